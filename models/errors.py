@@ -1,0 +1,47 @@
+"""What can go wrong in the domain. These errors know no HTTP and no exit codes; `app.errors` and the command line map them."""
+
+
+class RatecastError(Exception):
+    """Root of every error that Ratecast raises on purpose. `str(error)` is one line a user can act on."""
+
+
+class UnknownIdError(RatecastError):
+    """An id that the checkpoint does not hold."""
+
+    kind = "id"
+
+    def __init__(self, id_: str) -> None:
+        super().__init__(f"unknown {self.kind} {id_!r}")
+        self.id = id_
+
+
+class UnknownUserError(UnknownIdError):
+    """A user without training ratings."""
+
+    kind = "user"
+
+
+class UnknownItemError(UnknownIdError):
+    """An item without training ratings."""
+
+    kind = "item"
+
+
+class CheckpointError(RatecastError):
+    """A checkpoint that cannot be read or published."""
+
+
+class CheckpointNotFoundError(CheckpointError):
+    """No such version, or a directory in which nothing has been published."""
+
+
+class CheckpointCorruptError(CheckpointError):
+    """A checkpoint whose content is not what its manifest says. The message names the file or tensor."""
+
+
+class CheckpointFormatError(CheckpointError):
+    """A checkpoint written in a format that this version does not read."""
+
+
+class PublicationError(CheckpointError):
+    """A checkpoint that could not be written; nothing was published."""

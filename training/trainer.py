@@ -1,0 +1,98 @@
+"""What an algorithm must provide to be a trainer, and what it is given.
+
+A file `training/trainers/<name>.py` with one concrete `Trainer` is the trainer `<name>`; nothing else registers it.
+The loop that drives it (progress, timing, evaluation, early stop) is `training.loop` and is written once.
+Shapes: U users, I items, N training ratings, A attributes.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Generic, TypeVar
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+import torch
+
+from models.mf import MatrixFactorization
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingSet:
+    """Training ratings as indices, all tensors on one device. Every user and every item has at least one rating.
+
+    Attributes:
+        users: U.
+        items: I.
+        users_N: user index of each rating, int32.
+        items_N: item index of each rating, int32.
+        ratings_N: the ratings, float32.
+        timestamps_N: seconds since 1970, int64; None where the data has none.
+        user_attributes_UA: side information, float32, finite; None where the data has none.
+        item_attributes_IA: side information, float32, finite; None where the data has none.
+    """
+
+    users: int
+    items: int
+    users_N: Tensor
+    items_N: Tensor
+    ratings_N: Tensor
+    timestamps_N: Tensor | None = None
+    user_attributes_UA: Tensor | None = None
+    item_attributes_IA: Tensor | None = None
+
+    @property
+    def device(self) -> torch.device:
+        return self.ratings_N.device
+
+    def __len__(self) -> int:
+        return self.ratings_N.shape[0]
+
+
+class TrainerSettings(BaseModel):
+    """Settings of one algorithm: what a preset's `[settings]` and `--set KEY=VALUE` may name."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+SettingsT = TypeVar("SettingsT", bound=TrainerSettings)
+
+
+class Trainer(ABC, Generic[SettingsT]):
+    """One algorithm, fitting one training set.
+
+    Built with the data, its settings and a random generator (the only source of randomness), a trainer is then driven
+    by `epochs` calls of `epoch`; its model is usable after each of them, and after none.
+    """
+
+    Settings: ClassVar[type[TrainerSettings]]
+
+    def __init__(self, data: TrainingSet, settings: SettingsT, rng: np.random.Generator) -> None:
+        self.data = data
+        self.settings = settings
+        self.rng = rng
+
+    @property
+    @abstractmethod
+    def epochs(self) -> int:
+        """How many calls of `epoch` make a complete fit."""
+
+    @abstractmethod
+    def epoch(self) -> Mapping[str, Tensor]:
+        """Pass over the ratings once. Returns figures as 0-dimensional tensors on the device: `loss`, the mean squared error
+        of the training ratings during the pass, and whatever else the algorithm can tell. Never waits for the device."""
+
+    @abstractmethod
+    def model(self) -> MatrixFactorization:
+        """The model as fitted so far, in its served form, on the device of the data."""
+
+    @abstractmethod
+    def state(self) -> Mapping[str, Tensor]:
+        """Everything that `restore` needs to continue this fit as if it had never stopped, the generator's state included."""
+
+    @abstractmethod
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Continue from `state`, taken by a trainer with the same data and settings."""
