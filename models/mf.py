@@ -44,7 +44,7 @@ class MatrixFactorization(nn.Module):
             self.register_buffer(name, tensor.detach())
 
     @classmethod
-    def from_rated(  # noqa: PLR0913 - the five terms of the formula, and how often each row was rated
+    def from_rated(
         cls,
         *,
         mean: Tensor,

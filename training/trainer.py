@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import ClassVar, Generic, TypeVar
 
 import numpy as np
+import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
-import torch
 
 from models.mf import MatrixFactorization
 
@@ -82,8 +82,11 @@ class Trainer(ABC, Generic[SettingsT]):
 
     @abstractmethod
     def epoch(self) -> Mapping[str, Tensor]:
-        """Pass over the ratings once. Returns figures as 0-dimensional tensors on the device: `loss`, the mean squared error
-        of the training ratings during the pass, and whatever else the algorithm can tell. Never waits for the device."""
+        """Pass over the ratings once, never waiting for the device.
+
+        Returns figures as 0-dimensional tensors on the device: `loss`, the mean squared error of the training ratings
+        during the pass, and whatever else the algorithm can tell.
+        """
 
     @abstractmethod
     def model(self) -> MatrixFactorization:
@@ -91,7 +94,7 @@ class Trainer(ABC, Generic[SettingsT]):
 
     @abstractmethod
     def state(self) -> Mapping[str, Tensor]:
-        """Everything that `restore` needs to continue this fit as if it had never stopped, the generator's state included."""
+        """All that `restore` needs to continue this fit as if it had never stopped, the generator's state included."""
 
     @abstractmethod
     def restore(self, state: Mapping[str, Tensor]) -> None:

@@ -1,0 +1,85 @@
+"""The manifest: every fact about a model that is not a table. Specified in `docs/checkpoint-format.md`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, StringConstraints, model_validator
+
+FORMAT_VERSION = 1
+FILE_NAME = re.compile(r"([A-Za-z0-9_][A-Za-z0-9_.-]*/)?[A-Za-z0-9_][A-Za-z0-9_.-]*")
+VERSION_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+
+
+def _safe_names(files: Mapping[str, FileEntry]) -> Mapping[str, FileEntry]:
+    for name in files:
+        if not FILE_NAME.fullmatch(name):
+            raise ValueError(f"{name!r} is not a file name inside a checkpoint")
+    return files
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class FileEntry(_Record):
+    """What a file of the checkpoint must be, byte for byte."""
+
+    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+    bytes: Annotated[int, Field(ge=0)]
+
+
+class ModelShape(_Record):
+    """Sizes of the tables, and the scale of the ratings to which predictions are clipped."""
+
+    users: Annotated[int, Field(ge=1)]
+    items: Annotated[int, Field(ge=1)]
+    factors: Annotated[int, Field(ge=0)]
+    rating_min: float
+    rating_max: float
+
+    @model_validator(mode="after")
+    def _ordered(self) -> ModelShape:
+        if self.rating_min > self.rating_max:
+            raise ValueError("rating_min is above rating_max")
+        return self
+
+
+class TrainerRecord(_Record):
+    """How the model was fitted: enough to fit it again."""
+
+    name: str
+    preset: str
+    settings: Mapping[str, JsonValue]
+    seed: int
+    epochs: int
+    device: str
+    threads: int
+    fit_seconds: float
+
+
+class DataRecord(_Record):
+    """What the model was fitted on."""
+
+    name: str
+    split: str
+    fingerprint: str
+    train_ratings: int
+    test_ratings: int
+    duplicates: int
+
+
+class Manifest(_Record):
+    """The content of `manifest.json`."""
+
+    format_version: Literal[1] = 1
+    version: Annotated[str, StringConstraints(pattern=f"^{VERSION_NAME.pattern}$")]
+    created_at: datetime
+    model: ModelShape
+    trainer: TrainerRecord
+    data: DataRecord
+    metrics: Mapping[str, float | None]
+    files: Annotated[Mapping[str, FileEntry], AfterValidator(_safe_names)]

@@ -1,0 +1,168 @@
+"""Writing a checkpoint: all of it appears under its version's name in one step, or nothing does.
+
+The order (`docs/checkpoint-format.md`): write into a staging directory, flush every file, rename, point CURRENT.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pyarrow as pa
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+
+from models.checkpoint import CURRENT, ITEM_SCHEMA, ITEMS, MANIFEST, SEEN, USER_SCHEMA, USERS, WEIGHTS, hash_file
+from models.errors import PublicationError
+from models.manifest import DataRecord, FileEntry, Manifest, ModelShape, TrainerRecord
+from models.mf import MatrixFactorization
+from models.seen import SeenItems
+
+LOCK, STAGING = ".lock", ".staging-"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """A model about to be published.
+
+    Attributes:
+        model: its tables, finite, on any device.
+        users: `USER_SCHEMA`, U rows.
+        items: `ITEM_SCHEMA`, I rows.
+        seen: the training items of each user.
+        scale: the lowest and the highest rating of the data.
+        trainer, data, metrics: for the manifest.
+        write_report: writes files into the directory it is given; they become `report/`.
+    """
+
+    model: MatrixFactorization
+    users: pa.Table
+    items: pa.Table
+    seen: SeenItems
+    scale: tuple[float, float]
+    trainer: TrainerRecord
+    data: DataRecord
+    metrics: Mapping[str, float | None]
+    write_report: Callable[[Path], None]
+
+
+def publish(directory: Path, draft: Draft) -> Manifest:
+    """Write `draft` as a new version in `directory`, make it the current one, and return its manifest.
+
+    One process publishes at a time; others wait. Raises PublicationError, with nothing published and nothing left
+    behind, when the files cannot be written (no room, no permission).
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with _only_publisher(directory), _staging(directory) as staging:
+            manifest = _write_files(staging, draft)
+            _flush(staging)
+            staging.rename(directory / manifest.version)
+            _flush_directory(directory)
+            set_current(directory, manifest.version)
+            return manifest
+    except (OSError, SafetensorError, pa.ArrowException) as error:
+        reason = (getattr(error, "strerror", None) or str(error)).rstrip(".")
+        raise PublicationError(f"cannot publish to {directory}: {reason}; nothing was published") from error
+
+
+def set_current(directory: Path, version: str) -> None:
+    """Point CURRENT at a version, in one step."""
+    file = directory / f"{STAGING}{CURRENT}"
+    file.write_text(f"{version}\n", "utf-8")
+    _flush_file(file)
+    file.rename(directory / CURRENT)
+    _flush_directory(directory)
+
+
+@contextmanager
+def _only_publisher(directory: Path) -> Iterator[None]:
+    """Hold the directory's lock, and remove what a killed publisher left behind: nobody can still be writing it."""
+    with (directory / LOCK).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for left_behind in directory.glob(f"{STAGING}*"):
+            _remove(left_behind)
+        yield
+
+
+@contextmanager
+def _staging(directory: Path) -> Iterator[Path]:
+    staging = directory / f"{STAGING}{secrets.token_hex(4)}"
+    staging.mkdir()
+    try:
+        yield staging
+    except BaseException:
+        for left_behind in directory.glob(f"{STAGING}*"):
+            _remove(left_behind)
+        raise
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+def _write_files(path: Path, draft: Draft) -> Manifest:
+    tensors = {name: tensor.contiguous().cpu() for name, tensor in draft.model.tensors().items()}
+    save_file(tensors, path / WEIGHTS)
+    save_file({"offsets": draft.seen.offsets.cpu(), "items": draft.seen.items_N.cpu()}, path / SEEN)
+    _write_table(path / USERS, draft.users.cast(USER_SCHEMA))
+    _write_table(path / ITEMS, draft.items.cast(ITEM_SCHEMA))
+    (path / "report").mkdir()
+    draft.write_report(path / "report")
+    created_at = datetime.now(UTC)
+    manifest = Manifest(
+        version=f"{created_at:%Y%m%dT%H%M%SZ}-{draft.trainer.preset}-{secrets.token_hex(3)}",
+        created_at=created_at,
+        model=ModelShape(
+            users=draft.model.users,
+            items=draft.model.items,
+            factors=draft.model.factors,
+            rating_min=draft.scale[0],
+            rating_max=draft.scale[1],
+        ),
+        trainer=draft.trainer,
+        data=draft.data,
+        metrics=draft.metrics,
+        files={str(file.relative_to(path)): _entry(file) for file in sorted(path.rglob("*")) if file.is_file()},
+    )
+    (path / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", "utf-8")
+    return manifest
+
+
+def _entry(file: Path) -> FileEntry:
+    return FileEntry(sha256=hash_file(file), bytes=file.stat().st_size)
+
+
+def _write_table(file: Path, table: pa.Table) -> None:
+    with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table.combine_chunks())
+
+
+def _flush(path: Path) -> None:
+    """Flush every file and directory below `path`, and `path` itself, to the disk."""
+    for entry in path.rglob("*"):
+        _flush_directory(entry) if entry.is_dir() else _flush_file(entry)
+    _flush_directory(path)
+
+
+def _flush_file(file: Path) -> None:
+    with file.open("rb") as stream:
+        os.fsync(stream.fileno())
+
+
+def _flush_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
