@@ -1,4 +1,4 @@
-"""What can go wrong in the domain. These errors know no HTTP and no exit codes: the service and the command line map them."""
+"""What can go wrong in the domain. These errors know no HTTP and no exit codes: those who catch them map them."""
 
 
 class RatecastError(Exception):

@@ -26,6 +26,6 @@ def top_n(scores_BI: Tensor, n: int) -> Tensor:
 
 
 def _ordered_bits(scores: Tensor) -> Tensor:
-    """Map float32 to int64 so that integer order is numeric order: the magnitude bits of negative floats are flipped."""
+    """Map float32 to int64 so that integer order is numeric order: negative floats have their magnitude flipped."""
     bits = (scores + 0.0).view(torch.int32)  # adding zero turns −0.0 into 0.0: they compare equal, so must their bits
     return torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits).to(torch.int64)

@@ -51,6 +51,14 @@ class TrainingSet:
     def __len__(self) -> int:
         return self.ratings_N.shape[0]
 
+    def user_counts(self) -> Tensor:
+        """How many ratings each user has, int64, (U,)."""
+        return _counts(self.users_N, self.users)
+
+    def item_counts(self) -> Tensor:
+        """How many ratings each item has, int64, (I,)."""
+        return _counts(self.items_N, self.items)
+
 
 class TrainerSettings(BaseModel):
     """Settings of one algorithm: what a preset's `[settings]` and `--set KEY=VALUE` may name."""
@@ -99,3 +107,8 @@ class Trainer(ABC, Generic[SettingsT]):
     @abstractmethod
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Continue from `state`, taken by a trainer with the same data and settings."""
+
+
+def _counts(indices_N: Tensor, rows: int) -> Tensor:
+    ones_N = torch.ones((), dtype=torch.int64, device=indices_N.device).expand(len(indices_N))
+    return torch.zeros(rows, dtype=torch.int64, device=indices_N.device).index_add_(0, indices_N, ones_N)

@@ -92,6 +92,6 @@ def _compact(codes_N: Int32s, ids: pa.StringArray) -> tuple[Int32s, pa.StringArr
 
 
 def _positions(ids: pa.StringArray, within: pa.StringArray) -> Int32s:
-    """Position of each id in `within`, len(within) for one that is missing; one entry more, for the index past the end."""
+    """Position of each id in `within`, its length for one that is missing; then one for the index past the end."""
     found = pc.index_in(ids, value_set=within).fill_null(len(within)).to_numpy(zero_copy_only=False)
     return np.append(found, len(within)).astype(np.int32)

@@ -1,0 +1,126 @@
+"""Honest figures for a model on ratings it has not seen.
+
+It refuses a test part that overlaps the training part. Shapes: N test ratings, B users, I items, K list length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.mf import MatrixFactorization
+from models.ranking import top_n
+from models.seen import SeenItems
+from training import metrics
+from training.data.interactions import Interactions
+from training.errors import OverlapError
+
+LIST_LENGTH = 10
+CELLS_PER_BATCH = 1 << 24  # scores held at once: 64 MiB
+PAIRS_PER_BATCH = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class TestSet:
+    """Held-out ratings as indices into a model's tables, on one device. Unknown ids are the index past the last.
+
+    Attributes:
+        users_N, items_N: int64.
+        ratings_N: float32.
+        scale: the lowest and highest training rating, to which predictions are clipped where that is asked.
+        relevant: ratings at or above it count as relevant.
+    """
+
+    users_N: Tensor
+    items_N: Tensor
+    ratings_N: Tensor
+    scale: tuple[float, float]
+    relevant: float
+
+    def __len__(self) -> int:
+        return len(self.ratings_N)
+
+
+def make_test_set(
+    train: Interactions, test: Interactions, relevant: float | None, device: torch.device
+) -> TestSet | None:
+    """The test part for the evaluator, None where it is empty.
+
+    `relevant` defaults to three quarters up the training scale, 4 on a 1–5 one. Both parts stand under the vocabularies
+    of the training part. Raises OverlapError if a pair is in both.
+    """
+    if len(test) == 0:
+        return None
+    shared = int(np.isin(test.pairs_N(), train.pairs_N()).sum())
+    if shared:
+        raise OverlapError(f"{shared} of {len(test)} test pairs are also in the training part")
+    low, high = train.scale
+    return TestSet(
+        users_N=torch.from_numpy(test.users_N).long().to(device),
+        items_N=torch.from_numpy(test.items_N).long().to(device),
+        ratings_N=torch.from_numpy(test.ratings_N).to(device),
+        scale=(low, high),
+        relevant=low + 0.75 * (high - low) if relevant is None else relevant,
+    )
+
+
+def predict(model: MatrixFactorization, test: TestSet) -> Tensor:
+    """Unclipped predictions for the test pairs, shape (N,)."""
+    chunks = zip(test.users_N.split(PAIRS_PER_BATCH), test.items_N.split(PAIRS_PER_BATCH), strict=True)
+    return torch.cat([model(users_B, items_B) for users_B, items_B in chunks])
+
+
+def test_rmse(model: MatrixFactorization, test: TestSet) -> float:
+    """Unclipped RMSE alone: what the loop shows after each epoch."""
+    return metrics.rmse(predict(model, test), test.ratings_N)
+
+
+def evaluate(model: MatrixFactorization, test: TestSet, seen: SeenItems) -> dict[str, float | None]:
+    """All figures: `rmse`, `mae`, `rmse_clipped`, `user_rmse`, and `ndcg10`, `recall10` and `ndcg10_rating`.
+
+    The ranking figures are means over users with at least one relevant test item, of lists over all items the user has
+    no training rating for; None where there is no such user. A relevant item that the model does not know counts as missed.
+    """
+    predicted_N = predict(model, test)
+    ndcg10, recall10 = _ranking(model, test, seen)
+    return {
+        "rmse": metrics.rmse(predicted_N, test.ratings_N),
+        "mae": metrics.mae(predicted_N, test.ratings_N),
+        "rmse_clipped": metrics.rmse(predicted_N.clamp(*test.scale), test.ratings_N),
+        "user_rmse": metrics.user_rmse(predicted_N, test.ratings_N, test.users_N),
+        "ndcg10": ndcg10,
+        "recall10": recall10,
+        "ndcg10_rating": ndcg10,
+    }
+
+
+def _ranking(model: MatrixFactorization, test: TestSet, seen: SeenItems) -> tuple[float | None, float | None]:
+    """NDCG@10 and recall@10 of the lists ordered by r̂."""
+    relevant_N = (test.ratings_N >= test.relevant) & (test.users_N < model.users)
+    users_M, items_M = test.users_N[relevant_N], test.items_N[relevant_N]
+    users_U, counts_U = users_M.unique(return_counts=True)
+    if len(users_U) == 0:
+        return None, None
+    pairs_M = users_M * (model.items + 1) + items_M
+    ndcg_U, recall_U = [], []
+    for users_B, counts_B in _batches(users_U, counts_U, max(1, CELLS_PER_BATCH // model.items)):
+        top_BK = unseen_top_n(model, seen, users_B, LIST_LENGTH)
+        hits_BK = torch.isin(users_B[:, None] * (model.items + 1) + top_BK, pairs_M) & (top_BK >= 0)
+        ndcg_U.append(metrics.ndcg(hits_BK, counts_B))
+        recall_U.append(metrics.recall(hits_BK, counts_B))
+    return float(torch.cat(ndcg_U).mean()), float(torch.cat(recall_U).mean())
+
+
+def unseen_top_n(model: MatrixFactorization, seen: SeenItems, users_B: Tensor, n: int) -> Tensor:
+    """The n items with the highest r̂ among those each user has no training rating for, as `ranking.top_n` returns them."""
+    scores_BI = model.score_items(users_B)
+    scores_BI[seen.cells(users_B)] = -torch.inf
+    return top_n(scores_BI, n)
+
+
+def _batches(users_U: Tensor, counts_U: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    yield from zip(users_U.split(size), counts_U.split(size), strict=True)

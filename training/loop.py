@@ -1,0 +1,79 @@
+"""The loop that drives every trainer: timing, figures, held-out error, the check for divergence. Written once."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from models.mf import MatrixFactorization
+from training.errors import DivergedError
+from training.trainer import Trainer
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """What is known after a pass.
+
+    Attributes:
+        number: 1 for the first pass.
+        epochs: how many there will be.
+        figures: what the trainer reported; `loss` is always there.
+        test_rmse: error on the held-out ratings, None where there are none.
+        fit_seconds: time spent fitting so far, without evaluation.
+        examples_per_second: training ratings passed over per second of fitting so far.
+    """
+
+    number: int
+    epochs: int
+    figures: dict[str, float]
+    test_rmse: float | None
+    fit_seconds: float
+    examples_per_second: float
+
+    @property
+    def seconds_left(self) -> float:
+        return self.fit_seconds / self.number * (self.epochs - self.number)
+
+
+def fit(
+    trainer: Trainer[Any],
+    test_rmse: Callable[[MatrixFactorization], float] | None,
+    report: Callable[[Epoch], None],
+) -> list[Epoch]:
+    """Run all epochs and return what was known after each. The fitted model is `trainer.model()`.
+
+    Raises DivergedError as soon as the training loss is not finite.
+    """
+    history: list[Epoch] = []
+    fit_seconds = 0.0
+    for number in range(1, trainer.epochs + 1):
+        began = time.perf_counter()
+        figures = trainer.epoch()
+        _finish(trainer.data.device)
+        fit_seconds += time.perf_counter() - began
+        epoch = Epoch(
+            number=number,
+            epochs=trainer.epochs,
+            figures={name: float(value) for name, value in figures.items()},
+            test_rmse=None if test_rmse is None else test_rmse(trainer.model()),
+            fit_seconds=fit_seconds,
+            examples_per_second=len(trainer.data) * number / fit_seconds,
+        )
+        if not math.isfinite(epoch.figures["loss"]):
+            raise DivergedError(
+                f"the training loss is {epoch.figures['loss']} after epoch {number}: try a smaller step"
+            )
+        history.append(epoch)
+        report(epoch)
+    return history
+
+
+def _finish(device: torch.device) -> None:
+    """Wait until the device has done what it was given, so that the clock can be read."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
