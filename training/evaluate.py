@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from models.mf import MatrixFactorization
-from models.ranking import top_n
+from models.ranking import top_unseen
 from models.seen import SeenItems
 from training import metrics
 from training.data.interactions import Interactions
@@ -83,7 +83,7 @@ def evaluate(model: MatrixFactorization, test: TestSet, seen: SeenItems) -> dict
     """All figures: `rmse`, `mae`, `rmse_clipped`, `user_rmse`, and `ndcg10`, `recall10` and `ndcg10_rating`.
 
     The ranking figures are means over users with at least one relevant test item, of lists over all items the user has
-    no training rating for; None where there is no such user. A relevant item that the model does not know counts as missed.
+    no training rating for; None where there is no such user. A relevant item unknown to the model counts as missed.
     """
     predicted_N = predict(model, test)
     ndcg10, recall10 = _ranking(model, test, seen)
@@ -108,18 +108,11 @@ def _ranking(model: MatrixFactorization, test: TestSet, seen: SeenItems) -> tupl
     pairs_M = users_M * (model.items + 1) + items_M
     ndcg_U, recall_U = [], []
     for users_B, counts_B in _batches(users_U, counts_U, max(1, CELLS_PER_BATCH // model.items)):
-        top_BK = unseen_top_n(model, seen, users_B, LIST_LENGTH)
+        top_BK = top_unseen(model.score_items(users_B), seen, users_B, LIST_LENGTH)
         hits_BK = torch.isin(users_B[:, None] * (model.items + 1) + top_BK, pairs_M) & (top_BK >= 0)
         ndcg_U.append(metrics.ndcg(hits_BK, counts_B))
         recall_U.append(metrics.recall(hits_BK, counts_B))
     return float(torch.cat(ndcg_U).mean()), float(torch.cat(recall_U).mean())
-
-
-def unseen_top_n(model: MatrixFactorization, seen: SeenItems, users_B: Tensor, n: int) -> Tensor:
-    """The n items with the highest r̂ among those each user has no training rating for, as `ranking.top_n` returns them."""
-    scores_BI = model.score_items(users_B)
-    scores_BI[seen.cells(users_B)] = -torch.inf
-    return top_n(scores_BI, n)
 
 
 def _batches(users_U: Tensor, counts_U: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
