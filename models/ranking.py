@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from models.seen import SeenItems
+
 NOTHING = -1  # fills a list that has fewer than N candidates
 
 
@@ -23,6 +25,12 @@ def top_n(scores_BI: Tensor, n: int) -> Tensor:
     keys_BN = keys_BI.topk(min(n, items), dim=1).values
     excluded_BN = (keys_BN >> 32) == _ordered_bits(scores_BI.new_tensor(-torch.inf))
     return (items - 1 - (keys_BN & 0xFFFFFFFF)).masked_fill(excluded_BN, NOTHING)
+
+
+def top_unseen(scores_BI: Tensor, seen: SeenItems, users_B: Tensor, n: int) -> Tensor:
+    """As `top_n`, leaving out what each user has rated in training. Overwrites those cells of `scores_BI`."""
+    scores_BI[seen.cells(users_B)] = -torch.inf
+    return top_n(scores_BI, n)
 
 
 def _ordered_bits(scores: Tensor) -> Tensor:
