@@ -55,7 +55,6 @@ class TrainerRecord(_Record):
     preset: str
     settings: Mapping[str, JsonValue]
     seed: int
-    epochs: int
     device: str
     threads: int
     fit_seconds: float

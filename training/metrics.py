@@ -23,9 +23,7 @@ def user_rmse(predicted_N: Tensor, actual_N: Tensor, users_N: Tensor) -> float:
     """Mean over users of each user's RMSE, so that a heavy rater counts like any other."""
     squared_N = (predicted_N - actual_N).double().square()
     _, user_of_N, counts_U = users_N.unique(return_inverse=True, return_counts=True)
-    sums_U = torch.zeros(len(counts_U), dtype=torch.float64, device=squared_N.device).index_add_(
-        0, user_of_N, squared_N
-    )
+    sums_U = torch.zeros_like(counts_U, dtype=torch.float64).index_add_(0, user_of_N, squared_N)
     return float((sums_U / counts_U).sqrt().mean())
 
 

@@ -57,7 +57,7 @@ def _learning_curve(history: Sequence[Epoch]) -> Figure:
 
 
 def _residuals(predicted_N: np.ndarray, actual_N: np.ndarray) -> Figure:
-    """Box plots of prediction minus rating, one for each rating: a model that shrinks is high on the left, low on the right."""
+    """Prediction minus rating, a box for each rating: a model that shrinks is high on the left, low on the right."""
     figure, axes = _figure("Residuals by rating", "rating", "prediction − rating")
     levels = np.unique(actual_N)
     if len(levels) > MAX_LEVELS:

@@ -1,0 +1,139 @@
+"""The command line of the offline job: `python -m training --help`."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from models.errors import RatecastError
+from training import config, job
+from training.data import movielens
+from training.data.fetch import default_cache
+from training.progress import progress
+
+EXIT_BAD_INPUT, EXIT_INTERRUPTED = 2, 130  # 128 + SIGINT, as shells report it
+
+
+class Columns(click.ParamType[dict[str, str]]):
+    """`user=userId,rating=stars` as a mapping."""
+
+    name = "NAME=COLUMN,…"
+
+    def convert(
+        self, value: str | dict[str, str], param: click.Parameter | None, ctx: click.Context | None
+    ) -> dict[str, str]:
+        if isinstance(value, dict):
+            return value
+        pairs = [text.partition("=") for text in value.split(",")]
+        if not all(name and column for name, _, column in pairs):
+            self.fail(f"{value!r} is not NAME=COLUMN,NAME=COLUMN", param, ctx)
+        return {name.strip(): column.strip() for name, _, column in pairs}
+
+
+def job_options(default_split: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """The options that `fit` and `evaluate` share."""
+    options = (
+        click.option("--data", required=True, help="A named data set, a file, a database URL, or synthetic:UxIxN."),
+        click.option("--table", help="The table to read, where --data is a database URL."),
+        click.option("--columns", type=Columns(), default={}, help="What the columns are called in the data."),
+        click.option("--test", help="A file whose ratings are the test part; --split is then not used."),
+        click.option(
+            "--split", default=default_split, show_default=True, help="Hold out last-out, random:F, time:F or none."
+        ),
+        click.option("--preset", required=True, help="One of those that `presets` lists, or a .toml file."),
+        click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a setting; repeatable."),
+        click.option("--relevant", type=float, help="Rating from which an item is relevant [3/4 up the scale]."),
+        click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Fixes every choice."),
+        click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
+        click.option("--threads", type=click.IntRange(min=1), help="CPU threads [all cores]."),
+        click.option("--json", "as_json", is_flag=True, help="Print one JSON object as the last line of stdout."),
+    )
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+@click.group(no_args_is_help=True)
+def cli() -> None:
+    """Fit a matrix factorization to ratings, evaluate it, and publish it for the service."""
+
+
+@cli.command()
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="The checkpoint directory to publish to.")
+@job_options(default_split="none")
+def fit(as_json: bool, **options: Any) -> None:
+    """Fit a model and publish it as the current checkpoint."""
+    _run(as_json, options)
+
+
+@cli.command()
+@job_options(default_split="last-out")
+def evaluate(as_json: bool, **options: Any) -> None:
+    """Fit a model and print its figures on held-out ratings. Publishes nothing."""
+    _run(as_json, options)
+
+
+@cli.command()
+def datasets() -> None:
+    """List the data sets that can be named."""
+    _print_rows(movielens.descriptions())
+
+
+@cli.command()
+def presets() -> None:
+    """List the presets."""
+    _print_rows({name: config.load_preset(name).description for name in config.preset_names()})
+
+
+def _run(as_json: bool, options: Mapping[str, Any]) -> None:
+    with progress() as report:
+        figures = job.run(job.JobConfig(cache=default_cache(), **options), report)
+    if as_json:
+        click.echo(json.dumps(figures))
+    else:
+        _print_rows({key: _readable(value) for key, value in figures.items() if value is not None})
+
+
+def _readable(value: object) -> str:
+    return f"{value:,.4f}" if isinstance(value, float) else str(value)
+
+
+def _print_rows(rows: Mapping[str, str]) -> None:
+    table = Table(show_header=False, box=None)
+    for name, value in rows.items():
+        table.add_row(name, value)
+    Console(soft_wrap=True).print(table, highlight=False, markup=False)
+
+
+def main() -> int:
+    """Run the command line and return its exit code: 0 done, 2 bad usage or input, 130 interrupted. A bug raises."""
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    try:
+        cli.main(standalone_mode=False)
+    except click.ClickException as error:
+        click.echo(f"error: {error.format_message()}", err=True)
+        return EXIT_BAD_INPUT
+    except RatecastError as error:
+        click.echo(f"error: {error}", err=True)
+        return EXIT_BAD_INPUT
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted: nothing was published", err=True)
+        return EXIT_INTERRUPTED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,40 @@
+"""Where the arithmetic happens: which device, and how many CPU threads."""
+
+from __future__ import annotations
+
+import resource
+import sys
+
+import torch
+
+from training.errors import ConfigError
+
+
+def choose_device(wish: str) -> torch.device:
+    """`auto` is CUDA where there is one. Raises ConfigError for a device that is not there."""
+    if wish == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(wish)
+    except RuntimeError:
+        raise ConfigError(f"no device {wish!r}: use auto, cpu, cuda or cuda:N") from None
+    if device.type not in ("cpu", "cuda"):
+        raise ConfigError(f"no device {wish!r}: use auto, cpu, cuda or cuda:N")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(f"no device {wish!r}: this machine has {torch.cuda.device_count()} CUDA devices")
+    return device
+
+
+def use_threads(wish: int | None) -> int:
+    """Set the number of CPU threads, by default all cores, and return it."""
+    if wish is not None:
+        torch.set_num_threads(wish)
+    return torch.get_num_threads()
+
+
+def peak_memory_mb(device: torch.device) -> float:
+    """The most memory used so far in MB: of the device where that is CUDA, else of this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e6
+    unit = 1 if sys.platform == "darwin" else 1024  # getrusage counts bytes there, KiB elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6

@@ -1,0 +1,115 @@
+"""What a finished job leaves: its figures under the names `--json` prints, and the draft of its checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from models.checkpoint import ITEM_SCHEMA
+from models.manifest import DataRecord, TrainerRecord
+from models.mf import MatrixFactorization
+from models.publication import Draft
+from models.seen import SeenItems
+from training.config import Preset
+from training.data.dataset import Dataset
+from training.data.interactions import Interactions
+from training.evaluate import TestSet, predict
+from training.loop import Epoch
+from training.report import write_report
+
+METRICS = (
+    "rmse",
+    "mae",
+    "rmse_clipped",
+    "user_rmse",
+    "bias_rmse",
+    "coverage90",
+    "nll",
+    "ndcg10",
+    "recall10",
+    "ndcg10_rating",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The ratings of a job, both parts under the vocabularies of the training part."""
+
+    dataset: Dataset
+    train: Interactions
+    test: Interactions
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A fitted model and what was measured of it.
+
+    Attributes:
+        parts: what it was fitted on.
+        preset: how.
+        model: the tables.
+        seen: the training items of each user.
+        test: the test part, None where there is none.
+        history: what was known after each epoch.
+        figures: keyed as `--json` prints them, None where a figure does not apply.
+    """
+
+    parts: Parts
+    preset: Preset
+    model: MatrixFactorization
+    seen: SeenItems
+    test: TestSet | None
+    history: Sequence[Epoch]
+    figures: Mapping[str, Any]
+
+
+def draft(result: Result) -> Draft:
+    """The checkpoint to publish."""
+    parts, figures = result.parts, result.figures
+    return Draft(
+        model=result.model,
+        users=pa.table({"id": parts.train.user_ids}),
+        items=catalogue(parts.dataset, parts.train),
+        seen=result.seen,
+        scale=parts.train.scale,
+        trainer=TrainerRecord(
+            name=result.preset.trainer,
+            preset=result.preset.name,
+            settings=result.preset.settings.model_dump(mode="json"),
+            **{key: figures[key] for key in ("seed", "device", "threads", "fit_seconds")},
+        ),
+        data=DataRecord(
+            name=parts.dataset.name,
+            fingerprint=parts.dataset.fingerprint,
+            duplicates=parts.dataset.duplicates,
+            **{key: figures[key] for key in ("split", "train_ratings", "test_ratings")},
+        ),
+        metrics={key: figures[key] for key in ("train_loss", *METRICS)},
+        write_report=partial(_write_report, result),
+    )
+
+
+def catalogue(dataset: Dataset, train: Interactions) -> pa.Table:
+    """What is known about each item, in the order of the model's rows: `ITEM_SCHEMA`, nulls where the data is silent."""
+    sums_I = np.bincount(train.items_N, weights=train.ratings_N, minlength=train.items)
+    counts_I = np.bincount(train.items_N, minlength=train.items)
+    columns = {"id": train.item_ids, "mean_rating": pa.array(sums_I / counts_I, pa.float32())}
+    if dataset.items is not None:
+        known = dataset.items.take(pc.index_in(train.item_ids, value_set=dataset.items["id"].combine_chunks()))
+        columns |= {name: known[name] for name in ("title", "year", "genres")}
+    nulls = {field.name: pa.nulls(train.items, field.type) for field in ITEM_SCHEMA}
+    return pa.table(nulls | columns).select(ITEM_SCHEMA.names).cast(ITEM_SCHEMA)
+
+
+def _write_report(result: Result, path: Path) -> None:
+    if result.test is None:
+        write_report(path, result.history, None, None)
+    else:
+        write_report(path, result.history, predict(result.model, result.test), result.test.ratings_N)
