@@ -1,4 +1,4 @@
-"""What a person sees while a model is fitted: a progress bar on a terminal, a line an epoch in a log. Always on stderr."""
+"""What a person sees while a model is fitted: a bar on a terminal, a line an epoch in a log. Always on stderr."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ def draft(result: Result) -> Draft:
 
 
 def catalogue(dataset: Dataset, train: Interactions) -> pa.Table:
-    """What is known about each item, in the order of the model's rows: `ITEM_SCHEMA`, nulls where the data is silent."""
+    """What is known about each item, in the order of the model's rows: `ITEM_SCHEMA`, null where the data is silent."""
     sums_I = np.bincount(train.items_N, weights=train.ratings_N, minlength=train.items)
     counts_I = np.bincount(train.items_N, minlength=train.items)
     columns = {"id": train.item_ids, "mean_rating": pa.array(sums_I / counts_I, pa.float32())}
