@@ -1,0 +1,123 @@
+"""Reads a table of a database with a server-side cursor, chunk by chunk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import sqlalchemy as sa
+from sqlalchemy.engine import URL, Connection, Inspector
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+
+from training.data.validation import Checked, Origin, checked, chosen_columns
+from training.errors import DataError
+
+CHUNK_ROWS = 100_000
+CONNECT_SECONDS = 5
+
+
+def read(url: str, table: str, columns: Mapping[str, str] | None = None, *, held_out: bool = False) -> Checked:
+    """The ratings in a table or view, in the order of its primary key, or the database's own where it has none.
+
+    Args:
+        url: SQLAlchemy URL. PostgreSQL is read through psycopg.
+        table: its name, or SCHEMA.TABLE.
+        columns: our name → the table's name.
+        held_out: see `checked`.
+
+    Raises:
+        DataError: the database cannot be reached, has no such table or columns, or the rows are not ratings. No message
+            has the password.
+    """
+    address = _address(url)
+    try:
+        engine = sa.create_engine(address, connect_args=_connect_args(address), poolclass=sa.NullPool)
+        with engine.connect() as connection:
+            return checked(*_rows(connection, table, columns), held_out=held_out)
+    except (NoSuchModuleError, ModuleNotFoundError) as error:
+        raise DataError(f"{_shown(address)}: no driver for this kind of database ({error})") from error
+    except SQLAlchemyError as error:
+        raise DataError(f"{_shown(address)}: {_reason(error, address)}") from error
+
+
+def _address(url: str) -> URL:
+    try:
+        address = sa.make_url(url)
+    except (ArgumentError, ValueError) as error:
+        raise DataError(
+            "the database URL cannot be read; it should look like DRIVER://USER:PASSWORD@HOST/NAME"
+        ) from error
+    if address.drivername in ("postgres", "postgresql"):
+        address = address.set(drivername="postgresql+psycopg")
+    if address.get_backend_name() == "sqlite" and not Path(address.database or "").is_file():
+        raise DataError(f"{address.database}: no such SQLite file")
+    return address
+
+
+def _connect_args(address: URL) -> dict[str, object]:
+    return {"connect_timeout": CONNECT_SECONDS} if address.get_backend_name() == "postgresql" else {}
+
+
+def _shown(address: URL) -> str:
+    return URL.create(
+        address.get_backend_name(), host=address.host, port=address.port, database=address.database
+    ).render_as_string()
+
+
+def _reason(error: SQLAlchemyError, address: URL) -> str:
+    """What the driver says, on one line and without what the URL keeps secret."""
+    reason = " ".join(str(getattr(error, "orig", None) or error).split())
+    for secret in (address.password, *map(str, address.query.values())):
+        reason = reason.replace(str(secret), "***") if secret else reason
+    return reason
+
+
+def _rows(
+    connection: Connection, table: str, columns: Mapping[str, str] | None
+) -> tuple[Iterator[pa.RecordBatch], Origin]:
+    inspector = sa.inspect(connection)
+    name, schema = _found_table(inspector, table)
+    origin = Origin(table)
+    chosen = chosen_columns([column["name"] for column in inspector.get_columns(name, schema)], columns, origin)
+    key = inspector.get_pk_constraint(name, schema)["constrained_columns"]
+    query = (
+        sa.select(*map(_quoted, chosen.values()))
+        .select_from(sa.table(sa.quoted_name(name, quote=True), schema=schema and sa.quoted_name(schema, quote=True)))
+        .order_by(*map(_quoted, key))
+    )
+    rows = connection.execution_options(stream_results=True, yield_per=CHUNK_ROWS).execute(query)
+    return (_batch(part, list(chosen)) for part in rows.partitions()), origin
+
+
+def _quoted(column: str) -> sa.ColumnClause[object]:
+    return sa.column(sa.quoted_name(column, quote=True))
+
+
+def _found_table(inspector: Inspector, table: str) -> tuple[str, str | None]:
+    """(name, schema) of the table or view; a dot divides the two unless there is a table of that very name."""
+    schema, dot, name = table.partition(".")
+    if table in _relations(inspector, None):
+        return table, None
+    if dot and schema in inspector.get_schema_names() and name in _relations(inspector, schema):
+        return name, schema
+    found = ", ".join(sorted(_relations(inspector, None))) or "none"
+    raise DataError(f"no table {table}; found {found} (--table SCHEMA.TABLE for another schema)")
+
+
+def _relations(inspector: Inspector, schema: str | None) -> list[str]:
+    return [*inspector.get_table_names(schema), *inspector.get_view_names(schema)]
+
+
+def _batch(rows: Sequence[sa.Row[*tuple[Any, ...]]], names: Sequence[str]) -> pa.RecordBatch:
+    columns = zip(*rows, strict=True)
+    return pa.RecordBatch.from_arrays([_array(values) for values in columns], names=list(names))
+
+
+def _array(values: Sequence[object]) -> pa.Array:
+    """The values as an Arrow array; those of mixed types, which SQLite allows, as texts."""
+    try:
+        return pa.array(values)
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        return pa.array([None if value is None else str(value) for value in values])

@@ -1,0 +1,138 @@
+"""Ratings with whatever else their source knows, and the one function that reads any source."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from training.data import database, delimited, movielens, parquet
+from training.data.interactions import Interactions
+from training.data.synthetic import planted
+from training.data.validation import Checked, Origin, checked
+from training.errors import ConfigError
+
+SYNTHETIC = re.compile(r"synthetic:(\d+)x(\d+)x(\d+)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dataset:
+    """What was read from one source.
+
+    Attributes:
+        name: of the named set, file or table.
+        ratings: at most one per pair of user and item.
+        items: columns id, title, year (int32) and genres (list of strings), null where unknown, for all items that the
+            source describes, rated or not, in its order; None where it describes none.
+        users: column id and the attributes of the source, all strings as they stand there (age, gender, occupation,
+            zip_code); None where it describes none.
+        duplicates: rows dropped because a later one rates the same pair.
+        fingerprint: sha256, in hexadecimal, of the ratings and ids; the same for the same ratings in another format.
+    """
+
+    name: str
+    ratings: Interactions
+    items: pa.Table | None = None
+    users: pa.Table | None = None
+    duplicates: int = 0
+    fingerprint: str
+
+
+def load(
+    source: str,
+    *,
+    table: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    rng: np.random.Generator,
+    cache: Path,
+    held_out: bool = False,
+) -> Dataset:
+    """Read ratings from a named set, a file, a database or a generator.
+
+    Args:
+        source: name of a MovieLens set, `synthetic:USERSxITEMSxRATINGS`, database URL, or path.
+        table: table of the database, which may be given as SCHEMA.TABLE.
+        columns: our name → the source's name, for files and tables.
+        rng: what synthetic ratings are drawn from; nothing else is random.
+        cache: folder for what is fetched.
+        held_out: the ratings are only to be evaluated, so a single user or item is enough.
+
+    Raises:
+        DataError: the source cannot be read, or does not hold ratings.
+        ConfigError: no such source, or arguments that do not go with it.
+    """
+    _check_arguments(source, table, columns)
+    if named := movielens.SETS.get(source):
+        content = movielens.read(named, cache)
+        return _dataset(source, content.checked, content.items, content.users)
+    if source.startswith("synthetic:"):
+        return _dataset(source, _synthetic(source, rng))
+    if table is not None:
+        return _dataset(table, database.read(source, table, columns, held_out=held_out))
+    path = Path(source)
+    if path.suffix == ".parquet":
+        return _dataset(path.name, parquet.read(path, columns, held_out=held_out))
+    return _dataset(path.name, delimited.read(path, _layout(path), columns, held_out=held_out))
+
+
+def _check_arguments(source: str, table: str | None, columns: Mapping[str, str] | None) -> None:
+    is_database = "://" in source
+    if is_database and table is None:
+        raise ConfigError("a database needs --table")
+    if not is_database and table is not None:
+        raise ConfigError(f"--table goes with a database URL, which {source} is not")
+    if columns and (source in movielens.SETS or source.startswith("synthetic:")):
+        raise ConfigError(f"--columns goes with files and tables; {source} has its own")
+
+
+def _layout(path: Path) -> delimited.Layout:
+    for ending, layout in delimited.LAYOUTS.items():
+        if path.name.endswith(ending):
+            return layout
+    raise ConfigError(
+        f"{path}: not a data set ({', '.join(movielens.SETS)}, synthetic:USERSxITEMSxRATINGS), not a database URL, "
+        f"and not a file of a known kind ({', '.join([*delimited.LAYOUTS, '.parquet'])})"
+    )
+
+
+def _synthetic(source: str, rng: np.random.Generator) -> Checked:
+    shape = SYNTHETIC.fullmatch(source)
+    if shape is None:
+        raise ConfigError(f"{source}: not of the form synthetic:USERSxITEMSxRATINGS")
+    users, items, ratings = map(int, shape.groups())
+    if min(users, items) < 2 or not 2 <= ratings <= users * items // 2:
+        raise ConfigError(
+            f"{source}: needs two users, two items, and ratings of at least two and at most half of all pairs"
+        )
+    users_N, items_N, ratings_N = planted(users, items, ratings, rng)
+    batch = pa.RecordBatch.from_pydict({"user": users_N, "item": items_N, "rating": ratings_N})
+    return checked([batch], Origin(source))
+
+
+def _dataset(name: str, content: Checked, items: pa.Table | None = None, users: pa.Table | None = None) -> Dataset:
+    return Dataset(
+        name=name,
+        ratings=content.ratings,
+        items=items,
+        users=users,
+        duplicates=content.duplicates,
+        fingerprint=_fingerprint(content.ratings),
+    )
+
+
+def _fingerprint(ratings: Interactions) -> str:
+    digest = hashlib.sha256()
+    for ids in (ratings.user_ids, ratings.item_ids):
+        digest.update(np.append(pc.binary_length(ids).to_numpy(), -1).astype("<i8").tobytes())
+        digest.update("".join(ids.to_pylist()).encode())
+    for values_N in (ratings.users_N, ratings.items_N, ratings.ratings_N, ratings.timestamps_N):
+        if values_N is not None:
+            little_endian_N = np.ascontiguousarray(values_N, values_N.dtype.newbyteorder("<"))
+            digest.update(little_endian_N.data)
+    return digest.hexdigest()

@@ -1,0 +1,188 @@
+"""Reads delimited text: CSV, TSV, MovieLens u.data and ratings.dat, from a file or out of an archive."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import IO
+
+import pyarrow as pa
+from pyarrow import csv as arrow_csv
+
+from training.data.files import check_file
+from training.data.validation import NAMES, Checked, Origin, checked, chosen_columns
+from training.errors import DataError
+
+Opener = Callable[[], IO[bytes] | gzip.GzipFile]
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How a text is laid out.
+
+    Attributes:
+        delimiter: between columns.
+        names: of the columns; None where the first line has them.
+        quoted: whether a value may stand in double quotes.
+    """
+
+    delimiter: str
+    names: tuple[str, ...] | None = None
+    quoted: bool = False
+
+
+COMMA = Layout(",", quoted=True)
+TAB = Layout("\t", quoted=True)
+U_DATA = Layout("\t", NAMES)
+RATINGS_DAT = Layout("::", NAMES)
+
+# u.data comes with ready-made parts: u1.base, u1.test, ua.base, …
+LAYOUTS = {
+    ".csv": COMMA,
+    ".csv.gz": COMMA,
+    ".tsv": TAB,
+    ".tsv.gz": TAB,
+    ".data": U_DATA,
+    ".base": U_DATA,
+    ".test": U_DATA,
+    ".dat": RATINGS_DAT,
+}
+
+BLOCK_BYTES = 1 << 24  # pyarrow's default of 1 MB makes a dictionary to unify of every megabyte
+
+
+def read(path: Path, layout: Layout, columns: Mapping[str, str] | None = None, *, held_out: bool = False) -> Checked:
+    """The ratings in a file, gzipped or not.
+
+    Raises:
+        DataError: the file cannot be read or its rows are not ratings. Names the line.
+    """
+    check_file(path)
+    opener = _gzip_opener(path) if path.suffix == ".gz" else _plain_opener(path)
+    return read_stream(opener, layout, str(path), columns, held_out=held_out)
+
+
+def read_stream(
+    opener: Opener, layout: Layout, name: str, columns: Mapping[str, str] | None = None, *, held_out: bool = False
+) -> Checked:
+    """The ratings in a text that can be opened more than once; see `read`. `name` is for messages."""
+    text = _Text(opener, layout, name)
+    try:
+        header = text.header()
+        chosen = chosen_columns(header, columns, Origin(name))
+        origin = Origin(name, text.line_of)
+        table = _table(text, header, chosen)
+        return checked(table.to_batches(), origin, held_out=held_out)
+    except (gzip.BadGzipFile, zlib.error) as error:
+        raise DataError(f"{name}: not a gzip file ({error})") from error
+    except EOFError as error:
+        raise DataError(f"{name}: the gzip file is cut short") from error
+
+
+def _plain_opener(path: Path) -> Opener:
+    return lambda: path.open("rb")
+
+
+def _gzip_opener(path: Path) -> Opener:
+    return lambda: gzip.GzipFile(path)
+
+
+@dataclass(frozen=True, slots=True)
+class _Text:
+    """A text as records with their line numbers, which the fast reader does not tell. Slow, so only for messages."""
+
+    opener: Opener
+    layout: Layout
+    name: str
+
+    def header(self) -> list[str]:
+        """Names of the columns; those of a layout without header are as many as the first record has."""
+        first = next(self.records(), None)
+        if first is None:
+            raise DataError(f"{self.name}: the file is empty")
+        return first[1] if self.layout.names is None else list(self.layout.names[: len(first[1])])
+
+    def records(self) -> Iterator[tuple[int, list[str]]]:
+        """(line, fields) of each record that is not blank, the header included.
+
+        Raises:
+            DataError: a line is not UTF-8, or has not as many fields as the first.
+        """
+        width = None
+        for line, fields in self._split():
+            width = width or len(fields)
+            if len(fields) != width:
+                raise DataError(f"{self.name}: line {line}: {len(fields)} fields where the first line has {width}")
+            yield line, fields
+
+    def rows(self) -> Iterator[tuple[int, list[str]]]:
+        return islice(self.records(), int(self.layout.names is None), None)
+
+    def line_of(self, row: int) -> int:
+        return next(islice(self.rows(), row, None))[0]
+
+    def _split(self) -> Iterator[tuple[int, list[str]]]:
+        if self.layout.quoted:
+            reader = csv.reader(self._lines(), delimiter=self.layout.delimiter, strict=True)
+            try:
+                yield from ((reader.line_num, fields) for fields in reader if fields)
+            except csv.Error as error:
+                raise DataError(f"{self.name}: line {reader.line_num}: {error}") from error
+        else:
+            stripped = ((number, line.rstrip("\r\n")) for number, line in enumerate(self._lines(), 1))
+            yield from ((number, line.split(self.layout.delimiter)) for number, line in stripped if line)
+
+    def _lines(self) -> Iterator[str]:
+        with self.opener() as stream:
+            for number, line in enumerate(stream, 1):
+                try:
+                    yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+                except UnicodeDecodeError as error:
+                    raise DataError(f"{self.name}: line {number}: not UTF-8 ({error.reason})") from error
+
+
+def _table(text: _Text, header: list[str], chosen: Mapping[str, str]) -> pa.Table:
+    """The chosen columns under our names: ids as dictionaries, ratings as float64, timestamps as what they look like."""
+    doubled = len(text.layout.delimiter) == 2
+    names = [name for column in header for name in (column, _gap(column))][:-1] if doubled else header
+    gaps = [_gap(column) for column in header[:-1]] if doubled else []
+    ids = pa.dictionary(pa.int32(), pa.string())
+    types = {chosen["user"]: ids, chosen["item"]: ids, chosen["rating"]: pa.float64()} | dict.fromkeys(gaps, pa.null())
+    try:
+        with text.opener() as stream:
+            table = arrow_csv.read_csv(
+                stream,
+                arrow_csv.ReadOptions(block_size=BLOCK_BYTES, column_names=names if text.layout.names else None),
+                arrow_csv.ParseOptions(
+                    delimiter=text.layout.delimiter[0],
+                    quote_char='"' if text.layout.quoted else False,
+                    newlines_in_values=text.layout.quoted,
+                ),
+                arrow_csv.ConvertOptions(column_types=types, include_columns=[*chosen.values(), *gaps]),
+            )
+    except pa.ArrowInvalid as error:
+        raise _diagnosis(text, header.index(chosen["rating"]), str(error)) from error
+    return table.select(list(chosen.values())).rename_columns(list(chosen))
+
+
+def _gap(column: str) -> str:
+    """Name of the empty column that a doubled delimiter makes after this one."""
+    return f"{column}, gap"
+
+
+def _diagnosis(text: _Text, rating: int, reason: str) -> DataError:
+    """The error that names the first line to blame; `reason` where none is found."""
+    try:
+        for line, fields in text.rows():
+            try:
+                float(fields[rating] or "nan")
+            except ValueError:
+                return DataError(f"{text.name}: line {line}: rating {fields[rating]!r} is not a number")
+    except DataError as error:
+        return error
+    return DataError(f"{text.name}: {reason}")

@@ -1,0 +1,133 @@
+"""Fetches archives into a cache: complete and checked against their recorded sha256, or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import httpx
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+from training.errors import DataError, SourceUnavailableError
+
+TIMEOUT = httpx.Timeout(30, connect=5)  # seconds; a blocked network must not keep the second source waiting
+STALE_SECONDS = 24 * 3600  # longer than any download: what is older was left by a process that was killed
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """A file behind a URL."""
+
+    url: str
+    sha256: str
+
+    @property
+    def file_name(self) -> str:
+        return self.url.rpartition("/")[2]
+
+    def __str__(self) -> str:
+        return self.url
+
+
+@dataclass(frozen=True, slots=True)
+class Wheel:
+    """A wheel that pip downloads from the package index it is configured for, and does not install."""
+
+    requirement: str
+    file_name: str
+    sha256: str
+
+    def __str__(self) -> str:
+        return f"{self.requirement} from the package index"
+
+
+def default_cache() -> Path:
+    """The folder `RATECAST_CACHE` names, else `ratecast` where the platform keeps a user's caches."""
+    if named := os.environ.get("RATECAST_CACHE"):
+        return Path(named).expanduser()
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "ratecast" / "cache"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "ratecast"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ratecast"
+
+
+def fetch(source: Download | Wheel, cache: Path) -> Path:
+    """The source's file in the cache, downloaded unless it is there and its sha256 is right.
+
+    Raises:
+        SourceUnavailableError: it cannot be downloaded, or is not the recorded file. Nothing is left in the cache.
+        DataError: the cache cannot be written.
+    """
+    target = cache / source.file_name
+    if target.is_file() and _sha256(target) == source.sha256:
+        return target
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        _remove_stale(cache)
+        with TemporaryDirectory(prefix=".fetch-", dir=cache) as folder:
+            part = Path(folder) / source.file_name
+            _download(source, part)
+            if (found := _sha256(part)) != source.sha256:
+                raise SourceUnavailableError(f"{source}: its sha256 is {found}, not {source.sha256} as recorded")
+            part.replace(target)
+    except OSError as error:
+        raise DataError(
+            f"{cache}: cannot be written ({error.strerror}); RATECAST_CACHE names another folder"
+        ) from error
+    return target
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _remove_stale(cache: Path) -> None:
+    for folder in cache.glob(".fetch-*"):
+        if time.time() - folder.stat().st_mtime > STALE_SECONDS:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _download(source: Download | Wheel, part: Path) -> None:
+    if isinstance(source, Download):
+        _download_url(source.url, part)
+    else:
+        _download_wheel(source, part)
+
+
+def _download_url(url: str, part: Path) -> None:
+    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn()
+    try:
+        with (
+            httpx.stream("GET", url, follow_redirects=True, timeout=TIMEOUT) as response,
+            part.open("wb") as file,
+            Progress(*columns, console=Console(stderr=True), transient=True) as progress,
+        ):
+            response.raise_for_status()
+            size = response.headers.get("content-length")
+            task = progress.add_task(part.name, total=None if size is None else int(size))
+            for chunk in response.iter_raw():
+                file.write(chunk)
+                progress.advance(task, len(chunk))
+    except httpx.HTTPStatusError as error:
+        raise SourceUnavailableError(f"{url}: the server answers {error.response.status_code}") from error
+    except httpx.HTTPError as error:
+        raise SourceUnavailableError(f"{url}: {error or type(error).__name__}") from error
+
+
+def _download_wheel(wheel: Wheel, part: Path) -> None:
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
+    command += ["--retries=1", "--disable-pip-version-check", f"--dest={part.parent}", wheel.requirement]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - nothing of it is the user's
+    if done.returncode or not part.is_file():
+        said = done.stderr.strip().splitlines() or ["pip said nothing"]
+        raise SourceUnavailableError(f"{wheel}: {said[-1].removeprefix('ERROR: ')}")

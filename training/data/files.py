@@ -1,0 +1,21 @@
+"""Files that cannot be read, told apart before anyone tries."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from training.errors import DataError
+
+
+def check_file(path: Path) -> None:
+    """Raise `DataError` unless `path` is a readable file with something in it."""
+    try:
+        if path.is_dir():
+            raise DataError(f"{path}: is a directory, not a file")
+        with path.open("rb") as stream:
+            if not stream.read(1):
+                raise DataError(f"{path}: the file is empty")
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file") from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error

@@ -1,0 +1,293 @@
+"""The named MovieLens sets: where they come from, how their archives are laid out, what their items and users are.
+
+F. M. Harper and J. A. Konstan, "The MovieLens Datasets: History and Context", ACM TiiS 5(4), 2015. Their licences
+forbid redistribution: the archives are fetched from their publisher, and live in a cache only.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from zipfile import BadZipFile, ZipFile
+
+import pyarrow as pa
+
+from training.data.delimited import COMMA, RATINGS_DAT, U_DATA, Layout, read_stream
+from training.data.fetch import Download, Wheel, fetch
+from training.data.validation import Checked
+from training.errors import DataError, SourceUnavailableError
+
+ITEM_SCHEMA = pa.schema({"id": pa.string(), "title": pa.string(), "year": pa.int32(), "genres": pa.list_(pa.string())})
+USER_ATTRIBUTES = ("id", "age", "gender", "occupation", "zip_code")
+
+# The order of the flags in u.item.
+GENRES = (
+    "unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama", "Fantasy",
+    "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western",
+)  # fmt: skip
+NO_GENRE = ("", "unknown", "(no genres listed)")
+NO_TITLE = ("unknown", "unkonwn")  # item 267 of ml-100k, as GroupLens and as recbole spell it
+
+# "Toy Story (1995)", "Land Before Time III (1995) (V)", "Death Note (2006–2007)"
+TITLE_AND_YEAR = re.compile(r"(?P<title>.*?)\s*\((?P<year>\d{4})(?:[-–]\d{0,4})?\)\s*(?:\(V\))?\s*")
+
+
+@dataclass(frozen=True, slots=True)
+class TextTable:
+    """A member of an archive with one record per item or user.
+
+    Attributes:
+        member: its path in the archive.
+        delimiter: between fields.
+        fields: names of the fields in their order; fields without a name here are left out.
+        encoding: of the text.
+        header: whether the first line has names.
+    """
+
+    member: str
+    delimiter: str
+    fields: tuple[str, ...]
+    encoding: str = "utf-8"
+    header: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """An archive and what is where in it."""
+
+    source: Download | Wheel
+    ratings: str
+    layout: Layout
+    items: TextTable
+    item_genres: Callable[[Mapping[str, str]], Sequence[str]]
+    users: TextTable | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class NamedSet:
+    """A data set that can be asked for by name: its archives are tried in order."""
+
+    name: str
+    summary: str
+    archives: tuple[Archive, ...]
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What a set holds beside its ratings; see `training.data.dataset.Dataset`."""
+
+    checked: Checked
+    items: pa.Table
+    users: pa.Table | None
+
+
+def read(named: NamedSet, cache: Path) -> Content:
+    """The set, from the first of its archives that can be had.
+
+    Raises:
+        SourceUnavailableError: none can; the message says of each why.
+        DataError: an archive does not hold what it should.
+    """
+    failures = []
+    for archive in named.archives:
+        try:
+            path = fetch(archive.source, cache)
+        except SourceUnavailableError as error:
+            failures.append(str(error))
+        else:
+            return _content(archive, path)
+    raise SourceUnavailableError(
+        f"{named.name} cannot be fetched. Tried {'; then '.join(failures)}. {named.hint}"
+        f"A copy of {named.archives[0].source.file_name} in {cache} would be taken."
+    )
+
+
+def _content(archive: Archive, path: Path) -> Content:
+    try:
+        with ZipFile(path) as file:
+            checked = read_stream(
+                lambda: file.open(archive.ratings), archive.layout, f"{path}/{archive.ratings}", archive.columns
+            )
+            items = _items(_records(file, archive.items), archive.item_genres)
+            users = None if archive.users is None else _users(_records(file, archive.users))
+    except (BadZipFile, KeyError) as error:
+        raise DataError(f"{path}: {error}") from error
+    return Content(checked, items, users)
+
+
+def _records(file: ZipFile, table: TextTable) -> Iterable[dict[str, str]]:
+    lines = (line.rstrip("\r") for line in file.read(table.member).decode(table.encoding).split("\n"))
+    split = csv.reader(lines) if table.delimiter == "," else (line.split(table.delimiter) for line in lines if line)
+    for number, values in enumerate(split):
+        if number or not table.header:
+            yield dict(zip(table.fields, values, strict=False))
+
+
+def _items(records: Iterable[Mapping[str, str]], genres: Callable[[Mapping[str, str]], Sequence[str]]) -> pa.Table:
+    rows = []
+    for record in records:
+        title, year = _title_and_year(record["title"], record.get("year", ""))
+        rows.append(
+            {
+                "id": record["id"],
+                "title": title,
+                "year": year,
+                "genres": [genre for genre in genres(record) if genre not in NO_GENRE],
+            }
+        )
+    return pa.Table.from_pylist(rows, ITEM_SCHEMA)
+
+
+def _title_and_year(text: str, year: str) -> tuple[str | None, int | None]:
+    """The title without its year, and that year, or else the one in which `year` ends."""
+    if found := TITLE_AND_YEAR.fullmatch(text):
+        text, year = found["title"], found["year"]
+    title = " ".join(text.split())
+    return None if title in NO_TITLE else title, int(year[-4:]) if year[-4:].isdecimal() else None
+
+
+def _users(records: Iterable[Mapping[str, str]]) -> pa.Table:
+    rows = list(records)
+    return pa.table({name: pa.array([row[name] for row in rows], pa.string()) for name in USER_ATTRIBUTES})
+
+
+def _flagged_genres(record: Mapping[str, str]) -> list[str]:
+    return [genre for genre in GENRES if record[genre] == "1"]
+
+
+def _barred_genres(record: Mapping[str, str]) -> list[str]:
+    return record["genres"].split("|")
+
+
+def _spaced_genres(record: Mapping[str, str]) -> list[str]:
+    return record["genres"].split(" ")
+
+
+GROUPLENS = "https://files.grouplens.org/datasets/movielens"
+MOVIES = ("id", "title", "genres")
+
+
+def ml_100k(source: Download) -> Archive:
+    return Archive(
+        source,
+        "ml-100k/u.data",
+        U_DATA,
+        TextTable("ml-100k/u.item", "|", ("id", "title", "year", "video", "url", *GENRES), "latin-1"),
+        _flagged_genres,
+        TextTable("ml-100k/u.user", "|", USER_ATTRIBUTES),
+    )
+
+
+def recbole_ml_100k(source: Download | Wheel) -> Archive:
+    stem = "recbole/dataset_example/ml-100k/ml-100k"
+    return Archive(
+        source,
+        f"{stem}.inter",
+        Layout("\t"),
+        TextTable(f"{stem}.item", "\t", ("id", "title", "year", "genres"), header=True),
+        _spaced_genres,
+        TextTable(f"{stem}.user", "\t", USER_ATTRIBUTES, header=True),
+        {"user": "user_id:token", "item": "item_id:token", "rating": "rating:float", "timestamp": "timestamp:float"},
+    )
+
+
+def ml_1m(source: Download) -> Archive:
+    return Archive(
+        source,
+        "ml-1m/ratings.dat",
+        RATINGS_DAT,
+        TextTable("ml-1m/movies.dat", "::", MOVIES, "latin-1"),
+        _barred_genres,
+        TextTable("ml-1m/users.dat", "::", ("id", "gender", "age", "occupation", "zip_code")),
+    )
+
+
+def ml_10m(source: Download) -> Archive:
+    folder = "ml-10M100K"
+    return Archive(
+        source, f"{folder}/ratings.dat", RATINGS_DAT, TextTable(f"{folder}/movies.dat", "::", MOVIES), _barred_genres
+    )
+
+
+def csv_archive(folder: str, source: Download) -> Archive:
+    """The layout of ml-25m and later sets."""
+    return Archive(
+        source,
+        f"{folder}/ratings.csv",
+        COMMA,
+        TextTable(f"{folder}/movies.csv", ",", MOVIES, header=True),
+        _barred_genres,
+        columns={"user": "userId", "item": "movieId"},
+    )
+
+
+def _grouplens(name: str, sha256: str) -> Download:
+    return Download(f"{GROUPLENS}/{name}.zip", sha256)
+
+
+SETS = {
+    named.name: named
+    for named in (
+        NamedSet(
+            "ml-100k",
+            "100,000 ratings by 943 users of 1,682 films, 1997-1998, with ages and occupations",
+            (
+                ml_100k(_grouplens("ml-100k", "50d2a982c66986937beb9ffb3aa76efe955bf3d5c6b761f4e3a7cd717c6a3229")),
+                recbole_ml_100k(
+                    Wheel(
+                        "recbole==1.2.1",
+                        "recbole-1.2.1-py3-none-any.whl",
+                        "9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407",
+                    )
+                ),
+            ),
+        ),
+        NamedSet(
+            "ml-1m",
+            "1,000,209 ratings by 6,040 users of 3,706 films, 2000-2003, with ages and occupations",
+            (ml_1m(_grouplens("ml-1m", "a6898adb50b9ca05aa231689da44c217cb524e7ebd39d264c56e2832f2c54e20")),),
+        ),
+        NamedSet(
+            "ml-10m",
+            "10,000,054 ratings by 69,878 users of 10,677 films, 1995-2009",
+            (ml_10m(_grouplens("ml-10m", "813c411ccb6122564edfe752e7f80c4dcc5aa25fa94c93622f6877a7ba252862")),),
+        ),
+        NamedSet(
+            "ml-25m",
+            "25,000,095 ratings by 162,541 users of 59,047 films, 1995-2019",
+            (
+                csv_archive(
+                    "ml-25m",
+                    _grouplens("ml-25m", "8b21cfb7eb1706b4ec0aac894368d90acf26ebdfb6aced3ebd4ad5bd1eb9c6aa"),
+                ),
+            ),
+        ),
+        NamedSet(
+            "ml-32m",
+            "32,000,204 ratings by 200,948 users of 84,432 films, 1995-2023",
+            (
+                csv_archive(
+                    "ml-32m",
+                    _grouplens("ml-32m", "e4a68655d7386b8f95f2f2424b2ff975dfdd15ffd59e0d864a14dca43e99d6ee"),
+                ),
+            ),
+        ),
+        NamedSet(
+            "ml-latest-small",
+            "100,836 ratings by 610 users of 9,724 films, 1996-2018",
+            (
+                csv_archive(
+                    "ml-latest-small",
+                    _grouplens("ml-latest-small", "696d65a3dfceac7c45750ad32df2c259311949efec81f0f144fdfb91ebc9e436"),
+                ),
+            ),
+            "GroupLens replaces this set from time to time: another sha256 may only mean a newer edition, which can be "
+            "unpacked and read as a file. ",
+        ),
+    )
+}

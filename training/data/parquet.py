@@ -1,0 +1,36 @@
+"""Reads Parquet files batch by batch, so that ids never stand in memory as long as the file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pyarrow as pa
+from pyarrow import parquet as pq
+
+from training.data.files import check_file
+from training.data.validation import Checked, Origin, checked, chosen_columns
+from training.errors import DataError
+
+BATCH_ROWS = 1 << 20
+
+
+def read(path: Path, columns: Mapping[str, str] | None = None, *, held_out: bool = False) -> Checked:
+    """The ratings in a Parquet file.
+
+    Raises:
+        DataError: the file cannot be read or its rows are not ratings. Names the row, counted from 1.
+    """
+    check_file(path)
+    origin = Origin(str(path))
+    try:
+        with pq.ParquetFile(path) as file:
+            chosen = chosen_columns(file.schema_arrow.names, columns, origin)
+            batches = file.iter_batches(BATCH_ROWS, columns=list(chosen.values()))
+            return checked((_renamed(batch, chosen) for batch in batches), origin, held_out=held_out)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(f"{path}: not a readable Parquet file ({error})") from error
+
+
+def _renamed(batch: pa.RecordBatch, chosen: Mapping[str, str]) -> pa.RecordBatch:
+    return pa.RecordBatch.from_arrays([batch.column(theirs) for theirs in chosen.values()], names=list(chosen))

@@ -1,0 +1,211 @@
+"""What every source passes through: batches of named columns become checked interactions. It knows no file formats.
+
+Shapes: N ratings, C rows of one batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.types as pt
+
+from training.data import columns
+from training.data.columns import Bools
+from training.data.interactions import Int32s, Int64s, Interactions
+from training.errors import ConfigError, DataError
+
+REQUIRED = ("user", "item", "rating")
+NAMES = (*REQUIRED, "timestamp")
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where rows come from, for messages.
+
+    Attributes:
+        name: of the file or table.
+        line_of: line number in the file of the row with a given index; None where there are no lines.
+    """
+
+    name: str
+    line_of: Callable[[int], int] | None = None
+
+    def error(self, problem: str, row: int | None = None) -> DataError:
+        """A `DataError` that names the origin, and the row if one is to blame."""
+        if row is None:
+            return DataError(f"{self.name}: {problem}")
+        place = f"row {row + 1}" if self.line_of is None else f"line {self.line_of(row)}"
+        return DataError(f"{self.name}: {place}: {problem}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """Interactions that hold what `Interactions` promises, and how many rows were dropped as duplicates of a pair."""
+
+    ratings: Interactions
+    duplicates: int
+
+
+def chosen_columns(found: Sequence[str], renamed: Mapping[str, str] | None, origin: Origin) -> dict[str, str]:
+    """The source's name for each of user, item, rating and, where there is one, timestamp.
+
+    Args:
+        found: names of the source's columns.
+        renamed: our name → the source's name, as given with --columns.
+
+    Raises:
+        ConfigError: `renamed` has a key which is not one of ours.
+        DataError: a column is missing or ambiguous.
+    """
+    renamed = renamed or {}
+    if unknown := sorted(set(renamed) - set(NAMES)):
+        raise ConfigError(f"--columns: no column is called {', '.join(unknown)}; rename {', '.join(NAMES)}")
+    wanted = {name: renamed.get(name, name) for name in NAMES}
+    if wanted["timestamp"] not in found and "timestamp" not in renamed:
+        del wanted["timestamp"]
+    if missing := [name for name in wanted.values() if name not in found]:
+        there = ", ".join(found) or "none"
+        raise origin.error(f"no column {', '.join(missing)}; found {there} (--columns user=NAME,item=NAME,… renames)")
+    if len(set(wanted.values())) < len(wanted):
+        raise origin.error("--columns gives one column to two names")
+    if twice := [name for name in wanted.values() if list(found).count(name) > 1]:
+        raise origin.error(f"more than one column {', '.join(twice)}")
+    return wanted
+
+
+def checked(batches: Iterable[pa.RecordBatch], origin: Origin, *, held_out: bool = False) -> Checked:
+    """The ratings of all batches under one pair of vocabularies, in order of first appearance, without duplicates.
+
+    Of the ratings of one pair the latest by timestamp stays (the last row on ties or without timestamps); the rest keep
+    their order.
+
+    Args:
+        batches: columns user, item, rating and perhaps timestamp, of any types; the same columns in each.
+        origin: of the rows, in the order of the batches.
+        held_out: the ratings are only to be evaluated, so a single user or item is enough.
+
+    Raises:
+        DataError: no rows; an id, rating or timestamp is missing or unreadable; a single user or item.
+    """
+    rows: list[pa.RecordBatch] = []
+    offset = 0
+    for batch in batches:
+        if batch.num_rows:
+            rows.append(_checked_batch(batch, origin, offset))
+            offset += batch.num_rows
+    if not rows:
+        raise origin.error("no ratings")
+    result = _without_duplicates(_interactions(pa.Table.from_batches(rows).unify_dictionaries()))
+    if not held_out:
+        _check_counts(result.ratings, origin)
+    return result
+
+
+def _checked_batch(batch: pa.RecordBatch, origin: Origin, offset: int) -> pa.RecordBatch:
+    """The batch with dictionary-encoded ids, float32 ratings and int64 timestamps, none of them null."""
+
+    def reject(bad_C: Bools, name: str, fault: str) -> None:
+        if bad_C.any():
+            row = int(bad_C.argmax())
+            value = batch.column(name)[row].as_py()
+            raise origin.error(f"{name} is missing" if _missing(value) else f"{name} {value!r} {fault}", offset + row)
+
+    result: dict[str, pa.Array] = {}
+    try:
+        for name in ("user", "item"):
+            result[name] = columns.ids(batch.column(name))
+            reject(result[name].is_null().to_numpy(zero_copy_only=False), name, "is missing")
+        name = "rating"
+        ratings_C, bad_C = columns.numbers(batch.column(name))
+        reject(bad_C, name, "is not a finite number")
+        result[name] = pa.array(ratings_C.astype(np.float32))
+        name = "timestamp"
+        if name in batch.schema.names and not pt.is_null(batch.schema.field(name).type):
+            seconds_C, bad_C = columns.seconds(batch.column(name))
+            reject(bad_C, name, "is neither seconds nor an ISO 8601 time")
+            result[name] = pa.array(seconds_C)
+    except pa.ArrowInvalid as error:
+        raise origin.error(f"column {name}: {error}") from error
+    return pa.RecordBatch.from_pydict(result)
+
+
+def _missing(value: object) -> bool:
+    return value is None or value != value or (isinstance(value, str) and not value.strip())
+
+
+def _interactions(table: pa.Table) -> Interactions:
+    users_N, user_ids = _first_seen(table["user"])
+    items_N, item_ids = _first_seen(table["item"])
+    return Interactions(
+        users_N=users_N,
+        items_N=items_N,
+        ratings_N=table["rating"].to_numpy(),
+        timestamps_N=table["timestamp"].to_numpy() if "timestamp" in table.column_names else None,
+        user_ids=user_ids,
+        item_ids=item_ids,
+    )
+
+
+def _first_seen(column: pa.ChunkedArray) -> tuple[Int32s, pa.StringArray]:
+    """Codes and distinct ids, in order of first appearance, of a column whose chunks share one dictionary."""
+    codes_N = np.concatenate([chunk.indices.to_numpy() for chunk in column.chunks])
+    distinct = _without_zero_fractions(column.chunk(0).dictionary).dictionary_encode()
+    return _renumbered(distinct.indices.to_numpy()[codes_N], distinct.dictionary)
+
+
+def _without_zero_fractions(ids: pa.StringArray) -> pa.StringArray:
+    """21 for 21.0 where every id is written so: whole numbers that a data frame with gaps has turned to floats."""
+    if pc.all(pc.match_substring_regex(ids, r"^-?\d+\.0$")).as_py():
+        return pc.utf8_slice_codeunits(ids, 0, -2)
+    return ids
+
+
+def _renumbered(codes_N: Int32s, ids: pa.StringArray) -> tuple[Int32s, pa.StringArray]:
+    """The same codes under a vocabulary of the ids which occur, in order of first appearance."""
+    rows = len(codes_N)
+    first_row = np.full(len(ids), rows)
+    first_row[codes_N[::-1]] = np.arange(rows - 1, -1, -1)
+    order = np.argsort(first_row)[: np.count_nonzero(first_row < rows)]
+    number = np.empty(len(ids), np.int32)
+    number[order] = np.arange(len(order), dtype=np.int32)
+    return number[codes_N], ids.take(pa.array(order))
+
+
+def _without_duplicates(ratings: Interactions) -> Checked:
+    kept = _latest_rows(ratings)
+    if len(kept) == len(ratings):
+        return Checked(ratings=ratings, duplicates=0)
+    survivors = ratings.take(kept)
+    users_N, user_ids = _renumbered(survivors.users_N, survivors.user_ids)
+    items_N, item_ids = _renumbered(survivors.items_N, survivors.item_ids)
+    survivors = replace(survivors, users_N=users_N, items_N=items_N, user_ids=user_ids, item_ids=item_ids)
+    return Checked(ratings=survivors, duplicates=len(ratings) - len(kept))
+
+
+def _latest_rows(ratings: Interactions) -> Int64s:
+    """Rows, ascending, without those that a later rating of the same pair replaces."""
+    pairs_N = ratings.pairs_N()
+    sorted_N = np.sort(pairs_N)
+    repeated = sorted_N[1:][sorted_N[1:] == sorted_N[:-1]]
+    del sorted_N
+    rows = np.arange(len(pairs_N))
+    if not len(repeated):
+        return rows
+    contested = pd.DataFrame({"row": np.flatnonzero(np.isin(pairs_N, repeated))})
+    contested["pair"] = pairs_N[contested["row"]]
+    if ratings.timestamps_N is not None:
+        contested["timestamp"] = ratings.timestamps_N[contested["row"]]
+        contested = contested.sort_values("timestamp", kind="stable")
+    replaced = contested["row"][contested["pair"].duplicated(keep="last")]
+    return np.delete(rows, replaced.to_numpy())
+
+
+def _check_counts(ratings: Interactions, origin: Origin) -> None:
+    for name, count in (("user", ratings.users), ("item", ratings.items)):
+        if count == 1:
+            raise origin.error(f"all ratings are of a single {name}; at least two are needed")
