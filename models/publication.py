@@ -63,6 +63,7 @@ def publish(directory: Path, draft: Draft) -> Manifest:
         directory.mkdir(parents=True, exist_ok=True)
         with _only_publisher(directory), _staging(directory) as staging:
             manifest = _write_files(staging, draft)
+            _make_readable(staging)
             _flush(staging)
             staging.rename(directory / manifest.version)
             _flush_directory(directory)
@@ -141,6 +142,12 @@ def _write_files(path: Path, draft: Draft) -> Manifest:
 
 def _entry(file: Path) -> FileEntry:
     return FileEntry(sha256=hash_file(file), bytes=file.stat().st_size)
+
+
+def _make_readable(path: Path) -> None:
+    """Let the service read the checkpoint under another account; some writers create files for their owner alone."""
+    for entry in (path, *path.rglob("*")):
+        entry.chmod(0o755 if entry.is_dir() else 0o644)
 
 
 def _write_table(file: Path, table: pa.Table) -> None:

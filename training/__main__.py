@@ -88,7 +88,7 @@ def evaluate(as_json: bool, **options: Any) -> None:
 @cli.command()
 def datasets() -> None:
     """List the data sets that can be named."""
-    _print_rows(movielens.descriptions())
+    _print_rows({name: named.summary for name, named in movielens.SETS.items()})
 
 
 @cli.command()

@@ -109,8 +109,9 @@ def read(config: JobConfig) -> Parts:
     dataset = load(config.data, table=config.table, columns=config.columns, rng=rng, cache=config.cache)
     ratings = dataset.ratings
     if config.test is not None:
-        held_out = load(config.test, table=config.table, columns=config.columns, rng=rng, cache=config.cache).ratings
-        return Parts(dataset, ratings, held_out.aligned(ratings.user_ids, ratings.item_ids))
+        columns = config.columns
+        test = load(config.test, table=config.table, columns=columns, rng=rng, cache=config.cache, held_out=True)
+        return Parts(dataset, ratings, test.ratings.aligned(ratings.user_ids, ratings.item_ids))
     train_rows, test_rows = split(ratings, parse_split(config.split), np.random.default_rng(config.seed))
     if len(train_rows) == 0:
         raise DataError(f"the split {config.split} leaves no ratings to train on")
