@@ -1,0 +1,29 @@
+FROM python:3.11-slim AS build
+RUN python -m venv /opt/ratecast
+ENV PATH=/opt/ratecast/bin:$PATH PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+WORKDIR /src
+# The dependencies are a layer of their own: it is built again only when they change.
+COPY pyproject.toml constraints.txt README.md LICENSE ./
+RUN pip install --constraint constraints.txt '.[train,serve]'
+COPY models models
+COPY training training
+COPY app app
+RUN pip install --no-deps --force-reinstall .
+
+FROM python:3.11-slim
+RUN useradd --uid 10001 --create-home ratecast \
+    && install --directory --owner ratecast --group ratecast /checkpoints /cache
+COPY --from=build /opt/ratecast /opt/ratecast
+ENV PATH=/opt/ratecast/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    MPLCONFIGDIR=/tmp/matplotlib \
+    RATECAST_CACHE=/cache \
+    RATECAST_CHECKPOINTS=/checkpoints \
+    RATECAST_HOST=0.0.0.0
+USER ratecast
+WORKDIR /home/ratecast
+VOLUME ["/checkpoints", "/cache"]
+EXPOSE 8000
+HEALTHCHECK --interval=10s --timeout=3s --start-period=30s \
+    CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8000/health/ready', timeout=2)"]
+CMD ["python", "-m", "app"]
