@@ -71,6 +71,14 @@ class DataRecord(_Record):
     duplicates: int
 
 
+class GateRecord(_Record):
+    """What the quality gate said of the model, and whether it was published against that."""
+
+    verdict: Literal["passed", "refused", "not measured"]
+    reasons: tuple[str, ...] = ()
+    forced: bool = False
+
+
 class Manifest(_Record):
     """The content of `manifest.json`."""
 
@@ -80,5 +88,6 @@ class Manifest(_Record):
     model: ModelShape
     trainer: TrainerRecord
     data: DataRecord
+    gate: GateRecord
     metrics: Mapping[str, float | None]
     files: Annotated[Mapping[str, FileEntry], AfterValidator(_safe_names)]

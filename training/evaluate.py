@@ -6,7 +6,7 @@ It refuses a test part that overlaps the training part. Shapes: N test ratings, 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -44,6 +44,14 @@ class TestSet:
     def __len__(self) -> int:
         return len(self.ratings_N)
 
+    def take(self, rows: Tensor) -> TestSet:
+        """The given rows (int64, on any device) in the given order."""
+        users_N, items_N, ratings_N = (column[rows.to(column.device)] for column in self._columns())
+        return replace(self, users_N=users_N, items_N=items_N, ratings_N=ratings_N)
+
+    def _columns(self) -> tuple[Tensor, Tensor, Tensor]:
+        return self.users_N, self.items_N, self.ratings_N
+
 
 def make_test_set(
     train: Interactions, test: Interactions, relevant: float | None, device: torch.device
@@ -77,6 +85,11 @@ def predict(model: MatrixFactorization, test: TestSet) -> Tensor:
 def test_rmse(model: MatrixFactorization, test: TestSet) -> float:
     """Unclipped RMSE alone: what the loop shows after each epoch."""
     return metrics.rmse(predict(model, test), test.ratings_N)
+
+
+def clipped_rmse(model: MatrixFactorization, test: TestSet) -> float:
+    """RMSE of predictions clipped to the scale, as the service answers them."""
+    return metrics.rmse(predict(model, test).clamp(*test.scale), test.ratings_N)
 
 
 def evaluate(model: MatrixFactorization, test: TestSet, seen: SeenItems) -> dict[str, float | None]:
