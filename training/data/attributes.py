@@ -26,7 +26,7 @@ MAX_DEVIATIONS = 3.0  # an outlier counts like a value this far from the mean
 
 
 def read_attributes(path: Path) -> pa.Table:
-    """A .csv or .parquet file with a column `id`. Raises DataError for one that cannot be read or has no such column."""
+    """A .csv or .parquet file with a column `id`. Raises DataError for one that cannot be read or lacks that column."""
     try:
         table = pq.read_table(path) if path.suffix == ".parquet" else pa_csv.read_csv(path)
     except (OSError, pa.ArrowException) as error:
@@ -42,8 +42,8 @@ def read_attributes(path: Path) -> pa.Table:
 def encode(table: pa.Table, ids: pa.StringArray) -> Matrix | None:
     """The attributes of `ids`, float32, (N, A); a row of zeros, which is the average, for an id that the table lacks.
 
-    Numbers are standardised, texts become one column a category, lists of texts likewise with several ones a row. The mean
-    of every column over `ids` is zero. None where the table has nothing to encode.
+    Numbers are standardised and cut off at `MAX_DEVIATIONS`; texts become a column a category, lists of texts likewise
+    with several ones a row, both centred. None where the table has nothing to encode.
 
     Raises DataError where a number is not finite, or the table has none of the ids.
     """
