@@ -56,6 +56,11 @@ def job_options(default_split: str) -> Callable[[Callable[..., None]], Callable[
         click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Fixes every choice."),
         click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
         click.option("--threads", type=click.IntRange(min=1), help="CPU threads [all cores]."),
+        click.option(
+            "--resume",
+            type=click.Path(path_type=Path, dir_okay=False),
+            help="Keep the state of the fit in this file, and go on from it after an interruption.",
+        ),
         click.option("--json", "as_json", is_flag=True, help="Print one JSON object as the last line of stdout."),
     )
 

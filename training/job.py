@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ from training.evaluate import evaluate, make_test_set, test_rmse
 from training.gate import DEFAULT_TOLERANCE, Candidate, judge
 from training.loop import Epoch, fit
 from training.results import Parts, Result, draft
+from training.resume import Bookmark
 from training.trainer import Trainer, TrainingSet
 
 log = logging.getLogger(__name__)
@@ -47,6 +49,7 @@ class JobConfig:
         out: the checkpoint directory to publish to; None publishes nothing.
         tolerance: how much worse than the served model a published one may be, relative, of the RMSE.
         force: publish even what the quality gate refuses.
+        resume: keeps the state of the fit; an interrupted one goes on from it. None keeps nothing.
     """
 
     data: str
@@ -64,6 +67,7 @@ class JobConfig:
     out: Path | None = None
     tolerance: float = DEFAULT_TOLERANCE
     force: bool = False
+    resume: Path | None = None
 
     @property
     def split_name(self) -> str:
@@ -90,7 +94,8 @@ def run(config: JobConfig, report: Callable[[Epoch], None]) -> Outcome:
     parts = read(config)
     test = make_test_set(parts.train, parts.test, config.relevant, device)
     trainer = make_trainer(preset, parts.train, config.seed, device)
-    history = fit(trainer, None if test is None else partial(test_rmse, test=test), report)
+    error = None if test is None else partial(test_rmse, test=test)
+    history = fit_resumably(trainer, error, report, config.resume, identity(config, preset, parts))
     model = trainer.model()
     seen = SeenItems.from_pairs(parts.train.users_N, parts.train.items_N, parts.train.users)
     if test is None:
@@ -102,6 +107,28 @@ def run(config: JobConfig, report: Callable[[Epoch], None]) -> Outcome:
     run_facts = {"seed": config.seed, "split": config.split_name, "device": str(device), "threads": threads}
     result = Result(parts, preset, model, seen, test, history, metrics, run_facts)
     return Outcome(result.figures(), None) if config.out is None else offer(config, config.out, result, candidate)
+
+
+def fit_resumably(
+    trainer: Trainer[Any],
+    error: Callable[[MatrixFactorization], float] | None,
+    report: Callable[[Epoch], None],
+    file: Path | None,
+    identity: str,
+) -> list[Epoch]:
+    """Fit, going on from `file` where an earlier fit with the same identity was interrupted."""
+    if file is None:
+        return fit(trainer, error, report)
+    bookmark = Bookmark(file, identity)
+    history = fit(trainer, error, report, bookmark.restore(trainer), bookmark.save)
+    file.unlink(missing_ok=True)
+    return history
+
+
+def identity(config: JobConfig, preset: Preset, parts: Parts) -> str:
+    """What makes two fits the same: data, split, trainer, settings and seed."""
+    facts = (parts.dataset.fingerprint, config.split_name, preset.trainer, preset.settings.model_dump_json())
+    return hashlib.sha256(repr((*facts, config.seed)).encode()).hexdigest()
 
 
 def offer(config: JobConfig, out: Path, result: Result, candidate: Candidate | None) -> Outcome:
