@@ -33,11 +33,12 @@ class FileEntry(_Record):
 
 
 class ModelShape(_Record):
-    """Sizes of the tables, and the scale of the ratings to which predictions are clipped."""
+    """Sizes of the tables, whether variances are among them, and the scale to which predictions are clipped."""
 
     users: Annotated[int, Field(ge=1)]
     items: Annotated[int, Field(ge=1)]
     factors: Annotated[int, Field(ge=0)]
+    uncertainty: bool
     rating_min: float
     rating_max: float
 

@@ -129,6 +129,7 @@ def _write_files(path: Path, draft: Draft) -> Manifest:
             users=draft.model.users,
             items=draft.model.items,
             factors=draft.model.factors,
+            uncertainty=draft.model.noise_variance is not None,
             rating_min=draft.scale[0],
             rating_max=draft.scale[1],
         ),

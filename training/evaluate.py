@@ -93,18 +93,21 @@ def clipped_rmse(model: MatrixFactorization, test: TestSet) -> float:
 
 
 def evaluate(model: MatrixFactorization, test: TestSet, seen: SeenItems) -> dict[str, float | None]:
-    """All figures: `rmse`, `mae`, `rmse_clipped`, `user_rmse`, and `ndcg10`, `recall10` and `ndcg10_rating`.
+    """All figures: `rmse`, `mae`, `rmse_clipped`, `user_rmse`, `coverage90`, `nll`, `ndcg10`, `recall10`, `ndcg10_rating`.
 
     The ranking figures are means over users with at least one relevant test item, of lists over all items the user has
     no training rating for; None where there is no such user. A relevant item unknown to the model counts as missed.
     """
     predicted_N = predict(model, test)
+    variance_N = model.variance(test.users_N, test.items_N)
     ndcg10, recall10 = _ranking(model, test, seen)
     return {
         "rmse": metrics.rmse(predicted_N, test.ratings_N),
         "mae": metrics.mae(predicted_N, test.ratings_N),
         "rmse_clipped": metrics.rmse(predicted_N.clamp(*test.scale), test.ratings_N),
         "user_rmse": metrics.user_rmse(predicted_N, test.ratings_N, test.users_N),
+        "coverage90": None if variance_N is None else metrics.coverage(predicted_N, variance_N, test.ratings_N, 0.9),
+        "nll": None if variance_N is None else metrics.nll(predicted_N, variance_N, test.ratings_N),
         "ndcg10": ndcg10,
         "recall10": recall10,
         "ndcg10_rating": ndcg10,
