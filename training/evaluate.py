@@ -93,7 +93,7 @@ def clipped_rmse(model: MatrixFactorization, test: TestSet) -> float:
 
 
 def evaluate(model: MatrixFactorization, test: TestSet, seen: SeenItems) -> dict[str, float | None]:
-    """All figures: `rmse`, `mae`, `rmse_clipped`, `user_rmse`, `coverage90`, `nll`, `ndcg10`, `recall10`, `ndcg10_rating`.
+    """All figures of `docs/evaluation.md` but `bias_rmse`; None where one does not apply.
 
     The ranking figures are means over users with at least one relevant test item, of lists over all items the user has
     no training rating for; None where there is no such user. A relevant item unknown to the model counts as missed.
