@@ -52,7 +52,7 @@ def _address(url: str) -> URL:
     if address.drivername in ("postgres", "postgresql"):
         address = address.set(drivername="postgresql+psycopg")
     if address.get_backend_name() == "sqlite" and not Path(address.database or "").is_file():
-        raise DataError(f"{address.database}: no such SQLite file")
+        raise DataError(f"{address.database or ':memory:'}: no such SQLite file")
     return address
 
 
@@ -120,4 +120,8 @@ def _array(values: Sequence[object]) -> pa.Array:
     try:
         return pa.array(values)
     except (pa.ArrowInvalid, pa.ArrowTypeError):
-        return pa.array([None if value is None else str(value) for value in values])
+        return pa.array([None if value is None else _text(value) for value in values])
+
+
+def _text(value: object) -> str:
+    return f"{value:.0f}" if isinstance(value, float) and value.is_integer() else str(value)

@@ -147,7 +147,7 @@ class _Text:
 
 
 def _table(text: _Text, header: list[str], chosen: Mapping[str, str]) -> pa.Table:
-    """The chosen columns under our names: ids as dictionaries, ratings as float64, timestamps as what they look like."""
+    """The chosen columns under our names: ids as dictionaries, ratings as float64, times as what they look like."""
     doubled = len(text.layout.delimiter) == 2
     names = [name for column in header for name in (column, _gap(column))][:-1] if doubled else header
     gaps = [_gap(column) for column in header[:-1]] if doubled else []
