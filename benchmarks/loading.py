@@ -9,19 +9,21 @@ Each file is loaded in a process of its own; the seconds leave imports out, the 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 import json
-from pathlib import Path
 import resource
 import subprocess
 import sys
-from tempfile import TemporaryDirectory
 import time
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv, parquet
+
+from training.data.dataset import load
 
 USERS, ITEMS = 162_541, 59_047  # of MovieLens-25M
 HEADER = "| format | rows | file MB | seconds | peak RSS MB |\n|---|---|---|---|---|"
@@ -40,7 +42,10 @@ def main() -> None:
             command = [sys.executable, "-m", "benchmarks.loading", "--load", str(path)]
             figures = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
             size = path.stat().st_size / 1e6
-            print(f"| {name} | {figures['rows']:,} | {size:.0f} | {figures['seconds']:.1f} | {figures['peak_mb']:.0f} |", flush=True)
+            print(
+                f"| {name} | {figures['rows']:,} | {size:.0f} | {figures['seconds']:.1f} | {figures['peak_mb']:.0f} |",
+                flush=True,
+            )
             path.unlink()
 
 
@@ -53,8 +58,6 @@ def _arguments() -> argparse.Namespace:
 
 
 def _measure(path: Path) -> dict[str, float]:
-    from training.data.dataset import load  # not in the process that writes the files
-
     started = time.perf_counter()
     dataset = load(str(path), rng=np.random.default_rng(0), cache=path.parent)
     seconds = time.perf_counter() - started

@@ -122,7 +122,8 @@ def _content(archive: Archive, path: Path) -> Content:
 
 def _records(file: ZipFile, table: TextTable) -> Iterable[dict[str, str]]:
     lines = (line.rstrip("\r") for line in file.read(table.member).decode(table.encoding).split("\n"))
-    split = csv.reader(lines) if table.delimiter == "," else (line.split(table.delimiter) for line in lines if line)
+    filled = (line for line in lines if line)
+    split = csv.reader(filled) if table.delimiter == "," else (line.split(table.delimiter) for line in filled)
     for number, values in enumerate(split):
         if number or not table.header:
             yield dict(zip(table.fields, values, strict=False))

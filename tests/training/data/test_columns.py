@@ -59,7 +59,13 @@ def test_numbers_may_come_as_any_type(column: pa.Array) -> None:
 
 @pytest.mark.parametrize(
     "column",
-    [pa.array([None, 1.0]), pa.array([float("inf"), 1.0]), pa.array([1e39, 1.0]), pa.array(["x", "1"]), pa.array(["", "1"])],
+    [
+        pa.array([None, 1.0]),
+        pa.array([float("inf"), 1.0]),
+        pa.array([1e39, 1.0]),
+        pa.array(["x", "1"]),
+        pa.array(["", "1"]),
+    ],
 )
 def test_what_is_no_finite_number_is_marked(column: pa.Array) -> None:
     assert columns.numbers(column)[1].tolist() == [True, False]

@@ -1,11 +1,11 @@
 import math
 from fractions import Fraction
 
-from hypothesis import given
-from hypothesis import strategies as st
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from training.data.interactions import Interactions
 from training.data.split import Split, parse_split, split
@@ -94,7 +94,9 @@ def test_random_takes_the_end_of_the_permutation() -> None:
     assert set(train) == set(permutation[:900])
 
 
-@pytest.mark.parametrize(("fraction", "rows", "expected"), [("0.07", 100, 7), ("0.1", 10, 1), ("0.1", 11, 2), ("1/3", 9, 3)])
+@pytest.mark.parametrize(
+    ("fraction", "rows", "expected"), [("0.07", 100, 7), ("0.1", 10, 1), ("0.1", 11, 2), ("1/3", 9, 3)]
+)
 def test_the_size_is_rounded_up_from_the_exact_product(fraction: str, rows: int, expected: int) -> None:
     _, test = split(ratings([0] * rows, None), parse_split(f"random:{fraction}"), np.random.default_rng(0))
     assert len(test) == expected
