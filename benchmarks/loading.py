@@ -94,11 +94,6 @@ def _write_csv(table: pa.Table, path: Path) -> None:
     csv.write_csv(table, path)
 
 
-def _write_gzip(table: pa.Table, path: Path) -> None:
-    with pa.output_stream(path, compression="gzip") as stream:
-        csv.write_csv(table, stream)
-
-
 WRITERS: dict[str, Callable[[pa.Table, Path], None]] = {
     "parquet": _write_parquet,
     "parquet-strings": _write_parquet_of_strings,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import numpy as np
@@ -217,7 +218,7 @@ def test_a_renamed_column_that_is_missing_is_named_as_the_source_has_it(save: Sa
         ("timestamp", None, "timestamp is missing"),
     ],
 )
-def test_a_bad_value_is_named_by_its_row(save: Save, column: str, value: object, message: str) -> None:
+def test_a_bad_value_is_named_by_its_row(save: Save, column: str, value: Any, message: str) -> None:
     table = TABLE.copy()
     texts = value is not None and not isinstance(value, float)
     table[column] = table[column].astype("str" if texts else "Float64")

@@ -69,9 +69,9 @@ def fetch(source: Download | Wheel, cache: Path) -> Path:
         DataError: the cache cannot be written.
     """
     target = cache / source.file_name
-    if target.is_file() and _sha256(target) == source.sha256:
-        return target
     try:
+        if target.is_file() and _sha256(target) == source.sha256:
+            return target
         cache.mkdir(parents=True, exist_ok=True)
         _remove_stale(cache)
         with TemporaryDirectory(prefix=".fetch-", dir=cache) as folder:
@@ -82,7 +82,7 @@ def fetch(source: Download | Wheel, cache: Path) -> Path:
             part.replace(target)
     except OSError as error:
         raise DataError(
-            f"{cache}: cannot be written ({error.strerror}); RATECAST_CACHE names another folder"
+            f"{cache}: cannot be written ({error.strerror or error}); RATECAST_CACHE names another folder"
         ) from error
     return target
 

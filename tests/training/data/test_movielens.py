@@ -1,6 +1,6 @@
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from zipfile import ZipFile
@@ -102,7 +102,7 @@ def recbole_100k(folder: Path) -> Archive:
 
 
 @pytest.mark.parametrize("layout", [grouplens_100k, recbole_100k])
-def test_both_sources_of_ml_100k_have_the_same_content(layout: type[Archive], tmp_path: Path) -> None:
+def test_both_sources_of_ml_100k_have_the_same_content(layout: Callable[[Path], Archive], tmp_path: Path) -> None:
     content = read(NamedSet("ml-100k", "", (layout(tmp_path),)), tmp_path)
     ratings = content.checked.ratings
     assert ratings.user_ids.to_pylist() == ["1", "2"]
@@ -167,7 +167,7 @@ def test_later_sets_are_csv_with_quoted_titles(tmp_path: Path) -> None:
             "ml-small/movies.csv": movies.encode(),
         },
     )
-    content = read(NamedSet("ml-small", "", (csv_archive("ml-small", source),)), tmp_path)
+    content = read(NamedSet("ml-small", "", (csv_archive(source),)), tmp_path)
     assert content.checked.ratings.item_ids.to_pylist() == ["7", "8"]
     assert content.items.to_pylist() == [
         {"id": "7", "title": "American President, The", "year": 1995, "genres": ["Comedy", "Drama"]},
