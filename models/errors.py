@@ -6,13 +6,14 @@ class RatecastError(Exception):
 
 
 class UnknownIdError(RatecastError):
-    """An id that the checkpoint does not hold."""
+    """An id that the checkpoint does not hold. `position` is its place in a column of ids, None for a lone one."""
 
     kind = "id"
 
-    def __init__(self, id_: str) -> None:
-        super().__init__(f"unknown {self.kind} {id_!r}")
+    def __init__(self, id_: str, position: int | None = None) -> None:
+        super().__init__(f"unknown {self.kind} {id_!r}" + ("" if position is None else f" at position {position}"))
         self.id = id_
+        self.position = position
 
 
 class UnknownUserError(UnknownIdError):

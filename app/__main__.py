@@ -1,0 +1,84 @@
+"""`python -m app`: check that the service can start, then hand over to uvicorn.
+
+Flags become RATECAST_… variables, which workers read. Exit code 2: a setting, checkpoint or address it cannot use.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+import sys
+from collections.abc import Sequence
+
+import uvicorn
+from pydantic import ValidationError
+from uvicorn.config import LOGGING_CONFIG
+
+from app.engine.device import choose_device
+from app.settings import PREFIX, Settings, explain
+from models import checkpoint
+from models.errors import RatecastError
+
+FLAGS = ("checkpoints", "host", "port", "workers", "device", "threads")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the service until it is told to stop."""
+    _flags_to_environment(arguments)
+    try:
+        settings = Settings()
+        _preflight(settings)
+    except ValidationError as error:
+        _refuse(explain(error))
+    except (RatecastError, OSError) as error:
+        _refuse(str(error))
+    uvicorn.run(
+        "app.main:create_app",
+        factory=True,
+        host=settings.host,
+        port=settings.port,
+        workers=settings.workers,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        server_header=False,
+        access_log=False,
+        log_level=settings.log_level,
+        log_config=LOGGING_CONFIG,
+    )
+
+
+def _flags_to_environment(arguments: Sequence[str] | None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m app", description="Serve the current checkpoint over HTTP.")
+    for flag in FLAGS:
+        description = Settings.model_fields[flag].description
+        parser.add_argument(f"--{flag}", help=f"{description} ({PREFIX}{flag.upper()})")
+    for flag, value in vars(parser.parse_args(arguments)).items():
+        if value is not None:
+            os.environ[PREFIX + flag.upper()] = value
+
+
+def _preflight(settings: Settings) -> None:
+    """Raise RatecastError or OSError for what would end every worker on start-up, where one line can still tell."""
+    choose_device(settings.device)
+    checkpoint.load(settings.checkpoints)
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[
+            0
+        ]
+        with socket.socket(family, kind, protocol) as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+    except OSError as error:
+        raise OSError(f"cannot listen on {settings.host} port {settings.port}: {error.strerror}") from error
+
+
+def _refuse(reason: str) -> None:
+    sys.stderr.write(f"ratecast: {reason}\n")
+    sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

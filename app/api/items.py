@@ -1,0 +1,35 @@
+"""GET /items/{item}. An id may hold any character, slashes too."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path
+
+from app.deps import EngineDep, LimitsDep
+from app.openapi import problems
+from app.schemas import Item
+
+router = APIRouter(tags=["items"])
+
+EXAMPLES = {"242": {"value": "242"}, "50": {"value": "50"}}
+
+
+@router.get("/items/{item:path}", summary="What is known about an item", responses=problems(404, 413, 422, 500, 503))
+async def item(
+    item: Annotated[str, Path(min_length=1, description="The item's id.", openapi_examples=EXAMPLES)],
+    engine: EngineDep,
+    limits: LimitsDep,
+) -> Item:
+    """Title, year and genres where the data has them, and how the item was rated in the training data."""
+    limits.check_id(item, "path", "item")
+    found = await engine.item(item)
+    return Item(
+        id=found.id,
+        title=found.title,
+        year=found.year,
+        genres=found.genres,
+        ratings=found.ratings,
+        mean_rating=found.mean_rating,
+        model_version=found.version,
+    )

@@ -1,0 +1,29 @@
+"""What routes are handed: the values that the lifespan built."""
+
+from __future__ import annotations
+
+from typing import Annotated, TypedDict, cast
+
+from fastapi import Depends, Request
+
+from app.engine.engine import Engine
+from app.limits import Limits
+
+
+class State(TypedDict):
+    """The lifespan state."""
+
+    engine: Engine
+    limits: Limits
+
+
+async def get_engine(request: Request) -> Engine:
+    return cast("Engine", request.state.engine)
+
+
+async def get_limits(request: Request) -> Limits:
+    return cast("Limits", request.state.limits)
+
+
+EngineDep = Annotated[Engine, Depends(get_engine)]
+LimitsDep = Annotated[Limits, Depends(get_limits)]

@@ -1,0 +1,128 @@
+"""From errors to answers: the one table of statuses, and the problem documents of RFC 9457.
+
+Domain errors know no HTTP; nothing else in the service chooses a status for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from app.engine.errors import DeviceUnavailableError, NotReadyError
+from app.schemas import FieldError, Problem
+from models.errors import (
+    CheckpointCorruptError,
+    CheckpointFormatError,
+    CheckpointNotFoundError,
+    PublicationError,
+    RatecastError,
+    UnknownIdError,
+    UnknownItemError,
+    UnknownUserError,
+)
+
+PROBLEM_JSON = "application/problem+json"
+TYPE_PREFIX = "urn:ratecast:problem:"
+RETRY_AFTER_SECONDS = "1"
+
+
+class InvalidRequestError(RatecastError):
+    """A well-formed request that asks for what the service does not do. The message never echoes the input."""
+
+    def __init__(self, location: Sequence[str], message: str) -> None:
+        super().__init__(message)
+        self.location = location
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of problem: the last part of its `type`, its status and its title."""
+
+    name: str
+    status: int
+    title: str
+
+
+INVALID = Kind("invalid-request", 422, "The request is not valid")
+KINDS: Mapping[type[RatecastError], Kind] = {
+    UnknownUserError: Kind("unknown-user", 404, "There is no such user"),
+    UnknownItemError: Kind("unknown-item", 404, "There is no such item"),
+    InvalidRequestError: INVALID,
+    NotReadyError: Kind("not-ready", 503, "No model is being served yet"),
+    DeviceUnavailableError: Kind("device-unavailable", 503, "The device of the model is not there"),
+    CheckpointNotFoundError: Kind("checkpoint-not-found", 503, "There is no such checkpoint"),
+    CheckpointCorruptError: Kind("checkpoint-corrupt", 503, "The checkpoint is damaged"),
+    CheckpointFormatError: Kind("checkpoint-format", 503, "The checkpoint is of another format"),
+    PublicationError: Kind("publication-failed", 500, "The checkpoint could not be published"),
+}
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error with a problem document."""
+    app.add_exception_handler(RatecastError, _domain_error)
+    app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(Exception, _bug)
+
+
+def problem_response(status: int, *, headers: Mapping[str, str] | None = None, **members: Any) -> Response:
+    """A problem document of a status, by default of the type that means no more than the status does."""
+    body = Problem.model_validate({"title": HTTPStatus(status).phrase, "status": status} | members)
+    return Response(body.model_dump_json(exclude_none=True), status, headers, PROBLEM_JSON)
+
+
+def _problem_of_kind(kind: Kind, **members: Any) -> Response:
+    headers = {"Retry-After": RETRY_AFTER_SECONDS} if kind.status == 503 else None
+    return problem_response(kind.status, headers=headers, type=TYPE_PREFIX + kind.name, title=kind.title, **members)
+
+
+async def _domain_error(_: Request, error: Exception) -> Response:
+    members: dict[str, Any] = {"detail": str(error)}
+    if isinstance(error, InvalidRequestError):
+        members["errors"] = [FieldError(location=".".join(error.location), message=str(error))]
+    if isinstance(error, UnknownIdError):
+        members |= {error.kind: error.id, "position": error.position}
+    kind = next(KINDS[cls] for cls in type(error).__mro__ if cls in KINDS)
+    return _problem_of_kind(kind, **members)
+
+
+async def _validation_error(_: Request, error: Exception) -> Response:
+    if not isinstance(error, RequestValidationError):
+        raise TypeError from error
+    errors = list(_field_errors(error))
+    return _problem_of_kind(INVALID, detail=f"{errors[0].location}: {errors[0].message}", errors=errors)
+
+
+def _field_errors(error: RequestValidationError) -> Iterator[FieldError]:
+    for found in error.errors():
+        if found["type"] == "json_invalid":
+            yield FieldError(
+                location="body", message=f"not JSON: {found['ctx']['error']} at character {found['loc'][1]}"
+            )
+        else:
+            yield FieldError(location=".".join(_location(found["loc"])), message=found["msg"])
+
+
+def _location(parts: Sequence[str | int]) -> Iterator[str]:
+    """Where in the request, without the names that pydantic gives to the alternatives of a union."""
+    return (str(part) for index, part in enumerate(parts) if not (index == 1 and part in ("pair", "columns")))
+
+
+async def _http_error(_: Request, error: Exception) -> Response:
+    if not isinstance(error, HTTPException):
+        raise TypeError from error
+    if error.status_code == 400:  # FastAPI's answer to a body that is not text, too deep or has numbers too long
+        unreadable = FieldError(location="body", message="not readable as JSON in UTF-8")
+        return _problem_of_kind(INVALID, detail="body: not readable as JSON in UTF-8", errors=[unreadable])
+    return problem_response(error.status_code, headers=error.headers, detail=error.detail)
+
+
+async def _bug(_: Request, _error: Exception) -> Response:
+    return problem_response(500, detail="the service failed to answer; its log says why")

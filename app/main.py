@@ -1,0 +1,53 @@
+"""The service, wired: settings → lifespan → routes. Nothing else happens here."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+from fastapi import FastAPI
+from starlette.responses import RedirectResponse
+
+from app import errors
+from app.api import health, items, models, predict, users
+from app.deps import State
+from app.engine.device import choose_device
+from app.engine.engine import Engine
+from app.limits import BodyLimit, Limits
+from app.openapi import Service
+from app.settings import Settings
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """Build the service from the environment, or from the settings given."""
+    settings = settings or Settings()
+    app = Service(
+        title="Ratecast", version="0.1.0", description="Rating prediction as a service.", lifespan=lifespan(settings)
+    )
+    errors.install(app)
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    for resource in (predict, users, items, models, health):
+        app.include_router(resource.router)
+    app.add_api_route("/", to_docs, include_in_schema=False)
+    return app
+
+
+def lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextManager[State]]:
+    """Load the model before the first request, and let the last one finish."""
+
+    @asynccontextmanager
+    async def run(_: FastAPI) -> AsyncGenerator[State]:
+        engine = Engine(settings.checkpoints, choose_device(settings.device), settings.threads_per_worker())
+        limits = Limits(settings.max_pairs, settings.max_list, settings.max_id_length)
+        try:
+            await engine.load()
+            yield State(engine=engine, limits=limits)
+        finally:
+            engine.close()
+
+    return run
+
+
+async def to_docs() -> RedirectResponse:
+    """The console will live here."""
+    return RedirectResponse("/docs")

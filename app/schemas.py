@@ -1,0 +1,148 @@
+"""What goes over the wire. The sizes that settings bound are checked in `app.limits`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Discriminator, FailFast, Field, GetPydanticSchema, Tag
+from pydantic_core import core_schema
+
+from app.engine.answers import ListSource, Source
+from models.manifest import DataRecord, ModelShape, TrainerRecord
+
+
+def _id_schema(_source: Any, _handler: Any) -> core_schema.CoreSchema:
+    text_or_number = core_schema.union_schema(
+        [core_schema.str_schema(strict=True, min_length=1), core_schema.int_schema(strict=True)],
+        custom_error_type="id",
+        custom_error_message="an id is a string of at least one character, or an integer",
+    )
+    return core_schema.no_info_after_validator_function(str, text_or_number)
+
+
+Id = Annotated[str, GetPydanticSchema(_id_schema)]
+Column = Annotated[list[Id], FailFast()]
+RankBy = Literal["rating"]
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class PairRequest(_Request):
+    """One pair."""
+
+    user: Id
+    item: Id
+
+
+class ColumnsRequest(_Request):
+    """Any number of pairs, as two columns of one length."""
+
+    users: Column
+    items: Column
+
+
+def _form_of(body: Any) -> str:
+    return "columns" if isinstance(body, dict) and not body.keys().isdisjoint(("users", "items")) else "pair"
+
+
+PredictRequest = Annotated[
+    Annotated[PairRequest, Tag("pair")] | Annotated[ColumnsRequest, Tag("columns")], Discriminator(_form_of)
+]
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(protected_namespaces=())
+
+    model_version: str = Field(description="Version of the checkpoint that this answer came from.")
+
+
+class PairPrediction(_Answer):
+    """The rating that the user would give the item, within the scale of the data."""
+
+    rating: float
+    source: Source
+
+
+class ColumnPredictions(_Answer):
+    """A rating and a source for each pair, in the order of the request."""
+
+    ratings: list[float]
+    sources: list[Source]
+
+
+class ListedItem(BaseModel):
+    """An item of a list, with the rating that `POST /predict` gives."""
+
+    item: str
+    rating: float
+    title: str | None
+    year: int | None
+
+
+class TopItems(_Answer):
+    """Items to show a user, best first."""
+
+    user: str
+    source: ListSource
+    rank_by: RankBy
+    items: list[ListedItem]
+
+
+class Item(_Answer):
+    """What is known about an item; `ratings` and `mean_rating` are of the training data."""
+
+    id: str
+    title: str | None
+    year: int | None
+    genres: list[str] | None
+    ratings: int
+    mean_rating: float | None
+
+
+class CurrentModel(BaseModel):
+    """The model being served."""
+
+    version: str
+    created_at: datetime
+    age_seconds: float
+    device: str
+    shape: ModelShape
+    trainer: TrainerRecord
+    data: DataRecord
+    metrics: Mapping[str, float | None]
+
+
+class Live(BaseModel):
+    """The process answers."""
+
+    status: Literal["live"] = "live"
+
+
+class Ready(_Answer):
+    """A model is being served."""
+
+    status: Literal["ready"] = "ready"
+
+
+class FieldError(BaseModel):
+    """One thing that is wrong with a request: where (`body.users.3`, `query.n`) and what."""
+
+    location: str
+    message: str
+
+
+class Problem(BaseModel):
+    """An error (RFC 9457). Members that do not apply are absent."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    errors: list[FieldError] | None = None
+    user: str | None = None
+    item: str | None = None
+    position: int | None = None

@@ -1,0 +1,55 @@
+"""Every setting of the service, read once from RATECAST_… variables. Nothing but the wiring imports this."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PREFIX = "RATECAST_"
+
+Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda|cuda:[0-9]+)$")]
+LogLevel = Literal["critical", "error", "warning", "info", "debug"]
+
+
+class Settings(BaseSettings):
+    """The service's settings; a field `name` is the variable `RATECAST_NAME`."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True)
+
+    checkpoints: Path = Field(Path("checkpoints"), description="Directory of the published checkpoints.")
+    device: Device = Field(
+        "auto", description="Where the model lives: `auto` (CUDA where there is one), `cpu`, `cuda` or `cuda:N`."
+    )
+    host: str = Field("127.0.0.1", min_length=1, description="Address to listen on.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    workers: int = Field(1, ge=1, le=256, description="Number of worker processes.")
+    threads: int | None = Field(
+        None, ge=1, le=1024, description="CPU threads of each worker's model; by default the cores ÷ `workers`."
+    )
+    max_body_bytes: int = Field(16 << 20, ge=1, description="Largest request body, in bytes.")
+    max_pairs: int = Field(100_000, ge=1, description="Most (user, item) pairs in one request.")
+    max_list: int = Field(1_000, ge=1, description="Longest list of items in one answer.")
+    max_id_length: int = Field(256, ge=1, description="Longest user or item id, in characters.")
+    log_level: LogLevel = Field("info", description="Least severe level that is logged.")
+
+    def threads_per_worker(self) -> int:
+        """CPU threads of each worker's model."""
+        return self.threads or max(1, available_cores() // self.workers)
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def explain(error: ValidationError) -> str:
+    """One line that names each invalid setting."""
+    return "; ".join(
+        f"{PREFIX}{'.'.join(str(part) for part in problem['loc']).upper()}: {problem['msg']}"
+        for problem in error.errors(include_url=False)
+    )
