@@ -67,7 +67,7 @@ class Checkpoint:
 
 
 def versions(directory: Path) -> list[str]:
-    """Names of the published versions, in alphabetical order, which is the order of publication."""
+    """Names of the published versions, in alphabetical order: that of publication, for those of different seconds."""
     if not directory.is_dir():
         return []
     return sorted(
