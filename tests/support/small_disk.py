@@ -25,8 +25,9 @@ def _write_report(path: Path) -> None:
 
 
 def _attempt(directory: Path) -> dict[str, object]:
+    error = None
     try:
-        error = None if publish(directory, small_draft(write_report=_write_report)) else None
+        publish(directory, small_draft(write_report=_write_report))
     except PublicationError as caught:
         error = str(caught)
     left = sorted(path.name for path in directory.iterdir() if path.name.startswith(".staging"))
