@@ -148,7 +148,14 @@ def test_unknown_ids_are_answered_near_the_mean(name: str, planted: TrainingSet)
 
 
 HARD_SETS = {
-    "a user and an item with one rating": [(0, 0, 4.0), (0, 1, 2.0), (1, 0, 3.0), (1, 1, 5.0), (2, 0, 1.0), (0, 2, 5.0)],
+    "a user and an item with one rating": [
+        (0, 0, 4.0),
+        (0, 1, 2.0),
+        (1, 0, 3.0),
+        (1, 1, 5.0),
+        (2, 0, 1.0),
+        (0, 2, 5.0),
+    ],
     "all ratings equal": [(user, item, 3.0) for user in range(3) for item in range(3)],
     "all ratings zero": [(user, item, 0.0) for user in range(3) for item in range(3)],
     "a scale of hundreds": [(user, item, 100.0 * (user + item)) for user in range(3) for item in range(3)],
