@@ -1,4 +1,4 @@
-"""What every trainer must do. A new file in `training/trainers/` is tested by all of this, with its default settings."""
+"""What every trainer must do. A new file in `training/trainers/` inherits all of this, with its default settings."""
 
 from __future__ import annotations
 

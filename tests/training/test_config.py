@@ -93,7 +93,7 @@ def test_an_unknown_preset_is_refused(name: str) -> None:
 
 
 def test_the_message_lists_the_presets_there_are() -> None:
-    with pytest.raises(ConfigError, match="no preset 'nothing'; there are .*bias.*textbook"):
+    with pytest.raises(ConfigError, match=r"no preset 'nothing'; there are .*bias.*textbook"):
         config.load_preset("nothing")
 
 
