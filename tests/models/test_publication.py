@@ -101,12 +101,12 @@ def test_publishers_at_once_wait_for_each_other(tmp_path: Path, nursery: Nursery
 def test_a_publisher_killed_at_any_point_leaves_the_current_version_and_no_litter(
     tmp_path: Path, nursery: Nursery
 ) -> None:
-    """A new process is killed before its first operation on a file, the next before its second, and so on."""
+    """A new process is killed before its first change to the file system, the next before its second, and so on."""
     before = publish(tmp_path, small_draft()).version
     replaced = []
     while (child := nursery.run(PUBLISHER, tmp_path, 1, len(replaced))).code == -signal.SIGKILL:
         replaced.append(load(tmp_path).version != before)
-    assert len(replaced) > 10
+    assert len(replaced) > 5
     assert replaced == sorted(replaced)
     assert (child.code, child.stderr) == (0, "")
     assert load(tmp_path).version == child.stdout.strip()

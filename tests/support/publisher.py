@@ -1,6 +1,6 @@
 """A program that publishes small checkpoints: `python -m tests.support.publisher DIRECTORY COUNT [OPERATION]`.
 
-It prints the version of each. With OPERATION it kills itself, by SIGKILL, before that file system operation (from 0).
+It prints the version of each. With OPERATION it kills itself, by SIGKILL, before that change to the file system (from 0).
 """
 
 from __future__ import annotations
@@ -10,20 +10,21 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 from models.publication import publish
 from tests.support.checkpoints import small_draft
 
-OPERATIONS = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir"}  # as the interpreter audits them
+CHANGES = {"os.mkdir", "os.rename", "os.remove", "os.rmdir"}  # as the interpreter audits them
+WRITES = os.O_WRONLY | os.O_RDWR
 
 
 def _die_before(operation: int, directory: str) -> None:
     count = itertools.count()
 
-    def hook(event: str, arguments: tuple[object, ...]) -> None:
-        if event not in OPERATIONS or not str(arguments[0]).startswith(directory) or arguments[1] == "rb":
-            return
-        if next(count) == operation:
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        changes = event in CHANGES or (event == "open" and arguments[2] & WRITES)
+        if changes and str(arguments[0]).startswith(directory) and next(count) == operation:
             os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(hook)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 import torch
+from pydantic import ConfigDict
 
 from models.mf import MatrixFactorization
 from tests.support.data import training_set
@@ -17,6 +18,8 @@ from training.trainer import Trainer, TrainerSettings
 
 
 class Settings(TrainerSettings):
+    model_config = ConfigDict(allow_inf_nan=True)
+
     losses: tuple[float, ...]
 
 
