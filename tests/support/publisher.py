@@ -1,6 +1,6 @@
 """A program that publishes small checkpoints: `python -m tests.support.publisher DIRECTORY COUNT [OPERATION]`.
 
-It prints the version of each. With OPERATION it kills itself, by SIGKILL, before that change to the file system (from 0).
+It prints the version of each. With OPERATION it kills itself by SIGKILL before that change to the file system, from 0.
 """
 
 from __future__ import annotations
