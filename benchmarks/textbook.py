@@ -20,8 +20,8 @@ from torch.utils.data import DataLoader, TensorDataset
 from models.mf import MatrixFactorization
 from training.config import load_preset
 from training.data.fetch import default_cache
-from training.job import JobConfig, Parts, make_trainer, read
 from training.evaluate import make_test_set, test_rmse
+from training.job import JobConfig, Parts, make_trainer, read
 from training.loop import fit
 from training.trainer import Trainer
 

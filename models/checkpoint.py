@@ -21,7 +21,7 @@ from torch import Tensor
 
 from models.errors import CheckpointCorruptError, CheckpointFormatError, CheckpointNotFoundError
 from models.manifest import FORMAT_VERSION, VERSION_NAME, FileEntry, Manifest, ModelShape
-from models.mf import MatrixFactorization
+from models.mf import VARIANCES, MatrixFactorization
 from models.seen import SeenItems
 from models.vocabulary import Vocabulary
 
@@ -149,13 +149,16 @@ def hash_file(path: Path) -> str:
 def tensor_shapes(shape: ModelShape) -> Mapping[str, tuple[int, ...]]:
     """Shape of each tensor in `weights.safetensors`, all float32."""
     rows_U, rows_I = shape.users + 1, shape.items + 1
-    return {
+    shapes: dict[str, tuple[int, ...]] = {
         "mean": (),
         "user_factors": (rows_U, shape.factors),
         "item_factors": (rows_I, shape.factors),
         "user_bias": (rows_U,),
         "item_bias": (rows_I,),
     }
+    if shape.uncertainty:
+        shapes |= {"noise_variance": (), "user_variance": (rows_U,), "item_variance": (rows_I,)}
+    return shapes
 
 
 def _corrupt(file: Path, reason: str) -> NoReturn:
@@ -197,6 +200,8 @@ def _read_model(path: Path, shape: ModelShape) -> MatrixFactorization:
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
             _corrupt(path / WEIGHTS, f"tensor {name} holds values that are not finite")
+        if name in VARIANCES and (tensor < 0).any():
+            _corrupt(path / WEIGHTS, f"tensor {name} holds negative variances")
     return MatrixFactorization(**tensors)
 
 

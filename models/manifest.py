@@ -33,11 +33,12 @@ class FileEntry(_Record):
 
 
 class ModelShape(_Record):
-    """Sizes of the tables, and the scale of the ratings to which predictions are clipped."""
+    """Sizes of the tables, whether variances are among them, and the scale to which predictions are clipped."""
 
     users: Annotated[int, Field(ge=1)]
     items: Annotated[int, Field(ge=1)]
     factors: Annotated[int, Field(ge=0)]
+    uncertainty: bool
     rating_min: float
     rating_max: float
 
@@ -71,6 +72,14 @@ class DataRecord(_Record):
     duplicates: int
 
 
+class GateRecord(_Record):
+    """What the quality gate said of the model, and whether it was published against that."""
+
+    verdict: Literal["passed", "refused", "not measured"]
+    reasons: tuple[str, ...] = ()
+    forced: bool = False
+
+
 class Manifest(_Record):
     """The content of `manifest.json`."""
 
@@ -80,5 +89,6 @@ class Manifest(_Record):
     model: ModelShape
     trainer: TrainerRecord
     data: DataRecord
+    gate: GateRecord
     metrics: Mapping[str, float | None]
     files: Annotated[Mapping[str, FileEntry], AfterValidator(_safe_names)]

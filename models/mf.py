@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 TENSORS = ("mean", "user_factors", "item_factors", "user_bias", "item_bias")
+VARIANCES = ("noise_variance", "user_variance", "item_variance")
 
 
 class MatrixFactorization(nn.Module):
@@ -28,6 +29,9 @@ class MatrixFactorization(nn.Module):
         item_factors: Q, shape (I+1, F).
         user_bias: b_u, shape (U+1,).
         item_bias: b_i, shape (I+1,).
+        noise_variance: of a rating around its expectation, shape (); None where the trainer knows no uncertainty.
+        user_variance: what not knowing the user's row exactly adds, shape (U+1,); given with `noise_variance`.
+        item_variance: likewise for the item's row, shape (I+1,).
     """
 
     mean: Tensor
@@ -35,13 +39,25 @@ class MatrixFactorization(nn.Module):
     item_factors: Tensor
     user_bias: Tensor
     item_bias: Tensor
+    noise_variance: Tensor | None
+    user_variance: Tensor | None
+    item_variance: Tensor | None
 
     def __init__(
-        self, mean: Tensor, user_factors: Tensor, item_factors: Tensor, user_bias: Tensor, item_bias: Tensor
+        self,
+        mean: Tensor,
+        user_factors: Tensor,
+        item_factors: Tensor,
+        user_bias: Tensor,
+        item_bias: Tensor,
+        noise_variance: Tensor | None = None,
+        user_variance: Tensor | None = None,
+        item_variance: Tensor | None = None,
     ) -> None:
         super().__init__()
-        for name, tensor in zip(TENSORS, (mean, user_factors, item_factors, user_bias, item_bias), strict=True):
-            self.register_buffer(name, tensor.detach())
+        tables = (mean, user_factors, item_factors, user_bias, item_bias, noise_variance, user_variance, item_variance)
+        for name, tensor in zip(TENSORS + VARIANCES, tables, strict=True):
+            self.register_buffer(name, None if tensor is None else tensor.detach())
 
     @classmethod
     def from_rated(
@@ -93,6 +109,12 @@ class MatrixFactorization(nn.Module):
         q_BF = self.item_factors[items_B]
         return (p_BF * q_BF).sum(-1) + self.user_bias[users_B] + self.item_bias[items_B] + self.mean
 
+    def variance(self, users_B: Tensor, items_B: Tensor) -> Tensor | None:
+        """Variance of the rating of each pair around its prediction, shape (B,); None where it is not known."""
+        if self.noise_variance is None or self.user_variance is None or self.item_variance is None:
+            return None
+        return self.noise_variance + self.user_variance[users_B] + self.item_variance[items_B]
+
     def score_items(self, users_B: Tensor) -> Tensor:
         """Predict the rating of every known item for each user, unclipped, shape (B, I)."""
         p_BF = self.user_factors[users_B]
@@ -100,8 +122,8 @@ class MatrixFactorization(nn.Module):
         return torch.addmm(self.item_bias[:-1][None, :], p_BF, self.item_factors[:-1].T) + offset_B1
 
     def tensors(self) -> Mapping[str, Tensor]:
-        """The five tables by name, as a checkpoint stores them."""
-        return {name: getattr(self, name) for name in TENSORS}
+        """The tables by name, as a checkpoint stores them: `TENSORS`, and `VARIANCES` where they are known."""
+        return {name: table for name in TENSORS + VARIANCES if (table := getattr(self, name)) is not None}
 
 
 def with_average_row(table: Tensor, counts: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 
 from models.checkpoint import CURRENT, ITEM_SCHEMA, ITEMS, MANIFEST, SEEN, USER_SCHEMA, USERS, WEIGHTS, hash_file
 from models.errors import PublicationError
-from models.manifest import DataRecord, FileEntry, Manifest, ModelShape, TrainerRecord
+from models.manifest import DataRecord, FileEntry, GateRecord, Manifest, ModelShape, TrainerRecord
 from models.mf import MatrixFactorization
 from models.seen import SeenItems
 
@@ -38,7 +38,7 @@ class Draft:
         items: `ITEM_SCHEMA`, I rows.
         seen: the training items of each user.
         scale: the lowest and the highest rating of the data.
-        trainer, data, metrics: for the manifest.
+        trainer, data, gate, metrics: for the manifest.
         write_report: writes files into the directory it is given; they become `report/`.
     """
 
@@ -49,6 +49,7 @@ class Draft:
     scale: tuple[float, float]
     trainer: TrainerRecord
     data: DataRecord
+    gate: GateRecord
     metrics: Mapping[str, float | None]
     write_report: Callable[[Path], None]
 
@@ -128,11 +129,13 @@ def _write_files(path: Path, draft: Draft) -> Manifest:
             users=draft.model.users,
             items=draft.model.items,
             factors=draft.model.factors,
+            uncertainty=draft.model.noise_variance is not None,
             rating_min=draft.scale[0],
             rating_max=draft.scale[1],
         ),
         trainer=draft.trainer,
         data=draft.data,
+        gate=draft.gate,
         metrics=draft.metrics,
         files={str(file.relative_to(path)): _entry(file) for file in sorted(path.rglob("*")) if file.is_file()},
     )

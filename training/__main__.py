@@ -17,9 +17,11 @@ from models.errors import RatecastError
 from training import config, job
 from training.data import movielens
 from training.data.fetch import default_cache
+from training.errors import RefusedError
+from training.gate import DEFAULT_TOLERANCE
 from training.progress import progress
 
-EXIT_BAD_INPUT, EXIT_INTERRUPTED = 2, 130  # 128 + SIGINT, as shells report it
+EXIT_BAD_INPUT, EXIT_REFUSED, EXIT_INTERRUPTED = 2, 3, 130  # the last is 128 + SIGINT, as shells report it
 
 
 class Columns(click.ParamType[dict[str, str]]):
@@ -54,6 +56,11 @@ def job_options(default_split: str) -> Callable[[Callable[..., None]], Callable[
         click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Fixes every choice."),
         click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
         click.option("--threads", type=click.IntRange(min=1), help="CPU threads [all cores]."),
+        click.option(
+            "--resume",
+            type=click.Path(path_type=Path, dir_okay=False),
+            help="Keep the state of the fit in this file, and go on from it after an interruption.",
+        ),
         click.option("--json", "as_json", is_flag=True, help="Print one JSON object as the last line of stdout."),
     )
 
@@ -72,9 +79,20 @@ def cli() -> None:
 
 @cli.command()
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The checkpoint directory to publish to.")
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(min=0),
+    default=DEFAULT_TOLERANCE,
+    show_default=True,
+    help="How much worse than the served model's RMSE is acceptable, relatively.",
+)
+@click.option("--force", is_flag=True, help="Publish even what the quality gate refuses; the manifest says so.")
 @job_options(default_split="none")
 def fit(as_json: bool, **options: Any) -> None:
-    """Fit a model and publish it as the current checkpoint."""
+    """Fit a model and publish it as the current checkpoint.
+
+    With held-out ratings, a model that does not beat the preset `bias`, or is worse than the served one, is refused.
+    """
     _run(as_json, options)
 
 
@@ -99,11 +117,13 @@ def presets() -> None:
 
 def _run(as_json: bool, options: Mapping[str, Any]) -> None:
     with progress() as report:
-        figures = job.run(job.JobConfig(cache=default_cache(), **options), report)
+        outcome = job.run(job.JobConfig(cache=default_cache(), **options), report)
     if as_json:
-        click.echo(json.dumps(figures))
+        click.echo(json.dumps(outcome.figures))
     else:
-        _print_rows({key: _readable(value) for key, value in figures.items() if value is not None})
+        _print_rows({key: _readable(value) for key, value in outcome.figures.items() if value is not None})
+    if outcome.refusal is not None:
+        raise RefusedError(f"not published: {outcome.refusal} (--force publishes it all the same)")
 
 
 def _readable(value: object) -> str:
@@ -118,7 +138,7 @@ def _print_rows(rows: Mapping[str, str]) -> None:
 
 
 def main() -> int:
-    """Run the command line and return its exit code: 0 done, 2 bad usage or input, 130 interrupted. A bug raises."""
+    """Run the command line and return its exit code: 0 done, 2 bad input, 3 refused, 130 interrupted. A bug raises."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
@@ -126,6 +146,9 @@ def main() -> int:
     except click.ClickException as error:
         click.echo(f"error: {error.format_message()}", err=True)
         return EXIT_BAD_INPUT
+    except RefusedError as error:
+        click.echo(f"error: {error}", err=True)
+        return EXIT_REFUSED
     except RatecastError as error:
         click.echo(f"error: {error}", err=True)
         return EXIT_BAD_INPUT

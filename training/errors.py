@@ -23,5 +23,9 @@ class OverlapError(TrainingError):
     """Pairs that stand in the training and in the test part: the evaluation would mean nothing."""
 
 
+class RefusedError(TrainingError):
+    """A model that the quality gate did not let pass. Nothing was published."""
+
+
 class DivergedError(TrainingError):
     """A fit whose figures are no longer finite."""

@@ -6,7 +6,7 @@ It refuses a test part that overlaps the training part. Shapes: N test ratings, 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -44,6 +44,14 @@ class TestSet:
     def __len__(self) -> int:
         return len(self.ratings_N)
 
+    def take(self, rows: Tensor) -> TestSet:
+        """The given rows (int64, on any device) in the given order."""
+        users_N, items_N, ratings_N = (column[rows.to(column.device)] for column in self._columns())
+        return replace(self, users_N=users_N, items_N=items_N, ratings_N=ratings_N)
+
+    def _columns(self) -> tuple[Tensor, Tensor, Tensor]:
+        return self.users_N, self.items_N, self.ratings_N
+
 
 def make_test_set(
     train: Interactions, test: Interactions, relevant: float | None, device: torch.device
@@ -79,19 +87,27 @@ def test_rmse(model: MatrixFactorization, test: TestSet) -> float:
     return metrics.rmse(predict(model, test), test.ratings_N)
 
 
+def clipped_rmse(model: MatrixFactorization, test: TestSet) -> float:
+    """RMSE of predictions clipped to the scale, as the service answers them."""
+    return metrics.rmse(predict(model, test).clamp(*test.scale), test.ratings_N)
+
+
 def evaluate(model: MatrixFactorization, test: TestSet, seen: SeenItems) -> dict[str, float | None]:
-    """All figures: `rmse`, `mae`, `rmse_clipped`, `user_rmse`, and `ndcg10`, `recall10` and `ndcg10_rating`.
+    """All figures of `docs/evaluation.md` but `bias_rmse`; None where one does not apply.
 
     The ranking figures are means over users with at least one relevant test item, of lists over all items the user has
     no training rating for; None where there is no such user. A relevant item unknown to the model counts as missed.
     """
     predicted_N = predict(model, test)
+    variance_N = model.variance(test.users_N, test.items_N)
     ndcg10, recall10 = _ranking(model, test, seen)
     return {
         "rmse": metrics.rmse(predicted_N, test.ratings_N),
         "mae": metrics.mae(predicted_N, test.ratings_N),
         "rmse_clipped": metrics.rmse(predicted_N.clamp(*test.scale), test.ratings_N),
         "user_rmse": metrics.user_rmse(predicted_N, test.ratings_N, test.users_N),
+        "coverage90": None if variance_N is None else metrics.coverage(predicted_N, variance_N, test.ratings_N, 0.9),
+        "nll": None if variance_N is None else metrics.nll(predicted_N, variance_N, test.ratings_N),
         "ndcg10": ndcg10,
         "recall10": recall10,
         "ndcg10_rating": ndcg10,

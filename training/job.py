@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,11 +20,13 @@ from training.config import Preset, load_preset
 from training.data.dataset import load
 from training.data.interactions import Interactions
 from training.data.split import parse_split, split
-from training.device import choose_device, peak_memory_mb, use_threads
+from training.device import choose_device, use_threads
 from training.errors import DataError
-from training.evaluate import TestSet, evaluate, make_test_set, test_rmse
+from training.evaluate import evaluate, make_test_set, test_rmse
+from training.gate import DEFAULT_TOLERANCE, Candidate, judge
 from training.loop import Epoch, fit
-from training.results import METRICS, Parts, Result, draft
+from training.results import Parts, Result, draft
+from training.resume import Bookmark
 from training.trainer import Trainer, TrainingSet
 
 log = logging.getLogger(__name__)
@@ -44,6 +47,9 @@ class JobConfig:
         threads: CPU threads, None for all cores.
         cache: where fetched data sets are kept.
         out: the checkpoint directory to publish to; None publishes nothing.
+        tolerance: how much worse than the served model a published one may be, relative, of the RMSE.
+        force: publish even what the quality gate refuses.
+        resume: keeps the state of the fit; an interrupted one goes on from it. None keeps nothing.
     """
 
     data: str
@@ -59,10 +65,25 @@ class JobConfig:
     device: str = "auto"
     threads: int | None = None
     out: Path | None = None
+    tolerance: float = DEFAULT_TOLERANCE
+    force: bool = False
+    resume: Path | None = None
+
+    @property
+    def split_name(self) -> str:
+        return self.split if self.test is None else f"test:{Path(self.test).name}"
 
 
-def run(config: JobConfig, report: Callable[[Epoch], None]) -> dict[str, Any]:
-    """Do the job and return its figures, keyed as `--json` prints them. `report` is called after each epoch.
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a job ended: its figures, keyed as `--json` prints them, and why the gate refused the model if it did."""
+
+    figures: Mapping[str, Any]
+    refusal: str | None
+
+
+def run(config: JobConfig, report: Callable[[Epoch], None]) -> Outcome:
+    """Do the job. `report` is called after each epoch.
 
     Raises a TrainingError for anything the user can mend, a PublicationError if the checkpoint cannot be written; in
     either case nothing is published.
@@ -73,34 +94,51 @@ def run(config: JobConfig, report: Callable[[Epoch], None]) -> dict[str, Any]:
     parts = read(config)
     test = make_test_set(parts.train, parts.test, config.relevant, device)
     trainer = make_trainer(preset, parts.train, config.seed, device)
-    history = fit(trainer, None if test is None else partial(test_rmse, test=test), report)
+    error = None if test is None else partial(test_rmse, test=test)
+    history = fit_resumably(trainer, error, report, config.resume, identity(config, preset, parts))
     model = trainer.model()
     seen = SeenItems.from_pairs(parts.train.users_N, parts.train.items_N, parts.train.users)
-    figures = {
-        "dataset": parts.dataset.name,
-        "split": config.split if config.test is None else f"test:{Path(config.test).name}",
-        "preset": preset.name,
-        "trainer": preset.trainer,
-        "device": str(device),
-        "threads": threads,
-        "seed": config.seed,
-        "users": parts.train.users,
-        "items": parts.train.items,
-        "train_ratings": len(parts.train),
-        "test_ratings": len(parts.test),
-        "train_loss": history[-1].figures["loss"],
-        **dict.fromkeys(METRICS),
-        **measure(model, seen, parts.train, test, config.seed),
-        "fit_seconds": history[-1].fit_seconds,
-        "examples_per_second": history[-1].examples_per_second,
-        "peak_memory_mb": peak_memory_mb(device),
-        "version": None,
-        "checkpoint": None,
-    }
-    if config.out is not None:
-        manifest = publish(config.out, draft(Result(parts, preset, model, seen, test, history, figures)))
-        figures |= {"version": manifest.version, "checkpoint": str(config.out / manifest.version)}
-    return figures
+    if test is None:
+        metrics, candidate = {}, None
+    else:
+        baseline = fit_baseline(parts.train, config.seed, device)
+        metrics = evaluate(model, test, seen.to(device)) | {"bias_rmse": test_rmse(baseline, test)}
+        candidate = Candidate(model, baseline, test, parts.test)
+    run_facts = {"seed": config.seed, "split": config.split_name, "device": str(device), "threads": threads}
+    result = Result(parts, preset, model, seen, test, history, metrics, run_facts)
+    return Outcome(result.figures(), None) if config.out is None else offer(config, config.out, result, candidate)
+
+
+def fit_resumably(
+    trainer: Trainer[Any],
+    error: Callable[[MatrixFactorization], float] | None,
+    report: Callable[[Epoch], None],
+    file: Path | None,
+    identity: str,
+) -> list[Epoch]:
+    """Fit, going on from `file` where an earlier fit with the same identity was interrupted."""
+    if file is None:
+        return fit(trainer, error, report)
+    bookmark = Bookmark(file, identity)
+    history = fit(trainer, error, report, bookmark.restore(trainer), bookmark.save)
+    file.unlink(missing_ok=True)
+    return history
+
+
+def identity(config: JobConfig, preset: Preset, parts: Parts) -> str:
+    """What makes two fits the same: data, split, trainer, settings and seed."""
+    facts = (parts.dataset.fingerprint, config.split_name, preset.trainer, preset.settings.model_dump_json())
+    return hashlib.sha256(repr((*facts, config.seed)).encode()).hexdigest()
+
+
+def offer(config: JobConfig, out: Path, result: Result, candidate: Candidate | None) -> Outcome:
+    """Publish the model if the gate lets it pass, or `force` says so."""
+    verdict = judge(candidate, out, config.tolerance)
+    refused = verdict.verdict == "refused"
+    if refused and not config.force:
+        return Outcome(result.figures(), "; ".join(verdict.reasons))
+    manifest = publish(out, draft(result, verdict.model_copy(update={"forced": refused})))
+    return Outcome(result.figures() | {"version": manifest.version, "checkpoint": str(out / manifest.version)}, None)
 
 
 def read(config: JobConfig) -> Parts:
@@ -109,8 +147,8 @@ def read(config: JobConfig) -> Parts:
     dataset = load(config.data, table=config.table, columns=config.columns, rng=rng, cache=config.cache)
     ratings = dataset.ratings
     if config.test is not None:
-        columns = config.columns
-        test = load(config.test, table=config.table, columns=columns, rng=rng, cache=config.cache, held_out=True)
+        table = config.table if "://" in config.test else None
+        test = load(config.test, table=table, columns=config.columns, rng=rng, cache=config.cache, held_out=True)
         return Parts(dataset, ratings, test.ratings.aligned(ratings.user_ids, ratings.item_ids))
     train_rows, test_rows = split(ratings, parse_split(config.split), np.random.default_rng(config.seed))
     if len(train_rows) == 0:
@@ -132,12 +170,8 @@ def make_trainer(preset: Preset, train: Interactions, seed: int, device: torch.d
     return preset.trainer_class(data, preset.settings, np.random.default_rng([seed, 1]))
 
 
-def measure(
-    model: MatrixFactorization, seen: SeenItems, train: Interactions, test: TestSet | None, seed: int
-) -> dict[str, float | None]:
-    """Figures on the test part, with the RMSE of the `bias` preset beside them; empty where there is no test part."""
-    if test is None:
-        return {}
-    baseline = make_trainer(load_preset("bias"), train, seed, model.device)
-    fit(baseline, None, lambda _: None)
-    return evaluate(model, test, seen.to(model.device)) | {"bias_rmse": test_rmse(baseline.model(), test)}
+def fit_baseline(train: Interactions, seed: int, device: torch.device) -> MatrixFactorization:
+    """The model of the preset `bias` for the training part."""
+    trainer = make_trainer(load_preset("bias"), train, seed, device)
+    fit(trainer, None, lambda _: None)
+    return trainer.model()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,14 +44,23 @@ def fit(
     trainer: Trainer[Any],
     test_rmse: Callable[[MatrixFactorization], float] | None,
     report: Callable[[Epoch], None],
+    history: Sequence[Epoch] = (),
+    save: Callable[[Trainer[Any], Sequence[Epoch]], None] | None = None,
 ) -> list[Epoch]:
     """Run all epochs and return what was known after each. The fitted model is `trainer.model()`.
 
+    Args:
+        trainer: fresh, or restored to the end of `history`.
+        test_rmse: the error on held-out ratings, where there are any.
+        report: called after each epoch.
+        history: the epochs that were run before, if this fit was interrupted.
+        save: called after each epoch with all that is needed to continue from there.
+
     Raises DivergedError as soon as the training loss is not finite.
     """
-    history: list[Epoch] = []
-    fit_seconds = 0.0
-    for number in range(1, trainer.epochs + 1):
+    history = list(history)
+    fit_seconds = history[-1].fit_seconds if history else 0.0
+    for number in range(len(history) + 1, trainer.epochs + 1):
         began = time.perf_counter()
         figures = trainer.epoch()
         _finish(trainer.data.device)
@@ -70,6 +79,8 @@ def fit(
             )
         history.append(epoch)
         report(epoch)
+        if save is not None:
+            save(trainer, history)
     return history
 
 

@@ -5,6 +5,9 @@ Shapes: N test ratings, B users, I items, K list length.
 
 from __future__ import annotations
 
+import math
+from statistics import NormalDist
+
 import torch
 from torch import Tensor
 
@@ -25,6 +28,19 @@ def user_rmse(predicted_N: Tensor, actual_N: Tensor, users_N: Tensor) -> float:
     _, user_of_N, counts_U = users_N.unique(return_inverse=True, return_counts=True)
     sums_U = torch.zeros_like(counts_U, dtype=torch.float64).index_add_(0, user_of_N, squared_N)
     return float((sums_U / counts_U).sqrt().mean())
+
+
+def coverage(predicted_N: Tensor, variance_N: Tensor, actual_N: Tensor, level: float) -> float:
+    """Share of ratings within the central interval of the given level of N(predicted, variance)."""
+    half_width_N = NormalDist().inv_cdf((1 + level) / 2) * variance_N.double().sqrt()
+    return float(((predicted_N - actual_N).abs() <= half_width_N).double().mean())
+
+
+def nll(predicted_N: Tensor, variance_N: Tensor, actual_N: Tensor) -> float:
+    """Mean negative log-likelihood of the ratings under N(predicted, variance), in nats."""
+    variance_N = variance_N.double()
+    squared_N = (predicted_N - actual_N).double().square()
+    return float(((2 * math.pi * variance_N).log() + squared_N / variance_N).mean() / 2)
 
 
 def ndcg(hits_BK: Tensor, relevant_B: Tensor) -> Tensor:

@@ -13,13 +13,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from models.checkpoint import ITEM_SCHEMA
-from models.manifest import DataRecord, TrainerRecord
+from models.manifest import DataRecord, GateRecord, TrainerRecord
 from models.mf import MatrixFactorization
 from models.publication import Draft
 from models.seen import SeenItems
 from training.config import Preset
 from training.data.dataset import Dataset
 from training.data.interactions import Interactions
+from training.device import peak_memory_mb
 from training.evaluate import TestSet, predict
 from training.loop import Epoch
 from training.report import write_report
@@ -58,7 +59,8 @@ class Result:
         seen: the training items of each user.
         test: the test part, None where there is none.
         history: what was known after each epoch.
-        figures: keyed as `--json` prints them, None where a figure does not apply.
+        metrics: those of `METRICS` that were measured.
+        run: `seed`, `split`, `device` and `threads` of this run.
     """
 
     parts: Parts
@@ -67,12 +69,38 @@ class Result:
     seen: SeenItems
     test: TestSet | None
     history: Sequence[Epoch]
-    figures: Mapping[str, Any]
+    metrics: Mapping[str, float | None]
+    run: Mapping[str, Any]
+
+    def figures(self) -> dict[str, Any]:
+        """All that is known, keyed as `--json` prints it; None where a figure does not apply."""
+        last = self.history[-1]
+        return {
+            "dataset": self.parts.dataset.name,
+            "split": self.run["split"],
+            "preset": self.preset.name,
+            "trainer": self.preset.trainer,
+            "device": self.run["device"],
+            "threads": self.run["threads"],
+            "seed": self.run["seed"],
+            "users": self.parts.train.users,
+            "items": self.parts.train.items,
+            "train_ratings": len(self.parts.train),
+            "test_ratings": len(self.parts.test),
+            "train_loss": last.figures["loss"],
+            **dict.fromkeys(METRICS),
+            **self.metrics,
+            "fit_seconds": last.fit_seconds,
+            "examples_per_second": last.examples_per_second,
+            "peak_memory_mb": peak_memory_mb(self.model.device),
+            "version": None,
+            "checkpoint": None,
+        }
 
 
-def draft(result: Result) -> Draft:
+def draft(result: Result, gate: GateRecord) -> Draft:
     """The checkpoint to publish."""
-    parts, figures = result.parts, result.figures
+    parts, figures = result.parts, result.figures()
     return Draft(
         model=result.model,
         users=pa.table({"id": parts.train.user_ids}),
@@ -91,6 +119,7 @@ def draft(result: Result) -> Draft:
             duplicates=parts.dataset.duplicates,
             **{key: figures[key] for key in ("split", "train_ratings", "test_ratings")},
         ),
+        gate=gate,
         metrics={key: figures[key] for key in ("train_loss", *METRICS)},
         write_report=partial(_write_report, result),
     )

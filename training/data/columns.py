@@ -1,11 +1,9 @@
 """Turns one column of any Arrow type into ids, ratings or seconds. It knows neither files nor which row is to blame.
 
-Shapes: N rows of one batch.
+Shapes: C rows of one batch. Every function raises TypeError or pa.ArrowException for a type that it cannot turn.
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -14,20 +12,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pt
 
-from training.errors import DataError
-
 Float64s = npt.NDArray[np.float64]
 Int64s = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
 
 def ids(column: pa.Array) -> pa.DictionaryArray:
-    """The column as strings without surrounding blanks, dictionary-encoded; null where an id is missing or blank.
+    """C strings without surrounding blanks, dictionary-encoded; null where an id is missing or blank.
 
     Numbers lose a fraction of zero, so that 21, 21.0 and "21" are one id. Two entries of the dictionary may be equal.
     """
-    encoded = column if pt.is_dictionary(column.type) else column.dictionary_encode()
-    texts = pc.utf8_trim_whitespace(_texts(encoded.dictionary))
+    storage = column.storage if isinstance(column.type, pa.BaseExtensionType) else column
+    encoded = storage if pt.is_dictionary(storage.type) else storage.dictionary_encode()
+    texts = pc.utf8_trim_whitespace(_texts(encoded.dictionary, column.type))
     texts = pc.if_else(pc.equal(texts, ""), pa.scalar(None, pa.string()), texts)
     if texts.null_count:
         return texts.take(encoded.indices).dictionary_encode()
@@ -35,26 +32,23 @@ def ids(column: pa.Array) -> pa.DictionaryArray:
 
 
 def numbers(column: pa.Array) -> tuple[Float64s, Bools]:
-    """N numbers, and N marks of those that are missing, no numbers or not finite in single precision."""
-    if (
-        pt.is_integer(column.type)
-        or pt.is_floating(column.type)
-        or pt.is_decimal(column.type)
-        or pt.is_null(column.type)
-    ):
-        values_N = column.cast(pa.float64()).to_numpy(zero_copy_only=False)
-    elif _is_text(column.type):
-        values_N = pd.to_numeric(_strings(column), errors="coerce").to_numpy(np.float64)
+    """C numbers, and C marks of those that are missing, no numbers or not finite in single precision."""
+    column = _decoded(column)
+    if _is_text(column.type):
+        values_C = pd.to_numeric(_strings(column), errors="coerce").to_numpy(np.float64)
+    elif pt.is_boolean(column.type) or pt.is_temporal(column.type):
+        raise TypeError(f"values of type {column.type} are not numbers")
     else:
-        raise DataError(f"values of type {column.type} are not numbers")
-    return values_N, ~(np.abs(values_N) <= np.finfo(np.float32).max)
+        values_C = column.cast(pa.float64()).to_numpy(zero_copy_only=False)
+    return values_C, ~(np.abs(values_C) <= np.finfo(np.float32).max)
 
 
 def seconds(column: pa.Array) -> tuple[Int64s, Bools]:
-    """N times in whole seconds since 1970, and N marks of those that are missing or no times.
+    """C times in whole seconds since 1970, and C marks of those that are missing or no times.
 
     Numbers are seconds. Dates, times and ISO 8601 texts without a zone are in UTC.
     """
+    column = _decoded(column)
     if pt.is_integer(column.type):
         return column.fill_null(0).cast(pa.int64()).to_numpy(), column.is_null().to_numpy(zero_copy_only=False)
     if pt.is_timestamp(column.type) or pt.is_date(column.type):
@@ -64,11 +58,18 @@ def seconds(column: pa.Array) -> tuple[Int64s, Bools]:
     return _floored(numbers(column)[0])
 
 
-def _texts(values: pa.Array) -> pa.StringArray:
+def _decoded(column: pa.Array) -> pa.Array:
+    return column.dictionary_decode() if pt.is_dictionary(column.type) else column
+
+
+def _texts(values: pa.Array, type_: pa.DataType) -> pa.StringArray:
+    if isinstance(type_, pa.BaseExtensionType):  # UUIDs
+        known = pa.ExtensionArray.from_storage(type_, values).to_pylist()
+        return pa.array([None if value is None else str(value) for value in known], pa.string())
     if pt.is_floating(values.type) or pt.is_decimal(values.type):
         return pa.array([_number_text(value) for value in values.to_pylist()], pa.string())
     if pt.is_nested(values.type) or pt.is_binary(values.type) or pt.is_large_binary(values.type):
-        raise DataError(f"values of type {values.type} are not ids")
+        raise TypeError(f"values of type {type_} are not ids")
     return values.cast(pa.string())
 
 
@@ -79,11 +80,7 @@ def _number_text(value: float | None) -> str | None:
 
 
 def _is_text(type_: pa.DataType) -> bool:
-    value_type = type_.value_type if pt.is_dictionary(type_) else type_
-    return any(is_kind(value_type) for is_kind in _TEXTS)
-
-
-_TEXTS: tuple[Callable[[pa.DataType], bool], ...] = (pt.is_string, pt.is_large_string, pt.is_string_view)
+    return bool(pt.is_string(type_) or pt.is_large_string(type_) or pt.is_string_view(type_))
 
 
 def _strings(column: pa.Array) -> pd.Series[str]:
@@ -91,17 +88,17 @@ def _strings(column: pa.Array) -> pd.Series[str]:
 
 
 def _parsed_seconds(texts: pd.Series[str]) -> tuple[Int64s, Bools]:
-    values_N, bad_N = _floored(pd.to_numeric(texts, errors="coerce").to_numpy(np.float64))
-    if bad_N.any():
-        times = pd.to_datetime(texts[bad_N], format="ISO8601", utc=True, errors="coerce").dt.tz_localize(None)
-        values_N[bad_N], bad_N[bad_N] = _whole_seconds(times.to_numpy())
-    return values_N, bad_N
+    values_C, bad_C = _floored(pd.to_numeric(texts, errors="coerce").to_numpy(np.float64))
+    if bad_C.any():
+        times = pd.to_datetime(texts[bad_C], format="ISO8601", utc=True, errors="coerce").dt.tz_localize(None)
+        values_C[bad_C], bad_C[bad_C] = _whole_seconds(times.to_numpy())
+    return values_C, bad_C
 
 
-def _whole_seconds(times_N: npt.NDArray[np.datetime64]) -> tuple[Int64s, Bools]:
-    return times_N.astype("datetime64[s]").astype(np.int64), np.isnat(times_N)
+def _whole_seconds(times_C: npt.NDArray[np.datetime64]) -> tuple[Int64s, Bools]:
+    return times_C.astype("datetime64[s]").astype(np.int64), np.isnat(times_C)
 
 
-def _floored(values_N: Float64s) -> tuple[Int64s, Bools]:
-    bad_N = ~(np.abs(values_N) < 2.0**63)
-    return np.floor(np.where(bad_N, 0, values_N)).astype(np.int64), bad_N
+def _floored(values_C: Float64s) -> tuple[Int64s, Bools]:
+    bad_C = ~(np.abs(values_C) < 2.0**63)
+    return np.floor(np.where(bad_C, 0, values_C)).astype(np.int64), bad_C

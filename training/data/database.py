@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ def read(url: str, table: str, columns: Mapping[str, str] | None = None, *, held
     try:
         engine = sa.create_engine(address, connect_args=_connect_args(address), poolclass=sa.NullPool)
         with engine.connect() as connection:
-            return checked(*_rows(connection, table, columns), held_out=held_out)
+            return _checked_rows(connection, table, columns, held_out=held_out)
     except (NoSuchModuleError, ModuleNotFoundError) as error:
         raise DataError(f"{_shown(address)}: no driver for this kind of database ({error})") from error
     except SQLAlchemyError as error:
@@ -52,7 +52,7 @@ def _address(url: str) -> URL:
     if address.drivername in ("postgres", "postgresql"):
         address = address.set(drivername="postgresql+psycopg")
     if address.get_backend_name() == "sqlite" and not Path(address.database or "").is_file():
-        raise DataError(f"{address.database}: no such SQLite file")
+        raise DataError(f"{address.database or ':memory:'}: no such SQLite file")
     return address
 
 
@@ -69,14 +69,13 @@ def _shown(address: URL) -> str:
 def _reason(error: SQLAlchemyError, address: URL) -> str:
     """What the driver says, on one line and without what the URL keeps secret."""
     reason = " ".join(str(getattr(error, "orig", None) or error).split())
-    for secret in (address.password, *map(str, address.query.values())):
-        reason = reason.replace(str(secret), "***") if secret else reason
+    secrets = [address.password, *(value for key, value in address.query.items() if key.endswith("password"))]
+    for secret in filter(None, secrets):
+        reason = reason.replace(str(secret), "***")
     return reason
 
 
-def _rows(
-    connection: Connection, table: str, columns: Mapping[str, str] | None
-) -> tuple[Iterator[pa.RecordBatch], Origin]:
+def _checked_rows(connection: Connection, table: str, columns: Mapping[str, str] | None, *, held_out: bool) -> Checked:
     inspector = sa.inspect(connection)
     name, schema = _found_table(inspector, table)
     origin = Origin(table)
@@ -87,8 +86,9 @@ def _rows(
         .select_from(sa.table(sa.quoted_name(name, quote=True), schema=schema and sa.quoted_name(schema, quote=True)))
         .order_by(*map(_quoted, key))
     )
-    rows = connection.execution_options(stream_results=True, yield_per=CHUNK_ROWS).execute(query)
-    return (_batch(part, list(chosen)) for part in rows.partitions()), origin
+    with connection.execution_options(stream_results=True, yield_per=CHUNK_ROWS).execute(query) as rows:
+        batches = (_batch(part, list(chosen)) for part in rows.partitions())
+        return checked(batches, origin, held_out=held_out)
 
 
 def _quoted(column: str) -> sa.ColumnClause[object]:
@@ -120,4 +120,8 @@ def _array(values: Sequence[object]) -> pa.Array:
     try:
         return pa.array(values)
     except (pa.ArrowInvalid, pa.ArrowTypeError):
-        return pa.array([None if value is None else str(value) for value in values])
+        return pa.array([None if value is None else _text(value) for value in values])
+
+
+def _text(value: object) -> str:
+    return f"{value:.0f}" if isinstance(value, float) and value.is_integer() else str(value)

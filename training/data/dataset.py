@@ -14,9 +14,8 @@ import pyarrow.compute as pc
 
 from training.data import database, delimited, movielens, parquet
 from training.data.interactions import Interactions
-from training.data.synthetic import planted
 from training.data.validation import Checked, Origin, checked
-from training.errors import ConfigError
+from training.errors import ConfigError, DataError
 
 SYNTHETIC = re.compile(r"synthetic:(\d+)x(\d+)x(\d+)")
 
@@ -76,7 +75,7 @@ def load(
     if table is not None:
         return _dataset(table, database.read(source, table, columns, held_out=held_out))
     path = Path(source)
-    if path.suffix == ".parquet":
+    if path.suffix.lower() == ".parquet":
         return _dataset(path.name, parquet.read(path, columns, held_out=held_out))
     return _dataset(path.name, delimited.read(path, _layout(path), columns, held_out=held_out))
 
@@ -93,8 +92,10 @@ def _check_arguments(source: str, table: str | None, columns: Mapping[str, str] 
 
 def _layout(path: Path) -> delimited.Layout:
     for ending, layout in delimited.LAYOUTS.items():
-        if path.name.endswith(ending):
+        if path.name.lower().endswith(ending):
             return layout
+    if path.is_dir():
+        raise DataError(f"{path}: is a directory, not a file")
     raise ConfigError(
         f"{path}: not a data set ({', '.join(movielens.SETS)}, synthetic:USERSxITEMSxRATINGS), not a database URL, "
         f"and not a file of a known kind ({', '.join([*delimited.LAYOUTS, '.parquet'])})"
@@ -110,6 +111,8 @@ def _synthetic(source: str, rng: np.random.Generator) -> Checked:
         raise ConfigError(
             f"{source}: needs two users, two items, and ratings of at least two and at most half of all pairs"
         )
+    from training.data.synthetic import planted  # noqa: PLC0415 - compiles kernels, which other sources need not wait for
+
     users_N, items_N, ratings_N = planted(users, items, ratings, rng)
     batch = pa.RecordBatch.from_pydict({"user": users_N, "item": items_N, "rating": ratings_N})
     return checked([batch], Origin(source))

@@ -19,6 +19,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from training.errors import DataError, SourceUnavailableError
 
 TIMEOUT = httpx.Timeout(30, connect=5)  # seconds; a blocked network must not keep the second source waiting
+HEADERS = {"Accept-Encoding": "identity"}  # the bytes of the file, whose sha256 is recorded
 STALE_SECONDS = 24 * 3600  # longer than any download: what is older was left by a process that was killed
 
 
@@ -68,9 +69,9 @@ def fetch(source: Download | Wheel, cache: Path) -> Path:
         DataError: the cache cannot be written.
     """
     target = cache / source.file_name
-    if target.is_file() and _sha256(target) == source.sha256:
-        return target
     try:
+        if target.is_file() and _sha256(target) == source.sha256:
+            return target
         cache.mkdir(parents=True, exist_ok=True)
         _remove_stale(cache)
         with TemporaryDirectory(prefix=".fetch-", dir=cache) as folder:
@@ -81,7 +82,7 @@ def fetch(source: Download | Wheel, cache: Path) -> Path:
             part.replace(target)
     except OSError as error:
         raise DataError(
-            f"{cache}: cannot be written ({error.strerror}); RATECAST_CACHE names another folder"
+            f"{cache}: cannot be written ({error.strerror or error}); RATECAST_CACHE names another folder"
         ) from error
     return target
 
@@ -108,7 +109,7 @@ def _download_url(url: str, part: Path) -> None:
     columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn()
     try:
         with (
-            httpx.stream("GET", url, follow_redirects=True, timeout=TIMEOUT) as response,
+            httpx.stream("GET", url, headers=HEADERS, follow_redirects=True, timeout=TIMEOUT) as response,
             part.open("wb") as file,
             Progress(*columns, console=Console(stderr=True), transient=True) as progress,
         ):

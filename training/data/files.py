@@ -18,4 +18,4 @@ def check_file(path: Path) -> None:
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error

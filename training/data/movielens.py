@@ -56,7 +56,17 @@ class TextTable:
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """An archive and what is where in it."""
+    """An archive and what is where in it.
+
+    Attributes:
+        source: where it is fetched from.
+        ratings: path of the ratings in it.
+        layout: of the ratings.
+        items: where the items are; has the fields id, title, perhaps year, and those that `item_genres` reads.
+        item_genres: the genres of one item.
+        users: where the users are, with the fields USER_ATTRIBUTES; None where there is nothing about them.
+        columns: our name → the archive's name of a column of the ratings.
+    """
 
     source: Download | Wheel
     ratings: str
@@ -69,7 +79,14 @@ class Archive:
 
 @dataclass(frozen=True, slots=True)
 class NamedSet:
-    """A data set that can be asked for by name: its archives are tried in order."""
+    """A data set that can be asked for by name.
+
+    Attributes:
+        name: what it is asked for by.
+        summary: one line about it.
+        archives: tried in order.
+        hint: a sentence for the message if none can be had.
+    """
 
     name: str
     summary: str
@@ -122,7 +139,8 @@ def _content(archive: Archive, path: Path) -> Content:
 
 def _records(file: ZipFile, table: TextTable) -> Iterable[dict[str, str]]:
     lines = (line.rstrip("\r") for line in file.read(table.member).decode(table.encoding).split("\n"))
-    split = csv.reader(lines) if table.delimiter == "," else (line.split(table.delimiter) for line in lines if line)
+    filled = (line for line in lines if line)
+    split = csv.reader(filled) if table.delimiter == "," else (line.split(table.delimiter) for line in filled)
     for number, values in enumerate(split):
         if number or not table.header:
             yield dict(zip(table.fields, values, strict=False))
@@ -168,7 +186,6 @@ def _spaced_genres(record: Mapping[str, str]) -> list[str]:
     return record["genres"].split(" ")
 
 
-GROUPLENS = "https://files.grouplens.org/datasets/movielens"
 MOVIES = ("id", "title", "genres")
 
 
@@ -214,8 +231,9 @@ def ml_10m(source: Download) -> Archive:
     )
 
 
-def csv_archive(folder: str, source: Download) -> Archive:
-    """The layout of ml-25m and later sets."""
+def csv_archive(source: Download) -> Archive:
+    """The layout of ml-25m and later sets, whose members are in a folder of the set's name."""
+    folder = source.file_name.removesuffix(".zip")
     return Archive(
         source,
         f"{folder}/ratings.csv",
@@ -227,8 +245,20 @@ def csv_archive(folder: str, source: Download) -> Archive:
 
 
 def _grouplens(name: str, sha256: str) -> Download:
-    return Download(f"{GROUPLENS}/{name}.zip", sha256)
+    return Download(f"https://files.grouplens.org/datasets/movielens/{name}.zip", sha256)
 
+
+RECBOLE = Wheel(
+    "recbole==1.2.1",
+    "recbole-1.2.1-py3-none-any.whl",
+    "9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407",
+)
+ML_100K = _grouplens("ml-100k", "50d2a982c66986937beb9ffb3aa76efe955bf3d5c6b761f4e3a7cd717c6a3229")
+ML_1M = _grouplens("ml-1m", "a6898adb50b9ca05aa231689da44c217cb524e7ebd39d264c56e2832f2c54e20")
+ML_10M = _grouplens("ml-10m", "813c411ccb6122564edfe752e7f80c4dcc5aa25fa94c93622f6877a7ba252862")
+ML_25M = _grouplens("ml-25m", "8b21cfb7eb1706b4ec0aac894368d90acf26ebdfb6aced3ebd4ad5bd1eb9c6aa")
+ML_32M = _grouplens("ml-32m", "e4a68655d7386b8f95f2f2424b2ff975dfdd15ffd59e0d864a14dca43e99d6ee")
+ML_LATEST_SMALL = _grouplens("ml-latest-small", "696d65a3dfceac7c45750ad32df2c259311949efec81f0f144fdfb91ebc9e436")
 
 SETS = {
     named.name: named
@@ -236,58 +266,22 @@ SETS = {
         NamedSet(
             "ml-100k",
             "100,000 ratings by 943 users of 1,682 films, 1997-1998, with ages and occupations",
-            (
-                ml_100k(_grouplens("ml-100k", "50d2a982c66986937beb9ffb3aa76efe955bf3d5c6b761f4e3a7cd717c6a3229")),
-                recbole_ml_100k(
-                    Wheel(
-                        "recbole==1.2.1",
-                        "recbole-1.2.1-py3-none-any.whl",
-                        "9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407",
-                    )
-                ),
-            ),
+            (ml_100k(ML_100K), recbole_ml_100k(RECBOLE)),
         ),
         NamedSet(
             "ml-1m",
             "1,000,209 ratings by 6,040 users of 3,706 films, 2000-2003, with ages and occupations",
-            (ml_1m(_grouplens("ml-1m", "a6898adb50b9ca05aa231689da44c217cb524e7ebd39d264c56e2832f2c54e20")),),
+            (ml_1m(ML_1M),),
         ),
-        NamedSet(
-            "ml-10m",
-            "10,000,054 ratings by 69,878 users of 10,677 films, 1995-2009",
-            (ml_10m(_grouplens("ml-10m", "813c411ccb6122564edfe752e7f80c4dcc5aa25fa94c93622f6877a7ba252862")),),
-        ),
-        NamedSet(
-            "ml-25m",
-            "25,000,095 ratings by 162,541 users of 59,047 films, 1995-2019",
-            (
-                csv_archive(
-                    "ml-25m",
-                    _grouplens("ml-25m", "8b21cfb7eb1706b4ec0aac894368d90acf26ebdfb6aced3ebd4ad5bd1eb9c6aa"),
-                ),
-            ),
-        ),
-        NamedSet(
-            "ml-32m",
-            "32,000,204 ratings by 200,948 users of 84,432 films, 1995-2023",
-            (
-                csv_archive(
-                    "ml-32m",
-                    _grouplens("ml-32m", "e4a68655d7386b8f95f2f2424b2ff975dfdd15ffd59e0d864a14dca43e99d6ee"),
-                ),
-            ),
-        ),
+        NamedSet("ml-10m", "10,000,054 ratings by 69,878 users of 10,677 films, 1995-2009", (ml_10m(ML_10M),)),
+        NamedSet("ml-25m", "25,000,095 ratings by 162,541 users of 59,047 films, 1995-2019", (csv_archive(ML_25M),)),
+        NamedSet("ml-32m", "32,000,204 ratings by 200,948 users of 84,432 films, 1995-2023", (csv_archive(ML_32M),)),
         NamedSet(
             "ml-latest-small",
             "100,836 ratings by 610 users of 9,724 films, 1996-2018",
-            (
-                csv_archive(
-                    "ml-latest-small",
-                    _grouplens("ml-latest-small", "696d65a3dfceac7c45750ad32df2c259311949efec81f0f144fdfb91ebc9e436"),
-                ),
-            ),
-            "GroupLens replaces this set from time to time: another sha256 may only mean a newer edition, which can be "
-            "unpacked and read as a file. ",
+            (csv_archive(ML_LATEST_SMALL),),
+            "GroupLens replaces this set from time to time, so another sha256 may only mean a newer edition; "
+            "its ratings.csv can be read as a file with --columns user=userId,item=movieId. ",
         ),
     )
 }

@@ -1,4 +1,4 @@
-"""Ratings with a planted low-rank truth, for tests of speed and scale: no data set is needed and the best RMSE is known.
+"""Ratings with a planted low-rank truth, for tests of speed and scale, whose best possible RMSE is known.
 
 Shapes: U users, I items, N ratings, F planted factors.
 """

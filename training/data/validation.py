@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.types as pt
 
 from training.data import columns
 from training.data.columns import Bools
@@ -100,52 +99,72 @@ def checked(batches: Iterable[pa.RecordBatch], origin: Origin, *, held_out: bool
             offset += batch.num_rows
     if not rows:
         raise origin.error("no ratings")
-    result = _without_duplicates(_interactions(pa.Table.from_batches(rows).unify_dictionaries()))
+    table = pa.Table.from_batches(rows).unify_dictionaries()
+    timestamps_N = _timestamps(table["timestamp"], origin) if "timestamp" in table.column_names else None
+    result = _without_duplicates(_interactions(table, timestamps_N))
     if not held_out:
         _check_counts(result.ratings, origin)
     return result
 
 
 def _checked_batch(batch: pa.RecordBatch, origin: Origin, offset: int) -> pa.RecordBatch:
-    """The batch with dictionary-encoded ids, float32 ratings and int64 timestamps, none of them null."""
-
-    def reject(bad_C: Bools, name: str, fault: str) -> None:
+    """The batch with dictionary-encoded ids, float32 ratings and int64 timestamps; only timestamps may be null."""
+    result: dict[str, pa.Array] = {}
+    for name in batch.schema.names:
+        column = batch.column(name)
+        try:
+            result[name], bad_C = CONVERSIONS[name](column)
+        except (TypeError, pa.ArrowException) as error:
+            raise origin.error(f"column {name}: {error}") from error
         if bad_C.any():
             row = int(bad_C.argmax())
-            value = batch.column(name)[row].as_py()
-            raise origin.error(f"{name} is missing" if _missing(value) else f"{name} {value!r} {fault}", offset + row)
-
-    result: dict[str, pa.Array] = {}
-    try:
-        for name in ("user", "item"):
-            result[name] = columns.ids(batch.column(name))
-            reject(result[name].is_null().to_numpy(zero_copy_only=False), name, "is missing")
-        name = "rating"
-        ratings_C, bad_C = columns.numbers(batch.column(name))
-        reject(bad_C, name, "is not a finite number")
-        result[name] = pa.array(ratings_C.astype(np.float32))
-        name = "timestamp"
-        if name in batch.schema.names and not pt.is_null(batch.schema.field(name).type):
-            seconds_C, bad_C = columns.seconds(batch.column(name))
-            reject(bad_C, name, "is neither seconds nor an ISO 8601 time")
-            result[name] = pa.array(seconds_C)
-    except pa.ArrowInvalid as error:
-        raise origin.error(f"column {name}: {error}") from error
+            raise origin.error(_fault(name, column[row].as_py()), offset + row)
     return pa.RecordBatch.from_pydict(result)
 
 
-def _missing(value: object) -> bool:
-    return value is None or value != value or (isinstance(value, str) and not value.strip())
+def _checked_ids(column: pa.Array) -> tuple[pa.Array, Bools]:
+    ids_C = columns.ids(column)
+    return ids_C, ids_C.is_null().to_numpy(zero_copy_only=False)
 
 
-def _interactions(table: pa.Table) -> Interactions:
+def _checked_ratings(column: pa.Array) -> tuple[pa.Array, Bools]:
+    numbers_C, bad_C = columns.numbers(column)
+    return pa.array(np.where(bad_C, 0, numbers_C), pa.float32()), bad_C
+
+
+def _checked_seconds(column: pa.Array) -> tuple[pa.Array, Bools]:
+    seconds_C, bad_C = columns.seconds(column)
+    missing_C = column.is_null(nan_is_null=True).to_numpy(zero_copy_only=False)
+    return pa.array(seconds_C, mask=missing_C), bad_C & ~missing_C
+
+
+CONVERSIONS = {"user": _checked_ids, "item": _checked_ids, "rating": _checked_ratings, "timestamp": _checked_seconds}
+FAULTS = {"rating": "is not a finite number", "timestamp": "is neither seconds nor an ISO 8601 time"}
+
+
+def _fault(name: str, value: object) -> str:
+    missing = value is None or value != value or (isinstance(value, str) and not value.strip())
+    return f"{name} is missing" if missing else f"{name} {value!r} {FAULTS[name]}"
+
+
+def _timestamps(column: pa.ChunkedArray, origin: Origin) -> Int64s | None:
+    """The timestamps of all rows, or None where not one has any."""
+    if column.null_count == len(column):
+        return None
+    if column.null_count:
+        raise origin.error("timestamp is missing", pc.index(column.is_null(), True).as_py())
+    timestamps_N: Int64s = column.to_numpy()
+    return timestamps_N
+
+
+def _interactions(table: pa.Table, timestamps_N: Int64s | None) -> Interactions:
     users_N, user_ids = _first_seen(table["user"])
     items_N, item_ids = _first_seen(table["item"])
     return Interactions(
         users_N=users_N,
         items_N=items_N,
         ratings_N=table["rating"].to_numpy(),
-        timestamps_N=table["timestamp"].to_numpy() if "timestamp" in table.column_names else None,
+        timestamps_N=timestamps_N,
         user_ids=user_ids,
         item_ids=item_ids,
     )

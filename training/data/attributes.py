@@ -1,0 +1,104 @@
+"""Side information as numbers: a table of attributes becomes one row of finite numbers for each id.
+
+Shapes: N ids, A attributes.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+
+from training.errors import DataError
+
+log = logging.getLogger(__name__)
+Matrix = npt.NDArray[np.float32]
+MAX_CATEGORIES = 64  # a text column with more is an id, not an attribute: ml-100k has 795 zip codes, 21 occupations
+MIN_SHARE = 0.005  # a category of fewer rows says nothing that its effect could be learned from
+MAX_DEVIATIONS = 3.0  # an outlier counts like a value this far from the mean
+
+
+def read_attributes(path: Path) -> pa.Table:
+    """A .csv or .parquet file with a column `id`. Raises DataError for one that cannot be read or lacks that column."""
+    try:
+        table = pq.read_table(path) if path.suffix == ".parquet" else pa_csv.read_csv(path)
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{path}: cannot be read: {error}") from error
+    if "id" not in table.column_names:
+        raise DataError(f"{path}: no column id; there are {', '.join(table.column_names)}")
+    ids = table["id"].cast(pa.string())
+    if len(pc.unique(ids)) != len(ids):
+        raise DataError(f"{path}: an id has more than one row")
+    return table.set_column(table.column_names.index("id"), "id", ids)
+
+
+def encode(table: pa.Table, ids: pa.StringArray) -> Matrix | None:
+    """The attributes of `ids`, float32, (N, A); a row of zeros, which is the average, for an id that the table lacks.
+
+    Numbers are standardised and cut off at `MAX_DEVIATIONS`; texts become a column a category, lists of texts likewise
+    with several ones a row, both centred. None where the table has nothing to encode.
+
+    Raises DataError where a number is not finite, or the table has none of the ids.
+    """
+    rows = pc.index_in(ids, value_set=table["id"].combine_chunks())
+    known_N = rows.is_valid().to_numpy(zero_copy_only=False)
+    if not known_N.any():
+        raise DataError("the attributes are for other ids: none of them occurs in the ratings")
+    if not known_N.all():
+        log.info("%d of %d ids have no attributes", (~known_N).sum(), len(ids))
+    aligned = table.take(rows.drop_null())
+    blocks = [
+        _encoded(name, aligned[name].combine_chunks()) for name in table.column_names if name not in ("id", "title")
+    ]
+    columns = [block for block in blocks if block.shape[1]]
+    if not columns:
+        return None
+    matrix = np.zeros((len(ids), sum(block.shape[1] for block in columns)), np.float32)
+    matrix[known_N] = np.hstack(columns)
+    return matrix
+
+
+def _encoded(name: str, column: pa.Array) -> Matrix:
+    """One attribute of the known ids: (known, columns)."""
+    if pa.types.is_list(column.type):
+        return _many_hot(column)
+    numbers = pd.to_numeric(column.to_pandas(), errors="coerce")
+    if numbers.notna().sum() == len(column) - column.null_count:
+        return _standardised(name, numbers.to_numpy(np.float64, na_value=np.nan), column.is_null().to_numpy(False))
+    texts = column.cast(pa.string())
+    if len(texts.unique()) > MAX_CATEGORIES:
+        log.info("the attribute %s has %d categories and is left out", name, len(texts.unique()))
+        return np.empty((len(column), 0), np.float32)
+    return _many_hot(pa.ListArray.from_arrays(np.arange(len(texts) + 1, dtype=np.int32), texts))
+
+
+def _standardised(name: str, values_N: npt.NDArray[np.float64], missing_N: npt.NDArray[np.bool_]) -> Matrix:
+    present = values_N[~missing_N]
+    if not np.isfinite(present).all():
+        raise DataError(f"the attribute {name} holds a value that is not finite")
+    if len(present) == 0 or present.std() == 0:
+        return np.empty((len(values_N), 0), np.float32)
+    scaled = np.clip((values_N - present.mean()) / present.std(), -MAX_DEVIATIONS, MAX_DEVIATIONS)
+    return np.where(missing_N, 0.0, scaled).astype(np.float32)[:, None]
+
+
+def _many_hot(lists: pa.ListArray) -> Matrix:
+    """A column for each frequent value: 1 where a row's list has it, then centred; rows without a list are zero."""
+    values = lists.flatten().dictionary_encode()
+    rows = pc.list_parent_indices(lists).to_numpy()
+    present = values.is_valid().to_numpy(False)
+    hot = np.zeros((len(lists), len(values.dictionary)), np.float32)
+    hot[rows[present], values.indices.drop_null().to_numpy()] = 1
+    missing_N = lists.is_null().to_numpy(False)
+    if missing_N.all():
+        return hot[:, :0]
+    means = hot[~missing_N].mean(axis=0)
+    hot = hot[:, (means >= MIN_SHARE) & (means < 1)]
+    return np.where(missing_N[:, None], 0, hot - hot[~missing_N].mean(axis=0)).astype(np.float32)
