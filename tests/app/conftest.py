@@ -23,7 +23,7 @@ from app.main import create_app
 from app.settings import Settings
 from models import checkpoint
 from models.checkpoint import ITEM_SCHEMA, USER_SCHEMA, Checkpoint
-from models.manifest import DataRecord, TrainerRecord
+from models.manifest import DataRecord, GateRecord, TrainerRecord
 from models.mf import MatrixFactorization
 from models.publication import Draft, publish
 from models.seen import SeenItems
@@ -73,6 +73,7 @@ def draft(seed: int, users: int = USERS, items: int = ITEMS, factors: int = FACT
         data=DataRecord(
             name="random", split="none", fingerprint="0", train_ratings=len(cells_N), test_ratings=0, duplicates=0
         ),
+        gate=GateRecord(verdict="not measured"),
         metrics={"rmse": 1.5, "coverage90": None},
         write_report=lambda _: None,
     )
@@ -132,7 +133,7 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Start:
                     yield client, process
             finally:
                 process.terminate()
-                process.wait(30)
+                assert process.wait(30) == 0
 
     return running
 

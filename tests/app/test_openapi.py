@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Iterator
 from itertools import product
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -65,3 +67,8 @@ def test_the_document_and_its_page_are_served(client: httpx.Client) -> None:
     assert client.get("/openapi.json").json() == DOCUMENT
     assert client.get("/docs").status_code == 200
     assert client.get("/").headers["location"] == "/docs"
+
+
+def test_the_document_has_the_version_of_the_package() -> None:
+    pyproject = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text("utf-8"))
+    assert DOCUMENT["info"]["version"] == pyproject["project"]["version"]

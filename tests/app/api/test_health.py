@@ -5,6 +5,7 @@ from pathlib import Path
 
 import httpx
 import torch
+from starlette.types import Receive, Scope, Send
 
 from app.engine.engine import Engine
 from app.limits import Limits
@@ -25,7 +26,7 @@ def test_a_service_without_a_model_is_live_but_not_ready(tmp_path: Path) -> None
     app = create_app(Settings())
     engine = Engine(tmp_path, torch.device("cpu"), threads=1)
 
-    async def with_state(scope, receive, send):  # type: ignore[no-untyped-def]  # the lifespan would load a model
+    async def with_state(scope: Scope, receive: Receive, send: Send) -> None:
         await app(scope | {"state": {"engine": engine, "limits": Limits(1, 1, 1)}}, receive, send)
 
     async def ask() -> list[httpx.Response]:
