@@ -12,8 +12,10 @@ Tables, Gram matrices and blocks are flat arrays, so that offsets are plain inte
 from __future__ import annotations
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from training.kernels.grouping import Float32s, Grouped, Int32s, Int64s, balanced_ranges
+from training.kernels.grouping import Float32s, Grouped, Int32s, Int64s, balanced_ranges, group
 from training.kernels.jit import kernel, run_tasks
 from training.kernels.simd import LANES, add_scaled, element, load, store, zero
 
@@ -29,30 +31,50 @@ class CpuRows:
     """The ratings of one side grouped by row, ready to be solved again and again."""
 
     def __init__(self, grouped: Grouped, *, threads: int) -> None:
-        self.grouped = grouped
-        self.threads = threads
+        self._data = (grouped.starts_R, grouped.columns_N, grouped.values_N)
+        self._threads = threads
         self._ranges = balanced_ranges(grouped.starts_R, ROW_COST, TASKS_PER_THREAD * threads)
         self._long_rows = np.flatnonzero(grouped.counts_R > SEGMENT).tolist()
 
-    def solve(self, other_CK: Float32s, ridge_R: Float32s, bias_ridge: float, out_RK: Float32s) -> float:
+    def solve(self, other_CK: Tensor, ridge_R: Tensor, bias_ridge: float, out_RK: Tensor) -> Tensor:
         """Overwrite `out_RK` with the solution; return the sum of squared errors over the ratings."""
         width: Width = (0,) * (other_CK.shape[1] // LANES)
-        other, out = other_CK.reshape(-1), out_RK.reshape(-1)
-        ridge = (ridge_R, np.float32(bias_ridge))
-        data = (self.grouped.starts_R, self.grouped.columns_N, self.grouped.values_N)
-        segments = [(row, start) for row in self._long_rows for start in range(*data[0][row : row + 2], SEGMENT)]
-        sums = run_tasks(
-            self.threads,
-            sum_segment,
-            [(other, width, *data[1:], start, min(start + SEGMENT, data[0][row + 1])) for row, start in segments],
-        )
-        tasks = [(other, width, *data, *ridge, first, last, out) for first, last in self._ranges]
-        error = sum(run_tasks(self.threads, solve_rows, tasks))
+        other, out = other_CK.numpy().reshape(-1), out_RK.numpy().reshape(-1)
+        penalty = (ridge_R.numpy(), np.float32(bias_ridge))
+        tasks = [(other, width, *self._data, *penalty, first, last, out) for first, last in self._ranges]
+        error = sum(run_tasks(self._threads, solve_rows, tasks))
         for row in self._long_rows:
-            parts = [part for part, (owner, _) in zip(sums, segments, strict=True) if owner == row]
-            gram, weighted, squares = (np.sum(part, axis=0, dtype=np.float32) for part in zip(*parts, strict=True))
-            error += solve_sums(gram, weighted, squares, width, ridge_R[row], ridge[1], row, out)
-        return float(error)
+            sums = self._sum_long_row(row, other, width)
+            error += solve_sums(*sums, width, penalty[0][row], penalty[1], row, out)
+        return torch.tensor(error, dtype=torch.float64)
+
+    def _sum_long_row(self, row: int, other: Float32s, width: Width) -> tuple[Float32s, Float32s, np.float32]:
+        starts_R, *columns = self._data
+        start, stop = starts_R[row : row + 2].tolist()
+        tasks = [(other, width, *columns, at, min(at + SEGMENT, stop)) for at in range(start, stop, SEGMENT)]
+        grams, weighted, squares = zip(*run_tasks(self._threads, sum_segment, tasks), strict=True)
+        return np.sum(grams, axis=0), np.sum(weighted, axis=0), np.sum(squares, dtype=np.float32)
+
+
+def padded_width(factors: int) -> int:
+    """K: the factors and the bias, up to the next multiple of 8."""
+    return -(-(factors + 1) // LANES) * LANES
+
+
+def compile_for(width: int) -> None:
+    """Compile every kernel, or load it from disk, by fitting a single rating."""
+    one, zero_ = np.zeros(1, np.int32), np.zeros(1, np.float32)
+    table, ridge = torch.zeros(1, width), torch.ones(1)
+    rows = CpuRows(group(one, one, zero_, rows=1), threads=1)
+    rows.solve(table, ridge, 1.0, table.clone())
+    solve_sums(
+        *rows._sum_long_row(0, zero_.repeat(width), (0,) * (width // LANES)),
+        (0,) * (width // LANES),
+        np.float32(1),
+        np.float32(1),
+        0,
+        zero_.repeat(width),
+    )
 
 
 @kernel
@@ -229,7 +251,9 @@ def _factorize(gram: Float32s, width: Width) -> None:
             for above in range(i, row):
                 for j in range(i, K, LANES):
                     o = row * K + j
-                    store(gram, o, add_scaled(load(gram, o), element(negated, above * K + row), load(gram, above * K + j)))
+                    store(
+                        gram, o, add_scaled(load(gram, o), element(negated, above * K + row), load(gram, above * K + j))
+                    )
             inverse = np.float32(1) / np.sqrt(gram[row * K + row])
             for j in range(i, K, LANES):
                 o = row * K + j

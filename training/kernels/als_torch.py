@@ -80,9 +80,7 @@ def _sum_by_owner(bucket: Bucket, parts_S: Tensor) -> Tensor:
     return parts_S.new_zeros(len(bucket.rows_B), *parts_S.shape[1:]).index_add_(0, bucket.owners_S, parts_S)
 
 
-def _buckets(
-    counts_R: Tensor, columns_N: Tensor, values_N: Tensor, columns: int, width: int
-) -> Iterator[Bucket]:
+def _buckets(counts_R: Tensor, columns_N: Tensor, values_N: Tensor, columns: int, width: int) -> Iterator[Bucket]:
     """Cut rows sorted by degree into buckets; a length is 2^k or 3·2^k, so padding is at most a half, a fifth on average."""
     ends_R = counts_R.cumsum(0)
     sorted_counts_R, order_R = counts_R.sort(stable=True)
