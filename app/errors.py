@@ -31,6 +31,7 @@ from models.errors import (
 PROBLEM_JSON = "application/problem+json"
 TYPE_PREFIX = "urn:ratecast:problem:"
 RETRY_AFTER_SECONDS = "1"
+MAX_FIELD_ERRORS = 10
 
 
 class InvalidRequestError(RatecastError):
@@ -101,7 +102,7 @@ async def _validation_error(_: Request, error: Exception) -> Response:
 
 
 def _field_errors(error: RequestValidationError) -> Iterator[FieldError]:
-    for found in error.errors():
+    for found in error.errors()[:MAX_FIELD_ERRORS]:
         yield FieldError(location=".".join(_location(found)), message=_message(found))
 
 
@@ -110,14 +111,15 @@ def _message(found: Mapping[str, Any]) -> str:
         return f"not JSON: {found['ctx']['error']} at character {found['loc'][1]}"
     if found["type"] == "model_attributes_type":
         return "a JSON object is wanted, sent with Content-Type: application/json"
+    if found["type"] == "extra_forbidden":
+        return "holds a member that is not known"
     return str(found["msg"])
 
 
 def _location(found: Mapping[str, Any]) -> Iterator[str]:
-    """Where in the request, without the names that pydantic gives to the alternatives of a union."""
-    if found["type"] == "json_invalid":
-        return iter(("body",))
-    return (str(part) for index, part in enumerate(found["loc"]) if index != 1 or part not in FORMS)
+    """Where in the request, without names the client made up and those that pydantic gives to the forms of a body."""
+    parts = found["loc"][:-1] if found["type"] in ("json_invalid", "extra_forbidden") else found["loc"]
+    return (str(part) for index, part in enumerate(parts) if index != 1 or part not in FORMS)
 
 
 async def _http_error(_: Request, error: Exception) -> Response:

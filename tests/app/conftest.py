@@ -134,6 +134,7 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Start:
             finally:
                 process.terminate()
                 assert process.wait(30) == 0
+                assert "Traceback" not in log.read_text()
 
     return running
 

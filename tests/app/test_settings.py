@@ -23,7 +23,7 @@ def test_devices_that_can_be_named(device: str) -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [("device", "gpu"), ("device", "cuda:x"), ("port", "65536"), ("port", "http"), ("workers", "0"),
-     ("max_pairs", "-1"), ("max_body_bytes", "16 MB"), ("log_level", "loud"), ("threads", "0"), ("host", "")],
+     ("max_pairs", "-1"), ("max_body_bytes", "16 MB"), ("log_level", "loud"), ("threads", "0")],
 )  # fmt: skip
 def test_an_invalid_value_is_explained_in_one_line(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(f"RATECAST_{name.upper()}", value)

@@ -112,7 +112,7 @@ NEITHER = "an id is a string of at least one character, or an integer"
         ({"user": "1", "item": "i" * 257}, "body.item"),
         ({"user": "1"}, "body.item"),
         ({}, "body.user"),
-        ({"user": "1", "item": "1", "rating": 5}, "body.rating"),
+        ({"user": "1", "item": "1", "rating": 5}, "body"),
         ({"user": "1", "item": "1", "users": []}, "body.items"),
         ({"users": ["1"], "items": []}, "body"),
         ({"users": "12", "items": "12"}, "body.users"),
@@ -136,6 +136,13 @@ def test_bodies_of_the_wrong_form_are_refused_where_they_are_wrong(
     assert problem["type"] == "urn:ratecast:problem:invalid-request"
     assert problem["errors"][0]["location"] == location
     assert "i" * 257 not in answer.text
+
+
+def test_a_refusal_is_short_and_repeats_nothing_of_what_was_sent(client: httpx.Client) -> None:
+    answer = client.post("/predict", json={"users": ["1"], "items": [None]} | {f"secret{k}": 0 for k in range(5_000)})
+    assert answer.status_code == 422
+    assert len(answer.content) < 2_000
+    assert "secret" not in answer.text
 
 
 @pytest.mark.parametrize(
