@@ -1,8 +1,8 @@
 """Matrix factorization with biases by alternating least squares: all users exactly, then all items, and again.
 
 Zhou, Wilkinson, Schreiber and Pan, "Large-scale parallel collaborative filtering for the Netflix prize" (2008), with
-two changes: a row's bias is solved together with its factors, and the penalty of a row of n ratings, there weighted by n,
-is weighted by n^exponent, as in Rendle, Krichene, Zhang and Koren, "Revisiting the performance of iALS" (2022).
+two changes: a row's bias is solved together with its factors, and the penalty of a row of n ratings, there weighted
+by n, is weighted by n^exponent as in Rendle, Krichene, Zhang and Koren, "Revisiting the performance of iALS" (2022).
 Shapes: U users, I items, F factors, N training ratings, K width of a table: factors, zeros up to a multiple of 8, bias.
 """
 

@@ -99,7 +99,7 @@ def test_small_batches_give_the_same_rows(monkeypatch):
     monkeypatch.setattr(als_torch, "BATCH_ELEMENTS", 500)
     cut = torch_rows(*ratings, 51, 8)
     cut.solve(other_CK, ridge_R, BIAS_RIDGE, cut_RK)
-    assert len(cut.buckets) > 2 * len(whole.buckets)
+    assert len(cut.buckets) > len(whole.buckets)
     torch.testing.assert_close(cut_RK, whole_RK)
 
 
