@@ -31,7 +31,7 @@ class CpuRows:
     """The ratings of one side grouped by row, ready to be solved again and again."""
 
     def __init__(self, grouped: Grouped, *, threads: int) -> None:
-        self._data = (grouped.starts_R, grouped.columns_N, grouped.values_N)
+        self._data = grouped.arrays
         self._threads = threads
         self._ranges = balanced_ranges(grouped.starts_R, ROW_COST, TASKS_PER_THREAD * threads)
         self._long_rows = np.flatnonzero(grouped.counts_R > SEGMENT).tolist()
@@ -44,16 +44,9 @@ class CpuRows:
         tasks = [(other, width, *self._data, *penalty, first, last, out) for first, last in self._ranges]
         error = sum(run_tasks(self._threads, solve_rows, tasks))
         for row in self._long_rows:
-            sums = self._sum_long_row(row, other, width)
+            sums = sum_long_row(row, other, width, *self._data, threads=self._threads)
             error += solve_sums(*sums, width, penalty[0][row], penalty[1], row, out)
         return torch.tensor(error, dtype=torch.float64)
-
-    def _sum_long_row(self, row: int, other: Float32s, width: Width) -> tuple[Float32s, Float32s, np.float32]:
-        starts_R, *columns = self._data
-        start, stop = starts_R[row : row + 2].tolist()
-        tasks = [(other, width, *columns, at, min(at + SEGMENT, stop)) for at in range(start, stop, SEGMENT)]
-        grams, weighted, squares = zip(*run_tasks(self._threads, sum_segment, tasks), strict=True)
-        return np.sum(grams, axis=0), np.sum(weighted, axis=0), np.sum(squares, dtype=np.float32)
 
 
 def padded_width(factors: int) -> int:
@@ -65,20 +58,24 @@ def compile_for(width: int) -> None:
     """Compile every kernel, or load it from disk, by fitting a single rating."""
     one, zero_ = np.zeros(1, np.int32), np.zeros(1, np.float32)
     table, ridge = torch.zeros(1, width), torch.ones(1)
-    rows = CpuRows(group(one, one, zero_, rows=1), threads=1)
-    rows.solve(table, ridge, 1.0, table.clone())
-    solve_sums(
-        *rows._sum_long_row(0, zero_.repeat(width), (0,) * (width // LANES)),
-        (0,) * (width // LANES),
-        np.float32(1),
-        np.float32(1),
-        0,
-        zero_.repeat(width),
-    )
+    grouped = group(one, one, zero_, rows=1)
+    CpuRows(grouped, threads=1).solve(table, ridge, 1.0, table.clone())
+    sum_long_row(0, zero_.repeat(width), (0,) * (width // LANES), *grouped.arrays, threads=1)
+
+
+def sum_long_row(
+    row: int, other: Float32s, width: Width, starts_R: Int64s, columns_N: Int32s, values_N: Float32s, *, threads: int
+) -> tuple[Float32s, Float32s, np.float32]:
+    """The sums that `sum_segment` returns, of all segments of a row, each a task."""
+    start, stop = starts_R[row : row + 2].tolist()
+    data = (other, width, columns_N, values_N)
+    tasks = [(*data, at, min(at + SEGMENT, stop)) for at in range(start, stop, SEGMENT)]
+    grams, weighted, squares = zip(*run_tasks(threads, sum_segment, tasks), strict=True)
+    return np.sum(grams, axis=0), np.sum(weighted, axis=0), np.sum(squares, dtype=np.float32)
 
 
 @kernel
-def solve_rows(  # noqa: PLR0913 - numba passes arrays, not objects
+def solve_rows(
     other: Float32s,
     width: Width,
     starts_R: Int64s,
@@ -106,7 +103,7 @@ def solve_rows(  # noqa: PLR0913 - numba passes arrays, not objects
 
 
 @kernel
-def sum_segment(  # noqa: PLR0913
+def sum_segment(
     other: Float32s, width: Width, columns_N: Int32s, values_N: Float32s, start: int, stop: int
 ) -> tuple[Float32s, Float32s, np.float32]:
     """Σ a aᵀ, Σ t a and Σ t² over some ratings of one row, t = z − b_c being what is left beside the column's bias."""
@@ -118,7 +115,7 @@ def sum_segment(  # noqa: PLR0913
 
 
 @kernel
-def solve_sums(  # noqa: PLR0913
+def solve_sums(
     gram: Float32s,
     weighted: Float32s,
     squares: np.float32,
@@ -139,11 +136,11 @@ def solve_sums(  # noqa: PLR0913
     error = squares
     for i in range(K):
         error -= x[i] * (weighted[i] + x[i] * (ridge if i < K - 1 else bias_ridge))
-    return max(error, np.float32(0))
+    return float(max(error, np.float32(0)))
 
 
 @kernel
-def _add_ratings(  # noqa: PLR0913
+def _add_ratings(
     other: Float32s,
     width: Width,
     columns_N: Int32s,
@@ -169,7 +166,7 @@ def _add_ratings(  # noqa: PLR0913
 
 
 @kernel
-def _copy_rows(  # noqa: PLR0913
+def _copy_rows(
     other: Float32s,
     width: Width,
     columns_N: Int32s,
@@ -210,9 +207,7 @@ def _add_weighted(weighted: Float32s, block: Float32s, targets: Float32s, width:
 
 
 @kernel
-def _add_products(  # noqa: PLR0913
-    total: Float32s, left: Float32s, right: Float32s, count: int, width: Width, i: int, j: int
-) -> None:
+def _add_products(total: Float32s, left: Float32s, right: Float32s, count: int, width: Width, i: int, j: int) -> None:
     """total[i : i + 8, j : j + 8] += Σ_n left[n, i : i + 8] ⊗ right[n, j : j + 8], summed in eight registers."""
     K = LANES * len(width)
     o = i * K + j

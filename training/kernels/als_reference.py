@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 
-def solve_rows(  # noqa: PLR0913 - the ratings, the other side, and the penalties
+def solve_rows(
     rows_N: Tensor, columns_N: Tensor, values_N: Tensor, other_CK: Tensor, ridge_R: Tensor, bias_ridge: float
 ) -> tuple[Tensor, Tensor]:
     """For each row r minimise Σ (z − [p, b]·[q_c, 1] − b_c)² + ridge_r |p|² + bias_ridge b² over its ratings.
 
-    The regularised least squares step of Zhou, Wilkinson, Schreiber and Pan 2008 (section 3.1), the row's bias being one
-    more unknown whose feature is 1.
+    The regularised least squares step of Zhou, Wilkinson, Schreiber and Pan 2008 (section 3.1), the row's bias being
+    one more unknown whose feature is 1.
 
     Returns:
         The rows [p, b] (R, K), and Σ (z − ẑ)² over all ratings.

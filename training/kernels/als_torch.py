@@ -1,4 +1,4 @@
-"""One half-step of biased ALS in batched torch operations, for CUDA (any device will do): `als_cpu` gives the mathematics.
+"""One half-step of biased ALS in batched torch operations, for CUDA; the mathematics is that of `als_cpu`.
 
 Rows are put into buckets of about equal degree, padded to it; a row longer than a segment is cut into several of them.
 A sweep is then a fixed list of batched products and Cholesky factorizations: it never asks the device for a value.
@@ -38,7 +38,7 @@ class Bucket:
 class TorchRows:
     """The ratings of one side grouped by row and put into buckets, ready to be solved again and again."""
 
-    def __init__(  # noqa: PLR0913 - three columns, and how to read them
+    def __init__(
         self, rows_N: Tensor, columns_N: Tensor, values_N: Tensor, *, rows: int, columns: int, width: int
     ) -> None:
         order_N = torch.argsort(rows_N, stable=True)
@@ -56,7 +56,7 @@ class TorchRows:
         return error
 
 
-def _solve_bucket(  # noqa: PLR0913
+def _solve_bucket(
     bucket: Bucket, features_CK: Tensor, bias_C: Tensor, ridge_R: Tensor, bias_ridge: float, out_RK: Tensor
 ) -> Tensor:
     a_SLK = features_CK[bucket.columns_SL]
@@ -81,7 +81,7 @@ def _sum_by_owner(bucket: Bucket, parts_S: Tensor) -> Tensor:
 
 
 def _buckets(counts_R: Tensor, columns_N: Tensor, values_N: Tensor, columns: int, width: int) -> Iterator[Bucket]:
-    """Cut rows sorted by degree into buckets; a length is 2^k or 3·2^k, so padding is at most a half, a fifth on average."""
+    """Cut rows sorted by degree into buckets; a length is 2^k or 3·2^k, so that padding is at most a half."""
     ends_R = counts_R.cumsum(0)
     sorted_counts_R, order_R = counts_R.sort(stable=True)
     lengths_R = _padded_length(sorted_counts_R)

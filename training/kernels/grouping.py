@@ -6,6 +6,7 @@ Shapes: R rows, N ratings, T threads.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,15 +33,15 @@ class Grouped:
     values_N: Float32s
 
     @property
-    def rows(self) -> int:
-        return len(self.starts_R) - 1
+    def arrays(self) -> tuple[Int64s, Int32s, Float32s]:
+        return self.starts_R, self.columns_N, self.values_N
 
     @property
     def counts_R(self) -> Int64s:
         return np.diff(self.starts_R)
 
 
-def group(  # noqa: PLR0913 - three columns, and how to read them
+def group(
     rows_N: Int32s,
     columns_N: Int32s,
     ratings_N: Float32s,
@@ -50,9 +51,9 @@ def group(  # noqa: PLR0913 - three columns, and how to read them
     scale: float = 1.0,
     threads: int = 1,
 ) -> Grouped:
-    """Group ratings by row; values become (rating − shift) · scale. A stable counting sort, O(N + R), each thread a part.
+    """Group ratings by row; values become (rating − shift) · scale. A stable counting sort, O(N + R).
 
-    Memory beside the result: R offsets for each thread.
+    Each thread sorts a part of the ratings. Memory beside the result: R offsets for each thread.
     """
     n = len(rows_N)
     parts = [(n * t // threads, n * (t + 1) // threads) for t in range(threads)]
@@ -74,8 +75,7 @@ def balanced_ranges(starts_R: Int64s, row_cost: float, ranges: int) -> list[tupl
     """Cut the rows into ranges of about equal work, where a row costs `row_cost` ratings beside its own."""
     work_R = starts_R + row_cost * np.arange(len(starts_R))
     cuts = np.searchsorted(work_R, np.linspace(0, work_R[-1], ranges + 1))
-    cuts = np.unique(cuts.clip(0, len(starts_R) - 1)).tolist()
-    return list(zip(cuts[:-1], cuts[1:], strict=True))
+    return list(pairwise(np.unique(cuts.clip(0, len(starts_R) - 1)).tolist()))
 
 
 @kernel
@@ -87,7 +87,7 @@ def _count(rows_N: Int32s, rows: int) -> Int64s:
 
 
 @kernel
-def _scatter(  # noqa: PLR0913
+def _scatter(
     rows_N: Int32s,
     columns_N: Int32s,
     ratings_N: Float32s,

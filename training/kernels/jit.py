@@ -1,4 +1,4 @@
-"""How kernels are compiled: by numba, on first use, kept on disk. This module says when that happens and how long it took.
+"""How kernels are compiled: by numba, on first use, kept on disk. This says when it happens, and how long it took.
 
 The compiled code is kept in `__pycache__` beside the source or, where that cannot be written, in the user's cache
 directory; the environment variable `NUMBA_CACHE_DIR` names another place (a volume, for a container without either).
@@ -10,8 +10,8 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
-from typing import Any, TypeVar
+from functools import cache, partial
+from typing import Any, TypeVar, cast
 
 from numba import njit
 from numba.core import event
@@ -22,14 +22,14 @@ log = logging.getLogger(__name__)
 
 
 def kernel(function: FunctionT) -> FunctionT:
-    """Compile a function of arrays and numbers. It runs without the interpreter's lock, so threads run it in parallel."""
-    options = {"nogil": True, "fastmath": {"contract", "reassoc", "nsz"}, "error_model": "numpy"}
+    """Compile a function of arrays and numbers. It runs without the interpreter's lock, so threads run in parallel."""
+    compiler = partial(njit, nogil=True, fastmath={"contract", "reassoc", "nsz"}, error_model="numpy")
     try:
-        compiled: FunctionT = njit(cache=True, **options)(function)
+        compiled: Any = compiler(cache=True)(function)
     except RuntimeError:  # numba found no directory to write to
         log.warning("no place to keep compiled kernels: set NUMBA_CACHE_DIR to a writable directory")
-        compiled = njit(**options)(function)
-    return compiled
+        compiled = compiler()(function)
+    return cast("FunctionT", compiled)
 
 
 def run_tasks(threads: int, function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]]) -> list[Any]:
@@ -49,7 +49,7 @@ def compile_seconds() -> float:
     return _listener.seconds
 
 
-class _Listener(event.Listener):  # type: ignore[misc]  # numba is untyped
+class _Listener(event.Listener):
     """Counts and announces compilation. Kernels compile the kernels they call, so starts nest."""
 
     def __init__(self) -> None:

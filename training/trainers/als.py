@@ -1,8 +1,8 @@
 """Matrix factorization with biases by alternating least squares: all users exactly, then all items, and again.
 
-Zhou, Wilkinson, Schreiber and Pan, "Large-scale parallel collaborative filtering for the Netflix prize" (2008), with two
-changes: a row's bias is solved together with its factors, and the weight of the penalty, there the number of ratings n, is
-n^exponent as in Rendle, Krichene, Zhang and Koren, "Revisiting the performance of iALS" (2022), section 3.2.
+Zhou, Wilkinson, Schreiber and Pan, "Large-scale parallel collaborative filtering for the Netflix prize" (2008), with
+two changes: a row's bias is solved together with its factors, and the penalty of a row of n ratings, there weighted
+by n, is weighted by n^exponent as in Rendle, Krichene, Zhang and Koren, "Revisiting the performance of iALS" (2022).
 Shapes: U users, I items, F factors, N training ratings, K width of a table: factors, zeros up to a multiple of 8, bias.
 """
 
@@ -61,7 +61,8 @@ class Als(Trainer[AlsSettings]):
         self.item_table_IK[:, : settings.factors] = torch.from_numpy(start_IF)
         self._user_counts_U, self._item_counts_I = data.user_counts(), data.item_counts()
         self._mean, self._deviation = standardisation(data.ratings_N)
-        if data.device.type == "cpu":
+        self._on_cpu = data.device.type == "cpu"
+        if self._on_cpu:
             compile_for(width)
 
     @property
@@ -81,7 +82,7 @@ class Als(Trainer[AlsSettings]):
         data, width = self.data, self.user_table_UK.shape[1]
         by_user = (data.users_N, data.items_N, data.users, data.items)
         by_item = (data.items_N, data.users_N, data.items, data.users)
-        if data.device.type == "cpu":
+        if self._on_cpu:
             return self._cpu_rows(*by_user), self._cpu_rows(*by_item)
         values_N = ((data.ratings_N - self._mean) / self._deviation).float()
         users, items = (
