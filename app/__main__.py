@@ -12,7 +12,7 @@ import socket
 import sys
 from collections.abc import Sequence
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import uvicorn
 from pydantic import ValidationError
@@ -50,8 +50,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         server_header=False,
         access_log=False,
         log_level=settings.log_level,
-        log_config=LOGGING_CONFIG,
+        log_config=_log_config(settings.log_level),
     )
+
+
+def _log_config(level: str) -> dict[str, Any]:
+    """Uvicorn's configuration, with the service's own loggers beside its own; everything goes to stderr."""
+    service = {"handlers": ["default"], "level": level.upper(), "propagate": False}
+    return LOGGING_CONFIG | {"loggers": LOGGING_CONFIG["loggers"] | {"app": service}}
 
 
 def _flags_to_environment(arguments: Sequence[str] | None) -> None:

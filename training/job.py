@@ -147,8 +147,8 @@ def read(config: JobConfig) -> Parts:
     dataset = load(config.data, table=config.table, columns=config.columns, rng=rng, cache=config.cache)
     ratings = dataset.ratings
     if config.test is not None:
-        columns = config.columns
-        test = load(config.test, table=config.table, columns=columns, rng=rng, cache=config.cache, held_out=True)
+        table = config.table if "://" in config.test else None
+        test = load(config.test, table=table, columns=config.columns, rng=rng, cache=config.cache, held_out=True)
         return Parts(dataset, ratings, test.ratings.aligned(ratings.user_ids, ratings.item_ids))
     train_rows, test_rows = split(ratings, parse_split(config.split), np.random.default_rng(config.seed))
     if len(train_rows) == 0:
