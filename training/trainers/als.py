@@ -34,8 +34,8 @@ class AlsSettings(TrainerSettings):
     """
 
     factors: int = Field(default=31, ge=1, le=1023)
-    sweeps: int = Field(default=8, ge=1)
-    regularisation: float = Field(default=1.2, gt=0)
+    sweeps: int = Field(default=6, ge=1)
+    regularisation: float = Field(default=1.1, gt=0)
     exponent: float = Field(default=0.5, ge=0, le=1)
     bias_regularisation: float = Field(default=3.0, gt=0)
 
