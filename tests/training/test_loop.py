@@ -49,7 +49,9 @@ class Scripted(Trainer[Settings]):
 
 
 def scripted(*losses: float) -> Scripted:
-    return Scripted(training_set([(0, 0, 3.0)], 1, 1), Settings.model_construct(losses=losses), np.random.default_rng(0))
+    return Scripted(
+        training_set([(0, 0, 3.0)], 1, 1), Settings.model_construct(losses=losses), np.random.default_rng(0)
+    )
 
 
 def ignore(_: Epoch) -> None:
