@@ -75,21 +75,23 @@ class Bayes(Trainer[BayesSettings]):
         noises = [self._noise(chain, self._sweeps) for chain in range(self.settings.chains)]
         losses = self._sweep(noises)
         self._sweeps += 1
-        if self._sweeps <= self.settings.burn_in + 1:
-            self._posterior = self._empty_posterior()
-        for chain, noise in zip(self._chains, noises, strict=True):
-            self._collect(chain, noise)
         variance = self._deviation.square()
-        noise_deviation = torch.stack([chain.precision for chain in self._chains]).mean().rsqrt() * self._deviation
-        return {"loss": torch.stack(losses).mean() * variance, "noise_deviation": noise_deviation}
+        precision = torch.stack([chain.precision for chain in self._chains]).mean()
+        return {"loss": torch.stack(losses).mean() * variance, "noise_deviation": (variance / precision).sqrt()}
 
     def _sweep(self, noises: Sequence[Noise]) -> list[Tensor]:
-        """One sweep of each chain, side by side. A chain's small tensors are not worth more threads of their own."""
+        """One sweep of each chain, side by side where that pays; their losses.
+
+        The tensors of a chain are small: torch's own threads would wait for one another more than they work.
+        """
         if not self._concurrent:
-            return list(map(Chain.sweep, self._chains, noises))
+            losses = list(map(Chain.sweep, self._chains, noises))
+            self._collect(noises)
+            return losses
         threads, chains = torch.get_num_threads(), self._chains
         with ThreadPoolExecutor(len(noises), initializer=torch.set_num_threads, initargs=(1,)) as pool:
             losses = list(pool.map(Chain.sweep, chains, noises))
+            pool.submit(self._collect, noises).result()
         torch.set_num_threads(threads)  # the default of later threads, which is shared
         return losses
 
@@ -138,14 +140,17 @@ class Bayes(Trainer[BayesSettings]):
         rank, block = 2 * self.settings.rank, 8 * self.settings.factors
         return Posterior(self._probes_2N, self.data.users, self.data.items, rank=rank, block=block)
 
-    def _collect(self, chain: Chain, noise: Noise) -> None:
-        """Add a chain's present state to the posterior."""
-        user_UK, item_IK = _with_unknown(chain.user), _with_unknown(chain.item)
-        self._posterior.add(user_UK, item_IK)
-        for table_RK, side in ((user_UK, chain.user), (item_IK, chain.item)):
-            table_RK[-1] += side.spread_K.sqrt() * noise.normal(table_RK.shape[1])
-        user_noise_U = _with_mean(1 / chain.user.weight_R) / chain.precision
-        self._posterior.probe(user_UK, item_IK, user_noise_U, _with_mean(1 / chain.item.weight_R))
+    def _collect(self, noises: Sequence[Noise]) -> None:
+        """Add each chain's present state to the posterior, which is empty until the burn-in is over."""
+        if self._sweeps <= self.settings.burn_in:
+            self._posterior = self._empty_posterior()
+        for chain, noise in zip(self._chains, noises, strict=True):
+            user_UK, item_IK = _with_unknown(chain.user), _with_unknown(chain.item)
+            self._posterior.add(user_UK, item_IK)
+            for table_RK, side in ((user_UK, chain.user), (item_IK, chain.item)):
+                table_RK[-1] += side.spread_K.sqrt() * noise.normal(table_RK.shape[1])
+            user_noise_U = _with_mean(1 / chain.user.weight_R) / chain.precision
+            self._posterior.probe(user_UK, item_IK, user_noise_U, _with_mean(1 / chain.item.weight_R))
 
     def model(self) -> MatrixFactorization:
         root, deviation = self._deviation.sqrt().float(), self._deviation.float()
