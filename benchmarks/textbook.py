@@ -18,11 +18,12 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from models.mf import MatrixFactorization
-from training.config import load_preset
+from training.config import JobConfig, load_preset
 from training.data.fetch import default_cache
 from training.evaluate import make_test_set, test_rmse
-from training.job import JobConfig, Parts, make_trainer, read
+from training.job import make_trainer
 from training.loop import fit
+from training.parts import Parts, read
 from training.trainer import Trainer
 
 CPU = torch.device("cpu")
@@ -50,7 +51,7 @@ def print_accuracy(split: str, seeds: int) -> None:
     rows = []
     for seed in range(seeds):
         parts = read_parts(split, seed)
-        trainer = make_trainer(PRESET, parts.train, seed, CPU)
+        trainer = make_trainer(PRESET, parts, seed, CPU)
         loss = fit(trainer, None, lambda _: None)[-1].figures["loss"]
         model = trainer.model()
         test = make_test_set(parts.train, parts.test, None, CPU)
@@ -80,7 +81,7 @@ def print_speed(parts: Parts, rounds: int) -> None:
 
 
 def our_examples_per_second(parts: Parts) -> float:
-    trainer: Trainer = make_trainer(PRESET, parts.train, 0, CPU)
+    trainer: Trainer = make_trainer(PRESET, parts, 0, CPU)
     return fit(trainer, None, lambda _: None)[-1].examples_per_second
 
 

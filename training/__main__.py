@@ -18,7 +18,6 @@ from training import config, job
 from training.data import movielens
 from training.data.fetch import default_cache
 from training.errors import RefusedError
-from training.gate import DEFAULT_TOLERANCE
 from training.progress import progress
 
 EXIT_BAD_INPUT, EXIT_REFUSED, EXIT_INTERRUPTED = 2, 3, 130  # the last is 128 + SIGINT, as shells report it
@@ -52,6 +51,12 @@ def job_options(default_split: str) -> Callable[[Callable[..., None]], Callable[
         ),
         click.option("--preset", required=True, help="One of those that `presets` lists, or a .toml file."),
         click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a setting; repeatable."),
+        click.option(
+            "--user-attributes",
+            type=click.Path(path_type=Path),
+            help="A .csv or .parquet file: id, then anything.",
+        ),
+        click.option("--item-attributes", type=click.Path(path_type=Path), help="The same for items."),
         click.option("--relevant", type=float, help="Rating from which an item is relevant [3/4 up the scale]."),
         click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Fixes every choice."),
         click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
@@ -82,7 +87,7 @@ def cli() -> None:
 @click.option(
     "--tolerance",
     type=click.FloatRange(min=0),
-    default=DEFAULT_TOLERANCE,
+    default=config.DEFAULT_TOLERANCE,
     show_default=True,
     help="How much worse than the served model's RMSE is acceptable, relatively.",
 )
@@ -117,7 +122,7 @@ def presets() -> None:
 
 def _run(as_json: bool, options: Mapping[str, Any]) -> None:
     with progress() as report:
-        outcome = job.run(job.JobConfig(cache=default_cache(), **options), report)
+        outcome = job.run(config.JobConfig(cache=default_cache(), **options), report)
     if as_json:
         click.echo(json.dumps(outcome.figures))
     else:

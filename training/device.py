@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import resource
 import sys
+from pathlib import Path
 
+import psutil
 import torch
 
 from training.errors import ConfigError
+
+CGROUPS = (
+    (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
+    (Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"), Path("/sys/fs/cgroup/memory/memory.usage_in_bytes")),
+)
 
 
 def choose_device(wish: str) -> torch.device:
@@ -30,6 +37,22 @@ def use_threads(wish: int | None) -> int:
     if wish is not None:
         torch.set_num_threads(wish)
     return torch.get_num_threads()
+
+
+def available_memory(device: torch.device) -> int:
+    """Bytes that a fit may still take: on the device where that is CUDA, else of this machine or container."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return min(psutil.virtual_memory().available, *(_left_in(group) for group in CGROUPS))
+
+
+def _left_in(group: tuple[Path, Path]) -> int:
+    """What a control group's limit leaves; a very large number where there is no limit."""
+    try:
+        limit, used = (int(file.read_text()) for file in group)
+    except (OSError, ValueError):
+        return sys.maxsize
+    return limit - used
 
 
 def peak_memory_mb(device: torch.device) -> float:

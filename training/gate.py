@@ -21,7 +21,6 @@ from training.data.interactions import Interactions
 from training.evaluate import TestSet, clipped_rmse
 
 log = logging.getLogger(__name__)
-DEFAULT_TOLERANCE = 0.01  # refits of one preset on ml-100k with other seeds differ by up to 0.6 %
 MIN_SHARED = 100  # fewer held-out ratings that are new to both models decide nothing
 
 

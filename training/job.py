@@ -4,74 +4,32 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from models.mf import MatrixFactorization
 from models.publication import publish
 from models.seen import SeenItems
-from training.config import Preset, load_preset
-from training.data.dataset import load
-from training.data.interactions import Interactions
-from training.data.split import parse_split, split
-from training.device import choose_device, use_threads
-from training.errors import DataError
+from training.config import JobConfig, Preset, load_preset
+from training.device import available_memory, choose_device, use_threads
+from training.errors import ConfigError
 from training.evaluate import evaluate, make_test_set, test_rmse
-from training.gate import DEFAULT_TOLERANCE, Candidate, judge
+from training.gate import Candidate, judge
 from training.loop import Epoch, fit
-from training.results import Parts, Result, draft
+from training.parts import Parts, read
+from training.results import Result, draft
 from training.resume import Bookmark
 from training.trainer import Trainer, TrainingSet
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobConfig:
-    """What one run of the job is asked to do.
-
-    Attributes:
-        data, table, columns: the source of the ratings, as `training.data.dataset.load` takes them.
-        test: a source whose ratings are the test part; `split` is then not used.
-        split: one of `last-out`, `random:F`, `time:F`, `none`.
-        preset, overrides: the trainer and its settings.
-        relevant: ratings at or above it count as relevant; None for three quarters up the scale.
-        seed: fixes every random choice.
-        device: `auto`, `cpu`, `cuda` or `cuda:N`.
-        threads: CPU threads, None for all cores.
-        cache: where fetched data sets are kept.
-        out: the checkpoint directory to publish to; None publishes nothing.
-        tolerance: how much worse than the served model a published one may be, relative, of the RMSE.
-        force: publish even what the quality gate refuses.
-        resume: keeps the state of the fit; an interrupted one goes on from it. None keeps nothing.
-    """
-
-    data: str
-    preset: str
-    cache: Path
-    table: str | None = None
-    columns: Mapping[str, str] = field(default_factory=dict)
-    test: str | None = None
-    split: str = "none"
-    overrides: Sequence[str] = ()
-    relevant: float | None = None
-    seed: int = 0
-    device: str = "auto"
-    threads: int | None = None
-    out: Path | None = None
-    tolerance: float = DEFAULT_TOLERANCE
-    force: bool = False
-    resume: Path | None = None
-
-    @property
-    def split_name(self) -> str:
-        return self.split if self.test is None else f"test:{Path(self.test).name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +49,10 @@ def run(config: JobConfig, report: Callable[[Epoch], None]) -> Outcome:
     preset = load_preset(config.preset, config.overrides)
     device, threads = choose_device(config.device), use_threads(config.threads)
     log.info("fitting on %s with %d CPU threads", device, threads)
-    parts = read(config)
+    parts = read(config, with_attributes=preset.settings.uses_attributes)
+    check_memory(preset, parts, device)
     test = make_test_set(parts.train, parts.test, config.relevant, device)
-    trainer = make_trainer(preset, parts.train, config.seed, device)
+    trainer = make_trainer(preset, parts, config.seed, device)
     error = None if test is None else partial(test_rmse, test=test)
     history = fit_resumably(trainer, error, report, config.resume, identity(config, preset, parts))
     model = trainer.model()
@@ -101,7 +60,7 @@ def run(config: JobConfig, report: Callable[[Epoch], None]) -> Outcome:
     if test is None:
         metrics, candidate = {}, None
     else:
-        baseline = fit_baseline(parts.train, config.seed, device)
+        baseline = fit_baseline(parts, config.seed, device)
         metrics = evaluate(model, test, seen.to(device)) | {"bias_rmse": test_rmse(baseline, test)}
         candidate = Candidate(model, baseline, test, parts.test)
     run_facts = {"seed": config.seed, "split": config.split_name, "device": str(device), "threads": threads}
@@ -141,37 +100,40 @@ def offer(config: JobConfig, out: Path, result: Result, candidate: Candidate | N
     return Outcome(result.figures() | {"version": manifest.version, "checkpoint": str(out / manifest.version)}, None)
 
 
-def read(config: JobConfig) -> Parts:
-    """Read the ratings and divide them. The split draws from `default_rng(seed)` and nothing else does."""
-    rng = np.random.default_rng(config.seed)
-    dataset = load(config.data, table=config.table, columns=config.columns, rng=rng, cache=config.cache)
-    ratings = dataset.ratings
-    if config.test is not None:
-        table = config.table if "://" in config.test else None
-        test = load(config.test, table=table, columns=config.columns, rng=rng, cache=config.cache, held_out=True)
-        return Parts(dataset, ratings, test.ratings.aligned(ratings.user_ids, ratings.item_ids))
-    train_rows, test_rows = split(ratings, parse_split(config.split), np.random.default_rng(config.seed))
-    if len(train_rows) == 0:
-        raise DataError(f"the split {config.split} leaves no ratings to train on")
-    train = ratings.take(train_rows).compacted()
-    return Parts(dataset, train, ratings.take(test_rows).aligned(train.user_ids, train.item_ids))
+def check_memory(preset: Preset, parts: Parts, device: torch.device) -> None:
+    """Raise ConfigError if the fit would not fit into the memory that is free, before it has begun."""
+    train = parts.train
+    needed = preset.trainer_class.memory_bytes(train.users, train.items, len(train), preset.settings)
+    available = available_memory(device)
+    if needed > available:
+        raise ConfigError(
+            f"this fit needs about {needed / 1e9:.1f} GB and {available / 1e9:.1f} GB are free on {device}: "
+            "take fewer factors or fewer ratings"
+        )
 
 
-def make_trainer(preset: Preset, train: Interactions, seed: int, device: torch.device) -> Trainer[Any]:
+def make_trainer(preset: Preset, parts: Parts, seed: int, device: torch.device) -> Trainer[Any]:
     """The preset's trainer on the training part, with a random generator of its own."""
+    train = parts.train
     data = TrainingSet(
         users=train.users,
         items=train.items,
         users_N=torch.tensor(train.users_N, device=device),  # copies: arrays that Arrow owns are read-only
         items_N=torch.tensor(train.items_N, device=device),
         ratings_N=torch.tensor(train.ratings_N, device=device),
-        timestamps_N=None if train.timestamps_N is None else torch.tensor(train.timestamps_N, device=device),
+        timestamps_N=on_device(train.timestamps_N, device),
+        user_attributes_UA=on_device(parts.user_attributes_UA, device),
+        item_attributes_IA=on_device(parts.item_attributes_IA, device),
     )
     return preset.trainer_class(data, preset.settings, np.random.default_rng([seed, 1]))
 
 
-def fit_baseline(train: Interactions, seed: int, device: torch.device) -> MatrixFactorization:
+def on_device(values: npt.NDArray[Any] | None, device: torch.device) -> Tensor | None:
+    return None if values is None else torch.tensor(values, device=device)
+
+
+def fit_baseline(parts: Parts, seed: int, device: torch.device) -> MatrixFactorization:
     """The model of the preset `bias` for the training part."""
-    trainer = make_trainer(load_preset("bias"), train, seed, device)
+    trainer = make_trainer(load_preset("bias"), parts, seed, device)
     fit(trainer, None, lambda _: None)
     return trainer.model()

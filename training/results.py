@@ -23,6 +23,7 @@ from training.data.interactions import Interactions
 from training.device import peak_memory_mb
 from training.evaluate import TestSet, predict
 from training.loop import Epoch
+from training.parts import Parts
 from training.report import write_report
 
 METRICS = (
@@ -37,15 +38,6 @@ METRICS = (
     "recall10",
     "ndcg10_rating",
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """The ratings of a job, both parts under the vocabularies of the training part."""
-
-    dataset: Dataset
-    train: Interactions
-    test: Interactions
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +121,8 @@ def catalogue(dataset: Dataset, train: Interactions) -> pa.Table:
     """What is known about each item, in the order of the model's rows: `ITEM_SCHEMA`, null where the data is silent."""
     sums_I = np.bincount(train.items_N, weights=train.ratings_N, minlength=train.items)
     counts_I = np.bincount(train.items_N, minlength=train.items)
-    columns = {"id": train.item_ids, "mean_rating": pa.array(sums_I / counts_I, pa.float32())}
+    means_I = sums_I / np.maximum(counts_I, 1)
+    columns = {"id": train.item_ids, "mean_rating": pa.array(means_I, pa.float32(), mask=counts_I == 0)}
     if dataset.items is not None:
         known = dataset.items.take(pc.index_in(train.item_ids, value_set=dataset.items["id"].combine_chunks()))
         columns |= {name: known[name] for name in ("title", "year", "genres")}

@@ -22,7 +22,7 @@ from models.mf import MatrixFactorization
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingSet:
-    """Training ratings as indices, all tensors on one device. Every user and every item has at least one rating.
+    """Training ratings as indices, all tensors on one device. A user or item without ratings has attributes.
 
     Attributes:
         users: U.
@@ -65,7 +65,13 @@ class TrainerSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
+    @property
+    def uses_attributes(self) -> bool:
+        """Whether the trainer wants side information with these settings."""
+        return False
 
+
+BYTES_PER_RATING = 12 * 2  # two indices and a rating, once as read and once on the device
 SettingsT = TypeVar("SettingsT", bound=TrainerSettings)
 
 
@@ -82,6 +88,11 @@ class Trainer(ABC, Generic[SettingsT]):
         self.data = data
         self.settings = settings
         self.rng = rng
+
+    @classmethod
+    def memory_bytes(cls, users: int, items: int, ratings: int, settings: SettingsT) -> int:  # noqa: ARG003
+        """Estimate of the most memory a fit takes on its device, without the interpreter and its libraries (300 MB)."""
+        return BYTES_PER_RATING * ratings
 
     @property
     @abstractmethod

@@ -12,6 +12,7 @@ import pytest
 from models.checkpoint import ITEM_SCHEMA, load, versions
 from tests.support.data import interactions
 from training import job
+from training.config import JobConfig
 from training.data.dataset import Dataset
 from training.errors import ConfigError, OverlapError
 from training.loop import Epoch
@@ -74,7 +75,7 @@ def csv(path: Path, rows: Iterable[tuple[object, ...]]) -> str:
 
 def run(tmp_path: Path, **changes: Any) -> job.Outcome:
     options = {"data": csv(tmp_path / "ratings.csv", TRAIN), "preset": "bias", "cache": tmp_path, "device": "cpu"}
-    return job.run(job.JobConfig(**(options | changes)), ignore)
+    return job.run(JobConfig(**(options | changes)), ignore)
 
 
 def test_every_key_is_there_and_in_order(tmp_path: Path) -> None:

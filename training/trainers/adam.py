@@ -52,6 +52,12 @@ class Adam(Trainer[AdamSettings]):
         )
         self._step = captured(self.step, settings.batch_size, data.device)
 
+    @classmethod
+    def memory_bytes(cls, users: int, items: int, ratings: int, settings: AdamSettings) -> int:
+        tables = 4 * 4 * (users + items) * (settings.factors + 1)  # parameters, gradient and the two moments
+        shuffled = 28 * ratings
+        return super().memory_bytes(users, items, ratings, settings) + shuffled + tables
+
     @property
     def epochs(self) -> int:
         return self.settings.epochs

@@ -65,6 +65,13 @@ class Als(Trainer[AlsSettings]):
         if self._on_cpu:
             compile_for(width)
 
+    @classmethod
+    def memory_bytes(cls, users: int, items: int, ratings: int, settings: AlsSettings) -> int:
+        """The ratings as given and grouped by user and by item, and the tables once more as a model."""
+        given, grouped_twice = 12 * ratings, 16 * ratings
+        tables = 4 * (users + items) * padded_width(settings.factors)
+        return given + grouped_twice + 2 * tables + 40 * (users + items)
+
     @property
     def epochs(self) -> int:
         return self.settings.sweeps
@@ -127,11 +134,3 @@ def standardisation(ratings_N: Tensor) -> tuple[Tensor, Tensor]:
     norm = torch.linalg.vector_norm(ratings_N - mean.float(), dtype=torch.float64)
     deviation = norm / len(ratings_N) ** 0.5
     return mean, torch.where(deviation > 0, deviation, 1.0)
-
-
-def memory_bytes(users: int, items: int, ratings: int, settings: AlsSettings) -> int:
-    """Estimate of the most memory a fit takes: the ratings as given and grouped by user and by item, and the tables
-    once more as a model. The interpreter and its libraries, some 300 MB, are not in it."""
-    given, grouped_twice = 12 * ratings, 16 * ratings
-    tables = 4 * (users + items) * padded_width(settings.factors)
-    return given + grouped_twice + 2 * tables + 40 * (users + items)

@@ -44,6 +44,10 @@ class BayesSettings(TrainerSettings):
     user_freedom: float = Field(default=20.0, ge=0)
     item_freedom: float = Field(default=10.0, ge=0)
 
+    @property
+    def uses_attributes(self) -> bool:
+        return self.side_information
+
 
 class Bayes(Trainer[BayesSettings]):
     """An epoch is one sweep of every chain. During burn-in the model is the present sample, then the mean since."""
@@ -66,6 +70,16 @@ class Bayes(Trainer[BayesSettings]):
             if table is not None and not table.isfinite().all():
                 raise DataError(f"the {name} attributes hold a value that is not finite")
         return tables
+
+    @classmethod
+    def memory_bytes(cls, users: int, items: int, ratings: int, settings: BayesSettings) -> int:
+        """The ratings as given, standardised and grouped by user and by item, the chains, and the sums over samples."""
+        rows, width = users + items, padded_width(settings.factors)
+        grouped = (12 + 4 + 2 * 8) * ratings
+        chains = settings.chains * (memory_of_sweep(max(users, items), width) + 4 * rows * 8 * width)
+        columns = 2 * settings.rank + 8 * settings.factors + settings.factors
+        posterior = 4 * rows * 3 * columns + 8 * 4 * PROBES * rows
+        return grouped + chains + posterior
 
     @property
     def epochs(self) -> int:
@@ -204,14 +218,3 @@ def standardisation(ratings_N: Tensor) -> tuple[Tensor, Tensor]:
     ratings_N = ratings_N.double()
     deviation = ratings_N.std(correction=0)
     return ratings_N.mean(), torch.where(deviation > 0, deviation, 1.0)
-
-
-def memory_bytes(users: int, items: int, ratings: int, settings: BayesSettings) -> int:
-    """Estimate of the most memory a fit takes: the ratings as given, standardised and grouped by user and by item, the
-    chains, and the sums over samples. The interpreter and its libraries, some 300 MB, are not in it."""
-    rows, width = users + items, padded_width(settings.factors)
-    grouped = (12 + 4 + 2 * 8) * ratings
-    chains = settings.chains * (memory_of_sweep(max(users, items), width) + 4 * rows * 8 * width)
-    columns = 2 * settings.rank + 8 * settings.factors + settings.factors
-    posterior = 4 * rows * 3 * columns + 8 * 4 * PROBES * rows
-    return grouped + chains + posterior

@@ -1,0 +1,86 @@
+"""Reading and dividing: the ratings of a job as a training and a test part, with side information where wanted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from training.config import JobConfig
+from training.data.attributes import Matrix, encode, read_attributes
+from training.data.dataset import Dataset, load
+from training.data.interactions import Interactions
+from training.data.split import parse_split, split
+from training.errors import ConfigError, DataError
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The ratings of a job.
+
+    Attributes:
+        dataset: what was read.
+        train: the training part. Its vocabularies hold the ids with training ratings and, after them, those with
+            attributes alone.
+        test: the test part under the same vocabularies, perhaps empty.
+        user_attributes_UA, item_attributes_IA: side information, None where there is none or none is wanted.
+    """
+
+    dataset: Dataset
+    train: Interactions
+    test: Interactions
+    user_attributes_UA: Matrix | None = None
+    item_attributes_IA: Matrix | None = None
+
+
+def read(config: JobConfig, *, with_attributes: bool = False) -> Parts:
+    """Read the ratings and divide them. The split draws from `default_rng(seed)` and nothing else does.
+
+    Raises DataError or ConfigError for ratings, attributes or a split that cannot be used.
+    """
+    dataset, train, test = _divided(config)
+    if not with_attributes:
+        return Parts(dataset, train, test.aligned(train.user_ids, train.item_ids))
+    users = _table(config.user_attributes, dataset.users)
+    items = _table(config.item_attributes, dataset.items)
+    if users is None and items is None:
+        raise ConfigError(
+            "the preset wants attributes and the data has none: give --user-attributes or --item-attributes"
+        )
+    train = train.aligned(_with_ids(train.user_ids, users), _with_ids(train.item_ids, items))
+    return Parts(
+        dataset,
+        train,
+        test.aligned(train.user_ids, train.item_ids),
+        None if users is None else encode(users, train.user_ids),
+        None if items is None else encode(items, train.item_ids),
+    )
+
+
+def _divided(config: JobConfig) -> tuple[Dataset, Interactions, Interactions]:
+    rng = np.random.default_rng(config.seed)
+    dataset = load(config.data, table=config.table, columns=config.columns, rng=rng, cache=config.cache)
+    ratings = dataset.ratings
+    if config.test is not None:
+        table = config.table if "://" in config.test else None
+        test = load(config.test, table=table, columns=config.columns, rng=rng, cache=config.cache, held_out=True)
+        return dataset, ratings, test.ratings
+    train_rows, test_rows = split(ratings, parse_split(config.split), np.random.default_rng(config.seed))
+    if len(train_rows) == 0:
+        raise DataError(f"the split {config.split} leaves no ratings to train on")
+    return dataset, ratings.take(train_rows).compacted(), ratings.take(test_rows)
+
+
+def _table(file: Path | None, brought: pa.Table | None) -> pa.Table | None:
+    return brought if file is None else read_attributes(file)
+
+
+def _with_ids(ids: pa.StringArray, table: pa.Table | None) -> pa.StringArray:
+    """`ids`, and after them those that only the table has."""
+    if table is None:
+        return ids
+    theirs = table["id"].combine_chunks()
+    return pa.concat_arrays([ids, theirs.filter(pc.invert(pc.is_in(theirs, value_set=ids)))])
