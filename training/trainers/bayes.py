@@ -7,6 +7,7 @@ Shapes: U users, I items, K table width (factors, then bias), N training ratings
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
@@ -23,6 +24,8 @@ from training.kernels.gibbs_cpu import CpuRows, padded_width, warm_up
 from training.kernels.gibbs_torch import TorchRows
 from training.kernels.posterior import PROBES, Posterior, draw_probes
 from training.trainer import Trainer, TrainerSettings, TrainingSet
+
+log = logging.getLogger(__name__)
 
 START = 2**63 - 1  # the number of the sweep whose noise a chain starts from
 
@@ -66,6 +69,8 @@ class Bayes(Trainer[BayesSettings]):
 
     def _checked_attributes(self) -> tuple[Tensor | None, Tensor | None]:
         tables = (self.data.user_attributes_UA, self.data.item_attributes_IA)
+        if tables == (None, None):
+            log.warning("side_information is set, but the data has no attributes")
         for name, table in zip(("user", "item"), tables, strict=True):
             if table is not None and not table.isfinite().all():
                 raise DataError(f"the {name} attributes hold a value that is not finite")

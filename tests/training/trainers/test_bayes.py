@@ -235,3 +235,11 @@ def test_memory_estimate_covers_the_tensors_it_holds(planted: tuple[TrainingSet,
     held = sum(tensor.numel() * tensor.element_size() for tensor in trainer.state().values())
 
     assert held < memory_bytes(USERS, ITEMS, len(train), trainer.settings)
+
+
+def test_missing_attributes_are_mentioned(
+    planted: tuple[TrainingSet, TrainingSet], caplog: pytest.LogCaptureFixture
+) -> None:
+    trained(planted[0], epochs=0, side_information=True)
+
+    assert "the data has no attributes" in caplog.text
