@@ -157,6 +157,9 @@ def main() -> int:
     except RatecastError as error:
         click.echo(f"error: {error}", err=True)
         return EXIT_BAD_INPUT
+    except MemoryError:
+        click.echo("error: not enough memory: take fewer ratings, or fewer factors", err=True)
+        return EXIT_BAD_INPUT
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted: nothing was published", err=True)
         return EXIT_INTERRUPTED

@@ -13,16 +13,24 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from training import metrics
 from training.loop import Epoch
 
 FORMATS = ("svg", "png")
 MAX_LEVELS = 20  # distinct ratings shown one by one; finer scales are cut into so many bins
 
 
-def write_report(path: Path, history: Sequence[Epoch], predicted_N: Tensor | None, actual_N: Tensor | None) -> None:
-    """Write `history.json`, `learning.*` and, where there is a test part, `residuals.*` into the directory `path`.
+def write_report(
+    path: Path,
+    history: Sequence[Epoch],
+    predicted_N: Tensor | None,
+    actual_N: Tensor | None,
+    variance_N: Tensor | None = None,
+) -> None:
+    """Write `history.json` and `learning.*` into the directory `path`; where there is a test part, `residuals.*`; where the
+    model knows its variance, `calibration.*`.
 
-    `predicted_N` are unclipped predictions for the test ratings `actual_N`.
+    `predicted_N` are unclipped predictions for the test ratings `actual_N`, `variance_N` their variances.
     """
     history_file = path / "history.json"
     history_file.write_text(json.dumps([asdict(epoch) for epoch in history], indent=1) + "\n", "utf-8")
@@ -30,6 +38,8 @@ def write_report(path: Path, history: Sequence[Epoch], predicted_N: Tensor | Non
         _save(_learning_curve(history), path / "learning")
         if predicted_N is not None and actual_N is not None:
             _save(_residuals(predicted_N.cpu().numpy(), actual_N.cpu().numpy()), path / "residuals")
+            if variance_N is not None:
+                _save(_calibration(predicted_N, variance_N, actual_N), path / "calibration")
 
 
 def _save(figure: Figure, stem: Path) -> None:
@@ -67,4 +77,14 @@ def _residuals(predicted_N: np.ndarray, actual_N: np.ndarray) -> Figure:
     groups = [(predicted_N - actual_N)[actual_N == level] for level in levels]
     axes.boxplot(groups, tick_labels=[f"{level:g}" for level in levels], showfliers=False)
     axes.axhline(0, color="black", linewidth=0.8)
+    return figure
+
+
+def _calibration(predicted_N: Tensor, variance_N: Tensor, actual_N: Tensor) -> Figure:
+    """How many ratings lie in the central interval of each level: on the diagonal, the stated variance is right."""
+    figure, axes = _figure("Calibration", "level of the interval", "share of test ratings inside")
+    levels = np.linspace(0.05, 0.95, 19)
+    shares = [metrics.coverage(predicted_N, variance_N, actual_N, level) for level in levels]
+    axes.plot([0, 1], [0, 1], color="black", linewidth=0.8)
+    axes.plot(levels, shares, marker="o", markersize=3)
     return figure

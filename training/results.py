@@ -131,7 +131,9 @@ def catalogue(dataset: Dataset, train: Interactions) -> pa.Table:
 
 
 def _write_report(result: Result, path: Path) -> None:
-    if result.test is None:
+    model, test = result.model, result.test
+    if test is None:
         write_report(path, result.history, None, None)
     else:
-        write_report(path, result.history, predict(result.model, result.test), result.test.ratings_N)
+        variance_N = model.variance(test.users_N, test.items_N)
+        write_report(path, result.history, predict(model, test), test.ratings_N, variance_N)

@@ -39,6 +39,12 @@ def test_plots_of_a_fit_with_a_test_part(tmp_path: Path) -> None:
         assert (width, height) == (768, 480)
 
 
+def test_a_model_that_knows_its_variance_has_a_calibration_plot(tmp_path: Path) -> None:
+    write_report(tmp_path, HISTORY, torch.tensor([3.5, 2.0]), torch.tensor([4.0, 1.0]), torch.tensor([1.0, 1.0]))
+    assert {"calibration.png", "calibration.svg"} <= names(tmp_path)
+    assert {"Calibration", "level of the interval"} <= texts(tmp_path / "calibration.svg")
+
+
 def test_plots_of_a_fit_without_one(tmp_path: Path) -> None:
     write_report(tmp_path, WITHOUT_TEST, None, None)
     assert names(tmp_path) == LEARNING

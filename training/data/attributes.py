@@ -69,10 +69,13 @@ def _encoded(name: str, column: pa.Array) -> Matrix:
     """One attribute of the known ids: (known, columns)."""
     if pa.types.is_list(column.type):
         return _many_hot(column)
-    numbers = pd.to_numeric(column.to_pandas(), errors="coerce")
-    if numbers.notna().sum() == len(column) - column.null_count:
-        return _standardised(name, numbers.to_numpy(np.float64, na_value=np.nan), column.is_null().to_numpy(False))
+    missing_N = column.is_null().to_numpy(False)
+    if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
+        return _standardised(name, column.to_numpy(zero_copy_only=False).astype(np.float64), missing_N)
     texts = column.cast(pa.string())
+    numbers = pd.to_numeric(texts.to_pandas(), errors="coerce").to_numpy(np.float64, na_value=np.nan)
+    if not np.isnan(numbers[~missing_N]).any():
+        return _standardised(name, numbers, missing_N)
     if len(texts.unique()) > MAX_CATEGORIES:
         log.info("the attribute %s has %d categories and is left out", name, len(texts.unique()))
         return np.empty((len(column), 0), np.float32)

@@ -1,0 +1,83 @@
+"""Side information becomes finite, centred numbers, or is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from training.data.attributes import MAX_CATEGORIES, encode, read_attributes
+from training.errors import DataError
+
+IDS = pa.array(["a", "b", "c", "d"])
+
+
+def table(**columns: object) -> pa.Table:
+    return pa.table({"id": ["a", "b", "c", "d"], **columns})
+
+
+def test_numbers_are_standardised_also_when_they_come_as_text() -> None:
+    expected = np.array([[-1.0], [1.0], [-1.0], [1.0]], np.float32)
+    for ages in ([20, 40, 20, 40], ["20", "40", "20", "40"]):
+        np.testing.assert_allclose(encode(table(age=ages), IDS), expected)
+
+
+def test_a_missing_number_counts_as_the_average() -> None:
+    assert encode(table(age=[20, 40, None, None]), IDS).tolist() == [[-1.0], [1.0], [0.0], [0.0]]
+
+
+def test_texts_become_a_centred_column_each() -> None:
+    encoded = encode(table(job=["artist", "doctor", "artist", "doctor"]), IDS)
+    assert encoded.tolist() == [[0.5, -0.5], [-0.5, 0.5], [0.5, -0.5], [-0.5, 0.5]]
+
+
+def test_lists_have_several_ones_a_row() -> None:
+    encoded = encode(table(genres=[["War", "Drama"], ["War"], ["Drama"], []]), IDS)
+    assert encoded.tolist() == [[0.5, 0.5], [0.5, -0.5], [-0.5, 0.5], [-0.5, -0.5]]
+
+
+def test_rows_follow_the_ids_and_an_id_without_attributes_is_zero() -> None:
+    encoded = encode(table(age=[1, 2, 3, 6]), pa.array(["d", "nobody", "a"]))
+    assert encoded.tolist() == [[1.0], [0.0], [-1.0]]
+
+
+def test_what_says_nothing_is_left_out() -> None:
+    many = [f"zip{n}" for n in range(MAX_CATEGORIES + 1)]
+    ids = pa.array([f"u{n}" for n in range(MAX_CATEGORIES + 1)])
+    assert encode(pa.table({"id": ids, "zip": many, "same": [1.0] * len(many)}), ids) is None
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_number_that_is_not_finite_is_refused_by_name(bad: float) -> None:
+    with pytest.raises(DataError, match="attribute age holds a value that is not finite"):
+        encode(table(age=pa.array([1.0, 2.0, bad, 3.0])), IDS)
+
+
+def test_attributes_of_other_ids_are_refused() -> None:
+    with pytest.raises(DataError, match="for other ids"):
+        encode(table(age=[1, 2, 3, 4]), pa.array(["x", "y"]))
+
+
+def test_files_are_read_with_ids_as_text(tmp_path: Path) -> None:
+    (tmp_path / "users.csv").write_text("id,age\n1,30\n2,40\n")
+    pq.write_table(pa.table({"id": [1, 2], "age": [30, 40]}), tmp_path / "users.parquet")
+    for name in ("users.csv", "users.parquet"):
+        assert read_attributes(tmp_path / name).to_pydict() == {"id": ["1", "2"], "age": [30, 40]}
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [("age\n1\n", "no column id; there are age"), ("id,age\n1,2\n1,3\n", "more than one row"), ("", "cannot be read")],
+)
+def test_files_that_cannot_be_used_are_refused(tmp_path: Path, content: str, reason: str) -> None:
+    (tmp_path / "users.csv").write_text(content)
+    with pytest.raises(DataError, match=reason):
+        read_attributes(tmp_path / "users.csv")
+
+
+def test_a_file_that_does_not_exist_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="cannot be read"):
+        read_attributes(tmp_path / "users.csv")
