@@ -127,10 +127,12 @@ class Fold:
 
 @dataclass(frozen=True, slots=True)
 class Entrant:
-    """A model that can be run: its name and title, and which interpreter and program fit it."""
+    """A model that can be run: its name and title, the distribution it comes in (`version` is None where that is not
+    installed), and which interpreter and program fit it."""
 
     name: str
     title: str
+    package: str | None
     version: str | None
     command: tuple[str, ...]
     is_ours: bool
@@ -294,8 +296,8 @@ def measure(entrant: Entrant, kind: SplitKind, folds: Sequence[Fold], options: a
     if entrant.version is None:
         return Row(entrant, "not installed")
     print(f"{kind.title}: {entrant.name}", file=sys.stderr, flush=True)
-    home = folder if entrant.is_ours or options.keep is None else options.keep / identity(kind, folds, options)
-    results = home / "results" / entrant.name
+    keeps = options.keep is not None and not entrant.is_ours
+    results = options.keep / identity(entrant, folds, options.threads) if keeps else folder / entrant.name
     if (results / TIMED_OUT).exists():
         return Row(entrant, (results / TIMED_OUT).read_text("utf-8"))
     files = [results / fold.task.name for fold in folds]
@@ -306,13 +308,13 @@ def measure(entrant: Entrant, kind: SplitKind, folds: Sequence[Fold], options: a
     return judged(entrant, kind, folds, [dict(np.load(file)) for file in files])
 
 
-def identity(kind: SplitKind, folds: Sequence[Fold], options: argparse.Namespace) -> str:
-    """Names a folder of predictions after all that a peer was given, and the program that fitted it."""
-    digest = hashlib.sha256(PEERS.read_bytes() + f"{options.threads}".encode())
+def identity(entrant: Entrant, folds: Sequence[Fold], threads: int) -> str:
+    """Names a folder of predictions after all that decides them; a title tells the settings."""
+    digest = hashlib.sha256(f"{entrant.title} {entrant.version} {threads}".encode())
     for fold in folds:
         for column in (fold.train.users_N, fold.train.items_N, fold.train.ratings_N, fold.test.items_N.numpy()):
             digest.update(np.ascontiguousarray(column).data)
-    return f"{kind.data}-{digest.hexdigest()[:16]}"
+    return f"{entrant.name}-{digest.hexdigest()[:16]}"
 
 
 def run_model(entrant: Entrant, results: Path, folds: Sequence[Fold], options: argparse.Namespace) -> str | None:
@@ -434,9 +436,7 @@ def interval(replicates: Floats, form: str) -> str:
 
 
 def heading(options: argparse.Namespace, wanted: Sequence[Entrant]) -> str:
-    versions = dict.fromkeys(
-        f"{e.title.split()[0].rstrip(',')} {e.version}" for e in wanted if e.version and not e.is_ours
-    )
+    versions = dict.fromkeys(f"{entrant.package} {entrant.version}" for entrant in wanted if entrant.version)
     ours = f"Python {platform.python_version()}, numpy {np.__version__}, torch {torch.__version__}"
     return (
         f"\n# Rating accuracy, {datetime.datetime.now(datetime.UTC).date()}\n\n"

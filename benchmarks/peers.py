@@ -195,7 +195,9 @@ PEERS = {
     "cmfrec": Model("cmfrec", "cmfrec", partial(cmfrec, {})),
     "cmfrec-tuned": Model("cmfrec, k=40, scaled λ 0.12", "cmfrec", partial(cmfrec, CMFREC_TUNED)),
     "cmfrec-implicit": Model(
-        "the same with implicit features", "cmfrec", partial(cmfrec, CMFREC_TUNED | {"add_implicit_features": True})
+        "cmfrec, the same with implicit features",
+        "cmfrec",
+        partial(cmfrec, CMFREC_TUNED | {"add_implicit_features": True}),
     ),
     "myfm": Model("myFM, rank 10, 300 sweeps", "myfm", partial(myfm, False)),
     "myfm-flipped": Model("myFM SVD++ flipped, rank 10, 300 sweeps", "myfm", partial(myfm, True)),

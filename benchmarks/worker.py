@@ -3,7 +3,7 @@
 It runs under any interpreter with numpy, so that libraries whose pins clash with ours can be measured. It never sees a
 test rating. A program with models calls `serve`, and is then run as
 
-    PROGRAM list                     one JSON object a line: name, title, version (null where it is not installed)
+    PROGRAM list                     one JSON object a line: name, title, package, version (null if not installed)
     PROGRAM run NAME FOLDER TASK…    fits NAME to each TASK (.npz) and writes FOLDER/<stem of TASK>.npz
 
 Shapes: N training ratings, M test pairs, U users, I items, F factors, K list length.
@@ -171,7 +171,8 @@ def serve(models: Mapping[str, Model]) -> None:
     match sys.argv[1:]:
         case [] | ["list"]:
             for name, model in models.items():
-                print(json.dumps({"name": name, "title": model.title, "version": _version(model.package)}))
+                facts = {"title": model.title, "package": model.package, "version": _version(model.package)}
+                print(json.dumps({"name": name, **facts}))
         case ["run", name, folder, *tasks]:
             run(models[name], Path(folder), [Path(task) for task in tasks])
         case _:
