@@ -18,6 +18,7 @@ ENV PATH=/opt/ratecast/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     MPLCONFIGDIR=/tmp/matplotlib \
     RATECAST_CACHE=/cache \
+    NUMBA_CACHE_DIR=/cache/numba \
     RATECAST_CHECKPOINTS=/checkpoints \
     RATECAST_HOST=0.0.0.0
 USER ratecast

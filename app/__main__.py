@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import socket
 import sys
 from collections.abc import Sequence
+from types import FrameType
+from typing import Any, NoReturn
 
 import uvicorn
 from pydantic import ValidationError
@@ -33,6 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _refuse(explain(error))
     except (RatecastError, OSError) as error:
         _refuse(str(error))
+    signal.signal(signal.SIGTERM, _done)  # uvicorn drains, then raises the signal again for whoever handled it before
     uvicorn.run(
         "app.main:create_app",
         factory=True,
@@ -46,8 +50,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         server_header=False,
         access_log=False,
         log_level=settings.log_level,
-        log_config=LOGGING_CONFIG,
+        log_config=_log_config(settings.log_level),
     )
+
+
+def _log_config(level: str) -> dict[str, Any]:
+    """Uvicorn's configuration, with the service's own loggers beside its own; everything goes to stderr."""
+    service = {"handlers": ["default"], "level": level.upper(), "propagate": False}
+    return LOGGING_CONFIG | {"loggers": LOGGING_CONFIG["loggers"] | {"app": service}}
 
 
 def _flags_to_environment(arguments: Sequence[str] | None) -> None:
@@ -75,7 +85,11 @@ def _preflight(settings: Settings) -> None:
         raise OSError(f"cannot listen on {settings.host} port {settings.port}: {error.strerror}") from error
 
 
-def _refuse(reason: str) -> None:
+def _done(_signal: int, _frame: FrameType | None) -> NoReturn:
+    sys.exit(0)
+
+
+def _refuse(reason: str) -> NoReturn:
     sys.stderr.write(f"ratecast: {reason}\n")
     sys.exit(2)
 

@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from app.engine.errors import DeviceUnavailableError, NotReadyError
-from app.schemas import FieldError, Problem
+from app.schemas import FORMS, FieldError, Problem
 from models.errors import (
     CheckpointCorruptError,
     CheckpointFormatError,
@@ -31,6 +31,7 @@ from models.errors import (
 PROBLEM_JSON = "application/problem+json"
 TYPE_PREFIX = "urn:ratecast:problem:"
 RETRY_AFTER_SECONDS = "1"
+MAX_FIELD_ERRORS = 10
 
 
 class InvalidRequestError(RatecastError):
@@ -101,18 +102,24 @@ async def _validation_error(_: Request, error: Exception) -> Response:
 
 
 def _field_errors(error: RequestValidationError) -> Iterator[FieldError]:
-    for found in error.errors():
-        if found["type"] == "json_invalid":
-            yield FieldError(
-                location="body", message=f"not JSON: {found['ctx']['error']} at character {found['loc'][1]}"
-            )
-        else:
-            yield FieldError(location=".".join(_location(found["loc"])), message=found["msg"])
+    for found in error.errors()[:MAX_FIELD_ERRORS]:
+        yield FieldError(location=".".join(_location(found)), message=_message(found))
 
 
-def _location(parts: Sequence[str | int]) -> Iterator[str]:
-    """Where in the request, without the names that pydantic gives to the alternatives of a union."""
-    return (str(part) for index, part in enumerate(parts) if not (index == 1 and part in ("pair", "columns")))
+def _message(found: Mapping[str, Any]) -> str:
+    if found["type"] == "json_invalid":
+        return f"not JSON: {found['ctx']['error']} at character {found['loc'][1]}"
+    if found["type"] == "model_attributes_type":
+        return "a JSON object is wanted, sent with Content-Type: application/json"
+    if found["type"] == "extra_forbidden":
+        return "holds a member that is not known"
+    return str(found["msg"])
+
+
+def _location(found: Mapping[str, Any]) -> Iterator[str]:
+    """Where in the request, without names the client made up and those that pydantic gives to the forms of a body."""
+    parts = found["loc"][:-1] if found["type"] in ("json_invalid", "extra_forbidden") else found["loc"]
+    return (str(part) for index, part in enumerate(parts) if index != 1 or part not in FORMS)
 
 
 async def _http_error(_: Request, error: Exception) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
@@ -17,12 +18,15 @@ from app.limits import BodyLimit, Limits
 from app.openapi import Service
 from app.settings import Settings
 
+VERSION = "0.1.0"
+logger = logging.getLogger(__name__)
+
 
 def create_app(settings: Settings | None = None) -> FastAPI:
     """Build the service from the environment, or from the settings given."""
     settings = settings or Settings()
     app = Service(
-        title="Ratecast", version="0.1.0", description="Rating prediction as a service.", lifespan=lifespan(settings)
+        title="Ratecast", version=VERSION, description="Rating prediction as a service.", lifespan=lifespan(settings)
     )
     errors.install(app)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
@@ -41,6 +45,7 @@ def lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMana
         limits = Limits(settings.max_pairs, settings.max_list, settings.max_id_length)
         try:
             await engine.load()
+            logger.info("Serving model %s on %s", engine.manifest.version, engine.device)
             yield State(engine=engine, limits=limits)
         finally:
             engine.close()

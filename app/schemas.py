@@ -45,19 +45,23 @@ class ColumnsRequest(_Request):
     items: Column
 
 
+FORMS = PAIR, COLUMNS = "pair", "columns"
+
+
 def _form_of(body: Any) -> str:
-    return "columns" if isinstance(body, dict) and not body.keys().isdisjoint(("users", "items")) else "pair"
+    return COLUMNS if isinstance(body, dict) and not body.keys().isdisjoint(("users", "items")) else PAIR
 
 
 PredictRequest = Annotated[
-    Annotated[PairRequest, Tag("pair")] | Annotated[ColumnsRequest, Tag("columns")], Discriminator(_form_of)
+    Annotated[PairRequest, Tag(PAIR)] | Annotated[ColumnsRequest, Tag(COLUMNS)], Discriminator(_form_of)
 ]
+
+
+ModelVersion = Annotated[str, Field(description="Version of the checkpoint that this answer came from.")]
 
 
 class _Answer(BaseModel):
     model_config = ConfigDict(protected_namespaces=())
-
-    model_version: str = Field(description="Version of the checkpoint that this answer came from.")
 
 
 class PairPrediction(_Answer):
@@ -65,6 +69,7 @@ class PairPrediction(_Answer):
 
     rating: float
     source: Source
+    model_version: ModelVersion
 
 
 class ColumnPredictions(_Answer):
@@ -72,6 +77,7 @@ class ColumnPredictions(_Answer):
 
     ratings: list[float]
     sources: list[Source]
+    model_version: ModelVersion
 
 
 class ListedItem(BaseModel):
@@ -90,6 +96,7 @@ class TopItems(_Answer):
     source: ListSource
     rank_by: RankBy
     items: list[ListedItem]
+    model_version: ModelVersion
 
 
 class Item(_Answer):
@@ -101,6 +108,7 @@ class Item(_Answer):
     genres: list[str] | None
     ratings: int
     mean_rating: float | None
+    model_version: ModelVersion
 
 
 class CurrentModel(BaseModel):
@@ -126,6 +134,7 @@ class Ready(_Answer):
     """A model is being served."""
 
     status: Literal["ready"] = "ready"
+    model_version: ModelVersion
 
 
 class FieldError(BaseModel):

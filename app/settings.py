@@ -18,7 +18,7 @@ LogLevel = Literal["critical", "error", "warning", "info", "debug"]
 class Settings(BaseSettings):
     """The service's settings; a field `name` is the variable `RATECAST_NAME`."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, frozen=True)
 
     checkpoints: Path = Field(Path("checkpoints"), description="Directory of the published checkpoints.")
     device: Device = Field(

@@ -67,7 +67,7 @@ class Checkpoint:
 
 
 def versions(directory: Path) -> list[str]:
-    """Names of the published versions, in alphabetical order, which is the order of publication."""
+    """Names of the published versions, in alphabetical order: that of publication, for those of different seconds."""
     if not directory.is_dir():
         return []
     return sorted(
@@ -96,9 +96,10 @@ def load(directory: Path, version: str | None = None, device: torch.device | str
         CheckpointFormatError: it is of a format that this release does not read.
         CheckpointCorruptError: it is not what its manifest says. The message names the file or the tensor.
     """
-    path = directory / (current_version(directory) if version is None else version)
-    if not VERSION_NAME.fullmatch(path.name) or not path.is_dir():
-        raise CheckpointNotFoundError(f"no version {path.name!r} in {directory}")
+    name = current_version(directory) if version is None else version
+    path = directory / name
+    if not VERSION_NAME.fullmatch(name) or not path.is_dir():
+        raise CheckpointNotFoundError(f"no version {name!r} in {directory}")
     manifest = read_manifest(path)
     for name in dict.fromkeys((*REQUIRED_FILES, *manifest.files)):
         _verify_file(path, name, manifest.files.get(name))
@@ -221,12 +222,13 @@ def _read_seen(path: Path, shape: ModelShape) -> SeenItems:
 
 def _read_table(file: Path, schema: pa.Schema, rows: int) -> pa.Table:
     try:
-        table = pa.ipc.open_file(pa.memory_map(str(file))).read_all()
+        reader = pa.ipc.open_file(pa.memory_map(str(file)))
+        if not reader.schema.equals(schema):
+            _corrupt(file, f"has the columns {reader.schema.names}, wanted {schema.names} with their types")
+        table = reader.read_all()
         table.validate(full=True)
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise CheckpointCorruptError(f"{file}: not an Arrow file: {error}") from error
-    if not table.schema.equals(schema):
-        _corrupt(file, f"has the columns {table.schema.names}, wanted {schema.names} with their types")
     if table.num_rows != rows:
         _corrupt(file, f"{table.num_rows} rows, the manifest says {rows}")
     return table

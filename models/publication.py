@@ -66,9 +66,10 @@ def publish(directory: Path, draft: Draft) -> Manifest:
             manifest = _write_files(staging, draft)
             _make_readable(staging)
             _flush(staging)
+            pointer = _write_pointer(directory, manifest.version)  # now: with no room for it, nothing may appear
             staging.rename(directory / manifest.version)
             _flush_directory(directory)
-            set_current(directory, manifest.version)
+            _replace_current(directory, pointer)
             return manifest
     except (OSError, SafetensorError, pa.ArrowException) as error:
         reason = (getattr(error, "strerror", None) or str(error)).rstrip(".")
@@ -77,10 +78,19 @@ def publish(directory: Path, draft: Draft) -> Manifest:
 
 def set_current(directory: Path, version: str) -> None:
     """Point CURRENT at a version, in one step."""
+    _replace_current(directory, _write_pointer(directory, version))
+
+
+def _write_pointer(directory: Path, version: str) -> Path:
     file = directory / f"{STAGING}{CURRENT}"
     file.write_text(f"{version}\n", "utf-8")
+    _make_readable(file)
     _flush_file(file)
-    file.rename(directory / CURRENT)
+    return file
+
+
+def _replace_current(directory: Path, pointer: Path) -> None:
+    pointer.rename(directory / CURRENT)
     _flush_directory(directory)
 
 

@@ -68,9 +68,9 @@ def make_test_set(
         raise OverlapError(f"{shared} of {len(test)} test pairs are also in the training part")
     low, high = train.scale
     return TestSet(
-        users_N=torch.from_numpy(test.users_N).long().to(device),
-        items_N=torch.from_numpy(test.items_N).long().to(device),
-        ratings_N=torch.from_numpy(test.ratings_N).to(device),
+        users_N=torch.tensor(test.users_N, dtype=torch.int64, device=device),
+        items_N=torch.tensor(test.items_N, dtype=torch.int64, device=device),
+        ratings_N=torch.tensor(test.ratings_N, device=device),  # a copy: arrays that Arrow owns are read-only
         scale=(low, high),
         relevant=low + 0.75 * (high - low) if relevant is None else relevant,
     )

@@ -147,8 +147,8 @@ def read(config: JobConfig) -> Parts:
     dataset = load(config.data, table=config.table, columns=config.columns, rng=rng, cache=config.cache)
     ratings = dataset.ratings
     if config.test is not None:
-        columns = config.columns
-        test = load(config.test, table=config.table, columns=columns, rng=rng, cache=config.cache, held_out=True)
+        table = config.table if "://" in config.test else None
+        test = load(config.test, table=table, columns=config.columns, rng=rng, cache=config.cache, held_out=True)
         return Parts(dataset, ratings, test.ratings.aligned(ratings.user_ids, ratings.item_ids))
     train_rows, test_rows = split(ratings, parse_split(config.split), np.random.default_rng(config.seed))
     if len(train_rows) == 0:
@@ -162,10 +162,10 @@ def make_trainer(preset: Preset, train: Interactions, seed: int, device: torch.d
     data = TrainingSet(
         users=train.users,
         items=train.items,
-        users_N=torch.from_numpy(train.users_N).to(device),
-        items_N=torch.from_numpy(train.items_N).to(device),
-        ratings_N=torch.from_numpy(train.ratings_N).to(device),
-        timestamps_N=None if train.timestamps_N is None else torch.from_numpy(train.timestamps_N).to(device),
+        users_N=torch.tensor(train.users_N, device=device),  # copies: arrays that Arrow owns are read-only
+        items_N=torch.tensor(train.items_N, device=device),
+        ratings_N=torch.tensor(train.ratings_N, device=device),
+        timestamps_N=None if train.timestamps_N is None else torch.tensor(train.timestamps_N, device=device),
     )
     return preset.trainer_class(data, preset.settings, np.random.default_rng([seed, 1]))
 

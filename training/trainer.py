@@ -63,7 +63,7 @@ class TrainingSet:
 class TrainerSettings(BaseModel):
     """Settings of one algorithm: what a preset's `[settings]` and `--set KEY=VALUE` may name."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 SettingsT = TypeVar("SettingsT", bound=TrainerSettings)

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path
 
+from app.api.paths import ITEM
 from app.deps import EngineDep, LimitsDep
 from app.openapi import problems
 from app.schemas import Item
@@ -15,7 +16,7 @@ router = APIRouter(tags=["items"])
 EXAMPLES = {"242": {"value": "242"}, "50": {"value": "50"}}
 
 
-@router.get("/items/{item:path}", summary="What is known about an item", responses=problems(404, 413, 422, 500, 503))
+@router.get(ITEM, summary="What is known about an item", responses=problems(404, 413, 422, 500, 503))
 async def item(
     item: Annotated[str, Path(min_length=1, description="The item's id.", openapi_examples=EXAMPLES)],
     engine: EngineDep,

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
 
+from app.api.paths import TOP
 from app.deps import EngineDep, LimitsDep
 from app.openapi import problems
 from app.schemas import ListedItem, RankBy, TopItems
@@ -18,7 +19,7 @@ EXAMPLES = {
 }
 
 
-@router.get("/users/{user:path}/top", summary="What to show a user", responses=problems(404, 413, 422, 500, 503))
+@router.get(TOP, summary="What to show a user", responses=problems(404, 413, 422, 500, 503))
 async def top(
     user: Annotated[str, Path(min_length=1, description="The user's id.", openapi_examples=EXAMPLES)],
     engine: EngineDep,

@@ -14,7 +14,6 @@ import pyarrow.compute as pc
 
 from training.data import database, delimited, movielens, parquet
 from training.data.interactions import Interactions
-from training.data.synthetic import planted
 from training.data.validation import Checked, Origin, checked
 from training.errors import ConfigError, DataError
 
@@ -112,6 +111,8 @@ def _synthetic(source: str, rng: np.random.Generator) -> Checked:
         raise ConfigError(
             f"{source}: needs two users, two items, and ratings of at least two and at most half of all pairs"
         )
+    from training.data.synthetic import planted  # noqa: PLC0415 - compiles kernels, which other sources need not wait for
+
     users_N, items_N, ratings_N = planted(users, items, ratings, rng)
     batch = pa.RecordBatch.from_pydict({"user": users_N, "item": items_N, "rating": ratings_N})
     return checked([batch], Origin(source))

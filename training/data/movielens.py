@@ -281,7 +281,7 @@ SETS = {
             "100,836 ratings by 610 users of 9,724 films, 1996-2018",
             (csv_archive(ML_LATEST_SMALL),),
             "GroupLens replaces this set from time to time, so another sha256 may only mean a newer edition; "
-            "its ratings.csv can be read as a file. ",
+            "its ratings.csv can be read as a file with --columns user=userId,item=movieId. ",
         ),
     )
 }

@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+from urllib.parse import quote
+
+import httpx
+
+from models.checkpoint import Checkpoint
+
+
+def test_an_item_is_described_by_the_catalogue_and_its_ratings(client: httpx.Client, loaded: Checkpoint) -> None:
+    counts = loaded.seen.counts(len(loaded.items))
+    for row, record in enumerate(loaded.catalogue.to_pylist()[:40]):
+        served = client.get(f"/items/{record['id']}").json()
+        assert served == record | {"ratings": int(counts[row]), "model_version": loaded.version}
+
+
+def test_any_character_may_stand_in_an_item_id(client: httpx.Client, strange_ids: list[str]) -> None:
+    for item in strange_ids:
+        answer = client.get(f"/items/{quote(item, safe='').replace('.', '%2E')}")
+        assert (answer.status_code, answer.json()["id"]) == (200, item)
+
+
+def test_an_unknown_item_is_a_404_that_names_it(client: httpx.Client) -> None:
+    answer = client.get("/items/nothing")
+    assert answer.status_code == 404
+    assert answer.json()["type"] == "urn:ratecast:problem:unknown-item"
+    assert answer.json()["item"] == "nothing"
+
+
+def test_an_id_that_is_too_long_is_refused(client: httpx.Client) -> None:
+    answer = client.get(f"/items/{'i' * 257}")
+    assert (answer.status_code, answer.json()["errors"][0]["location"]) == (422, "path.item")

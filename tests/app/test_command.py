@@ -1,0 +1,95 @@
+"""`python -m app`: what it refuses, in one line and with exit code 2, and how it ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from app.__main__ import main
+from models.publication import Draft, publish
+
+
+@pytest.fixture(autouse=True)
+def environment() -> Iterator[None]:
+    """The command writes into the environment; what it wrote is taken back."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture
+def refusal(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Run the command with flags that it must refuse, and return the one line it says."""
+
+    def run(*flags: str) -> str:
+        with pytest.raises(SystemExit, check=lambda error: error.code == 2):
+            main(flags)
+        output = capsys.readouterr()
+        assert output.out == ""
+        (line,) = output.err.splitlines()
+        return line
+
+    return run
+
+
+def test_invalid_settings_are_named_all_at_once(
+    refusal: Callable[..., str], checkpoints: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RATECAST_MAX_PAIRS", "many")
+    line = refusal("--checkpoints", str(checkpoints), "--device", "gpu")
+    assert "RATECAST_DEVICE" in line
+    assert "RATECAST_MAX_PAIRS" in line
+
+
+def test_a_device_that_is_not_there(refusal: Callable[..., str], checkpoints: Path) -> None:
+    assert "cuda:99" in refusal("--checkpoints", str(checkpoints), "--device", "cuda:99")
+
+
+def test_no_checkpoint(refusal: Callable[..., str], tmp_path: Path) -> None:
+    assert str(tmp_path) in refusal("--checkpoints", str(tmp_path))
+
+
+def test_a_port_in_use(refusal: Callable[..., str], checkpoints: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        assert port in refusal("--checkpoints", str(checkpoints), "--port", port)
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "no such host"])
+def test_an_address_that_is_not_here(refusal: Callable[..., str], checkpoints: Path, host: str) -> None:
+    assert host in refusal("--checkpoints", str(checkpoints), "--host", host)
+
+
+def test_a_damaged_checkpoint_ends_the_process_with_one_line(tmp_path: Path, make_draft: Callable[..., Draft]) -> None:
+    weights = tmp_path / publish(tmp_path, make_draft(0)).version / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-4] + b"\0\0\0\0")
+
+    command = [sys.executable, "-m", "app", "--checkpoints", str(tmp_path), "--workers", "2"]
+    ended = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+
+    assert (ended.returncode, ended.stdout) == (2, "")
+    (line,) = ended.stderr.splitlines()
+    assert "weights.safetensors" in line
+
+
+def test_workers_take_settings_hide_their_server_and_end_when_told(start, checkpoints: Path) -> None:
+    bounds = {"max_body_bytes": "200", "max_pairs": "2", "max_list": "3", "max_id_length": "4"}
+    with start(checkpoints, "--workers", "2", **bounds) as (client, process):
+        assert "server" not in client.get("/health/live").headers
+        for users, status in (["1"] * 2, 200), (["1"] * 3, 422), (["1"] * 100, 413), (["12345"], 422):
+            answer = client.post("/predict", json={"users": users, "items": ["1"] * len(users)})
+            assert answer.status_code == status
+        assert [client.get(f"/users/1/top?n={n}").status_code for n in (3, 4)] == [200, 422]
+        process.send_signal(signal.SIGTERM)
+        process.wait(20)
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(client.base_url.join("/health/live"))

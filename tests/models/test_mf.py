@@ -1,0 +1,82 @@
+"""The served form, against predictions computed by hand."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from models.mf import MatrixFactorization
+from tests.support.checkpoints import ITEMS, USERS, small_model
+
+BY_HAND = MatrixFactorization.from_rated(
+    mean=torch.tensor(3.0),
+    user_factors=torch.tensor([[1.0, 2.0], [0.0, -1.0]]),
+    item_factors=torch.tensor([[0.5, 0.5], [2.0, 0.0], [0.0, 1.0]]),
+    user_bias=torch.tensor([0.1, -0.3]),
+    item_bias=torch.tensor([0.2, 0.0, -0.2]),
+    user_counts=torch.tensor([3, 1]),
+    item_counts=torch.tensor([2, 1, 1]),
+)
+
+
+def test_a_prediction_is_mean_plus_biases_plus_dot_product() -> None:
+    predicted = BY_HAND(torch.tensor([0, 1]), torch.tensor([0, 2]))
+    torch.testing.assert_close(predicted, torch.tensor([3 + 0.1 + 0.2 + 1.5, 3 - 0.3 - 0.2 - 1.0]))
+
+
+def test_the_row_of_an_unknown_id_is_the_average_weighted_by_ratings() -> None:
+    torch.testing.assert_close(BY_HAND.user_factors[-1], torch.tensor([0.75, 1.25]))
+    torch.testing.assert_close(BY_HAND.user_bias[-1], torch.tensor(0.0))
+    torch.testing.assert_close(BY_HAND.item_factors[-1], torch.tensor([0.75, 0.5]))
+    torch.testing.assert_close(BY_HAND.item_bias[-1], torch.tensor(0.05))
+
+
+def test_the_averages_of_tables_without_any_rating_are_zero() -> None:
+    model = MatrixFactorization.from_rated(
+        mean=torch.tensor(0.0),
+        user_factors=torch.ones(2, 1),
+        item_factors=torch.ones(2, 1),
+        user_bias=torch.ones(2),
+        item_bias=torch.ones(2),
+        user_counts=torch.zeros(2, dtype=torch.int64),
+        item_counts=torch.zeros(2, dtype=torch.int64),
+    )
+    assert float(model(torch.tensor([2]), torch.tensor([2]))) == 0
+
+
+def test_scores_of_all_items_equal_single_predictions() -> None:
+    model, users = small_model(), torch.arange(USERS + 1)
+    expected = torch.stack([model(user.expand(ITEMS), torch.arange(ITEMS)) for user in users])
+    torch.testing.assert_close(model.score_items(users), expected)
+
+
+def test_a_batch_equals_its_pairs_one_by_one() -> None:
+    model, users, items = small_model(), torch.tensor([0, 3, 1]), torch.tensor([4, 2, 2])
+    one_by_one = [float(model(users[i : i + 1], items[i : i + 1])) for i in range(3)]
+    assert model(users, items).tolist() == one_by_one
+
+
+def test_sizes_do_not_count_the_rows_for_unknown_ids() -> None:
+    assert (BY_HAND.users, BY_HAND.items, BY_HAND.factors) == (2, 3, 2)
+
+
+def test_without_variances_none_is_given() -> None:
+    assert BY_HAND.variance(torch.tensor([0]), torch.tensor([0])) is None
+    assert set(BY_HAND.tensors()) == {"mean", "user_factors", "item_factors", "user_bias", "item_bias"}
+
+
+def test_the_variance_of_a_rating_is_noise_plus_what_is_not_known_of_both_rows() -> None:
+    known = {"noise_variance": torch.tensor(0.5), "user_variance": torch.arange(USERS + 1.0)}
+    model = small_model(**known, item_variance=torch.full((ITEMS + 1,), 0.25))
+    variance = model.variance(torch.tensor([0, 2]), torch.tensor([1, 1]))
+    assert variance is not None
+    assert variance.tolist() == [0.75, 2.75]
+
+
+@pytest.mark.parametrize("batch", [0, 1, 5])
+def test_shapes_on_the_meta_device(batch: int) -> None:
+    model = small_model().to("meta")
+    rows = torch.zeros(batch, dtype=torch.int64, device="meta")
+    assert model(rows, rows).shape == (batch,)
+    assert model.score_items(rows).shape == (batch, ITEMS)
+    assert model.device.type == "meta"

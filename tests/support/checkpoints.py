@@ -1,0 +1,95 @@
+"""A small model to publish, and ways to tamper with what was published."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from models.checkpoint import ITEM_SCHEMA, MANIFEST, USER_SCHEMA
+from models.manifest import DataRecord, GateRecord, TrainerRecord
+from models.mf import MatrixFactorization
+from models.publication import Draft
+from models.seen import SeenItems
+
+USERS, ITEMS, FACTORS = 3, 4, 2
+
+
+def write_nothing(_: Path) -> None:
+    """A report without files."""
+
+
+def small_model(**tables: Tensor) -> MatrixFactorization:
+    """Three users, four items, two factors, random tables but for those that are given."""
+    rng = np.random.default_rng(0)
+    shapes = {
+        "mean": (),
+        "user_factors": (USERS + 1, FACTORS),
+        "item_factors": (ITEMS + 1, FACTORS),
+        "user_bias": (USERS + 1,),
+        "item_bias": (ITEMS + 1,),
+    }
+    drawn = {name: torch.tensor(rng.standard_normal(shape), dtype=torch.float32) for name, shape in shapes.items()}
+    return MatrixFactorization(**(drawn | tables))
+
+
+def small_draft(**changes: Any) -> Draft:
+    """A draft of `small_model` in which user 0 has seen items 1 and 3, user 1 nothing and user 2 item 0."""
+    items = {"id": ["i0", "i1", "i2", "i3"], "title": ["A", None, "C", "D"], "year": [1995, 1996, None, 1998]}
+    items |= {"genres": [["Drama"], [], None, ["Comedy", "War"]], "mean_rating": [3.0, 4.5, None, 1.0]}
+    draft = Draft(
+        model=small_model(),
+        users=pa.table({"id": ["u0", "u1", "ü2"]}, USER_SCHEMA),
+        items=pa.table(items, ITEM_SCHEMA),
+        seen=SeenItems.from_pairs(np.array([2, 0, 0], np.int32), np.array([0, 3, 1], np.int32), USERS),
+        scale=(1.0, 5.0),
+        trainer=TrainerRecord(
+            name="adam", preset="small", settings={"factors": 2}, seed=0, device="cpu", threads=1, fit_seconds=0.5
+        ),
+        data=DataRecord(name="set", split="none", fingerprint="f", train_ratings=3, test_ratings=0, duplicates=0),
+        gate=GateRecord(verdict="not measured"),
+        metrics={"rmse": 1.0, "mae": None},
+        write_report=write_nothing,
+    )
+    return replace(draft, **changes)
+
+
+def edit_manifest(version: Path, **changes: object) -> None:
+    """Replace top-level entries of the manifest."""
+    file = version / MANIFEST
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+
+def replace_file(version: Path, name: str, content: bytes) -> None:
+    """Put other content into a file and its hash into the manifest, as an attacker would who can write both."""
+    (version / name).write_bytes(content)
+    entry = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+    files = json.loads((version / MANIFEST).read_text())["files"]
+    edit_manifest(version, files=files | {name: entry})
+
+
+def replace_tensors(version: Path, name: str, changes: Mapping[str, Tensor | None]) -> None:
+    """Replace tensors of a file, or remove those that are None, with the right hash in the manifest."""
+    tensors = {key: tensor.clone() for key, tensor in load_file(version / name).items()} | changes
+    scratch = version / "scratch"
+    save_file({key: tensor for key, tensor in tensors.items() if tensor is not None}, scratch)
+    content = scratch.read_bytes()
+    scratch.unlink()
+    replace_file(version, name, content)
+
+
+def replace_table(version: Path, name: str, table: pa.Table) -> None:
+    """Replace an Arrow file, with the right hash in the manifest."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+    replace_file(version, name, sink.getvalue().to_pybytes())

@@ -1,0 +1,137 @@
+"""The kernels for CPU and CUDA against the float64 reference; the CUDA one runs wherever torch does."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from training.kernels import als_torch
+from training.kernels.als_cpu import SEGMENT, CpuRows, padded_width
+from training.kernels.als_reference import solve_rows
+from training.kernels.als_torch import TorchRows
+from training.kernels.grouping import group
+
+COLUMNS = 60
+BIAS_RIDGE = 3.0
+DEGREES = {
+    "one rating": [1] * 5,
+    "few": [1, 2, 3, 4, 5, 6, 7, 9, 12, 13],
+    "many": [200, 63, 64, 65, 127, 128, 129, 1],
+    "giant": [3, 2 * SEGMENT + 5, 1],
+}
+
+
+def cpu_rows(rows_N, columns_N, values_N, rows, width, threads=2):
+    grouped = group(rows_N.numpy(), columns_N.numpy(), values_N.numpy(), rows=rows)
+    return CpuRows(grouped, threads=threads)
+
+
+def torch_rows(rows_N, columns_N, values_N, rows, width):
+    return TorchRows(rows_N, columns_N, values_N, rows=rows, columns=COLUMNS, width=width)
+
+
+def problem(degrees, width):
+    generator = torch.Generator().manual_seed(0)
+    rows_N = torch.repeat_interleave(torch.arange(len(degrees), dtype=torch.int32), torch.tensor(degrees))
+    rows_N = rows_N[torch.randperm(len(rows_N), generator=generator)]
+    columns_N = torch.randint(COLUMNS, (len(rows_N),), generator=generator, dtype=torch.int32)
+    values_N = torch.randn(len(rows_N), generator=generator)
+    other_CK = torch.randn(COLUMNS, width, generator=generator)
+    ridge_R = torch.rand(len(degrees), generator=generator) + 0.5
+    return (rows_N, columns_N, values_N), other_CK, ridge_R
+
+
+@pytest.mark.parametrize("make_rows", [cpu_rows, torch_rows])
+@pytest.mark.parametrize("degrees", DEGREES.values(), ids=DEGREES)
+@pytest.mark.parametrize("width", [8, 16])
+def test_rows_and_error_are_those_of_the_reference(make_rows, degrees, width):
+    ratings, other_CK, ridge_R = problem(degrees, width)
+    expected_RK, expected_error = solve_rows(*ratings, other_CK, ridge_R, BIAS_RIDGE)
+    out_RK = torch.full((len(degrees), width), torch.nan)
+    error = make_rows(*ratings, len(degrees), width).solve(other_CK, ridge_R, BIAS_RIDGE, out_RK)
+    torch.testing.assert_close(out_RK.double(), expected_RK, rtol=2e-4, atol=2e-5)
+    torch.testing.assert_close(error.double(), expected_error, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("make_rows", [cpu_rows, torch_rows])
+def test_columns_of_zeros_stay_zeros(make_rows):
+    ratings, other_CK, ridge_R = problem([20, 5], 16)
+    other_CK[:, 4:-1] = 0
+    out_RK = torch.full((2, 16), torch.nan)
+    make_rows(*ratings, 2, 16).solve(other_CK, ridge_R, BIAS_RIDGE, out_RK)
+    assert (out_RK[:, 4:-1] == 0).all()
+    assert (out_RK[:, :4] != 0).all()
+
+
+def test_the_reference_minimises_the_penalised_error():
+    ratings, other_CK, ridge_R = problem([30, 4], 8)
+    best_RK, error = solve_rows(*ratings, other_CK, ridge_R, BIAS_RIDGE)
+
+    def cost(table_RK):
+        rows_N, columns_N, values_N = ratings
+        predicted_N = (table_RK[rows_N, :-1] * other_CK[columns_N, :-1]).sum(1)
+        predicted_N += table_RK[rows_N, -1] + other_CK[columns_N, -1]
+        penalty = (ridge_R[:, None] * table_RK[:, :-1] ** 2).sum() + BIAS_RIDGE * (table_RK[:, -1] ** 2).sum()
+        squares = (values_N - predicted_N).square().sum()
+        return squares, squares + penalty
+
+    assert cost(best_RK)[0] == pytest.approx(float(error))
+    best_RK.requires_grad_()
+    gradient_RK = torch.autograd.grad(cost(best_RK)[1], best_RK)[0]
+    assert gradient_RK.abs().max() < 1e-6
+
+
+def test_any_number_of_threads_gives_the_same_rows():
+    ratings, other_CK, ridge_R = problem([*DEGREES["many"] * 10, 2 * SEGMENT], 8)
+    tables = [torch.empty(81, 8) for _ in range(3)]
+    for threads, table_RK in enumerate(tables, start=1):
+        cpu_rows(*ratings, 81, 8, threads).solve(other_CK, ridge_R, BIAS_RIDGE, table_RK)
+    assert torch.equal(tables[0], tables[1])
+    assert torch.equal(tables[0], tables[2])
+
+
+def test_small_batches_give_the_same_rows(monkeypatch):
+    ratings, other_CK, ridge_R = problem(DEGREES["few"] * 5 + [3_000], 8)
+    whole_RK, cut_RK = torch.empty(51, 8), torch.empty(51, 8)
+    whole = torch_rows(*ratings, 51, 8)
+    whole.solve(other_CK, ridge_R, BIAS_RIDGE, whole_RK)
+    monkeypatch.setattr(als_torch, "BATCH_ELEMENTS", 500)
+    cut = torch_rows(*ratings, 51, 8)
+    cut.solve(other_CK, ridge_R, BIAS_RIDGE, cut_RK)
+    assert len(cut.buckets) > len(whole.buckets)
+    torch.testing.assert_close(cut_RK, whole_RK)
+
+
+def test_padding_is_at_most_half_of_a_bucket():
+    ratings, _, _ = problem(list(range(1, 400)), 8)
+    for bucket in torch_rows(*ratings, 399, 8).buckets:
+        assert (bucket.columns_SL == COLUMNS).float().mean() < 0.5
+
+
+def test_solving_in_batches_never_asks_the_device_for_a_value():
+    """A tensor on `meta` has no values: whoever reads one fails."""
+    ratings, other_CK, ridge_R = problem([*DEGREES["many"], 3_000], 16)
+    rows = torch_rows(*ratings, 9, 16)
+    rows.buckets = [
+        als_torch.Bucket(*(getattr(bucket, field.name).to("meta") for field in dataclasses.fields(bucket)))
+        for bucket in rows.buckets
+    ]
+    error = rows.solve(other_CK.to("meta"), ridge_R.to("meta"), BIAS_RIDGE, torch.empty(9, 16, device="meta"))
+    assert error.device.type == "meta"
+
+
+@pytest.mark.parametrize(("factors", "width"), [(1, 8), (7, 8), (8, 16), (31, 32), (32, 40)])
+def test_width_has_room_for_factors_and_bias(factors, width):
+    assert padded_width(factors) == width
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+def test_cuda_agrees_with_the_reference():
+    ratings, other_CK, ridge_R = problem(DEGREES["many"] + DEGREES["giant"], 16)
+    expected_RK, _ = solve_rows(*ratings, other_CK, ridge_R, BIAS_RIDGE)
+    out_RK = torch.empty(11, 16, device="cuda")
+    rows = torch_rows(*(column.cuda() for column in ratings), 11, 16)
+    rows.solve(other_CK.cuda(), ridge_R.cuda(), BIAS_RIDGE, out_RK)
+    np.testing.assert_allclose(out_RK.cpu(), expected_RK, rtol=2e-4, atol=2e-5)

@@ -1,0 +1,103 @@
+"""Presets and overrides: what is there, what is refused and in which words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from training import config, trainers
+from training.errors import ConfigError
+from training.trainers.adam import AdamSettings
+
+
+@pytest.mark.parametrize("name", config.preset_names())
+def test_every_preset_loads_and_says_what_it_is(name: str) -> None:
+    preset = config.load_preset(name)
+    assert preset.name == name
+    assert preset.description
+    assert preset.trainer in trainers.names()
+
+
+@pytest.mark.parametrize(
+    ("override", "key", "value"),
+    [
+        ("factors=8", "factors", 8),
+        ("learning_rate=1e-3", "learning_rate", 0.001),
+        ("weight_decay=0", "weight_decay", 0.0),
+    ],
+)
+def test_an_override_replaces_one_setting(override: str, key: str, value: float) -> None:
+    found = config.load_preset("textbook", [override]).settings.model_dump()
+    assert found == AdamSettings().model_dump() | {key: value}
+
+
+def test_the_last_of_two_overrides_counts() -> None:
+    settings = config.load_preset("textbook", ["epochs=3", "epochs=4"]).settings
+    assert settings.model_dump()["epochs"] == 4
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("factors", "--set 'factors' is not KEY=VALUE"),
+        ("=3", "--set '=3' is not KEY=VALUE"),
+        ("faktors=3", "setting faktors: Extra inputs are not permitted; trainer adam has the settings factors, epochs"),
+        ("factors=many", "setting factors: Input should be a valid integer"),
+        ("factors=0", "setting factors: Input should be greater than or equal to 1"),
+        ("factors=2.5", "setting factors: Input should be a valid integer"),
+        ("factors=", "setting factors: "),
+        ("learning_rate=-1", "setting learning_rate: Input should be greater than 0"),
+        ("learning_rate=nan", "setting learning_rate: "),
+        ("learning_rate=inf", "setting learning_rate: Input should be a finite number"),
+        ("epochs=[1]", "setting epochs: Input should be a valid integer"),
+    ],
+)
+def test_a_bad_override_is_refused(override: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        config.load_preset("textbook", [override])
+    assert str(caught.value).startswith(message)
+
+
+def test_a_preset_may_be_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text('trainer = "adam"\n[settings]\nfactors = 2\n')
+    preset = config.load_preset(str(file), ["epochs=1"])
+    assert (preset.name, preset.trainer, preset.description) == ("mine", "adam", "")
+    assert preset.settings == AdamSettings(factors=2, epochs=1)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "KeyError: 'trainer'"),
+        ("trainer = ", "TOMLDecodeError"),
+        ('trainer = "nobody"', "no trainer 'nobody'; there are adam, "),
+        ('trainer = "adam"\nsettings = 3', "TypeError"),
+        ('trainer = "adam"\n[settings]\nx = 1', "setting x: "),
+        ('trainer = "../adam"', "no trainer"),
+    ],
+)
+def test_a_bad_preset_file_is_refused(tmp_path: Path, content: str, message: str) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(content)
+    with pytest.raises(ConfigError) as caught:
+        config.load_preset(str(file))
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["nothing", "", "../textbook", "/etc/passwd", "nothing.toml", "\0.toml"])
+def test_an_unknown_preset_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match="preset"):
+        config.load_preset(name)
+
+
+def test_the_message_lists_the_presets_there_are() -> None:
+    with pytest.raises(ConfigError, match=r"no preset 'nothing'; there are .*bias.*textbook"):
+        config.load_preset("nothing")
+
+
+def test_every_file_of_a_trainer_holds_one() -> None:
+    assert [trainers.find(name).__module__ for name in trainers.names()] == [
+        f"training.trainers.{name}" for name in trainers.names()
+    ]

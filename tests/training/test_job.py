@@ -1,0 +1,176 @@
+"""The whole recipe on a small file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from models.checkpoint import ITEM_SCHEMA, load, versions
+from tests.support.data import interactions
+from training import job
+from training.data.dataset import Dataset
+from training.errors import ConfigError, OverlapError
+from training.loop import Epoch
+from training.results import catalogue
+
+KEYS = [
+    "dataset",
+    "split",
+    "preset",
+    "trainer",
+    "device",
+    "threads",
+    "seed",
+    "users",
+    "items",
+    "train_ratings",
+    "test_ratings",
+    "train_loss",
+    "rmse",
+    "mae",
+    "rmse_clipped",
+    "user_rmse",
+    "bias_rmse",
+    "coverage90",
+    "nll",
+    "ndcg10",
+    "recall10",
+    "ndcg10_rating",
+    "fit_seconds",
+    "examples_per_second",
+    "peak_memory_mb",
+    "version",
+    "checkpoint",
+]
+HELD_OUT = [
+    "rmse",
+    "mae",
+    "rmse_clipped",
+    "user_rmse",
+    "bias_rmse",
+    "coverage90",
+    "nll",
+    "ndcg10",
+    "recall10",
+    "ndcg10_rating",
+]
+TRAIN = [(user, item, 1 + (user + item) % 5, 100 * user + item) for user in range(12) for item in range(10)]
+TEST = [(user, item, 1 + (user + item) % 5, 9000) for user in range(12) for item in range(10, 12)]
+
+
+def ignore(_: Epoch) -> None:
+    pass
+
+
+def csv(path: Path, rows: Iterable[tuple[object, ...]]) -> str:
+    lines = ("user,item,rating,timestamp", *(",".join(map(str, row)) for row in rows))
+    path.write_text("\n".join(lines) + "\n")
+    return str(path)
+
+
+def run(tmp_path: Path, **changes: Any) -> job.Outcome:
+    options = {"data": csv(tmp_path / "ratings.csv", TRAIN), "preset": "bias", "cache": tmp_path, "device": "cpu"}
+    return job.run(job.JobConfig(**(options | changes)), ignore)
+
+
+def test_every_key_is_there_and_in_order(tmp_path: Path) -> None:
+    assert list(run(tmp_path, split="last-out").figures) == KEYS
+
+
+def test_facts_of_the_run(tmp_path: Path) -> None:
+    figures = run(tmp_path, split="random:0.25", seed=5, threads=1).figures
+    assert {key: figures[key] for key in KEYS[:11]} == {
+        "dataset": "ratings.csv",
+        "split": "random:0.25",
+        "preset": "bias",
+        "trainer": "bias",
+        "device": "cpu",
+        "threads": 1,
+        "seed": 5,
+        "users": 12,
+        "items": 10,
+        "train_ratings": 90,
+        "test_ratings": 30,
+    }
+    assert figures["rmse"] == figures["bias_rmse"] > 0
+    assert figures["version"] is figures["checkpoint"] is None
+
+
+def test_without_a_test_part_its_figures_are_null(tmp_path: Path) -> None:
+    figures = run(tmp_path, split="none").figures
+    assert [figures[key] for key in HELD_OUT] == [None] * len(HELD_OUT)
+    assert figures["train_loss"] > 0
+
+
+def test_what_is_published_is_what_was_fitted(tmp_path: Path) -> None:
+    figures = run(tmp_path, split="none", out=tmp_path / "out", seed=7, overrides=["epochs=3"]).figures
+    checkpoint = load(tmp_path / "out")
+    assert (checkpoint.version, str(tmp_path / "out" / checkpoint.version)) == (
+        figures["version"],
+        figures["checkpoint"],
+    )
+    assert checkpoint.users.ids.to_pylist() == [str(user) for user in range(12)]
+    assert checkpoint.seen.of(3).tolist() == list(range(10))
+    assert checkpoint.manifest.trainer.settings["epochs"] == 3
+    assert checkpoint.manifest.trainer.seed == 7
+    assert checkpoint.manifest.data.train_ratings == 120
+    assert checkpoint.manifest.model.rating_max == 5
+    assert {"report/learning.svg", "report/learning.png", "report/history.json"} <= set(checkpoint.manifest.files)
+
+
+def test_a_seed_repeats_the_published_tables(tmp_path: Path) -> None:
+    options = {"split": "random:0.1", "preset": "textbook", "overrides": ["epochs=2", "factors=4"], "force": True}
+    first, second = (run(tmp_path, out=tmp_path / "out", **options).figures["version"] for _ in range(2))
+    names = ("weights.safetensors", "seen.safetensors", "users.arrow", "items.arrow")
+    assert all(
+        (tmp_path / "out" / first / name).read_bytes() == (tmp_path / "out" / second / name).read_bytes()
+        for name in names
+    )
+
+
+def test_a_test_file_is_the_test_part(tmp_path: Path) -> None:
+    """Its items are unknown to the model, which still answers."""
+    figures = run(tmp_path, test=csv(tmp_path / "held-out.csv", TEST), split="last-out").figures
+    assert (figures["split"], figures["train_ratings"], figures["test_ratings"]) == ("test:held-out.csv", 120, 24)
+    assert figures["rmse"] > 0
+    assert figures["recall10"] == 0
+
+
+def test_a_test_file_that_overlaps_is_refused_and_nothing_published(tmp_path: Path) -> None:
+    overlapping = csv(tmp_path / "held-out.csv", [*TEST, TRAIN[0]])
+    with pytest.raises(OverlapError, match="1 of 25 test pairs"):
+        run(tmp_path, test=overlapping, out=tmp_path / "out")
+    assert versions(tmp_path / "out") == []
+
+
+@pytest.mark.parametrize("change", [{"preset": "no"}, {"device": "no"}, {"split": "no"}, {"overrides": ["no=1"]}])
+def test_bad_options_are_refused(tmp_path: Path, change: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError):
+        run(tmp_path, **change)
+
+
+def test_the_catalogue_stands_in_the_order_of_the_rows() -> None:
+    train = interactions([(0, 2, 4.0), (0, 0, 2.0), (1, 2, 5.0), (1, 1, 3.0)], users=2, items=3)
+    items = {"id": ["i9", "i2", "i0"], "title": ["Nine", "Two", "Zero"], "year": [1999, 2002, None]}
+    described = pa.table(items | {"genres": [[], ["Drama"], None]})
+    described = described.cast(pa.schema([ITEM_SCHEMA.field(name) for name in described.column_names]))
+    table = catalogue(Dataset(name="d", ratings=train, items=described, fingerprint=""), train)
+    assert table.schema == ITEM_SCHEMA
+    assert table.to_pydict() == {
+        "id": ["i0", "i1", "i2"],
+        "title": ["Zero", None, "Two"],
+        "year": [None, None, 2002],
+        "genres": [None, None, ["Drama"]],
+        "mean_rating": [2.0, 3.0, 4.5],
+    }
+
+
+def test_the_catalogue_of_data_that_describes_nothing_is_ids_and_means() -> None:
+    train = interactions([(0, 0, 4.0), (1, 1, 2.0)], users=2, items=2)
+    table = catalogue(Dataset(name="d", ratings=train, fingerprint=""), train)
+    assert table["title"].null_count == table["year"].null_count == table["genres"].null_count == 2
+    assert table["mean_rating"].to_pylist() == [4.0, 2.0]

@@ -1,0 +1,284 @@
+"""One half-step of biased ALS on the CPU: given one side's table, solve every row of the other side's, in float32.
+
+For row r with ratings z of columns c the solution x of (Σ a aᵀ + D) x = Σ (z − b_c) a, where a = [q_c, 1], is the row
+[p_r, b_r]. Rows are independent; a row of many ratings is cut into segments whose sums are added afterwards, so
+that one popular item does not hold up a sweep. Work is laid out for the core: ratings pass through a block of copied
+rows that stays in its first cache, and sums are kept in tiles of 8 × 8 in registers.
+
+Shapes: R rows, C columns of the rating matrix, K width of a table: factors, zeros up to a multiple of 8, bias last.
+Tables, Gram matrices and blocks are flat arrays, so that offsets are plain integers.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from training.kernels.grouping import Float32s, Grouped, Int32s, Int64s, balanced_ranges, group
+from training.kernels.jit import kernel, run_tasks
+from training.kernels.simd import LANES, add_scaled, element, load, store, zero
+
+BLOCK = 64  # ratings copied at a time: 8 kB at K = 32, a quarter of a first-level cache
+SEGMENT = 1 << 15  # ratings of one row that one task takes on
+ROW_COST = 50  # solving a row costs about as much as this many of its ratings
+TASKS_PER_THREAD = 8
+
+Width = tuple[int, ...]  # K / 8 entries: numba types a tuple by its length, so K is known when a kernel is compiled
+
+
+class CpuRows:
+    """The ratings of one side grouped by row, ready to be solved again and again."""
+
+    def __init__(self, grouped: Grouped, *, threads: int) -> None:
+        self._data = grouped.arrays
+        self._threads = threads
+        self._ranges = balanced_ranges(grouped.starts_R, ROW_COST, TASKS_PER_THREAD * threads)
+        self._long_rows = np.flatnonzero(grouped.counts_R > SEGMENT).tolist()
+
+    def solve(self, other_CK: Tensor, ridge_R: Tensor, bias_ridge: float, out_RK: Tensor) -> Tensor:
+        """Overwrite `out_RK` with the solution; return the sum of squared errors over the ratings."""
+        width: Width = (0,) * (other_CK.shape[1] // LANES)
+        other, out = other_CK.numpy().reshape(-1), out_RK.numpy().reshape(-1)
+        penalty = (ridge_R.numpy(), np.float32(bias_ridge))
+        tasks = [(other, width, *self._data, *penalty, first, last, out) for first, last in self._ranges]
+        error = sum(run_tasks(self._threads, solve_rows, tasks))
+        for row in self._long_rows:
+            sums = sum_long_row(row, other, width, *self._data, threads=self._threads)
+            error += solve_sums(*sums, width, penalty[0][row], penalty[1], row, out)
+        return torch.tensor(error, dtype=torch.float64)
+
+
+def padded_width(factors: int) -> int:
+    """K: the factors and the bias, up to the next multiple of 8."""
+    return -(-(factors + 1) // LANES) * LANES
+
+
+def compile_for(width: int) -> None:
+    """Compile every kernel, or load it from disk, by fitting a single rating."""
+    one, zero_ = np.zeros(1, np.int32), np.zeros(1, np.float32)
+    table, ridge = torch.zeros(1, width), torch.ones(1)
+    grouped = group(one, one, zero_, rows=1)
+    CpuRows(grouped, threads=1).solve(table, ridge, 1.0, table.clone())
+    sum_long_row(0, zero_.repeat(width), (0,) * (width // LANES), *grouped.arrays, threads=1)
+
+
+def sum_long_row(
+    row: int, other: Float32s, width: Width, starts_R: Int64s, columns_N: Int32s, values_N: Float32s, *, threads: int
+) -> tuple[Float32s, Float32s, np.float32]:
+    """The sums that `sum_segment` returns, of all segments of a row, each a task."""
+    start, stop = starts_R[row : row + 2].tolist()
+    data = (other, width, columns_N, values_N)
+    tasks = [(*data, at, min(at + SEGMENT, stop)) for at in range(start, stop, SEGMENT)]
+    grams, weighted, squares = zip(*run_tasks(threads, sum_segment, tasks), strict=True)
+    return np.sum(grams, axis=0), np.sum(weighted, axis=0), np.sum(squares, dtype=np.float32)
+
+
+@kernel
+def solve_rows(
+    other: Float32s,
+    width: Width,
+    starts_R: Int64s,
+    columns_N: Int32s,
+    values_N: Float32s,
+    ridge_R: Float32s,
+    bias_ridge: np.float32,
+    first: int,
+    last: int,
+    out: Float32s,
+) -> float:
+    """Solve rows `first` to `last` except those longer than a segment. Returns their sum of squared errors."""
+    K = LANES * len(width)
+    gram, weighted = np.empty(K * K, np.float32), np.empty(K, np.float32)
+    block, targets = np.zeros(BLOCK * K, np.float32), np.zeros(BLOCK, np.float32)
+    error = 0.0
+    for row in range(first, last):
+        start, stop = starts_R[row], starts_R[row + 1]
+        if stop - start <= SEGMENT:
+            gram[:] = 0
+            weighted[:] = 0
+            squares = _add_ratings(other, width, columns_N, values_N, start, stop, block, targets, gram, weighted)
+            error += solve_sums(gram, weighted, squares, width, ridge_R[row], bias_ridge, row, out)
+    return error
+
+
+@kernel
+def sum_segment(
+    other: Float32s, width: Width, columns_N: Int32s, values_N: Float32s, start: int, stop: int
+) -> tuple[Float32s, Float32s, np.float32]:
+    """Σ a aᵀ, Σ t a and Σ t² over some ratings of one row, t = z − b_c being what is left beside the column's bias."""
+    K = LANES * len(width)
+    gram, weighted = np.zeros(K * K, np.float32), np.zeros(K, np.float32)
+    block, targets = np.zeros(BLOCK * K, np.float32), np.zeros(BLOCK, np.float32)
+    squares = _add_ratings(other, width, columns_N, values_N, start, stop, block, targets, gram, weighted)
+    return gram, weighted, squares
+
+
+@kernel
+def solve_sums(
+    gram: Float32s,
+    weighted: Float32s,
+    squares: np.float32,
+    width: Width,
+    ridge: np.float32,
+    bias_ridge: np.float32,
+    row: int,
+    out: Float32s,
+) -> float:
+    """Solve one row from its sums, which are overwritten. Returns its squared error: Σ t² − xᵀ Σ t a − xᵀ D x."""
+    K = LANES * len(width)
+    for i in range(K - 1):
+        gram[i * K + i] += ridge
+    gram[K * K - 1] += bias_ridge
+    x = out[row * K : (row + 1) * K]
+    _factorize(gram, width)
+    _substitute(gram, weighted, width, x)
+    error = squares
+    for i in range(K):
+        error -= x[i] * (weighted[i] + x[i] * (ridge if i < K - 1 else bias_ridge))
+    return float(max(error, np.float32(0)))
+
+
+@kernel
+def _add_ratings(
+    other: Float32s,
+    width: Width,
+    columns_N: Int32s,
+    values_N: Float32s,
+    start: int,
+    stop: int,
+    block: Float32s,
+    targets: Float32s,
+    gram: Float32s,
+    weighted: Float32s,
+) -> np.float32:
+    """Add Σ a aᵀ (its upper tiles) to `gram` and Σ t a to `weighted`; return Σ t²."""
+    K = LANES * len(width)
+    squares = np.float32(0)
+    for position in range(start, stop, BLOCK):
+        count = min(BLOCK, stop - position)
+        squares += _copy_rows(other, width, columns_N, values_N, position, count, block, targets)
+        for i in range(0, K, LANES):
+            _add_weighted(weighted, block, targets, width, i)
+            for j in range(i, K, LANES):
+                _add_products(gram, block, block, count, width, i, j)
+    return squares
+
+
+@kernel
+def _copy_rows(
+    other: Float32s,
+    width: Width,
+    columns_N: Int32s,
+    values_N: Float32s,
+    position: int,
+    count: int,
+    block: Float32s,
+    targets: Float32s,
+) -> np.float32:
+    """Copy the rows [q, 1] of `count` ratings into `block` and t = z − b_c into `targets`, its rest 0; return Σ t²."""
+    K = LANES * len(width)
+    squares = np.float32(0)
+    for n in range(count):
+        source = columns_N[position + n] * K
+        for j in range(0, K, LANES):
+            store(block, n * K + j, load(other, source + j))
+        target = values_N[position + n] - element(other, source + K - 1)
+        targets[n] = target
+        squares += target * target
+        block[n * K + K - 1] = 1
+    for n in range(count, BLOCK):
+        targets[n] = 0
+    return squares
+
+
+@kernel
+def _add_weighted(weighted: Float32s, block: Float32s, targets: Float32s, width: Width, j: int) -> None:
+    """weighted[j : j + 8] += Σ_n targets[n] · block[n, j : j + 8], in four chains that do not wait for one another."""
+    K = LANES * len(width)
+    s0, s1, s2, s3 = load(weighted, j), zero(), zero(), zero()
+    for n in range(0, BLOCK, 4):
+        s0 = add_scaled(s0, targets[n], load(block, n * K + j))
+        s1 = add_scaled(s1, targets[n + 1], load(block, n * K + K + j))
+        s2 = add_scaled(s2, targets[n + 2], load(block, n * K + 2 * K + j))
+        s3 = add_scaled(s3, targets[n + 3], load(block, n * K + 3 * K + j))
+    one = np.float32(1)
+    store(weighted, j, add_scaled(add_scaled(s0, one, s1), one, add_scaled(s2, one, s3)))
+
+
+@kernel
+def _add_products(total: Float32s, left: Float32s, right: Float32s, count: int, width: Width, i: int, j: int) -> None:
+    """total[i : i + 8, j : j + 8] += Σ_n left[n, i : i + 8] ⊗ right[n, j : j + 8], summed in eight registers."""
+    K = LANES * len(width)
+    o = i * K + j
+    t0, t1, t2, t3 = load(total, o), load(total, o + K), load(total, o + 2 * K), load(total, o + 3 * K)
+    t4, t5, t6, t7 = load(total, o + 4 * K), load(total, o + 5 * K), load(total, o + 6 * K), load(total, o + 7 * K)
+    for n in range(count):
+        row = load(right, n * K + j)
+        a = n * K + i
+        t0 = add_scaled(t0, element(left, a), row)
+        t1 = add_scaled(t1, element(left, a + 1), row)
+        t2 = add_scaled(t2, element(left, a + 2), row)
+        t3 = add_scaled(t3, element(left, a + 3), row)
+        t4 = add_scaled(t4, element(left, a + 4), row)
+        t5 = add_scaled(t5, element(left, a + 5), row)
+        t6 = add_scaled(t6, element(left, a + 6), row)
+        t7 = add_scaled(t7, element(left, a + 7), row)
+    store(total, o, t0)
+    store(total, o + K, t1)
+    store(total, o + 2 * K, t2)
+    store(total, o + 3 * K, t3)
+    store(total, o + 4 * K, t4)
+    store(total, o + 5 * K, t5)
+    store(total, o + 6 * K, t6)
+    store(total, o + 7 * K, t7)
+
+
+@kernel
+def _factorize(gram: Float32s, width: Width) -> None:
+    """Cholesky in place, upper: gram = Uᵀ U, with 1 / U[i, i] left on the diagonal. Eight rows at a time."""
+    K = LANES * len(width)
+    negated = np.empty(K * K, np.float32)
+    for i in range(0, K, LANES):
+        for j in range(i, K, LANES):
+            _add_products(gram, negated, gram, i, width, i, j)
+        for row in range(i, i + LANES):
+            for above in range(i, row):
+                for j in range(i, K, LANES):
+                    o = row * K + j
+                    store(
+                        gram, o, add_scaled(load(gram, o), element(negated, above * K + row), load(gram, above * K + j))
+                    )
+            inverse = np.float32(1) / np.sqrt(gram[row * K + row])
+            for j in range(i, K, LANES):
+                o = row * K + j
+                scaled = add_scaled(zero(), inverse, load(gram, o))
+                store(gram, o, scaled)
+                store(negated, o, add_scaled(zero(), np.float32(-1), scaled))
+            gram[row * K + row] = inverse
+
+
+@kernel
+def _substitute(factor: Float32s, right: Float32s, width: Width, x: Float32s) -> None:
+    """Solve Uᵀ U x = right for the factor that `_factorize` leaves."""
+    K = LANES * len(width)
+    rest, y = np.empty(K, np.float32), np.empty(K, np.float32)
+    for first in range(0, K, LANES):
+        total = load(right, first)
+        for k in range(first):
+            total = add_scaled(total, -y[k], load(factor, k * K + first))
+        store(rest, first, total)
+        for i in range(first, first + LANES):
+            y[i] = rest[i] * factor[i * K + i]
+            for k in range(i + 1, first + LANES):
+                rest[k] -= y[i] * factor[i * K + k]
+    for first in range(K - LANES, -1, -LANES):
+        for i in range(first, first + LANES):
+            dot = np.float32(0)
+            for k in range(first + LANES, K):
+                dot += factor[i * K + k] * x[k]
+            rest[i] = y[i] - dot
+        for i in range(first + LANES - 1, first - 1, -1):
+            x[i] = rest[i] * factor[i * K + i]
+            for k in range(first, i):
+                rest[k] -= x[i] * factor[k * K + i]

@@ -1,0 +1,137 @@
+"""Matrix factorization with biases by alternating least squares: all users exactly, then all items, and again.
+
+Zhou, Wilkinson, Schreiber and Pan, "Large-scale parallel collaborative filtering for the Netflix prize" (2008), with
+two changes: a row's bias is solved together with its factors, and the penalty of a row of n ratings, there weighted
+by n, is weighted by n^exponent as in Rendle, Krichene, Zhang and Koren, "Revisiting the performance of iALS" (2022).
+Shapes: U users, I items, F factors, N training ratings, K width of a table: factors, zeros up to a multiple of 8, bias.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from models.mf import MatrixFactorization
+from training.kernels.als_cpu import CpuRows, compile_for, padded_width
+from training.kernels.als_torch import TorchRows
+from training.kernels.grouping import group
+from training.trainer import Trainer, TrainerSettings, TrainingSet
+
+START_DEVIATION = 0.1  # of the item factors; from 0.1 to 1 the error after five sweeps is the same to 0.0005
+
+
+class AlsSettings(TrainerSettings):
+    """Settings of `als`. Ratings are standardised before they are fitted, so none of these depends on their scale.
+
+    A row of n ratings pays regularisation · n^exponent · |factors|² (exponent 1 is the weighted-λ regularisation of the
+    paper, 0 the plain one) and bias_regularisation · bias².
+    """
+
+    factors: int = Field(default=31, ge=1, le=1023)
+    sweeps: int = Field(default=6, ge=1)
+    regularisation: float = Field(default=1.1, gt=0)
+    exponent: float = Field(default=0.5, ge=0, le=1)
+    bias_regularisation: float = Field(default=3.0, gt=0)
+
+
+class Rows(Protocol):
+    """The ratings of one side grouped by row, ready to be solved again and again."""
+
+    def solve(self, other_CK: Tensor, ridge_R: Tensor, bias_ridge: float, out_RK: Tensor) -> Tensor:
+        """Overwrite `out_RK` with the best rows against the other side's; return their sum of squared errors."""
+
+
+class Als(Trainer[AlsSettings]):
+    """An epoch solves every user's row [p_u, b_u] against the items' [q_i, 1], then every item's against the users'."""
+
+    Settings = AlsSettings
+
+    def __init__(self, data: TrainingSet, settings: AlsSettings, rng: np.random.Generator) -> None:
+        super().__init__(data, settings, rng)
+        width = padded_width(settings.factors)
+        self.user_table_UK = torch.zeros(data.users, width, device=data.device)
+        self.item_table_IK = torch.zeros(data.items, width, device=data.device)
+        start_IF = START_DEVIATION * rng.standard_normal((data.items, settings.factors), dtype=np.float32)
+        self.item_table_IK[:, : settings.factors] = torch.from_numpy(start_IF)
+        self._user_counts_U, self._item_counts_I = data.user_counts(), data.item_counts()
+        self._mean, self._deviation = standardisation(data.ratings_N)
+        self._on_cpu = data.device.type == "cpu"
+        if self._on_cpu:
+            compile_for(width)
+
+    @property
+    def epochs(self) -> int:
+        return self.settings.sweeps
+
+    def epoch(self) -> Mapping[str, Tensor]:
+        users, items = self._sides
+        bias_ridge = self.settings.bias_regularisation
+        users.solve(self.item_table_IK, self._ridge(self._user_counts_U), bias_ridge, self.user_table_UK)
+        error = items.solve(self.user_table_UK, self._ridge(self._item_counts_I), bias_ridge, self.item_table_IK)
+        return {"loss": error * (self._deviation.square() / len(self.data))}
+
+    @cached_property
+    def _sides(self) -> tuple[Rows, Rows]:
+        """Users and items. Grouping the ratings is a part of fitting, so the first epoch does it."""
+        data, width = self.data, self.user_table_UK.shape[1]
+        by_user = (data.users_N, data.items_N, data.users, data.items)
+        by_item = (data.items_N, data.users_N, data.items, data.users)
+        if self._on_cpu:
+            return self._cpu_rows(*by_user), self._cpu_rows(*by_item)
+        values_N = ((data.ratings_N - self._mean) / self._deviation).float()
+        users, items = (
+            TorchRows(rows_N, columns_N, values_N, rows=rows, columns=columns, width=width)
+            for rows_N, columns_N, rows, columns in (by_user, by_item)
+        )
+        return users, items
+
+    def _cpu_rows(self, rows_N: Tensor, columns_N: Tensor, rows: int, _columns: int) -> CpuRows:
+        threads = torch.get_num_threads()
+        columns = (rows_N.numpy(), columns_N.numpy(), self.data.ratings_N.numpy())
+        shift, scale = float(self._mean), 1 / float(self._deviation)
+        return CpuRows(group(*columns, rows=rows, shift=shift, scale=scale, threads=threads), threads=threads)
+
+    def _ridge(self, counts_R: Tensor) -> Tensor:
+        return self.settings.regularisation * counts_R.clamp(min=1).float() ** self.settings.exponent
+
+    def model(self) -> MatrixFactorization:
+        factors, deviation = self.settings.factors, self._deviation.float()
+        return MatrixFactorization.from_rated(
+            mean=self._mean.float(),
+            user_factors=self.user_table_UK[:, :factors] * deviation.sqrt(),
+            item_factors=self.item_table_IK[:, :factors] * deviation.sqrt(),
+            user_bias=self.user_table_UK[:, -1] * deviation,
+            item_bias=self.item_table_IK[:, -1] * deviation,
+            user_counts=self._user_counts_U,
+            item_counts=self._item_counts_I,
+        )
+
+    def state(self) -> Mapping[str, Tensor]:
+        """The tables; the generator has done its work when they have been filled for the first time."""
+        return {"user_table": self.user_table_UK.clone(), "item_table": self.item_table_IK.clone()}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        self.user_table_UK.copy_(state["user_table"])
+        self.item_table_IK.copy_(state["item_table"])
+
+
+def standardisation(ratings_N: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation (1 where all ratings are equal), 0-dimensional, float64."""
+    mean = ratings_N.mean(dtype=torch.float64)
+    norm = torch.linalg.vector_norm(ratings_N - mean.float(), dtype=torch.float64)
+    deviation = norm / len(ratings_N) ** 0.5
+    return mean, torch.where(deviation > 0, deviation, 1.0)
+
+
+def memory_bytes(users: int, items: int, ratings: int, settings: AlsSettings) -> int:
+    """Estimate of the most memory a fit takes: the ratings as given and grouped by user and by item, and the tables
+    once more as a model. The interpreter and its libraries, some 300 MB, are not in it."""
+    given, grouped_twice = 12 * ratings, 16 * ratings
+    tables = 4 * (users + items) * padded_width(settings.factors)
+    return given + grouped_twice + 2 * tables + 40 * (users + items)
