@@ -425,7 +425,7 @@ def line(row: Row, reference: Row | None) -> str:
     if not np.isnan(row.rmse):
         figures = [f"{row.rmse:.4f}", interval(row.replicates, ".4f"), "–"]
         if reference is not None and reference is not row:
-            difference = interval(row.replicates - reference.replicates, "+.4f")
+            difference = interval(row.replicates - reference.replicates, "z+.4f")
             figures[2] = f"{row.rmse - reference.rmse:+.4f} ({difference})"
     return f"| {title} | {' | '.join(figures)} | {row.ndcg:.3f} | {row.seconds:.2f} | {row.peak_mb:.0f} |"
 
