@@ -1,0 +1,38 @@
+"""Our presets as models for `accuracy.py`, fitted by the trainers and the loop that `python -m training fit` uses."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import torch
+from worker import Bilinear, Model, Task, Watch, serve
+
+from training.config import load_preset, preset_names
+from training.device import choose_device
+from training.loop import fit
+from training.trainer import TrainingSet
+
+
+def fit_preset(name: str, task: Task, watch: Watch) -> Bilinear:
+    """The time includes what the trainer prepares, unlike `fit_seconds` of the job: peers prepare inside their fit."""
+    preset = load_preset(name)
+    torch.set_num_threads(task.threads)
+    data = training_set(task, choose_device(task.device))
+    with watch:
+        trainer = preset.trainer_class(data, preset.settings, np.random.default_rng([task.seed, 1]))
+        fit(trainer, None, lambda _: None)
+        model = trainer.model()
+    tables = {key: tensor.cpu().numpy() for key, tensor in model.tensors().items()}
+    return Bilinear(**tables | {"mean": float(tables["mean"])})
+
+
+def training_set(task: Task, device: torch.device) -> TrainingSet:
+    names = ("users_N", "items_N", "ratings_N", "timestamps_N", "user_attributes_UA", "item_attributes_IA")
+    columns = {name: getattr(task, name) for name in names if getattr(task, name) is not None}
+    tensors = {name: torch.from_numpy(column).to(device) for name, column in columns.items()}
+    return TrainingSet(users=task.users, items=task.items, **tensors)
+
+
+if __name__ == "__main__":
+    serve({name: Model(f"Ratecast {name}", None, partial(fit_preset, name)) for name in preset_names()})
