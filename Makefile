@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 PORT ?= 8000
-PRESET ?= textbook
+PRESET ?= bayes
 CHECKPOINTS ?= checkpoints
 VENV := .venv
 BIN := $(VENV)/bin

@@ -27,8 +27,8 @@ def write_report(
     actual_N: Tensor | None,
     variance_N: Tensor | None = None,
 ) -> None:
-    """Write `history.json` and `learning.*` into the directory `path`; where there is a test part, `residuals.*`; where the
-    model knows its variance, `calibration.*`.
+    """Write the report into the directory `path`: `history.json` and `learning.*`; where there is a test part,
+    `residuals.*`; where the model knows its variance, `calibration.*`.
 
     `predicted_N` are unclipped predictions for the test ratings `actual_N`, `variance_N` their variances.
     """
