@@ -14,6 +14,8 @@ from models.mf import MatrixFactorization
 from training.errors import DivergedError
 from training.trainer import Trainer
 
+CURVE_POINTS = 30  # evaluations of a long fit; making the model of `bayes` takes about as long as a sweep
+
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
@@ -23,7 +25,7 @@ class Epoch:
         number: 1 for the first pass.
         epochs: how many there will be.
         figures: what the trainer reported; `loss` is always there.
-        test_rmse: error on the held-out ratings, None where there are none.
+        test_rmse: error on the held-out ratings, None where there are none or the epoch is not a point of the curve.
         fit_seconds: time spent fitting so far, without evaluation.
         examples_per_second: training ratings passed over per second of fitting so far.
     """
@@ -69,7 +71,7 @@ def fit(
             number=number,
             epochs=trainer.epochs,
             figures={name: float(value) for name, value in figures.items()},
-            test_rmse=None if test_rmse is None else test_rmse(trainer.model()),
+            test_rmse=None if test_rmse is None or not _shown(number, trainer.epochs) else test_rmse(trainer.model()),
             fit_seconds=fit_seconds,
             examples_per_second=len(trainer.data) * number / fit_seconds,
         )
@@ -82,6 +84,11 @@ def fit(
         if save is not None:
             save(trainer, history)
     return history
+
+
+def _shown(number: int, epochs: int) -> bool:
+    """Whether an epoch is a point of the learning curve: the last is."""
+    return number == epochs or number % math.ceil(epochs / CURVE_POINTS) == 0
 
 
 def _finish(device: torch.device) -> None:

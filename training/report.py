@@ -60,8 +60,9 @@ def _learning_curve(history: Sequence[Epoch]) -> Figure:
     figure, axes = _figure("Learning curve", "epoch", "RMSE")
     numbers = [epoch.number for epoch in history]
     axes.plot(numbers, [epoch.figures["loss"] ** 0.5 for epoch in history], label="training (root of the loss)")
-    if history[-1].test_rmse is not None:
-        axes.plot(numbers, [epoch.test_rmse or np.nan for epoch in history], label="test")
+    measured = [(epoch.number, epoch.test_rmse) for epoch in history if epoch.test_rmse is not None]
+    if measured:
+        axes.plot(*zip(*measured, strict=True), label="test")
     axes.legend()
     return figure
 

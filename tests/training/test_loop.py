@@ -105,3 +105,9 @@ def test_a_fit_goes_on_from_its_history() -> None:
 def test_a_line_of_progress_says_epoch_loss_error_speed_and_time_left() -> None:
     epoch = Epoch(2, 8, {"loss": 0.51236}, 0.98765, fit_seconds=3.0, examples_per_second=123456.0)
     assert describe(epoch) == "epoch 2/8  loss 0.5124  RMSE 0.9877  123,456 examples/s  9.0 s left"
+
+
+def test_a_long_fit_is_evaluated_at_some_epochs_and_at_the_last() -> None:
+    history = fit(scripted(*[1.0] * 100), lambda _: 0.5, ignore)
+    measured = [epoch.number for epoch in history if epoch.test_rmse is not None]
+    assert measured == [*range(4, 100, 4), 100]
