@@ -5,8 +5,7 @@
 The peers' pins clash with ours, so they live in an environment of their own (`benchmarks/peers.txt` says how):
 
     python -m venv PEERS
-    PEERS/bin/python -m pip install setuptools==80.9.0 wheel cython numpy==2.2.6 scipy
-    PEERS/bin/python -m pip install --no-build-isolation --requirement benchmarks/peers.txt
+    PEERS/bin/python -m pip install --requirement benchmarks/peers.txt
     python -m benchmarks.accuracy --peers-python PEERS/bin/python
 
 Splits are those of `docs/evaluation.md`; `u1` and `glocalk` are columns of Parquet files, so they need `--data-dir`, a
