@@ -8,7 +8,7 @@ from training.config import load_preset
 from training.data.synthetic import planted
 from training.kernels import als_reference
 from training.trainer import TrainingSet
-from training.trainers.als import Als, AlsSettings, memory_bytes
+from training.trainers.als import Als, AlsSettings
 
 USERS, ITEMS = 300, 200
 SETTINGS = AlsSettings(factors=15, sweeps=6)
@@ -181,9 +181,9 @@ def test_more_factors_than_items_fit():
 
 
 def test_the_memory_estimate_counts_ratings_and_tables():
-    small = memory_bytes(1_000, 500, 10_000, SETTINGS)
-    assert memory_bytes(1_000, 500, 20_000, SETTINGS) - small == 10_000 * 28
-    assert memory_bytes(1_000, 500, 10_000, AlsSettings(factors=23)) - small == 1_500 * 8 * 4 * 2
+    small = Als.memory_bytes(1_000, 500, 10_000, SETTINGS)
+    assert Als.memory_bytes(1_000, 500, 20_000, SETTINGS) - small == 10_000 * 28
+    assert Als.memory_bytes(1_000, 500, 10_000, AlsSettings(factors=23)) - small == 1_500 * 8 * 4 * 2
 
 
 def test_the_preset_is_the_one_documented():

@@ -12,7 +12,7 @@ from torch import Tensor
 from models.mf import MatrixFactorization
 from training.errors import DataError
 from training.trainer import TrainingSet
-from training.trainers.bayes import Bayes, BayesSettings, memory_bytes
+from training.trainers.bayes import Bayes, BayesSettings
 
 USERS, ITEMS, NOISE = 120, 80, 0.5
 QUICK: dict[str, Any] = {"factors": 7, "burn_in": 8, "samples": 20, "rank": 16}
@@ -234,7 +234,7 @@ def test_memory_estimate_covers_the_tensors_it_holds(planted: tuple[TrainingSet,
 
     held = sum(tensor.numel() * tensor.element_size() for tensor in trainer.state().values())
 
-    assert held < memory_bytes(USERS, ITEMS, len(train), trainer.settings)
+    assert held < Bayes.memory_bytes(USERS, ITEMS, len(train), trainer.settings)
 
 
 def test_missing_attributes_are_mentioned(
