@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help serve train test lint format bench constraints clean
+.PHONY: help serve train test lint format bench gpu constraints clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,7 +34,10 @@ format: $(VENV)/.test ## format the code and apply safe fixes
 	$(BIN)/ruff check --fix .
 
 bench: $(VENV)/.bench ## the programs behind every figure in the documentation; they take a while
-	for program in benchmarks/*.py; do $(BIN)/python $$program || exit 1; done
+	for program in textbook loading training_speed accuracy; do $(BIN)/python -m benchmarks.$$program || exit 1; done
+
+gpu: $(VENV)/.test ## the tests and timings that need an NVIDIA GPU
+	$(BIN)/python -m benchmarks.gpu
 
 constraints: ## pin what pip would install today into constraints.txt
 	$(PYTHON) -m venv $(VENV)/fresh

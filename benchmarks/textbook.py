@@ -3,7 +3,7 @@
 Accuracy: both splits, five seeds. Speed: the plain loop (DataLoader, autograd, unfused Adam, the loss read after each
 step) and ours do the same arithmetic on the same ratings, alternating; medians and their ratio are printed.
 
-    python benchmarks/textbook.py [--seeds 5] [--rounds 3]
+    python -m benchmarks.textbook [--seeds 5] [--rounds 3]
 """
 
 from __future__ import annotations
