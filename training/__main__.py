@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from models.errors import RatecastError
 from training import config, job
@@ -136,10 +134,9 @@ def _readable(value: object) -> str:
 
 
 def _print_rows(rows: Mapping[str, str]) -> None:
-    table = Table(show_header=False, box=None)
+    width = max(map(len, rows))
     for name, value in rows.items():
-        table.add_row(name, value)
-    Console(soft_wrap=True).print(table, highlight=False, markup=False)
+        click.echo(f"{name:<{width}}  {value}")
 
 
 def main() -> int:

@@ -18,22 +18,18 @@ def progress() -> Iterator[Callable[[Epoch], None]]:
     if not console.is_terminal:
         yield lambda epoch: console.print(describe(epoch), highlight=False, soft_wrap=True)
         return
-    columns = (TextColumn("epoch {task.completed}/{task.total}"), BarColumn(), TextColumn("{task.description}"))
-    with Progress(*columns, console=console) as bars:
-        task = bars.add_task("", total=None)
+    with Progress(BarColumn(), TextColumn("{task.description}"), console=console) as bars:
+        task = bars.add_task("reading the ratings", total=None)
         yield lambda epoch: _advance(bars, task, epoch)
 
 
 def describe(epoch: Epoch) -> str:
     """One line: epoch, loss, test RMSE where there is one, speed, time left."""
-    return f"epoch {epoch.number}/{epoch.epochs}  {_figures(epoch)}"
+    error = "" if epoch.test_rmse is None else f"  RMSE {epoch.test_rmse:.4f}"
+    speed = f"{epoch.examples_per_second:,.0f} examples/s"
+    figures = f"loss {epoch.figures['loss']:.4f}{error}  {speed}  {epoch.seconds_left:.1f} s left"
+    return f"epoch {epoch.number}/{epoch.epochs}  {figures}"
 
 
 def _advance(bars: Progress, task: TaskID, epoch: Epoch) -> None:
-    bars.update(task, completed=epoch.number, total=epoch.epochs, description=_figures(epoch))
-
-
-def _figures(epoch: Epoch) -> str:
-    error = "" if epoch.test_rmse is None else f"  RMSE {epoch.test_rmse:.4f}"
-    speed = f"{epoch.examples_per_second:,.0f} examples/s"
-    return f"loss {epoch.figures['loss']:.4f}{error}  {speed}  {epoch.seconds_left:.1f} s left"
+    bars.update(task, completed=epoch.number, total=epoch.epochs, description=describe(epoch))

@@ -127,7 +127,6 @@ def test_width_has_room_for_factors_and_bias(factors, width):
 
 
 @pytest.mark.cuda
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 def test_cuda_agrees_with_the_reference():
     ratings, other_CK, ridge_R = problem(DEGREES["many"] + DEGREES["giant"], 16)
     expected_RK, _ = solve_rows(*ratings, other_CK, ridge_R, BIAS_RIDGE)
