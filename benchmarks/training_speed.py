@@ -1,7 +1,7 @@
 """Time to a given RMSE on planted ratings: the preset `als` against other libraries; and its sweeps as the data grows.
 
     python -m benchmarks.training_speed [--ratings 10000000] [--rmse 0.7267] [--rounds 3] [--peers libmf cmfrec lenskit]
-    python -m benchmarks.training_speed --scale 1000000 10000000 100000000
+    python -m benchmarks.training_speed --scale 1000000 10000000 100000000 [--plot FILE.svg]
 
 Every run is a process of its own; rounds alternate between the libraries. `als` is timed from the ratings as arrays to
 the end of the sweep that reaches the RMSE, with grouping and without compilation. A library that says nothing before
@@ -25,6 +25,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import numpy.typing as npt
 import torch
+from matplotlib.figure import Figure
 
 from benchmarks import speed_peers
 from benchmarks.speed_peers import Clock, Floats, Indices, Predict
@@ -56,13 +57,16 @@ def main() -> None:
     parser.add_argument("--peers", nargs="*", choices=speed_peers.PEERS, default=list(speed_peers.PEERS))
     parser.add_argument("--peers-python", default=sys.executable)
     parser.add_argument("--scale", type=int, nargs="+", help="time the sweeps of `als` on so many ratings instead")
+    parser.add_argument("--plot", type=Path, help="with --scale: draw the seconds of a sweep over the ratings, as SVG")
     parser.add_argument("--als", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.als:
         torch.set_num_threads(speed_peers.THREADS)
         speed_peers.report(als, options.als)
     elif options.scale:
-        print_scale(options.scale)
+        sweeps = print_scale(options.scale)
+        if options.plot:
+            plot(options.scale, sweeps, options.plot)
     else:
         print_comparison(options.ratings, options.rmse, options.rounds, options.peers, options.peers_python)
 
@@ -90,7 +94,9 @@ def print_comparison(ratings: int, target: float, rounds: int, peers: Sequence[s
         print(f"{name:>8} is not installed")
 
 
-def print_scale(sizes: Sequence[int]) -> None:
+def print_scale(sizes: Sequence[int]) -> list[float]:
+    """Prints a line for each size; returns the median seconds of a sweep."""
+    sweeps = []
     print(f"{'ratings':>13}{'s, grouping + sweep':>21}{'s a sweep':>11}{'CPU s':>8}{'ns/rating':>11}{'peak MB':>9}")
     for ratings in sizes:
         with TemporaryDirectory() as folder:
@@ -98,8 +104,21 @@ def print_scale(sizes: Sequence[int]) -> None:
             one = run("als", Path(folder), sys.executable)
         first, *others = np.diff([(0.0, 0.0, 0.0), *one.fits], axis=0)
         wall, cpu, _ = medians(others)
+        sweeps.append(wall)
         line = f"{ratings:>13,}{first[0]:>21.2f}{wall:>11.3f}{cpu:>8.2f}{wall / ratings * 1e9:>11.1f}"
         print(f"{line}{one.peak_mb:>9.0f}", flush=True)
+    return sweeps
+
+
+def plot(sizes: Sequence[int], sweeps: Sequence[float], file: Path) -> None:
+    """Measured seconds beside a line of slope 1 through the first of them, on logarithmic axes."""
+    figure = Figure(figsize=(6.4, 4), layout="constrained")
+    axes = figure.subplots()
+    axes.loglog(sizes, sweeps, "o-", label="measured")
+    axes.loglog(sizes, [sweeps[0] * size / sizes[0] for size in sizes], "--", label="linear")
+    axes.set(xlabel="ratings", ylabel="seconds a sweep", title="als, 31 factors, 2 threads")
+    axes.legend()
+    figure.savefig(file, metadata={"Date": None})
 
 
 def medians(rows: Sequence[Sequence[float]]) -> list[float]:
