@@ -127,11 +127,12 @@ class Fold:
 @dataclass(frozen=True, slots=True)
 class Entrant:
     """A model that can be run: its name and title, the distribution it comes in (`version` is None where that is not
-    installed), and which interpreter and program fit it."""
+    installed), how many ratings it is fitted to at most, and which interpreter and program fit it."""
 
     name: str
     title: str
     package: str | None
+    most_ratings: int | None
     version: str | None
     command: tuple[str, ...]
     is_ours: bool
@@ -294,6 +295,8 @@ def measure(entrant: Entrant, kind: SplitKind, folds: Sequence[Fold], options: a
     """Fit the model in a process of its own and judge its predictions."""
     if entrant.version is None:
         return Row(entrant, "not installed")
+    if entrant.most_ratings is not None and len(folds[0].train) > entrant.most_ratings:
+        return Row(entrant, f"not run on more than {entrant.most_ratings:,} ratings")
     print(f"{kind.title}: {entrant.name}", file=sys.stderr, flush=True)
     keeps = options.keep is not None and not entrant.is_ours
     results = options.keep / identity(entrant, folds, options.threads) if keeps else folder / entrant.name
@@ -424,8 +427,8 @@ def line(row: Row, reference: Row | None) -> str:
     if not np.isnan(row.rmse):
         figures = [f"{row.rmse:.4f}", interval(row.replicates, ".4f"), "–"]
         if reference is not None and reference is not row:
-            difference = interval(row.replicates - reference.replicates, "z+.4f")
-            figures[2] = f"{row.rmse - reference.rmse:+.4f} ({difference})"
+            difference = interval(row.replicates - reference.replicates, "+z.4f")
+            figures[2] = f"{row.rmse - reference.rmse:+z.4f} ({difference})"
     return f"| {title} | {' | '.join(figures)} | {row.ndcg:.3f} | {row.seconds:.2f} | {row.peak_mb:.0f} |"
 
 

@@ -3,7 +3,7 @@
 It runs under any interpreter with numpy, so that libraries whose pins clash with ours can be measured. It never sees a
 test rating. A program with models calls `serve`, and is then run as
 
-    PROGRAM list                     one JSON object a line: name, title, package, version (null if not installed)
+    PROGRAM list                     one JSON object a line: the facts of each model; version is null if not installed
     PROGRAM run NAME FOLDER TASK…    fits NAME to each TASK (.npz) and writes FOLDER/<stem of TASK>.npz
 
 Shapes: N training ratings, M test pairs, U users, I items, F factors, K list length.
@@ -157,6 +157,7 @@ class Model:
         fit: fits a task, holding the watch while it does.
         rates: whether its scores are ratings; a model that only ranks has no RMSE.
         warm_up: whether a small fit goes before, so that imports and compilation are not timed.
+        most_ratings: it is not fitted to more, None for any number.
     """
 
     title: str
@@ -164,6 +165,7 @@ class Model:
     fit: Callable[[Task, Watch], Bilinear]
     rates: bool = True
     warm_up: bool = True
+    most_ratings: int | None = None
 
 
 def serve(models: Mapping[str, Model]) -> None:
@@ -171,8 +173,8 @@ def serve(models: Mapping[str, Model]) -> None:
     match sys.argv[1:]:
         case [] | ["list"]:
             for name, model in models.items():
-                facts = {"title": model.title, "package": model.package, "version": _version(model.package)}
-                print(json.dumps({"name": name, **facts}))
+                facts = {"title": model.title, "package": model.package, "most_ratings": model.most_ratings}
+                print(json.dumps({"name": name, **facts, "version": _version(model.package)}))
         case ["run", name, folder, *tasks]:
             run(models[name], Path(folder), [Path(task) for task in tasks])
         case _:
