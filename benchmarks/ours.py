@@ -23,8 +23,8 @@ def fit_preset(name: str, task: Task, watch: Watch) -> Bilinear:
         trainer = preset.trainer_class(data, preset.settings, np.random.default_rng([task.seed, 1]))
         fit(trainer, None, lambda _: None)
         model = trainer.model()
-    tables = {key: tensor.cpu().numpy() for key, tensor in model.tensors().items()}
-    return Bilinear(**tables | {"mean": float(tables["mean"])})
+    names = ("user_bias", "item_bias", "user_factors", "item_factors")
+    return Bilinear(float(model.mean), **{name: getattr(model, name).cpu().numpy() for name in names})
 
 
 def training_set(task: Task, device: torch.device) -> TrainingSet:
