@@ -57,7 +57,9 @@ def main() -> None:
     parser.add_argument("--peers", nargs="*", choices=speed_peers.PEERS, default=list(speed_peers.PEERS))
     parser.add_argument("--peers-python", default=sys.executable)
     parser.add_argument("--scale", type=int, nargs="+", help="time the sweeps of `als` on so many ratings instead")
-    parser.add_argument("--plot", type=Path, help="with --scale: draw the seconds of a sweep over the ratings, as SVG")
+    parser.add_argument(
+        "--plot", type=Path, help="with --scale: draw the CPU seconds of a sweep over the ratings, as SVG"
+    )
     parser.add_argument("--als", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.als:
@@ -95,7 +97,7 @@ def print_comparison(ratings: int, target: float, rounds: int, peers: Sequence[s
 
 
 def print_scale(sizes: Sequence[int]) -> list[float]:
-    """Prints a line for each size; returns the median seconds of a sweep."""
+    """Prints a line for each size; returns the median CPU seconds of a sweep."""
     sweeps = []
     print(f"{'ratings':>13}{'s, grouping + sweep':>21}{'s a sweep':>11}{'CPU s':>8}{'ns/rating':>11}{'peak MB':>9}")
     for ratings in sizes:
@@ -104,7 +106,7 @@ def print_scale(sizes: Sequence[int]) -> list[float]:
             one = run("als", Path(folder), sys.executable)
         first, *others = np.diff([(0.0, 0.0, 0.0), *one.fits], axis=0)
         wall, cpu, _ = medians(others)
-        sweeps.append(wall)
+        sweeps.append(cpu)
         line = f"{ratings:>13,}{first[0]:>21.2f}{wall:>11.3f}{cpu:>8.2f}{wall / ratings * 1e9:>11.1f}"
         print(f"{line}{one.peak_mb:>9.0f}", flush=True)
     return sweeps
@@ -116,7 +118,7 @@ def plot(sizes: Sequence[int], sweeps: Sequence[float], file: Path) -> None:
     axes = figure.subplots()
     axes.loglog(sizes, sweeps, "o-", label="measured")
     axes.loglog(sizes, [sweeps[0] * size / sizes[0] for size in sizes], "--", label="linear")
-    axes.set(xlabel="ratings", ylabel="seconds a sweep", title="als, 31 factors, 2 threads")
+    axes.set(xlabel="ratings", ylabel="CPU seconds a sweep", title="als, 31 factors, 2 threads")
     axes.legend()
     figure.savefig(file, metadata={"Date": None})
 
