@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from training.kernels.gibbs import Normal
 from training.kernels.jit import kernel, run_tasks
 from training.kernels.simd import LANES, add_scaled, element, load, store
 
@@ -78,7 +79,7 @@ class CpuRows:
         gradient_CK: Tensor,
         effect_RK: Tensor,
         precision_K: Tensor,
-        noise_RK: Tensor,
+        normal: Normal,
         table_CK: Tensor,
         shift_CK: Tensor,
     ) -> None:
@@ -88,7 +89,7 @@ class CpuRows:
         ratings = (self._starts_R, self._columns_N, share_C.numpy())
         factorise = (*ratings, gram_CKK.numpy(), precision_K.numpy(), lower_RKK)
         self._run(_factors, self._row_tasks, factorise)
-        tensors = (gram_CKK, gradient_CK, precision_K, noise_RK, effect_RK, table_CK, shift_CK)
+        tensors = (gram_CKK, gradient_CK, precision_K, normal(rows, width), effect_RK, table_CK, shift_CK)
         _implicit(*ratings, lower_RKK, *(tensor.numpy() for tensor in tensors))
 
     def errors(self, own_RK: Tensor, other_CK: Tensor, weight_C: Tensor) -> Tensor:
@@ -383,5 +384,5 @@ def warm_up() -> None:
     one_1, table_1K, ones_K = torch.ones(1), torch.zeros(1, width), torch.ones(width)
     gram_1KK, rhs_1K = rows.gram(table_1K, one_1)
     rows.draw(gram_1KK, rhs_1K, one_1, table_1K, ones_K, table_1K)
-    rows.implicit(one_1, gram_1KK, rhs_1K, table_1K, ones_K, table_1K, table_1K.clone(), table_1K.clone())
+    rows.implicit(one_1, gram_1KK, rhs_1K, table_1K, ones_K, torch.zeros, table_1K.clone(), table_1K.clone())
     rows.errors(table_1K, table_1K, one_1)
