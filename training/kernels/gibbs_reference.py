@@ -10,6 +10,7 @@ from torch import Tensor
 
 from training.kernels.gibbs import Normal
 
+BLOCK = 8  # columns of an effect drawn at once
 JITTER = 1e-5  # of a Gram matrix's trace, added to its diagonal so that its Cholesky factor exists in float32
 
 
@@ -90,15 +91,20 @@ class ReferenceRows:
         precision_K: Tensor,
         normal: Normal,
     ) -> Tensor:
-        """One row after the other. With all else fixed, y has precision Σ share² G + Λ and gradient Σ share g at 0."""
+        """`BLOCK` columns after the others; in them, one row after the other.
+
+        With all else fixed, y has precision Σ share² G + Λ and gradient Σ share g at 0 change.
+        """
         effect_RK, gradient_CK = effect_RK.clone(), gradient_CK.clone()
         noise_RK = normal(*effect_RK.shape).to(effect_RK)
-        for row, share_C in enumerate(share_RC):
-            gram_KK = torch.einsum("c,cab->ab", share_C.square(), gram_CKK)
-            old_K = effect_RK[row].clone()
-            side_K = share_C @ gradient_CK + gram_KK @ old_K
-            effect_RK[row] = gaussian(gram_KK + precision_K.diag(), side_K, noise_RK[row])
-            gradient_CK -= share_C[:, None] * (gram_CKK @ (effect_RK[row] - old_K))
+        for first in range(0, effect_RK.shape[1], BLOCK):
+            block = slice(first, first + BLOCK)
+            for row, share_C in enumerate(share_RC):
+                gram_BB = torch.einsum("c,cab->ab", share_C.square(), gram_CKK[:, block, block])
+                old_B = effect_RK[row, block].clone()
+                side_B = share_C @ gradient_CK[:, block] + gram_BB @ old_B
+                effect_RK[row, block] = gaussian(gram_BB + precision_K[block].diag(), side_B, noise_RK[row, block])
+                gradient_CK -= share_C[:, None] * (gram_CKK[:, :, block] @ (effect_RK[row, block] - old_B))
         return effect_RK
 
     def _joint_effects(
