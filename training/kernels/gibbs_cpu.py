@@ -3,7 +3,7 @@
 `gibbs_reference` says what each step computes; this module only computes it fast. Work is cut by the ratings alone,
 never by the number of threads, so the results do not depend on it.
 Shapes: R rows of one side, C of the other, N ratings, K table width (factors, then bias; a multiple of `LANES`),
-S segments of at most `SEGMENT` ratings of one row.
+S segments of at most `SEGMENT` ratings of one row, B the eight columns of a block. Names without a suffix are flat.
 """
 
 from __future__ import annotations
@@ -54,9 +54,8 @@ class CpuRows:
         gram_SKK = np.empty((segments, width, width), np.float32)
         rhs_SK = np.empty((segments, width), np.float32)
         ratings = (self._cuts_S, self._columns_N, self._values_N)
-        self._run(
-            _gram, self._segment_tasks, (*ratings, *_flat(other_CK, weight_C.sqrt()), _tiles(width), gram_SKK, rhs_SK)
-        )
+        tables = _flat(other_CK, weight_C.sqrt())
+        self._run(_gram, self._segment_tasks, (*ratings, *tables, _tiles(width), gram_SKK, rhs_SK))
         if segments > len(self._segments_R):
             gram_SKK = np.add.reduceat(gram_SKK, self._segments_R)
             rhs_SK = np.add.reduceat(rhs_SK, self._segments_R)
@@ -83,22 +82,33 @@ class CpuRows:
         table_CK: Tensor,
         shift_CK: Tensor,
     ) -> None:
-        """See `gibbs_reference.ReferenceRows.implicit`. Matrices come first, in parallel; then draw follows draw."""
-        noise_RK = normal(*effect_RK.shape)
-        ratings = (self._starts_R, self._columns_N)
-        lower_RBB = np.empty((len(effect_RK), LANES, LANES))
-        for first in range(0, effect_RK.shape[1], LANES):
+        """See `gibbs_reference.ReferenceRows.implicit`."""
+        noise_RK, width = normal(*effect_RK.shape), effect_RK.shape[1]
+        grams, gradients = _flat(gram_CKK, gradient_CK)
+        for first in range(0, width, LANES):
             block = slice(first, first + LANES)
             gram_CBB = share_C.square()[:, None, None] * gram_CKK[:, block, block]
-            gradient_CB, sum_CB = share_C[:, None] * gradient_CK[:, block], torch.zeros(len(share_C), LANES)
-            gram, gradient, sums, precision_B = _flat(gram_CBB, gradient_CB, sum_CB, precision_K[block])
-            self._run(_factors, self._row_tasks, (*ratings, gram, precision_B, lower_RBB))
-            own = (precision_B, noise_RK[:, block].numpy(), effect_RK[:, block].numpy())
-            _implicit(*ratings, lower_RBB, gram, *own, gradient, sums)
-            step_CB = share_C[:, None] * sum_CB
+            gradient_CB = share_C[:, None] * gradient_CK[:, block]
+            own_RB = (precision_K[block], noise_RK[:, block], effect_RK[:, block])
+            step_CB = share_C[:, None] * self._effects_in_turn(gram_CBB, gradient_CB, *own_RB)
             table_CK[:, block] += step_CB
             shift_CK[:, block] += step_CB
-            _follow(*_flat(gram_CKK, step_CB, gradient_CK), first, gradient_CK.shape[1])
+            _follow(grams, step_CB.numpy(), gradients, first, width)
+
+    def _effects_in_turn(
+        self, gram_CBB: Tensor, gradient_CB: Tensor, precision_B: Tensor, noise_RB: Tensor, effect_RB: Tensor
+    ) -> Tensor:
+        """Overwrite the effects; return the sum of their changes for each column. Matrices come first, in parallel.
+
+        The share is already in G and the gradients. Eight columns of all G fit into a second-level cache, which all
+        columns do not: a pass over the ratings reads them in random order.
+        """
+        ratings, lower_RBB = (self._starts_R, self._columns_N), np.empty((len(effect_RB), LANES, LANES))
+        sum_CB, precision = torch.zeros(len(gradient_CB), LANES), precision_B.numpy()
+        gram, gradient, sums = _flat(gram_CBB, gradient_CB, sum_CB)
+        self._run(_factors, self._row_tasks, (*ratings, gram, precision, lower_RBB))
+        _implicit(*ratings, lower_RBB, gram, precision, noise_RB.numpy(), effect_RB.numpy(), gradient, sums)
+        return sum_CB
 
     def errors(self, own_RK: Tensor, other_CK: Tensor, weight_C: Tensor) -> Tensor:
         """See `gibbs_reference.ReferenceRows.errors`."""
@@ -113,7 +123,7 @@ class CpuRows:
 
 
 def _flat(*tensors: Tensor) -> tuple[Float32s, ...]:
-    return tuple(tensor.numpy().reshape(-1) for tensor in tensors)
+    return tuple(tensor.view(-1).numpy() for tensor in tensors)
 
 
 def _tiles(width: int) -> Width:
@@ -353,11 +363,11 @@ def _take_step(c: int, change: Float32s, gram: Float32s, gradient: Float32s, sum
 
 
 @kernel
-def _follow(gram: Float32s, step: Float32s, gradient: Float32s, first: int, width: int) -> None:
+def _follow(gram: Float32s, step_CB: Float32s, gradient: Float32s, first: int, width: int) -> None:
     """Update all gradients −= G · step, where only eight columns from `first` on have moved."""
-    for c in range(len(step) // LANES):
+    for c in range(len(step_CB)):
         for a in range(LANES):
-            moved = -step[c * LANES + a]
+            moved = -step_CB[c, a]
             o = (c * width + first + a) * width
             for j in range(0, width, LANES):
                 at = c * width + j

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from training.kernels.gibbs import Normal
 
-BLOCK = 8  # columns of an effect drawn at once
+BLOCK = 8  # columns of an effect drawn at once, given the others
 JITTER = 1e-5  # of a Gram matrix's trace, added to its diagonal so that its Cholesky factor exists in float32
 
 
@@ -91,9 +91,9 @@ class ReferenceRows:
         precision_K: Tensor,
         normal: Normal,
     ) -> Tensor:
-        """`BLOCK` columns after the others; in them, one row after the other.
+        """Block of columns after block; in it, row after row.
 
-        With all else fixed, y has precision Σ share² G + Λ and gradient Σ share g at 0 change.
+        With all else fixed, y has precision Σ share² G + Λ; the likelihood's gradient at its old value is Σ share g.
         """
         effect_RK, gradient_CK = effect_RK.clone(), gradient_CK.clone()
         noise_RK = normal(*effect_RK.shape).to(effect_RK)
@@ -127,7 +127,8 @@ class ReferenceRows:
         fitted_CK = torch.einsum("cab,cb->ca", gram_CKK, share_RC.T @ effect_RK)
         noisy_CK = gradient_CK + fitted_CK + torch.einsum("cab,cb->ca", root(gram_CKK), noise_CK)
         side_RK = share_RC @ noisy_CK + precision_K.sqrt() * noise_RK
-        return torch.linalg.solve(matrix, side_RK.flatten()).view(rows, width)
+        solution: Tensor = torch.linalg.solve(matrix, side_RK.flatten())
+        return solution.view(rows, width)
 
     def errors(self, own_RK: Tensor, other_CK: Tensor, weight_C: Tensor) -> Tensor:
         """The sums of each row's squared errors, weighted by the other side and plain, float64, (R, 2)."""
