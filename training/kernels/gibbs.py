@@ -10,7 +10,7 @@ Shapes: R rows of one side, C of the other, K table width (factors, then bias), 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Protocol
 
@@ -22,6 +22,9 @@ STRENGTH = 1.0  # of the priors on column means and precisions, in rows; ratings
 START_FACTORS = 0.1  # standard deviation
 START_EFFECTS = 0.05  # likewise; a chain that starts with effects of zero takes long to find them
 EFFECT_RATE = 0.1  # of the Gamma prior on the precision of implicit effects, which are smaller than factors
+
+
+Normal = Callable[[int, int], Tensor]  # standard normal numbers in the shape asked for
 
 
 class Rows(Protocol):
@@ -40,7 +43,7 @@ class Rows(Protocol):
         gradient_CK: Tensor,
         effect_RK: Tensor,
         precision_K: Tensor,
-        noise_RK: Tensor,
+        normal: Normal,
         table_CK: Tensor,
         shift_CK: Tensor,
     ) -> None: ...
@@ -189,8 +192,7 @@ def _update_rows(side: Side, other: Side, precision: Tensor, noise: Noise, *, im
     if implicit:
         squares_K = other.effect_RK.double().square().sum(0)
         effect_precision_K = _gammas(noise, len(other.effect_RK), squares_K, EFFECT_RATE)
-        noise_CK = noise.normal(*other.effect_RK.shape)
-        state = (other.effect_RK, effect_precision_K, noise_CK, side.table_RK, side.shift_RK)
+        state = (other.effect_RK, effect_precision_K, noise.normal, side.table_RK, side.shift_RK)
         other.rows.implicit(side.share_R, gram_RKK, rhs_RK, *state)
     if side.attributes_RA.shape[1]:
         side.coefficients_AK = _coefficients(side, side.table_RK - side.shift_RK - mean_K, precision_K, noise)

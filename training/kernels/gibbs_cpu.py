@@ -3,7 +3,7 @@
 `gibbs_reference` says what each step computes; this module only computes it fast. Work is cut by the ratings alone,
 never by the number of threads, so the results do not depend on it.
 Shapes: R rows of one side, C of the other, N ratings, K table width (factors, then bias; a multiple of `LANES`),
-S segments of at most `SEGMENT` ratings of one row.
+S segments of at most `SEGMENT` ratings of one row, B the eight columns of a block. Names without a suffix are flat.
 """
 
 from __future__ import annotations
@@ -16,16 +16,15 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from training.kernels.gibbs import Normal
+from training.kernels.grouping import Float32s, Int32s, Int64s, group
 from training.kernels.jit import kernel, run_tasks
-from training.kernels.simd import LANES, add_scaled, element, load, store
+from training.kernels.simd import LANES, add_scaled, element, load, store, zero
+from training.kernels.tiles import BLOCK, Width, add_products, add_weighted, backward, factorize, forward
 
 SEGMENT = 4096  # a longer row is summed in parts, so that one popular item occupies one thread for no longer than this
 TASK = 32768  # ratings in a task: some milliseconds
-UNROLL = 8  # ratings added to a Gram matrix at a time: it is read and written an eighth as often
 
-Int32s = npt.NDArray[np.int32]
-Int64s = npt.NDArray[np.int64]
-Float32s = npt.NDArray[np.float32]
 Float64s = npt.NDArray[np.float64]
 
 
@@ -43,9 +42,8 @@ class CpuRows:
         segment: int = SEGMENT,
     ) -> None:
         self._threads = threads
-        self._starts_R, self._columns_N, self._values_N = group(
-            rows_N.numpy(), columns_N.numpy(), values_N.numpy(), rows
-        )
+        grouped = group(rows_N.numpy(), columns_N.numpy(), values_N.numpy(), rows=rows, threads=threads)
+        self._starts_R, self._columns_N, self._values_N = grouped.arrays
         self._cuts_S, self._segments_R = cut(self._starts_R, segment)
         self._segment_tasks = tasks_of(self._cuts_S)
         self._row_tasks = tasks_of(self._starts_R)
@@ -55,8 +53,9 @@ class CpuRows:
         width, segments = other_CK.shape[1], len(self._cuts_S) - 1
         gram_SKK = np.empty((segments, width, width), np.float32)
         rhs_SK = np.empty((segments, width), np.float32)
-        data = (self._cuts_S, self._columns_N, self._values_N, other_CK.numpy(), weight_C.numpy(), gram_SKK, rhs_SK)
-        self._run(_gram, self._segment_tasks, data)
+        ratings = (self._cuts_S, self._columns_N, self._values_N)
+        tables = _flat(other_CK, weight_C.sqrt())
+        self._run(_gram, self._segment_tasks, (*ratings, *tables, _tiles(width), gram_SKK, rhs_SK))
         if segments > len(self._segments_R):
             gram_SKK = np.add.reduceat(gram_SKK, self._segments_R)
             rhs_SK = np.add.reduceat(rhs_SK, self._segments_R)
@@ -68,7 +67,8 @@ class CpuRows:
         """See `gibbs_reference.ReferenceRows.draw`."""
         drawn_RK = torch.empty_like(prior_RK)
         tensors = (gram_RKK, rhs_RK, scale_R, prior_RK, precision_K, noise_RK, drawn_RK)
-        self._run(_draw, self._row_tasks, tuple(tensor.numpy() for tensor in tensors))
+        floor = np.float32(precision_K.min())
+        self._run(_draw, self._row_tasks, (*_flat(*tensors), floor, _tiles(prior_RK.shape[1])))
         return drawn_RK
 
     def implicit(
@@ -78,36 +78,56 @@ class CpuRows:
         gradient_CK: Tensor,
         effect_RK: Tensor,
         precision_K: Tensor,
-        noise_RK: Tensor,
+        normal: Normal,
         table_CK: Tensor,
         shift_CK: Tensor,
     ) -> None:
-        """See `gibbs_reference.ReferenceRows.implicit`. Matrices come first, in parallel; then draw follows draw."""
-        rows, width = effect_RK.shape
-        lower_RKK = np.empty((rows, width, width), np.float32)
-        ratings = (self._starts_R, self._columns_N, share_C.numpy())
-        factorise = (*ratings, gram_CKK.numpy(), precision_K.numpy(), lower_RKK)
-        self._run(_factors, self._row_tasks, factorise)
-        tensors = (gram_CKK, gradient_CK, precision_K, noise_RK, effect_RK, table_CK, shift_CK)
-        _implicit(*ratings, lower_RKK, *(tensor.numpy() for tensor in tensors))
+        """See `gibbs_reference.ReferenceRows.implicit`."""
+        noise_RK, width = normal(*effect_RK.shape), effect_RK.shape[1]
+        grams, gradients = _flat(gram_CKK, gradient_CK)
+        for first in range(0, width, LANES):
+            block = slice(first, first + LANES)
+            gram_CBB = share_C.square()[:, None, None] * gram_CKK[:, block, block]
+            gradient_CB = share_C[:, None] * gradient_CK[:, block]
+            own_RB = (precision_K[block], noise_RK[:, block], effect_RK[:, block])
+            step_CB = share_C[:, None] * self._effects_in_turn(gram_CBB, gradient_CB, *own_RB)
+            table_CK[:, block] += step_CB
+            shift_CK[:, block] += step_CB
+            _follow(grams, step_CB.numpy(), gradients, first, width)
+
+    def _effects_in_turn(
+        self, gram_CBB: Tensor, gradient_CB: Tensor, precision_B: Tensor, noise_RB: Tensor, effect_RB: Tensor
+    ) -> Tensor:
+        """Overwrite the effects; return the sum of their changes for each column. Matrices come first, in parallel.
+
+        The share is already in G and the gradients. Eight columns of all G fit into a second-level cache, which all
+        columns do not: a pass over the ratings reads them in random order.
+        """
+        ratings, lower_RBB = (self._starts_R, self._columns_N), np.empty((len(effect_RB), LANES, LANES))
+        sum_CB, precision = torch.zeros(len(gradient_CB), LANES), precision_B.numpy()
+        gram, gradient, sums = _flat(gram_CBB, gradient_CB, sum_CB)
+        self._run(_factors, self._row_tasks, (*ratings, gram, precision, lower_RBB))
+        _implicit(*ratings, lower_RBB, gram, precision, noise_RB.numpy(), effect_RB.numpy(), gradient, sums)
+        return sum_CB
 
     def errors(self, own_RK: Tensor, other_CK: Tensor, weight_C: Tensor) -> Tensor:
         """See `gibbs_reference.ReferenceRows.errors`."""
         errors_R2 = np.empty((len(own_RK), 2))
-        data = (self._starts_R, self._columns_N, self._values_N, own_RK.numpy(), other_CK.numpy(), weight_C.numpy())
-        self._run(_errors, self._row_tasks, (*data, errors_R2))
+        ratings = (self._starts_R, self._columns_N, self._values_N)
+        tables = _flat(own_RK, other_CK, weight_C)
+        self._run(_errors, self._row_tasks, (*ratings, *tables, _tiles(own_RK.shape[1]), errors_R2))
         return torch.from_numpy(errors_R2)
 
     def _run(self, function: Callable[..., Any], ranges: list[tuple[int, int]], arguments: tuple[Any, ...]) -> None:
         run_tasks(self._threads, function, [(*arguments, first, last) for first, last in ranges])
 
 
-def group(rows_N: Int32s, columns_N: Int32s, values_N: Float32s, rows: int) -> tuple[Int64s, Int32s, Float32s]:
-    """Compressed sparse rows: starts (R+1,), columns (N,), values (N,), the order within a row kept."""
-    starts_R = np.zeros(rows + 1, np.int64)
-    np.cumsum(np.bincount(rows_N, minlength=rows), out=starts_R[1:])
-    order_N = np.argsort(rows_N, kind="stable")
-    return starts_R, columns_N[order_N], values_N[order_N]
+def _flat(*tensors: Tensor) -> tuple[Float32s, ...]:
+    return tuple(tensor.view(-1).numpy() for tensor in tensors)
+
+
+def _tiles(width: int) -> Width:
+    return (0,) * (width // LANES)
 
 
 def cut(starts_R: Int64s, segment: int) -> tuple[Int64s, Int64s]:
@@ -165,53 +185,54 @@ def _gram(
     cuts_S: Int64s,
     columns_N: Int32s,
     values_N: Float32s,
-    other_CK: Float32s,
-    weight_C: Float32s,
+    other: Float32s,
+    root_C: Float32s,
+    width: Width,
     gram_SKK: Float32s,
     rhs_SK: Float32s,
     first: int,
     last: int,
 ) -> None:
-    width = other_CK.shape[1]
-    vector = np.zeros(UNROLL * width, np.float32)
-    scaled = np.zeros(UNROLL * width, np.float32)
-    value = np.zeros(UNROLL, np.float32)
+    K = LANES * len(width)
+    block, targets = np.zeros(BLOCK * K, np.float32), np.zeros(BLOCK, np.float32)
     gram_SKK[first:last] = 0
     rhs_SK[first:last] = 0
     for s in range(first, last):
-        for n in range(cuts_S[s], cuts_S[s + 1], UNROLL):
-            scaled[:] = 0
-            for d in range(min(UNROLL, cuts_S[s + 1] - n)):
-                c = columns_N[n + d]
-                _copy_vector(other_CK[c], weight_C[c], vector[d * width :], scaled[d * width :])
-                value[d] = values_N[n + d] - other_CK[c, width - 1]
-            _add_products(vector, scaled, value, gram_SKK[s].reshape(-1), rhs_SK[s])
+        gram = gram_SKK[s].reshape(-1)
+        for position in range(cuts_S[s], cuts_S[s + 1], BLOCK):
+            count = min(BLOCK, cuts_S[s + 1] - position)
+            _copy_rows(other, root_C, width, columns_N, values_N, position, count, block, targets)
+            for i in range(0, K, LANES):
+                add_weighted(rhs_SK[s], block, targets, width, i)
+                for j in range(i, K, LANES):
+                    add_products(gram, block, block, count, width, i, j)
+        for i in range(K):
+            for j in range(i):
+                gram[i * K + j] = gram[j * K + i]
 
 
 @kernel
-def _copy_vector(row_K: Float32s, weight: np.float32, vector: Float32s, scaled: Float32s) -> None:
-    """Write [factors, 1] of a row, and the same times the weight, to the start of two arrays."""
-    bias = len(row_K) - 1
-    for a in range(bias):
-        vector[a] = row_K[a]
-        scaled[a] = weight * row_K[a]
-    vector[bias] = 1
-    scaled[bias] = weight
-
-
-@kernel
-def _add_products(vector: Float32s, scaled: Float32s, value: Float32s, gram: Float32s, rhs_K: Float32s) -> None:
-    """Add `UNROLL` products of vectors and of a vector with a value."""
-    width = len(rhs_K)
-    for d in range(UNROLL):
-        for a in range(width):
-            rhs_K[a] += scaled[d * width + a] * value[d]
-    for a in range(width):
-        for b in range(0, width, LANES):
-            total = load(gram, a * width + b)
-            for d in range(UNROLL):
-                total = add_scaled(total, element(scaled, d * width + a), load(vector, d * width + b))
-            store(gram, a * width + b, total)
+def _copy_rows(
+    other: Float32s,
+    root_C: Float32s,
+    width: Width,
+    columns_N: Int32s,
+    values_N: Float32s,
+    position: int,
+    count: int,
+    block: Float32s,
+    targets: Float32s,
+) -> None:
+    """Write √w [factors, 1] of `count` ratings into `block` and √w (r − b) into `targets`, its rest 0."""
+    K = LANES * len(width)
+    for n in range(count):
+        c = columns_N[position + n]
+        root = root_C[c]
+        for j in range(0, K, LANES):
+            store(block, n * K + j, add_scaled(zero(), root, load(other, c * K + j)))
+        targets[n] = root * (values_N[position + n] - other[c * K + K - 1])
+        block[n * K + K - 1] = root
+    targets[count:] = 0
 
 
 @kernel
@@ -223,116 +244,138 @@ def _draw(
     precision_K: Float32s,
     noise_RK: Float32s,
     drawn_RK: Float32s,
+    floor: np.float32,
+    width: Width,
     first: int,
     last: int,
 ) -> None:
-    width = prior_RK.shape[1]
-    matrix = np.empty((width, width))
-    vector = np.empty(width)
+    K = LANES * len(width)
+    matrix, side, half = np.empty(K * K, np.float32), np.empty(K, np.float32), np.empty(K, np.float32)
     for r in range(first, last):
-        for a in range(width):
-            for b in range(width):
-                gram_RKK[r, a, b] *= scale_R[r]
-                matrix[a, b] = gram_RKK[r, a, b]
-            rhs_RK[r, a] *= scale_R[r]
-            matrix[a, a] += precision_K[a]
-            vector[a] = rhs_RK[r, a] + precision_K[a] * prior_RK[r, a]
-        _factorise(matrix, precision_K)
-        _solve(matrix, vector, noise_RK[r])
-        for a in range(width):
-            drawn_RK[r, a] = vector[a]
-            for b in range(width):
-                rhs_RK[r, b] -= gram_RKK[r, a, b] * vector[a]
+        gram, row = gram_RKK[r * K * K : (r + 1) * K * K], slice(r * K, (r + 1) * K)
+        rhs, drawn = rhs_RK[row], drawn_RK[row]
+        for i in range(0, K * K, LANES):
+            scaled = add_scaled(zero(), scale_R[r], load(gram, i))
+            store(gram, i, scaled)
+            store(matrix, i, scaled)
+        for a in range(K):
+            rhs[a] *= scale_R[r]
+            matrix[a * K + a] += precision_K[a]
+            side[a] = rhs[a] + precision_K[a] * prior_RK[r * K + a]
+        factorize(matrix, floor, width)
+        forward(matrix, side, width, half)
+        for a in range(K):
+            half[a] += noise_RK[r * K + a]
+        backward(matrix, half, width, drawn)
+        for a in range(K):
+            for j in range(0, K, LANES):
+                store(rhs, j, add_scaled(load(rhs, j), -drawn[a], load(gram, a * K + j)))
 
 
 @kernel
 def _factors(
     starts_R: Int64s,
     columns_N: Int32s,
-    share_C: Float32s,
-    gram_CKK: Float32s,
-    precision_K: Float32s,
-    lower_RKK: Float32s,
+    gram: Float32s,
+    precision_B: Float32s,
+    lower_RBB: Float64s,
     first: int,
     last: int,
 ) -> None:
-    """The Cholesky factors of Σ share² G + Λ over each row's ratings."""
-    width = len(precision_K)
-    total = np.empty(width * width, np.float32)
-    matrix = np.empty((width, width))
-    grams = gram_CKK.reshape(-1)
+    """The Cholesky factors of Σ G + Λ over each row's ratings."""
+    total = np.empty(LANES * LANES, np.float32)
     for r in range(first, last):
-        total[:] = 0
-        for n in range(starts_R[r], starts_R[r + 1]):
-            c = columns_N[n]
-            squared = share_C[c] * share_C[c]
-            for b in range(0, width * width, LANES):
-                store(total, b, add_scaled(load(total, b), squared, load(grams, c * width * width + b)))
-        for a in range(width):
-            for b in range(width):
-                matrix[a, b] = total[a * width + b]
-            matrix[a, a] += precision_K[a]
-        _factorise(matrix, precision_K)
-        for a in range(width):
-            for b in range(width):
-                lower_RKK[r, a, b] = matrix[a, b]
+        _sum_matrices(gram, columns_N, starts_R[r], starts_R[r + 1], total)
+        matrix = lower_RBB[r]
+        for a in range(LANES):
+            for b in range(LANES):
+                matrix[a, b] = total[a * LANES + b]
+            matrix[a, a] += precision_B[a]
+        _factorise(matrix, precision_B)
+
+
+@kernel
+def _sum_matrices(gram: Float32s, columns_N: Int32s, start: int, stop: int, total: Float32s) -> None:
+    one = np.float32(1)
+    t0, t1, t2, t3, t4, t5, t6, t7 = zero(), zero(), zero(), zero(), zero(), zero(), zero(), zero()
+    for n in range(start, stop):
+        o = columns_N[n] * LANES * LANES
+        t0 = add_scaled(t0, one, load(gram, o))
+        t1 = add_scaled(t1, one, load(gram, o + LANES))
+        t2 = add_scaled(t2, one, load(gram, o + 2 * LANES))
+        t3 = add_scaled(t3, one, load(gram, o + 3 * LANES))
+        t4 = add_scaled(t4, one, load(gram, o + 4 * LANES))
+        t5 = add_scaled(t5, one, load(gram, o + 5 * LANES))
+        t6 = add_scaled(t6, one, load(gram, o + 6 * LANES))
+        t7 = add_scaled(t7, one, load(gram, o + 7 * LANES))
+    store(total, 0, t0)
+    store(total, LANES, t1)
+    store(total, 2 * LANES, t2)
+    store(total, 3 * LANES, t3)
+    store(total, 4 * LANES, t4)
+    store(total, 5 * LANES, t5)
+    store(total, 6 * LANES, t6)
+    store(total, 7 * LANES, t7)
 
 
 @kernel
 def _implicit(
     starts_R: Int64s,
     columns_N: Int32s,
-    share_C: Float32s,
-    lower_RKK: Float32s,
-    gram_CKK: Float32s,
-    gradient_CK: Float32s,
-    precision_K: Float32s,
-    noise_RK: Float32s,
-    effect_RK: Float32s,
-    table_CK: Float32s,
-    shift_CK: Float32s,
+    lower_RBB: Float64s,
+    gram: Float32s,
+    precision_B: Float32s,
+    noise_RB: Float32s,
+    effect_RB: Float32s,
+    gradient: Float32s,
+    sums: Float32s,
 ) -> None:
-    width = len(precision_K)
-    gradient = np.empty(width, np.float32)
-    side = np.empty(width)
-    change = np.empty(width, np.float32)
-    grams = gram_CKK.reshape(-1)
-    for r in range(len(effect_RK)):
-        gradient[:] = 0
+    """Draw eight columns of each row's effect in turn; `sums` gets the changes of each column's effects."""
+    slope, change, side = np.empty(LANES, np.float32), np.empty(LANES, np.float32), np.empty(LANES)
+    one = np.float32(1)
+    for r in range(len(effect_RB)):
+        total = zero()
         for n in range(starts_R[r], starts_R[r + 1]):
-            c = columns_N[n]
-            for a in range(width):
-                gradient[a] += share_C[c] * gradient_CK[c, a]
-        _times(lower_RKK[r], effect_RK[r], side)
-        for a in range(width):
-            side[a] += gradient[a] - precision_K[a] * effect_RK[r, a]
-        _solve(lower_RKK[r], side, noise_RK[r])
-        for a in range(width):
-            change[a] = side[a] - effect_RK[r, a]
-            effect_RK[r, a] = side[a]
+            total = add_scaled(total, one, load(gradient, columns_N[n] * LANES))
+        store(slope, 0, total)
+        _times(lower_RBB[r], effect_RB[r], side)
+        for a in range(LANES):
+            side[a] += slope[a] - precision_B[a] * effect_RB[r, a]
+        _solve(lower_RBB[r], side, noise_RB[r])
+        for a in range(LANES):
+            change[a] = side[a] - effect_RB[r, a]
+            effect_RB[r, a] = side[a]
         for n in range(starts_R[r], starts_R[r + 1]):
-            c = columns_N[n]
-            _take_step(share_C[c], change, grams[c * width * width :], gradient_CK[c], table_CK[c], shift_CK[c])
+            _take_step(columns_N[n], change, gram, gradient, sums)
 
 
 @kernel
-def _take_step(
-    share: np.float32, change_K: Float32s, gram: Float32s, gradient_K: Float32s, row_K: Float32s, shift_K: Float32s
-) -> None:
-    """Add share · change to a row of the table and to its shift, and update its gradient −= G · share · change."""
-    width = len(change_K)
-    for a in range(width):
-        row_K[a] += share * change_K[a]
-        shift_K[a] += share * change_K[a]
-    for b in range(0, width, LANES):
-        total = load(gradient_K, b)
-        for a in range(width):
-            total = add_scaled(total, -share * element(change_K, a), load(gram, a * width + b))
-        store(gradient_K, b, total)
+def _take_step(c: int, change: Float32s, gram: Float32s, gradient: Float32s, sums: Float32s) -> None:
+    """Add the change of an effect to a column's sum, and update its gradient −= G · change."""
+    at, o = c * LANES, c * LANES * LANES
+    even, odd = load(gradient, at), zero()
+    for a in range(0, LANES, 2):
+        even = add_scaled(even, -element(change, a), load(gram, o + a * LANES))
+        odd = add_scaled(odd, -element(change, a + 1), load(gram, o + a * LANES + LANES))
+    one = np.float32(1)
+    store(gradient, at, add_scaled(even, one, odd))
+    store(sums, at, add_scaled(load(sums, at), one, load(change, 0)))
 
 
 @kernel
-def _times(lower_KK: Float32s, row_K: Float32s, product_K: Float64s) -> None:
+def _follow(gram: Float32s, step_CB: Float32s, gradient: Float32s, first: int, width: int) -> None:
+    """Update all gradients −= G · step, where only eight columns from `first` on have moved."""
+    for c in range(len(step_CB)):
+        for a in range(LANES):
+            moved = -step_CB[c, a]
+            o = (c * width + first + a) * width
+            for j in range(0, width, LANES):
+                at = c * width + j
+                store(gradient, at, add_scaled(load(gradient, at), moved, load(gram, o + j)))
+
+
+@kernel
+def _times(lower_KK: Float64s, row_K: Float32s, product_K: Float64s) -> None:
     """L Lᵀ x."""
     width = len(row_K)
     half_K = np.zeros(width)
@@ -350,21 +393,26 @@ def _errors(
     starts_R: Int64s,
     columns_N: Int32s,
     values_N: Float32s,
-    own_RK: Float32s,
-    other_CK: Float32s,
+    own: Float32s,
+    other: Float32s,
     weight_C: Float32s,
+    width: Width,
     errors_R2: Float64s,
     first: int,
     last: int,
 ) -> None:
-    bias = own_RK.shape[1] - 1
+    K = LANES * len(width)
+    row = np.empty(K, np.float32)
     for r in range(first, last):
         weighted, plain = 0.0, 0.0
+        row[:] = own[r * K : (r + 1) * K]
+        bias, row[K - 1] = row[K - 1], 1
         for n in range(starts_R[r], starts_R[r + 1]):
             c = columns_N[n]
-            error = values_N[n] - other_CK[c, bias] - own_RK[r, bias]
-            for a in range(bias):
-                error -= own_RK[r, a] * other_CK[c, a]
+            predicted = np.float32(0)
+            for a in range(K):
+                predicted += element(row, a) * element(other, c * K + a)
+            error = np.float64(values_N[n] - bias - predicted)
             weighted += weight_C[c] * error * error
             plain += error * error
         errors_R2[r, 0] = weighted
@@ -376,12 +424,12 @@ def padded_width(factors: int) -> int:
     return -(-(factors + 1) // LANES) * LANES
 
 
-def warm_up() -> None:
-    """Compile the kernels, or load them from disk (see `training.kernels.jit`)."""
-    index_N, width = torch.zeros(1, dtype=torch.int32), LANES
+def warm_up(width: int) -> None:
+    """Compile the kernels for that width, or load them from disk (see `training.kernels.jit`)."""
+    index_N = torch.zeros(1, dtype=torch.int32)
     rows = CpuRows(index_N, index_N, torch.zeros(1), rows=1)
     one_1, table_1K, ones_K = torch.ones(1), torch.zeros(1, width), torch.ones(width)
     gram_1KK, rhs_1K = rows.gram(table_1K, one_1)
     rows.draw(gram_1KK, rhs_1K, one_1, table_1K, ones_K, table_1K)
-    rows.implicit(one_1, gram_1KK, rhs_1K, table_1K, ones_K, table_1K, table_1K.clone(), table_1K.clone())
+    rows.implicit(one_1, gram_1KK, rhs_1K, table_1K, ones_K, torch.zeros, table_1K.clone(), table_1K.clone())
     rows.errors(table_1K, table_1K, one_1)

@@ -65,7 +65,7 @@ class Bayes(Trainer[BayesSettings]):
         self._probes_2N = draw_probes(data.users_N, data.items_N, data.users, data.items, rng)
         self._sweeps = 0
         if data.device.type == "cpu":
-            warm_up()
+            warm_up(padded_width(settings.factors))
 
     def _checked_attributes(self) -> tuple[Tensor | None, Tensor | None]:
         tables = (self.data.user_attributes_UA, self.data.item_attributes_IA)

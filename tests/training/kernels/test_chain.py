@@ -33,6 +33,10 @@ def reference_rows(rows_N: Tensor, columns_N: Tensor, values_N: Tensor, rows: in
     return ReferenceRows(rows_N, columns_N, values_N, rows=rows)
 
 
+def joint_reference_rows(rows_N: Tensor, columns_N: Tensor, values_N: Tensor, rows: int, _columns: int) -> Rows:
+    return ReferenceRows(rows_N, columns_N, values_N, rows=rows, joint=True)
+
+
 def cpu_rows(rows_N: Tensor, columns_N: Tensor, values_N: Tensor, rows: int, _columns: int) -> Rows:
     return CpuRows(rows_N, columns_N, values_N, rows=rows)
 
@@ -41,9 +45,11 @@ def torch_rows(rows_N: Tensor, columns_N: Tensor, values_N: Tensor, rows: int, c
     return TorchRows(rows_N, columns_N, values_N, rows=rows, columns=columns)
 
 
-@pytest.mark.parametrize("make_rows", [cpu_rows, torch_rows])
-def test_sweeps_do_not_depend_on_the_implementation(make_rows: MakeRows) -> None:
-    expected, actual = make_chain(reference_rows), make_chain(make_rows)
+@pytest.mark.parametrize(
+    ("make_reference", "make_rows"), [(reference_rows, cpu_rows), (joint_reference_rows, torch_rows)]
+)
+def test_sweeps_do_not_depend_on_the_implementation(make_reference: MakeRows, make_rows: MakeRows) -> None:
+    expected, actual = make_chain(make_reference), make_chain(make_rows)
 
     for sweep in range(1, 4):
         expected_loss = expected.sweep(Noise(1, 0, sweep, CPU))

@@ -1,5 +1,7 @@
 """The fast steps of the Gibbs sampler against the plain float64 ones, fed with the same random numbers."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch import Tensor
@@ -36,7 +38,7 @@ def reference(ratings: tuple[Tensor, Tensor, Tensor]) -> ReferenceRows:
 @pytest.fixture(params=["cpu", "cpu with rows cut and two threads", "torch"])
 def fast(request: pytest.FixtureRequest, ratings: tuple[Tensor, Tensor, Tensor]) -> Rows:
     if request.param == "torch":
-        return TorchRows(*ratings, rows=ROWS, columns=COLUMNS)
+        return TorchRows(*ratings, rows=ROWS, columns=COLUMNS, steps=100)
     if request.param == "cpu":
         return CpuRows(*ratings, rows=ROWS)
     return CpuRows(*ratings, rows=ROWS, threads=2, segment=3)
@@ -68,21 +70,49 @@ def test_draw_is_that_of_the_reference(reference: ReferenceRows, fast: Rows, gen
 
 
 def test_implicit_effects_are_those_of_the_reference(
-    reference: ReferenceRows, fast: Rows, generator: torch.Generator
+    ratings: tuple[Tensor, Tensor, Tensor], fast: Rows, generator: torch.Generator
 ) -> None:
+    rows_N, columns_N, values_N = ratings
+    reference = ReferenceRows(rows_N, columns_N, values_N, rows=ROWS, joint=isinstance(fast, TorchRows))
     root_CKK = random(generator, COLUMNS, WIDTH, WIDTH)
     fixed = (random(generator, COLUMNS).abs(), root_CKK @ root_CKK.mT / WIDTH)
     gradient_CK, effect_RK = random(generator, COLUMNS, WIDTH), random(generator, ROWS, WIDTH)
-    given = (2 + random(generator, WIDTH).abs(), random(generator, ROWS, WIDTH))
+    noises = {shape: random(generator, *shape) for shape in ((ROWS, WIDTH), (COLUMNS, WIDTH))}
+    precision_K = 2 + random(generator, WIDTH).abs()
     table_CK, shift_CK = random(generator, COLUMNS, WIDTH), random(generator, COLUMNS, WIDTH)
-    actual = (*fixed, gradient_CK, effect_RK, *given, table_CK, shift_CK)
+    actual = (*fixed, gradient_CK, effect_RK, precision_K, table_CK, shift_CK)
     expected = tuple(tensor.double() for tensor in actual)
 
-    fast.implicit(*actual)
-    reference.implicit(*expected)
+    for rows, tensors in ((fast, actual), (reference, expected)):
+        rows.implicit(*tensors[:5], lambda *shape: noises[shape], *tensors[5:])
 
     for tensor, expected_tensor in zip(actual, expected, strict=True):
         torch.testing.assert_close(tensor.double(), expected_tensor, rtol=1e-3, atol=1e-3)
+
+
+def test_joint_effects_have_the_mean_and_the_covariance_of_the_conditional(generator: torch.Generator) -> None:
+    rows_N, columns_N = torch.tensor([0, 0, 1, 1, 1]), torch.tensor([0, 1, 0, 1, 2])
+    reference = ReferenceRows(rows_N, columns_N, torch.zeros(5), rows=2, joint=True)
+    root_CKK, share_C = random(generator, 3, 2, 2).double(), torch.tensor([0.9, 0.7, 0.5]).double()
+    gram_CKK, precision_K = root_CKK @ root_CKK.mT, torch.tensor([1.0, 2.0]).double()
+    gradient_CK, old_RK = random(generator, 3, 2).double(), random(generator, 2, 2).double()
+    drawn = []
+    for _ in range(4_000):
+        effect_RK, state = old_RK.clone(), (torch.zeros(3, 2).double(), torch.zeros(3, 2).double())
+        normal = partial(torch.randn, generator=generator, dtype=torch.float64)
+        reference.implicit(share_C, gram_CKK, gradient_CK.clone(), effect_RK, precision_K, normal, *state)
+        drawn.append(effect_RK.flatten())
+    drawn_SP = torch.stack(drawn)
+
+    design_CKP = torch.zeros(3, 2, 4).double()
+    for row, column in zip(rows_N, columns_N, strict=True):
+        design_CKP[column, [0, 1], [2 * row, 2 * row + 1]] = share_C[column]
+    precision_PP = torch.einsum("cap,cab,cbq->pq", design_CKP, gram_CKK, design_CKP) + precision_K.repeat(2).diag()
+    covariance_PP = precision_PP.inverse()
+    slope_P = torch.einsum("cap,ca->p", design_CKP, gradient_CK) - precision_K.repeat(2) * old_RK.flatten()
+    expected_P = old_RK.flatten() + covariance_PP @ slope_P
+    torch.testing.assert_close(drawn_SP.mean(0), expected_P, rtol=0, atol=0.06)
+    torch.testing.assert_close(drawn_SP.T.cov(), covariance_PP, rtol=0, atol=0.06)
 
 
 def test_errors_are_those_of_the_reference(reference: ReferenceRows, fast: Rows, generator: torch.Generator) -> None:
@@ -119,20 +149,34 @@ def test_implicit_gradients_stay_those_of_the_likelihood(
     effect_CK, noise_CK = torch.zeros(COLUMNS, WIDTH).double(), random(generator, COLUMNS, WIDTH).double()
 
     share_R = torch.full((ROWS,), 0.3).double()
-    columns.implicit(share_R, gram_RKK, rhs_RK, effect_CK, ones_K, noise_CK, table_RK, prior_RK)
+    columns.implicit(share_R, gram_RKK, rhs_RK, effect_CK, ones_K, lambda *_: noise_CK, table_RK, prior_RK)
 
     _, side_RK = reference.gram(other_CK, torch.ones(COLUMNS).double())
     torch.testing.assert_close(rhs_RK, side_RK - torch.einsum("rab,rb->ra", gram_RKK, table_RK))
 
 
-def test_torch_steps_run_without_data_on_the_device(ratings: tuple[Tensor, Tensor, Tensor]) -> None:
-    rows = TorchRows(*ratings, rows=ROWS, columns=COLUMNS)
-    gram_RKK, rhs_RK = torch.zeros(ROWS, WIDTH, WIDTH, device="meta"), torch.zeros(ROWS, WIDTH, device="meta")
-    ones_R, ones_K = torch.ones(ROWS, device="meta"), torch.ones(WIDTH, device="meta")
+def test_torch_steps_read_nothing_from_the_device(ratings: tuple[Tensor, Tensor, Tensor]) -> None:
+    rows = on_meta(TorchRows(*ratings, rows=ROWS, columns=COLUMNS))
+    normal = partial(torch.zeros, device="meta")
+    own_RK, other_CK, ones_K = normal(ROWS, WIDTH), normal(COLUMNS, WIDTH), normal(WIDTH)
 
-    drawn_RK = rows.draw(gram_RKK, rhs_RK, ones_R, rhs_RK, ones_K, rhs_RK)
+    gram_RKK, rhs_RK = rows.gram(other_CK, normal(COLUMNS))
+    drawn_RK = rows.draw(gram_RKK, rhs_RK, normal(ROWS), own_RK, ones_K, own_RK)
+    gram_CKK = normal(COLUMNS, WIDTH, WIDTH)
+    rows.implicit(normal(COLUMNS), gram_CKK, other_CK, own_RK, ones_K, normal, other_CK, other_CK)
+    errors_R2 = rows.errors(own_RK, other_CK, normal(COLUMNS))
 
     assert drawn_RK.shape == (ROWS, WIDTH)
+    assert errors_R2.shape == (ROWS, 2)
+
+
+def on_meta(rows: TorchRows) -> TorchRows:
+    """The same, on a device where tensors have no values: whatever asks for one raises."""
+    for name, value in vars(rows).items():
+        if isinstance(value, Tensor):
+            setattr(rows, name, value.to("meta"))
+    rows._buckets = [(rows_B.to("meta"), length) for rows_B, length in rows._buckets]
+    return rows
 
 
 @pytest.mark.parametrize(("factors", "width"), [(1, 8), (7, 8), (8, 16), (15, 16), (31, 32)])
