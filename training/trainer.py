@@ -59,6 +59,13 @@ class TrainingSet:
         """How many ratings each item has, int64, (I,)."""
         return _counts(self.items_N, self.items)
 
+    def standardisation(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation (1 where all ratings are equal) of the ratings, 0-dimensional, float64."""
+        mean = self.ratings_N.mean(dtype=torch.float64)
+        norm = torch.linalg.vector_norm(self.ratings_N - mean.float(), dtype=torch.float64)
+        deviation = norm / len(self) ** 0.5
+        return mean, torch.where(deviation > 0, deviation, 1.0)
+
 
 class TrainerSettings(BaseModel):
     """Settings of one algorithm: what a preset's `[settings]` and `--set KEY=VALUE` may name."""

@@ -60,7 +60,7 @@ class Als(Trainer[AlsSettings]):
         start_IF = START_DEVIATION * rng.standard_normal((data.items, settings.factors), dtype=np.float32)
         self.item_table_IK[:, : settings.factors] = torch.from_numpy(start_IF)
         self._user_counts_U, self._item_counts_I = data.user_counts(), data.item_counts()
-        self._mean, self._deviation = standardisation(data.ratings_N)
+        self._mean, self._deviation = data.standardisation()
         self._on_cpu = data.device.type == "cpu"
         if self._on_cpu:
             compile_for(width)
@@ -126,11 +126,3 @@ class Als(Trainer[AlsSettings]):
     def restore(self, state: Mapping[str, Tensor]) -> None:
         self.user_table_UK.copy_(state["user_table"])
         self.item_table_IK.copy_(state["item_table"])
-
-
-def standardisation(ratings_N: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation (1 where all ratings are equal), 0-dimensional, float64."""
-    mean = ratings_N.mean(dtype=torch.float64)
-    norm = torch.linalg.vector_norm(ratings_N - mean.float(), dtype=torch.float64)
-    deviation = norm / len(ratings_N) ** 0.5
-    return mean, torch.where(deviation > 0, deviation, 1.0)

@@ -60,7 +60,7 @@ class Bayes(Trainer[BayesSettings]):
     def __init__(self, data: TrainingSet, settings: BayesSettings, rng: np.random.Generator) -> None:
         super().__init__(data, settings, rng)
         self._attributes = self._checked_attributes() if settings.side_information else (None, None)
-        self._mean, self._deviation = standardisation(data.ratings_N)
+        self._mean, self._deviation = data.standardisation()
         self._seed = int(rng.integers(2**63))
         self._probes_2N = draw_probes(data.users_N, data.items_N, data.users, data.items, rng)
         self._sweeps = 0
@@ -216,10 +216,3 @@ def _with_unknown(side: Side) -> Tensor:
 
 def _with_mean(values_R: Tensor) -> Tensor:
     return torch.cat([values_R, values_R.mean()[None]])
-
-
-def standardisation(ratings_N: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation (1 where all ratings are equal), 0-dimensional, float64."""
-    ratings_N = ratings_N.double()
-    deviation = ratings_N.std(correction=0)
-    return ratings_N.mean(), torch.where(deviation > 0, deviation, 1.0)
