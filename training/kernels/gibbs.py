@@ -71,8 +71,10 @@ class Noise:
         return torch.from_numpy(self._host.standard_normal(shape, dtype=np.float32)).to(self._device)
 
     def gamma(self, shape_R: Tensor) -> Tensor:
-        """Gamma numbers of the given shapes, which lie on the host, and rate 1; float64."""
-        return torch.as_tensor(self._host.standard_gamma(shape_R.numpy())).to(self._device, non_blocking=True)
+        """Gamma numbers of the given shapes and rate 1, float64, on the device of the shapes."""
+        if self._cuda is not None:
+            return torch._standard_gamma(shape_R, generator=self._cuda)  # noqa: SLF001 - torch.distributions has no seed
+        return torch.as_tensor(self._host.standard_gamma(shape_R.numpy()))
 
 
 @dataclass(slots=True)
@@ -81,7 +83,7 @@ class Side:
 
     Attributes:
         rows: their ratings.
-        counts_R: how many, float64 on the host.
+        counts_R: how many, float64.
         share_R: counts^-½, float32.
         attributes_RA: side information, or (R, 0).
         table_RK: [p̃, b].
@@ -132,7 +134,7 @@ class Chain:
         ratings = self.item.counts_R.sum()
         weighted = (errors_R2[:, 0] * self.item.weight_R).sum()
         self.precision = noise.gamma(1 + ratings / 2) / (1 + weighted / 2)
-        return errors_R2[:, 1].sum() / ratings.item()
+        return errors_R2[:, 1].sum() / ratings
 
     def state(self) -> dict[str, Tensor]:
         """Everything a sweep changes."""
@@ -157,7 +159,7 @@ def start_side(rows: Rows, counts_R: Tensor, attributes_RA: Tensor | None, width
     table_RK[:, -1] = 0
     return Side(
         rows=rows,
-        counts_R=counts_R.cpu().double(),
+        counts_R=counts_R.double(),
         share_R=counts_R.clamp(min=1).float().rsqrt(),
         attributes_RA=attributes_RA,
         table_RK=table_RK,
@@ -214,7 +216,7 @@ def normal_gamma(base_RK: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
 
 
 def _gammas(noise: Noise, rows: int, squares_K: Tensor, rate: float) -> Tensor:
-    shape_K = torch.full(squares_K.shape, 1 + rows / 2, dtype=torch.float64)
+    shape_K = torch.full_like(squares_K, 1 + rows / 2, dtype=torch.float64)
     return (noise.gamma(shape_K) / (rate + squares_K / 2)).float()
 
 
