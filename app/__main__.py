@@ -10,7 +10,9 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from tempfile import TemporaryDirectory
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -37,21 +39,33 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (RatecastError, OSError) as error:
         _refuse(str(error))
     signal.signal(signal.SIGTERM, _done)  # uvicorn drains, then raises the signal again for whoever handled it before
-    uvicorn.run(
-        "app.main:create_app",
-        factory=True,
-        host=settings.host,
-        port=settings.port,
-        workers=settings.workers,
-        loop="uvloop",
-        http="httptools",
-        ws="none",
-        lifespan="on",
-        server_header=False,
-        access_log=False,
-        log_level=settings.log_level,
-        log_config=_log_config(settings.log_level),
-    )
+    with _shared_metrics(settings.workers):
+        uvicorn.run(
+            "app.main:create_app",
+            factory=True,
+            host=settings.host,
+            port=settings.port,
+            workers=settings.workers,
+            loop="uvloop",
+            http="httptools",
+            ws="none",
+            lifespan="on",
+            server_header=False,
+            access_log=False,
+            log_level=settings.log_level,
+            log_config=_log_config(settings.log_level),
+        )
+
+
+@contextmanager
+def _shared_metrics(workers: int) -> Iterator[None]:
+    """Give several workers a folder in which their metrics add up. Workers read the variable when they start."""
+    if workers == 1:
+        yield
+        return
+    with TemporaryDirectory(prefix="ratecast-metrics-") as folder:
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+        yield
 
 
 def _log_config(level: str) -> dict[str, Any]:
@@ -72,6 +86,7 @@ def _flags_to_environment(arguments: Sequence[str] | None) -> None:
 
 def _preflight(settings: Settings) -> None:
     """Raise RatecastError or OSError for what would end every worker on start-up, where one line can still tell."""
+    settings.accepted_keys()
     choose_device(settings.device)
     checkpoint.load(settings.checkpoints)
     try:

@@ -8,6 +8,7 @@ from fastapi import Depends, Request
 
 from app.engine.engine import Engine
 from app.limits import Limits
+from app.telemetry import Telemetry
 
 
 class State(TypedDict):
@@ -15,6 +16,7 @@ class State(TypedDict):
 
     engine: Engine
     limits: Limits
+    telemetry: Telemetry
 
 
 async def get_engine(request: Request) -> Engine:
@@ -25,5 +27,10 @@ async def get_limits(request: Request) -> Limits:
     return cast("Limits", request.state.limits)
 
 
+async def get_telemetry(request: Request) -> Telemetry:
+    return cast("Telemetry", request.state.telemetry)
+
+
 EngineDep = Annotated[Engine, Depends(get_engine)]
 LimitsDep = Annotated[Limits, Depends(get_limits)]
+TelemetryDep = Annotated[Telemetry, Depends(get_telemetry)]

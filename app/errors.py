@@ -15,7 +15,13 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from app.engine.errors import DeviceUnavailableError, NotReadyError
+from app.engine.errors import (
+    DeadlineExceededError,
+    DeviceUnavailableError,
+    NotReadyError,
+    OrderingUnavailableError,
+    OverloadedError,
+)
 from app.schemas import FORMS, FieldError, Problem
 from models.errors import (
     CheckpointCorruptError,
@@ -30,7 +36,7 @@ from models.errors import (
 
 PROBLEM_JSON = "application/problem+json"
 TYPE_PREFIX = "urn:ratecast:problem:"
-RETRY_AFTER_SECONDS = "1"
+HEADERS = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": "1"}}
 MAX_FIELD_ERRORS = 10
 
 
@@ -40,6 +46,18 @@ class InvalidRequestError(RatecastError):
     def __init__(self, location: Sequence[str], message: str) -> None:
         super().__init__(message)
         self.location = location
+
+
+class BodyTooLargeError(RatecastError):
+    """A request body of more bytes than are accepted."""
+
+
+class UnauthorizedError(RatecastError):
+    """A request without a key that is accepted."""
+
+
+class ClientGoneError(RatecastError):
+    """A client that closed its connection before it was answered. Nobody reads this answer; metrics count it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +74,12 @@ KINDS: Mapping[type[RatecastError], Kind] = {
     UnknownUserError: Kind("unknown-user", 404, "There is no such user"),
     UnknownItemError: Kind("unknown-item", 404, "There is no such item"),
     InvalidRequestError: INVALID,
+    OrderingUnavailableError: INVALID,
+    UnauthorizedError: Kind("unauthorized", 401, "No key, or not one that is accepted"),
+    BodyTooLargeError: Kind("body-too-large", 413, "The request body is too large"),
+    ClientGoneError: Kind("client-gone", 499, "The client has gone"),
+    OverloadedError: Kind("overloaded", 503, "Too much work is waiting"),
+    DeadlineExceededError: Kind("deadline-exceeded", 504, "The answer took too long"),
     NotReadyError: Kind("not-ready", 503, "No model is being served yet"),
     DeviceUnavailableError: Kind("device-unavailable", 503, "The device of the model is not there"),
     CheckpointNotFoundError: Kind("checkpoint-not-found", 503, "There is no such checkpoint"),
@@ -79,19 +103,28 @@ def problem_response(status: int, *, headers: Mapping[str, str] | None = None, *
     return Response(body.model_dump_json(exclude_none=True), status, headers, PROBLEM_JSON)
 
 
-def _problem_of_kind(kind: Kind, **members: Any) -> Response:
-    headers = {"Retry-After": RETRY_AFTER_SECONDS} if kind.status == 503 else None
-    return problem_response(kind.status, headers=headers, type=TYPE_PREFIX + kind.name, title=kind.title, **members)
-
-
-async def _domain_error(_: Request, error: Exception) -> Response:
+def answer_error(error: RatecastError) -> Response:
+    """The problem document of a domain error."""
     members: dict[str, Any] = {"detail": str(error)}
     if isinstance(error, InvalidRequestError):
         members["errors"] = [FieldError(location=".".join(error.location), message=str(error))]
+    if isinstance(error, OrderingUnavailableError):
+        members["errors"] = [FieldError(location="rank_by", message=str(error))]
     if isinstance(error, UnknownIdError):
         members |= {error.kind: error.id, "position": error.position}
-    kind = next(KINDS[cls] for cls in type(error).__mro__ if cls in KINDS)
-    return _problem_of_kind(kind, **members)
+    return _problem_of_kind(next(KINDS[cls] for cls in type(error).__mro__ if cls in KINDS), **members)
+
+
+def _problem_of_kind(kind: Kind, **members: Any) -> Response:
+    return problem_response(
+        kind.status, headers=HEADERS.get(kind.status), type=TYPE_PREFIX + kind.name, title=kind.title, **members
+    )
+
+
+async def _domain_error(_: Request, error: Exception) -> Response:
+    if not isinstance(error, RatecastError):
+        raise TypeError from error
+    return answer_error(error)
 
 
 async def _validation_error(_: Request, error: Exception) -> Response:
@@ -131,5 +164,7 @@ async def _http_error(_: Request, error: Exception) -> Response:
     return problem_response(error.status_code, headers=error.headers, detail=error.detail)
 
 
-async def _bug(_: Request, _error: Exception) -> Response:
-    return problem_response(500, detail="the service failed to answer; its log says why")
+async def _bug(request: Request, _error: Exception) -> Response:
+    """The gate is not passed on the way out, so the id of the request is given here."""
+    headers = {"X-Request-ID": request.scope.get("request_id", b"").decode()}
+    return problem_response(500, headers=headers, detail="the service failed to answer; its log says why")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import pyarrow as pa
+import pyarrow.compute as pc
 from starlette.datastructures import Headers
-from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.errors import InvalidRequestError, problem_response
+from app.engine.answers import Ids, Pairs
+from app.errors import BodyTooLargeError, InvalidRequestError, answer_error
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,31 +23,52 @@ class Limits:
     id_length: int
 
     def check_id(self, id_: str, *location: str) -> None:
-        """Raise InvalidRequestError for an id that is too long."""
+        """Raise InvalidRequestError for an id that is empty or too long."""
+        if not id_:
+            raise InvalidRequestError(location, "an id has at least one character")
         if len(id_) > self.id_length:
             raise InvalidRequestError(location, f"an id has at most {self.id_length} characters")
 
-    def check_ids(self, ids: Iterable[str], *location: str) -> None:
-        """Raise InvalidRequestError for the first id that is too long."""
+    def check_ids(self, ids: Ids, *location: str) -> None:
+        """Raise InvalidRequestError for the first id that is empty or too long."""
+        if isinstance(ids, pa.ChunkedArray):
+            self._check_array(ids, *location)
+            return
         for position, id_ in enumerate(ids):
-            if len(id_) > self.id_length:
+            if not 0 < len(id_) <= self.id_length:
                 self.check_id(id_, *location, str(position))
 
-    def check_pairs(self, users: Collection[str], items: Collection[str]) -> None:
-        """Raise InvalidRequestError for columns that are unequal, too long or hold ids that are too long."""
-        if len(users) != len(items):
-            raise InvalidRequestError(
-                ("body",), f"columns are of one length, but there are {len(users)} users and {len(items)} items"
-            )
-        if len(users) > self.pairs:
-            raise InvalidRequestError(("body",), f"a request holds at most {self.pairs} pairs")
-        self.check_ids(users, "body", "users")
-        self.check_ids(items, "body", "items")
+    def _check_array(self, ids: pa.ChunkedArray, *location: str) -> None:
+        """In characters, but counted only where there are enough bytes for too many."""
+        for chunk in ids.chunks:
+            texts = chunk.dictionary if pa.types.is_dictionary(chunk.type) else chunk
+            bytes_ = pc.min_max(pc.binary_length(texts)).as_py()
+            if bytes_["min"] == 0:
+                raise InvalidRequestError(location, "an id has at least one character")
+            if (bytes_["max"] or 0) > self.id_length and pc.max(pc.utf8_length(texts)).as_py() > self.id_length:
+                raise InvalidRequestError(location, f"an id has at most {self.id_length} characters")
 
-    def check_list(self, n: int) -> None:
+    def check_pairs(self, pairs: Pairs) -> None:
+        """Raise InvalidRequestError for columns that are unequal, too long or hold ids that cannot be used."""
+        users, items = len(pairs.users), len(pairs.items)
+        if users != items:
+            raise InvalidRequestError(
+                ("body",), f"columns are of one length, but there are {users} users and {items} items"
+            )
+        if users > self.pairs:
+            raise InvalidRequestError(("body",), f"a request holds at most {self.pairs} pairs")
+        self.check_ids(pairs.users, "body", "users")
+        self.check_ids(pairs.items, "body", "items")
+
+    def check_list(self, n: int, *location: str) -> None:
         """Raise InvalidRequestError for a list that is too long."""
         if n > self.list_length:
-            raise InvalidRequestError(("query", "n"), f"a list holds at most {self.list_length} items")
+            raise InvalidRequestError(location, f"a list holds at most {self.list_length} items")
+
+    def check_lists(self, users: Sequence[str], n: int) -> None:
+        """Raise InvalidRequestError for lists that together hold more items than a request may hold pairs."""
+        if len(users) * n > self.pairs:
+            raise InvalidRequestError(("body",), f"a request's lists hold at most {self.pairs} items together")
 
 
 class BodyLimit:
@@ -62,10 +85,10 @@ class BodyLimit:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        detail = f"a request body has at most {self.max_bytes} bytes"
+        too_large = BodyTooLargeError(f"a request body has at most {self.max_bytes} bytes")
         declared = Headers(scope=scope).get("content-length", "")
         if declared.isdecimal() and int(declared) > self.max_bytes:
-            await problem_response(413, detail=detail)(scope, receive, send)
+            await answer_error(too_large)(scope, receive, send)
             return
         received = 0
 
@@ -74,7 +97,7 @@ class BodyLimit:
             message = await receive()
             received += len(message.get("body", b""))
             if received > self.max_bytes:
-                raise HTTPException(413, detail)
+                raise too_large
             return message
 
         await self.app(scope, counted, send)

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 from fastapi import FastAPI
 
 from app.errors import PROBLEM_JSON
+from app.gate import OPEN_PATHS
 from app.schemas import Problem
 
 DESCRIPTIONS = {
+    401: "No key, or not one that is accepted.",
     404: "Unknown id.",
     413: "The request body is too large.",
     422: "The request is not valid; `errors` says where and why.",
     500: "A bug.",
-    503: "No model is being served yet; try again after `Retry-After` seconds.",
+    503: "No model is being served yet, or too much work is waiting; try again after `Retry-After` seconds.",
+    504: "The answer took longer than a request may.",
 }
 
 
@@ -25,18 +27,28 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 class Service(FastAPI):
-    """FastAPI whose document says application/problem+json where the service does."""
+    """FastAPI whose document says what the middleware does: the media type of problems, and keys."""
 
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
-            for content in _error_contents(super().openapi()):
-                content[PROBLEM_JSON] = content.pop("application/json")
+            document = super().openapi()
+            document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+            for path, operations in document["paths"].items():
+                for operation in operations.values():
+                    if path not in OPEN_PATHS:
+                        _want_key(operation)
+                    _declare_problems(operation)
         return super().openapi()
 
 
-def _error_contents(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    for path in document["paths"].values():
-        for operation in path.values():
-            for status, response in operation["responses"].items():
-                if status >= "400":
-                    yield response["content"]
+def _want_key(operation: dict[str, Any]) -> None:
+    operation["security"] = [{"key": []}]
+    schema = {"$ref": "#/components/schemas/Problem"}
+    unauthorized = {"description": DESCRIPTIONS[401], "content": {"application/json": {"schema": schema}}}
+    operation["responses"] = {"401": unauthorized} | operation["responses"]
+
+
+def _declare_problems(operation: dict[str, Any]) -> None:
+    for status, response in operation["responses"].items():
+        if status >= "400":
+            response["content"] = {PROBLEM_JSON: response["content"]["application/json"]}

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Discriminator, FailFast, Field, GetPydanticSchema, Tag
 from pydantic_core import core_schema
 
-from app.engine.answers import ListSource, Source
+from app.engine.answers import ListSource, RankBy, Source
 from models.manifest import DataRecord, ModelShape, TrainerRecord
 
 
@@ -24,7 +24,6 @@ def _id_schema(_source: Any, _handler: Any) -> core_schema.CoreSchema:
 
 Id = Annotated[str, GetPydanticSchema(_id_schema)]
 Column = Annotated[list[Id], FailFast()]
-RankBy = Literal["rating"]
 
 
 class _Request(BaseModel):
@@ -43,6 +42,18 @@ class ColumnsRequest(_Request):
 
     users: Column
     items: Column
+
+
+class RecommendRequest(_Request):
+    """Lists for many users."""
+
+    users: Column
+    n: Annotated[int, Field(ge=1)] = 10
+    rank_by: RankBy | None = None
+    exclude_seen: bool = True
+    exclude: Column = []
+    only: list[Id] | None = None
+    category: str | None = None
 
 
 FORMS = PAIR, COLUMNS = "pair", "columns"
@@ -89,13 +100,25 @@ class ListedItem(BaseModel):
     year: int | None
 
 
-class TopItems(_Answer):
+class UserList(BaseModel):
     """Items to show a user, best first."""
 
     user: str
     source: ListSource
     rank_by: RankBy
     items: list[ListedItem]
+
+
+class TopItems(UserList, _Answer):
+    """The list of one user."""
+
+    model_version: ModelVersion
+
+
+class Recommendations(_Answer):
+    """A list for each user, in the order of the request."""
+
+    lists: list[UserList]
     model_version: ModelVersion
 
 

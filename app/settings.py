@@ -6,13 +6,20 @@ import os
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from models.errors import RatecastError
+
 PREFIX = "RATECAST_"
+MIN_KEY_LENGTH = 16
 
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda|cuda:[0-9]+)$")]
 LogLevel = Literal["critical", "error", "warning", "info", "debug"]
+
+
+class ConfigurationError(RatecastError):
+    """A setting that cannot be used."""
 
 
 class Settings(BaseSettings):
@@ -34,7 +41,27 @@ class Settings(BaseSettings):
     max_pairs: int = Field(100_000, ge=1, description="Most (user, item) pairs in one request.")
     max_list: int = Field(1_000, ge=1, description="Longest list of items in one answer.")
     max_id_length: int = Field(256, ge=1, description="Longest user or item id, in characters.")
+    max_seconds: float = Field(10.0, gt=0, allow_inf_nan=False, description="Longest time of one request, in seconds.")
+    max_queued_pairs: int = Field(1_000_000, ge=1, description="Most predictions that wait for the device.")
+    max_queued_lists: int = Field(1_024, ge=1, description="Most lists that wait for the device.")
+    api_keys: SecretStr = Field(
+        SecretStr(""), description="Keys that clients may show, separated by commas. None: no key is asked for."
+    )
+    api_keys_file: Path | None = Field(None, description="A file with more keys, one a line.")
+    opentelemetry: bool = Field(
+        False, description="Whether FastAPI reports to OpenTelemetry, as the `OTEL_…` variables say."
+    )
     log_level: LogLevel = Field("info", description="Least severe level that is logged.")
+
+    def accepted_keys(self) -> list[str]:
+        """The keys of both settings. Raises ConfigurationError or OSError; no message repeats a key."""
+        lines = self.api_keys_file.read_text("utf-8").splitlines() if self.api_keys_file else []
+        keys = [key.strip() for key in (*self.api_keys.get_secret_value().split(","), *lines) if key.strip()]
+        if any(len(key) < MIN_KEY_LENGTH for key in keys):
+            raise ConfigurationError(f"an API key has at least {MIN_KEY_LENGTH} characters")
+        if self.api_keys_file and not keys:
+            raise ConfigurationError(f"{self.api_keys_file} holds no API key")
+        return keys
 
     def threads_per_worker(self) -> int:
         """CPU threads of each worker's model."""

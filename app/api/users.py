@@ -1,40 +1,82 @@
-"""GET /users/{user}/top. An id may hold any character, slashes too."""
+"""GET /users/{user}/top and POST /recommend. An id may hold any character, slashes too.
+
+Plain requests for one list are answered by `app.front_door`, which gives the same answers; this route has the rest.
+"""
 
 from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Path, Query, Request, Response
 
+from app.answering import top_list, top_lists
 from app.api.paths import TOP
 from app.deps import EngineDep, LimitsDep
+from app.engine.answers import ListQuery, RankBy
 from app.openapi import problems
-from app.schemas import ListedItem, RankBy, TopItems
+from app.schemas import Recommendations, RecommendRequest, TopItems
+from app.wire import json
 
-router = APIRouter(tags=["users"])
+router = APIRouter(tags=["lists"])
 
 EXAMPLES = {
     "known": {"summary": "A known user", "value": "196"},
     "unknown": {"summary": "A user nobody knows: popular items", "value": "nobody"},
 }
+ORDER = (
+    "`relevance`: what the user is likely to choose; `rating`: by predicted rating; `lower_bound`: by the lower end "
+)
+ORDER += "of its 90 % interval. By default `relevance` where the model has it, else `rating`."
 
 
-@router.get(TOP, summary="What to show a user", responses=problems(404, 413, 422, 500, 503))
+@router.get(
+    TOP, summary="What to show a user", response_model=TopItems, responses=problems(404, 413, 422, 500, 503, 504)
+)
 async def top(
+    request: Request,
     user: Annotated[str, Path(min_length=1, description="The user's id.", openapi_examples=EXAMPLES)],
     engine: EngineDep,
     limits: LimitsDep,
     n: Annotated[int, Query(ge=1, description="How many items; the service has an upper bound.")] = 10,
-    rank_by: Annotated[RankBy, Query(description="`rating`: by predicted rating.")] = "rating",
+    rank_by: Annotated[RankBy | None, Query(description=ORDER)] = None,
     exclude_seen: Annotated[bool, Query(description="Leave out what the user rated in the training data.")] = True,
+    exclude: Annotated[list[str], Query(description="Leave out these items too; repeatable.")] = [],  # noqa: B006
+    only: Annotated[list[str] | None, Query(description="Choose from these items alone; repeatable.")] = None,
+    category: Annotated[str | None, Query(description="Choose from the items of this genre alone.")] = None,
     strict: Annotated[bool, Query(description="Answer 404 for an unknown user.")] = False,
-) -> TopItems:
-    """List the best items for a user, ordered by the predicted rating before it is clipped to the scale.
+) -> Response:
+    """List the best items for a user. The rating beside each is the one that `POST /predict` gives, whatever the order.
 
-    An unknown user is shown the most rated items, and `source` says `popular`.
+    An unknown user is shown the most rated items, and `source` says `popular`. Filters apply before the list is made:
+    it is shorter than `n` only where fewer items are left.
     """
     limits.check_id(user, "path", "user")
-    limits.check_list(n)
-    answer = await engine.top(user, n, exclude_seen=exclude_seen, strict=strict)
-    items = [ListedItem.model_validate(item, from_attributes=True) for item in answer.items]
-    return TopItems(user=user, source=answer.source, rank_by=rank_by, items=items, model_version=answer.version)
+    limits.check_list(n, "query", "n")
+    query = ListQuery(
+        user=user, n=n, rank_by=rank_by, exclude_seen=exclude_seen, exclude=exclude, only=only, category=category
+    )
+    answer = await top_list(engine, query, request.receive, strict=strict)
+    return Response(json.encode_list(answer), media_type=json.MEDIA_TYPE)
+
+
+@router.post(
+    "/recommend",
+    summary="What to show many users",
+    response_model=Recommendations,
+    responses=problems(404, 413, 422, 500, 503, 504),
+)
+async def recommend(
+    request: Request,
+    body: RecommendRequest,
+    engine: EngineDep,
+    limits: LimitsDep,
+    strict: Annotated[bool, Query(description="Answer 404 for an unknown user.")] = False,
+) -> Response:
+    """A list for each user, in the order of the request and all of one model; the other members hold for every list."""
+    limits.check_ids(body.users, "body", "users")
+    limits.check_list(body.n, "body", "n")
+    limits.check_lists(body.users, body.n)
+    wish = body.model_dump(exclude={"users"})
+    queries = [ListQuery(user=user, **wish) for user in body.users]
+    answers = await top_lists(engine, queries, request.receive, strict=strict)
+    return Response(json.encode_lists(answers, engine.manifest.version), media_type=json.MEDIA_TYPE)

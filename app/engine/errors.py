@@ -13,3 +13,15 @@ class DeviceUnavailableError(EngineError):
 
 class NotReadyError(EngineError):
     """No model has been loaded yet."""
+
+
+class OverloadedError(EngineError):
+    """More work is waiting than may wait. Nothing of the refused request was done."""
+
+
+class DeadlineExceededError(EngineError):
+    """An answer that did not come in the time a request may take."""
+
+
+class OrderingUnavailableError(EngineError):
+    """An order of lists that the model being served cannot give."""

@@ -1,23 +1,25 @@
-"""The arithmetic of an answer: clipped predictions and exact top-N. It knows row numbers, not ids.
+"""The arithmetic of predictions: one gather-dot a batch, clipped. It knows row numbers, not ids.
 
-Shapes: B pairs, I items, C candidates, M excluded items, N list length.
+Shapes: U users, I items, F factors, B pairs.
 """
 
 from __future__ import annotations
 
+import numpy as np
+import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from models.mf import MatrixFactorization
-from models.ranking import top_n
+from models.scoring import dot, dot_rows
 
-# The matrix product and the gather-dot round differently, by a few units in the last place. This many candidates beyond
-# the N-th are scored again by gather-dot, so that near-ties at the end of a list fall as the shown ratings say.
-NEAR_TIES = 64
+Rows = npt.NDArray[np.int64]
+Ratings = npt.NDArray[np.float32]
+
+CHUNK = 1024  # pairs at a time: their rows of 64 factors are 256 kB a side and stay in a second-level cache
 
 
 class Scorer:
-    """Scores with one model on the model's device.
+    """Predicts with one model on the model's device. Bits depend on the pair alone, not on what it is asked with.
 
     Args:
         model: the tables; their last rows stand for unknown ids.
@@ -27,32 +29,43 @@ class Scorer:
     def __init__(self, model: MatrixFactorization, scale: tuple[float, float]) -> None:
         self.model = model
         self.scale = scale
+        self.on_cpu = model.device.type == "cpu"
+        self._low, self._high = (np.float32(bound) for bound in scale)
+        if self.on_cpu:
+            self._p_UF, self._q_IF = model.user_factors.numpy(), model.item_factors.numpy()
+            self._b_U, self._b_I, self._mean = model.user_bias.numpy(), model.item_bias.numpy(), model.mean.numpy()[()]
+
+    def predict_pair(self, user: int, item: int) -> float:
+        """Rating of one pair: the same bits as `predict` gives, in a quarter of its time."""
+        if not self.on_cpu:
+            return float(self._predict_on_device(np.array([user]), np.array([item]))[0])
+        rating = dot(self._p_UF[user], self._q_IF[item]) + self._b_U[user] + self._b_I[item] + self._mean
+        return float(min(max(rating, self._low), self._high))
+
+    def predict(self, users_B: Rows, items_B: Rows) -> Ratings:
+        """Rating of each pair, clipped to the scale, float32, (B,)."""
+        if not self.on_cpu:
+            return self._predict_on_device(users_B, items_B)
+        if len(users_B) <= CHUNK:
+            return self._predict_chunk(users_B, items_B)
+        starts = range(0, len(users_B), CHUNK)
+        return np.concatenate(
+            [self._predict_chunk(users_B[at : at + CHUNK], items_B[at : at + CHUNK]) for at in starts]
+        )
+
+    def _predict_chunk(self, users_B: Rows, items_B: Rows) -> Ratings:
+        """`MatrixFactorization.forward` in numpy, the sums in its order: torch's calls take longer than a pair does."""
+        ratings_B = dot_rows(self._p_UF.take(users_B, 0), self._q_IF.take(items_B, 0))
+        ratings_B += self._b_U.take(users_B)
+        ratings_B += self._b_I.take(items_B)
+        ratings_B += self._mean
+        np.maximum(ratings_B, self._low, out=ratings_B)
+        np.minimum(ratings_B, self._high, out=ratings_B)
+        return ratings_B
 
     @torch.inference_mode()
-    def predict(self, users_B: Tensor, items_B: Tensor) -> Tensor:
-        """Rating of each pair, clipped to the scale, shape (B,), in one gather-dot."""
-        return self._clip(self.model(self._place(users_B), self._place(items_B)))
-
-    @torch.inference_mode()
-    def top(self, user: int, excluded_M: Tensor, n: int) -> tuple[Tensor, Tensor]:
-        """The n items of highest r̂ for one user, and their ratings as `predict` gives them, both (min(n, I−M),).
-
-        Ordered by the unclipped r̂, equal ones by row. The excluded rows are distinct.
-        """
-        candidates_C = self._candidates(user, self._place(excluded_M), n + NEAR_TIES)
-        exact_C = self.model(torch.full_like(candidates_C, user), candidates_C)
-        exact_N, order_N = (part[:n] for part in exact_C.sort(descending=True, stable=True))
-        return candidates_C[order_N], self._clip(exact_N)
-
-    def _candidates(self, user: int, excluded_M: Tensor, count: int) -> Tensor:
-        """The rows of highest r̂ by one matrix product, ascending by row."""
-        scores_1I = self.model.score_items(torch.tensor([user], device=self.model.device))
-        scores_1I[0, excluded_M] = -torch.inf
-        available = scores_1I.shape[1] - len(excluded_M)
-        return top_n(scores_1I, min(count, available))[0].sort().values
-
-    def _place(self, rows: Tensor) -> Tensor:
-        return rows.to(self.model.device, torch.int64)
-
-    def _clip(self, ratings_B: Tensor) -> Tensor:
-        return ratings_B.clamp(*self.scale)
+    def _predict_on_device(self, users_B: Rows, items_B: Rows) -> Ratings:
+        device = self.model.device
+        rows_2B = torch.from_numpy(np.stack([users_B, items_B])).to(device)
+        ratings: Ratings = self.model(*rows_2B).clamp(*self.scale).cpu().numpy()
+        return ratings

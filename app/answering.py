@@ -1,0 +1,95 @@
+"""What a route does between decoding and encoding: ask the engine, and stop where the client has gone.
+
+Routes and the front door share it. `receive` is that of ASGI, with the request's body already taken.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+from starlette.types import Receive
+
+from app.engine.answers import SOURCES, ListQuery, ListSource, Pair, Pairs, Prediction, Predictions, Source, TopList
+from app.engine.engine import Engine
+from app.errors import ClientGoneError
+from models.errors import UnknownItemError, UnknownUserError
+
+T = TypeVar("T")
+
+
+async def prediction(engine: Engine, pair: Pair, receive: Receive, *, strict: bool = False) -> Prediction:
+    """The answer to one pair. With `strict`, raises UnknownUserError or UnknownItemError for an unknown id."""
+    if engine.quick_pairs(1):
+        answer = engine.predict_pair_now(pair)
+    else:
+        answer = await unless_gone(receive, engine.predict_pair(pair))
+    if strict:
+        refuse_unknown(*pair, answer.source)
+    return answer
+
+
+async def predictions(engine: Engine, pairs: Pairs, receive: Receive, *, strict: bool = False) -> Predictions:
+    """The answer to each pair. With `strict`, raises UnknownUserError or UnknownItemError for the first unknown id."""
+    if engine.quick_pairs(len(pairs)):
+        answer = engine.predict_now(pairs)
+    else:
+        answer = await unless_gone(receive, engine.predict(pairs))
+    if strict and answer.sources_B.any():
+        first = int(np.flatnonzero(answer.sources_B)[0])
+        source = SOURCES[answer.sources_B[first]]
+        refuse_unknown(str(pairs.users[first]), str(pairs.items[first]), source, first)
+    return answer
+
+
+async def top_list(engine: Engine, query: ListQuery, receive: Receive, *, strict: bool = False) -> TopList:
+    """One list. With `strict`, raises UnknownUserError for an unknown user."""
+    if engine.quick_list(query):
+        answer = engine.top_now(query)
+    else:
+        (answer,) = await unless_gone(receive, engine.top([query]))
+    if strict and answer.source is ListSource.POPULAR:
+        raise UnknownUserError(query.user)
+    return answer
+
+
+async def top_lists(
+    engine: Engine, queries: Sequence[ListQuery], receive: Receive, *, strict: bool = False
+) -> list[TopList]:
+    """Several lists, all of one version. With `strict`, raises UnknownUserError for the first unknown user."""
+    answers = await unless_gone(receive, engine.top(queries))
+    if strict:
+        for position, answer in enumerate(answers):
+            if answer.source is ListSource.POPULAR:
+                raise UnknownUserError(answer.user, position)
+    return answers
+
+
+def refuse_unknown(user: str, item: str, source: Source, position: int | None = None) -> None:
+    """Raise UnknownUserError or UnknownItemError where a prediction's source says that the id is unknown."""
+    if source in (Source.ITEM_BIAS, Source.GLOBAL_MEAN):
+        raise UnknownUserError(user, position)
+    if source is Source.USER_BIAS:
+        raise UnknownItemError(item, position)
+
+
+async def unless_gone(receive: Receive, work: Awaitable[T]) -> T:
+    """Wait for the work while the client does; raise ClientGoneError, with the work cancelled, once it has gone."""
+    task = asyncio.ensure_future(work)
+    watch = asyncio.ensure_future(_gone(receive))
+    try:
+        await asyncio.wait((task, watch), return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        raise ClientGoneError("the client has gone before it was answered")
+    finally:
+        task.cancel()
+        watch.cancel()
+
+
+async def _gone(receive: Receive) -> None:
+    message: Any = {}
+    while message.get("type") != "http.disconnect":
+        message = await receive()

@@ -1,0 +1,22 @@
+"""GET /metrics."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Response
+
+from app.deps import TelemetryDep
+from app.openapi import problems
+from app.telemetry import MEDIA_TYPE
+
+router = APIRouter(tags=["operations"])
+
+
+@router.get(
+    "/metrics",
+    summary="Metrics for Prometheus",
+    response_class=Response,
+    responses=problems(413, 500) | {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+)
+def metrics(telemetry: TelemetryDep) -> Response:
+    """The metrics of all workers together, in Prometheus' text format. `docs/operations.md` lists them."""
+    return Response(telemetry.render(), media_type=MEDIA_TYPE)

@@ -1,0 +1,57 @@
+"""What the engine tells those who listen. It does not know who they are; metrics are one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TypeAlias
+
+from app.engine.answers import ListSource, Source
+
+
+@dataclass(frozen=True, slots=True)
+class Predicted:
+    """Predictions that were made, and what they rest on."""
+
+    source: Source
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """Lists that were made, and what they rest on."""
+
+    source: ListSource
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A batch that was computed on the engine's thread.
+
+    Attributes:
+        kind: `predictions` or `lists`.
+        rows: pairs, or users of lists.
+        queue_seconds: how long each of its jobs waited.
+        compute_seconds: from hand-over to answer.
+        waiting_rows: what was waiting when it ended.
+    """
+
+    kind: str
+    rows: int
+    queue_seconds: Sequence[float]
+    compute_seconds: float
+    waiting_rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A model that is being served from now on."""
+
+    version: str
+    created_at: datetime
+
+
+Event: TypeAlias = Predicted | Listed | Batch | Loaded
+Listener: TypeAlias = Callable[[Event], None]

@@ -1,0 +1,75 @@
+"""What every request passes first: it gets an id, shows its key, and is counted and timed when it is answered."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from itertools import count
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.errors import UnauthorizedError, answer_error
+from app.keys import Keys
+from app.telemetry import Telemetry
+
+REQUEST_ID = "request_id"  # in the scope
+ROUTE = "route_template"  # in the scope, set by the front door
+OPEN_PATHS = frozenset(("/", "/docs", "/openapi.json", "/health/live", "/health/ready"))
+_TRUSTED_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+
+
+class Gate:
+    """Outermost of the service's own middleware.
+
+    Args:
+        app: what answers.
+        keys: who may ask; the paths in `OPEN_PATHS` need no key.
+        telemetry: counts and times.
+    """
+
+    def __init__(self, app: ASGIApp, keys: Keys, telemetry: Telemetry) -> None:
+        self.app = app
+        self._keys = keys
+        self._telemetry = telemetry
+        self._prefix = secrets.token_hex(6)
+        self._numbers = count(1)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        began = time.perf_counter()
+        authorization = request_id = None
+        for name, value in scope["headers"]:
+            if name == b"authorization":
+                authorization = value
+            elif name == b"x-request-id":
+                request_id = value
+        if request_id is None or not _TRUSTED_ID.fullmatch(request_id):
+            request_id = f"{self._prefix}-{next(self._numbers):x}".encode()
+        scope[REQUEST_ID] = request_id
+        status = 500
+
+        async def answer(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id)]
+            await send(message)
+
+        try:
+            if self._keys.accept(authorization) or scope["path"] in OPEN_PATHS:
+                await self.app(scope, receive, answer)
+            else:
+                refusal = answer_error(UnauthorizedError("an API key is wanted: Authorization: Bearer KEY"))
+                await refusal(scope, receive, answer)
+        finally:
+            self._telemetry.request(_template(scope), scope["method"], status, time.perf_counter() - began)
+
+
+def _template(scope: Scope) -> str:
+    """The route's template, so that no id becomes a label."""
+    if ROUTE in scope:
+        return str(scope[ROUTE])
+    return str(getattr(scope.get("route"), "path", "none"))

@@ -1,0 +1,114 @@
+"""Metrics for Prometheus. It listens to the engine and to the gate; neither knows it.
+
+With several workers the library keeps the numbers in files that all of them map (PROMETHEUS_MULTIPROC_DIR, set by
+`app.__main__` before anything is imported), and each worker answers for all.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+    multiprocess,
+)
+
+from app.engine.hooks import Batch, Event, Listed, Loaded, Predicted
+
+DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
+MEDIA_TYPE = CONTENT_TYPE_LATEST
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more for each counter, that nobody asks for
+SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 1_000, 10_000, 100_000)
+
+
+class Telemetry:
+    """The metrics of one service. `docs/operations.md` lists them."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self._requests = Counter(
+            "ratecast_requests", "Answers by status.", ("route", "method", "status"), registry=self._registry
+        )
+        self._seconds = Histogram(
+            "ratecast_request_seconds",
+            "From the request's first byte to the answer's last.",
+            ("route",),
+            buckets=SECONDS,
+            registry=self._registry,
+        )
+        self._predictions = Counter(
+            "ratecast_predictions", "Predictions by what they rest on.", ("source",), registry=self._registry
+        )
+        self._lists = Counter("ratecast_lists", "Lists by what they rest on.", ("source",), registry=self._registry)
+        self._batch_rows = Histogram(
+            "ratecast_batch_rows", "Rows computed together.", ("kind",), buckets=ROWS, registry=self._registry
+        )
+        self._queue = Histogram(
+            "ratecast_queue_seconds",
+            "How long work waited for the device.",
+            ("kind",),
+            buckets=SECONDS,
+            registry=self._registry,
+        )
+        self._compute = Histogram(
+            "ratecast_compute_seconds",
+            "How long a batch was computed.",
+            ("kind",),
+            buckets=SECONDS,
+            registry=self._registry,
+        )
+        self._waiting = Gauge(
+            "ratecast_waiting_rows", "Rows that wait.", ("kind",), multiprocess_mode="livesum", registry=self._registry
+        )
+        self._created = Gauge(
+            "ratecast_model_created_timestamp_seconds",
+            "When the model being served was published, in seconds since 1970.",
+            ("version",),
+            multiprocess_mode="livemax",
+            registry=self._registry,
+        )
+        self._request_counter = cache(self._requests.labels)
+        self._request_timer = cache(self._seconds.labels)
+        self._prediction_counter = cache(self._predictions.labels)
+        self._list_counter = cache(self._lists.labels)
+
+    def request(self, route: str, method: str, status: int, seconds: float) -> None:
+        """Count an answer. `route` is a template, never a path with an id in it."""
+        self._request_counter(route, method, status).inc()
+        self._request_timer(route).observe(seconds)
+
+    def listen(self, event: Event) -> None:
+        """Take note of what the engine did."""
+        match event:
+            case Predicted():
+                self._prediction_counter(event.source).inc(event.count)
+            case Listed():
+                self._list_counter(event.source).inc(event.count)
+            case Batch():
+                self._count_batch(event)
+            case Loaded():
+                self._created.clear()
+                self._created.labels(event.version).set(event.created_at.timestamp())
+
+    def render(self) -> bytes:
+        """All metrics of all workers, as text."""
+        if DIRECTORY not in os.environ:
+            return generate_latest(self._registry)
+        registry = CollectorRegistry()
+        multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        return generate_latest(registry)
+
+    def _count_batch(self, batch: Batch) -> None:
+        self._batch_rows.labels(batch.kind).observe(batch.rows)
+        self._compute.labels(batch.kind).observe(batch.compute_seconds)
+        self._waiting.labels(batch.kind).set(batch.waiting_rows)
+        for seconds in batch.queue_seconds:
+            self._queue.labels(batch.kind).observe(seconds)

@@ -1,0 +1,90 @@
+"""JSON: plain bodies straight into columns, answers in one pass.
+
+`Decoder` knows the plain cases alone. What else a body may be, and why a bad one is bad, pydantic says (`app.schemas`).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from app.engine.answers import SOURCES, Pair, Pairs, Prediction, Predictions, TopList
+
+MEDIA_TYPE = "application/json"
+_encode = msgspec.json.Encoder().encode
+_SOURCES = np.array([f'"{source}"'.encode() for source in SOURCES], dtype=object)
+
+
+class Decoder:
+    """Decodes bodies of `POST /predict`.
+
+    Args:
+        id_length: most characters of an id.
+    """
+
+    def __init__(self, id_length: int) -> None:
+        text: Any = Annotated[str, msgspec.Meta(min_length=1, max_length=id_length)]
+        forms = [("pair", ("user", "item"), text | int), ("columns", ("users", "items"), list[text | int])]
+        pair, columns = (
+            msgspec.defstruct(name, [(field, type_) for field in fields], forbid_unknown_fields=True)
+            for name, fields, type_ in forms
+        )
+        self._pair = msgspec.json.Decoder(pair)
+        self._columns = msgspec.json.Decoder(columns)
+        self._id_length = id_length
+
+    def __call__(self, body: bytes) -> Pair | Pairs | None:
+        """What a body asks for, None where it is not plain: invalid, or of numbers with very many digits."""
+        try:
+            if b'"users"' in body:
+                columns: Any = self._columns.decode(body)
+                return Pairs(self._texts(columns.users), self._texts(columns.items))
+            pair: Any = self._pair.decode(body)
+            return Pair(*self._texts([pair.user, pair.item]))
+        except ValueError:  # of which msgspec's errors are
+            return None
+
+    def _texts(self, ids: list[Any]) -> list[str]:
+        """Numbers as their digits. Raises ValueError for one with too many."""
+        try:
+            "".join(ids)  # the cheapest test of whether all are texts
+        except TypeError:
+            ids = list(map(str, ids))
+            if max(map(len, ids)) > self._id_length:
+                raise ValueError from None
+        return ids
+
+
+def encode_predictions(answer: Prediction | Predictions) -> bytes:
+    """The answer to one pair, or to columns."""
+    if isinstance(answer, Prediction):
+        return _encode({"rating": answer.rating, "source": answer.source, "model_version": answer.version})
+    ratings, sources = answer.ratings_B.tolist(), _sources(answer.sources_B)
+    return _encode({"ratings": ratings, "sources": sources, "model_version": answer.version})
+
+
+def encode_list(answer: TopList) -> bytes:
+    """One list."""
+    return _encode(_list(answer) | {"model_version": answer.version})
+
+
+def encode_lists(answers: list[TopList], version: str) -> bytes:
+    """Several lists of one version."""
+    return _encode({"lists": [_list(answer) for answer in answers], "model_version": version})
+
+
+def _list(answer: TopList) -> dict[str, Any]:
+    items = [{"item": id_, "rating": rating, "title": title, "year": year} for id_, rating, title, year in answer.items]
+    return {"user": answer.user, "source": answer.source, "rank_by": answer.rank_by, "items": items}
+
+
+def _sources(sources_B: npt.NDArray[np.uint8]) -> msgspec.Raw:
+    """The column as JSON. Mostly, all ids are known."""
+    if not sources_B.any():
+        return msgspec.Raw(
+            b"[" + (_SOURCES[0] + b",") * (len(sources_B) - 1) + _SOURCES[0] * bool(len(sources_B)) + b"]"
+        )
+    return msgspec.Raw(b"[" + b",".join(_SOURCES[sources_B].tolist()) + b"]")
