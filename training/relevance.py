@@ -2,8 +2,8 @@
 
 Hu, Koren and Volinsky, "Collaborative filtering for implicit feedback datasets" (2008), with the penalty of Rendle,
 Krichene, Zhang and Koren, "Revisiting the performance of iALS on item recommendation benchmarks" (2022): least squares
-over all cells of the rating matrix, where a cell without a rating is an observation of 0 that weighs less. The rating is
-in the target here; in both papers it is in the weight alone.
+over all cells of the rating matrix, where a cell without a rating is an observation of 0 that weighs less. The rating
+is in the target here; in both papers it is in the weight alone.
 Shapes: U users, I items, G factors, N training ratings, R rows and C columns of one side, K width of a table: G up to a
 multiple of 8.
 """
@@ -39,7 +39,7 @@ class RelevanceSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     factors: int = Field(default=64, ge=1, le=1024)
-    sweeps: int = Field(default=8, ge=1)
+    sweeps: int = Field(default=10, ge=1)
     slope: float = Field(default=0.28, ge=0)
     missing_weight: float = Field(default=0.25, gt=0, lt=1)
     regularisation: float = Field(default=0.4, gt=0)
