@@ -129,11 +129,13 @@ class RelevanceFit:
         return TorchRows(rows_N, columns_N, values_N, rows=rows, columns=columns, width=self._users_UK.shape[1])
 
     def model(self) -> RelevanceHead:
-        """The head as fitted so far, on the device of the data."""
+        """The head as fitted so far, on the device of the data. A user without ratings has the row of unknown ones."""
         factors = self.settings.factors
-        return RelevanceHead.from_rated(
-            user_factors=self._users_UK[:, :factors].clone(),
-            item_factors=self._items_IK[:, :factors].clone(),
+        head = RelevanceHead.from_rated(
+            user_factors=self._users_UK[:, :factors],
+            item_factors=self._items_IK[:, :factors],
             user_counts=self._user_counts_U,
             item_counts=self._item_counts_I,
         )
+        head.user_factors[:-1][self._user_counts_U == 0] = head.user_factors[-1]
+        return head
