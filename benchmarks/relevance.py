@@ -1,10 +1,12 @@
 """How well lists are ordered: by the relevance heads of our presets, by predicted ratings, and by implicit's ALS.
 
-    python -m benchmarks.relevance [--splits random glocalk] [--presets als bayes] [--data-dir DIR]
-                                   [--peers-python PATH] [--out FILE]
+    python -m benchmarks.relevance [--splits random glocalk] [--presets als bayes] [--set KEY=VALUE]… [--no-peers]
+                                   [--data-dir DIR] [--peers-python PATH] [--out FILE]
 
-Splits, NDCG@10 and the environment of the peers are those of `benchmarks/accuracy.py`. Lists are of all items without a
-training rating by the user, ordered by:
+Settings are chosen on the splits `inner` (of the training part of `random`, seed 0, four tenths held out in turn) and
+`inner-1m` (of that of `glocalk`, a random tenth), which see no test part. The other splits, NDCG@10 and the environment
+of the peers are those of `benchmarks/accuracy.py`. Lists are of all items without a training rating by the user,
+ordered by:
 
 - popularity: the number of training ratings;
 - r̂: the predicted rating;
@@ -33,17 +35,31 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.accuracy import PEERS, SPLITS, Fold, cpu_model, emit, environment, ndcg10, read_folds
+from benchmarks.accuracy import (
+    PEERS,
+    SPLITS,
+    Fold,
+    cpu_model,
+    divide,
+    emit,
+    environment,
+    make_fold,
+    ndcg10,
+    read,
+    read_folds,
+)
 from models.mf import MatrixFactorization
 from models.ranking import top_unseen
 from models.seen import SeenItems
 from training.config import load_preset
+from training.data.interactions import Int64s
 from training.evaluate import LIST_LENGTH
 from training.loop import fit
 from training.relevance import RelevanceFit
 from training.trainer import TrainingSet
 
 Z = 1.645
+INNER = {"inner": ("random", (9, 0, 3, 6)), "inner-1m": ("glocalk", (9,))}  # of which training part, which tenths
 TITLES = {"implicit-als": "implicit ALS, defaults", "implicit-als-tuned": "implicit ALS, tuned"}
 USERS_AT_ONCE = 1000
 Score = Callable[[Tensor], Tensor]  # users (B,) to scores of all items (B, I)
@@ -51,9 +67,11 @@ Score = Callable[[Tensor], Tensor]  # users (B,) to scores of all items (B, I)
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--splits", nargs="+", choices=SPLITS, default=["random"])
+    parser.add_argument("--splits", nargs="+", choices=[*SPLITS, *INNER], default=["random"])
     parser.add_argument("--presets", nargs="+", default=["als", "bayes"])
-    parser.add_argument("--data-dir", type=Path, help="folder with ml-1m.parquet, for glocalk")
+    parser.add_argument("--set", dest="overrides", action="append", default=[], help="for every preset; repeatable")
+    parser.add_argument("--no-peers", dest="titles", action="store_const", const={}, default=TITLES)
+    parser.add_argument("--data-dir", type=Path, help="folder with ml-1m.parquet, for glocalk and inner-1m")
     parser.add_argument("--peers-python", type=Path, default=Path(sys.executable), help="interpreter with implicit")
     parser.add_argument("--seeds", type=int, help="fits per split, instead of 5 for random and 1 for the others")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
@@ -63,21 +81,41 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     for name in options.splits:
         with TemporaryDirectory() as folder:
-            folds = list(read_folds(SPLITS[name], options, Path(folder)))
-            emit(table(SPLITS[name].title, folds, options, Path(folder)), options.out)
+            if name in INNER:
+                title, folds = name, list(inner_folds(*INNER[name], options, Path(folder)))
+            else:
+                title, folds = SPLITS[name].title, list(read_folds(SPLITS[name], options, Path(folder)))
+            emit(table(title, folds, options, Path(folder)), options.out)
+
+
+def inner_folds(outer: str, tenths: Sequence[int], options: argparse.Namespace, folder: Path) -> Iterator[Fold]:
+    """The training part of a split in new parts; in random order where its rows stand by user."""
+    kind = SPLITS[outer]
+    dataset = read(kind, options.data_dir)
+    rows, _ = divide(kind, dataset, options.data_dir, 0)
+    if kind.data == "ml-1m":
+        rows = np.random.default_rng(1).permutation(rows)
+    for tenth in tenths:
+        yield make_fold(dataset, without(rows, tenth), tenth, options, folder)
+
+
+def without(rows: Int64s, tenth: int) -> tuple[Int64s, Int64s]:
+    begin, end = len(rows) * tenth // 10, len(rows) * (tenth + 1) // 10
+    return np.delete(rows, slice(begin, end)), rows[begin:end]
 
 
 def table(title: str, folds: Sequence[Fold], options: argparse.Namespace, folder: Path) -> str:
     measured: dict[str, list[tuple[float, float | None]]] = {}
     for fold in folds:
-        for name, ndcg, seconds in [*ours(fold, options.presets), *peers(fold, options, folder)]:
+        for name, ndcg, seconds in [*ours(fold, options), *peers(fold, options, folder)]:
             print(f"{title}, seed {fold.seed}: {name} {ndcg:.4f}", file=sys.stderr, flush=True)
             measured.setdefault(name, []).append((ndcg, seconds))
+    first = "first" if title in INNER else "seed 0"
     ours_are = f"Python {platform.python_version()}, numpy {np.__version__}, torch {torch.__version__}"
     lines = [
         f"\n## {title}, {datetime.datetime.now(datetime.UTC).date()}\n",
         f"{cpu_model()}, {options.threads} threads; {ours_are}, implicit {implicit_version(options.peers_python)}.\n",
-        f"| ordered by | NDCG@10, seed 0 | mean of {len(folds)} | fit, s |",
+        f"| ordered by | NDCG@10, {first} | mean of {len(folds)} | fit, s |",
         "|---|---|---|---|",
         *(line(name, figures) for name, figures in sorted(measured.items(), key=lambda row: row[1][0][0])),
     ]
@@ -90,7 +128,7 @@ def line(name: str, figures: Sequence[tuple[float, float | None]]) -> str:
     return f"| {name} | {figures[0][0]:.4f} | {mean(ndcg for ndcg, _ in figures):.4f} | {shown} |"
 
 
-def ours(fold: Fold, presets: Sequence[str]) -> Iterator[tuple[str, float, float | None]]:
+def ours(fold: Fold, options: argparse.Namespace) -> Iterator[tuple[str, float, float | None]]:
     """Name, NDCG@10 and seconds of each of our orders."""
     train = fold.train
     seen = SeenItems.from_pairs(train.users_N, train.items_N, train.users)
@@ -102,8 +140,8 @@ def ours(fold: Fold, presets: Sequence[str]) -> Iterator[tuple[str, float, float
         items=train.items,
         **dict(zip(("users_N", "items_N", "ratings_N"), columns, strict=True)),
     )
-    for name in presets:
-        preset = load_preset(name)
+    for name in options.presets:
+        preset = load_preset(name, options.overrides)
         trainer = preset.trainer_class(data, preset.settings, np.random.default_rng([fold.seed, 1]))
         seconds = fit(trainer, None, lambda _: None)[-1].fit_seconds
         for order, score in orders(trainer.model()).items():
@@ -140,7 +178,7 @@ def figure(score: Score, seen: SeenItems, fold: Fold) -> float:
 
 def peers(fold: Fold, options: argparse.Namespace, folder: Path) -> Iterator[tuple[str, float, float | None]]:
     """As `ours`, each peer fitted in a process of its own."""
-    for name, title in TITLES.items():
+    for name, title in options.titles.items():
         results = folder / name
         results.mkdir(exist_ok=True)
         command = [str(options.peers_python), str(PEERS), "run", name, str(results), str(fold.task)]
