@@ -43,6 +43,7 @@ from benchmarks.accuracy import (
     divide,
     emit,
     environment,
+    listed,
     make_fold,
     ndcg10,
     read,
@@ -111,10 +112,11 @@ def table(title: str, folds: Sequence[Fold], options: argparse.Namespace, folder
             print(f"{title}, seed {fold.seed}: {name} {ndcg:.4f}", file=sys.stderr, flush=True)
             measured.setdefault(name, []).append((ndcg, seconds))
     first = "first" if title in INNER else "seed 0"
+    peer = f"implicit {implicit_version(options.peers_python) or 'not installed'}"
     ours_are = f"Python {platform.python_version()}, numpy {np.__version__}, torch {torch.__version__}"
     lines = [
         f"\n## {title}, {datetime.datetime.now(datetime.UTC).date()}\n",
-        f"{cpu_model()}, {options.threads} threads; {ours_are}, implicit {implicit_version(options.peers_python)}.\n",
+        f"{cpu_model()}, {options.threads} threads; {ours_are}, {peer}.\n",
         f"| ordered by | NDCG@10, {first} | mean of {len(folds)} | fit, s |",
         "|---|---|---|---|",
         *(line(name, figures) for name, figures in sorted(measured.items(), key=lambda row: row[1][0][0])),
@@ -177,7 +179,9 @@ def figure(score: Score, seen: SeenItems, fold: Fold) -> float:
 
 
 def peers(fold: Fold, options: argparse.Namespace, folder: Path) -> Iterator[tuple[str, float, float | None]]:
-    """As `ours`, each peer fitted in a process of its own."""
+    """As `ours`, each peer fitted in a process of its own; none where implicit is not installed."""
+    if implicit_version(options.peers_python) is None:
+        return
     for name, title in options.titles.items():
         results = folder / name
         results.mkdir(exist_ok=True)
@@ -187,9 +191,9 @@ def peers(fold: Fold, options: argparse.Namespace, folder: Path) -> Iterator[tup
             yield title, ndcg10(result["lists_UK"], fold), float(result["seconds"])
 
 
-def implicit_version(python: Path) -> str:
-    code = "import importlib.metadata; print(importlib.metadata.version('implicit'))"
-    return subprocess.run([str(python), "-c", code], check=True, capture_output=True, text=True).stdout.strip()
+def implicit_version(python: Path) -> str | None:
+    """None where it is not installed."""
+    return next(facts["version"] for facts in listed((str(python), str(PEERS))) if facts["name"] == "implicit-als")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -21,6 +20,7 @@ from torch import Tensor
 
 from models.relevance import RelevanceHead
 from training.kernels.als_cpu import CpuRows, compile_for, padded_width
+from training.kernels.als_rows import Rows
 from training.kernels.als_torch import TorchRows
 from training.kernels.grouping import group
 from training.trainer import TrainingSet
@@ -44,15 +44,6 @@ class RelevanceSettings(BaseModel):
     missing_weight: float = Field(default=0.25, gt=0, lt=1)
     regularisation: float = Field(default=0.4, gt=0)
     exponent: float = Field(default=0.5, ge=0, le=1)
-
-
-class Rows(Protocol):
-    """The targets of one side grouped by row, ready to be solved again and again."""
-
-    def solve(
-        self, other_CK: Tensor, ridge_R: Tensor, bias_ridge: float | None, out_RK: Tensor, prior_KK: Tensor | None
-    ) -> Tensor:
-        """Overwrite `out_RK` with the best rows against the other side's; see `als_cpu.CpuRows`."""
 
 
 class RelevanceFit:

@@ -45,10 +45,7 @@ class CpuRows:
         out_RK: Tensor,
         prior_KK: Tensor | None = None,
     ) -> Tensor:
-        """Overwrite `out_RK` with the solution; return the sum of squared errors over the ratings, and xᵀ A x with it.
-
-        `bias_ridge` is None where tables have no biases, `prior_KK` (A) where unrated columns ask nothing of a row.
-        """
+        """See `als_rows.Rows`."""
         K = other_CK.shape[1]
         width: Width = (0,) * (K // LANES)
         other, out = other_CK.numpy().reshape(-1), out_RK.numpy().reshape(-1)

@@ -53,7 +53,7 @@ class TorchRows:
         out_RK: Tensor,
         prior_KK: Tensor | None = None,
     ) -> Tensor:
-        """As `als_cpu.CpuRows.solve`."""
+        """See `als_rows.Rows`."""
         features_CK = torch.cat([other_CK, other_CK.new_zeros(1, other_CK.shape[1])])
         bias_C = features_CK.new_zeros(len(features_CK))
         penalty_RK = ridge_R[:, None].repeat(1, features_CK.shape[1])
