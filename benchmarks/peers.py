@@ -213,6 +213,12 @@ PEERS = {
         partial(implicit, {"factors": 64, "regularization": 27.4, "alpha": 0.196}, 2),
         rates=False,
     ),
+    "implicit-als-tuned-1m": Model(
+        "implicit ALS, 128 factors, confidence 0.217 · rating², regularization 53.9",
+        "implicit",
+        partial(implicit, {"factors": 128, "regularization": 53.9, "alpha": 0.217}, 2),
+        rates=False,
+    ),
 }
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ ordered by:
 - lower bound: r̂ − z · sd with z = 1.645. Of the rating, sd² is the whole variance; of its expectation, sd² is what is
   not known of the user's and the item's rows, without the noise of a rating;
 - head: the relevance head, as the job fits it after the rating model;
-- implicit: its AlternatingLeastSquares, with its defaults and as tuned.
+- implicit: its AlternatingLeastSquares, with its defaults and as tuned on each of the inner splits.
 
 Seconds are the median over fits: for r̂ and the bounds those of the rating model, for a head those of the head alone.
 """
@@ -61,7 +61,11 @@ from training.trainer import TrainingSet
 
 Z = 1.645
 INNER = {"inner": ("random", (9, 0, 3, 6)), "inner-1m": ("glocalk", (9,))}  # of which training part, which tenths
-TITLES = {"implicit-als": "implicit ALS, defaults", "implicit-als-tuned": "implicit ALS, tuned"}
+TITLES = {
+    "implicit-als": "implicit ALS, defaults",
+    "implicit-als-tuned": "implicit ALS, tuned on `inner`",
+    "implicit-als-tuned-1m": "implicit ALS, tuned on `inner-1m`",
+}
 USERS_AT_ONCE = 1000
 Score = Callable[[Tensor], Tensor]  # users (B,) to scores of all items (B, I)
 
