@@ -228,15 +228,22 @@ def read_folds(kind: SplitKind, options: argparse.Namespace, folder: Path) -> It
     """Divide the ratings and write a task for each seed."""
     dataset = read(kind, options.data_dir)
     for seed in range(options.seeds or kind.seeds):
-        train_rows, test_rows = divide(kind, dataset, options.data_dir, seed)
-        train = dataset.ratings.take(train_rows).compacted()
-        test_part = dataset.ratings.take(test_rows).aligned(train.user_ids, train.item_ids)
-        test = make_test_set(train, test_part, None, torch.device("cpu"))
-        assert test is not None
-        task = folder / f"{seed}.npz"
-        extra = attributes(dataset, train) if options.attributes else {}
-        write_task(task, train, test, seed=seed, threads=options.threads, device=options.device, **extra)
-        yield Fold(seed, train, test, task)
+        rows = divide(kind, dataset, options.data_dir, seed)
+        yield make_fold(dataset, rows, seed, options, folder)
+
+
+def make_fold(
+    dataset: Dataset, rows: tuple[Int64s, Int64s], seed: int, options: argparse.Namespace, folder: Path
+) -> Fold:
+    """A fold of the given training and test rows, its task written into the folder."""
+    train = dataset.ratings.take(rows[0]).compacted()
+    test_part = dataset.ratings.take(rows[1]).aligned(train.user_ids, train.item_ids)
+    test = make_test_set(train, test_part, None, torch.device("cpu"))
+    assert test is not None
+    task = folder / f"{seed}.npz"
+    extra = attributes(dataset, train) if options.attributes else {}
+    write_task(task, train, test, seed=seed, threads=options.threads, device=options.device, **extra)
+    return Fold(seed, train, test, task)
 
 
 def read(kind: SplitKind, data_dir: Path | None) -> Dataset:

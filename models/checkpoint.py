@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,11 +23,13 @@ from torch import Tensor
 from models.errors import CheckpointCorruptError, CheckpointFormatError, CheckpointNotFoundError
 from models.manifest import FORMAT_VERSION, VERSION_NAME, FileEntry, Manifest, ModelShape
 from models.mf import VARIANCES, MatrixFactorization
+from models.relevance import RelevanceHead
 from models.seen import SeenItems
 from models.vocabulary import Vocabulary
 
 CURRENT, MANIFEST = "CURRENT", "manifest.json"
 WEIGHTS, SEEN, USERS, ITEMS = "weights.safetensors", "seen.safetensors", "users.arrow", "items.arrow"
+RELEVANCE = "relevance.safetensors"
 REQUIRED_FILES = (WEIGHTS, SEEN, USERS, ITEMS)
 MAX_MANIFEST_BYTES = 1 << 20  # a real one is below 4 kB
 ITEM_SCHEMA = pa.schema(
@@ -52,6 +55,7 @@ class Checkpoint:
         items: item ids; row i of the item tables belongs to the i-th.
         catalogue: `ITEM_SCHEMA`, one row an item.
         seen: the training items of each user.
+        relevance: what orders lists, None where only r̂ does.
     """
 
     manifest: Manifest
@@ -60,6 +64,7 @@ class Checkpoint:
     items: Vocabulary
     catalogue: pa.Table
     seen: SeenItems
+    relevance: RelevanceHead | None
 
     @property
     def version(self) -> str:
@@ -101,9 +106,10 @@ def load(directory: Path, version: str | None = None, device: torch.device | str
     if not VERSION_NAME.fullmatch(name) or not path.is_dir():
         raise CheckpointNotFoundError(f"no version {name!r} in {directory}")
     manifest = read_manifest(path)
-    for name in dict.fromkeys((*REQUIRED_FILES, *manifest.files)):
+    for name in dict.fromkeys((*_required_files(path, manifest), *manifest.files)):
         _verify_file(path, name, manifest.files.get(name))
     model = _read_model(path, manifest.model)
+    relevance = _read_relevance(path, manifest.model)
     users = _read_table(path / USERS, USER_SCHEMA, manifest.model.users)
     items = _read_table(path / ITEMS, ITEM_SCHEMA, manifest.model.items)
     return Checkpoint(
@@ -113,6 +119,7 @@ def load(directory: Path, version: str | None = None, device: torch.device | str
         items=_vocabulary(path / ITEMS, items),
         catalogue=items,
         seen=_read_seen(path, manifest.model).to(torch.device(device)),
+        relevance=None if relevance is None else relevance.to(device),
     )
 
 
@@ -162,8 +169,26 @@ def tensor_shapes(shape: ModelShape) -> Mapping[str, tuple[int, ...]]:
     return shapes
 
 
+def relevance_shapes(shape: ModelShape) -> Mapping[str, tuple[int, ...]]:
+    """Shape of each tensor in `relevance.safetensors`, all float32; none where there is no head."""
+    if shape.relevance_factors is None:
+        return {}
+    return {
+        "user_factors": (shape.users + 1, shape.relevance_factors),
+        "item_factors": (shape.items + 1, shape.relevance_factors),
+    }
+
+
 def _corrupt(file: Path, reason: str) -> NoReturn:
     raise CheckpointCorruptError(f"{file}: {reason}")
+
+
+def _required_files(path: Path, manifest: Manifest) -> tuple[str, ...]:
+    if manifest.model.relevance_factors is not None:
+        return (*REQUIRED_FILES, RELEVANCE)
+    if RELEVANCE in manifest.files or os.path.lexists(path / RELEVANCE):
+        _corrupt(path / RELEVANCE, "not expected: the manifest says that there is no relevance head")
+    return REQUIRED_FILES
 
 
 def _verify_file(path: Path, name: str, entry: FileEntry | None) -> None:
@@ -196,14 +221,25 @@ def _read_tensors(file: Path, expected: Mapping[str, tuple[torch.dtype, tuple[in
 
 
 def _read_model(path: Path, shape: ModelShape) -> MatrixFactorization:
-    expected = {name: (torch.float32, wanted) for name, wanted in tensor_shapes(shape).items()}
-    tensors = _read_tensors(path / WEIGHTS, expected)
+    tensors = _read_tables(path / WEIGHTS, tensor_shapes(shape))
     for name, tensor in tensors.items():
-        if not torch.isfinite(tensor).all():
-            _corrupt(path / WEIGHTS, f"tensor {name} holds values that are not finite")
         if name in VARIANCES and (tensor < 0).any():
             _corrupt(path / WEIGHTS, f"tensor {name} holds negative variances")
     return MatrixFactorization(**tensors)
+
+
+def _read_relevance(path: Path, shape: ModelShape) -> RelevanceHead | None:
+    shapes = relevance_shapes(shape)
+    return RelevanceHead(**_read_tables(path / RELEVANCE, shapes)) if shapes else None
+
+
+def _read_tables(file: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
+    """Map float32 tensors of exactly these shapes, all values finite."""
+    tensors = _read_tensors(file, {name: (torch.float32, wanted) for name, wanted in shapes.items()})
+    for name, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            _corrupt(file, f"tensor {name} holds values that are not finite")
+    return tensors
 
 
 def _read_seen(path: Path, shape: ModelShape) -> SeenItems:

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, StringConstraints, model_validator
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 FILE_NAME = re.compile(r"([A-Za-z0-9_][A-Za-z0-9_.-]*/)?[A-Za-z0-9_][A-Za-z0-9_.-]*")
 VERSION_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
@@ -33,12 +33,13 @@ class FileEntry(_Record):
 
 
 class ModelShape(_Record):
-    """Sizes of the tables, whether variances are among them, and the scale to which predictions are clipped."""
+    """Sizes of the tables, whether variances and a relevance head are there, and the scale for clipping predictions."""
 
     users: Annotated[int, Field(ge=1)]
     items: Annotated[int, Field(ge=1)]
     factors: Annotated[int, Field(ge=0)]
     uncertainty: bool
+    relevance_factors: Annotated[int, Field(ge=1)] | None
     rating_min: float
     rating_max: float
 
@@ -83,7 +84,7 @@ class GateRecord(_Record):
 class Manifest(_Record):
     """The content of `manifest.json`."""
 
-    format_version: Literal[1] = 1
+    format_version: Literal[2] = 2
     version: Annotated[str, StringConstraints(pattern=f"^{VERSION_NAME.pattern}$")]
     created_at: datetime
     model: ModelShape

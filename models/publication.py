@@ -18,11 +18,24 @@ from pathlib import Path
 import pyarrow as pa
 from safetensors import SafetensorError
 from safetensors.torch import save_file
+from torch import Tensor
 
-from models.checkpoint import CURRENT, ITEM_SCHEMA, ITEMS, MANIFEST, SEEN, USER_SCHEMA, USERS, WEIGHTS, hash_file
+from models.checkpoint import (
+    CURRENT,
+    ITEM_SCHEMA,
+    ITEMS,
+    MANIFEST,
+    RELEVANCE,
+    SEEN,
+    USER_SCHEMA,
+    USERS,
+    WEIGHTS,
+    hash_file,
+)
 from models.errors import PublicationError
 from models.manifest import DataRecord, FileEntry, GateRecord, Manifest, ModelShape, TrainerRecord
 from models.mf import MatrixFactorization
+from models.relevance import RelevanceHead
 from models.seen import SeenItems
 
 LOCK, STAGING = ".lock", ".staging-"
@@ -40,6 +53,7 @@ class Draft:
         scale: the lowest and the highest rating of the data.
         trainer, data, gate, metrics: for the manifest.
         write_report: writes files into the directory it is given; they become `report/`.
+        relevance: what orders lists, finite, on any device; None where only r̂ does.
     """
 
     model: MatrixFactorization
@@ -52,6 +66,7 @@ class Draft:
     gate: GateRecord
     metrics: Mapping[str, float | None]
     write_report: Callable[[Path], None]
+    relevance: RelevanceHead | None = None
 
 
 def publish(directory: Path, draft: Draft) -> Manifest:
@@ -124,8 +139,9 @@ def _remove(path: Path) -> None:
 
 
 def _write_files(path: Path, draft: Draft) -> Manifest:
-    tensors = {name: tensor.contiguous().cpu() for name, tensor in draft.model.tensors().items()}
-    save_file(tensors, path / WEIGHTS)
+    _write_tensors(path / WEIGHTS, draft.model.tensors())
+    if draft.relevance is not None:
+        _write_tensors(path / RELEVANCE, draft.relevance.tensors())
     save_file({"offsets": draft.seen.offsets.cpu(), "items": draft.seen.items_N.cpu()}, path / SEEN)
     _write_table(path / USERS, draft.users.cast(USER_SCHEMA))
     _write_table(path / ITEMS, draft.items.cast(ITEM_SCHEMA))
@@ -140,6 +156,7 @@ def _write_files(path: Path, draft: Draft) -> Manifest:
             items=draft.model.items,
             factors=draft.model.factors,
             uncertainty=draft.model.noise_variance is not None,
+            relevance_factors=None if draft.relevance is None else draft.relevance.factors,
             rating_min=draft.scale[0],
             rating_max=draft.scale[1],
         ),
@@ -161,6 +178,10 @@ def _make_readable(path: Path) -> None:
     """Let the service read the checkpoint under another account; some writers create files for their owner alone."""
     for entry in (path, *path.rglob("*")):
         entry.chmod(0o755 if entry.is_dir() else 0o644)
+
+
+def _write_tensors(file: Path, tensors: Mapping[str, Tensor]) -> None:
+    save_file({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}, file)
 
 
 def _write_table(file: Path, table: pa.Table) -> None:

@@ -1,6 +1,7 @@
 """What a job is asked to do, and named presets: which trainer with which settings.
 
-A preset is a TOML file with `description`, `trainer` and a table `[settings]`, checked by the trainer's settings type.
+A preset is a TOML file with `description`, `trainer`, a table `[settings]`, checked by the trainer's settings type, and
+perhaps a table `[relevance]` with the settings of a relevance head; without it none is fitted.
 """
 
 from __future__ import annotations
@@ -9,26 +10,30 @@ import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from training import trainers
 from training.errors import ConfigError
+from training.relevance import RelevanceSettings
 from training.trainer import Trainer, TrainerSettings
 
 PRESETS = Path(__file__).parent / "presets"
+RELEVANCE = "relevance"
+SettingsT = TypeVar("SettingsT", bound=BaseModel)
 DEFAULT_TOLERANCE = 0.01  # refits of one preset on ml-100k with other seeds differ by up to 0.6 %
 
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """A trainer and its settings under a name."""
+    """A trainer and its settings under a name, and those of the relevance head, None where there is to be none."""
 
     name: str
     description: str
     trainer: str
     settings: TrainerSettings
+    relevance: RelevanceSettings | None = None
 
     @property
     def trainer_class(self) -> type[Trainer[Any]]:
@@ -51,10 +56,26 @@ def load_preset(name: str, overrides: Iterable[str] = ()) -> Preset:
     try:
         content = tomllib.loads(path.read_text("utf-8"))
         trainer, settings = str(content["trainer"]), dict(content.get("settings", {}))
+        head = dict(content[RELEVANCE]) if RELEVANCE in content else None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"preset {path}: {type(error).__name__}: {error}") from error
-    settings |= dict(_parse_override(text) for text in overrides)
-    return Preset(path.stem, str(content.get("description", "")), trainer, _checked(trainer, settings))
+    for key, value in map(_parse_override, overrides):
+        if key.partition(".")[0] == RELEVANCE:
+            head = _overridden(head, key, value)
+        else:
+            settings[key] = value
+    checked = _checked(trainers.find(trainer).Settings, settings, f"trainer {trainer}")
+    relevance = None if head is None else _checked(RelevanceSettings, head, "the relevance head", f"{RELEVANCE}.")
+    return Preset(path.stem, str(content.get("description", "")), trainer, checked, relevance)
+
+
+def _overridden(head: dict[str, Any] | None, key: str, value: Any) -> dict[str, Any] | None:
+    """The settings of the head after `relevance=true`, `relevance=false` or `relevance.KEY=VALUE`."""
+    if key != RELEVANCE:
+        return (head or {}) | {key.removeprefix(f"{RELEVANCE}."): value}
+    if not isinstance(value, bool):
+        raise ConfigError(f"setting {RELEVANCE}: neither true nor false; its own are set as {RELEVANCE}.KEY=VALUE")
+    return (head or {}) if value else None
 
 
 def _parse_override(text: str) -> tuple[str, Any]:
@@ -67,15 +88,14 @@ def _parse_override(text: str) -> tuple[str, Any]:
         return key, value
 
 
-def _checked(trainer: str, settings: dict[str, Any]) -> TrainerSettings:
-    settings_type = trainers.find(trainer).Settings
+def _checked(settings_type: type[SettingsT], settings: dict[str, Any], owner: str, prefix: str = "") -> SettingsT:
     try:
         return settings_type.model_validate(settings)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(str(part) for part in first["loc"])
         known = ", ".join(settings_type.model_fields)
-        raise ConfigError(f"setting {key}: {first['msg']}; trainer {trainer} has the settings {known}") from error
+        raise ConfigError(f"setting {prefix}{key}: {first['msg']}; {owner} has the settings {known}") from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

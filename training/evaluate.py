@@ -5,7 +5,7 @@ It refuses a test part that overlaps the training part. Shapes: N test ratings, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from models.mf import MatrixFactorization
 from models.ranking import top_unseen
+from models.relevance import RelevanceHead
 from models.seen import SeenItems
 from training import metrics
 from training.data.interactions import Interactions
@@ -92,15 +93,19 @@ def clipped_rmse(model: MatrixFactorization, test: TestSet) -> float:
     return metrics.rmse(predict(model, test).clamp(*test.scale), test.ratings_N)
 
 
-def evaluate(model: MatrixFactorization, test: TestSet, seen: SeenItems) -> dict[str, float | None]:
+def evaluate(
+    model: MatrixFactorization, test: TestSet, seen: SeenItems, head: RelevanceHead | None = None
+) -> dict[str, float | None]:
     """All figures of `docs/evaluation.md` but `bias_rmse`; None where one does not apply.
 
+    `head` orders lists where there is one, else r̂ does.
     The ranking figures are means over users with at least one relevant test item, of lists over all items the user has
     no training rating for; None where there is no such user. A relevant item unknown to the model counts as missed.
     """
     predicted_N = predict(model, test)
     variance_N = model.variance(test.users_N, test.items_N)
-    ndcg10, recall10 = _ranking(model, test, seen)
+    by_rating = _ranking(model, model.score_items, test, seen)
+    ndcg10, recall10 = by_rating if head is None else _ranking(model, head.score_items, test, seen)
     return {
         "rmse": metrics.rmse(predicted_N, test.ratings_N),
         "mae": metrics.mae(predicted_N, test.ratings_N),
@@ -110,12 +115,14 @@ def evaluate(model: MatrixFactorization, test: TestSet, seen: SeenItems) -> dict
         "nll": None if variance_N is None else metrics.nll(predicted_N, variance_N, test.ratings_N),
         "ndcg10": ndcg10,
         "recall10": recall10,
-        "ndcg10_rating": ndcg10,
+        "ndcg10_rating": by_rating[0],
     }
 
 
-def _ranking(model: MatrixFactorization, test: TestSet, seen: SeenItems) -> tuple[float | None, float | None]:
-    """NDCG@10 and recall@10 of the lists ordered by r̂."""
+def _ranking(
+    model: MatrixFactorization, score_items: Callable[[Tensor], Tensor], test: TestSet, seen: SeenItems
+) -> tuple[float | None, float | None]:
+    """NDCG@10 and recall@10 of the lists ordered by the scores (B, I) of a batch of users of the model."""
     relevant_N = (test.ratings_N >= test.relevant) & (test.users_N < model.users)
     users_M, items_M = test.users_N[relevant_N], test.items_N[relevant_N]
     users_U, counts_U = users_M.unique(return_counts=True)
@@ -124,7 +131,7 @@ def _ranking(model: MatrixFactorization, test: TestSet, seen: SeenItems) -> tupl
     pairs_M = users_M * (model.items + 1) + items_M
     ndcg_U, recall_U = [], []
     for users_B, counts_B in _batches(users_U, counts_U, max(1, CELLS_PER_BATCH // model.items)):
-        top_BK = top_unseen(model.score_items(users_B), seen, users_B, LIST_LENGTH)
+        top_BK = top_unseen(score_items(users_B), seen, users_B, LIST_LENGTH)
         hits_BK = torch.isin(users_B[:, None] * (model.items + 1) + top_BK, pairs_M) & (top_BK >= 0)
         ndcg_U.append(metrics.ndcg(hits_BK, counts_B))
         recall_U.append(metrics.recall(hits_BK, counts_B))

@@ -17,14 +17,16 @@ from torch import Tensor
 
 from models.mf import MatrixFactorization
 from models.publication import publish
+from models.relevance import RelevanceHead
 from models.seen import SeenItems
 from training.config import JobConfig, Preset, load_preset
 from training.device import available_memory, choose_device, use_threads
 from training.errors import ConfigError
-from training.evaluate import evaluate, make_test_set, test_rmse
+from training.evaluate import TestSet, evaluate, make_test_set, test_rmse
 from training.gate import Candidate, judge
 from training.loop import Epoch, fit
 from training.parts import Parts, read
+from training.relevance import RelevanceFit
 from training.results import Result, draft
 from training.resume import Bookmark
 from training.trainer import Trainer, TrainingSet
@@ -52,36 +54,44 @@ def run(config: JobConfig, report: Callable[[Epoch], None]) -> Outcome:
     parts = read(config, with_attributes=preset.settings.uses_attributes)
     check_memory(preset, parts, device)
     test = make_test_set(parts.train, parts.test, config.relevant, device)
-    trainer = make_trainer(preset, parts, config.seed, device)
-    error = None if test is None else partial(test_rmse, test=test)
-    history = fit_resumably(trainer, error, report, config.resume, identity(config, preset, parts))
-    model = trainer.model()
+    bookmark = None if config.resume is None else Bookmark(config.resume, identity(config, preset, parts))
+    model, history = fit_model(make_trainer(preset, parts, config.seed, device), test, report, bookmark)
+    head, head_history = fit_head(preset, parts, config.seed, device, report)
+    if bookmark is not None:
+        bookmark.file.unlink(missing_ok=True)
     seen = SeenItems.from_pairs(parts.train.users_N, parts.train.items_N, parts.train.users)
     if test is None:
         metrics, candidate = {}, None
     else:
         baseline = fit_baseline(parts, config.seed, device)
-        metrics = evaluate(model, test, seen.to(device)) | {"bias_rmse": test_rmse(baseline, test)}
+        metrics = evaluate(model, test, seen.to(device), head) | {"bias_rmse": test_rmse(baseline, test)}
         candidate = Candidate(model, baseline, test, parts.test)
     run_facts = {"seed": config.seed, "split": config.split_name, "device": str(device), "threads": threads}
-    result = Result(parts, preset, model, seen, test, history, metrics, run_facts)
+    result = Result(parts, preset, model, head, seen, test, history, head_history, metrics, run_facts)
     return Outcome(result.figures(), None) if config.out is None else offer(config, config.out, result, candidate)
 
 
-def fit_resumably(
-    trainer: Trainer[Any],
-    error: Callable[[MatrixFactorization], float] | None,
-    report: Callable[[Epoch], None],
-    file: Path | None,
-    identity: str,
-) -> list[Epoch]:
-    """Fit, going on from `file` where an earlier fit with the same identity was interrupted."""
-    if file is None:
-        return fit(trainer, error, report)
-    bookmark = Bookmark(file, identity)
-    history = fit(trainer, error, report, bookmark.restore(trainer), bookmark.save)
-    file.unlink(missing_ok=True)
-    return history
+def fit_model(
+    trainer: Trainer[Any], test: TestSet | None, report: Callable[[Epoch], None], bookmark: Bookmark | None
+) -> tuple[MatrixFactorization, list[Epoch]]:
+    """Fit the rating model, going on from the bookmark where an earlier fit was interrupted."""
+    error = None if test is None else partial(test_rmse, test=test)
+    if bookmark is None:
+        history = fit(trainer, error, report)
+    else:
+        history = fit(trainer, error, report, bookmark.restore(trainer), bookmark.save)
+    return trainer.model(), history
+
+
+def fit_head(
+    preset: Preset, parts: Parts, seed: int, device: torch.device, report: Callable[[Epoch], None]
+) -> tuple[RelevanceHead | None, list[Epoch]]:
+    """Fit the preset's relevance head, where it has one. An interrupted fit starts anew: it takes seconds."""
+    if preset.relevance is None:
+        return None, []
+    head = RelevanceFit(training_set(parts, device), preset.relevance, np.random.default_rng([seed, 2]))
+    history = fit(head, None, report, name="relevance")
+    return head.model(), history
 
 
 def identity(config: JobConfig, preset: Preset, parts: Parts) -> str:
@@ -101,9 +111,14 @@ def offer(config: JobConfig, out: Path, result: Result, candidate: Candidate | N
 
 
 def check_memory(preset: Preset, parts: Parts, device: torch.device) -> None:
-    """Raise ConfigError if the fit would not fit into the memory that is free, before it has begun."""
-    train = parts.train
-    needed = preset.trainer_class.memory_bytes(train.users, train.items, len(train), preset.settings)
+    """Raise ConfigError if a fit would not fit into the memory that is free, before it has begun.
+
+    The rating model and the head are fitted one after the other.
+    """
+    shape = (parts.train.users, parts.train.items, len(parts.train))
+    needed = preset.trainer_class.memory_bytes(*shape, preset.settings)
+    if preset.relevance is not None:
+        needed = max(needed, RelevanceFit.memory_bytes(*shape, preset.relevance))
     available = available_memory(device)
     if needed > available:
         raise ConfigError(
@@ -114,8 +129,13 @@ def check_memory(preset: Preset, parts: Parts, device: torch.device) -> None:
 
 def make_trainer(preset: Preset, parts: Parts, seed: int, device: torch.device) -> Trainer[Any]:
     """The preset's trainer on the training part, with a random generator of its own."""
+    return preset.trainer_class(training_set(parts, device), preset.settings, np.random.default_rng([seed, 1]))
+
+
+def training_set(parts: Parts, device: torch.device) -> TrainingSet:
+    """The training part as the fits are given it."""
     train = parts.train
-    data = TrainingSet(
+    return TrainingSet(
         users=train.users,
         items=train.items,
         users_N=torch.tensor(train.users_N, device=device),  # copies: arrays that Arrow owns are read-only
@@ -125,7 +145,6 @@ def make_trainer(preset: Preset, parts: Parts, seed: int, device: torch.device) 
         user_attributes_UA=on_device(parts.user_attributes_UA, device),
         item_attributes_IA=on_device(parts.item_attributes_IA, device),
     )
-    return preset.trainer_class(data, preset.settings, np.random.default_rng([seed, 1]))
 
 
 def on_device(values: npt.NDArray[Any] | None, device: torch.device) -> Tensor | None:
@@ -134,6 +153,5 @@ def on_device(values: npt.NDArray[Any] | None, device: torch.device) -> Tensor |
 
 def fit_baseline(parts: Parts, seed: int, device: torch.device) -> MatrixFactorization:
     """The model of the preset `bias` for the training part."""
-    trainer = make_trainer(load_preset("bias"), parts, seed, device)
-    fit(trainer, None, lambda _: None)
-    return trainer.model()
+    model, _ = fit_model(make_trainer(load_preset("bias"), parts, seed, device), None, lambda _: None, None)
+    return model

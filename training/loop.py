@@ -1,20 +1,37 @@
-"""The loop that drives every trainer: timing, figures, held-out error, the check for divergence. Written once."""
+"""The loop that drives every fit: timing, figures, held-out error, the check for divergence. Written once."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import torch
+from torch import Tensor
 
-from models.mf import MatrixFactorization
 from training.errors import DivergedError
-from training.trainer import Trainer
+from training.trainer import TrainingSet
 
 CURVE_POINTS = 30  # evaluations of a long fit; making the model of `bayes` takes about as long as a sweep
+
+
+ModelT = TypeVar("ModelT")
+ModelT_co = TypeVar("ModelT_co", covariant=True)
+
+
+class Fit(Protocol[ModelT_co]):
+    """What the loop drives: a trainer, or the fit of a relevance head. `training.trainer.Trainer` says more."""
+
+    data: TrainingSet
+
+    @property
+    def epochs(self) -> int: ...
+
+    def epoch(self) -> Mapping[str, Tensor]: ...
+
+    def model(self) -> ModelT_co: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +45,7 @@ class Epoch:
         test_rmse: error on the held-out ratings, None where there are none or the epoch is not a point of the curve.
         fit_seconds: time spent fitting so far, without evaluation.
         examples_per_second: training ratings passed over per second of fitting so far.
+        name: what a pass is called where it is reported.
     """
 
     number: int
@@ -36,6 +54,7 @@ class Epoch:
     test_rmse: float | None
     fit_seconds: float
     examples_per_second: float
+    name: str = "epoch"
 
     @property
     def seconds_left(self) -> float:
@@ -43,11 +62,12 @@ class Epoch:
 
 
 def fit(
-    trainer: Trainer[Any],
-    test_rmse: Callable[[MatrixFactorization], float] | None,
+    trainer: Fit[ModelT],
+    test_rmse: Callable[[ModelT], float] | None,
     report: Callable[[Epoch], None],
     history: Sequence[Epoch] = (),
-    save: Callable[[Trainer[Any], Sequence[Epoch]], None] | None = None,
+    save: Callable[[Any, Sequence[Epoch]], None] | None = None,
+    name: str = "epoch",
 ) -> list[Epoch]:
     """Run all epochs and return what was known after each. The fitted model is `trainer.model()`.
 
@@ -57,6 +77,7 @@ def fit(
         report: called after each epoch.
         history: the epochs that were run before, if this fit was interrupted.
         save: called after each epoch with all that is needed to continue from there.
+        name: what a pass is called where it is reported.
 
     Raises DivergedError as soon as the training loss is not finite.
     """
@@ -74,6 +95,7 @@ def fit(
             test_rmse=None if test_rmse is None or not _shown(number, trainer.epochs) else test_rmse(trainer.model()),
             fit_seconds=fit_seconds,
             examples_per_second=len(trainer.data) * number / fit_seconds,
+            name=name,
         )
         if not math.isfinite(epoch.figures["loss"]):
             raise DivergedError(

@@ -28,7 +28,7 @@ def describe(epoch: Epoch) -> str:
     error = "" if epoch.test_rmse is None else f"  RMSE {epoch.test_rmse:.4f}"
     speed = f"{epoch.examples_per_second:,.0f} examples/s"
     figures = f"loss {epoch.figures['loss']:.4f}{error}  {speed}  {epoch.seconds_left:.1f} s left"
-    return f"epoch {epoch.number}/{epoch.epochs}  {figures}"
+    return f"{epoch.name} {epoch.number}/{epoch.epochs}  {figures}"
 
 
 def _advance(bars: Progress, task: TaskID, epoch: Epoch) -> None:

@@ -16,6 +16,7 @@ from models.checkpoint import ITEM_SCHEMA
 from models.manifest import DataRecord, GateRecord, TrainerRecord
 from models.mf import MatrixFactorization
 from models.publication import Draft
+from models.relevance import RelevanceHead
 from models.seen import SeenItems
 from training.config import Preset
 from training.data.dataset import Dataset
@@ -48,9 +49,11 @@ class Result:
         parts: what it was fitted on.
         preset: how.
         model: the tables.
+        head: what orders lists, None where only r̂ does.
         seen: the training items of each user.
         test: the test part, None where there is none.
         history: what was known after each epoch.
+        head_history: what was known after each sweep of the head.
         metrics: those of `METRICS` that were measured.
         run: `seed`, `split`, `device` and `threads` of this run.
     """
@@ -58,9 +61,11 @@ class Result:
     parts: Parts
     preset: Preset
     model: MatrixFactorization
+    head: RelevanceHead | None
     seen: SeenItems
     test: TestSet | None
     history: Sequence[Epoch]
+    head_history: Sequence[Epoch]
     metrics: Mapping[str, float | None]
     run: Mapping[str, Any]
 
@@ -83,6 +88,7 @@ class Result:
             **dict.fromkeys(METRICS),
             **self.metrics,
             "fit_seconds": last.fit_seconds,
+            "relevance_seconds": self.head_history[-1].fit_seconds if self.head_history else None,
             "examples_per_second": last.examples_per_second,
             "peak_memory_mb": peak_memory_mb(self.model.device),
             "version": None,
@@ -102,7 +108,7 @@ def draft(result: Result, gate: GateRecord) -> Draft:
         trainer=TrainerRecord(
             name=result.preset.trainer,
             preset=result.preset.name,
-            settings=result.preset.settings.model_dump(mode="json"),
+            settings=settings(result.preset),
             **{key: figures[key] for key in ("seed", "device", "threads", "fit_seconds")},
         ),
         data=DataRecord(
@@ -114,7 +120,14 @@ def draft(result: Result, gate: GateRecord) -> Draft:
         gate=gate,
         metrics={key: figures[key] for key in ("train_loss", *METRICS)},
         write_report=partial(_write_report, result),
+        relevance=result.head,
     )
+
+
+def settings(preset: Preset) -> dict[str, Any]:
+    """The settings of the trainer, and those of the relevance head as `relevance`, None without one."""
+    head = None if preset.relevance is None else preset.relevance.model_dump(mode="json")
+    return preset.settings.model_dump(mode="json") | {"relevance": head}
 
 
 def catalogue(dataset: Dataset, train: Interactions) -> pa.Table:

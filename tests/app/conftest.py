@@ -26,6 +26,7 @@ from models.checkpoint import ITEM_SCHEMA, USER_SCHEMA, Checkpoint
 from models.manifest import DataRecord, GateRecord, TrainerRecord
 from models.mf import MatrixFactorization
 from models.publication import Draft, publish
+from models.relevance import RelevanceHead
 from models.seen import SeenItems
 
 USERS, ITEMS, FACTORS, RATINGS = 300, 400, 12, 6_000
@@ -45,8 +46,15 @@ def random_model(rng: np.random.Generator, users: int, items: int, factors: int)
     return MatrixFactorization(torch.tensor(3.5), table(users + 1, factors), q_IF, table(users + 1), b_I)
 
 
+def random_head(seed: int, users: int, items: int, factors: int) -> RelevanceHead:
+    """Tables that order items otherwise than the predictions do."""
+    rng = np.random.default_rng([seed, 1])
+    tables = (rng.standard_normal((rows + 1, factors), dtype=np.float32) for rows in (users, items))
+    return RelevanceHead(*map(torch.from_numpy, tables))
+
+
 def draft(seed: int, users: int = USERS, items: int = ITEMS, factors: int = FACTORS) -> Draft:
-    """A model of random tables. Users are "1", "2", … and the strange ids; so are items."""
+    """A model and a relevance head of random tables. Users are "1", "2", … and the strange ids; so are items."""
     rng = np.random.default_rng(seed)
     cells_N = rng.choice(users * items, min(RATINGS, users * items // 2), replace=False)
     seen = SeenItems.from_pairs((cells_N // items).astype(np.int32), (cells_N % items).astype(np.int32), users)
@@ -76,6 +84,7 @@ def draft(seed: int, users: int = USERS, items: int = ITEMS, factors: int = FACT
         gate=GateRecord(verdict="not measured"),
         metrics={"rmse": 1.5, "coverage90": None},
         write_report=lambda _: None,
+        relevance=random_head(seed, users, items, factors + 4),
     )
 
 

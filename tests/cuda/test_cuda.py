@@ -12,6 +12,7 @@ from models.ranking import top_n
 from tests.support.data import planted_set
 from training import trainers
 from training.minibatch import captured
+from training.relevance import RelevanceFit, RelevanceSettings
 from training.trainer import TrainingSet
 from training.trainers.adam import Adam, AdamSettings
 
@@ -40,6 +41,14 @@ def test_losses_agree_with_the_cpu(name: str) -> None:
     fits = [trainer(part, trainer.Settings(), np.random.default_rng(0)) for part in (data, on_cuda(data))]
     cpu, cuda = ([float(fit.epoch()["loss"]) for _ in range(min(5, fit.epochs))] for fit in fits)
     assert cuda == pytest.approx(cpu, rel=0.02)
+
+
+def test_a_relevance_head_agrees_with_the_cpu() -> None:
+    data = planted_set()
+    fits = [RelevanceFit(part, RelevanceSettings(), np.random.default_rng(0)) for part in (data, on_cuda(data))]
+    cpu, cuda = ([float(fit.epoch()["loss"]) for _ in range(5)] for fit in fits)
+    assert cuda == pytest.approx(cpu, rel=1e-3)
+    assert fits[1].model().user_factors.device.type == "cuda"
 
 
 def test_recorded_steps_equal_eager_ones() -> None:

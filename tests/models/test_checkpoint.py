@@ -18,6 +18,7 @@ from models.checkpoint import (
     ITEMS,
     MANIFEST,
     MAX_MANIFEST_BYTES,
+    RELEVANCE,
     REQUIRED_FILES,
     SEEN,
     USER_SCHEMA,
@@ -36,14 +37,17 @@ from tests.support.checkpoints import (
     replace_table,
     replace_tensors,
     small_draft,
+    small_head,
     small_model,
 )
+
+FILES = (*REQUIRED_FILES, RELEVANCE)
 
 
 @pytest.fixture
 def version(tmp_path: Path) -> Path:
-    """The directory of a published version."""
-    draft = small_draft(write_report=lambda path: (path / "history.json").write_text("[]\n"))
+    """The directory of a published version with a relevance head."""
+    draft = small_draft(write_report=lambda path: (path / "history.json").write_text("[]\n"), relevance=small_head())
     return tmp_path / publish(tmp_path, draft).version
 
 
@@ -77,9 +81,24 @@ def test_variances_are_read_back_where_the_model_has_them(tmp_path: Path) -> Non
     assert all(torch.equal(tensors[name], table) for name, table in known.items())
 
 
+def test_a_relevance_head_is_read_back_bit_for_bit(version: Path) -> None:
+    checkpoint, head = load(version.parent), small_head()
+    assert checkpoint.manifest.model.relevance_factors == head.factors == 3
+    assert checkpoint.relevance is not None
+    assert torch.equal(checkpoint.relevance.user_factors, head.user_factors)
+    assert torch.equal(checkpoint.relevance.item_factors, head.item_factors)
+
+
+def test_without_a_relevance_head_there_is_no_file_and_the_manifest_says_null(tmp_path: Path) -> None:
+    version = tmp_path / publish(tmp_path, small_draft()).version
+    assert load(tmp_path).relevance is None
+    assert json.loads((version / MANIFEST).read_text())["model"]["relevance_factors"] is None
+    assert not (version / RELEVANCE).exists()
+
+
 def test_the_same_model_is_published_in_the_same_bytes(tmp_path: Path) -> None:
-    first, second = (tmp_path / publish(tmp_path, small_draft()).version for _ in range(2))
-    assert all((first / name).read_bytes() == (second / name).read_bytes() for name in REQUIRED_FILES)
+    first, second = (tmp_path / publish(tmp_path, small_draft(relevance=small_head())).version for _ in range(2))
+    assert all((first / name).read_bytes() == (second / name).read_bytes() for name in FILES)
 
 
 def test_the_weights_are_in_the_format_that_the_document_specifies(version: Path) -> None:
@@ -100,9 +119,11 @@ def mapped_from(file: Path) -> list[range]:
 
 def test_tables_are_mapped_from_their_files_and_not_copied(version: Path) -> None:
     checkpoint = load(version.parent)
-    weights, seen = mapped_from(version / WEIGHTS), mapped_from(version / SEEN)
+    weights, seen, relevance = (mapped_from(version / name) for name in (WEIGHTS, SEEN, RELEVANCE))
     assert all(any(table.data_ptr() in span for span in weights) for table in checkpoint.model.tensors().values())
     assert any(checkpoint.seen.items_N.data_ptr() in span for span in seen)
+    assert checkpoint.relevance is not None
+    assert all(any(t.data_ptr() in span for span in relevance) for t in checkpoint.relevance.tensors().values())
 
 
 def test_versions_are_those_directories_that_hold_a_manifest(version: Path) -> None:
@@ -116,20 +137,20 @@ def test_versions_are_those_directories_that_hold_a_manifest(version: Path) -> N
 # Torn, truncated, altered and missing files
 
 
-@pytest.mark.parametrize("name", [*REQUIRED_FILES, "report/history.json"])
+@pytest.mark.parametrize("name", [*FILES, "report/history.json"])
 def test_a_missing_file_is_named(version: Path, name: str) -> None:
     (version / name).unlink()
     refused(version, naming=name)
 
 
-@pytest.mark.parametrize("name", [*REQUIRED_FILES, "report/history.json"])
+@pytest.mark.parametrize("name", [*FILES, "report/history.json"])
 def test_a_truncated_file_is_named(version: Path, name: str) -> None:
     file = version / name
     file.write_bytes(file.read_bytes()[:-1])
     refused(version, naming=name)
 
 
-@pytest.mark.parametrize("name", [*REQUIRED_FILES, "report/history.json"])
+@pytest.mark.parametrize("name", [*FILES, "report/history.json"])
 def test_a_file_with_one_flipped_bit_is_named(version: Path, name: str) -> None:
     content = bytearray((version / name).read_bytes())
     content[len(content) // 2] ^= 1
@@ -137,7 +158,7 @@ def test_a_file_with_one_flipped_bit_is_named(version: Path, name: str) -> None:
     refused(version, naming=name)
 
 
-@pytest.mark.parametrize("name", REQUIRED_FILES)
+@pytest.mark.parametrize("name", FILES)
 def test_a_required_file_that_the_manifest_does_not_list_is_named(version: Path, name: str) -> None:
     files = json.loads((version / MANIFEST).read_text())["files"]
     del files[name]
@@ -145,7 +166,7 @@ def test_a_required_file_that_the_manifest_does_not_list_is_named(version: Path,
     refused(version, naming=name)
 
 
-@pytest.mark.parametrize("name", [*REQUIRED_FILES, "report/history.json"])
+@pytest.mark.parametrize("name", [*FILES, "report/history.json"])
 def test_a_symbolic_link_in_place_of_a_file_is_named(version: Path, name: str) -> None:
     real = (version / name).rename(version.parent / "elsewhere")
     (version / name).symlink_to(real)
@@ -164,14 +185,14 @@ def test_a_directory_in_place_of_a_file_is_named(version: Path) -> None:
     refused(version, naming=WEIGHTS)
 
 
-@pytest.mark.parametrize("name", REQUIRED_FILES)
+@pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("content", [b"", b"\0" * 64, b"\xff" * 4096], ids=["empty", "zeros", "ones"])
 def test_garbage_with_the_right_hash_is_named(version: Path, name: str, content: bytes) -> None:
     replace_file(version, name, content)
     refused(version, naming=name)
 
 
-@pytest.mark.parametrize("name", REQUIRED_FILES)
+@pytest.mark.parametrize("name", FILES)
 def test_a_flipped_byte_anywhere_with_the_right_hash_is_harmless_or_refused(version: Path, name: str) -> None:
     original = (version / name).read_bytes()
     for position in range(0, len(original), 1 + len(original) // 500):
@@ -189,7 +210,7 @@ def test_a_flipped_byte_anywhere_with_the_right_hash_is_harmless_or_refused(vers
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"{", b"[]", b"null", b"\xff\xfe", b"1" * 5000, b'{"format_version": 1}', b"[" * 100_000, b'{"a":' * 100_000],
+    [b"", b"{", b"[]", b"null", b"\xff\xfe", b"1" * 5000, b'{"format_version": 2}', b"[" * 100_000, b'{"a":' * 100_000],
     ids=["empty", "torn", "list", "null", "not UTF-8", "number", "bare", "nested lists", "nested objects"],
 )
 def test_a_manifest_that_is_none_is_named(version: Path, content: bytes) -> None:
@@ -215,7 +236,7 @@ def test_a_linked_manifest_is_named(version: Path) -> None:
     refused(version, naming=MANIFEST)
 
 
-@pytest.mark.parametrize("found", [2, 0, "1", None, [1]])
+@pytest.mark.parametrize("found", [1, 3, 0, "2", None, [2]])
 def test_another_format_version_is_refused_as_such(version: Path, found: object) -> None:
     edit_manifest(version, format_version=found, whatever="a later format brings")
     refused(version, CheckpointFormatError, naming=f"format version {found!r}")
@@ -239,6 +260,33 @@ def test_a_shape_that_the_weights_do_not_have_names_the_tensor(version: Path) ->
     refused(version, naming="tensor user_factors has shape (4, 2), wanted (4, 7)")
 
 
+def claim_relevance_factors(version: Path, factors: int | None) -> None:
+    shape = json.loads((version / MANIFEST).read_text())["model"]
+    edit_manifest(version, model=shape | {"relevance_factors": factors})
+
+
+def test_a_relevance_head_that_the_manifest_denies_is_named(version: Path) -> None:
+    claim_relevance_factors(version, None)
+    refused(version, naming=f"{RELEVANCE}: not expected")
+
+
+def test_a_relevance_head_that_the_manifest_neither_lists_nor_claims_is_named(tmp_path: Path) -> None:
+    version = tmp_path / publish(tmp_path, small_draft()).version
+    (version / RELEVANCE).write_bytes(b"")
+    refused(version, naming=f"{RELEVANCE}: not expected")
+
+
+def test_a_relevance_head_that_only_the_manifest_has_is_named(tmp_path: Path) -> None:
+    version = tmp_path / publish(tmp_path, small_draft()).version
+    claim_relevance_factors(version, 3)
+    refused(version, naming=f"{RELEVANCE}: the manifest does not list it")
+
+
+def test_another_rank_of_the_relevance_head_names_the_tensor(version: Path) -> None:
+    claim_relevance_factors(version, 7)
+    refused(version, naming="tensor user_factors has shape (4, 3), wanted (4, 7)")
+
+
 # Tensors
 
 
@@ -251,6 +299,19 @@ TENSOR_ATTACKS = {
     "not a number": (WEIGHTS, {"item_bias": torch.tensor([0, 0, 0, 0, torch.nan])}, "tensor item_bias"),
     "infinite": (WEIGHTS, {"mean": torch.tensor(torch.inf)}, "tensor mean"),
     "uncalled-for variance": (WEIGHTS, {"noise_variance": torch.tensor(1.0)}, "noise_variance"),
+    "relevance of another shape": (
+        RELEVANCE,
+        {"item_factors": torch.zeros(4, 3)},
+        "tensor item_factors has shape (4, 3)",
+    ),
+    "relevance of another type": (
+        RELEVANCE,
+        {"user_factors": torch.zeros(4, 3).half()},
+        "tensor user_factors is torch",
+    ),
+    "relevance missing": (RELEVANCE, {"item_factors": None}, RELEVANCE),
+    "relevance extra": (RELEVANCE, {"item_bias": torch.zeros(5)}, "item_bias"),
+    "relevance not finite": (RELEVANCE, {"item_factors": torch.full((5, 3), torch.nan)}, "tensor item_factors holds"),
     "offsets of another type": (SEEN, {"offsets": torch.zeros(5, dtype=torch.int32)}, "tensor offsets is torch.int32"),
     "offsets too few": (SEEN, {"offsets": torch.tensor([0, 2, 2, 3])}, "tensor offsets has shape (4,), wanted (5,)"),
     "offsets not ascending": (SEEN, {"offsets": torch.tensor([0, 3, 2, 3, 3])}, "tensor offsets"),
@@ -279,7 +340,8 @@ def test_a_negative_variance_is_named(tmp_path: Path) -> None:
 
 
 def test_attacks_start_from_tensors_that_are_accepted(version: Path) -> None:
-    replace_tensors(version, WEIGHTS, load_file(version / WEIGHTS))
+    for name in (WEIGHTS, RELEVANCE):
+        replace_tensors(version, name, load_file(version / name))
     assert isinstance(load(version.parent), Checkpoint)
 
 

@@ -12,10 +12,18 @@ from models.manifest import FILE_NAME, VERSION_NAME, Manifest
 
 ENTRY = {"sha256": "0" * 64, "bytes": 1}
 CONTENT: dict[str, Any] = {
-    "format_version": 1,
+    "format_version": 2,
     "version": "20260101T000000Z-small-abcdef",
     "created_at": "2026-01-01T00:00:00Z",
-    "model": {"users": 1, "items": 1, "factors": 0, "uncertainty": False, "rating_min": 1, "rating_max": 5},
+    "model": {
+        "users": 1,
+        "items": 1,
+        "factors": 0,
+        "uncertainty": False,
+        "relevance_factors": None,
+        "rating_min": 1,
+        "rating_max": 5,
+    },
     "trainer": {
         "name": "bias",
         "preset": "bias",
@@ -44,7 +52,7 @@ def test_every_entry_is_required(key: str) -> None:
 
 
 BAD = [
-    {"format_version": 2},
+    {"format_version": 1},
     {"version": "../other"},
     {"version": "v\n"},
     {"unexpected": 1},
@@ -54,6 +62,8 @@ BAD = [
     {"files": {"users.arrow": ENTRY | {"sha256": "G" * 64}}},
     {"files": {"users.arrow": ENTRY | {"bytes": -1}}},
     *({"model": CONTENT["model"] | change} for change in ({"users": 0}, {"items": 0}, {"factors": -1})),
+    *({"model": CONTENT["model"] | {"relevance_factors": bad}} for bad in (0, -1, 1.5, "many", False)),
+    {"model": {key: value for key, value in CONTENT["model"].items() if key != "relevance_factors"}},
     {"model": CONTENT["model"] | {"rating_min": 6}},
     {"model": CONTENT["model"] | {"rating_max": float("inf")}},
 ]

@@ -19,9 +19,10 @@ from models.checkpoint import ITEM_SCHEMA, MANIFEST, USER_SCHEMA
 from models.manifest import DataRecord, GateRecord, TrainerRecord
 from models.mf import MatrixFactorization
 from models.publication import Draft
+from models.relevance import RelevanceHead
 from models.seen import SeenItems
 
-USERS, ITEMS, FACTORS = 3, 4, 2
+USERS, ITEMS, FACTORS, RELEVANCE_FACTORS = 3, 4, 2, 3
 
 
 def write_nothing(_: Path) -> None:
@@ -42,8 +43,15 @@ def small_model(**tables: Tensor) -> MatrixFactorization:
     return MatrixFactorization(**(drawn | tables))
 
 
+def small_head() -> RelevanceHead:
+    """A relevance head of random tables for the same users and items."""
+    rng = np.random.default_rng(1)
+    shapes = ((USERS + 1, RELEVANCE_FACTORS), (ITEMS + 1, RELEVANCE_FACTORS))
+    return RelevanceHead(*(torch.tensor(rng.standard_normal(shape), dtype=torch.float32) for shape in shapes))
+
+
 def small_draft(**changes: Any) -> Draft:
-    """A draft of `small_model` in which user 0 has seen items 1 and 3, user 1 nothing and user 2 item 0."""
+    """A draft of `small_model` alone, in which user 0 has seen items 1 and 3, user 1 nothing and user 2 item 0."""
     items = {"id": ["i0", "i1", "i2", "i3"], "title": ["A", None, "C", "D"], "year": [1995, 1996, None, 1998]}
     items |= {"genres": [["Drama"], [], None, ["Comedy", "War"]], "mean_rating": [3.0, 4.5, None, 1.0]}
     draft = Draft(

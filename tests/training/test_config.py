@@ -8,6 +8,7 @@ import pytest
 
 from training import config, trainers
 from training.errors import ConfigError
+from training.relevance import RelevanceSettings
 from training.trainers.adam import AdamSettings
 
 
@@ -59,6 +60,62 @@ def test_a_bad_override_is_refused(override: str, message: str) -> None:
     assert str(caught.value).startswith(message)
 
 
+SERVING = ["als", "bayes", "bayes-large", "bayes-side"]
+
+
+def test_presets_for_serving_have_a_relevance_head() -> None:
+    with_head = [name for name in config.preset_names() if config.load_preset(name).relevance is not None]
+    assert with_head == SERVING
+
+
+@pytest.mark.parametrize("name", SERVING)
+def test_their_heads_have_the_default_settings_but_for_the_rank(name: str) -> None:
+    head = config.load_preset(name, ["relevance.factors=64"]).relevance
+    assert head == RelevanceSettings()
+
+
+@pytest.mark.parametrize(
+    ("preset", "overrides", "expected"),
+    [
+        ("als", ["relevance=false"], None),
+        ("als", ["relevance.factors=9"], RelevanceSettings(factors=9)),
+        ("als", ["relevance=false", "relevance.factors=9"], RelevanceSettings(factors=9)),
+        ("als", ["relevance.factors=9", "relevance=false"], None),
+        ("als", ["relevance.factors=9", "relevance=true"], RelevanceSettings(factors=9)),
+        ("textbook", [], None),
+        ("textbook", ["relevance=true"], RelevanceSettings()),
+        ("textbook", ["relevance.sweeps=3"], RelevanceSettings(sweeps=3)),
+    ],
+)
+def test_overrides_reach_the_head(preset: str, overrides: list[str], expected: RelevanceSettings | None) -> None:
+    found = config.load_preset(preset, overrides)
+    assert found.relevance == expected
+    assert found.settings == config.load_preset(preset).settings
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("relevance=3", "setting relevance: neither true nor false; its own are set as relevance.KEY=VALUE"),
+        ("relevance=no", "setting relevance: neither true nor false"),
+        (
+            "relevance.faktors=3",
+            "setting relevance.faktors: Extra inputs are not permitted; the relevance head has the",
+        ),
+        ("relevance.factors=0", "setting relevance.factors: Input should be greater than or equal to 1"),
+        ("relevance.factors=1e9", "setting relevance.factors: Input should be"),
+        ("relevance.missing_weight=1", "setting relevance.missing_weight: Input should be less than 1"),
+        ("relevance.missing_weight=0", "setting relevance.missing_weight: Input should be greater than 0"),
+        ("relevance.regularisation=nan", "setting relevance.regularisation: Input should be"),
+        ("relevance.=3", "setting relevance.: Extra inputs are not permitted"),
+    ],
+)
+def test_a_bad_setting_of_the_head_is_refused(override: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        config.load_preset("als", [override])
+    assert str(caught.value).startswith(message)
+
+
 def test_a_preset_may_be_a_file(tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
     file.write_text('trainer = "adam"\n[settings]\nfactors = 2\n')
@@ -75,6 +132,8 @@ def test_a_preset_may_be_a_file(tmp_path: Path) -> None:
         ('trainer = "nobody"', "no trainer 'nobody'; there are adam, "),
         ('trainer = "adam"\nsettings = 3', "TypeError"),
         ('trainer = "adam"\n[settings]\nx = 1', "setting x: "),
+        ('trainer = "adam"\nrelevance = 3', "TypeError"),
+        ('trainer = "adam"\n[relevance]\nx = 1', "setting relevance.x: "),
         ('trainer = "../adam"', "no trainer"),
     ],
 )

@@ -12,6 +12,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from models.mf import MatrixFactorization
+from models.relevance import RelevanceHead
 from models.seen import SeenItems
 from tests.support.data import Rating, interactions
 from training import evaluate as evaluation  # TestSet is not a class of tests, as pytest would take it in this module
@@ -90,6 +91,17 @@ def test_only_the_service_clips() -> None:
     figures = evaluate(model, test, SeenItems.from_pairs(*np.zeros((2, 0), np.int32), 1))
     assert figures["rmse"] == pytest.approx(math.sqrt((1 + 9) / 2))
     assert figures["rmse_clipped"] == clipped_rmse(model, test) == 0
+
+
+def test_a_head_orders_the_lists_and_the_rating_keeps_a_figure_of_its_own() -> None:
+    """The model puts the relevant item last of twelve, the head first."""
+    test = evaluation.TestSet(torch.tensor([0]), torch.tensor([11]), torch.tensor([5.0]), (1.0, 5.0), relevant=4.0)
+    model = item_scores(-torch.arange(12.0), 1)
+    head = RelevanceHead(torch.ones(2, 1), torch.arange(13.0)[:, None])
+    seen = SeenItems.from_pairs(*np.zeros((2, 0), np.int32), 1)
+    figures = evaluate(model, test, seen, head)
+    assert (figures["ndcg10"], figures["recall10"], figures["ndcg10_rating"]) == (1.0, 1.0, 0.0)
+    assert evaluate(model, test, seen)["ndcg10"] == 0.0
 
 
 PAIRS = st.sets(st.tuples(st.integers(0, USERS - 1), st.integers(0, ITEMS - 1)))

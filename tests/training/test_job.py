@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
-from models.checkpoint import ITEM_SCHEMA, load, versions
+from models.checkpoint import ITEM_SCHEMA, RELEVANCE, load, versions
+from models.relevance import RelevanceHead
 from tests.support.data import interactions
 from training import job
 from training.config import JobConfig
 from training.data.dataset import Dataset
 from training.errors import ConfigError, OverlapError
 from training.loop import Epoch
+from training.relevance import RelevanceSettings
 from training.results import catalogue
+from training.resume import Bookmark
 
 KEYS = [
     "dataset",
@@ -42,6 +46,7 @@ KEYS = [
     "recall10",
     "ndcg10_rating",
     "fit_seconds",
+    "relevance_seconds",
     "examples_per_second",
     "peak_memory_mb",
     "version",
@@ -131,6 +136,81 @@ def test_a_seed_repeats_the_published_tables(tmp_path: Path) -> None:
         (tmp_path / "out" / first / name).read_bytes() == (tmp_path / "out" / second / name).read_bytes()
         for name in names
     )
+
+
+def published_head(tmp_path: Path, **changes: Any) -> tuple[RelevanceHead, Path]:
+    """The head that a run with the preset `als` publishes, and the directory of its version."""
+    figures = run(tmp_path, preset="als", out=tmp_path / "out", **changes).figures
+    head = load(tmp_path / "out").relevance
+    assert head is not None
+    assert figures["relevance_seconds"] > 0
+    return head, Path(str(figures["checkpoint"]))
+
+
+def test_a_preset_with_a_head_publishes_one_and_how_it_was_fitted(tmp_path: Path) -> None:
+    head, _ = published_head(tmp_path, overrides=["relevance.factors=5", "relevance.sweeps=2"])
+    assert (head.user_factors.shape, head.item_factors.shape) == ((13, 5), (11, 5))
+    trainer = load(tmp_path / "out").manifest.trainer
+    assert trainer.settings["relevance"] == RelevanceSettings(factors=5, sweeps=2).model_dump()
+
+
+def test_its_seed_repeats_the_head_and_another_gives_another(tmp_path: Path) -> None:
+    heads = [published_head(tmp_path, seed=seed, force=True)[1] / RELEVANCE for seed in (0, 0, 1)]
+    first, same, other = (file.read_bytes() for file in heads)
+    assert first == same != other
+
+
+def test_without_a_head_the_manifest_says_null_and_lists_are_ordered_by_rating(tmp_path: Path) -> None:
+    options = {"preset": "als", "overrides": ["relevance=false"], "split": "random:0.2", "relevant": 1.0}
+    figures = run(tmp_path, out=tmp_path / "out", force=True, **options).figures
+    checkpoint = load(tmp_path / "out")
+    assert checkpoint.relevance is figures["relevance_seconds"] is None
+    assert checkpoint.manifest.trainer.settings["relevance"] is None
+    assert figures["ndcg10"] == figures["ndcg10_rating"]
+
+
+def test_the_rating_model_does_not_depend_on_the_head(tmp_path: Path) -> None:
+    options = {"preset": "als", "out": tmp_path / "out", "split": "random:0.2", "force": True}
+    figures = [run(tmp_path, overrides=[f"relevance={choice}"], **options).figures for choice in ("true", "false")]
+    assert figures[0]["rmse"] == figures[1]["rmse"]
+    assert figures[0]["ndcg10_rating"] == figures[1]["ndcg10_rating"]
+
+
+def test_sweeps_of_the_head_are_reported_after_the_epochs_under_their_own_name(tmp_path: Path) -> None:
+    reported = list[Epoch]()
+    data = csv(tmp_path / "ratings.csv", TRAIN)
+    overrides = ["sweeps=2", "relevance.sweeps=3"]
+    job.run(JobConfig(data=data, preset="als", cache=tmp_path, device="cpu", overrides=overrides), reported.append)
+    named = [(epoch.name, epoch.number, epoch.epochs) for epoch in reported]
+    assert named == [("epoch", 1, 2), ("epoch", 2, 2), *(("relevance", number, 3) for number in (1, 2, 3))]
+
+
+def test_an_interruption_of_the_head_keeps_the_saved_fit_which_goes_once_both_are_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(epoch: Epoch) -> None:
+        if epoch.name == "relevance":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(job, "Bookmark", partial(Bookmark, every=0))
+    saved = tmp_path / "saved"
+    config = JobConfig(
+        data=csv(tmp_path / "ratings.csv", TRAIN), preset="als", cache=tmp_path, device="cpu", resume=saved
+    )
+    with pytest.raises(KeyboardInterrupt):
+        job.run(config, interrupt)
+    assert saved.exists()
+    resumed = list[Epoch]()
+    job.run(config, resumed.append)
+    assert {epoch.name for epoch in resumed} == {"relevance"}
+    assert not saved.exists()
+
+
+def test_a_head_that_would_not_fit_into_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job, "available_memory", lambda _: 100_000)
+    run(tmp_path, preset="als", overrides=["relevance=false"])
+    with pytest.raises(ConfigError, match=r"this fit needs about .* take fewer factors"):
+        run(tmp_path, preset="als", overrides=["relevance.factors=1024"])
 
 
 def test_a_test_file_is_the_test_part(tmp_path: Path) -> None:

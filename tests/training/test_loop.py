@@ -107,6 +107,11 @@ def test_a_line_of_progress_says_epoch_loss_error_speed_and_time_left() -> None:
     assert describe(epoch) == "epoch 2/8  loss 0.5124  RMSE 0.9877  123,456 examples/s  9.0 s left"
 
 
+def test_a_pass_is_reported_under_the_name_it_was_given() -> None:
+    (epoch,) = fit(scripted(1.0), None, ignore, name="relevance")
+    assert describe(epoch).startswith("relevance 1/1  loss 1.0000  ")
+
+
 def test_a_long_fit_is_evaluated_at_some_epochs_and_at_the_last() -> None:
     history = fit(scripted(*[1.0] * 100), lambda _: 0.5, ignore)
     measured = [epoch.number for epoch in history if epoch.test_rmse is not None]

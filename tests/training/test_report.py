@@ -54,6 +54,7 @@ def test_plots_of_a_fit_without_one(tmp_path: Path) -> None:
 def test_the_history_as_json(tmp_path: Path) -> None:
     write_report(tmp_path, HISTORY, None, None)
     assert json.loads((tmp_path / "history.json").read_text())[1] == {
+        "name": "epoch",
         "number": 2,
         "epochs": 2,
         "figures": {"loss": 0.5},

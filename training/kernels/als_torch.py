@@ -1,4 +1,4 @@
-"""One half-step of biased ALS in batched torch operations, for CUDA; the mathematics is that of `als_cpu`.
+"""One half-step of ALS in batched torch operations, for CUDA; the mathematics is that of `als_cpu`.
 
 Rows are put into buckets of about equal degree, padded to it; a row longer than a segment is cut into several of them.
 A sweep is then a fixed list of batched products and Cholesky factorizations: it never asks the device for a value.
@@ -45,19 +45,35 @@ class TorchRows:
         counts_R = torch.bincount(rows_N, minlength=rows)
         self.buckets = list(_buckets(counts_R, columns_N[order_N], values_N[order_N], columns, width))
 
-    def solve(self, other_CK: Tensor, ridge_R: Tensor, bias_ridge: float, out_RK: Tensor) -> Tensor:
-        """Overwrite `out_RK` with the solution; return the sum of squared errors over the ratings."""
+    def solve(
+        self,
+        other_CK: Tensor,
+        ridge_R: Tensor,
+        bias_ridge: float | None,
+        out_RK: Tensor,
+        prior_KK: Tensor | None = None,
+    ) -> Tensor:
+        """See `als_rows.Rows`."""
         features_CK = torch.cat([other_CK, other_CK.new_zeros(1, other_CK.shape[1])])
-        bias_C = features_CK[:, -1].clone()
-        features_CK[:-1, -1] = 1
+        bias_C = features_CK.new_zeros(len(features_CK))
+        penalty_RK = ridge_R[:, None].repeat(1, features_CK.shape[1])
+        if bias_ridge is not None:
+            bias_C = features_CK[:, -1].clone()
+            features_CK[:-1, -1] = 1
+            penalty_RK[:, -1] = bias_ridge
         error = other_CK.new_zeros(())
         for bucket in self.buckets:
-            error += _solve_bucket(bucket, features_CK, bias_C, ridge_R, bias_ridge, out_RK)
+            error += _solve_bucket(bucket, features_CK, bias_C, penalty_RK, prior_KK, out_RK)
         return error
 
 
 def _solve_bucket(
-    bucket: Bucket, features_CK: Tensor, bias_C: Tensor, ridge_R: Tensor, bias_ridge: float, out_RK: Tensor
+    bucket: Bucket,
+    features_CK: Tensor,
+    bias_C: Tensor,
+    penalty_RK: Tensor,
+    prior_KK: Tensor | None,
+    out_RK: Tensor,
 ) -> Tensor:
     a_SLK = features_CK[bucket.columns_SL]
     padding_SL = bucket.columns_SL == len(features_CK) - 1
@@ -65,8 +81,9 @@ def _solve_bucket(
     gram_BKK = _sum_by_owner(bucket, a_SLK.mT @ a_SLK)
     weighted_BK = _sum_by_owner(bucket, (a_SLK.mT @ targets_SL[..., None]).squeeze(-1))
     squares = targets_SL.square().sum()
-    penalty_BK = ridge_R[bucket.rows_B, None].repeat(1, features_CK.shape[1])
-    penalty_BK[:, -1] = bias_ridge
+    penalty_BK = penalty_RK[bucket.rows_B]
+    if prior_KK is not None:
+        gram_BKK += prior_KK
     gram_BKK.diagonal(dim1=-2, dim2=-1).add_(penalty_BK)
     factor_BKK = torch.linalg.cholesky_ex(gram_BKK).L
     x_BK = torch.cholesky_solve(weighted_BK[..., None], factor_BKK).squeeze(-1)

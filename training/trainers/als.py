@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from models.mf import MatrixFactorization
 from training.kernels.als_cpu import CpuRows, compile_for, padded_width
+from training.kernels.als_rows import Rows
 from training.kernels.als_torch import TorchRows
 from training.kernels.grouping import group
 from training.trainer import Trainer, TrainerSettings, TrainingSet
@@ -38,13 +38,6 @@ class AlsSettings(TrainerSettings):
     regularisation: float = Field(default=1.1, gt=0)
     exponent: float = Field(default=0.5, ge=0, le=1)
     bias_regularisation: float = Field(default=3.0, gt=0)
-
-
-class Rows(Protocol):
-    """The ratings of one side grouped by row, ready to be solved again and again."""
-
-    def solve(self, other_CK: Tensor, ridge_R: Tensor, bias_ridge: float, out_RK: Tensor) -> Tensor:
-        """Overwrite `out_RK` with the best rows against the other side's; return their sum of squared errors."""
 
 
 class Als(Trainer[AlsSettings]):

@@ -55,6 +55,19 @@ def test_rows_and_error_are_those_of_the_reference(make_rows, degrees, width):
 
 
 @pytest.mark.parametrize("make_rows", [cpu_rows, torch_rows])
+@pytest.mark.parametrize("degrees", DEGREES.values(), ids=DEGREES)
+@pytest.mark.parametrize("width", [8, 16])
+def test_rows_without_a_bias_and_with_a_prior_are_those_of_the_reference(make_rows, degrees, width):
+    ratings, other_CK, ridge_R = problem(degrees, width)
+    prior_KK = 0.3 * other_CK.T @ other_CK
+    expected_RK, expected_error = solve_rows(*ratings, other_CK, ridge_R, None, prior_KK)
+    out_RK = torch.full((len(degrees), width), torch.nan)
+    error = make_rows(*ratings, len(degrees), width).solve(other_CK, ridge_R, None, out_RK, prior_KK)
+    torch.testing.assert_close(out_RK.double(), expected_RK, rtol=2e-4, atol=2e-5)
+    torch.testing.assert_close(error.double(), expected_error, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("make_rows", [cpu_rows, torch_rows])
 def test_columns_of_zeros_stay_zeros(make_rows):
     ratings, other_CK, ridge_R = problem([20, 5], 16)
     other_CK[:, 4:-1] = 0
@@ -80,6 +93,18 @@ def test_the_reference_minimises_the_penalised_error():
     best_RK.requires_grad_()
     gradient_RK = torch.autograd.grad(cost(best_RK)[1], best_RK)[0]
     assert gradient_RK.abs().max() < 1e-6
+
+
+def test_the_reference_with_a_prior_minimises_its_error_too():
+    (rows_N, columns_N, values_N), other_CK, ridge_R = problem([30, 4], 8)
+    prior_KK = other_CK.T @ other_CK
+    best_RK, error = solve_rows(rows_N, columns_N, values_N, other_CK, ridge_R, None, prior_KK)
+    best_RK.requires_grad_()
+    squares = (values_N - (best_RK[rows_N] * other_CK[columns_N]).sum(1)).square().sum()
+    squares = squares + (best_RK @ prior_KK.double() * best_RK).sum()
+    assert float(squares.detach()) == pytest.approx(float(error))
+    cost = squares + (ridge_R[:, None] * best_RK.square()).sum()
+    assert torch.autograd.grad(cost, best_RK)[0].abs().max() < 1e-5
 
 
 def test_any_number_of_threads_gives_the_same_rows():
@@ -117,13 +142,19 @@ def test_solving_in_batches_never_asks_the_device_for_a_value():
         als_torch.Bucket(*(getattr(bucket, field.name).to("meta") for field in dataclasses.fields(bucket)))
         for bucket in rows.buckets
     ]
-    error = rows.solve(other_CK.to("meta"), ridge_R.to("meta"), BIAS_RIDGE, torch.empty(9, 16, device="meta"))
-    assert error.device.type == "meta"
+    other_CK, ridge_R, out_RK = other_CK.to("meta"), ridge_R.to("meta"), torch.empty(9, 16, device="meta")
+    assert rows.solve(other_CK, ridge_R, BIAS_RIDGE, out_RK).device.type == "meta"
+    assert rows.solve(other_CK, ridge_R, None, out_RK, other_CK.T @ other_CK).device.type == "meta"
 
 
 @pytest.mark.parametrize(("factors", "width"), [(1, 8), (7, 8), (8, 16), (31, 32), (32, 40)])
 def test_width_has_room_for_factors_and_bias(factors, width):
     assert padded_width(factors) == width
+
+
+@pytest.mark.parametrize(("factors", "width"), [(1, 8), (8, 8), (9, 16), (64, 64)])
+def test_width_without_a_bias_has_room_for_the_factors(factors, width):
+    assert padded_width(factors, biased=False) == width
 
 
 @pytest.mark.cuda

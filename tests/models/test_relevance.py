@@ -1,0 +1,39 @@
+"""The relevance head, against scores computed by hand."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from models.relevance import RelevanceHead
+from tests.support.checkpoints import ITEMS, RELEVANCE_FACTORS, USERS, small_head
+
+BY_HAND = RelevanceHead.from_rated(
+    user_factors=torch.tensor([[1.0, 2.0], [0.0, -1.0]]),
+    item_factors=torch.tensor([[0.5, 0.5], [2.0, 0.0], [0.0, 1.0]]),
+    user_counts=torch.tensor([3, 1]),
+    item_counts=torch.tensor([2, 1, 1]),
+)
+
+
+def test_a_score_is_the_dot_product_of_both_rows() -> None:
+    assert BY_HAND.score_items(torch.tensor([1, 0])).tolist() == [[-0.5, 0.0, -1.0], [1.5, 2.0, 2.0]]
+
+
+def test_the_row_of_an_unknown_id_is_the_average_weighted_by_ratings() -> None:
+    assert BY_HAND.user_factors[-1].tolist() == [0.75, 1.25]
+    assert BY_HAND.item_factors[-1].tolist() == [0.75, 0.5]
+
+
+def test_an_unknown_user_gets_the_scores_of_the_average_one() -> None:
+    assert BY_HAND.score_items(torch.tensor([2])).tolist() == [[1.0, 1.5, 1.25]]
+
+
+@pytest.mark.parametrize("batch", [0, 1, 5])
+def test_shapes_on_the_meta_device(batch: int) -> None:
+    head = small_head().to("meta")
+    rows = torch.zeros(batch, dtype=torch.int64, device="meta")
+    assert head.score_items(rows).shape == (batch, ITEMS)
+    assert head.factors == RELEVANCE_FACTORS
+    assert {table.device.type for table in head.tensors().values()} == {"meta"}
+    assert len(head.user_factors) == USERS + 1
