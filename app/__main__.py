@@ -21,7 +21,7 @@ from pydantic import ValidationError
 from uvicorn.config import LOGGING_CONFIG
 
 from app.engine.device import choose_device
-from app.settings import PREFIX, Settings, explain
+from app.settings import PREFIX, ConfigurationError, Settings, explain
 from models import checkpoint
 from models.errors import RatecastError
 
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _preflight(settings)
     except ValidationError as error:
         _refuse(explain(error))
-    except (RatecastError, OSError) as error:
+    except (RatecastError, ConfigurationError, OSError) as error:
         _refuse(str(error))
     signal.signal(signal.SIGTERM, _done)  # uvicorn drains, then raises the signal again for whoever handled it before
     with _shared_metrics(settings.workers):

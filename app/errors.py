@@ -74,7 +74,7 @@ KINDS: Mapping[type[RatecastError], Kind] = {
     UnknownUserError: Kind("unknown-user", 404, "There is no such user"),
     UnknownItemError: Kind("unknown-item", 404, "There is no such item"),
     InvalidRequestError: INVALID,
-    OrderingUnavailableError: INVALID,
+    OrderingUnavailableError: Kind("ordering-unavailable", 422, "The model cannot order lists so"),
     UnauthorizedError: Kind("unauthorized", 401, "No key, or not one that is accepted"),
     BodyTooLargeError: Kind("body-too-large", 413, "The request body is too large"),
     ClientGoneError: Kind("client-gone", 499, "The client has gone"),
@@ -108,8 +108,6 @@ def answer_error(error: RatecastError) -> Response:
     members: dict[str, Any] = {"detail": str(error)}
     if isinstance(error, InvalidRequestError):
         members["errors"] = [FieldError(location=".".join(error.location), message=str(error))]
-    if isinstance(error, OrderingUnavailableError):
-        members["errors"] = [FieldError(location="rank_by", message=str(error))]
     if isinstance(error, UnknownIdError):
         members |= {error.kind: error.id, "position": error.position}
     return _problem_of_kind(next(KINDS[cls] for cls in type(error).__mro__ if cls in KINDS), **members)

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from fastapi import FastAPI
+from fastapi.telemetry import TelemetryConfig
 from starlette.responses import RedirectResponse
 
 from app import errors
@@ -35,7 +36,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         version=VERSION,
         description="Rating prediction as a service.",
         lifespan=lifespan(settings, limits, telemetry),
-        telemetry={signal: settings.opentelemetry for signal in ("tracing", "metrics", "logs")},  # asking takes 5 µs
+        telemetry=opentelemetry(settings.opentelemetry),
     )
     errors.install(app)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
@@ -72,6 +73,11 @@ def lifespan(
             engine.close()
 
     return run
+
+
+def opentelemetry(wanted: bool) -> TelemetryConfig:
+    """Where nobody configured OpenTelemetry, FastAPI finds that out anew for every request, which takes 5 µs."""
+    return {"tracing": wanted, "metrics": wanted, "logs": wanted}
 
 
 async def to_docs() -> RedirectResponse:

@@ -9,8 +9,6 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from models.errors import RatecastError
-
 PREFIX = "RATECAST_"
 MIN_KEY_LENGTH = 16
 
@@ -18,7 +16,7 @@ Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda|cuda:[0-9]+)$")]
 LogLevel = Literal["critical", "error", "warning", "info", "debug"]
 
 
-class ConfigurationError(RatecastError):
+class ConfigurationError(ValueError):
     """A setting that cannot be used."""
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Body, Path, Query, Request, Response
 
 from app.answering import top_list, top_lists
 from app.api.paths import TOP
@@ -22,6 +22,10 @@ router = APIRouter(tags=["lists"])
 EXAMPLES = {
     "known": {"summary": "A known user", "value": "196"},
     "unknown": {"summary": "A user nobody knows: popular items", "value": "nobody"},
+}
+RECOMMEND_EXAMPLES = {
+    "users": {"summary": "Two lists", "value": {"users": ["196", "nobody"], "n": 3}},
+    "filters": {"summary": "Dramas alone", "value": {"users": ["196"], "category": "Drama", "exclude": ["50"]}},
 }
 ORDER = (
     "`relevance`: what the user is likely to choose; `rating`: by predicted rating; `lower_bound`: by the lower end "
@@ -67,7 +71,7 @@ async def top(
 )
 async def recommend(
     request: Request,
-    body: RecommendRequest,
+    body: Annotated[RecommendRequest, Body(openapi_examples=RECOMMEND_EXAMPLES)],
     engine: EngineDep,
     limits: LimitsDep,
     strict: Annotated[bool, Query(description="Answer 404 for an unknown user.")] = False,
