@@ -97,9 +97,11 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _bug)
 
 
-def problem_response(status: int, *, headers: Mapping[str, str] | None = None, **members: Any) -> Response:
+def problem_response(
+    status: int, title: str | None = None, *, headers: Mapping[str, str] | None = None, **members: Any
+) -> Response:
     """A problem document of a status, by default of the type that means no more than the status does."""
-    body = Problem.model_validate({"title": HTTPStatus(status).phrase, "status": status} | members)
+    body = Problem.model_validate({"title": title or HTTPStatus(status).phrase, "status": status} | members)
     return Response(body.model_dump_json(exclude_none=True), status, headers, PROBLEM_JSON)
 
 
@@ -115,7 +117,7 @@ def answer_error(error: RatecastError) -> Response:
 
 def _problem_of_kind(kind: Kind, **members: Any) -> Response:
     return problem_response(
-        kind.status, headers=HEADERS.get(kind.status), type=TYPE_PREFIX + kind.name, title=kind.title, **members
+        kind.status, kind.title, headers=HEADERS.get(kind.status), type=TYPE_PREFIX + kind.name, **members
     )
 
 
