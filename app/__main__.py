@@ -52,6 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             lifespan="on",
             server_header=False,
             access_log=False,
+            proxy_headers=False,
             log_level=settings.log_level,
             log_config=_log_config(settings.log_level),
         )

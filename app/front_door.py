@@ -23,11 +23,11 @@ from app.api.paths import TOP
 from app.engine.answers import ListQuery, Pair, Pairs, Prediction, Predictions, RankBy
 from app.engine.engine import Engine
 from app.errors import BodyTooLargeError, ClientGoneError, InvalidRequestError, answer_error
+from app.gate import ROUTE
 from app.limits import Limits
 from app.wire import arrow, json, msgpack
 from models.errors import RatecastError
 
-ROUTE = "route_template"
 LARGE_BODY = 1 << 17  # decoding and encoding so many bytes takes about a millisecond: other requests should not wait
 _FLAGS = {"true": True, "false": False}
 _RANKS = {str(order): order for order in RankBy}
@@ -78,9 +78,11 @@ class FrontDoor:
         await self.app(scope, receive, send)
 
     async def _predict(self, scope: Scope, receive: Receive, send: Send) -> None:
-        media_type, length = _content(scope)
+        headers = dict(scope["headers"])
+        media_type = headers.get(b"content-type", b"")
         codec = self._codecs.get(media_type)
-        if codec is None or length > self._max_body_bytes:
+        length = headers.get(b"content-length", b"")
+        if codec is None or (length.isdigit() and int(length) > self._max_body_bytes):
             await self.app(scope, receive, send)
             return
         scope[ROUTE] = scope["path"]
@@ -146,17 +148,6 @@ class FrontDoor:
         query, strict = wish
         answer = await answering.top_list(scope["state"]["engine"], query, receive, strict=strict)
         await _send(send, json.encode_list(answer), json.MEDIA_TYPE.encode())
-
-
-def _content(scope: Scope) -> tuple[bytes, int]:
-    """Media type and declared length of the body, b"" and 0 where they are not given."""
-    media_type, length = b"", 0
-    for name, value in scope["headers"]:
-        if name == b"content-type":
-            media_type = value
-        elif name == b"content-length" and value.isdigit():
-            length = int(value)
-    return media_type, length
 
 
 def _strict(query: bytes) -> bool | None:

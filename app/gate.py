@@ -9,18 +9,17 @@ from itertools import count
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.errors import UnauthorizedError, answer_error
+from app.errors import UnauthorizedError, answer_error, bug_response
 from app.keys import Keys
 from app.telemetry import Telemetry
 
-REQUEST_ID = "request_id"  # in the scope
 ROUTE = "route_template"  # in the scope, set by the front door
 OPEN_PATHS = frozenset(("/", "/docs", "/openapi.json", "/health/live", "/health/ready"))
 _TRUSTED_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 
 class Gate:
-    """Outermost of the service's own middleware.
+    """ASGI middleware, before everything else.
 
     Args:
         app: what answers.
@@ -40,16 +39,9 @@ class Gate:
             await self.app(scope, receive, send)
             return
         began = time.perf_counter()
-        authorization = request_id = None
-        for name, value in scope["headers"]:
-            if name == b"authorization":
-                authorization = value
-            elif name == b"x-request-id":
-                request_id = value
-        if request_id is None or not _TRUSTED_ID.fullmatch(request_id):
-            request_id = f"{self._prefix}-{next(self._numbers):x}".encode()
-        scope[REQUEST_ID] = request_id
-        status = 500
+        headers = dict(scope["headers"])
+        request_id = self._request_id(headers.get(b"x-request-id"))
+        status = 0
 
         async def answer(message: Message) -> None:
             nonlocal status
@@ -59,13 +51,23 @@ class Gate:
             await send(message)
 
         try:
-            if self._keys.accept(authorization) or scope["path"] in OPEN_PATHS:
+            if self._keys.accept(headers.get(b"authorization")) or scope["path"] in OPEN_PATHS:
                 await self.app(scope, receive, answer)
             else:
                 refusal = answer_error(UnauthorizedError("an API key is wanted: Authorization: Bearer KEY"))
                 await refusal(scope, receive, answer)
+        except Exception:
+            if status == 0:
+                await bug_response()(scope, receive, answer)
+            raise  # the server logs it
         finally:
             self._telemetry.request(_template(scope), scope["method"], status, time.perf_counter() - began)
+
+    def _request_id(self, given: bytes | None) -> bytes:
+        """The client's, where it is harmless, else a new one."""
+        if given is not None and _TRUSTED_ID.fullmatch(given):
+            return given
+        return f"{self._prefix}-{next(self._numbers):x}".encode()
 
 
 def _template(scope: Scope) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -40,10 +42,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     errors.install(app)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
-    app.add_middleware(FrontDoor, limits=limits, max_body_bytes=settings.max_body_bytes)
-    app.add_middleware(
-        Gate, keys=Keys(settings.accepted_keys()), telemetry=telemetry
-    )  # the last one added is outermost
+    keys = Keys(settings.accepted_keys())
+    if settings.opentelemetry:  # then FastAPI must see every request
+        app.add_middleware(FrontDoor, limits=limits, max_body_bytes=settings.max_body_bytes)
+        app.add_middleware(Gate, keys=keys, telemetry=telemetry)
+    else:
+        app.surround(lambda inner: Gate(FrontDoor(inner, limits, settings.max_body_bytes), keys, telemetry))
     for resource in (predict, users, items, models, health, metrics):
         app.include_router(resource.router)
     app.add_api_route("/", to_docs, include_in_schema=False)
@@ -67,8 +71,12 @@ def lifespan(
         engine = Engine(settings.checkpoints, device, threads, bounds, [telemetry.listen])
         try:
             await engine.load()
+            gc.collect()
+            gc.freeze()  # what was imported and loaded stays: the collector need not look at it again
             logger.info("Serving model %s on %s", engine.manifest.version, engine.device)
+            flushing = asyncio.create_task(telemetry.keep_flushing())
             yield State(engine=engine, limits=limits, telemetry=telemetry)
+            flushing.cancel()
         finally:
             engine.close()
 

@@ -6,7 +6,9 @@ With several workers the library keeps the numbers in files that all of them map
 
 from __future__ import annotations
 
+import asyncio
 import os
+from collections import Counter as Counts
 from functools import cache
 
 from prometheus_client import (
@@ -20,12 +22,15 @@ from prometheus_client import (
     multiprocess,
 )
 
+from app.engine.answers import Source
 from app.engine.hooks import Batch, Event, Listed, Loaded, Predicted
 
 DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
 MEDIA_TYPE = CONTENT_TYPE_LATEST
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more for each counter, that nobody asks for
 SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+FLUSH_SECONDS = 0.25
+MOST_PENDING = 512
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 1_000, 10_000, 100_000)
 
 
@@ -79,27 +84,47 @@ class Telemetry:
         self._request_timer = cache(self._seconds.labels)
         self._prediction_counter = cache(self._predictions.labels)
         self._list_counter = cache(self._lists.labels)
+        self._answered: list[tuple[str, str, int, float]] = []
+        self._predicted: Counts[Source] = Counts()
 
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
         """Count an answer. `route` is a template, never a path with an id in it."""
-        self._request_counter(route, method, status).inc()
-        self._request_timer(route).observe(seconds)
+        self._answered.append((route, method, status, seconds))
+        if len(self._answered) == MOST_PENDING:
+            self.flush()
 
     def listen(self, event: Event) -> None:
         """Take note of what the engine did."""
         match event:
             case Predicted():
-                self._prediction_counter(event.source).inc(event.count)
+                self._predicted[event.source] += event.number
             case Listed():
-                self._list_counter(event.source).inc(event.count)
+                self._list_counter(event.source).inc(event.number)
             case Batch():
                 self._count_batch(event)
             case Loaded():
                 self._created.clear()
                 self._created.labels(event.version).set(event.created_at.timestamp())
 
+    def flush(self) -> None:
+        """Write down what was counted since the last time. One by one, between answers, that takes twice as long."""
+        for route, method, status, seconds in self._answered:
+            self._request_counter(route, method, status).inc()
+            self._request_timer(route).observe(seconds)
+        self._answered.clear()
+        for source, number in self._predicted.items():
+            self._prediction_counter(source).inc(number)
+        self._predicted.clear()
+
+    async def keep_flushing(self) -> None:
+        """Flush now and then, so that another worker's answer is not much older than its own."""
+        while True:
+            await asyncio.sleep(FLUSH_SECONDS)
+            self.flush()
+
     def render(self) -> bytes:
-        """All metrics of all workers, as text."""
+        """All metrics of all workers, as text; those of other workers up to `FLUSH_SECONDS` old."""
+        self.flush()
         if DIRECTORY not in os.environ:
             return generate_latest(self._registry)
         registry = CollectorRegistry()

@@ -82,6 +82,7 @@ class Engine:
         listeners: Sequence[Listener] = (),
     ) -> None:
         self._store = Store(directory, device)
+        self._on_cpu = device.type == "cpu"
         self._listeners = listeners
         self._executor = ThreadPoolExecutor(1, "engine", torch.set_num_threads, (threads,))
         self._pairs: Batcher[_Pairs, Predictions] = Batcher(
@@ -119,7 +120,7 @@ class Engine:
 
     def quick_pairs(self, pairs: int) -> bool:
         """Whether so many pairs are to be asked of `predict_now`: it takes less time than another thread would."""
-        return self.device.type == "cpu" and pairs <= QUICK_PAIRS
+        return self._on_cpu and pairs <= QUICK_PAIRS
 
     def predict_pair_now(self, pair: Pair) -> Prediction:
         """The rating of one pair."""
@@ -147,7 +148,7 @@ class Engine:
 
     def quick_list(self, query: ListQuery) -> bool:
         """Whether the list is to be asked of `top_now`: it takes less time than another thread would."""
-        if self.device.type != "cpu":
+        if not self._on_cpu:
             return False
         return self._store.current.cells <= QUICK_CELLS if query.only is None else len(query.only) <= QUICK_PAIRS
 

@@ -3,31 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from app.engine.answers import ListSource, Source
 
 
-@dataclass(frozen=True, slots=True)
-class Predicted:
+class Predicted(NamedTuple):
     """Predictions that were made, and what they rest on."""
 
     source: Source
-    count: int
+    number: int
 
 
-@dataclass(frozen=True, slots=True)
-class Listed:
+class Listed(NamedTuple):
     """Lists that were made, and what they rest on."""
 
     source: ListSource
-    count: int
+    number: int
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
+class Batch(NamedTuple):
     """A batch that was computed on the engine's thread.
 
     Attributes:
@@ -45,8 +41,7 @@ class Batch:
     waiting_rows: int
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
+class Loaded(NamedTuple):
     """A model that is being served from now on."""
 
     version: str

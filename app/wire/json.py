@@ -43,6 +43,8 @@ class Decoder:
                 columns: Any = self._columns.decode(body)
                 return Pairs(self._texts(columns.users), self._texts(columns.items))
             pair: Any = self._pair.decode(body)
+            if pair.user.__class__ is pair.item.__class__ is str:
+                return Pair(pair.user, pair.item)
             return Pair(*self._texts([pair.user, pair.item]))
         except ValueError:  # of which msgspec's errors are
             return None

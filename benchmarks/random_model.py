@@ -1,0 +1,57 @@
+"""A checkpoint of random tables of any size, for measuring what a service takes for it, not how good it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from models.manifest import DataRecord, GateRecord, Manifest, TrainerRecord
+from models.mf import MatrixFactorization
+from models.publication import Draft, publish
+from models.seen import SeenItems
+
+
+def publish_random(directory: Path, users: int, items: int, factors: int, seen: int) -> Manifest:
+    """Publish a model of normal factors and biases; each user has about `seen` training ratings. Ids are numbers."""
+    rng = np.random.default_rng(0)
+
+    def table(*shape: int) -> torch.Tensor:
+        return torch.from_numpy(rng.standard_normal(shape, dtype=np.float32) * np.float32(0.3))
+
+    users_N = np.repeat(np.arange(users, dtype=np.int32), seen)
+    items_N = rng.integers(0, items, len(users_N), dtype=np.int32)
+    cells_N = np.unique(users_N.astype(np.int64) * items + items_N)
+    counts_I = np.bincount(cells_N % items, minlength=items).astype(np.int32)
+    ids = pa.array(np.arange(items)).cast(pa.string())
+    titles = pa.array([f"Title {number}" for number in range(items)])
+    mean = pa.array(np.full(items, 3.5, np.float32))
+    columns = {"id": ids, "title": titles, "year": pa.array(np.full(items, 1999, np.int32)), "mean_rating": mean}
+    columns |= {"genres": pa.array([["Drama"]] * items, pa.list_(pa.string())), "ratings": pa.array(counts_I)}
+    return publish(
+        directory,
+        Draft(
+            model=MatrixFactorization(
+                torch.tensor(3.5),
+                table(users + 1, factors),
+                table(items + 1, factors),
+                table(users + 1),
+                table(items + 1),
+            ),
+            users=pa.table({"id": pa.array(np.arange(users)).cast(pa.string())}),
+            items=pa.table(columns),
+            seen=SeenItems.from_pairs((cells_N // items).astype(np.int32), (cells_N % items).astype(np.int32), users),
+            scale=(1.0, 5.0),
+            trainer=TrainerRecord(
+                name="random", preset="random", settings={}, seed=0, device="cpu", threads=1, fit_seconds=0.0
+            ),
+            data=DataRecord(
+                name="random", split="none", fingerprint="0", train_ratings=len(cells_N), test_ratings=0, duplicates=0
+            ),
+            gate=GateRecord(verdict="not measured"),
+            metrics={},
+            write_report=lambda _: None,
+        ),
+    )
