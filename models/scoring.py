@@ -1,4 +1,4 @@
-"""The dot product of every prediction, in one order of summation, so that a pair has the same bits wherever it is scored.
+"""The dot product of every prediction, in one order of summation: a pair has the same bits wherever it is scored.
 
 It knows tables and row numbers, not what they mean. Shapes: U user rows, I item rows, F factors, B pairs.
 """
@@ -24,8 +24,8 @@ def dot_rows(p_BF: npt.NDArray[np.float32], q_BF: npt.NDArray[np.float32]) -> np
 
 
 def dot_all(p_F: npt.NDArray[np.float32], q_IF: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """p · q_i for every row of `q_IF`, shape (I,): the bits that `dot_rows` gives. A matrix product is faster, not equal."""
-    dots_I: npt.NDArray[np.float32] = np.einsum("f,if->i", p_F, q_IF)
+    """p · q_i for every row of `q_IF`, shape (I,), with the bits that `dot_rows` gives."""
+    dots_I: npt.NDArray[np.float32] = np.einsum("f,if->i", np.ascontiguousarray(p_F), np.ascontiguousarray(q_IF))
     return dots_I
 
 
@@ -46,8 +46,13 @@ def gather_dot(p_UF: Tensor, q_IF: Tensor, users_B: Tensor, items_B: Tensor) -> 
     return torch.from_numpy(dots_B)
 
 
+def square_root(values: Tensor) -> Tensor:
+    """Correctly rounded, of any shape. torch's own on the CPU may be off by one unit in the last place."""
+    return torch.from_numpy(np.sqrt(values.numpy())) if values.device.type == "cpu" else values.sqrt()
+
+
 def _halving_sum(terms_BF: Tensor) -> Tensor:
-    """Sum of each row, shape (B,), overwriting `terms_BF`. Every step adds whole columns, so no kernel picks the order."""
+    """Sum of each row, shape (B,), overwriting `terms_BF`. Each step adds whole columns: no kernel picks the order."""
     columns = terms_BF.shape[1]
     if columns == 0:
         return terms_BF.new_zeros(len(terms_BF))

@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 
 from models.mf import MatrixFactorization
-from models.ranking import top_unseen
+from models.ranking import by_rating, top_items
 from models.seen import SeenItems
 from training import metrics
 from training.data.interactions import Interactions
 from training.errors import OverlapError
 
 LIST_LENGTH = 10
-CELLS_PER_BATCH = 1 << 24  # scores held at once: 64 MiB
+USERS_PER_BATCH = 512
 PAIRS_PER_BATCH = 1 << 20
 
 
@@ -122,9 +122,10 @@ def _ranking(model: MatrixFactorization, test: TestSet, seen: SeenItems) -> tupl
     if len(users_U) == 0:
         return None, None
     pairs_M = users_M * (model.items + 1) + items_M
+    ordering = by_rating(model)
     ndcg_U, recall_U = [], []
-    for users_B, counts_B in _batches(users_U, counts_U, max(1, CELLS_PER_BATCH // model.items)):
-        top_BK = top_unseen(model.score_items(users_B), seen, users_B, LIST_LENGTH)
+    for users_B, counts_B in _batches(users_U, counts_U, USERS_PER_BATCH):
+        top_BK = top_items(ordering, users_B, LIST_LENGTH, excluded=seen.rows(users_B))
         hits_BK = torch.isin(users_B[:, None] * (model.items + 1) + top_BK, pairs_M) & (top_BK >= 0)
         ndcg_U.append(metrics.ndcg(hits_BK, counts_B))
         recall_U.append(metrics.recall(hits_BK, counts_B))

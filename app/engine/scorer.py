@@ -1,6 +1,6 @@
 """The arithmetic of an answer: clipped predictions and exact top-N. It knows row numbers, not ids.
 
-Shapes: B pairs, I items, C candidates, M excluded items, N list length.
+Shapes: B pairs, I items, M excluded items, N list length.
 """
 
 from __future__ import annotations
@@ -9,11 +9,7 @@ import torch
 from torch import Tensor
 
 from models.mf import MatrixFactorization
-from models.ranking import top_n
-
-# The matrix product and the gather-dot round differently, by a few units in the last place. This many candidates beyond
-# the N-th are scored again by gather-dot, so that near-ties at the end of a list fall as the shown ratings say.
-NEAR_TIES = 64
+from models.ranking import by_rating, top_items
 
 
 class Scorer:
@@ -27,6 +23,7 @@ class Scorer:
     def __init__(self, model: MatrixFactorization, scale: tuple[float, float]) -> None:
         self.model = model
         self.scale = scale
+        self._by_rating = by_rating(model)
 
     @torch.inference_mode()
     def predict(self, users_B: Tensor, items_B: Tensor) -> Tensor:
@@ -39,17 +36,10 @@ class Scorer:
 
         Ordered by the unclipped r̂, equal ones by row. The excluded rows are distinct.
         """
-        candidates_C = self._candidates(user, self._place(excluded_M), n + NEAR_TIES)
-        exact_C = self.model(torch.full_like(candidates_C, user), candidates_C)
-        exact_N, order_N = (part[:n] for part in exact_C.sort(descending=True, stable=True))
-        return candidates_C[order_N], self._clip(exact_N)
-
-    def _candidates(self, user: int, excluded_M: Tensor, count: int) -> Tensor:
-        """The rows of highest r̂ by one matrix product, ascending by row."""
-        scores_1I = self.model.score_items(torch.tensor([user], device=self.model.device))
-        scores_1I[0, excluded_M] = -torch.inf
-        available = scores_1I.shape[1] - len(excluded_M)
-        return top_n(scores_1I, min(count, available))[0].sort().values
+        length = min(n, self.model.items - len(excluded_M))
+        users_1, offsets = self._place(torch.tensor([user])), torch.tensor([0, len(excluded_M)])
+        items_N = top_items(self._by_rating, users_1, max(1, n), excluded=(offsets, excluded_M))[0, :length]
+        return items_N, self.predict(users_1.expand(length), items_N)
 
     def _place(self, rows: Tensor) -> Tensor:
         return rows.to(self.model.device, torch.int64)
