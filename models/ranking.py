@@ -70,6 +70,15 @@ class Ordering:
     def device(self) -> torch.device:
         return self.item_factors.device
 
+    @cached_property
+    def is_on_cpu(self) -> bool:
+        return self.device.type == "cpu"
+
+    @cached_property
+    def is_small(self) -> bool:
+        """Whether one user's list is quickest found by scoring every item exactly."""
+        return self.item_factors.numel() <= DIRECT_NUMBERS
+
     def exact(self, users_M: Tensor, items_M: Tensor) -> Tensor:
         """The score of each pair, float32 (M,): its bits depend on the pair alone. Row numbers are on the device."""
         scores_M = self._dot(users_M, items_M)
@@ -99,6 +108,22 @@ class Ordering:
             variance_I = tables["user_variance"][user] + tables["item_variance"][:-1]
             scores_I -= np.float32(LOWER_BOUND_DEVIATIONS) * np.sqrt(variance_I)
         return scores_I
+
+    def products(self, users_B: Tensor, columns_GB: Tensor, rows: slice | Tensor, out_RB: Tensor) -> None:
+        """Write about what `exact` gives for some items, less `constant`, into `out_RB`, by one matrix product.
+
+        `columns_GB` is `user_rows` transposed; `rows` are those of R known items.
+        """
+        y_RG = self.item_factors[rows]
+        if out_RB.shape[1] == 1:
+            torch.mv(y_RG, columns_GB[:, 0], out=out_RB[:, 0])
+        else:
+            torch.mm(y_RG, columns_GB, out=out_RB)
+        if self.item_bias is not None:
+            out_RB += self.item_bias[rows, None]
+        if self.user_variance is not None and self.item_variance is not None:
+            variance_RB = self.item_variance[rows, None] + self.user_variance[users_B]
+            out_RB -= square_root(variance_RB).mul_(LOWER_BOUND_DEVIATIONS)
 
     def user_rows(self, users_B: Tensor) -> Tensor:
         """x of each user, shape (B, G)."""
@@ -233,12 +258,11 @@ def top_items(
         excluded: items left out for each user, as offsets (B+1,) int64 and item rows (M,); repetitions do no harm.
         allowed_I: items to choose from, bool (I,); None for all.
     """
+    if ordering.is_on_cpu and len(users_B) == 1:
+        return torch.from_numpy(_top_of_one(ordering, users_B, n, excluded, allowed_I)[None])
     users_B = users_B.to(ordering.device)
     if ordering.device.type == "meta":
         return users_B.new_empty(len(users_B), n)
-    if len(users_B) == 1 and ordering.device.type == "cpu" and ordering.item_factors.numel() <= DIRECT_NUMBERS:
-        items_N = _top_by_exact_scores(ordering, int(users_B), n, excluded, allowed_I)
-        return torch.from_numpy(items_N)[None]
     return _Search(ordering, users_B, n, excluded, allowed_I).run()
 
 
@@ -249,23 +273,67 @@ def top_among(ordering: Ordering, user: int, rows_C: Tensor, n: int) -> Tensor:
     return rows_C[scores_C.argsort(descending=True, stable=True)[:n]]
 
 
-def _top_by_exact_scores(
-    ordering: Ordering, user: int, n: int, excluded: tuple[Tensor, Tensor] | None, allowed_I: Tensor | None
+def _top_of_one(
+    ordering: Ordering, users_1: Tensor, n: int, excluded: tuple[Tensor, Tensor] | None, allowed_I: Tensor | None
 ) -> npt.NDArray[np.int64]:
-    """`top_items` of one user in a small catalogue, shape (N,): 1,682 items × 48 factors take 30 µs."""
-    scores_I = ordering.exact_for_all(user)
+    """`top_items` of one user on the CPU, shape (N,), in a few operations of numpy, which start faster than torch's."""
+    if ordering.is_small:
+        scores_I, margin = ordering.exact_for_all(int(users_1)), 0.0
+    else:
+        scores_I, margin = _products_of_one(ordering, users_1, _sparse(allowed_I)), 2 * float(ordering.error(users_1))
     if allowed_I is not None:
         scores_I[~allowed_I.numpy()] = -np.inf
     if excluded is not None:
         scores_I[excluded[1].numpy()] = -np.inf
-    lowest = np.partition(scores_I, -n)[-n] if n < len(scores_I) else -np.inf
-    candidates_C = np.flatnonzero(scores_I >= max(lowest, LOWEST))
-    best_N = candidates_C[(-scores_I[candidates_C]).argsort(kind="stable")[:n]]
+    candidates_C = np.flatnonzero(scores_I >= _rounded_down(_below_best(scores_I, n) - margin))
+    if ordering.is_small:
+        exact_C = scores_I[candidates_C]
+    else:
+        rows_C = torch.from_numpy(candidates_C)
+        exact_C = ordering.exact(users_1.expand(len(rows_C)), rows_C).numpy()
+    best_N = candidates_C[(-exact_C).argsort(kind="stable")[:n]]
     if len(best_N) == n:
         return best_N
     items_N = np.full(n, NOTHING)
     items_N[: len(best_N)] = best_N
     return items_N
+
+
+def _products_of_one(ordering: Ordering, users_1: Tensor, rows_A: Tensor | None) -> npt.NDArray[np.float32]:
+    """`Ordering.products` of one user for all items, or for some and −inf for the others, shape (I,)."""
+    columns_G1 = ordering.user_rows(users_1).T
+    rows = slice(0, ordering.items) if rows_A is None else rows_A
+    scores_R1 = torch.empty(ordering.items if rows_A is None else len(rows_A), 1)
+    ordering.products(users_1, columns_G1, rows, scores_R1)
+    if rows_A is None:
+        return scores_R1.numpy()[:, 0]
+    scores_I = np.full(ordering.items, -np.inf, dtype=np.float32)
+    scores_I[rows_A.numpy()] = scores_R1.numpy()[:, 0]
+    return scores_I
+
+
+def _sparse(allowed_I: Tensor | None) -> Tensor | None:
+    """The allowed items where they are few: only these are then scored."""
+    if allowed_I is None or SPARSE * int(allowed_I.sum()) > len(allowed_I):
+        return None
+    return allowed_I.nonzero()[:, 0]
+
+
+def _rounded_down(threshold: float) -> np.float32:
+    """In float32 and above −inf, so that what is excluded never reaches it."""
+    return (
+        np.float32(max(threshold - abs(threshold) * 2.0**-23, LOWEST)) if np.isfinite(threshold) else np.float32(LOWEST)
+    )
+
+
+def _below_best(scores_I: npt.NDArray[np.float32], n: int) -> float:
+    """A number that at least n of the scores reach and few others do; −inf where there are no n scores."""
+    whole = len(scores_I) // STRETCH * STRETCH
+    if whole and 2 * n <= STRETCH:
+        scores_I = (
+            scores_I[:whole].reshape(-1, STRETCH).max(axis=0)
+        )  # n of these are n scores, and quicker to partition
+    return float(np.partition(scores_I, -n)[-n]) if n <= len(scores_I) else -np.inf
 
 
 class _Search:
@@ -290,7 +358,7 @@ class _Search:
         device, batch = ordering.device, len(users_B)
         self.ordering, self.users_B, self.n = ordering, users_B, n
         self.allowed_I = None if allowed_I is None else allowed_I.to(device)
-        self.rows_A = self._sparse_rows()
+        self.rows_A = _sparse(self.allowed_I)
         self.columns_GB = ordering.user_rows(users_B).T.contiguous()
         self.error_B = ordering.error(users_B)
         self.constant_B = ordering.constant(users_B)
@@ -332,28 +400,16 @@ class _Search:
         for index, begin in enumerate(begins):
             size = min(height, total - begin)
             filled = -(-size // STRETCH) * STRETCH
-            self._score(slice(begin, begin + size), buffer_RB[:size])
+            block = slice(begin, begin + size)
+            rows = block if self.rows_A is None else self.rows_A[block]
+            self.ordering.products(self.users_B, self.columns_GB, rows, buffer_RB[:size])
+            if self.allowed_I is not None and self.rows_A is None:
+                buffer_RB[:size].masked_fill_(~self.allowed_I[block, None], -torch.inf)
             buffer_RB[size:filled] = -torch.inf
             cells = self.excluded_M[cuts[index] : cuts[index + 1]]
             if len(cells):
                 buffer_RB.view(-1).index_fill_(0, cells - begin * batch, -torch.inf)
             yield begin, buffer_RB[:filled]
-
-    def _score(self, block: slice, out_RB: Tensor) -> None:
-        """Write the scores of a block of items by one matrix product, without what is the same for a user's items."""
-        ordering, rows = self.ordering, block if self.rows_A is None else self.rows_A[block]
-        y_RG = ordering.item_factors[rows]
-        if out_RB.shape[1] == 1:
-            torch.mv(y_RG, self.columns_GB[:, 0], out=out_RB[:, 0])
-        else:
-            torch.mm(y_RG, self.columns_GB, out=out_RB)
-        if ordering.item_bias is not None:
-            out_RB += ordering.item_bias[rows, None]
-        if ordering.user_variance is not None and ordering.item_variance is not None:
-            variance_RB = ordering.item_variance[rows, None] + ordering.user_variance[self.users_B]
-            out_RB -= square_root(variance_RB).mul_(LOWER_BOUND_DEVIATIONS)
-        if self.allowed_I is not None and self.rows_A is None:
-            out_RB.masked_fill_(~self.allowed_I[rows, None], -torch.inf)
 
     def _warm_up(self, scores_RB: Tensor, highest_SB: Tensor) -> None:
         """Set the threshold below n scores of the first block, if it has as many: each user's list will reach these."""
@@ -388,12 +444,6 @@ class _Search:
         """Raise to float64 values, rounded down; what is not finite says nothing."""
         lowered_B = (wanted_B - wanted_B.abs() * 2.0**-23).nan_to_num(LOWEST, LOWEST, LOWEST).float()
         self.threshold_B = torch.maximum(self.threshold_B, lowered_B)
-
-    def _sparse_rows(self) -> Tensor | None:
-        """The allowed items where they are few: only these are then scored."""
-        if self.allowed_I is None or SPARSE * int(self.allowed_I.sum()) > len(self.allowed_I):
-            return None
-        return self.allowed_I.nonzero()[:, 0]
 
     def _cells(self, offsets: Tensor, items_M: Tensor) -> Tensor:
         """Excluded cells as position · B + row of the batch, ascending, int64."""
