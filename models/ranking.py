@@ -27,7 +27,7 @@ LOWER_BOUND_DEVIATIONS = 1.645  # of a normal distribution: 5 % are below
 BLOCK_CELLS = {"cpu": 1 << 18, "cuda": 1 << 23}  # scores held at once: 1 MiB stays in a core's cache
 MIN_BLOCK_ROWS = 256
 STRETCH = 64  # items whose highest score is looked at before any of them
-DIRECT_NUMBERS = 1 << 17  # of a table that is scored exactly throughout: below, that is faster than finding candidates
+DIRECT_NUMBERS = 1 << 20  # of a table: up to 1.4 million, exact scores of all items come before a bound and candidates
 SPARSE = 4  # allowed items are gathered where they are fewer than one in so many
 LOWEST = torch.finfo(torch.float32).min  # above −inf, which marks what is excluded
 EMPTY = torch.iinfo(torch.int64).min
@@ -282,7 +282,7 @@ def _top_of_one(
     else:
         scores_I, margin = _products_of_one(ordering, users_1, _sparse(allowed_I)), 2 * float(ordering.error(users_1))
     if allowed_I is not None:
-        scores_I[~allowed_I.numpy()] = -np.inf
+        np.copyto(scores_I, -np.inf, where=~allowed_I.numpy())
     if excluded is not None:
         scores_I[excluded[1].numpy()] = -np.inf
     candidates_C = np.flatnonzero(scores_I >= _rounded_down(_below_best(scores_I, n) - margin))
@@ -404,7 +404,7 @@ class _Search:
             rows = block if self.rows_A is None else self.rows_A[block]
             self.ordering.products(self.users_B, self.columns_GB, rows, buffer_RB[:size])
             if self.allowed_I is not None and self.rows_A is None:
-                buffer_RB[:size].masked_fill_(~self.allowed_I[block, None], -torch.inf)
+                buffer_RB[:size] += torch.where(self.allowed_I[block, None], 0.0, -torch.inf)
             buffer_RB[size:filled] = -torch.inf
             cells = self.excluded_M[cuts[index] : cuts[index + 1]]
             if len(cells):

@@ -78,7 +78,7 @@ def rows_of(lists: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.from_numpy(offsets), torch.tensor([item for part in lists for item in part], dtype=torch.int32)
 
 
-@pytest.fixture(params=[1 << 17, 0], ids=["scored exactly throughout", "by candidates"])
+@pytest.fixture(params=[1 << 20, 0], ids=["scored exactly throughout", "by candidates"])
 def direct_numbers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ranking, "DIRECT_NUMBERS", request.param)
 
