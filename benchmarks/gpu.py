@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from models.mf import MatrixFactorization
-from models.ranking import top_n
+from models.ranking import Ordering, by_rating, top_items
 from training.config import JobConfig, load_preset, preset_names
 from training.data.fetch import default_cache
 from training.evaluate import clipped_rmse, make_test_set
@@ -80,15 +80,15 @@ def print_scorer(rounds: int) -> bool:
         model = MatrixFactorization(torch.tensor(3.5), *tables, *biases).to(device)
         users_B, items_B = (column.to(device) for column in pairs)
         pair_seconds = median_seconds(partial(model, users_B, items_B), rounds, device)
-        list_seconds = median_seconds(partial(lists, model, users_B[:BATCH]), rounds, device)
+        list_seconds = median_seconds(partial(lists, by_rating(model), users_B[:BATCH]), rounds, device)
         answers.append(model(users_B, items_B).cpu())
         rates = f"{PAIRS / pair_seconds:,.0f} pairs/s   {BATCH / list_seconds:,.0f} lists/s"
         print(f"{device.type:<12} {rates} of {ITEMS:,} items")
     return bool(torch.allclose(*answers, atol=1e-5))
 
 
-def lists(model: MatrixFactorization, users_B: Tensor) -> Tensor:
-    return top_n(model.score_items(users_B), LIST)
+def lists(ordering: Ordering, users_B: Tensor) -> Tensor:
+    return top_items(ordering, users_B, LIST)
 
 
 def median_seconds(work: Callable[[], object], rounds: int, device: torch.device) -> float:

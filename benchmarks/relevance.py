@@ -50,7 +50,6 @@ from benchmarks.accuracy import (
     read_folds,
 )
 from models.mf import MatrixFactorization
-from models.ranking import top_unseen
 from models.seen import SeenItems
 from training.config import load_preset
 from training.data.interactions import Int64s
@@ -178,8 +177,14 @@ def orders(model: MatrixFactorization) -> dict[str, Score]:
 
 def figure(score: Score, seen: SeenItems, fold: Fold) -> float:
     users = torch.arange(fold.train.users).split(USERS_AT_ONCE)
-    lists = [top_unseen(score(users_B), seen, users_B, LIST_LENGTH) for users_B in users]
+    lists = [top_unseen(score(users_B), seen, users_B) for users_B in users]
     return ndcg10(torch.cat(lists).numpy().astype(np.int32), fold)
+
+
+def top_unseen(scores_BI: Tensor, seen: SeenItems, users_B: Tensor) -> Tensor:
+    offsets, items_M = seen.rows(users_B)
+    scores_BI[torch.repeat_interleave(offsets.diff()), items_M.long()] = -torch.inf
+    return scores_BI.topk(LIST_LENGTH).indices
 
 
 def peers(fold: Fold, options: argparse.Namespace, folder: Path) -> Iterator[tuple[str, float, float | None]]:

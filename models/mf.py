@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Self
 import torch
 from torch import Tensor, nn
 
+from models.scoring import gather_dot
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -104,10 +106,9 @@ class MatrixFactorization(nn.Module):
         return self.mean.device
 
     def forward(self, users_B: Tensor, items_B: Tensor) -> Tensor:
-        """Predict the rating of each pair, unclipped, shape (B,)."""
-        p_BF = self.user_factors[users_B]
-        q_BF = self.item_factors[items_B]
-        return (p_BF * q_BF).sum(-1) + self.user_bias[users_B] + self.item_bias[items_B] + self.mean
+        """Predict the rating of each pair, unclipped, shape (B,). Its bits depend on the pair alone."""
+        dots_B = gather_dot(self.user_factors, self.item_factors, users_B, items_B)
+        return dots_B + self.user_bias[users_B] + self.item_bias[items_B] + self.mean
 
     def variance(self, users_B: Tensor, items_B: Tensor) -> Tensor | None:
         """Variance of the rating of each pair around its prediction, shape (B,); None where it is not known."""

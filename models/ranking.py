@@ -1,39 +1,487 @@
-"""Exact top-N selection. It knows scores and which cells are excluded, not what the scores mean.
+"""Exact top-N: matrix products find the candidates, the dot product of `models.scoring` decides among them.
 
-Shapes: B users in a batch, I items, N list length.
+It knows tables, row numbers and which cells are excluded, not what the scores mean or whose they are
+(`docs/adr/0009-exact-top-n-by-blocks.md`). Shapes: U users, I items, G factors, B users of a batch, N list length,
+M pairs, K candidates, R items of a block, S stretches of a block.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from models.seen import SeenItems
+from models.checkpoint import Checkpoint
+from models.mf import MatrixFactorization
+from models.scoring import dot_all, gather_dot, square_root
 
 NOTHING = -1  # fills a list that has fewer than N candidates
+LOWER_BOUND_DEVIATIONS = 1.645  # of a normal distribution: 5 % are below
+
+BLOCK_CELLS = {"cpu": 1 << 18, "cuda": 1 << 23}  # scores held at once: 1 MiB stays in a core's cache
+MIN_BLOCK_ROWS = 256
+STRETCH = 64  # items whose highest score is looked at before any of them
+DIRECT_NUMBERS = 1 << 20  # of a table: up to 1.4 million, exact scores of all items come before a bound and candidates
+SPARSE = 4  # allowed items are gathered where they are fewer than one in so many
+LOWEST = torch.finfo(torch.float32).min  # above −inf, which marks what is excluded
+EMPTY = torch.iinfo(torch.int64).min
+LOW_BITS = 0xFFFFFFFF
+
+# How much of ‖x‖·‖y‖ the settings of torch may cost a product by rounding its operands, beside float32's own rounding.
+PRODUCT_ERROR = {"highest": 0.0, "high": 2**-9, "medium": 2**-6}
 
 
-def top_n(scores_BI: Tensor, n: int) -> Tensor:
-    """Item indices of the n best scores of each row, best first, shape (B, min(n, I)), int64.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Ordering:
+    """What puts items in order for a user: x_u·y_i, then + b_u + b_i + μ, then − z·√(v_u + w_i), in float32.
 
-    Equal scores are ordered by item index, on every device. Cells of −inf are excluded: a row with fewer candidates
-    than n is filled with `NOTHING`. Scores are float32 and hold no NaN.
+    The tables are finite, on one device, and none of their scores overflows. Those of users and items end with the row
+    for unknown ids, as a model's do.
+
+    Attributes:
+        item_factors: y, shape (I+1, G).
+        user_factors: x, shape (U+1, G); None where G is 0 and every user gets the same order.
+        item_bias: b_i, shape (I+1,), or None.
+        user_bias: b_u, shape (U+1,), or None.
+        mean: μ, shape (), or None.
+        user_variance, item_variance: v and w, shapes (U+1,) and (I+1,), or None; z is `LOWER_BOUND_DEVIATIONS`.
     """
-    items = scores_BI.shape[1]
-    descending_index_I = torch.arange(items - 1, -1, -1, device=scores_BI.device)
-    keys_BI = (_ordered_bits(scores_BI) << 32) | descending_index_I
-    keys_BN = keys_BI.topk(min(n, items), dim=1).values
-    excluded_BN = (keys_BN >> 32) == _ordered_bits(scores_BI.new_tensor(-torch.inf))
-    return (items - 1 - (keys_BN & 0xFFFFFFFF)).masked_fill(excluded_BN, NOTHING)
+
+    item_factors: Tensor
+    user_factors: Tensor | None = None
+    item_bias: Tensor | None = None
+    user_bias: Tensor | None = None
+    mean: Tensor | None = None
+    user_variance: Tensor | None = None
+    item_variance: Tensor | None = None
+
+    @property
+    def items(self) -> int:
+        """I, the number of known items."""
+        return self.item_factors.shape[0] - 1
+
+    @property
+    def device(self) -> torch.device:
+        return self.item_factors.device
+
+    @cached_property
+    def is_on_cpu(self) -> bool:
+        return self.device.type == "cpu"
+
+    @cached_property
+    def is_small(self) -> bool:
+        """Whether one user's list is quickest found by scoring every item exactly."""
+        return self.item_factors.numel() <= DIRECT_NUMBERS
+
+    def exact(self, users_M: Tensor, items_M: Tensor) -> Tensor:
+        """The score of each pair, float32 (M,): its bits depend on the pair alone. Row numbers are on the device."""
+        scores_M = self._dot(users_M, items_M)
+        for table, rows_M in ((self.user_bias, users_M), (self.item_bias, items_M)):
+            if table is not None:
+                scores_M = scores_M + table[rows_M]
+        if self.mean is not None:
+            scores_M = scores_M + self.mean
+        if self.user_variance is not None and self.item_variance is not None:
+            variance_M = self.user_variance[users_M] + self.item_variance[items_M]
+            scores_M = scores_M - LOWER_BOUND_DEVIATIONS * square_root(variance_M)
+        return scores_M
+
+    def exact_for_all(self, user: int) -> npt.NDArray[np.float32]:
+        """The bits of `exact` for one user and every item, shape (I,); on the CPU alone."""
+        tables = self._arrays
+        factors = tables["item_factors"]
+        user_G = factors[0] if self.user_factors is None else tables["user_factors"][user]
+        scores_I = dot_all(user_G, factors[:-1])
+        if self.user_bias is not None:
+            scores_I += tables["user_bias"][user]
+        if self.item_bias is not None:
+            scores_I += tables["item_bias"][:-1]
+        if self.mean is not None:
+            scores_I += tables["mean"]
+        if self.user_variance is not None:
+            variance_I = tables["user_variance"][user] + tables["item_variance"][:-1]
+            scores_I -= np.float32(LOWER_BOUND_DEVIATIONS) * np.sqrt(variance_I)
+        return scores_I
+
+    def products(self, users_B: Tensor, columns_GB: Tensor, rows: slice | Tensor, out_RB: Tensor) -> None:
+        """Write about what `exact` gives for some items, less `constant`, into `out_RB`, by one matrix product.
+
+        `columns_GB` is `user_rows` transposed; `rows` are those of R known items.
+        """
+        y_RG = self.item_factors[rows]
+        if out_RB.shape[1] == 1:
+            torch.mv(y_RG, columns_GB[:, 0], out=out_RB[:, 0])
+        else:
+            torch.mm(y_RG, columns_GB, out=out_RB)
+        if self.item_bias is not None:
+            out_RB += self.item_bias[rows, None]
+        if self.user_variance is not None and self.item_variance is not None:
+            variance_RB = self.item_variance[rows, None] + self.user_variance[users_B]
+            out_RB -= square_root(variance_RB).mul_(LOWER_BOUND_DEVIATIONS)
+
+    def user_rows(self, users_B: Tensor) -> Tensor:
+        """x of each user, shape (B, G)."""
+        if self.user_factors is None:
+            return self.item_factors.new_zeros(len(users_B), 0)
+        return self.user_factors[users_B]
+
+    def constant(self, users_B: Tensor) -> Tensor:
+        """What `exact` adds for each user whatever the item, float64 (B,)."""
+        constant_B = torch.zeros(len(users_B), dtype=torch.float64, device=self.device)
+        if self.user_bias is not None:
+            constant_B += self.user_bias[users_B]
+        if self.mean is not None:
+            constant_B += self.mean
+        return constant_B
+
+    def error(self, users_B: Tensor) -> Tensor:
+        """A bound for each user on |score by matrix product + constant − exact| over all items, float64 (B,).
+
+        A dot product of G terms in any order is off by at most γ·Σ|x_f·y_f| ≤ γ·‖x‖·‖y‖ with γ ≈ G·2⁻²⁴ (Higham,
+        Accuracy and Stability of Numerical Algorithms, 2002, section 3.1), and each of the fewer than eight operations
+        after it by 2⁻²⁴ of the largest value that it can meet. Both sides round, hence twice that. The last term covers
+        products that are too small for float32 or are set to zero for that.
+        """
+        x_BG = self.user_rows(users_B)
+        norm_B = x_BG.double().norm(dim=1)
+        product_B = norm_B * self._item_norm
+        magnitude_B = product_B + self._item_magnitude
+        if self.user_bias is not None:
+            magnitude_B += self.user_bias[users_B].abs()
+        if self.mean is not None:
+            magnitude_B += self.mean.abs()
+        if self.user_variance is not None:
+            magnitude_B += LOWER_BOUND_DEVIATIONS * self.user_variance[users_B].double().sqrt()
+        factors = x_BG.shape[1]
+        error_B: Tensor = (factors + 16) * 2.0**-23 * 1.0625 * magnitude_B
+        error_B += (factors + 4) * 2.0**-125 * (1 + norm_B + self._item_norm)
+        error_B += PRODUCT_ERROR[torch.get_float32_matmul_precision()] * product_B
+        return error_B
+
+    def _dot(self, users_M: Tensor, items_M: Tensor) -> Tensor:
+        if self.user_factors is None:
+            return torch.zeros(len(items_M), device=self.device)
+        return gather_dot(self.user_factors, self.item_factors, users_M, items_M)
+
+    @cached_property
+    def _item_norm(self) -> float:
+        """The largest ‖y_i‖ of a known item."""
+        blocks = self.item_factors[:-1].split(1 << 16)
+        return max((float(block.double().norm(dim=1).max()) for block in blocks if len(block)), default=0.0)
+
+    @cached_property
+    def _item_magnitude(self) -> float:
+        """The most that an item's bias and variance add to the size of a score."""
+        if self.items == 0:
+            return 0.0
+        bias = 0.0 if self.item_bias is None else float(self.item_bias[:-1].abs().max())
+        variance = 0.0 if self.item_variance is None else float(self.item_variance[:-1].max())
+        return bias + LOWER_BOUND_DEVIATIONS * math.sqrt(variance)
+
+    @cached_property
+    def _arrays(self) -> Mapping[str, npt.NDArray[np.float32]]:
+        return {name: table.numpy() for name, table in vars(self).items() if isinstance(table, Tensor)}
 
 
-def top_unseen(scores_BI: Tensor, seen: SeenItems, users_B: Tensor, n: int) -> Tensor:
-    """As `top_n`, leaving out what each user has rated in training. Overwrites those cells of `scores_BI`."""
-    scores_BI[seen.cells(users_B)] = -torch.inf
-    return top_n(scores_BI, n)
+def by_rating(model: MatrixFactorization) -> Ordering:
+    """Order by the expected rating r̂, unclipped: `exact` is `model.forward`."""
+    return Ordering(
+        user_factors=model.user_factors,
+        item_factors=model.item_factors,
+        user_bias=model.user_bias,
+        item_bias=model.item_bias,
+        mean=model.mean,
+    )
+
+
+def by_lower_bound(model: MatrixFactorization) -> Ordering:
+    """Order by r̂ − 1.645·√(user_variance + item_variance).
+
+    That is the lower end of the central 90 % interval of the expected rating. What single ratings scatter around their
+    expectation (`noise_variance`) is left out: it is the same for every item.
+    Raises ValueError for a model without variances.
+    """
+    if model.user_variance is None or model.item_variance is None:
+        raise ValueError("the model has no variances")
+    return Ordering(
+        user_factors=model.user_factors,
+        item_factors=model.item_factors,
+        user_bias=model.user_bias,
+        item_bias=model.item_bias,
+        mean=model.mean,
+        user_variance=model.user_variance,
+        item_variance=model.item_variance,
+    )
+
+
+def by_factors(user_factors: Tensor, item_factors: Tensor) -> Ordering:
+    """Order by x·y, for tables of shapes (U+1, G) and (I+1, G)."""
+    return Ordering(user_factors=user_factors, item_factors=item_factors)
+
+
+def by_popularity(counts_I: Tensor) -> Ordering:
+    """Order by the number of ratings, int32 (I,), the same for every user. Counts above 2²⁴ are rounded to float32."""
+    counts = torch.cat([counts_I, counts_I.new_zeros(1)]).float()
+    return Ordering(item_factors=counts.new_zeros(len(counts), 0), item_bias=counts)
+
+
+def orderings(checkpoint: Checkpoint) -> Mapping[str, Ordering]:
+    """Every ordering that a checkpoint has, by the name that `rank_by` calls it."""
+    named = {"rating": by_rating(checkpoint.model)}
+    if checkpoint.model.user_variance is not None:
+        named["lower_bound"] = by_lower_bound(checkpoint.model)
+    if checkpoint.relevance is not None:
+        named["relevance"] = by_factors(**checkpoint.relevance.tensors())
+    return named
+
+
+def top_items(
+    ordering: Ordering,
+    users_B: Tensor,
+    n: int,
+    *,
+    excluded: tuple[Tensor, Tensor] | None = None,
+    allowed_I: Tensor | None = None,
+) -> Tensor:
+    """The n best items of each user, best first, int64 (B, n), on the device of the ordering.
+
+    Ordered by falling `ordering.exact`, equal ones by row; where fewer than n items are left, `NOTHING` fills the list.
+
+    Args:
+        ordering: what orders them.
+        users_B: rows of users, int64; that of unknown users is one like any other.
+        n: length of the lists, at least 1.
+        excluded: items left out for each user, as offsets (B+1,) int64 and item rows (M,); repetitions do no harm.
+        allowed_I: items to choose from, bool (I,); None for all.
+    """
+    if ordering.is_on_cpu and len(users_B) == 1:
+        return torch.from_numpy(_top_of_one(ordering, users_B, n, excluded, allowed_I)[None])
+    users_B = users_B.to(ordering.device)
+    if ordering.device.type == "meta":
+        return users_B.new_empty(len(users_B), n)
+    return _Search(ordering, users_B, n, excluded, allowed_I).run()
+
+
+def top_among(ordering: Ordering, user: int, rows_C: Tensor, n: int) -> Tensor:
+    """The n best of the given distinct item rows for one user, ordered as by `top_items`, int64 (min(n, C),)."""
+    rows_C = rows_C.to(ordering.device, torch.int64).sort().values
+    scores_C = ordering.exact(torch.full_like(rows_C, user), rows_C)
+    return rows_C[scores_C.argsort(descending=True, stable=True)[:n]]
+
+
+def _top_of_one(
+    ordering: Ordering, users_1: Tensor, n: int, excluded: tuple[Tensor, Tensor] | None, allowed_I: Tensor | None
+) -> npt.NDArray[np.int64]:
+    """`top_items` of one user on the CPU, shape (N,), in a few operations of numpy, which start faster than torch's."""
+    if ordering.is_small:
+        scores_I, margin = ordering.exact_for_all(int(users_1)), 0.0
+    else:
+        scores_I, margin = _products_of_one(ordering, users_1, _sparse(allowed_I)), 2 * float(ordering.error(users_1))
+    if allowed_I is not None:
+        np.copyto(scores_I, -np.inf, where=~allowed_I.numpy())
+    if excluded is not None:
+        scores_I[excluded[1].numpy()] = -np.inf
+    candidates_C = np.flatnonzero(scores_I >= _rounded_down(_below_best(scores_I, n) - margin))
+    if ordering.is_small:
+        exact_C = scores_I[candidates_C]
+    else:
+        rows_C = torch.from_numpy(candidates_C)
+        exact_C = ordering.exact(users_1.expand(len(rows_C)), rows_C).numpy()
+    best_N = candidates_C[(-exact_C).argsort(kind="stable")[:n]]
+    if len(best_N) == n:
+        return best_N
+    items_N = np.full(n, NOTHING)
+    items_N[: len(best_N)] = best_N
+    return items_N
+
+
+def _products_of_one(ordering: Ordering, users_1: Tensor, rows_A: Tensor | None) -> npt.NDArray[np.float32]:
+    """`Ordering.products` of one user for all items, or for some and −inf for the others, shape (I,)."""
+    columns_G1 = ordering.user_rows(users_1).T
+    rows = slice(0, ordering.items) if rows_A is None else rows_A
+    scores_R1 = torch.empty(ordering.items if rows_A is None else len(rows_A), 1)
+    ordering.products(users_1, columns_G1, rows, scores_R1)
+    if rows_A is None:
+        return scores_R1.numpy()[:, 0]
+    scores_I = np.full(ordering.items, -np.inf, dtype=np.float32)
+    scores_I[rows_A.numpy()] = scores_R1.numpy()[:, 0]
+    return scores_I
+
+
+def _sparse(allowed_I: Tensor | None) -> Tensor | None:
+    """The allowed items where they are few: only these are then scored."""
+    if allowed_I is None or SPARSE * int(allowed_I.sum()) > len(allowed_I):
+        return None
+    return allowed_I.nonzero()[:, 0]
+
+
+def _rounded_down(threshold: float) -> np.float32:
+    """In float32 and above −inf, so that what is excluded never reaches it."""
+    return (
+        np.float32(max(threshold - abs(threshold) * 2.0**-23, LOWEST)) if np.isfinite(threshold) else np.float32(LOWEST)
+    )
+
+
+def _below_best(scores_I: npt.NDArray[np.float32], n: int) -> float:
+    """A number that at least n of the scores reach and few others do; −inf where there are no n scores."""
+    whole = len(scores_I) // STRETCH * STRETCH
+    if whole and 2 * n <= STRETCH:
+        scores_I = (
+            scores_I[:whole].reshape(-1, STRETCH).max(axis=0)
+        )  # n of these are n scores, and quicker to partition
+    return float(np.partition(scores_I, -n)[-n]) if n <= len(scores_I) else -np.inf
+
+
+class _Search:
+    """One call of `top_items`: goes through the items block by block, keeping the best so far.
+
+    Args:
+        as `top_items` takes them.
+
+    Attributes:
+        best_BN: keys of the best items so far in falling order: the bits of the exact score, then those of the item.
+        threshold_B: an item whose score by matrix product is below it cannot enter the user's list.
+    """
+
+    def __init__(
+        self,
+        ordering: Ordering,
+        users_B: Tensor,
+        n: int,
+        excluded: tuple[Tensor, Tensor] | None,
+        allowed_I: Tensor | None,
+    ) -> None:
+        device, batch = ordering.device, len(users_B)
+        self.ordering, self.users_B, self.n = ordering, users_B, n
+        self.allowed_I = None if allowed_I is None else allowed_I.to(device)
+        self.rows_A = _sparse(self.allowed_I)
+        self.columns_GB = ordering.user_rows(users_B).T.contiguous()
+        self.error_B = ordering.error(users_B)
+        self.constant_B = ordering.constant(users_B)
+        self.best_BN = torch.full((batch, n), EMPTY, device=device)
+        self.threshold_B = torch.full((batch,), LOWEST, device=device)
+        self.excluded_M = torch.empty(0, dtype=torch.int64, device=device)
+        if excluded is not None:
+            self.excluded_M = self._cells(excluded[0].to(device), excluded[1].to(device))
+
+    def run(self) -> Tensor:
+        pending: list[tuple[Tensor, Tensor]] = []
+        count, enough = 0, max(len(self.users_B) * self.n, STRETCH)
+        for begin, scores_RB in self._blocks():
+            highest_SB = scores_RB.view(-1, STRETCH, len(self.users_B)).amax(1)
+            if begin == 0:
+                self._warm_up(scores_RB, highest_SB)
+            positions_K, rows_K = self._candidates(scores_RB, highest_SB)
+            if len(rows_K):
+                pending.append((positions_K + begin, rows_K))
+                count += len(rows_K)
+            if count >= enough:
+                self._settle(pending)
+                pending, count = [], 0
+        if pending:
+            self._settle(pending)
+        return torch.where(self.best_BN == EMPTY, NOTHING, LOW_BITS - (self.best_BN & LOW_BITS))
+
+    def _blocks(self) -> Iterator[tuple[int, Tensor]]:
+        """The first position of each block and its scores, −inf where excluded, shape (R, B), in one buffer for all."""
+        batch, total = len(self.users_B), self.ordering.items if self.rows_A is None else len(self.rows_A)
+        if batch == 0 or total == 0:
+            return
+        height = max(MIN_BLOCK_ROWS, BLOCK_CELLS.get(self.ordering.device.type, BLOCK_CELLS["cuda"]) // batch)
+        height = -(-min(height, total) // STRETCH) * STRETCH
+        buffer_RB = self.columns_GB.new_empty(height, batch)
+        begins = range(0, total, height)
+        bounds = torch.tensor([*begins, total], device=self.ordering.device) * batch
+        cuts = torch.searchsorted(self.excluded_M, bounds).tolist()
+        for index, begin in enumerate(begins):
+            size = min(height, total - begin)
+            filled = -(-size // STRETCH) * STRETCH
+            block = slice(begin, begin + size)
+            rows = block if self.rows_A is None else self.rows_A[block]
+            self.ordering.products(self.users_B, self.columns_GB, rows, buffer_RB[:size])
+            if self.allowed_I is not None and self.rows_A is None:
+                buffer_RB[:size] += torch.where(self.allowed_I[block, None], 0.0, -torch.inf)
+            buffer_RB[size:filled] = -torch.inf
+            cells = self.excluded_M[cuts[index] : cuts[index + 1]]
+            if len(cells):
+                buffer_RB.view(-1).index_fill_(0, cells - begin * batch, -torch.inf)
+            yield begin, buffer_RB[:filled]
+
+    def _warm_up(self, scores_RB: Tensor, highest_SB: Tensor) -> None:
+        """Set the threshold below n scores of the first block, if it has as many: each user's list will reach these."""
+        scores = highest_SB if 2 * self.n <= len(highest_SB) else scores_RB
+        if self.n <= len(scores):
+            self._raise_threshold(scores.topk(self.n, dim=0).values[-1] - 2 * self.error_B)
+
+    def _candidates(self, scores_RB: Tensor, highest_SB: Tensor) -> tuple[Tensor, Tensor]:
+        """Position in the block and row of the batch of every score that reaches the threshold, both int64 (K,)."""
+        stretches_H, rows_H = (highest_SB >= self.threshold_B).nonzero(as_tuple=True)
+        if len(rows_H) == 0:
+            return rows_H, rows_H
+        scores_HS = scores_RB.view(-1, STRETCH, len(self.users_B))[stretches_H, :, rows_H]
+        hits_K, inside_K = (scores_HS >= self.threshold_B[rows_H, None]).nonzero(as_tuple=True)
+        return stretches_H[hits_K] * STRETCH + inside_K, rows_H[hits_K]
+
+    def _settle(self, pending: list[tuple[Tensor, Tensor]]) -> None:
+        """Score candidates exactly, keep the best, and raise the threshold to what the last of a list now asks for."""
+        items_K, rows_K = (torch.cat(part) for part in zip(*pending, strict=True))
+        if self.rows_A is not None:
+            items_K = self.rows_A[items_K]
+        exact_K = self.ordering.exact(self.users_B[rows_K], items_K)
+        keys_K = (_ordered_bits(exact_K) << 32) | (LOW_BITS - items_K)
+        better_K = keys_K > self.best_BN[rows_K, -1]
+        padded_BW = _by_row(rows_K[better_K], keys_K[better_K], len(self.users_B))
+        self.best_BN = torch.cat([self.best_BN, padded_BW], dim=1).topk(self.n, dim=1).values
+        last_B = self.best_BN[:, -1]
+        reached_B = torch.where(last_B == EMPTY, -torch.inf, _score_of(last_B).double())
+        self._raise_threshold(reached_B - self.constant_B - self.error_B)
+
+    def _raise_threshold(self, wanted_B: Tensor) -> None:
+        """Raise to float64 values, rounded down; what is not finite says nothing."""
+        lowered_B = (wanted_B - wanted_B.abs() * 2.0**-23).nan_to_num(LOWEST, LOWEST, LOWEST).float()
+        self.threshold_B = torch.maximum(self.threshold_B, lowered_B)
+
+    def _cells(self, offsets: Tensor, items_M: Tensor) -> Tensor:
+        """Excluded cells as position · B + row of the batch, ascending, int64."""
+        batch = len(self.users_B)
+        rows_M = torch.repeat_interleave(offsets.diff(), output_size=len(items_M))
+        positions_M = items_M.to(torch.int64)
+        if self.rows_A is not None:
+            found_M = torch.searchsorted(self.rows_A, positions_M).clamp_(max=max(0, len(self.rows_A) - 1))
+            held_M = self.allowed_I[positions_M] if self.allowed_I is not None else found_M >= 0
+            positions_M, rows_M = found_M[held_M], rows_M[held_M]
+        return _sorted(positions_M * batch + rows_M)
+
+
+def _by_row(rows_K: Tensor, keys_K: Tensor, rows: int) -> Tensor:
+    """Keys in a table with a line for each row, shape (rows, W), filled with `EMPTY` where W are not there."""
+    order_K = rows_K.argsort(stable=True)
+    rows_K, keys_K = rows_K[order_K], keys_K[order_K]
+    counts_B = torch.bincount(rows_K, minlength=rows)
+    table_BW = keys_K.new_full((rows, int(counts_B.max())), EMPTY)
+    starts_B = counts_B.cumsum(0) - counts_B
+    table_BW[rows_K, torch.arange(len(rows_K), device=rows_K.device) - starts_B[rows_K]] = keys_K
+    return table_BW
+
+
+def _sorted(values: Tensor) -> Tensor:
+    """Ascending; numpy sorts several times as fast as torch on the CPU."""
+    return torch.from_numpy(np.sort(values.numpy())) if values.device.type == "cpu" else values.sort().values
 
 
 def _ordered_bits(scores: Tensor) -> Tensor:
     """Map float32 to int64 so that integer order is numeric order: negative floats have their magnitude flipped."""
     bits = (scores + 0.0).view(torch.int32)  # adding zero turns −0.0 into 0.0: they compare equal, so must their bits
     return torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits).to(torch.int64)
+
+
+def _score_of(keys: Tensor) -> Tensor:
+    """The float32 score in a key: `_ordered_bits` backwards."""
+    bits = (keys >> 32).to(torch.int32)
+    return torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits).view(torch.float32)

@@ -35,14 +35,13 @@ class SeenItems:
         """Items of one user, ascending, int32."""
         return self.items_N[self.offsets[user] : self.offsets[user + 1]]
 
-    def cells(self, users_B: Tensor) -> tuple[Tensor, Tensor]:
-        """Coordinates (position in the batch, item) of everything the users of a batch have seen, both int64."""
+    def rows(self, users_B: Tensor) -> tuple[Tensor, Tensor]:
+        """The items of a batch of users as compressed rows: offsets (B+1,) int64, and item rows (M,) int32."""
         begin_B, end_B = self.offsets[users_B], self.offsets[users_B + 1]
         counts_B = end_B - begin_B
-        row_M = torch.repeat_interleave(counts_B)
-        start_M = (begin_B - (counts_B.cumsum(0) - counts_B)).repeat_interleave(counts_B)
-        position_M = torch.arange(len(row_M), device=row_M.device) + start_M
-        return row_M, self.items_N[position_M].long()
+        offsets = torch.cat([counts_B.new_zeros(1), counts_B.cumsum(0)])
+        shift_M = (begin_B - offsets[:-1]).repeat_interleave(counts_B)
+        return offsets, self.items_N[torch.arange(len(shift_M), device=shift_M.device) + shift_M]
 
     def counts(self, items: int) -> npt.NDArray[np.int64]:
         """How many training ratings each of the `items` items has."""

@@ -12,11 +12,11 @@ from typing import Any, TextIO
 import click
 
 from models.errors import RatecastError
-from training import config, job
+from training import config, export, job
 from training.data import movielens
 from training.data.fetch import default_cache
 from training.errors import RefusedError
-from training.progress import progress
+from training.progress import counting, progress
 
 EXIT_BAD_INPUT, EXIT_REFUSED, EXIT_INTERRUPTED = 2, 3, 130  # the last is 128 + SIGINT, as shells report it
 
@@ -104,6 +104,26 @@ def fit(as_json: bool, **options: Any) -> None:
 def evaluate(as_json: bool, **options: Any) -> None:
     """Fit a model and print its figures on held-out ratings. Publishes nothing."""
     _run(as_json, options)
+
+
+@cli.command("export-top")
+@click.option("--checkpoints", type=click.Path(path_type=Path), required=True, help="The checkpoint directory.")
+@click.option("--version", help="The version to take [the current one].")
+@click.option("--n", type=click.IntRange(min=1), default=20, show_default=True, help="Length of the lists.")
+@click.option(
+    "--rank-by",
+    type=click.Choice(["relevance", "rating", "lower_bound"]),
+    help="What orders the lists [relevance where the checkpoint has it, else rating].",
+)
+@click.option("--include-seen", is_flag=True, help="Also list what a user has rated.")
+@click.option("--category", help="List items of this category (genre) only.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads [all cores].")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="The Parquet file to write.")
+def export_top(**options: Any) -> None:
+    """Write the best items of every user into a Parquet file: user, rank, item, rating."""
+    rows = export.run(export.ExportConfig(**options), counting)
+    click.echo(f"{rows:,} rows in {options['out']}")
 
 
 @cli.command()

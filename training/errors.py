@@ -27,5 +27,9 @@ class RefusedError(TrainingError):
     """A model that the quality gate did not let pass. Nothing was published."""
 
 
+class ExportError(TrainingError):
+    """Lists that could not be written. Nothing was."""
+
+
 class DivergedError(TrainingError):
     """A fit whose figures are no longer finite."""

@@ -5,7 +5,7 @@ It refuses a test part that overlaps the training part. Shapes: N test ratings, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from models.mf import MatrixFactorization
-from models.ranking import top_unseen
+from models.ranking import Ordering, by_factors, by_rating, top_items
 from models.relevance import RelevanceHead
 from models.seen import SeenItems
 from training import metrics
@@ -21,7 +21,7 @@ from training.data.interactions import Interactions
 from training.errors import OverlapError
 
 LIST_LENGTH = 10
-CELLS_PER_BATCH = 1 << 24  # scores held at once: 64 MiB
+USERS_PER_BATCH = 512
 PAIRS_PER_BATCH = 1 << 20
 
 
@@ -104,8 +104,8 @@ def evaluate(
     """
     predicted_N = predict(model, test)
     variance_N = model.variance(test.users_N, test.items_N)
-    by_rating = _ranking(model, model.score_items, test, seen)
-    ndcg10, recall10 = by_rating if head is None else _ranking(model, head.score_items, test, seen)
+    rated = _ranking(model, by_rating(model), test, seen)
+    ndcg10, recall10 = rated if head is None else _ranking(model, by_factors(**head.tensors()), test, seen)
     return {
         "rmse": metrics.rmse(predicted_N, test.ratings_N),
         "mae": metrics.mae(predicted_N, test.ratings_N),
@@ -115,14 +115,14 @@ def evaluate(
         "nll": None if variance_N is None else metrics.nll(predicted_N, variance_N, test.ratings_N),
         "ndcg10": ndcg10,
         "recall10": recall10,
-        "ndcg10_rating": by_rating[0],
+        "ndcg10_rating": rated[0],
     }
 
 
 def _ranking(
-    model: MatrixFactorization, score_items: Callable[[Tensor], Tensor], test: TestSet, seen: SeenItems
+    model: MatrixFactorization, ordering: Ordering, test: TestSet, seen: SeenItems
 ) -> tuple[float | None, float | None]:
-    """NDCG@10 and recall@10 of the lists ordered by the scores (B, I) of a batch of users of the model."""
+    """NDCG@10 and recall@10 of the lists in an order that has the model's users and items."""
     relevant_N = (test.ratings_N >= test.relevant) & (test.users_N < model.users)
     users_M, items_M = test.users_N[relevant_N], test.items_N[relevant_N]
     users_U, counts_U = users_M.unique(return_counts=True)
@@ -130,8 +130,8 @@ def _ranking(
         return None, None
     pairs_M = users_M * (model.items + 1) + items_M
     ndcg_U, recall_U = [], []
-    for users_B, counts_B in _batches(users_U, counts_U, max(1, CELLS_PER_BATCH // model.items)):
-        top_BK = top_unseen(score_items(users_B), seen, users_B, LIST_LENGTH)
+    for users_B, counts_B in _batches(users_U, counts_U, USERS_PER_BATCH):
+        top_BK = top_items(ordering, users_B, LIST_LENGTH, excluded=seen.rows(users_B))
         hits_BK = torch.isin(users_B[:, None] * (model.items + 1) + top_BK, pairs_M) & (top_BK >= 0)
         ndcg_U.append(metrics.ndcg(hits_BK, counts_B))
         recall_U.append(metrics.recall(hits_BK, counts_B))

@@ -1,4 +1,4 @@
-"""What a person sees while a model is fitted: a bar on a terminal, a line an epoch in a log. Always on stderr."""
+"""What a person sees while a command works: a bar on a terminal, lines from time to time in a log. Always on stderr."""
 
 from __future__ import annotations
 
@@ -21,6 +21,27 @@ def progress() -> Iterator[Callable[[Epoch], None]]:
     with Progress(BarColumn(), TextColumn("{task.description}"), console=console) as bars:
         task = bars.add_task("reading the ratings", total=None)
         yield lambda epoch: _advance(bars, task, epoch)
+
+
+@contextmanager
+def counting(total: int, what: str) -> Iterator[Callable[[int], None]]:
+    """Yields the function to call with how many of the `total` are done; a log gets a line each tenth of the way."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        tenths = -1
+
+        def log(done: int) -> None:
+            nonlocal tenths
+            if tenths < (tenths := done * 10 // max(1, total)):
+                console.print(f"{done:,} of {total:,} {what}", highlight=False, soft_wrap=True)
+
+        yield log
+        return
+    with Progress(
+        BarColumn(), TextColumn("{task.completed:,} of {task.total:,} {task.description}"), console=console
+    ) as bars:
+        task = bars.add_task(what, total=total)
+        yield lambda done: bars.update(task, completed=done)
 
 
 def describe(epoch: Epoch) -> str:

@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from app.engine.scorer import Scorer
+from models import ranking
 from models.mf import MatrixFactorization
-from models.ranking import top_n
+from models.ranking import by_rating, top_items
+from models.scoring import gather_dot
 from tests.support.data import planted_set
 from training import trainers
 from training.minibatch import captured
@@ -64,10 +66,31 @@ def test_recorded_steps_equal_eager_ones() -> None:
     torch.testing.assert_close(recorded.squared_error, eager.squared_error)
 
 
-def test_lists_are_ordered_as_on_the_cpu() -> None:
-    scores_BI = torch.randint(-50, 50, (20, 3_000), generator=torch.Generator().manual_seed(0)) / 7  # many ties
-    scores_BI[:, ::3] = -torch.inf
-    assert torch.equal(top_n(scores_BI.cuda(), 100).cpu(), top_n(scores_BI, 100))
+@pytest.mark.parametrize("step", [0.0, 1e-3, 1.0])
+def test_lists_equal_a_sort_of_every_exact_score(step: float) -> None:
+    """With many ties (step 1), near-ties, and scores that are all equal; in one block and in many."""
+    tables = {name: (table / max(step, 1e-9)).round() * step for name, table in model().tensors().items()}
+    ordering = by_rating(MatrixFactorization(**tables).to("cuda"))
+    users_B, items_I = torch.arange(51, device="cuda"), torch.arange(3_000, device="cuda")
+    excluded_BI = torch.rand(51, 3_000, device="cuda", generator=torch.Generator("cuda").manual_seed(0)) < 0.3
+    offsets = torch.cat([torch.zeros(1, dtype=torch.int64), excluded_BI.sum(1).cumsum(0).cpu()])
+    items_M = excluded_BI.nonzero()[:, 1].int()
+    exact_BI = torch.stack([ordering.exact(user.expand(3_000), items_I) for user in users_B])
+    expected = exact_BI.masked_fill(excluded_BI, -torch.inf).sort(dim=1, descending=True, stable=True).indices[:, :100]
+    for cells in (1 << 23, 1 << 14):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(ranking, "BLOCK_CELLS", {"cuda": cells})
+            assert torch.equal(top_items(ordering, users_B, 100, excluded=(offsets, items_M)), expected)
+
+
+def test_a_pair_has_the_same_bits_alone_and_in_a_batch() -> None:
+    draw = torch.Generator("cuda").manual_seed(0)
+    for factors in (1, 2, 16, 48, 257):
+        table = torch.randn(1_000, factors, device="cuda", generator=draw)
+        users_B, items_B = torch.randint(1_000, (2, 5_000), device="cuda", generator=draw)
+        batch_B = gather_dot(table, table, users_B, items_B)
+        parts = zip(users_B.split(7), items_B.split(7), strict=True)
+        assert torch.equal(torch.cat([gather_dot(table, table, *part) for part in parts]), batch_B)
 
 
 def test_the_service_answers_as_on_the_cpu() -> None:

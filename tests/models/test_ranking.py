@@ -1,84 +1,240 @@
-"""Top-N against a sort of every score."""
+"""Lists against a sort of every exact score."""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
 
+import numpy as np
+import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.ranking import NOTHING, top_n, top_unseen
-from models.seen import SeenItems
+from models import ranking
+from models.mf import MatrixFactorization
+from models.ranking import (
+    NOTHING,
+    Ordering,
+    by_factors,
+    by_lower_bound,
+    by_popularity,
+    by_rating,
+    top_among,
+    top_items,
+)
 
-FEW_VALUES = st.sampled_from([-math.inf, -2.5, -0.0, 0.0, 1e-45, 3.5])  # many ties
-SCORES = st.one_of(FEW_VALUES, st.floats(width=32, allow_nan=False, allow_infinity=False))
-LENGTHS = st.integers(1, 12)
+USERS = 6
+KINDS = ("rating", "lower_bound", "factors", "popularity")
+
+
+def make_ordering(kind: str, items: int, factors: int, seed: int, step: float) -> Ordering:
+    """Tables of multiples of `step`: large ones tie often, small ones by a few units in the last place."""
+    rng = np.random.default_rng(seed)
+
+    def table(*shape: int) -> torch.Tensor:
+        return torch.from_numpy(np.asarray((rng.normal(0, 1, shape) / max(step, 1e-9)).round(), np.float32)) * step
+
+    if kind == "popularity":
+        return by_popularity(torch.from_numpy(rng.integers(0, 5, items).astype(np.int32)))
+    user_factors, item_factors = table(USERS + 1, factors), table(items + 1, factors)
+    if kind == "factors":
+        return by_factors(user_factors, item_factors)
+    tables = (table(), user_factors, item_factors, table(USERS + 1), table(items + 1))
+    variances = (table().abs(), table(USERS + 1).abs(), table(items + 1).abs())
+    model = MatrixFactorization(*tables, *variances)
+    return by_rating(model) if kind == "rating" else by_lower_bound(model)
 
 
 @st.composite
-def score_tables(draw: st.DrawFn) -> torch.Tensor:
-    items = draw(st.integers(1, 9))
-    row = st.lists(SCORES, min_size=items, max_size=items)
-    return torch.tensor(draw(st.lists(row, min_size=1, max_size=4)), dtype=torch.float32)
+def cases(draw: st.DrawFn) -> tuple[Ordering, list[int], int, list[list[int]], list[bool] | None]:
+    """An ordering, users, N, the items each leaves out with repetitions, and a mask of items."""
+    items = draw(st.integers(1, 150))
+    step = draw(st.sampled_from([0.0, 1e-7, 0.001, 1.0]))
+    ordering = make_ordering(
+        draw(st.sampled_from(KINDS)), items, draw(st.integers(0, 9)), draw(st.integers(0, 2**32)), step
+    )
+    users = draw(st.lists(st.integers(0, USERS), min_size=1, max_size=4))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    excluded = [rng.integers(items, size=draw(st.sampled_from([0, 1, items // 2, 5 * items]))).tolist() for _ in users]
+    share = draw(st.sampled_from([None, 0.0, 0.1, 0.6, 1.0]))
+    return ordering, users, draw(st.integers(1, items + 3)), excluded, _mask(rng, items, share)
 
 
-def by_sorting(scores: list[float], n: int) -> list[int]:
-    candidates = [item for item, score in enumerate(scores) if score > -math.inf]
+def _mask(rng: np.random.Generator, items: int, share: float | None) -> list[bool] | None:
+    return None if share is None else (rng.random(items) < share).tolist()
+
+
+def by_sorting(ordering: Ordering, user: int, n: int, excluded: list[int], allowed: list[bool] | None) -> list[int]:
+    items_I = torch.arange(ordering.items)
+    scores = ordering.exact(torch.full_like(items_I, user), items_I).tolist()
+    left_out = set(excluded)
+    candidates = [item for item in range(ordering.items) if item not in left_out and (allowed is None or allowed[item])]
     best = sorted(candidates, key=lambda item: (-scores[item], item))[:n]
-    return best + [NOTHING] * (min(n, len(scores)) - len(best))
+    return best + [NOTHING] * (n - len(best))
 
 
-@given(score_tables(), LENGTHS)
-def test_lists_equal_a_sort_by_score_then_index(scores_BI: torch.Tensor, n: int) -> None:
-    assert top_n(scores_BI, n).tolist() == [by_sorting(row, n) for row in scores_BI.tolist()]
+def rows_of(lists: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+    offsets = np.concatenate([[0], np.cumsum([len(part) for part in lists])])
+    return torch.from_numpy(offsets), torch.tensor([item for part in lists for item in part], dtype=torch.int32)
 
 
-@given(score_tables(), LENGTHS)
-def test_a_batch_equals_its_rows_one_by_one(scores_BI: torch.Tensor, n: int) -> None:
-    assert top_n(scores_BI, n).tolist() == [top_n(row[None], n)[0].tolist() for row in scores_BI]
+@pytest.fixture(params=[1 << 20, 0], ids=["scored exactly throughout", "by candidates"])
+def direct_numbers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranking, "DIRECT_NUMBERS", request.param)
 
 
-@given(score_tables(), LENGTHS)
-def test_the_scores_themselves_are_left_alone(scores_BI: torch.Tensor, n: int) -> None:
-    before = scores_BI.clone()
-    top_n(scores_BI, n)
-    assert torch.equal(scores_BI, before)
+@pytest.fixture
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranking, "MIN_BLOCK_ROWS", 16)
+    monkeypatch.setattr(ranking, "STRETCH", 8)
+    monkeypatch.setattr(ranking, "BLOCK_CELLS", {"cpu": 1, "cuda": 1})
+
+
+def check(case: tuple[Ordering, list[int], int, list[list[int]], list[bool] | None]) -> None:
+    ordering, users, n, excluded, allowed = case
+    mask = None if allowed is None else torch.tensor(allowed, dtype=torch.bool)
+    listed = top_items(ordering, torch.tensor(users), n, excluded=rows_of(excluded), allowed_I=mask)
+    expected = [by_sorting(ordering, user, n, out, allowed) for user, out in zip(users, excluded, strict=True)]
+    assert listed.tolist() == expected
+    for index, user in enumerate(users):
+        alone = top_items(
+            ordering, torch.tensor([user]), n, excluded=rows_of(excluded[index : index + 1]), allowed_I=mask
+        )
+        assert alone.tolist() == expected[index : index + 1]
+
+
+@pytest.mark.usefixtures("direct_numbers")
+def test_lists_equal_a_sort_of_every_exact_score() -> None:
+    settings(max_examples=150)(given(cases())(check))()
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_lists_do_not_depend_on_the_size_of_blocks() -> None:
+    settings(max_examples=150)(given(cases())(check))()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("direct_numbers", [0], indirect=True)
+def test_a_catalogue_of_many_blocks(kind: str, direct_numbers: None) -> None:
+    ordering = make_ordering(kind, 30_000, 48, 0, 1e-3)
+    rng = np.random.default_rng(0)
+    excluded = [rng.integers(30_000, size=200).tolist() for _ in range(USERS)]
+    listed = top_items(ordering, torch.arange(USERS), 25, excluded=rows_of(excluded))
+    assert listed.tolist() == [by_sorting(ordering, user, 25, excluded[user], None) for user in range(USERS)]
+
+
+@pytest.mark.parametrize("n", [1, 10, 5_000])
+@pytest.mark.usefixtures("direct_numbers")
+def test_when_everything_ties_the_first_items_are_listed(n: int) -> None:
+    ordering = by_rating(make_zeros(20_000))
+    listed = top_items(ordering, torch.zeros(3, dtype=torch.int64), n, excluded=rows_of([[0, 2], [], [1]]))
+    free = [[item for item in range(n + 3) if item not in out][:n] for out in ((0, 2), (), (1,))]
+    assert listed.tolist() == free
+
+
+def make_zeros(items: int) -> MatrixFactorization:
+    return MatrixFactorization(
+        torch.tensor(3.5), torch.zeros(2, 4), torch.zeros(items + 1, 4), torch.zeros(2), torch.zeros(items + 1)
+    )
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-20, 1e-10, 1e15])
+def test_scores_that_are_very_small_or_very_large(scale: float) -> None:
+    table = torch.randn(5_001, 16, generator=torch.Generator().manual_seed(0)) * scale
+    ordering = by_factors(table[: USERS + 1], table)
+    listed = top_items(ordering, torch.arange(USERS), 10)
+    assert listed.tolist() == [by_sorting(ordering, user, 10, [], None) for user in range(USERS)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_all_scores_of_a_user_have_the_bits_of_single_ones(kind: str) -> None:
+    for factors in (0, 1, 7, 48, 257):
+        ordering = make_ordering(kind, 500, factors, 1, 1e-4)
+        items_I = torch.arange(500)
+        for user in range(USERS + 1):
+            expected = ordering.exact(torch.full_like(items_I, user), items_I)
+            assert ordering.exact_for_all(user).tolist() == expected.tolist()
+
+
+def test_the_order_by_rating_is_that_of_predictions() -> None:
+    ordering = make_ordering("rating", 300, 8, 0, 1e-3)
+    model = MatrixFactorization(
+        ordering.mean, ordering.user_factors, ordering.item_factors, ordering.user_bias, ordering.item_bias
+    )
+    items_I = torch.arange(300)
+    users_I = items_I % (USERS + 1)
+    assert torch.equal(ordering.exact(users_I, items_I), model(users_I, items_I))
+
+
+def test_the_lower_bound_is_that_of_the_central_90_percent() -> None:
+    model = MatrixFactorization(
+        mean=torch.tensor(3.0),
+        user_factors=torch.zeros(2, 0),
+        item_factors=torch.zeros(3, 0),
+        user_bias=torch.zeros(2),
+        item_bias=torch.tensor([0.5, 0.0, 0.0]),
+        noise_variance=torch.tensor(1.0),
+        user_variance=torch.tensor([0.05, 0.0]),
+        item_variance=torch.tensor([0.20, 0.04, 0.0]),
+    )
+    ordering, rows = by_lower_bound(model), torch.tensor([0, 1])
+    expected = torch.tensor([3.5 - 1.645 * 0.5, 3.0 - 1.645 * 0.3])
+    torch.testing.assert_close(ordering.exact(torch.zeros(2, dtype=torch.int64), rows), expected)
+    assert top_items(ordering, torch.tensor([0]), 2).tolist() == [[0, 1]]
+    assert top_items(ordering, torch.tensor([1]), 2).tolist() == [[0, 1]]
+
+
+def test_a_model_without_variances_has_no_lower_bound() -> None:
+    with pytest.raises(ValueError, match="no variances"):
+        by_lower_bound(make_zeros(3))
+
+
+def test_the_most_popular_are_the_same_for_everyone() -> None:
+    ordering = by_popularity(torch.tensor([3, 9, 3, 0], dtype=torch.int32))
+    assert top_items(ordering, torch.tensor([0, 7, 1_000_000]), 5).tolist() == [[1, 0, 2, 3, NOTHING]] * 3
+    assert top_items(ordering, torch.tensor([12]), 2).tolist() == [[1, 0]]
+
+
+@given(cases(), st.data())
+def test_the_best_among_given_rows(
+    case: tuple[Ordering, list[int], int, list[list[int]], list[bool] | None], data: st.DataObject
+) -> None:
+    ordering, (user, *_), n, *_ = case
+    rows = data.draw(st.lists(st.integers(0, ordering.items - 1), unique=True))
+    allowed = [item in rows for item in range(ordering.items)]
+    expected = [item for item in by_sorting(ordering, user, n, [], allowed) if item != NOTHING]
+    assert top_among(ordering, user, torch.tensor(rows, dtype=torch.int64), n).tolist() == expected
 
 
 def test_minus_zero_ties_with_zero() -> None:
-    assert top_n(torch.tensor([[0.0, -0.0, 0.0, -0.0]]), 4).tolist() == [[0, 1, 2, 3]]
+    model = make_zeros(4)
+    model.item_bias.copy_(torch.tensor([0.0, -0.0, 0.0, -0.0, 0.0]))
+    ordering = Ordering(item_factors=model.item_factors, user_factors=model.user_factors, item_bias=model.item_bias)
+    for users in ([0], [0, 1]):
+        assert top_items(ordering, torch.tensor(users), 4).tolist() == [[0, 1, 2, 3]] * len(users)
 
 
-def test_a_row_without_candidates_is_all_filler() -> None:
-    assert top_n(torch.full((1, 3), -math.inf), 2).tolist() == [[NOTHING, NOTHING]]
+def test_a_batch_of_nobody_has_no_lists() -> None:
+    assert top_items(by_rating(make_zeros(4)), torch.empty(0, dtype=torch.int64), 3).shape == (0, 3)
 
 
-def test_plus_infinity_is_a_score_like_any_other() -> None:
-    assert top_n(torch.tensor([[1.0, math.inf, -math.inf]]), 3).tolist() == [[1, 0, NOTHING]]
-
-
-@given(score_tables(), LENGTHS, st.data())
-def test_a_seen_item_is_never_listed_and_every_other_may_be(
-    scores_BI: torch.Tensor, n: int, data: st.DataObject
+@pytest.mark.parametrize("precision", ["highest", "high", "medium"])
+def test_a_setting_of_torch_for_faster_products_widens_the_bound(
+    precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    users, items = scores_BI.shape
-    pairs = st.tuples(st.integers(0, users - 1), st.integers(0, items - 1))
-    seen_pairs = sorted(data.draw(st.sets(pairs)))
-    columns = torch.tensor(seen_pairs, dtype=torch.int32).reshape(-1, 2).numpy()
-    seen = SeenItems.from_pairs(columns[:, 0], columns[:, 1], users)
-    masked = [
-        [-math.inf if (user, item) in seen_pairs else score for item, score in enumerate(row)]
-        for user, row in enumerate(scores_BI.tolist())
-    ]
-    listed = top_unseen(scores_BI, seen, torch.arange(users), n)
-    assert listed.tolist() == [by_sorting(row, n) for row in masked]
+    monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: precision)
+    ordering = make_ordering("rating", 5_000, 16, 0, 1e-3)
+    rounded = {"highest": torch.float32, "high": torch.float16, "medium": torch.bfloat16}[precision]
+    users_B, items_I = torch.arange(USERS), torch.arange(5_000)
+    product_BI = ordering.user_factors[:-1].to(rounded).float() @ ordering.item_factors[:-1].to(rounded).float().T
+    rough_BI = (product_BI + ordering.item_bias[:-1]).double() + ordering.constant(users_B)[:, None]
+    exact_BI = torch.stack([ordering.exact(torch.full_like(items_I, user), items_I) for user in range(USERS)])
+    assert ((rough_BI - exact_BI).abs().amax(1) <= ordering.error(users_B)).all()
 
 
-def test_an_unknown_user_has_seen_nothing() -> None:
-    seen = SeenItems(torch.tensor([0, 2, 2]), torch.tensor([0, 1], dtype=torch.int32))
-    assert top_unseen(torch.tensor([[1.0, 2.0]]), seen, torch.tensor([1]), 2).tolist() == [[1, 0]]
-
-
-def test_shapes_on_the_meta_device() -> None:
-    assert top_n(torch.zeros(3, 5, device="meta"), 7).shape == (3, 5)
+@pytest.mark.parametrize("make", [by_rating, lambda model: by_factors(model.user_factors, model.item_factors)])
+def test_shapes_on_the_meta_device(make: Callable[[MatrixFactorization], Ordering]) -> None:
+    ordering = make(make_zeros(9).to("meta"))
+    assert top_items(ordering, torch.tensor([0, 1, 1]), 7, excluded=rows_of([[0], [], []])).shape == (3, 7)
+    assert top_among(ordering, 0, torch.tensor([3, 1]), 7).shape == (2,)
+    assert top_items(ordering, torch.tensor([0]), 7).device.type == "meta"

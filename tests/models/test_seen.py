@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import torch
 from hypothesis import given
@@ -26,11 +28,11 @@ def test_each_user_has_their_items_in_ascending_order_and_the_unknown_user_none(
 
 
 @given(PAIRS, st.lists(st.integers(0, USERS)))
-def test_cells_are_the_items_of_each_position_of_a_batch(pairs: list[tuple[int, int]], batch: list[int]) -> None:
-    rows_M, items_M = seen_items(pairs).cells(torch.tensor(batch, dtype=torch.int64))
-    expected = [(position, item) for position, user in enumerate(batch) for _, item in sorted(pairs) if _ == user]
-    assert list(zip(rows_M.tolist(), items_M.tolist(), strict=True)) == expected
-    assert (rows_M.dtype, items_M.dtype) == (torch.int64, torch.int64)
+def test_rows_are_the_items_of_each_position_of_a_batch(pairs: list[tuple[int, int]], batch: list[int]) -> None:
+    offsets, items_M = seen_items(pairs).rows(torch.tensor(batch, dtype=torch.int64))
+    listed = [items_M[begin:end].tolist() for begin, end in itertools.pairwise(offsets.tolist())]
+    assert listed == [sorted(item for user, item in pairs if user == row) for row in batch]
+    assert (offsets.dtype, items_M.dtype) == (torch.int64, torch.int32)
 
 
 @given(PAIRS)

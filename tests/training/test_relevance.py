@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.ranking import top_unseen
+from models.ranking import by_factors, top_items
 from models.relevance import RelevanceHead
 from models.seen import SeenItems
 from tests.support.data import planted_set, training_set
@@ -103,7 +103,8 @@ def test_a_checkerboard_is_continued() -> None:
     head, _ = fitted(data)
     seen = SeenItems.from_pairs(data.users_N.numpy(), data.items_N.numpy(), size)
     users = torch.arange(size)
-    assert top_unseen(head.score_items(users), seen, users, 1)[:, 0].tolist() == list(range(size))
+    lists = top_items(by_factors(**head.tensors()), users, 1, excluded=seen.rows(users))
+    assert lists[:, 0].tolist() == list(range(size))
 
 
 def test_of_items_rated_by_the_same_users_the_better_rated_scores_higher() -> None:

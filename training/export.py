@@ -1,0 +1,179 @@
+"""Lists of all users at once, into a Parquet file: what the service would answer, at the speed of matrix products.
+
+It knows checkpoints and files, not how models are fitted. Shapes: B users of a batch, I items, N list length.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import torch
+from pyarrow import parquet
+from torch import Tensor
+
+from models.checkpoint import Checkpoint, load
+from models.ranking import NOTHING, Ordering, orderings, top_items
+from training.device import choose_device, use_threads
+from training.errors import ConfigError, ExportError
+
+SCHEMA = pa.schema({"user": pa.string(), "rank": pa.int32(), "item": pa.string(), "rating": pa.float32()})
+PREFERENCE = ("relevance", "rating")  # what lists are ordered by unless said otherwise: the first that there is
+USERS_PER_BATCH = 512  # 17,770 items: 256 to 1,024 are equally fast
+ROWS_PER_GROUP = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportConfig:
+    """What to export, as the options of `python -m training export-top` say it; None stands for their defaults."""
+
+    checkpoints: Path
+    version: str | None
+    n: int
+    rank_by: str | None
+    include_seen: bool
+    category: str | None
+    device: str
+    threads: int | None
+    out: Path
+
+
+def run(config: ExportConfig, progress: Callable[[int, str], AbstractContextManager[Callable[[int], None]]]) -> int:
+    """Load the checkpoint, write the lists and return the number of rows.
+
+    `progress` is given the number of users and yields what is told how many are done. Raises a CheckpointError,
+    ConfigError or ExportError.
+    """
+    device = choose_device(config.device)
+    use_threads(config.threads)
+    checkpoint = load(config.checkpoints, config.version, device)
+    ordering = choose_ordering(checkpoint, config.rank_by)
+    allowed_I = choose_items(checkpoint, config.category)
+    with progress(checkpoint.model.users, "users") as report:
+        return export_top(
+            checkpoint,
+            config.out,
+            ordering,
+            config.n,
+            include_seen=config.include_seen,
+            allowed_I=allowed_I,
+            report=report,
+        )
+
+
+def choose_ordering(checkpoint: Checkpoint, rank_by: str | None) -> Ordering:
+    """The ordering of that name, by default the one that the service takes. Raises ConfigError where there is none."""
+    named = orderings(checkpoint)
+    name = rank_by or next(name for name in PREFERENCE if name in named)
+    if name not in named:
+        raise ConfigError(f"version {checkpoint.version} has no ordering by {name}: it has {', '.join(sorted(named))}")
+    return named[name]
+
+
+def choose_items(checkpoint: Checkpoint, category: str | None) -> Tensor | None:
+    """Which items are of a category, bool (I,) on the model's device; None for all of them.
+
+    Raises ConfigError for a category that no item has.
+    """
+    if category is None:
+        return None
+    genres = checkpoint.catalogue["genres"].to_pylist()
+    allowed_I = torch.tensor([category in (of_item or ()) for of_item in genres], dtype=torch.bool)
+    if not allowed_I.any():
+        known = sorted({genre for of_item in genres for genre in of_item or ()})
+        raise ConfigError(f"no item is of the category {category!r}; there are: {', '.join(known) or 'none'}")
+    return allowed_I.to(checkpoint.model.device)
+
+
+@torch.inference_mode()
+def export_top(
+    checkpoint: Checkpoint,
+    out: Path,
+    ordering: Ordering,
+    n: int,
+    *,
+    include_seen: bool,
+    allowed_I: Tensor | None,
+    report: Callable[[int], None],
+) -> int:
+    """Write the n best items of every user to `out` and return the number of rows.
+
+    Columns: user, rank from 1, item, rating (r̂ clipped to the scale, as the service answers it). Users stand in the
+    order of their rows. `report` is called with the number of users done. Raises ExportError if the file cannot be
+    written; what was there before is then still there, and nothing else.
+    """
+    seen = None if include_seen else checkpoint.seen
+    rows = 0
+    with _parquet(out) as write:
+        for users_B in torch.arange(checkpoint.model.users).split(USERS_PER_BATCH):
+            excluded = None if seen is None else seen.rows(users_B.to(seen.offsets.device))
+            items_BN = top_items(ordering, users_B, n, excluded=excluded, allowed_I=allowed_I)
+            rows += write(_records(checkpoint, users_B, items_BN.cpu()))
+            report(int(users_B[-1]) + 1)
+    return rows
+
+
+def _records(checkpoint: Checkpoint, users_B: Tensor, items_BN: Tensor) -> pa.RecordBatch:
+    filled_BN = items_BN != NOTHING
+    row_M, rank_M = filled_BN.nonzero(as_tuple=True)
+    users_M, items_M = users_B[row_M], items_BN[filled_BN]
+    device, shape = checkpoint.model.device, checkpoint.manifest.model
+    ratings_M = checkpoint.model(users_M.to(device), items_M.to(device)).clamp(shape.rating_min, shape.rating_max)
+    columns = [
+        checkpoint.users.ids.take(pa.array(users_M.numpy())),
+        pa.array((rank_M + 1).numpy(), pa.int32()),
+        checkpoint.items.ids.take(pa.array(items_M.numpy())),
+        pa.array(ratings_M.cpu().numpy()),
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=SCHEMA)
+
+
+@contextmanager
+def _parquet(out: Path) -> Iterator[Callable[[pa.RecordBatch], int]]:
+    """Yields what adds records to the file and returns how many. The file gets its name once all are on the disk."""
+    if out.is_dir():
+        raise ExportError(f"cannot write {out}: it is a directory")
+    staging = out.with_name(f".{out.name}.{secrets.token_hex(4)}")
+    try:
+        with staging.open("wb") as stream, _grouped(parquet.ParquetWriter(stream, SCHEMA)) as write:
+            yield write
+        with staging.open("rb") as written:
+            os.fsync(written.fileno())
+        staging.rename(out)
+    except (OSError, pa.ArrowException) as error:
+        reason = (getattr(error, "strerror", None) or str(error)).rstrip(".")
+        raise ExportError(f"cannot write {out}: {reason}; nothing was written") from error
+    finally:
+        with suppress(OSError):
+            staging.unlink()
+
+
+@contextmanager
+def _grouped(writer: parquet.ParquetWriter) -> Iterator[Callable[[pa.RecordBatch], int]]:
+    """Gathers records into row groups, and closes the writer whatever happens: left open, it would try later."""
+    pending: list[pa.RecordBatch] = []
+
+    def flush() -> None:
+        writer.write_table(pa.Table.from_batches(pending, SCHEMA))
+        pending.clear()
+
+    def write(records: pa.RecordBatch) -> int:
+        pending.append(records)
+        if sum(map(len, pending)) >= ROWS_PER_GROUP:
+            flush()
+        return len(records)
+
+    try:
+        yield write
+        if pending:
+            flush()
+    except BaseException:
+        with suppress(OSError, pa.ArrowException):
+            writer.close()
+        raise
+    writer.close()
