@@ -87,6 +87,8 @@ def direct_numbers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ranking, "MIN_BLOCK_ROWS", 16)
     monkeypatch.setattr(ranking, "STRETCH", 8)
+    monkeypatch.setattr(ranking, "STRIPES", 8)
+    monkeypatch.setattr(ranking, "DIRECT_NUMBERS", 0)
     monkeypatch.setattr(ranking, "BLOCK_CELLS", {"cpu": 1, "cuda": 1})
 
 
