@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -262,7 +263,16 @@ def top_items(
         allowed_I: items to choose from, bool (I,); None for all.
     """
     if ordering.is_on_cpu and len(users_B) == 1:
-        return torch.from_numpy(_top_of_one(ordering, users_B, n, excluded, allowed_I)[None])
+        items_N = np.full(n, NOTHING)
+        best_N = top_of_one(
+            ordering,
+            int(users_B),
+            n,
+            excluded_M=None if excluded is None else excluded[1].numpy(),
+            allowed_I=None if allowed_I is None else allowed_I.numpy(),
+        )
+        items_N[: len(best_N)] = best_N
+        return torch.from_numpy(items_N[None])
     users_B = users_B.to(ordering.device)
     if ordering.device.type == "meta":
         return users_B.new_empty(len(users_B), n)
@@ -276,30 +286,31 @@ def top_among(ordering: Ordering, user: int, rows_C: Tensor, n: int) -> Tensor:
     return rows_C[scores_C.argsort(descending=True, stable=True)[:n]]
 
 
-def _top_of_one(
-    ordering: Ordering, users_1: Tensor, n: int, excluded: tuple[Tensor, Tensor] | None, allowed_I: Tensor | None
+def top_of_one(
+    ordering: Ordering,
+    user: int,
+    n: int,
+    *,
+    excluded_M: npt.NDArray[np.integer[Any]] | None = None,
+    allowed_I: npt.NDArray[np.bool_] | None = None,
 ) -> npt.NDArray[np.int64]:
-    """`top_items` of one user on the CPU, shape (N,), in a few operations of numpy, which start faster than torch's."""
+    """`top_items` of one user on the CPU, at most n rows, in a few calls of numpy, which start faster than torch's."""
     if ordering.is_small:
-        scores_I, margin = ordering.exact_for_all(int(users_1)), 0.0
+        scores_I, margin = ordering.exact_for_all(user), 0.0
     else:
+        users_1 = torch.tensor([user])
         scores_I, margin = _products_of_one(ordering, users_1, _sparse(allowed_I)), 2 * float(ordering.error(users_1))
     if allowed_I is not None:
-        np.copyto(scores_I, -np.inf, where=~allowed_I.numpy())
-    if excluded is not None:
-        scores_I[excluded[1].numpy()] = -np.inf
+        np.copyto(scores_I, -np.inf, where=~allowed_I)
+    if excluded_M is not None:
+        scores_I[excluded_M] = -np.inf
     candidates_C = np.flatnonzero(scores_I >= _rounded_down(_below_best(scores_I, n) - margin))
     if ordering.is_small:
         exact_C = scores_I[candidates_C]
     else:
         rows_C = torch.from_numpy(candidates_C)
         exact_C = ordering.exact(users_1.expand(len(rows_C)), rows_C).numpy()
-    best_N = candidates_C[(-exact_C).argsort(kind="stable")[:n]]
-    if len(best_N) == n:
-        return best_N
-    items_N = np.full(n, NOTHING)
-    items_N[: len(best_N)] = best_N
-    return items_N
+    return candidates_C[(-exact_C).argsort(kind="stable")[:n]]
 
 
 def _products_of_one(ordering: Ordering, users_1: Tensor, rows_A: Tensor | None) -> npt.NDArray[np.float32]:
@@ -315,11 +326,11 @@ def _products_of_one(ordering: Ordering, users_1: Tensor, rows_A: Tensor | None)
     return scores_I
 
 
-def _sparse(allowed_I: Tensor | None) -> Tensor | None:
+def _sparse(allowed_I: Tensor | npt.NDArray[np.bool_] | None) -> Tensor | None:
     """The allowed items where they are few: only these are then scored."""
     if allowed_I is None or SPARSE * int(allowed_I.sum()) > len(allowed_I):
         return None
-    return allowed_I.nonzero()[:, 0]
+    return torch.as_tensor(allowed_I).nonzero()[:, 0]
 
 
 def _rounded_down(threshold: float) -> np.float32:

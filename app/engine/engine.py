@@ -20,7 +20,7 @@ import torch
 from app.engine.answers import SOURCES, ItemDetails, ListQuery, Pair, Pairs, Prediction, Predictions, TopList
 from app.engine.batcher import Batcher
 from app.engine.hooks import Event, Listed, Listener, Loaded, Predicted
-from app.engine.lists import top_lists
+from app.engine.lists import RecentLists, top_list, top_lists
 from app.engine.scorer import Rows
 from app.engine.store import Served, Store
 from models.errors import UnknownItemError
@@ -84,6 +84,7 @@ class Engine:
         self._store = Store(directory, device)
         self._on_cpu = device.type == "cpu"
         self._listeners = listeners
+        self._recent: tuple[Served | None, RecentLists] = (None, RecentLists())
         self._executor = ThreadPoolExecutor(1, "engine", torch.set_num_threads, (threads,))
         self._pairs: Batcher[_Pairs, Predictions] = Batcher(
             "predictions",
@@ -148,13 +149,19 @@ class Engine:
 
     def quick_list(self, query: ListQuery) -> bool:
         """Whether the list is to be asked of `top_now`: it takes less time than another thread would."""
+        if self._recent_lists().get(query) is not None:
+            return True
         if not self._on_cpu:
             return False
         return self._store.current.cells <= QUICK_CELLS if query.only is None else len(query.only) <= QUICK_PAIRS
 
     def top_now(self, query: ListQuery) -> TopList:
         """The list of a query. Raises OrderingUnavailableError."""
-        (answer,) = top_lists(self._store.current, [query])
+        recent = self._recent_lists()
+        answer = recent.get(query)
+        if answer is None:
+            answer = top_list(self._store.current, query)
+            recent.put(query, answer)
         self._tell(Listed(answer.source, 1))
         return answer
 
@@ -170,6 +177,8 @@ class Engine:
         for at in range(0, len(queries), LISTS_PER_BATCH):
             part = queries[at : at + LISTS_PER_BATCH]
             answers += await self._lists.submit(_Lists(served, part), len(part), served)
+        if len(queries) == 1 and served is self._recent[0]:
+            self._recent[1].put(queries[0], answers[0])
         for source, count in Counter(answer.source for answer in answers).items():
             self._tell(Listed(source, count))
         return answers
@@ -181,6 +190,13 @@ class Engine:
     async def run(self, work: Callable[[], T]) -> T:
         """Do some work on the engine's thread."""
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+
+    def _recent_lists(self) -> RecentLists:
+        """Those of the model being served; when that changes, the old ones are forgotten."""
+        served = self._store.current
+        if self._recent[0] is not served:
+            self._recent = (served, RecentLists())
+        return self._recent[1]
 
     def _tell_predicted(self, answer: Predictions) -> None:
         for source, count in zip(SOURCES, np.bincount(answer.sources_B, minlength=len(SOURCES)).tolist(), strict=True):

@@ -14,16 +14,54 @@ import torch
 
 from app.engine.answers import ListQuery, ListSource, RankBy, RankedItem, TopList
 from app.engine.store import Served
-from models.ranking import NOTHING, Ordering, top_among, top_items
+from models.ranking import NOTHING, Ordering, top_among, top_items, top_of_one
+
+RECENT_LISTS = 4_096  # 1.5 kB each at ten items
+RECENT_LENGTH = 50
 
 Rows = npt.NDArray[np.int64]
 
 
-def top_lists(served: Served, queries: Sequence[ListQuery]) -> list[TopList]:
-    """The list of each query, in that order. Those that one matrix product can answer are answered by one.
+class RecentLists:
+    """The lists of one model that were asked for last: a model does not change, nor do its lists. For one thread."""
 
-    An unknown user is shown what has the most training ratings.
-    """
+    def __init__(self) -> None:
+        self._lists: dict[ListQuery, TopList] = {}
+
+    def get(self, query: ListQuery) -> TopList | None:
+        """The list of a query that was kept, else None."""
+        return self._lists.get(query) if _is_plain(query) else None
+
+    def put(self, query: ListQuery, answer: TopList) -> None:
+        """Keep a list, if it is a short one without filters; the one kept longest goes for it."""
+        if not _is_plain(query):
+            return
+        if len(self._lists) >= RECENT_LISTS:
+            del self._lists[next(iter(self._lists))]
+        self._lists[query] = answer
+
+
+def _is_plain(query: ListQuery) -> bool:
+    return query.n <= RECENT_LENGTH and query.only is None and query.category is None and not query.exclude
+
+
+def top_list(served: Served, query: ListQuery) -> TopList:
+    """The list of one query. An unknown user is shown what has the most training ratings."""
+    user = served.checkpoint.users.row(query.user)
+    if query.only is not None:
+        return _among(served, query, user)
+    if not served.scorer.on_cpu:
+        return _shown(served, query, user, _top_rows(served, [query], [user])[0])
+    allowed_I = None if query.category is None else served.category(query.category).numpy()
+    excluded_M, ordering = _excluded(served, query, user), _ordering(served, query, user)
+    rows_N = top_of_one(ordering, user, query.n, excluded_M=excluded_M, allowed_I=allowed_I)
+    return _shown(served, query, user, rows_N)
+
+
+def top_lists(served: Served, queries: Sequence[ListQuery]) -> list[TopList]:
+    """The list of each query, in that order. Those that one matrix product can answer are answered by one."""
+    if len(queries) == 1:
+        return [top_list(served, queries[0])]
     users = [served.checkpoint.users.row(query.user) for query in queries]
     answers: dict[int, TopList] = {}
     together: dict[tuple[RankBy | ListSource, str | None], list[int]] = defaultdict(list)
@@ -91,7 +129,7 @@ def _among(served: Served, query: ListQuery, user: int) -> TopList:
 
 def _shown(served: Served, query: ListQuery, user: int, rows_N: Rows) -> TopList:
     """The list as answered: whatever ordered it, the rating of each item is the one that a prediction gives."""
-    ratings_N = served.scorer.predict(np.full(len(rows_N), user), rows_N)
+    ratings_N = served.scorer.predict_row(user, rows_N)
     return TopList(
         user=query.user,
         source=ListSource.MODEL if _known(served, user) else ListSource.POPULAR,

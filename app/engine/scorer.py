@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 
 from models.mf import MatrixFactorization
-from models.scoring import dot, dot_rows
+from models.scoring import dot, dot_all, dot_rows
 
 Rows = npt.NDArray[np.int64]
 Ratings = npt.NDArray[np.float32]
@@ -42,6 +42,14 @@ class Scorer:
         rating = dot(self._p_UF[user], self._q_IF[item]) + self._b_U[user] + self._b_I[item] + self._mean
         return float(min(max(rating, self._low), self._high))
 
+    def predict_row(self, user: int, items_N: Rows) -> Ratings:
+        """Rating of some items for one user, clipped to the scale, float32, (N,): the same bits as `predict` gives."""
+        if not self.on_cpu:
+            return self._predict_on_device(np.full(len(items_N), user), items_N)
+        ratings_N = dot_all(self._p_UF[user], self._q_IF.take(items_N, 0))
+        ratings_N += self._b_U[user]
+        return self._finish(ratings_N, items_N)
+
     def predict(self, users_B: Rows, items_B: Rows) -> Ratings:
         """Rating of each pair, clipped to the scale, float32, (B,)."""
         if not self.on_cpu:
@@ -57,6 +65,10 @@ class Scorer:
         """`MatrixFactorization.forward` in numpy, the sums in its order: torch's calls take longer than a pair does."""
         ratings_B = dot_rows(self._p_UF.take(users_B, 0), self._q_IF.take(items_B, 0))
         ratings_B += self._b_U.take(users_B)
+        return self._finish(ratings_B, items_B)
+
+    def _finish(self, ratings_B: Ratings, items_B: Rows) -> Ratings:
+        """What comes after the dot product and the user's bias, in place."""
         ratings_B += self._b_I.take(items_B)
         ratings_B += self._mean
         np.maximum(ratings_B, self._low, out=ratings_B)

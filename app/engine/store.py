@@ -42,6 +42,7 @@ class Served:
         scorer: predicts with its tables.
         orderings: what can order a list.
         popularity: orders the list of an unknown user: by the number of training ratings.
+        seen_offsets, seen_N: the training items of each user as compressed rows, in the memory of the host.
         title: id, title and year of an item's row.
         category: mask of the items of a genre, bool, (I,), on the model's device.
     """
@@ -50,6 +51,8 @@ class Served:
     scorer: Scorer
     orderings: Mapping[str, Ordering]
     popularity: Ordering
+    seen_offsets: npt.NDArray[np.int64]
+    seen_N: npt.NDArray[np.int32]
     title: Callable[[int], Title]
     category: Callable[[str], Tensor]
 
@@ -75,6 +78,8 @@ class Served:
             scorer=Scorer(loaded.model, (shape.rating_min, shape.rating_max)),
             orderings=orderings(loaded),
             popularity=by_popularity(counts_I.to(loaded.model.device)),
+            seen_offsets=loaded.seen.offsets.cpu().numpy(),
+            seen_N=loaded.seen.items_N.cpu().numpy(),
             title=lru_cache(CACHED_TITLES)(title),
             category=lru_cache(CACHED_CATEGORIES)(category),
         )
@@ -104,7 +109,7 @@ class Served:
 
     def seen(self, user: int) -> npt.NDArray[np.int32]:
         """Item rows of the user's training ratings."""
-        return self.checkpoint.seen.of(user).numpy()
+        return self.seen_N[self.seen_offsets[user] : self.seen_offsets[user + 1]]
 
 
 class Store:
