@@ -1,51 +1,291 @@
-"""Ids to table rows and back. An id that is not held maps to the row for unknown ids, the one past the last."""
+"""Ids to table rows and back. An id that is not held maps to the row for unknown ids, the one past the last.
+
+The hash table and the ids are arrays that may be mapped from a checkpoint (`docs/checkpoint-format.md`), so that all
+processes on a machine share them. Shapes: N ids held, S slots, B ids asked for.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from functools import cached_property
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+
+MULTIPLIER = 0x9E3779B97F4A7C15  # 2⁶⁴ ÷ the golden ratio, odd
+ALL_BITS = (1 << 64) - 1
+EMPTY = -1
+SLOTS_PER_ID = (
+    4  # at least; with 2 three times as many ids miss in the first round, and 1,000 strings take twice as long
+)
+CHUNK = 4096  # of 2,048 … 16,384 the fastest for a million ids: a dozen temporaries of 32 kB stay in the L2 cache
+FEW = 24  # a round of vector operations costs as much as this many ids one by one
+WORD_MASKS = np.array([(1 << 8 * n) - 1 for n in range(9)], np.uint64)  # the first n bytes of a word
+
+Integers = npt.NDArray[np.integer]
+Int64s = npt.NDArray[np.int64]
+UInt64s = npt.NDArray[np.uint64]
 
 
 class Vocabulary:
     """N distinct string ids; the position of an id is its row in the model's tables.
 
     Args:
-        ids: the ids in row order, no nulls, no repetitions (a ValueError otherwise).
+        ids: the ids in row order, no nulls, no repetitions.
+        slots: the hash table of these ids, int32, (S,); built where it is None.
+        proven: the same ids and slots have been accepted before; do not look again.
+
+    Raises a ValueError for ids with nulls or repetitions and for a table that does not find every id.
     """
 
-    def __init__(self, ids: pa.StringArray) -> None:
-        if ids.null_count or len(ids.unique()) != len(ids):
+    def __init__(
+        self, ids: pa.StringArray, slots: npt.NDArray[np.int32] | None = None, *, proven: bool = False
+    ) -> None:
+        if ids.null_count:
             raise ValueError("ids must be distinct and not null")
-        self.ids = ids
+        self.ids, self._count = ids, len(ids)
+        self._offsets, data = _buffers(ids)
+        self._words = _Words(data)
+        self.slots = self._build() if slots is None else slots
+        if not proven:
+            self._refuse_malformed()
+        self._last_slot = len(self.slots) - 1
+        self._slot_memory, self._offset_memory = memoryview(self.slots), memoryview(self._offsets)
+        self._data_memory = memoryview(data)
+        if not proven and not np.array_equal(self.rows(ids), np.arange(len(ids))):
+            raise ValueError(
+                "ids must be distinct and not null" if slots is None else "ids are not distinct, or slots miss some"
+            )
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return self._count
 
     def __contains__(self, id_: str) -> bool:
-        return id_ in self._index
+        return self.row(id_) < len(self)
 
     def __getitem__(self, row: int) -> str:
         return str(self.ids[row])
 
-    @cached_property
-    def _index(self) -> dict[str, int]:
-        return {id_: row for row, id_ in enumerate(self.ids.to_pylist())}
-
     def row(self, id_: str) -> int:
         """Row of an id, or N for one that is not held."""
-        return self._index.get(id_, len(self))
+        try:
+            return self._row(id_.encode())
+        except UnicodeEncodeError:  # a lone surrogate, which JSON can spell; no id has one
+            return self._count
 
-    def rows(self, ids: Iterable[str]) -> npt.NDArray[np.int64]:
-        """Row of each id, N for those that are not held."""
-        unknown = len(self)
-        get = self._index.get
-        return np.array([get(id_, unknown) for id_ in ids], dtype=np.int64)
+    def rows(self, ids: Sequence[str] | pa.Array | pa.ChunkedArray) -> Int64s:
+        """Row of each id, N for those that are not held, shape (B,).
+
+        An Arrow array is of strings, large strings or a dictionary of such. Raises a ValueError for nulls in it or in
+        its dictionary, and a TypeError for anything else.
+        """
+        if isinstance(ids, pa.ChunkedArray):
+            return np.concatenate([np.empty(0, np.int64), *map(self._rows_of_arrow, ids.chunks)])
+        if isinstance(ids, pa.Array):
+            return self._rows_of_arrow(ids)
+        return self._rows_of_strings(ids)
+
+    def rows_of_bytes(self, offsets: Int64s, data: npt.NDArray[np.uint8], ends: Int64s | None = None) -> Int64s:
+        """Row of each id that is given as a range of bytes, its UTF-8, N for those that are not held, shape (B,).
+
+        Id b is `data[offsets[b] : offsets[b + 1]]` with `offsets` of shape (B+1,), or `data[offsets[b] : ends[b]]` with
+        `offsets` and `ends` of shape (B,). Bytes that are not UTF-8 are an id that is not held. Raises a ValueError for
+        a range that is not in `data`.
+        """
+        starts_B, ends_B = (offsets[:-1], offsets[1:]) if ends is None else (offsets, ends)
+        if len(starts_B) == 0:
+            return np.empty(0, np.int64)
+        if starts_B.min() < 0 or ends_B.max() > len(data) or (starts_B > ends_B).any():
+            raise ValueError("offsets reach outside data")
+        return self._rows(starts_B, ends_B, data)
 
     def lookup(self, rows: npt.NDArray[np.int64]) -> list[str]:
         """Id of each row; rows are within 0 … N−1."""
         ids: list[str] = self.ids.take(pa.array(rows)).to_pylist()
         return ids
+
+    def _rows_of_strings(self, ids: Sequence[str]) -> Int64s:
+        if len(ids) == 0:
+            return np.empty(0, np.int64)
+        joined = "\0".join(ids).encode("utf-8", "surrogatepass")  # a lone surrogate becomes bytes that no id has
+        text = np.frombuffer(joined + bytes(8), np.uint8)  # room to read the last word as any other
+        ends_B = np.append(np.flatnonzero(text[: len(joined)] == 0), len(joined))
+        if len(ends_B) != len(ids):  # some id has a NUL of its own
+            return self._rows_of_encoded([id_.encode("utf-8", "surrogatepass") for id_ in ids])
+        starts_B = np.zeros_like(ends_B)
+        np.add(ends_B[:-1], 1, out=starts_B[1:])
+        return self._rows(starts_B, ends_B, text)
+
+    def _rows_of_encoded(self, ids: list[bytes]) -> Int64s:
+        ends_B = np.cumsum(np.fromiter(map(len, ids), np.int64, len(ids)))
+        starts_B = np.append(0, ends_B[:-1])
+        return self._rows(starts_B, ends_B, np.frombuffer(b"".join(ids), np.uint8))
+
+    def _rows_of_arrow(self, ids: pa.Array) -> Int64s:
+        if ids.null_count:
+            raise ValueError("ids must not be null")
+        if isinstance(ids, pa.DictionaryArray):
+            rows_D = self._rows_of_arrow(ids.dictionary)
+            return rows_D[ids.indices.to_numpy(zero_copy_only=False)]
+        if not isinstance(ids, pa.StringArray | pa.LargeStringArray):
+            raise TypeError(f"ids are {ids.type}, not strings")
+        offsets, data = _buffers(ids)
+        return self.rows_of_bytes(offsets, data)
+
+    def _rows(self, starts_B: Integers, ends_B: Integers, data: npt.NDArray[np.uint8]) -> Int64s:
+        """Follow all probes at once, one slot a round, until few are left that have met other ids only."""
+        words, rows_B = _Words(data), np.empty(len(starts_B), np.int64)
+        left: list[tuple[Int64s, Int64s]] = []  # positions in the batch, slots
+        for chunk in _chunks(len(starts_B)):
+            ids = _Ids(words, starts_B[chunk], ends_B[chunk])
+            slots_C = self._homes(ids)
+            rows_B[chunk], left_L = self._probe(ids, slots_C)
+            left.append((left_L + chunk.start, slots_C[left_L]))
+        while len(left_L := np.concatenate([positions for positions, _ in left])) > FEW:
+            slots_L = (np.concatenate([slots for _, slots in left]) + 1) & self._last_slot
+            left = []
+            for chunk in _chunks(len(left_L)):
+                at_C, slots_C = left_L[chunk], slots_L[chunk]
+                rows_B[at_C], left_C = self._probe(_Ids(words, starts_B[at_C], ends_B[at_C]), slots_C)
+                left.append((at_C[left_C], slots_C[left_C]))
+        for position in left_L.tolist():
+            rows_B[position] = self._row(data[starts_B[position] : ends_B[position]].tobytes())
+        return rows_B
+
+    def _probe(self, ids: _Ids, slots_C: Int64s) -> tuple[Int64s, Int64s]:
+        """Look into one slot for each id. Gives the rows, N where the slot is not the id's, and who must go on."""
+        candidates_C = self.slots.take(slots_C).astype(np.int64)
+        found_C = self._equal(candidates_C, ids)
+        return np.where(found_C, candidates_C, len(self)), np.flatnonzero(found_C < (candidates_C >= 0))
+
+    def _row(self, id_: bytes) -> int:
+        length = len(id_)
+        hash_ = ((length ^ int.from_bytes(id_[:8], "little")) * MULTIPLIER) & ALL_BITS
+        hash_ ^= hash_ >> 32
+        for start in range(8, length, 8):
+            hash_ = ((hash_ ^ int.from_bytes(id_[start : start + 8], "little")) * MULTIPLIER) & ALL_BITS
+            hash_ ^= hash_ >> 32
+        slots, offsets, last_slot = self._slot_memory, self._offset_memory, self._last_slot
+        slot = hash_ & last_slot
+        while (row := slots[slot]) >= 0:
+            begin, end = offsets[row], offsets[row + 1]
+            if end - begin == length and self._data_memory[begin:end] == id_:
+                return row
+            slot = (slot + 1) & last_slot
+        return self._count
+
+    def _homes(self, ids: _Ids) -> Int64s:
+        return (ids.hashes() & np.uint64(len(self.slots) - 1)).view(np.int64)
+
+    def _equal(self, rows_B: Int64s, ids: _Ids) -> npt.NDArray[np.bool_]:
+        """Whether the id of each row is the one asked for, byte for byte. A row of −1 has none."""
+        begins_B = self._offsets.take(rows_B, mode="clip")
+        lengths_B = self._offsets.take(rows_B + 1, mode="clip") - begins_B
+        equal_B = (lengths_B == ids.lengths) & (rows_B >= 0)
+        equal_B &= ((self._words.at(begins_B) ^ ids.first) & ids.first_mask) == 0
+        for start in range(8, ids.longest, 8):
+            further = np.flatnonzero(equal_B & (ids.lengths > start))
+            equal_B[further] = ids.words(start, further) == _masked(
+                self._words.at(begins_B[further] + start), lengths_B[further] - start
+            )
+        return equal_B
+
+    def _build(self) -> npt.NDArray[np.int32]:
+        """Place the ids in the order of their homes: each takes the first slot that is not before its home."""
+        count = self._count
+        self.slots = np.full(1 << max(SLOTS_PER_ID * count - 1, 0).bit_length(), EMPTY, np.int32)
+        starts, ends = self._offsets[:-1], self._offsets[1:]
+        homes = [self._homes(_Ids(self._words, starts[chunk], ends[chunk])) for chunk in _chunks(count)]
+        keys = np.concatenate([np.empty(0, np.int64), *homes]) << 32
+        keys |= np.arange(count)
+        keys.sort()
+        rows, order = (keys & 0xFFFFFFFF).astype(np.int32), np.arange(count)
+        places = np.maximum.accumulate((keys >> 32) - order) + order
+        inside = int(np.searchsorted(places, len(self.slots)))
+        self.slots[places[:inside]] = rows[:inside]
+        self.slots[np.flatnonzero(self.slots == EMPTY)[: count - inside]] = rows[
+            inside:
+        ]  # past the end: from the front
+        return self.slots
+
+    def _refuse_malformed(self) -> None:
+        """Raise a ValueError for slots in which a probe could run for ever or outside."""
+        slots, count = self.slots, self._count
+        if slots.dtype != np.int32 or slots.ndim != 1:
+            raise ValueError("slots are not a vector of int32")
+        if len(slots) < max(1, 2 * count) or len(slots) & (len(slots) - 1):
+            raise ValueError(f"{len(slots)} slots for {count} ids, wanted a power of two and at least twice as many")
+        if slots.min() < EMPTY or slots.max() >= count:
+            raise ValueError("slots name a row that does not exist")
+        if np.count_nonzero(slots >= 0) != count:
+            raise ValueError(f"{np.count_nonzero(slots >= 0)} slots are taken, wanted {count}")
+
+
+class _Words:
+    """The 8 bytes from any byte of a buffer, as one little-endian number; zeros past the end.
+
+    Nothing outside the buffer is read and nothing of it is copied, unless it is shorter than a word.
+    """
+
+    def __init__(self, data: npt.NDArray[np.uint8]) -> None:
+        self.data = data
+        if len(data) < 8:
+            data = np.append(data, np.zeros(8 - len(data), np.uint8))
+        self._last = len(data) - 8
+        self._overlapping = np.ndarray((self._last + 1,), "<u8", buffer=data, strides=(1,))
+
+    def at(self, starts_B: Integers) -> UInt64s:
+        """The word from each start; a start is not after the end of the buffer."""
+        if starts_B.max(initial=0) <= self._last:
+            return self._overlapping[starts_B]
+        inside_B = np.minimum(starts_B, self._last)
+        return self._overlapping[inside_B] >> (8 * (starts_B - inside_B)).astype(np.uint64)
+
+
+class _Ids:
+    """B ids as ranges of bytes. `first` has the first word of each, zero past its end."""
+
+    def __init__(self, words: _Words, starts_B: Integers, ends_B: Integers) -> None:
+        self._words, self._starts = words, starts_B
+        self.lengths = (ends_B - starts_B).astype(np.int64, copy=False)
+        self.longest = int(self.lengths.max(initial=0))
+        self.first_mask = WORD_MASKS.take(self.lengths, mode="clip")
+        self.first = words.at(starts_B) & self.first_mask
+
+    def words(self, start: int, positions_L: Int64s) -> UInt64s:
+        """The word at byte `start` of those at some positions, which are longer than that; zero past their end."""
+        return _masked(self._words.at(self._starts[positions_L] + start), self.lengths[positions_L] - start)
+
+    def hashes(self) -> UInt64s:
+        """The hash of each, as `docs/checkpoint-format.md` defines it; `Vocabulary.row` has it for one id."""
+        hashes_B = _mix(self.lengths.view(np.uint64), self.first)
+        for start in range(8, self.longest, 8):
+            further = np.flatnonzero(self.lengths > start)
+            hashes_B[further] = _mix(hashes_B[further], self.words(start, further))
+        return hashes_B
+
+
+def _mix(hashes_B: UInt64s, words_B: UInt64s) -> UInt64s:
+    mixed_B = hashes_B ^ words_B
+    mixed_B *= np.uint64(MULTIPLIER)
+    mixed_B ^= mixed_B >> np.uint64(32)
+    return mixed_B
+
+
+def _masked(words_B: UInt64s, lengths_B: Integers) -> UInt64s:
+    """The first bytes of each word, zero after `lengths_B` of them."""
+    return words_B & WORD_MASKS.take(lengths_B, mode="clip")
+
+
+def _chunks(count: int) -> Iterator[slice]:
+    return (slice(start, start + CHUNK) for start in range(0, count, CHUNK))
+
+
+def _buffers(ids: pa.Array) -> tuple[Integers, npt.NDArray[np.uint8]]:
+    """Offsets (B+1,) and bytes of an array of strings, neither copied."""
+    _, offsets, data = ids.buffers()
+    if len(ids) == 0 or offsets is None:
+        return np.zeros(1, np.int32), np.empty(0, np.uint8)
+    dtype = np.int64 if isinstance(ids, pa.LargeStringArray) else np.int32
+    offsets_N = np.frombuffer(offsets, dtype)[ids.offset : ids.offset + len(ids) + 1]
+    return offsets_N, np.empty(0, np.uint8) if data is None else np.frombuffer(data, np.uint8)
