@@ -25,8 +25,8 @@ from models.scoring import dot_all, gather_dot, square_root
 NOTHING = -1  # fills a list that has fewer than N candidates
 LOWER_BOUND_DEVIATIONS = 1.645  # of a normal distribution: 5 % are below
 
-BLOCK_CELLS = {"cpu": 1 << 19, "cuda": 1 << 23}  # scores held at once; on the CPU 2 MiB, which stay in its cache
-MIN_BLOCK_ROWS = 2048  # for large batches: 1,024 users × 2,048 items, 8 MiB, are faster than either half or twice that
+BLOCK_CELLS = {"cpu": 1 << 21, "cuda": 1 << 23}  # scores held at once; on the CPU 8 MiB: half or twice is 5 % slower
+MIN_BLOCK_ROWS = 2048  # for batches of more than a thousand users
 STRETCH = 32  # items whose highest score is looked at before any of them
 STRIPES = 64  # of a user's scores, the highest of each of which stands in for all where a low bound is enough
 DIRECT_NUMBERS = 1 << 20  # of a table: up to 1.4 million, exact scores of all items come before a bound and candidates
@@ -464,10 +464,9 @@ class _Search:
         batch = len(self.users_B)
         rows_M = torch.repeat_interleave(offsets.diff(), output_size=len(items_M))
         positions_M = items_M.to(torch.int64)
-        if self.rows_A is not None:
-            found_M = torch.searchsorted(self.rows_A, positions_M).clamp_(max=max(0, len(self.rows_A) - 1))
-            held_M = self.allowed_I[positions_M] if self.allowed_I is not None else found_M >= 0
-            positions_M, rows_M = found_M[held_M], rows_M[held_M]
+        if self.rows_A is not None and self.allowed_I is not None:
+            held_M = self.allowed_I[positions_M]
+            positions_M, rows_M = torch.searchsorted(self.rows_A, positions_M[held_M]), rows_M[held_M]
         return _sorted(positions_M * batch + rows_M)
 
 
