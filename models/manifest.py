@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, StringConstraints, model_validator
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 FILE_NAME = re.compile(r"([A-Za-z0-9_][A-Za-z0-9_.-]*/)?[A-Za-z0-9_][A-Za-z0-9_.-]*")
 VERSION_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
@@ -83,7 +83,7 @@ class GateRecord(_Record):
 class Manifest(_Record):
     """The content of `manifest.json`."""
 
-    format_version: Literal[1] = 1
+    format_version: Literal[2] = 2
     version: Annotated[str, StringConstraints(pattern=f"^{VERSION_NAME.pattern}$")]
     created_at: datetime
     model: ModelShape

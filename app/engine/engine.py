@@ -118,7 +118,7 @@ def describe(served: Served, id_: str) -> ItemDetails:
     if row == len(served.checkpoint.items):
         raise UnknownItemError(id_)
     (record,) = served.checkpoint.catalogue.slice(row, 1).to_pylist()
-    return ItemDetails(**record, ratings=int(served.counts_I[row]), version=served.version)
+    return ItemDetails(**record, version=served.version)
 
 
 def refuse_unknown(user: str, item: str, source: Source, position: int | None = None) -> None:

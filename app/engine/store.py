@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Self
 
@@ -17,36 +18,31 @@ from models import checkpoint
 from models.checkpoint import Checkpoint
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Served:
     """One checkpoint, ready to answer from.
 
     Attributes:
         checkpoint: the model and what is known about its users and items.
         scorer: scores with its tables.
-        counts_I: training ratings of each item.
-        popular_I: item rows by falling number of training ratings, equal ones by row.
     """
 
     checkpoint: Checkpoint
     scorer: Scorer
-    counts_I: npt.NDArray[np.int64]
-    popular_I: npt.NDArray[np.int64]
 
     @classmethod
     def of(cls, loaded: Checkpoint) -> Self:
         shape = loaded.manifest.model
-        counts_I = loaded.seen.counts(shape.items)
-        return cls(
-            checkpoint=loaded,
-            scorer=Scorer(loaded.model, (shape.rating_min, shape.rating_max)),
-            counts_I=counts_I,
-            popular_I=np.argsort(-counts_I, kind="stable"),
-        )
+        return cls(loaded, Scorer(loaded.model, (shape.rating_min, shape.rating_max)))
 
     @property
     def version(self) -> str:
         return self.checkpoint.version
+
+    @cached_property
+    def popular_I(self) -> npt.NDArray[np.int32]:
+        """Item rows by falling number of training ratings, equal ones by row."""
+        return np.argsort(-self.checkpoint.ratings_I, kind="stable").astype(np.int32)
 
     def seen(self, user: int) -> Tensor:
         """Item rows of the user's training ratings."""

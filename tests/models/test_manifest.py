@@ -12,7 +12,7 @@ from models.manifest import FILE_NAME, VERSION_NAME, Manifest
 
 ENTRY = {"sha256": "0" * 64, "bytes": 1}
 CONTENT: dict[str, Any] = {
-    "format_version": 1,
+    "format_version": 2,
     "version": "20260101T000000Z-small-abcdef",
     "created_at": "2026-01-01T00:00:00Z",
     "model": {"users": 1, "items": 1, "factors": 0, "uncertainty": False, "rating_min": 1, "rating_max": 5},
@@ -44,7 +44,7 @@ def test_every_entry_is_required(key: str) -> None:
 
 
 BAD = [
-    {"format_version": 2},
+    {"format_version": 1},
     {"version": "../other"},
     {"version": "v\n"},
     {"unexpected": 1},
