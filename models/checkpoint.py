@@ -1,6 +1,7 @@
 """Reading a checkpoint: verify everything, then trust it. Specified in `docs/checkpoint-format.md`.
 
-Weights and seen items are mapped from their files, so that processes on one machine share one copy of them.
+Everything large is mapped from its file, so that processes on one machine share one copy of it. What a process has
+verified it does not verify again while the files are the same (`models/verified.py`).
 """
 
 from __future__ import annotations
@@ -9,37 +10,45 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from models import verified
 from models.errors import CheckpointCorruptError, CheckpointFormatError, CheckpointNotFoundError
 from models.manifest import FORMAT_VERSION, VERSION_NAME, FileEntry, Manifest, ModelShape
 from models.mf import VARIANCES, MatrixFactorization
 from models.relevance import RelevanceHead
 from models.seen import SeenItems
-from models.vocabulary import Vocabulary
+from models.vocabulary import IdsError, Vocabulary
 
 CURRENT, MANIFEST = "CURRENT", "manifest.json"
 WEIGHTS, SEEN, USERS, ITEMS = "weights.safetensors", "seen.safetensors", "users.arrow", "items.arrow"
 RELEVANCE = "relevance.safetensors"
-REQUIRED_FILES = (WEIGHTS, SEEN, USERS, ITEMS)
+VOCABULARY = "vocabulary.safetensors"
+REQUIRED_FILES = (WEIGHTS, SEEN, VOCABULARY, USERS, ITEMS)
 MAX_MANIFEST_BYTES = 1 << 20  # a real one is below 4 kB
+HASHING_THREADS = 4  # one file takes more than half of the time, whatever their number
 ITEM_SCHEMA = pa.schema(
-    {
-        "id": pa.string(),
-        "title": pa.string(),
-        "year": pa.int32(),
-        "genres": pa.list_(pa.string()),
-        "mean_rating": pa.float32(),
-    }
+    [
+        pa.field("id", pa.string()),
+        pa.field("title", pa.string()),
+        pa.field("year", pa.int32()),
+        pa.field("genres", pa.list_(pa.string())),
+        pa.field("mean_rating", pa.float32()),
+        pa.field("ratings", pa.int32(), nullable=False),
+    ]
 )
 USER_SCHEMA = pa.schema({"id": pa.string()})
 
@@ -69,6 +78,12 @@ class Checkpoint:
     @property
     def version(self) -> str:
         return self.manifest.version
+
+    @property
+    def ratings_I(self) -> npt.NDArray[np.int32]:
+        """Training ratings of each item, mapped and read-only, shape (I,)."""
+        counts_I: npt.NDArray[np.int32] = _whole(self.catalogue["ratings"]).to_numpy()
+        return counts_I
 
 
 def versions(directory: Path) -> list[str]:
@@ -106,21 +121,26 @@ def load(directory: Path, version: str | None = None, device: torch.device | str
     if not VERSION_NAME.fullmatch(name) or not path.is_dir():
         raise CheckpointNotFoundError(f"no version {name!r} in {directory}")
     manifest = read_manifest(path)
-    for name in dict.fromkeys((*_required_files(path, manifest), *manifest.files)):
-        _verify_file(path, name, manifest.files.get(name))
-    model = _read_model(path, manifest.model)
-    relevance = _read_relevance(path, manifest.model)
-    users = _read_table(path / USERS, USER_SCHEMA, manifest.model.users)
-    items = _read_table(path / ITEMS, ITEM_SCHEMA, manifest.model.items)
-    return Checkpoint(
+    stamp = _verify_files(path, manifest)
+    known = verified.knows(stamp)
+    model = _read_model(path, manifest.model, known=known)
+    relevance = _read_relevance(path, manifest.model, known=known)
+    seen = _read_seen(path, manifest.model, known=known)
+    users = _read_table(path / USERS, USER_SCHEMA, manifest.model.users, known=known)
+    items = _read_table(path / ITEMS, ITEM_SCHEMA, manifest.model.items, known=known)
+    _verify_counts(path / ITEMS, items, len(seen.items_N))
+    user_slots, item_slots = _read_slots(path)
+    loaded = Checkpoint(
         manifest=manifest,
         model=model.to(device),
-        users=_vocabulary(path / USERS, users),
-        items=_vocabulary(path / ITEMS, items),
+        users=_vocabulary(path, USERS, users, user_slots, known=known),
+        items=_vocabulary(path, ITEMS, items, item_slots, known=known),
         catalogue=items,
-        seen=_read_seen(path, manifest.model).to(torch.device(device)),
+        seen=seen.to(torch.device(device)),
         relevance=None if relevance is None else relevance.to(device),
     )
+    verified.remember(stamp)
+    return loaded
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -131,14 +151,15 @@ def read_manifest(path: Path) -> Manifest:
     if file.stat().st_size > MAX_MANIFEST_BYTES:
         raise CheckpointCorruptError(f"{file} is larger than {MAX_MANIFEST_BYTES} bytes")
     try:
-        content = json.loads(file.read_bytes())
+        text = file.read_bytes()
+        content = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise CheckpointCorruptError(f"{file} is not JSON: {error}") from error
     found = content.get("format_version") if isinstance(content, dict) else None
     if found != FORMAT_VERSION:
         raise CheckpointFormatError(f"{file} has format version {found!r}; this release reads {FORMAT_VERSION}")
     try:
-        manifest = Manifest.model_validate_json(file.read_bytes())
+        manifest = Manifest.model_validate_json(text)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -191,16 +212,29 @@ def _required_files(path: Path, manifest: Manifest) -> tuple[str, ...]:
     return REQUIRED_FILES
 
 
-def _verify_file(path: Path, name: str, entry: FileEntry | None) -> None:
-    file = path / name
+def _verify_files(path: Path, manifest: Manifest) -> verified.Stamp:
+    """Refuse files that are not what the manifest lists. Their content is read only where it is not known already."""
+    files = [path / MANIFEST]
+    for name in dict.fromkeys((*_required_files(path, manifest), *manifest.files)):
+        _verify_presence(path / name, manifest.files.get(name))
+        files.append(path / name)
+    stamp = verified.stamp(files)
+    if not verified.knows(stamp):
+        with ThreadPoolExecutor(HASHING_THREADS) as pool:
+            hashes = pool.map(hash_file, [path / name for name in manifest.files])
+            for (name, entry), found in zip(manifest.files.items(), hashes, strict=True):
+                if found != entry.sha256:
+                    _corrupt(path / name, "its content does not match the sha256 in the manifest")
+    return stamp
+
+
+def _verify_presence(file: Path, entry: FileEntry | None) -> None:
     if entry is None:
         _corrupt(file, "the manifest does not list it")
     if not file.is_file() or file.is_symlink() or file.parent.is_symlink():
         _corrupt(file, "missing or not a plain file")
     if file.stat().st_size != entry.bytes:
         _corrupt(file, f"{file.stat().st_size} bytes, the manifest says {entry.bytes}")
-    if hash_file(file) != entry.sha256:
-        _corrupt(file, "its content does not match the sha256 in the manifest")
 
 
 def _read_tensors(file: Path, expected: Mapping[str, tuple[torch.dtype, tuple[int, ...] | None]]) -> dict[str, Tensor]:
@@ -220,49 +254,61 @@ def _read_tensors(file: Path, expected: Mapping[str, tuple[torch.dtype, tuple[in
     return tensors
 
 
-def _read_model(path: Path, shape: ModelShape) -> MatrixFactorization:
-    tensors = _read_tables(path / WEIGHTS, tensor_shapes(shape))
-    for name, tensor in tensors.items():
-        if name in VARIANCES and (tensor < 0).any():
+def _read_model(path: Path, shape: ModelShape, *, known: bool) -> MatrixFactorization:
+    tensors = _read_tables(path / WEIGHTS, tensor_shapes(shape), known=known)
+    for name in () if known else VARIANCES:
+        if name in tensors and (tensors[name] < 0).any():
             _corrupt(path / WEIGHTS, f"tensor {name} holds negative variances")
     return MatrixFactorization(**tensors)
 
 
-def _read_relevance(path: Path, shape: ModelShape) -> RelevanceHead | None:
+def _read_relevance(path: Path, shape: ModelShape, *, known: bool) -> RelevanceHead | None:
     shapes = relevance_shapes(shape)
-    return RelevanceHead(**_read_tables(path / RELEVANCE, shapes)) if shapes else None
+    return RelevanceHead(**_read_tables(path / RELEVANCE, shapes, known=known)) if shapes else None
 
 
-def _read_tables(file: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
+def _read_tables(file: Path, shapes: Mapping[str, tuple[int, ...]], *, known: bool) -> dict[str, Tensor]:
     """Map float32 tensors of exactly these shapes, all values finite."""
     tensors = _read_tensors(file, {name: (torch.float32, wanted) for name, wanted in shapes.items()})
-    for name, tensor in tensors.items():
-        if not torch.isfinite(tensor).all():
+    for name, tensor in () if known else tensors.items():
+        if tensor.numel() == 0:
+            continue
+        low, high = tensor.aminmax()  # both NaN if any value is; unlike isfinite, it makes no table of its own
+        if not (low.isfinite() and high.isfinite()):
             _corrupt(file, f"tensor {name} holds values that are not finite")
     return tensors
 
 
-def _read_seen(path: Path, shape: ModelShape) -> SeenItems:
+def _read_seen(path: Path, shape: ModelShape, *, known: bool) -> SeenItems:
     file = path / SEEN
     expected = {"offsets": (torch.int64, (shape.users + 2,)), "items": (torch.int32, None)}
     tensors = _read_tensors(file, expected)
     offsets, items_N = tensors["offsets"], tensors["items"]
+    if known:
+        return SeenItems(offsets, items_N)
     if offsets[0] != 0 or offsets[-1] != items_N.numel() or (offsets.diff() < 0).any() or items_N.dim() != 1:
         _corrupt(file, "tensor offsets does not partition tensor items")
     if offsets[-2] != offsets[-1]:
         _corrupt(file, "tensor offsets gives items to the row for unknown users")
-    if items_N.numel() and not 0 <= int(items_N.min()) <= int(items_N.max()) < shape.items:
-        _corrupt(file, "tensor items names an item that does not exist")
+    if items_N.numel():
+        low, high = items_N.aminmax()
+        if low < 0 or high >= shape.items:
+            _corrupt(file, "tensor items names an item that does not exist")
     return SeenItems(offsets, items_N)
 
 
-def _read_table(file: Path, schema: pa.Schema, rows: int) -> pa.Table:
+def _read_slots(path: Path) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+    tensors = _read_tensors(path / VOCABULARY, dict.fromkeys(("user_slots", "item_slots"), (torch.int32, None)))
+    return tensors["user_slots"].numpy(), tensors["item_slots"].numpy()
+
+
+def _read_table(file: Path, schema: pa.Schema, rows: int, *, known: bool) -> pa.Table:
     try:
         reader = pa.ipc.open_file(pa.memory_map(str(file)))
         if not reader.schema.equals(schema):
             _corrupt(file, f"has the columns {reader.schema.names}, wanted {schema.names} with their types")
         table = reader.read_all()
-        table.validate(full=True)
+        table.validate(full=not known)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise CheckpointCorruptError(f"{file}: not an Arrow file: {error}") from error
     if table.num_rows != rows:
@@ -270,8 +316,24 @@ def _read_table(file: Path, schema: pa.Schema, rows: int) -> pa.Table:
     return table
 
 
-def _vocabulary(file: Path, table: pa.Table) -> Vocabulary:
+def _verify_counts(file: Path, table: pa.Table, seen: int) -> None:
+    counts = table["ratings"]
+    if counts.null_count or pc.min(counts).as_py() < 0:
+        _corrupt(file, "column ratings holds nulls or negative numbers")
+    if (total := pc.sum(counts).as_py()) != seen:
+        _corrupt(file, f"column ratings adds up to {total}, {SEEN} has {seen}")
+
+
+def _vocabulary(path: Path, name: str, table: pa.Table, slots: npt.NDArray[np.int32], *, known: bool) -> Vocabulary:
+    ids, tensor = _whole(table["id"]), {USERS: "user_slots", ITEMS: "item_slots"}[name]
     try:
-        return Vocabulary(table["id"].combine_chunks())
+        return Vocabulary(ids, slots, proven=known)
+    except IdsError as error:
+        _corrupt(path / name, str(error))
     except ValueError as error:
-        raise CheckpointCorruptError(f"{file}: {error}") from error
+        _corrupt(path / VOCABULARY, f"tensor {tensor} does not belong to {name}: {error}")
+
+
+def _whole(column: pa.ChunkedArray) -> pa.Array:
+    """A column as one array, which is the mapped one unless the file has several record batches."""
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
@@ -29,6 +30,7 @@ from models.checkpoint import (
     SEEN,
     USER_SCHEMA,
     USERS,
+    VOCABULARY,
     WEIGHTS,
     hash_file,
 )
@@ -37,6 +39,7 @@ from models.manifest import DataRecord, FileEntry, GateRecord, Manifest, ModelSh
 from models.mf import MatrixFactorization
 from models.relevance import RelevanceHead
 from models.seen import SeenItems
+from models.vocabulary import Vocabulary
 
 LOCK, STAGING = ".lock", ".staging-"
 
@@ -48,7 +51,7 @@ class Draft:
     Attributes:
         model: its tables, finite, on any device.
         users: `USER_SCHEMA`, U rows.
-        items: `ITEM_SCHEMA`, I rows.
+        items: `ITEM_SCHEMA`, I rows; `ratings` counts what `seen` holds of each.
         seen: the training items of each user.
         scale: the lowest and the highest rating of the data.
         trainer, data, gate, metrics: for the manifest.
@@ -145,6 +148,9 @@ def _write_files(path: Path, draft: Draft) -> Manifest:
     save_file({"offsets": draft.seen.offsets.cpu(), "items": draft.seen.items_N.cpu()}, path / SEEN)
     _write_table(path / USERS, draft.users.cast(USER_SCHEMA))
     _write_table(path / ITEMS, draft.items.cast(ITEM_SCHEMA))
+    tables = {"user_slots": draft.users, "item_slots": draft.items}
+    slots = {name: Vocabulary(table["id"].combine_chunks()).slots for name, table in tables.items()}
+    save_file({name: torch.from_numpy(slots_S) for name, slots_S in slots.items()}, path / VOCABULARY)
     (path / "report").mkdir()
     draft.write_report(path / "report")
     created_at = datetime.now(UTC)

@@ -16,17 +16,22 @@ import pyarrow as pa
 MULTIPLIER = 0x9E3779B97F4A7C15  # 2⁶⁴ ÷ the golden ratio, odd
 ALL_BITS = (1 << 64) - 1
 EMPTY = -1
-SLOTS_PER_ID = (
-    4  # at least; with 2 three times as many ids miss in the first round, and 1,000 strings take twice as long
-)
+SLOTS_PER_ID = 4  # at least, for 16 to 32 bytes an id; with 2, twice as many ids miss in the first round of probes
 CHUNK = 4096  # of 2,048 … 16,384 the fastest for a million ids: a dozen temporaries of 32 kB stay in the L2 cache
 FEW = 24  # a round of vector operations costs as much as this many ids one by one
 SMALL = 16_384  # ids: a dictionary of so few takes 2 MB a process and answers 1,000 in 40 µs, the arrays in 90
 WORD_MASKS = np.array([(1 << 8 * n) - 1 for n in range(9)], np.uint64)  # the first n bytes of a word
 
-Integers = npt.NDArray[np.integer]
+Integers = npt.NDArray[np.int32] | npt.NDArray[np.int64]
 Int64s = npt.NDArray[np.int64]
 UInt64s = npt.NDArray[np.uint64]
+
+
+class IdsError(ValueError):
+    """Ids that cannot be a vocabulary, whatever the table."""
+
+    def __init__(self) -> None:
+        super().__init__("ids must be distinct and not null")
 
 
 class Vocabulary:
@@ -37,14 +42,14 @@ class Vocabulary:
         slots: the hash table of these ids, int32, (S,); built where it is None.
         proven: the same ids and slots have been accepted before; do not look again.
 
-    Raises a ValueError for ids with nulls or repetitions and for a table that does not find every id.
+    Raises an IdsError for ids with nulls or repetitions, another ValueError for a table that does not find every id.
     """
 
     def __init__(
         self, ids: pa.StringArray, slots: npt.NDArray[np.int32] | None = None, *, proven: bool = False
     ) -> None:
         if ids.null_count:
-            raise ValueError("ids must be distinct and not null")
+            raise IdsError
         self.ids, self._count = ids, len(ids)
         self._offsets, data = _buffers(ids)
         self._words = _Words(data)
@@ -52,12 +57,10 @@ class Vocabulary:
         if not proven:
             self._refuse_malformed()
         self._last_slot = len(self.slots) - 1
-        self._slot_memory, self._offset_memory = memoryview(self.slots), memoryview(self._offsets)
-        self._data_memory = memoryview(data)
-        if not proven and not np.array_equal(self.rows(ids), np.arange(len(ids))):
-            raise ValueError(
-                "ids must be distinct and not null" if slots is None else "ids are not distinct, or slots miss some"
-            )
+        self._slot_memory, self._offset_memory = self.slots.data, self._offsets.data
+        self._data_memory = data.data
+        if not proven:
+            self._prove()
 
     def __len__(self) -> int:
         return self._count
@@ -89,7 +92,7 @@ class Vocabulary:
             return np.fromiter(map(self._index.__getitem__, ids), np.int64, len(ids))
         return self._rows_of_strings(ids)
 
-    def rows_of_bytes(self, offsets: Int64s, data: npt.NDArray[np.uint8], ends: Int64s | None = None) -> Int64s:
+    def rows_of_bytes(self, offsets: Integers, data: npt.NDArray[np.uint8], ends: Integers | None = None) -> Int64s:
         """Row of each id that is given as a range of bytes, its UTF-8, N for those that are not held, shape (B,).
 
         Id b is `data[offsets[b] : offsets[b + 1]]` with `offsets` of shape (B+1,), or `data[offsets[b] : ends[b]]` with
@@ -134,7 +137,8 @@ class Vocabulary:
             raise ValueError("ids must not be null")
         if isinstance(ids, pa.DictionaryArray):
             rows_D = self._rows_of_arrow(ids.dictionary)
-            return rows_D[ids.indices.to_numpy(zero_copy_only=False)]
+            rows_B: Int64s = rows_D[ids.indices.to_numpy(zero_copy_only=False)]
+            return rows_B
         if not isinstance(ids, pa.StringArray | pa.LargeStringArray):
             raise TypeError(f"ids are {ids.type}, not strings")
         offsets, data = _buffers(ids)
@@ -189,7 +193,7 @@ class Vocabulary:
         """Whether the id of each row is the one asked for, byte for byte. A row of −1 has none."""
         begins_B = self._offsets.take(rows_B, mode="clip")
         lengths_B = self._offsets.take(rows_B + 1, mode="clip") - begins_B
-        equal_B = (lengths_B == ids.lengths) & (rows_B >= 0)
+        equal_B: npt.NDArray[np.bool_] = (lengths_B == ids.lengths) & (rows_B >= 0)
         equal_B &= ((self._words.at(begins_B) ^ ids.first) & ids.first_mask) == 0
         for start in range(8, ids.longest, 8):
             further = np.flatnonzero(equal_B & (ids.lengths > start))
@@ -215,6 +219,15 @@ class Vocabulary:
             inside:
         ]  # past the end: from the front
         return self.slots
+
+    def _prove(self) -> None:
+        """Look every id up. One that is found in another row is there twice: a row is found by its id's bytes only."""
+        rows = self.rows(self.ids)
+        wrong = np.flatnonzero(rows != np.arange(self._count))
+        if (rows[wrong] < self._count).any():
+            raise IdsError
+        if len(wrong):
+            raise ValueError(f"the id of row {wrong[0]} is not found")
 
     def _refuse_malformed(self) -> None:
         """Raise a ValueError for slots in which a probe could run for ever or outside."""
@@ -258,7 +271,9 @@ class _Words:
         if starts_B.max(initial=0) <= self._last:
             return self._overlapping[starts_B]
         inside_B = np.minimum(starts_B, self._last)
-        return self._overlapping[inside_B] >> (8 * (starts_B - inside_B)).astype(np.uint64)
+        words_B: UInt64s = self._overlapping[inside_B]
+        words_B >>= (8 * (starts_B - inside_B)).astype(np.uint64)
+        return words_B
 
 
 class _Ids:
@@ -305,6 +320,8 @@ def _buffers(ids: pa.Array) -> tuple[Integers, npt.NDArray[np.uint8]]:
     _, offsets, data = ids.buffers()
     if len(ids) == 0 or offsets is None:
         return np.zeros(1, np.int32), np.empty(0, np.uint8)
-    dtype = np.int64 if isinstance(ids, pa.LargeStringArray) else np.int32
-    offsets_N = np.frombuffer(offsets, dtype)[ids.offset : ids.offset + len(ids) + 1]
-    return offsets_N, np.empty(0, np.uint8) if data is None else np.frombuffer(data, np.uint8)
+    large = isinstance(ids, pa.LargeStringArray)
+    offsets_N: Integers = np.frombuffer(offsets, np.int64) if large else np.frombuffer(offsets, np.int32)
+    return offsets_N[ids.offset : ids.offset + len(ids) + 1], np.empty(0, np.uint8) if data is None else np.frombuffer(
+        data, np.uint8
+    )

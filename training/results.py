@@ -135,7 +135,11 @@ def catalogue(dataset: Dataset, train: Interactions) -> pa.Table:
     sums_I = np.bincount(train.items_N, weights=train.ratings_N, minlength=train.items)
     counts_I = np.bincount(train.items_N, minlength=train.items)
     means_I = sums_I / np.maximum(counts_I, 1)
-    columns = {"id": train.item_ids, "mean_rating": pa.array(means_I, pa.float32(), mask=counts_I == 0)}
+    columns = {
+        "id": train.item_ids,
+        "mean_rating": pa.array(means_I, pa.float32(), mask=counts_I == 0),
+        "ratings": pa.array(counts_I, pa.int32()),
+    }
     if dataset.items is not None:
         known = dataset.items.take(pc.index_in(train.item_ids, value_set=dataset.items["id"].combine_chunks()))
         columns |= {name: known[name] for name in ("title", "year", "genres")}

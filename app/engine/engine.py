@@ -241,7 +241,7 @@ def describe(served: Served, id_: str) -> ItemDetails:
     if row == len(served.checkpoint.items):
         raise UnknownItemError(id_)
     (record,) = served.checkpoint.catalogue.slice(row, 1).to_pylist()
-    return ItemDetails(**record, ratings=0, version=served.version)
+    return ItemDetails(**record, version=served.version)
 
 
 def _answer_pairs(jobs: Sequence[_Pairs]) -> list[Predictions]:

@@ -62,7 +62,7 @@ class Served:
         catalogue = loaded.catalogue
         ids, titles, years = (catalogue[name] for name in ("id", "title", "year"))
         genres = catalogue["genres"]
-        counts_I = torch.from_numpy(np.asarray(loaded.seen.counts(shape.items)))
+        counts_I = torch.tensor(loaded.ratings_I)
 
         def title(row: int) -> Title:
             return Title(ids[row].as_py(), titles[row].as_py(), years[row].as_py())

@@ -66,6 +66,7 @@ def draft(seed: int, users: int = USERS, items: int = ITEMS, factors: int = FACT
             "year": [None if row % 5 == 4 else 1950 + row % 70 for row in range(items)],
             "genres": [["Drama", "Film-Noir"][: row % 3] for row in range(items)],
             "mean_rating": rng.uniform(1, 5, items).astype(np.float32).tolist(),
+            "ratings": seen.counts(items).tolist(),
         },
         schema=ITEM_SCHEMA,
     )

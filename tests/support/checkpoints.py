@@ -54,6 +54,7 @@ def small_draft(**changes: Any) -> Draft:
     """A draft of `small_model` alone, in which user 0 has seen items 1 and 3, user 1 nothing and user 2 item 0."""
     items = {"id": ["i0", "i1", "i2", "i3"], "title": ["A", None, "C", "D"], "year": [1995, 1996, None, 1998]}
     items |= {"genres": [["Drama"], [], None, ["Comedy", "War"]], "mean_rating": [3.0, 4.5, None, 1.0]}
+    items |= {"ratings": [1, 1, 0, 1]}
     draft = Draft(
         model=small_model(),
         users=pa.table({"id": ["u0", "u1", "ü2"]}, USER_SCHEMA),

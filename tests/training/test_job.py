@@ -247,6 +247,7 @@ def test_the_catalogue_stands_in_the_order_of_the_rows() -> None:
         "year": [None, None, 2002],
         "genres": [None, None, ["Drama"]],
         "mean_rating": [2.0, 3.0, 4.5],
+        "ratings": [1, 1, 2],
     }
 
 

@@ -51,4 +51,4 @@ def test_popular_items_come_by_falling_count_then_by_row(loaded: Checkpoint) -> 
     served = Served.of(loaded)
     counts = np.bincount(loaded.seen.items_N.numpy(), minlength=loaded.model.items)
     assert served.popular_I.tolist() == sorted(range(len(counts)), key=lambda item: (-counts[item], item))
-    assert served.counts_I.tolist() == counts.tolist()
+    assert loaded.ratings_I.tolist() == counts.tolist()
