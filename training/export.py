@@ -24,7 +24,7 @@ from training.errors import ConfigError, ExportError
 
 SCHEMA = pa.schema({"user": pa.string(), "rank": pa.int32(), "item": pa.string(), "rating": pa.float32()})
 PREFERENCE = ("relevance", "rating")  # what lists are ordered by unless said otherwise: the first that there is
-USERS_PER_BATCH = 1024  # 17,770 items × 32 factors: half as many take half as long again, twice as many gain 5 %
+USERS_PER_BATCH = 1024  # 17,770 items × 32 factors: 256 to 2,048 differ by less than one run from the next
 ROWS_PER_GROUP = 1 << 20
 
 
