@@ -57,7 +57,13 @@ async def top(
     limits.check_id(user, "path", "user")
     limits.check_list(n, "query", "n")
     query = ListQuery(
-        user=user, n=n, rank_by=rank_by, exclude_seen=exclude_seen, exclude=exclude, only=only, category=category
+        user=user,
+        n=n,
+        rank_by=rank_by,
+        exclude_seen=exclude_seen,
+        exclude=tuple(exclude),
+        only=None if only is None else tuple(only),
+        category=category,
     )
     answer = await top_list(engine, query, request.receive, strict=strict)
     return Response(json.encode_list(answer), media_type=json.MEDIA_TYPE)
@@ -80,7 +86,17 @@ async def recommend(
     limits.check_ids(body.users, "body", "users")
     limits.check_list(body.n, "body", "n")
     limits.check_lists(body.users, body.n)
-    wish = body.model_dump(exclude={"users"})
-    queries = [ListQuery(user=user, **wish) for user in body.users]
+    queries = [
+        ListQuery(
+            user=user,
+            n=body.n,
+            rank_by=body.rank_by,
+            exclude_seen=body.exclude_seen,
+            exclude=tuple(body.exclude),
+            only=None if body.only is None else tuple(body.only),
+            category=body.category,
+        )
+        for user in body.users
+    ]
     answers = await top_lists(engine, queries, request.receive, strict=strict)
     return Response(json.encode_lists(answers, engine.manifest.version), media_type=json.MEDIA_TYPE)

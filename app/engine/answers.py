@@ -109,8 +109,8 @@ class ListQuery:
     n: int = 10
     rank_by: RankBy | None = None
     exclude_seen: bool = True
-    exclude: Sequence[str] = ()
-    only: Sequence[str] | None = None
+    exclude: tuple[str, ...] = ()
+    only: tuple[str, ...] | None = None
     category: str | None = None
 
 

@@ -51,7 +51,10 @@ def small_head() -> RelevanceHead:
 
 
 def small_draft(**changes: Any) -> Draft:
-    """A draft of `small_model` alone, in which user 0 has seen items 1 and 3, user 1 nothing and user 2 item 0."""
+    """A draft of `small_model` alone, in which user 0 has seen items 1 and 3, user 1 nothing and user 2 item 0.
+
+    Items count the ratings of whatever `seen` is given.
+    """
     items = {"id": ["i0", "i1", "i2", "i3"], "title": ["A", None, "C", "D"], "year": [1995, 1996, None, 1998]}
     items |= {"genres": [["Drama"], [], None, ["Comedy", "War"]], "mean_rating": [3.0, 4.5, None, 1.0]}
     items |= {"ratings": [1, 1, 0, 1]}
@@ -69,7 +72,12 @@ def small_draft(**changes: Any) -> Draft:
         metrics={"rmse": 1.0, "mae": None},
         write_report=write_nothing,
     )
-    return replace(draft, **changes)
+    draft = replace(draft, **changes)
+    if "items" in changes:
+        return draft
+    column = draft.items.schema.get_field_index("ratings")
+    counts = pa.array(draft.seen.counts(ITEMS), pa.int32())
+    return replace(draft, items=draft.items.set_column(column, ITEM_SCHEMA.field("ratings"), counts))
 
 
 def edit_manifest(version: Path, **changes: object) -> None:
