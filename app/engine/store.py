@@ -90,9 +90,8 @@ class Served:
 
     @property
     def cells(self) -> int:
-        """Multiplications that scoring the whole catalogue for one user takes."""
-        shape = self.checkpoint.manifest.model
-        return shape.items * max(shape.factors, 1)
+        """Multiplications that scoring the whole catalogue for one user takes, in the order that takes most."""
+        return max(ordering.item_factors.numel() for ordering in self.orderings.values())
 
     def rank_by(self, wish: RankBy | None) -> RankBy:
         """What orders a list: the wish, by default relevance where the model has it, else the rating.
