@@ -66,6 +66,7 @@ def lifespan(
             queued_pairs=settings.max_queued_pairs,
             queued_lists=settings.max_queued_lists,
             seconds=settings.max_seconds,
+            recent_lists=settings.recent_lists,
         )
         device = choose_device(settings.device)
         engine = Engine(settings.checkpoints, device, threads, bounds, [telemetry.listen])

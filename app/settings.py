@@ -42,6 +42,9 @@ class Settings(BaseSettings):
     max_seconds: float = Field(10.0, gt=0, allow_inf_nan=False, description="Longest time of one request, in seconds.")
     max_queued_pairs: int = Field(1_000_000, ge=1, description="Most predictions that wait for the device.")
     max_queued_lists: int = Field(1_024, ge=1, description="Most lists that wait for the device.")
+    recent_lists: int = Field(
+        4_096, ge=0, description="How many lists each worker keeps, to answer them again at once; 0 keeps none."
+    )
     api_keys: SecretStr = Field(
         SecretStr(""), description="Keys that clients may show, separated by commas. None: no key is asked for."
     )

@@ -37,17 +37,19 @@ LISTS_PER_BATCH = 64  # more users at once save little: at 32 the product is bou
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
-    """How much work may wait, and for how long.
+    """How much work may wait and for how long, and what is kept of it.
 
     Attributes:
         queued_pairs: predictions that may wait.
         queued_lists: lists that may wait.
         seconds: time of one request.
+        recent_lists: how many lists are kept to be answered again.
     """
 
     queued_pairs: int = 1_000_000
     queued_lists: int = 1_024
     seconds: float = 10.0
+    recent_lists: int = 4_096
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,8 @@ class Engine:
         self._store = Store(directory, device)
         self._on_cpu = device.type == "cpu"
         self._listeners = listeners
-        self._recent: tuple[Served | None, RecentLists] = (None, RecentLists())
+        self._keep = bounds.recent_lists
+        self._recent: tuple[Served | None, RecentLists] = (None, RecentLists(self._keep))
         self._executor = ThreadPoolExecutor(1, "engine", torch.set_num_threads, (threads,))
         self._pairs: Batcher[_Pairs, Predictions] = Batcher(
             "predictions",
@@ -195,7 +198,7 @@ class Engine:
         """Those of the model being served; when that changes, the old ones are forgotten."""
         served = self._store.current
         if self._recent[0] is not served:
-            self._recent = (served, RecentLists())
+            self._recent = (served, RecentLists(self._keep))
         return self._recent[1]
 
     def _tell_predicted(self, answer: Predictions) -> None:

@@ -16,8 +16,7 @@ from app.engine.answers import ListQuery, ListSource, RankBy, RankedItem, TopLis
 from app.engine.store import Served
 from models.ranking import NOTHING, Ordering, top_among, top_items, top_of_one
 
-RECENT_LISTS = 4_096  # 1.5 kB each at ten items
-RECENT_LENGTH = 50
+RECENT_LENGTH = 50  # longer lists are not kept: one of ten takes 1.5 kB
 
 Rows = npt.NDArray[np.int64]
 
@@ -25,7 +24,8 @@ Rows = npt.NDArray[np.int64]
 class RecentLists:
     """The lists of one model that were asked for last: a model does not change, nor do its lists. For one thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int) -> None:
+        self._most = most
         self._lists: dict[ListQuery, TopList] = {}
 
     def get(self, query: ListQuery) -> TopList | None:
@@ -34,9 +34,9 @@ class RecentLists:
 
     def put(self, query: ListQuery, answer: TopList) -> None:
         """Keep a list, if it is a short one without filters; the one kept longest goes for it."""
-        if not _is_plain(query):
+        if self._most == 0 or not _is_plain(query):
             return
-        if len(self._lists) >= RECENT_LISTS:
+        if len(self._lists) >= self._most:
             del self._lists[next(iter(self._lists))]
         self._lists[query] = answer
 
