@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from models.checkpoint import ITEM_SCHEMA
 from models.manifest import DataRecord, GateRecord, Manifest, TrainerRecord
 from models.mf import MatrixFactorization
 from models.publication import Draft, publish
@@ -41,7 +42,7 @@ def publish_random(directory: Path, users: int, items: int, factors: int, seen: 
                 table(items + 1),
             ),
             users=pa.table({"id": pa.array(np.arange(users)).cast(pa.string())}),
-            items=pa.table(columns),
+            items=pa.table(columns).select(ITEM_SCHEMA.names),
             seen=SeenItems.from_pairs((cells_N // items).astype(np.int32), (cells_N % items).astype(np.int32), users),
             scale=(1.0, 5.0),
             trainer=TrainerRecord(

@@ -131,8 +131,10 @@ def small(checkpoints: Path, folder: Path, seconds: float, rounds: int) -> list[
         f"| 1,000 pairs ≥ 1.2 M pairs/s | {rates['columns', 'ratecast'] / 1e3:.2f} M |",
         f"| 1,000 pairs ≥ 0.7 × decode and encode | {ratio(rates, ('columns', 'ratecast'), ('echo', 'bare')):.2f} |",
         f"| Arrow ≥ 5 M pairs/s | {rates['arrow', 'ratecast'] / 10:.2f} M |",
-        f"| list ≥ 0.7 × one pair | {ratio(rates, ('top', 'ratecast'), ('pair', 'ratecast')):.2f}, "
-        f"found anew {ratio(rates, ('top', 'forgetful'), ('pair', 'ratecast')):.2f} |",
+        (
+            f"| list ≥ 0.7 × one pair | {ratio(rates, ('top', 'ratecast'), ('pair', 'ratecast')):.2f}, "
+            f"found anew {ratio(rates, ('top', 'forgetful'), ('pair', 'ratecast')):.2f} |"
+        ),
         f"| one pair at half of capacity: p99 ≤ 5 ms | {latency(calm['pair'])} |",
         f"| a list at half of capacity | {latency(calm['top'])} |",
     ]
@@ -149,7 +151,7 @@ def large(items: int, folder: Path, seconds: float, rounds: int) -> list[str]:
         obvious = stack.enter_context(yardstick("obvious", checkpoints))
         rates = capacities([("top", ours, load), ("top", obvious, load)], seconds, rounds, connections=32)
         at_rate = open_loop(ours, load, 200 if items <= 100_000 else 50, max(seconds, 5.0))
-        health = while_busy(ours, load, write(folder / "live", [get("/health/live")]), seconds)
+        health = while_busy(ours, load, write(folder / f"live-{items}", [get("/health/live")]), seconds)
     shutil.rmtree(checkpoints)
     return [
         "",
