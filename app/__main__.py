@@ -1,6 +1,8 @@
 """`python -m app`: check that the service can start, then hand over to uvicorn.
 
-Flags become RATECAST_… variables, which workers read. Exit code 2: a setting, checkpoint or address it cannot use.
+Flags become RATECAST_… variables, which workers read. The checkpoint is verified here, once: one worker is this
+process, several are told the stamps of the files that were verified. Exit code 2: a setting, checkpoint or address that
+it cannot use; 3: a worker that could not start.
 """
 
 from __future__ import annotations
@@ -11,20 +13,24 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from tempfile import TemporaryDirectory
 from types import FrameType
 from typing import Any, NoReturn
 
 import uvicorn
 from pydantic import ValidationError
-from uvicorn.config import LOGGING_CONFIG
+from uvicorn.config import LOGGING_CONFIG, STARTUP_FAILURE
+from uvicorn.supervisors import Multiprocess
 
+from app import worker
 from app.engine.device import choose_device
 from app.settings import PREFIX, ConfigurationError, Settings, explain
-from models import checkpoint
+from models import checkpoint, verified
 from models.errors import RatecastError
 
+APP = "app.main:create_app"
 FLAGS = ("checkpoints", "host", "port", "workers", "device", "threads")
 
 
@@ -39,31 +45,45 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (RatecastError, ConfigurationError, OSError) as error:
         _refuse(str(error))
     signal.signal(signal.SIGTERM, _done)  # uvicorn drains, then raises the signal again for whoever handled it before
-    with _shared_metrics(settings.workers):
-        uvicorn.run(
-            "app.main:create_app",
-            factory=True,
-            host=settings.host,
-            port=settings.port,
-            workers=settings.workers,
-            loop="uvloop",
-            http="httptools",
-            ws="none",
-            lifespan="on",
-            server_header=False,
-            access_log=False,
-            proxy_headers=False,
-            log_level=settings.log_level,
-            log_config=_log_config(settings.log_level),
-        )
+    config = uvicorn.Config(
+        APP if settings.workers == 1 else partial(worker.create_app, verified.stamps()),
+        factory=True,
+        host=settings.host,
+        port=settings.port,
+        workers=settings.workers,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        server_header=False,
+        access_log=False,
+        proxy_headers=False,
+        log_level=settings.log_level,
+        log_config=_log_config(settings.log_level),
+    )
+    if not (_serve(config) if settings.workers == 1 else _supervise(config)):
+        sys.exit(STARTUP_FAILURE)
+
+
+def _serve(config: uvicorn.Config) -> bool:
+    """Be the only worker. Says whether it could start."""
+    server = uvicorn.Server(config)
+    with suppress(KeyboardInterrupt):
+        server.run()
+    return server.started
+
+
+def _supervise(config: uvicorn.Config) -> bool:
+    """Run workers, and replace those that die. Says whether all of them could start."""
+    supervisor = Multiprocess(config, sockets=[config.bind_socket()])
+    with _shared_metrics():
+        supervisor.run()
+    return all(worker.exitcode != STARTUP_FAILURE for worker in supervisor.processes)
 
 
 @contextmanager
-def _shared_metrics(workers: int) -> Iterator[None]:
-    """Give several workers a folder in which their metrics add up. Workers read the variable when they start."""
-    if workers == 1:
-        yield
-        return
+def _shared_metrics() -> Iterator[None]:
+    """A folder in which the metrics of several workers add up. They read the variable when they start."""
     with TemporaryDirectory(prefix="ratecast-metrics-") as folder:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
         yield

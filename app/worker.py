@@ -1,0 +1,17 @@
+"""What a worker process makes first. `app/__main__.py` runs in its parent, which needs no application itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from fastapi import FastAPI
+
+from models import verified
+
+
+def create_app(stamps: Iterable[verified.Stamp]) -> FastAPI:
+    """The application, which need not verify the files that the worker's parent has verified."""
+    from app.main import create_app  # noqa: PLC0415 - the parent of workers does without the application
+
+    verified.learn(stamps)
+    return create_app()
