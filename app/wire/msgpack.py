@@ -27,10 +27,11 @@ _pair, _columns = msgspec.msgpack.Decoder(_Pair), msgspec.msgpack.Decoder(_Colum
 def decode(body: bytes) -> Pair | Pairs:
     """What a body asks for. Raises ValueError, whose message does not repeat the body."""
     try:
-        if b"users" in body[:32]:
+        try:
+            pair = _pair.decode(body)  # fails at the first key of columns
+        except msgspec.ValidationError:
             columns = _columns.decode(body)
             return Pairs(_texts(columns.users), _texts(columns.items))
-        pair = _pair.decode(body)
         return Pair(*_texts([pair.user, pair.item]))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         reason = str(error) if isinstance(error, msgspec.DecodeError) else "malformed"

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from app.main import create_app
+from app.settings import Settings
+from tests.support.asgi import Caller, calling
+
+JSON = (("content-type", "application/json"),)
+DOCUMENTED = re.findall(
+    r"^\| `(ratecast_\w+)` \|", (Path(__file__).parents[2] / "docs/operations.md").read_text(), re.MULTILINE
+)
+
+
+@pytest.fixture
+def call(checkpoints: Path) -> Iterator[Caller]:
+    with calling(create_app(Settings(checkpoints=checkpoints))) as call:
+        yield call
+
+
+def samples(text: str) -> dict[str, float]:
+    lines = [line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#")]
+    return {name: float(value) for name, value in lines}
+
+
+def test_the_documentation_names_the_metrics_that_there_are(call: Caller) -> None:
+    families = re.findall(r"^# TYPE (\w+) (\w+)", call("GET", "/metrics").body.decode(), re.MULTILINE)
+    assert sorted(name for name, _ in families) == sorted(DOCUMENTED)
+
+
+def test_answers_are_counted_by_template_and_status(call: Caller) -> None:
+    for user in ("1", "a/b", "secret"):
+        call("GET", f"/users/{user}/top")
+    call("GET", "/users/1/top", query=b"n=0")
+    call("GET", "/items/1")
+    call("GET", "/nowhere/secret")
+    call("POST", "/predict", b"{", JSON)
+    text = call("GET", "/metrics").body.decode()
+    found = samples(text)
+    counts = {
+        ("GET", "/users/{user:id}/top", 200): 3,
+        ("GET", "/users/{user:id}/top", 422): 1,
+        ("GET", "/items/{item:id}", 200): 1,
+        ("GET", "none", 404): 1,
+        ("POST", "/predict", 422): 1,
+    }
+    for (method, route, status), count in counts.items():
+        assert found[f'ratecast_requests_total{{method="{method}",route="{route}",status="{status}"}}'] == count
+    assert found['ratecast_request_seconds_count{route="/users/{user:id}/top"}'] == 4
+    assert "secret" not in text
+
+
+def test_predictions_and_lists_are_counted_by_what_they_rest_on(call: Caller) -> None:
+    call("POST", "/predict", b'{"user": "1", "item": "?"}', JSON)
+    call("POST", "/predict", b'{"users": ["1", "?", "?"], "items": ["1", "1", "?"]}', JSON)
+    call("GET", "/users/?/top")
+    call("POST", "/recommend", b'{"users": ["1", "?", "2"]}', JSON)
+    found = samples(call("GET", "/metrics").body.decode())
+    assert {name: value for name, value in found.items() if name.startswith("ratecast_predictions_total")} == {
+        f'ratecast_predictions_total{{source="{source}"}}': 1.0
+        for source in ("model", "user_bias", "item_bias", "global_mean")
+    }
+    assert found['ratecast_lists_total{source="model"}'] == 2
+    assert found['ratecast_lists_total{source="popular"}'] == 2
+    assert found['ratecast_batch_rows_sum{kind="lists"}'] == 3
+
+
+def test_the_model_being_served_has_its_time(call: Caller) -> None:
+    (version,) = re.findall(
+        r'ratecast_model_created_timestamp_seconds\{version="(\S+)"\}', call("GET", "/metrics").body.decode()
+    )
+    assert version == call._state["engine"].manifest.version
+
+
+def test_the_metrics_of_two_workers_add_up(
+    start: Callable[..., AbstractContextManager[tuple[httpx.Client, object]]], checkpoints: Path
+) -> None:
+    """Whichever worker answers `/metrics`. Every request here comes on a connection of its own."""
+    name = 'ratecast_requests_total{method="POST",route="/predict",status="200"}'
+    with start(checkpoints, "--workers", "2") as (client, _):
+        ratings = {
+            client.post("/predict", json={"user": "1", "item": "2"}, headers={"connection": "close"}).text
+            for _ in range(40)
+        }
+        assert len(ratings) == 1
+        deadline = time.monotonic() + 30
+        while samples(client.get("/metrics", headers={"connection": "close"}).text).get(name) != 40:
+            assert time.monotonic() < deadline

@@ -1,0 +1,85 @@
+"""An ASGI app called in this process, byte for byte: no client tidies what a hostile one would send."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import FastAPI
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back; header names are in lower case."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+class Caller:
+    """Sends requests to an app whose lifespan has begun."""
+
+    def __init__(self, app: FastAPI, runner: asyncio.Runner, state: dict[str, Any]) -> None:
+        self._app, self._runner, self._state = app, runner, state
+
+    def __call__(
+        self,
+        method: str,
+        path: str,
+        body: bytes = b"",
+        headers: Sequence[tuple[str, str]] = (),
+        query: bytes = b"",
+        chunks: int = 1,
+    ) -> Answer:
+        """The answer to one request, its body in so many parts."""
+        scope = {
+            "type": "http",
+            "asgi": {"version": "3.0"},
+            "http_version": "1.1",
+            "method": method,
+            "scheme": "http",
+            "path": path,
+            "raw_path": path.encode("utf-8", "surrogatepass"),
+            "query_string": query,
+            "root_path": "",
+            "headers": [(name.encode(), value.encode()) for name, value in headers],
+            "client": ("127.0.0.1", 1),
+            "server": ("127.0.0.1", 80),
+            "state": dict(self._state),
+        }
+        return self._runner.run(self._send(scope, body, chunks))
+
+    async def _send(self, scope: dict[str, Any], body: bytes, chunks: int) -> Answer:
+        size = -(-len(body) // chunks) or 1
+        parts = [body[at : at + size] for at in range(0, len(body), size)] or [b""]
+        sent: list[Any] = []
+
+        async def receive() -> Any:
+            if parts:
+                return {"type": "http.request", "body": parts.pop(0), "more_body": bool(parts)}
+            await asyncio.Event().wait()  # the client stays
+            raise AssertionError
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        await self._app(scope, receive, send)
+        start, *rest = sent
+        headers = {name.decode().lower(): value.decode() for name, value in start["headers"]}
+        return Answer(start["status"], headers, b"".join(message.get("body", b"") for message in rest))
+
+
+@contextmanager
+def calling(app: FastAPI) -> Iterator[Caller]:
+    """The app, started; it is stopped with the block."""
+    with asyncio.Runner() as runner:
+        lifespan = app.router.lifespan_context(app)
+        state = runner.run(lifespan.__aenter__())
+        try:
+            yield Caller(app, runner, dict(state or {}))
+        finally:
+            runner.run(lifespan.__aexit__(None, None, None))
