@@ -34,7 +34,7 @@ format: $(VENV)/.test ## format the code and apply safe fixes
 	$(BIN)/ruff check --fix .
 
 bench: $(VENV)/.bench ## the programs behind every figure in the documentation; they take a while
-	for program in textbook loading training_speed accuracy; do $(BIN)/python -m benchmarks.$$program || exit 1; done
+	for program in textbook loading training_speed accuracy startup; do $(BIN)/python -m benchmarks.$$program || exit 1; done
 
 gpu: $(VENV)/.test ## the tests and timings that need an NVIDIA GPU
 	$(BIN)/python -m benchmarks.gpu
