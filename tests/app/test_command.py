@@ -12,20 +12,22 @@ from pathlib import Path
 
 import httpx
 import pytest
+import uvicorn.supervisors.multiprocess
 
 from app import worker
 from app.__main__ import main
 from models.publication import Draft, publish
 
+SIGNALS = [*uvicorn.supervisors.multiprocess.SIGNALS]
+
 
 @pytest.fixture(autouse=True)
 def environment() -> Iterator[None]:
     """The command writes into the environment and handles signals; both are taken back."""
-    before, handlers = dict(os.environ), {sign: signal.getsignal(sign) for sign in signal.valid_signals()}
+    before, handlers = dict(os.environ), {sign: signal.getsignal(sign) for sign in SIGNALS}
     yield
     for sign, handler in handlers.items():
-        if handler != signal.getsignal(sign):
-            signal.signal(sign, handler)
+        signal.signal(sign, handler)
     os.environ.clear()
     os.environ.update(before)
 
