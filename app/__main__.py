@@ -75,10 +75,10 @@ def _serve(config: uvicorn.Config) -> bool:
 
 def _supervise(config: uvicorn.Config) -> bool:
     """Run workers, and replace those that die. Says whether all of them could start."""
-    supervisor = Multiprocess(config, sockets=[config.bind_socket()])
-    with _shared_metrics():
+    with config.bind_socket() as listener, _shared_metrics():
+        supervisor = Multiprocess(config, sockets=[listener])
         supervisor.run()
-    return all(worker.exitcode != STARTUP_FAILURE for worker in supervisor.processes)
+    return all(process.exitcode != STARTUP_FAILURE for process in supervisor.processes)
 
 
 @contextmanager

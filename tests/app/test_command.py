@@ -12,16 +12,22 @@ from pathlib import Path
 
 import httpx
 import pytest
+import uvicorn.supervisors.multiprocess
 
+from app import worker
 from app.__main__ import main
 from models.publication import Draft, publish
+
+SIGNALS = [*uvicorn.supervisors.multiprocess.SIGNALS]
 
 
 @pytest.fixture(autouse=True)
 def environment() -> Iterator[None]:
-    """The command writes into the environment; what it wrote is taken back."""
-    before = dict(os.environ)
+    """The command writes into the environment and handles signals; both are taken back."""
+    before, handlers = dict(os.environ), {sign: signal.getsignal(sign) for sign in SIGNALS}
     yield
+    for sign, handler in handlers.items():
+        signal.signal(sign, handler)
     os.environ.clear()
     os.environ.update(before)
 
@@ -69,16 +75,31 @@ def test_an_address_that_is_not_here(refusal: Callable[..., str], checkpoints: P
     assert host in refusal("--checkpoints", str(checkpoints), "--host", host)
 
 
-def test_a_damaged_checkpoint_ends_the_process_with_one_line(tmp_path: Path, make_draft: Callable[..., Draft]) -> None:
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_damaged_checkpoint_ends_the_process_with_one_line(
+    tmp_path: Path, make_draft: Callable[..., Draft], workers: str
+) -> None:
     weights = tmp_path / publish(tmp_path, make_draft(0)).version / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:-4] + b"\0\0\0\0")
 
-    command = [sys.executable, "-m", "app", "--checkpoints", str(tmp_path), "--workers", "2"]
+    command = [sys.executable, "-m", "app", "--checkpoints", str(tmp_path), "--workers", workers]
     ended = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
 
     assert (ended.returncode, ended.stdout) == (2, "")
     (line,) = ended.stderr.splitlines()
     assert "weights.safetensors" in line
+
+
+def test_a_worker_that_cannot_start_ends_the_service_with_exit_code_3(
+    checkpoints: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "create_app", _broken)
+    with pytest.raises(SystemExit, check=lambda error: error.code == 3):
+        main(["--checkpoints", str(checkpoints), "--workers", "2", "--port", "0"])
+
+
+def _broken(_: object) -> None:
+    raise SystemExit(3)
 
 
 def test_workers_take_settings_hide_their_server_and_end_when_told(start, checkpoints: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from models import checkpoint, verified
 from models.checkpoint import (
     CURRENT,
     ITEM_SCHEMA,
@@ -23,9 +24,11 @@ from models.checkpoint import (
     SEEN,
     USER_SCHEMA,
     USERS,
+    VOCABULARY,
     WEIGHTS,
     Checkpoint,
     current_version,
+    hash_file,
     load,
     versions,
 )
@@ -59,19 +62,19 @@ def refused(version: Path, error: type[CheckpointError] = CheckpointCorruptError
 
 
 def test_what_was_published_is_read_back_bit_for_bit(version: Path) -> None:
-    draft, checkpoint = small_draft(), load(version.parent)
-    tensors = checkpoint.model.tensors()
+    draft, found = small_draft(), load(version.parent)
+    tensors = found.model.tensors()
     assert tensors.keys() == draft.model.tensors().keys()
     assert all(torch.equal(tensors[name], table) for name, table in draft.model.tensors().items())
-    assert checkpoint.users.ids.to_pylist() == draft.users["id"].to_pylist()
-    assert checkpoint.catalogue.equals(draft.items)
-    assert torch.equal(checkpoint.seen.offsets, draft.seen.offsets)
-    assert torch.equal(checkpoint.seen.items_N, draft.seen.items_N)
-    assert checkpoint.manifest.trainer == draft.trainer
-    assert checkpoint.manifest.data == draft.data
-    assert checkpoint.manifest.gate == draft.gate
-    assert checkpoint.manifest.metrics == draft.metrics
-    assert (checkpoint.manifest.model.rating_min, checkpoint.manifest.model.rating_max) == draft.scale
+    assert found.users.ids.to_pylist() == draft.users["id"].to_pylist()
+    assert found.catalogue.equals(draft.items)
+    assert torch.equal(found.seen.offsets, draft.seen.offsets)
+    assert torch.equal(found.seen.items_N, draft.seen.items_N)
+    assert found.manifest.trainer == draft.trainer
+    assert found.manifest.data == draft.data
+    assert found.manifest.gate == draft.gate
+    assert found.manifest.metrics == draft.metrics
+    assert (found.manifest.model.rating_min, found.manifest.model.rating_max) == draft.scale
 
 
 def test_variances_are_read_back_where_the_model_has_them(tmp_path: Path) -> None:
@@ -290,6 +293,10 @@ def test_another_rank_of_the_relevance_head_names_the_tensor(version: Path) -> N
 # Tensors
 
 
+def slots(*rows: int) -> torch.Tensor:
+    return torch.tensor(rows, dtype=torch.int32)
+
+
 TENSOR_ATTACKS = {
     "wrong shape": (WEIGHTS, {"item_bias": torch.zeros(4)}, "tensor item_bias has shape (4,), wanted (5,)"),
     "transposed": (WEIGHTS, {"user_factors": torch.zeros(2, 4)}, "tensor user_factors has shape (2, 4)"),
@@ -321,6 +328,13 @@ TENSOR_ATTACKS = {
     "the unknown user has seen": (SEEN, {"offsets": torch.tensor([0, 1, 1, 2, 3])}, "tensor offsets"),
     "an item past the end": (SEEN, {"items": torch.tensor([0, 1, 4], dtype=torch.int32)}, "tensor items"),
     "a negative item": (SEEN, {"items": torch.tensor([0, 1, -1], dtype=torch.int32)}, "tensor items"),
+    "slots of another type": (VOCABULARY, {"user_slots": torch.zeros(16)}, "tensor user_slots is torch.float32"),
+    "slots too few": (VOCABULARY, {"user_slots": slots(0, 1, 2, -1)}, "tensor user_slots"),
+    "slots not a power of two": (VOCABULARY, {"item_slots": slots(0, 1, 2, 3, *[-1] * 8)}, "tensor item_slots"),
+    "slots full of one row": (VOCABULARY, {"item_slots": slots(*[0] * 16)}, "tensor item_slots"),
+    "slots that miss an id": (VOCABULARY, {"item_slots": slots(0, 1, 2, 3, *[-1] * 12)}, "tensor item_slots"),
+    "slots past the end": (VOCABULARY, {"user_slots": slots(0, 1, 3, *[-1] * 13)}, "tensor user_slots"),
+    "no slots": (VOCABULARY, {"item_slots": None}, VOCABULARY),
     "items in two dimensions": (SEEN, {"items": torch.zeros(3, 1, dtype=torch.int32)}, "tensor"),
     "items of no dimension": (SEEN, {"items": torch.zeros((), dtype=torch.int32)}, "tensor"),
 }
@@ -365,6 +379,10 @@ TABLE_ATTACKS: dict[str, tuple[str, Callable[[], pa.Table]]] = {
     "no users": (USERS, users),
     "users as numbers": (USERS, lambda: pa.table({"id": [0, 1, 2]})),
     "another column": (USERS, lambda: users("u0", "u1", "u2").append_column("x", [[1, 2, 3]])),
+    "other users": (USERS, lambda: users("u0", "u1", "u3")),
+    "counts that do not add up": (ITEMS, lambda: items(ratings=[1, 1, 1, 1])),
+    "negative counts": (ITEMS, lambda: items(ratings=[3, 1, -1, 0])),
+    "no counts": (ITEMS, lambda: small_draft().items.drop_columns("ratings")),
     "duplicate item": (ITEMS, lambda: items(id=["i0", "i1", "i2", "i0"])),
     "no titles": (ITEMS, lambda: small_draft().items.drop_columns("title")),
     "text for a year": (ITEMS, lambda: small_draft().items.set_column(2, "year", [["1", "2", "3", "4"]])),
@@ -375,6 +393,40 @@ TABLE_ATTACKS: dict[str, tuple[str, Callable[[], pa.Table]]] = {
 def test_a_bad_table_is_named(version: Path, name: str, table: Callable[[], pa.Table]) -> None:
     replace_table(version, name, table())
     refused(version, naming=name)
+
+
+# What has been verified before
+
+
+def test_files_that_were_verified_are_not_read_again_until_they_change(
+    version: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verified, "SETTLED_SECONDS", 0)
+    hashed = []
+    monkeypatch.setattr(checkpoint, "hash_file", lambda file: (hashed.append(file.name), hash_file(file))[1])
+    first = load(version.parent)
+    assert set(hashed) == {*REQUIRED_FILES, "history.json"}
+    hashed.clear()
+    again = load(version.parent)
+    assert hashed == []
+    assert again.users.rows(["u1"]).tolist() == [1]
+    assert torch.equal(again.model.item_factors, first.model.item_factors)
+    content = (version / WEIGHTS).read_bytes()
+    (version / WEIGHTS).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    refused(version, naming="sha256")
+
+
+def test_files_that_were_refused_are_refused_again(version: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verified, "SETTLED_SECONDS", 0)
+    replace_tensors(version, WEIGHTS, {"mean": torch.tensor(torch.inf)})
+    for _ in range(2):
+        refused(version, naming="tensor mean")
+
+
+def test_files_just_written_are_not_taken_for_settled(version: Path) -> None:
+    before = verified.stamps()
+    load(version.parent)
+    assert verified.stamps() == before
 
 
 # CURRENT, and versions that are not there
