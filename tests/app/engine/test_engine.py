@@ -2,23 +2,32 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
+import numpy as np
 import pytest
 import torch
 
-from app.engine.answers import Source
-from app.engine.engine import Engine
+from app.engine.answers import SOURCES, ListQuery, Pair, Pairs, RankBy, Source, TopList
+from app.engine.engine import LISTS_PER_BATCH, QUICK_PAIRS, Bounds, Engine
+from app.engine.errors import OrderingUnavailableError, OverloadedError
+from app.engine.hooks import Event, Listed, Loaded, Predicted
 from models import checkpoint
-from models.errors import UnknownItemError, UnknownUserError
 from models.publication import Draft, publish
+
+T = TypeVar("T")
 
 
 @asynccontextmanager
-async def opened(directory: Path) -> AsyncIterator[Engine]:
-    engine = Engine(directory, torch.device("cpu"), threads=1)
+async def opened(
+    directory: Path, *, bounds: Bounds | None = None, events: list[Event] | None = None
+) -> AsyncIterator[Engine]:
+    listeners = [] if events is None else [events.append]
+    engine = Engine(directory, torch.device("cpu"), 1, bounds or Bounds(), listeners)
     try:
         await engine.load()
         yield engine
@@ -26,40 +35,51 @@ async def opened(directory: Path) -> AsyncIterator[Engine]:
         engine.close()
 
 
-def test_each_combination_of_unknown_ids_has_its_source(checkpoints: Path) -> None:
-    async def answer() -> list[Source]:
-        async with opened(checkpoints) as engine:
-            return (await engine.predict(["1", "1", "?", "?"], ["1", "?", "1", "?"])).sources
+def run(scenario: Coroutine[object, object, T]) -> T:
+    return asyncio.run(asyncio.wait_for(scenario, 60))
 
-    assert asyncio.run(answer()) == [Source.MODEL, Source.USER_BIAS, Source.ITEM_BIAS, Source.GLOBAL_MEAN]
+
+def test_each_combination_of_unknown_ids_has_its_source_however_it_is_asked(checkpoints: Path) -> None:
+    users, items = ["1", "1", "?", "?"], ["1", "?", "1", "?"]
+
+    async def answers() -> tuple[list[Source], ...]:
+        async with opened(checkpoints) as engine:
+            now, later = engine.predict_now(Pairs(users, items)), await engine.predict(Pairs(users, items))
+            alone = [engine.predict_pair_now(Pair(*pair)) for pair in zip(users, items, strict=True)]
+            waited = [await engine.predict_pair(Pair(*pair)) for pair in zip(users, items, strict=True)]
+            assert [one.rating for one in alone] == [one.rating for one in waited] == now.ratings_B.tolist()
+            assert later.ratings_B.tolist() == now.ratings_B.tolist()
+            named = [[SOURCES[source] for source in answer.sources_B] for answer in (now, later)]
+            return (*named, [one.source for one in alone], [one.source for one in waited])
+
+    for sources in run(answers()):
+        assert sources == [Source.MODEL, Source.USER_BIAS, Source.ITEM_BIAS, Source.GLOBAL_MEAN]
 
 
 def test_no_pairs_get_no_predictions(checkpoints: Path) -> None:
     async def answer() -> list[float]:
         async with opened(checkpoints) as engine:
-            return (await engine.predict([], [])).ratings
+            return (await engine.predict(Pairs([], []))).ratings_B.tolist() + engine.predict_now(
+                Pairs([], [])
+            ).ratings_B.tolist()
 
-    assert asyncio.run(answer()) == []
+    assert run(answer()) == []
 
 
-@pytest.mark.parametrize(
-    ("users", "items", "error", "position"),
-    [
-        (["1", "?", "!"], ["1", "1", "1"], UnknownUserError, 1),
-        (["1", "1", "?"], ["1", "?", "1"], UnknownItemError, 1),
-        (["?"], ["?"], UnknownUserError, 0),
-    ],
-)
-def test_strict_names_the_first_unknown_id(
-    checkpoints: Path, users: list[str], items: list[str], error: type[UnknownUserError], position: int
-) -> None:
+def test_requests_that_wait_together_are_answered_together_each_with_its_own(checkpoints: Path) -> None:
     async def ask() -> None:
-        async with opened(checkpoints) as engine:
-            await engine.predict(users, items, strict=True)
+        events: list[Event] = []
+        async with opened(checkpoints, events=events) as engine:
+            busy = threading.Event()
+            engine._executor.submit(busy.wait)
+            asked = [Pairs([str(k)] * k, [str(k + 1)] * k) for k in range(1, 30)]
+            tasks = [asyncio.ensure_future(engine.predict(pairs)) for pairs in asked]
+            await asyncio.sleep(0)
+            busy.set()
+            for pairs, answer in zip(asked, await asyncio.gather(*tasks), strict=True):
+                assert answer.ratings_B.tolist() == engine.predict_now(pairs).ratings_B.tolist()
 
-    with pytest.raises(error, match=f"at position {position}") as caught:
-        asyncio.run(ask())
-    assert (caught.value.id, caught.value.position) == ("?", position)
+    run(ask())
 
 
 def test_an_answer_under_way_keeps_to_the_model_it_began_with(tmp_path: Path, make_draft: Callable[..., Draft]) -> None:
@@ -70,7 +90,7 @@ def test_an_answer_under_way_keeps_to_the_model_it_began_with(tmp_path: Path, ma
         async with opened(tmp_path) as engine:
             busy = threading.Event()
             waiting = asyncio.get_running_loop().run_in_executor(engine._executor, busy.wait)
-            asked = asyncio.create_task(engine.predict(["1"], ["1"]))
+            asked = asyncio.create_task(engine.predict(Pairs(["1"], ["1"])))
             await asyncio.sleep(0)  # it has begun: the loop is free although the engine is not
             second = publish(tmp_path, make_draft(2)).version
             engine._store.load()
@@ -78,6 +98,146 @@ def test_an_answer_under_way_keeps_to_the_model_it_began_with(tmp_path: Path, ma
             busy.set()
             await waiting
             answer = await asked
-            return answer.version, answer.ratings
+            return answer.version, answer.ratings_B.tolist()
 
-    assert asyncio.run(publish_then_ask()) == (first, expected)
+    assert run(publish_then_ask()) == (first, expected)
+
+
+def test_old_and_new_models_do_not_share_a_batch(tmp_path: Path, make_draft: Callable[..., Draft]) -> None:
+    publish(tmp_path, make_draft(1))
+
+    async def ask() -> list[str]:
+        async with opened(tmp_path) as engine:
+            busy = threading.Event()
+            engine._executor.submit(busy.wait)
+            tasks = [asyncio.ensure_future(engine.top([ListQuery(user="1")]))]
+            await asyncio.sleep(0)
+            publish(tmp_path, make_draft(2))
+            engine._store.load()
+            tasks.append(asyncio.ensure_future(engine.top([ListQuery(user="1")])))
+            await asyncio.sleep(0)
+            busy.set()
+            return [lists[0].version for lists in await asyncio.gather(*tasks)]
+
+    old, new = run(ask())
+    assert old != new
+
+
+def test_a_list_is_the_same_at_once_in_a_batch_and_from_memory(checkpoints: Path) -> None:
+    queries = [ListQuery(user=str(user), n=5) for user in range(1, 3 * LISTS_PER_BATCH)] + [ListQuery(user="?")]
+
+    async def ask() -> list[list[TopList]]:
+        async with opened(checkpoints) as engine:
+            batched = await engine.top(queries)
+            once = [engine.top_now(query) for query in queries]
+            again = [engine.top_now(query) for query in queries]
+            assert all(first is second for first, second in zip(once, again, strict=True))
+            return [batched, once]
+
+    batched, once = run(ask())
+    assert batched == once
+
+
+def test_kept_lists_are_bounded_and_forgotten_with_their_model(
+    tmp_path: Path, make_draft: Callable[..., Draft]
+) -> None:
+    publish(tmp_path, make_draft(1))
+
+    async def ask() -> None:
+        async with opened(tmp_path, bounds=Bounds(recent_lists=3)) as engine:
+            lists = [engine.top_now(ListQuery(user=str(user))) for user in range(1, 6)]
+            assert len(engine._recent_lists()._lists) == 3
+            assert engine.top_now(ListQuery(user="5")) is lists[4]
+            assert engine.top_now(ListQuery(user="1")) is not lists[0]
+            publish(tmp_path, make_draft(2))
+            engine._store.load()
+            assert engine.top_now(ListQuery(user="5")).version == engine.manifest.version != lists[4].version
+
+    run(ask())
+
+
+def test_filtered_and_long_lists_are_not_kept(checkpoints: Path) -> None:
+    plain = ListQuery(user="1")
+
+    async def ask() -> None:
+        async with opened(checkpoints) as engine:
+            for query in (
+                replace(plain, n=51),
+                replace(plain, exclude=("1",)),
+                replace(plain, only=("1",)),
+                replace(plain, category="Drama"),
+            ):
+                engine.top_now(query)
+            assert engine._recent_lists()._lists == {}
+
+    run(ask())
+
+
+def test_an_order_that_the_model_lacks_is_refused_before_anything_waits(checkpoints: Path) -> None:
+    async def ask() -> None:
+        async with opened(checkpoints) as engine:
+            query = ListQuery(user="1", rank_by=RankBy.LOWER_BOUND)
+            with pytest.raises(OrderingUnavailableError, match="it can by rating, relevance"):
+                await engine.top([query])
+            with pytest.raises(OrderingUnavailableError):
+                engine.top_now(query)
+
+    run(ask())
+
+
+def test_past_its_bound_the_queue_refuses(checkpoints: Path) -> None:
+    async def ask() -> None:
+        async with opened(checkpoints, bounds=Bounds(queued_pairs=5)) as engine:
+            busy = threading.Event()
+            engine._executor.submit(busy.wait)
+            tasks = [asyncio.ensure_future(engine.predict(Pairs(["1"] * 3, ["1"] * 3))) for _ in range(4)]
+            await asyncio.sleep(0)
+            busy.set()
+            outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+            assert [isinstance(outcome, OverloadedError) for outcome in outcomes] == [False, False, True, True]
+
+    run(ask())
+
+
+def test_what_is_quick_depends_on_its_size(checkpoints: Path) -> None:
+    async def ask() -> None:
+        async with opened(checkpoints) as engine:
+            assert (engine.quick_pairs(QUICK_PAIRS), engine.quick_pairs(QUICK_PAIRS + 1)) == (True, False)
+            assert engine.quick_list(ListQuery(user="1"))
+            assert not engine.quick_list(ListQuery(user="1", only=("1",) * (QUICK_PAIRS + 1)))
+
+    run(ask())
+
+
+def test_listeners_are_told_of_answers_and_models(checkpoints: Path) -> None:
+    events: list[Event] = []
+
+    async def ask() -> None:
+        async with opened(checkpoints, events=events) as engine:
+            engine.predict_now(Pairs(["1", "?", "1"], ["1", "1", "2"]))
+            engine.predict_pair_now(Pair("1", "?"))
+            engine.top_now(ListQuery(user="?"))
+
+    run(ask())
+    loaded, *answered = events
+    assert isinstance(loaded, Loaded)
+    assert answered == [
+        Predicted(Source.MODEL, 2),
+        Predicted(Source.ITEM_BIAS, 1),
+        Predicted(Source.USER_BIAS, 1),
+        Listed("popular", 1),
+    ]
+
+
+def test_a_large_batch_is_what_its_parts_are(checkpoints: Path) -> None:
+    rng = np.random.default_rng(0)
+    users, items = (rng.integers(0, 500, 10_000).astype(str).tolist() for _ in "12")
+
+    async def ask() -> None:
+        async with opened(checkpoints) as engine:
+            together = engine.predict_now(Pairs(users, items)).ratings_B.tolist()
+            assert together[::500] == [
+                engine.predict_pair_now(Pair(*pair)).rating for pair in list(zip(users, items, strict=True))[::500]
+            ]
+
+    run(ask())

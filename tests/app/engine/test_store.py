@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
-from app.engine.errors import NotReadyError
+from app.engine.answers import RankBy
+from app.engine.errors import NotReadyError, OrderingUnavailableError
 from app.engine.store import Served, Store
 from models.checkpoint import Checkpoint
 from models.errors import CheckpointCorruptError, CheckpointNotFoundError
@@ -47,8 +48,24 @@ def test_a_damaged_successor_leaves_the_model_that_is_served(tmp_path: Path, mak
     assert store.current.version == version
 
 
-def test_popular_items_come_by_falling_count_then_by_row(loaded: Checkpoint) -> None:
+def test_what_an_item_shows_and_what_users_saw_come_from_the_checkpoint(loaded: Checkpoint) -> None:
     served = Served.of(loaded)
-    counts = np.bincount(loaded.seen.items_N.numpy(), minlength=loaded.model.items)
-    assert served.popular_I.tolist() == sorted(range(len(counts)), key=lambda item: (-counts[item], item))
-    assert loaded.ratings_I.tolist() == counts.tolist()
+    for row, record in enumerate(loaded.catalogue.to_pylist()):
+        assert served.title(row) == (record["id"], record["title"], record["year"])
+    for user in range(len(loaded.users) + 1):
+        assert served.seen(user).tolist() == loaded.seen.of(user).tolist()
+
+
+def test_a_category_holds_the_items_of_its_genre(loaded: Checkpoint) -> None:
+    served = Served.of(loaded)
+    for genre in ("Drama", "Film-Noir", "Nothing"):
+        expected = [genre in (genres or ()) for genres in loaded.catalogue["genres"].to_pylist()]
+        assert served.category(genre).tolist() == expected
+
+
+def test_relevance_orders_lists_where_the_model_has_it(loaded: Checkpoint) -> None:
+    served = Served.of(loaded)
+    assert served.rank_by(None) is RankBy.RELEVANCE
+    assert Served.of(replace(loaded, relevance=None)).rank_by(None) is RankBy.RATING
+    with pytest.raises(OrderingUnavailableError, match="it can by rating, relevance"):
+        served.rank_by(RankBy.LOWER_BOUND)
