@@ -16,7 +16,7 @@ MULTIPLIER = 0x9E3779B97F4A7C15  # 2⁶⁴ ÷ the golden ratio, odd
 ALL_BITS = (1 << 64) - 1
 EMPTY = -1
 SLOTS_PER_ID = 4  # at least, for 16 to 32 bytes an id; with 2, twice as many ids miss in the first round of probes
-CHUNK = 4096  # of 2,048 … 16,384 the fastest for a million ids: a dozen temporaries of 32 kB stay in the L2 cache
+CHUNK = 8192  # 100,000 ids: 6.6 ms; with 1,024 8.9 ms, with 65,536 7.2 ms
 FEW = 8  # a round of vector operations on so few takes longer than one id after the other
 WORD_MASKS = np.array([(1 << 8 * n) - 1 for n in range(9)], np.uint64)  # the first n bytes of a word
 
