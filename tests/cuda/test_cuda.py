@@ -97,6 +97,7 @@ def test_the_service_predicts_as_on_the_cpu() -> None:
     cpu, cuda = Scorer(model(), (1.0, 5.0)), Scorer(model().to("cuda"), (1.0, 5.0))
     users, items = np.arange(51), np.arange(51) * 50
     np.testing.assert_allclose(cuda.predict(users, items), cpu.predict(users, items), rtol=1e-5)
-    assert [cuda.predict_pair(int(u), int(i)) for u, i in zip(users, items, strict=True)] == cuda.predict(users, items).tolist()
+    assert [cuda.predict_pair(int(u), int(i)) for u, i in zip(users, items, strict=True)] == cuda.predict(
+        users, items
+    ).tolist()
     np.testing.assert_array_equal(cuda.predict_row(7, items), cuda.predict(np.full_like(items, 7), items))
-
