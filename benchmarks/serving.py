@@ -4,7 +4,7 @@
 
 Needs `wrk` (Debian: wrk) and the `bench` extra. Load goes to loopback only. Capacity is wrk's, with connections that
 send their next request when the last is answered; servers are driven in turn, round after round, and the medians are
-printed. Latency at a rate is that of `benchmarks.open_loop`. The service runs with one worker and with an API key,
+printed. Latency at a rate is that of `benchmarks.open_loop`, of each figure the median of five rounds. The service runs with one worker and with an API key,
 limits, request ids and metrics on. `benchmarks/yardsticks/` has the servers it is measured against.
 
     small   a `bayes` model of MovieLens-100K (fitted first, or the one in --checkpoints): pairs, columns, Arrow, lists
@@ -167,7 +167,7 @@ def while_busy(server: Server, load: Path, probe: Path, seconds: float) -> Mappi
     """Latency of a probe while wrk keeps the server at its capacity."""
     with subprocess.Popen(wrk_command(server, load, seconds + 1, 32), stdout=subprocess.DEVNULL) as busy:
         time.sleep(0.5)
-        figures = open_loop(server, probe, 100, seconds)
+        figures = open_loop(server, probe, 100, seconds, rounds=1)
         busy.wait()
     return figures
 
@@ -200,13 +200,16 @@ def wrk_command(server: Server, load: Path, seconds: float, connections: int) ->
     return ["wrk", "--threads=1", f"--connections={connections}", f"--duration={duration}", f"--script={script}", url]
 
 
-def open_loop(server: Server, load: Path, rate: float, seconds: float) -> Mapping[str, float]:
+def open_loop(server: Server, load: Path, rate: float, seconds: float, rounds: int = 5) -> Mapping[str, float]:
+    """Latencies at a rate: of each figure the median over some rounds, and the errors of all of them."""
     files = sorted(str(file) for file in load.glob("*.http"))
     command = [sys.executable, "-m", "benchmarks.open_loop", "--port", str(server.port), "--rate", f"{rate:.0f}"]
     command += ["--seconds", str(seconds), "--requests", *files]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    figures: Mapping[str, float] = json.loads(done.stdout)
-    return figures
+    found = [
+        json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout) for _ in range(rounds)
+    ]
+    medians = {name: statistics.median(figures[name] for figures in found) for name in found[0]}
+    return medians | {"errors": sum(figures["errors"] for figures in found)}
 
 
 def write(folder: Path, requests: Sequence[bytes], anew: str | None = None) -> Path:

@@ -405,7 +405,7 @@ def test_files_that_were_verified_are_not_read_again_until_they_change(
     hashed = []
     monkeypatch.setattr(checkpoint, "hash_file", lambda file: (hashed.append(file.name), hash_file(file))[1])
     first = load(version.parent)
-    assert set(hashed) == {*REQUIRED_FILES, "history.json"}
+    assert set(hashed) == {*REQUIRED_FILES, RELEVANCE, "history.json"}
     hashed.clear()
     again = load(version.parent)
     assert hashed == []
