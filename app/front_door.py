@@ -126,8 +126,6 @@ class FrontDoor:
 
     async def _read(self, receive: Receive) -> bytes:
         message = await receive()
-        if message["type"] == "http.request" and not message.get("more_body"):
-            return bytes(message.get("body", b""))
         parts, received = [], 0
         while message["type"] == "http.request":
             parts.append(message.get("body", b""))
@@ -135,7 +133,7 @@ class FrontDoor:
             if received > self._max_body_bytes:
                 raise BodyTooLargeError(f"a request body has at most {self._max_body_bytes} bytes")
             if not message.get("more_body"):
-                return b"".join(parts)
+                return b"".join(parts) if len(parts) > 1 else bytes(parts[0])
             message = await receive()
         raise ClientGoneError("the client has gone before it had sent its request")
 

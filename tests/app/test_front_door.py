@@ -149,6 +149,14 @@ def test_strange_paths_get_the_answer_that_the_routes_give(both: tuple[Caller, C
     same(both, "GET", path)
 
 
+@pytest.mark.parametrize("chunks", [1, 2, 100])
+@pytest.mark.parametrize("path", ["/predict", "/recommend"])
+def test_a_body_that_is_too_large_is_a_413_in_however_many_parts_it_comes(
+    both: tuple[Caller, Caller], path: str, chunks: int
+) -> None:
+    assert same(both, "POST", path, body=b" " * 20_001, headers=JSON, chunks=chunks) == 413
+
+
 def test_a_plain_request_does_not_reach_the_routes(checkpoints: Path) -> None:
     app = create_app(Settings(checkpoints=checkpoints))
     app.router.routes.clear()
