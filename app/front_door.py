@@ -33,6 +33,7 @@ _FLAGS = {"true": True, "false": False}
 _RANKS = {str(order): order for order in RankBy}
 _plain_number = re.compile("[0-9]{1,9}")
 _truth = TypeAdapter(bool)
+_ROUTED = (json.MEDIA_TYPE.encode(),)  # what the routes can read too
 
 
 class Codec(NamedTuple):
@@ -78,14 +79,14 @@ class FrontDoor:
         await self.app(scope, receive, send)
 
     async def _predict(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = dict(scope["headers"])
+        headers = dict(reversed(scope["headers"]))  # of a header given twice the first counts, as for the routes
         media_type = headers.get(b"content-type", b"")
         codec = self._codecs.get(media_type)
+        scope[ROUTE] = scope["path"]
         length = headers.get(b"content-length", b"")
         if codec is None or (length.isdigit() and int(length) > self._max_body_bytes):
             await self.app(scope, receive, send)
             return
-        scope[ROUTE] = scope["path"]
         body = await self._read(receive)
         large = len(body) > LARGE_BODY
         try:
@@ -93,6 +94,8 @@ class FrontDoor:
         except ValueError as error:
             raise InvalidRequestError(("body",), str(error)) from error
         strict = _strict(scope["query_string"])
+        if strict is None and media_type not in _ROUTED:
+            raise InvalidRequestError(("query", "strict"), "true or false is wanted")
         if asked is None or strict is None:
             await self.app(scope, _again(body, receive), send)
             return
@@ -126,8 +129,6 @@ class FrontDoor:
 
     async def _read(self, receive: Receive) -> bytes:
         message = await receive()
-        if message["type"] == "http.request" and not message.get("more_body"):
-            return bytes(message.get("body", b""))
         parts, received = [], 0
         while message["type"] == "http.request":
             parts.append(message.get("body", b""))
@@ -135,7 +136,7 @@ class FrontDoor:
             if received > self._max_body_bytes:
                 raise BodyTooLargeError(f"a request body has at most {self._max_body_bytes} bytes")
             if not message.get("more_body"):
-                return b"".join(parts)
+                return b"".join(parts) if len(parts) > 1 else bytes(parts[0])
             message = await receive()
         raise ClientGoneError("the client has gone before it had sent its request")
 

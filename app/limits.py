@@ -100,4 +100,10 @@ class BodyLimit:
                 raise too_large
             return message
 
-        await self.app(scope, counted, send)
+        async def unless_too_large(message: Message) -> None:
+            if received <= self.max_bytes:
+                await send(message)
+
+        await self.app(scope, counted, unless_too_large)
+        if received > self.max_bytes:  # FastAPI takes the error for a body that it cannot parse
+            await answer_error(too_large)(scope, receive, send)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
@@ -20,14 +19,13 @@ Job = TypeVar("Job")
 Answer = TypeVar("Answer")
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Waiting(Generic[Job, Answer]):
     job: Job
     key: Hashable
     rows: int
     answer: asyncio.Future[Answer]
     since: float = field(default_factory=time.perf_counter)
-    started: bool = False
 
 
 class Batcher(Generic[Job, Answer]):
@@ -61,7 +59,7 @@ class Batcher(Generic[Job, Answer]):
         self._max_queued = max_queued
         self._seconds = seconds
         self._listeners = listeners
-        self._queue: deque[_Waiting[Job, Answer]] = deque()
+        self._queue: dict[_Waiting[Job, Answer], None] = {}  # by age; whoever gives up leaves from the midst of it
         self._queued_rows = 0
         self._busy = False
 
@@ -72,10 +70,10 @@ class Batcher(Generic[Job, Answer]):
             OverloadedError: too much is waiting already.
             DeadlineExceededError: the answer did not come in time; the job is dropped where it waits.
         """
-        if self._queue and self._queued_rows + rows > self._max_queued:
+        if self._queued_rows and self._queued_rows + rows > self._max_queued:
             raise OverloadedError(f"{self._queued_rows} rows are waiting for {self._kind} already")
         waiting = _Waiting(job, key, rows, asyncio.get_running_loop().create_future())
-        self._queue.append(waiting)
+        self._queue[waiting] = None
         self._queued_rows += rows
         if not self._busy:
             self._start_batch()
@@ -86,9 +84,7 @@ class Batcher(Generic[Job, Answer]):
         except TimeoutError:
             raise DeadlineExceededError(f"no answer within {self._seconds:g} seconds") from None
         finally:
-            if not waiting.started:  # given up: it holds no place any more
-                self._queued_rows -= waiting.rows
-                waiting.rows = 0
+            self._leave(waiting)
 
     def _start_batch(self) -> None:
         """Hand over the oldest job and those that can go with it, leaving out what nobody waits for any more."""
@@ -103,20 +99,22 @@ class Batcher(Generic[Job, Answer]):
 
     def _take_batch(self) -> list[_Waiting[Job, Answer]]:
         batch: list[_Waiting[Job, Answer]] = []
-        left: deque[_Waiting[Job, Answer]] = deque()
         rows = 0
         for waiting in self._queue:
             if waiting.answer.done():
                 continue
             if not batch or (waiting.key == batch[0].key and rows + waiting.rows <= self._max_rows):
                 batch.append(waiting)
-                waiting.started = True
                 rows += waiting.rows
-            else:
-                left.append(waiting)
-        self._queue = left
-        self._queued_rows -= rows
+        for waiting in batch:
+            self._leave(waiting)
         return batch
+
+    def _leave(self, waiting: _Waiting[Job, Answer]) -> None:
+        """Give up a place in the queue, unless that is done already."""
+        if waiting in self._queue:
+            del self._queue[waiting]
+            self._queued_rows -= waiting.rows
 
     def _finish(self, batch: list[_Waiting[Job, Answer]], done: Future[Sequence[Answer]], began: float) -> None:
         self._busy = False

@@ -106,6 +106,14 @@ def test_other_media_types_get_the_answer_that_the_routes_give(both: tuple[Calle
     same(both, "POST", "/predict", body=b'{"user": "1", "item": "2"}', headers=(("content-type", media_type),))
 
 
+@pytest.mark.parametrize("types", [("text/plain", "application/json"), ("application/json", "text/plain")])
+def test_of_two_media_types_the_one_counts_that_counts_for_the_routes(
+    both: tuple[Caller, Caller], types: tuple[str, str]
+) -> None:
+    headers = [("content-type", media_type) for media_type in types]
+    same(both, "POST", "/predict", body=b'{"user": "1", "item": "2"}', headers=headers)
+
+
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "HEAD", "OPTIONS"])
 @pytest.mark.parametrize("path", ["/predict", "/users/1/top", "/predict/", "//predict"])
 def test_other_methods_and_paths_get_the_answer_that_the_routes_give(
@@ -144,9 +152,27 @@ def test_any_list_gets_the_answer_that_the_routes_give(
     assert same(both, "GET", f"/users/{user}/top", query=query) in (200, 404, 422)
 
 
-@pytest.mark.parametrize("path", ["/users//top", "/users/top", "/users/a/top/top", "/users/1/top/", "/users/1/TOP"])
+@pytest.mark.parametrize(
+    "query",
+    [b"n=5&", b"&", b"n", b"=", b"%6E=5", b"n=5;strict=true", b"exclude_seen", b"n=\xff", b"n=5&n=x", b"n=x&n=5",
+     b"strict=true&strict=false", b"rank_by=rating&rank_by=", b"n=%35", b"n=5+", b"n==5", b"N=5", b"n=0005", b"n=5%00"],
+)  # fmt: skip
+def test_queries_of_any_spelling_get_the_answer_that_the_routes_give(both: tuple[Caller, Caller], query: bytes) -> None:
+    for user in ("1", "nobody"):
+        assert same(both, "GET", f"/users/{user}/top", query=query) in (200, 404, 422)
+
+
+@pytest.mark.parametrize("path", ["/users//top", "/users/top", "/users/a/top/top", "/users/1/top/", "/users/1/TOP", "/users/1/top\n", "/users/\n/top"])
 def test_strange_paths_get_the_answer_that_the_routes_give(both: tuple[Caller, Caller], path: str) -> None:
     same(both, "GET", path)
+
+
+@pytest.mark.parametrize("chunks", [1, 2, 100])
+@pytest.mark.parametrize("path", ["/predict", "/recommend"])
+def test_a_body_that_is_too_large_is_a_413_in_however_many_parts_it_comes(
+    both: tuple[Caller, Caller], path: str, chunks: int
+) -> None:
+    assert same(both, "POST", path, body=b" " * 20_001, headers=JSON, chunks=chunks) == 413
 
 
 def test_a_plain_request_does_not_reach_the_routes(checkpoints: Path) -> None:

@@ -42,6 +42,7 @@ def test_answers_are_counted_by_template_and_status(call: Caller) -> None:
     call("GET", "/items/1")
     call("GET", "/nowhere/secret")
     call("POST", "/predict", b"{", JSON)
+    call("POST", "/predict", b"", (*JSON, ("content-length", "999999999")))
     text = call("GET", "/metrics").body.decode()
     found = samples(text)
     counts = {
@@ -50,6 +51,7 @@ def test_answers_are_counted_by_template_and_status(call: Caller) -> None:
         ("GET", "/items/{item:id}", 200): 1,
         ("GET", "none", 404): 1,
         ("POST", "/predict", 422): 1,
+        ("POST", "/predict", 413): 1,
     }
     for (method, route, status), count in counts.items():
         assert found[f'ratecast_requests_total{{method="{method}",route="{route}",status="{status}"}}'] == count

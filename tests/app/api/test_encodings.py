@@ -60,6 +60,14 @@ def test_strict_is_a_404_that_names_the_first_unknown_id(client: httpx.Client, e
     assert (answer.status_code, answer.json()["item"], answer.json()["position"]) == (404, "?", 1)
 
 
+@pytest.mark.parametrize("encoding", [ARROW, MSGPACK])
+def test_a_parameter_of_the_wrong_form_is_all_that_is_wrong(client: httpx.Client, encoding: str) -> None:
+    content = stream(["1"], ["1"]) if encoding == ARROW else msgspec.msgpack.encode({"user": "1", "item": "1"})
+    answer = post(client, encoding, content, strict="maybe")
+    assert answer.status_code == 422
+    assert [error["location"] for error in answer.json()["errors"]] == ["query.strict"]
+
+
 @pytest.mark.parametrize(
     ("encoding", "content", "message"),
     [

@@ -152,6 +152,36 @@ def test_a_cancelled_job_is_dropped_and_gives_its_place_up() -> None:
     run(scenario())
 
 
+def test_jobs_that_were_given_up_are_not_kept_until_the_worker_is_free() -> None:
+    async def scenario() -> None:
+        held = Held(max_queued=10)
+        first = await held.hold()
+        for _ in range(100):
+            (gone,) = await held.submit("gone", rows=10)
+            gone.cancel()
+            await asyncio.gather(gone, return_exceptions=True)
+        assert len(held.batcher._queue) == 0
+        (big,) = await held.submit("big", rows=1_000)  # as nothing waits
+        held.release()
+        assert await asyncio.gather(first, big) == ["FIRST", "BIG"]
+
+    run(scenario())
+
+
+def test_a_job_that_is_given_up_while_the_next_batch_is_taken_is_left_out() -> None:
+    async def scenario() -> None:
+        held = Held()
+        first = await held.hold()
+        gone, other = await held.submit("gone", "other")
+        gone.cancel()
+        held.batcher._start_batch()  # before the task has noticed
+        held.release()
+        assert await asyncio.gather(first, other) == ["FIRST", "OTHER"]
+        assert (held.batches, held.batcher._queued_rows) == ([["first"], ["other"]], 0)
+
+    run(scenario())
+
+
 def test_a_job_that_is_cancelled_while_it_runs_harms_nobody() -> None:
     async def scenario() -> None:
         held = Held()
