@@ -26,6 +26,7 @@ from uvicorn.supervisors import Multiprocess
 
 from app import worker
 from app.engine.device import choose_device
+from app.protocol import JoiningProtocol
 from app.settings import PREFIX, ConfigurationError, Settings, explain
 from models import checkpoint, verified
 from models.errors import RatecastError
@@ -52,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         port=settings.port,
         workers=settings.workers,
         loop="uvloop",
-        http="httptools",
+        http=JoiningProtocol,
         ws="none",
         lifespan="on",
         server_header=False,

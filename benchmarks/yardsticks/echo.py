@@ -1,0 +1,14 @@
+"""A FastAPI endpoint with the service's request model that decodes columns and encodes them again."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+
+from app.schemas import ColumnsRequest
+
+app = FastAPI()
+
+
+@app.post("/predict")
+async def echo(body: ColumnsRequest) -> ColumnsRequest:
+    return body
