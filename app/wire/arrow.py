@@ -30,7 +30,7 @@ def decode(body: bytes) -> Pairs:
             _check_schema(reader.schema)
             table = reader.read_all()
         table.validate(full=True)
-    except (pa.ArrowException, OSError, EOFError, struct.error, IndexError) as error:
+    except (pa.ArrowException, OSError, EOFError, UnicodeDecodeError, struct.error, IndexError) as error:
         raise ValueError(f"not a readable Arrow stream: {type(error).__name__}") from error
     return Pairs(*(_texts(table, name) for name in COLUMNS))
 

@@ -107,6 +107,11 @@ def test_the_compression_of_older_formats_is_refused_too(codec: str) -> None:
         arrow.decode(sink.getvalue().to_pybytes())
 
 
+def test_names_of_columns_that_are_no_texts_are_refused() -> None:
+    with pytest.raises(ValueError, match="not a readable Arrow stream"):
+        arrow.decode(BODY.replace(b"user", b"\xffser"))
+
+
 def test_batches_may_have_dictionaries_of_their_own() -> None:
     batches = [pa.record_batch({"user": pa.array(ids).dictionary_encode(), "item": ids}) for ids in (["a"], ["b", "c"])]
     sink = pa.BufferOutputStream()
@@ -127,7 +132,8 @@ def test_flipped_bytes_are_refused_or_give_texts(data: st.DataObject) -> None:
         body[data.draw(st.integers(0, len(body) - 9))] = data.draw(st.integers(0, 255))
     try:
         decoded = arrow.decode(bytes(body))
-    except ValueError:
+    except ValueError as error:
+        assert "Arrow stream" in str(error)  # a message of the decoder's own
         return
     for column in (decoded.users, decoded.items):
         assert all(isinstance(id_, str) for id_ in column.cast(pa.string()).to_pylist())
