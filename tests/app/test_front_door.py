@@ -162,7 +162,18 @@ def test_queries_of_any_spelling_get_the_answer_that_the_routes_give(both: tuple
         assert same(both, "GET", f"/users/{user}/top", query=query) in (200, 404, 422)
 
 
-@pytest.mark.parametrize("path", ["/users//top", "/users/top", "/users/a/top/top", "/users/1/top/", "/users/1/TOP", "/users/1/top\n", "/users/\n/top"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/users//top",
+        "/users/top",
+        "/users/a/top/top",
+        "/users/1/top/",
+        "/users/1/TOP",
+        "/users/1/top\n",
+        "/users/\n/top",
+    ],
+)
 def test_strange_paths_get_the_answer_that_the_routes_give(both: tuple[Caller, Caller], path: str) -> None:
     same(both, "GET", path)
 

@@ -59,7 +59,10 @@ def test_an_empty_stream_holds_no_pairs() -> None:
         (pa.table({"user": USERS, "item": [["1"], [], ["2"]]}), "neither texts nor integers"),
         (pa.table({"user": USERS, "item": pa.nulls(3)}), "neither texts nor integers"),
         (pa.table({"user": USERS, "item": [{"a": "1"}] * 3}), "neither texts nor integers"),
-        (pa.table({"user": USERS, "item": pa.array([1.5, 2.5, 1.5]).dictionary_encode()}), "neither texts nor integers"),
+        (
+            pa.table({"user": USERS, "item": pa.array([1.5, 2.5, 1.5]).dictionary_encode()}),
+            "neither texts nor integers",
+        ),
         (pa.table({"user": USERS, "item": [1, None, 2]}), "nulls"),
         (pa.table({"user": USERS, "item": pa.DictionaryArray.from_arrays([0, 1, 0], ["1", None])}), "nulls"),
         (pa.table({"user": USERS, "item": pa.DictionaryArray.from_arrays([0, 1, 0], pa.array([1, None]))}), "nulls"),
