@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from app.engine.answers import SOURCES, Pair, Pairs, Prediction, Predictions
 
@@ -12,10 +13,10 @@ _Id = str | int
 
 
 class _Body(msgspec.Struct, forbid_unknown_fields=True):
-    user: _Id | msgspec.UnsetType = msgspec.UNSET
-    item: _Id | msgspec.UnsetType = msgspec.UNSET
-    users: list[_Id] | msgspec.UnsetType = msgspec.UNSET
-    items: list[_Id] | msgspec.UnsetType = msgspec.UNSET
+    user: _Id | UnsetType = UNSET
+    item: _Id | UnsetType = UNSET
+    users: list[_Id] | UnsetType = UNSET
+    items: list[_Id] | UnsetType = UNSET
 
 
 _decode = msgspec.msgpack.Decoder(_Body).decode
@@ -27,11 +28,11 @@ def decode(content: bytes) -> Pair | Pairs:
         body = _decode(content)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"not the msgpack wanted: {_reason(error)}") from error
-    match body:
-        case _Body(user=str() | int() as user, item=str() | int() as item, users=msgspec.UNSET, items=msgspec.UNSET):
-            return Pair(*_texts([user, item]))
-        case _Body(user=msgspec.UNSET, item=msgspec.UNSET, users=list(users), items=list(items)):
-            return Pairs(_texts(users), _texts(items))
+    user, item, users, items = body.user, body.item, body.users, body.items
+    if users is UNSET and items is UNSET and user is not UNSET and item is not UNSET:
+        return Pair(*_texts([user, item]))
+    if user is UNSET and item is UNSET and users is not UNSET and items is not UNSET:
+        return Pairs(_texts(users), _texts(items))
     raise ValueError("not the msgpack wanted: it holds either user and item or users and items")
 
 
