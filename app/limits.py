@@ -70,6 +70,11 @@ class Limits:
         if len(users) * n > self.pairs:
             raise InvalidRequestError(("body",), f"a request's lists hold at most {self.pairs} items together")
 
+    def check_filter(self, ids: Sequence[str], *location: str) -> None:
+        """Raise InvalidRequestError for a filter that names more items than a request may hold pairs."""
+        if len(ids) > self.pairs:
+            raise InvalidRequestError(location, f"a filter names at most {self.pairs} items")
+
 
 class BodyLimit:
     """Refuses bodies of more than `max_bytes`, declared or chunked, with a problem of status 413.

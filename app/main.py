@@ -78,6 +78,7 @@ def lifespan(
             flushing = asyncio.create_task(telemetry.keep_flushing())
             yield State(engine=engine, limits=limits, telemetry=telemetry)
             flushing.cancel()
+            telemetry.flush()
         finally:
             engine.close()
 

@@ -52,7 +52,7 @@ class RecommendRequest(_Request):
     rank_by: RankBy | None = None
     exclude_seen: bool = True
     exclude: Column = []
-    only: list[Id] | None = None
+    only: Annotated[list[Id] | None, FailFast()] = None
     category: str | None = None
 
 

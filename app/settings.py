@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -55,18 +56,32 @@ class Settings(BaseSettings):
     log_level: LogLevel = Field("info", description="Least severe level that is logged.")
 
     def accepted_keys(self) -> list[str]:
-        """The keys of both settings. Raises ConfigurationError or OSError; no message repeats a key."""
-        lines = self.api_keys_file.read_text("utf-8").splitlines() if self.api_keys_file else []
-        keys = [key.strip() for key in (*self.api_keys.get_secret_value().split(","), *lines) if key.strip()]
-        if any(len(key) < MIN_KEY_LENGTH for key in keys):
-            raise ConfigurationError(f"an API key has at least {MIN_KEY_LENGTH} characters")
-        if self.api_keys_file and not keys:
-            raise ConfigurationError(f"{self.api_keys_file} holds no API key")
+        """The keys of both settings. Raises ConfigurationError or OSError; no message repeats a key.
+
+        A setting that is there but holds no key is refused: nobody means it to let everybody in.
+        """
+        given = self.api_keys.get_secret_value()
+        keys = _keys(given.split(","), f"{PREFIX}API_KEYS") if given else []
+        if self.api_keys_file:
+            try:
+                lines = self.api_keys_file.read_text("utf-8").splitlines()
+            except UnicodeDecodeError:
+                raise ConfigurationError(f"{self.api_keys_file} is not a text in UTF-8") from None
+            keys += _keys(lines, str(self.api_keys_file))
         return keys
 
     def threads_per_worker(self) -> int:
         """CPU threads of each worker's model."""
         return self.threads or max(1, available_cores() // self.workers)
+
+
+def _keys(parts: Iterable[str], source: str) -> list[str]:
+    keys = [key for key in map(str.strip, parts) if key]
+    if not keys:
+        raise ConfigurationError(f"{source} holds no API key")
+    if min(map(len, keys)) < MIN_KEY_LENGTH:
+        raise ConfigurationError(f"an API key of {source} has fewer than {MIN_KEY_LENGTH} characters")
+    return keys
 
 
 def available_cores() -> int:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import Counter as Counts
+from contextlib import suppress
 from functools import cache
+from pathlib import Path
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -103,11 +105,15 @@ class Telemetry:
             case Batch():
                 self._count_batch(event)
             case Loaded():
-                self._created.clear()
+                if DIRECTORY not in os.environ:  # the library cannot clear what is shared
+                    self._created.clear()
                 self._created.labels(event.version).set(event.created_at.timestamp())
 
     def flush(self) -> None:
-        """Write down what was counted since the last time. One by one, between answers, that takes twice as long."""
+        """Write down what was counted since the last time. One by one, between answers, that takes twice as long.
+
+        On the event loop's thread, as everything that counts.
+        """
         for route, method, status, seconds in self._answered:
             self._request_counter(route, method, status).inc()
             self._request_timer(route).observe(seconds)
@@ -123,10 +129,10 @@ class Telemetry:
             self.flush()
 
     def render(self) -> bytes:
-        """All metrics of all workers, as text; those of other workers up to `FLUSH_SECONDS` old."""
-        self.flush()
+        """All metrics of all workers, as text, of what each has flushed. It may be done on any thread."""
         if DIRECTORY not in os.environ:
             return generate_latest(self._registry)
+        _forget_the_dead(Path(os.environ[DIRECTORY]))
         registry = CollectorRegistry()
         multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         return generate_latest(registry)
@@ -137,3 +143,13 @@ class Telemetry:
         self._waiting.labels(batch.kind).set(batch.waiting_rows)
         for seconds in batch.queue_seconds:
             self._queue.labels(batch.kind).observe(seconds)
+
+
+def _forget_the_dead(folder: Path) -> None:
+    """Leave out what waited in workers that ended: a worker that dies is replaced, and its last gauges would stay."""
+    for pid in {int(path.stem.rsplit("_", 1)[1]) for path in folder.glob("gauge_live*.db")}:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            with suppress(FileNotFoundError):  # another worker was quicker
+                multiprocess.mark_process_dead(pid, str(folder))  # type: ignore[no-untyped-call]

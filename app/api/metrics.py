@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from fastapi import APIRouter, Response
 
 from app.deps import TelemetryDep
@@ -17,6 +19,7 @@ router = APIRouter(tags=["operations"])
     response_class=Response,
     responses=problems(413, 500) | {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
 )
-def metrics(telemetry: TelemetryDep) -> Response:
+async def metrics(telemetry: TelemetryDep) -> Response:
     """The metrics of all workers together, in Prometheus' text format. `docs/operations.md` lists them."""
-    return Response(telemetry.render(), media_type=MEDIA_TYPE)
+    telemetry.flush()
+    return Response(await asyncio.to_thread(telemetry.render), media_type=MEDIA_TYPE)

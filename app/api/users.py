@@ -86,6 +86,8 @@ async def recommend(
     limits.check_ids(body.users, "body", "users")
     limits.check_list(body.n, "body", "n")
     limits.check_lists(body.users, body.n)
+    limits.check_filter(body.exclude, "body", "exclude")
+    limits.check_filter(body.only or (), "body", "only")
     queries = [
         ListQuery(
             user=user,
@@ -99,4 +101,5 @@ async def recommend(
         for user in body.users
     ]
     answers = await top_lists(engine, queries, request.receive, strict=strict)
-    return Response(json.encode_lists(answers, engine.manifest.version), media_type=json.MEDIA_TYPE)
+    version = answers[0].version if answers else engine.manifest.version
+    return Response(json.encode_lists(answers, version), media_type=json.MEDIA_TYPE)

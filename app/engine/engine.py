@@ -19,6 +19,7 @@ import torch
 
 from app.engine.answers import SOURCES, ItemDetails, ListQuery, Pair, Pairs, Prediction, Predictions, TopList
 from app.engine.batcher import Batcher
+from app.engine.errors import DeadlineExceededError
 from app.engine.hooks import Event, Listed, Listener, Loaded, Predicted
 from app.engine.lists import RecentLists, top_list, top_lists
 from app.engine.scorer import Rows
@@ -86,6 +87,7 @@ class Engine:
         self._store = Store(directory, device)
         self._on_cpu = device.type == "cpu"
         self._listeners = listeners
+        self._seconds = bounds.seconds
         self._keep = bounds.recent_lists
         self._recent: tuple[Served | None, RecentLists] = (None, RecentLists(self._keep))
         self._executor = ThreadPoolExecutor(1, "engine", torch.set_num_threads, (threads,))
@@ -177,9 +179,13 @@ class Engine:
         for query in queries:
             served.rank_by(query.rank_by)
         answers: list[TopList] = []
-        for at in range(0, len(queries), LISTS_PER_BATCH):
-            part = queries[at : at + LISTS_PER_BATCH]
-            answers += await self._lists.submit(_Lists(served, part), len(part), served)
+        try:
+            async with asyncio.timeout(self._seconds):  # of all steps together: the batcher times each
+                for at in range(0, len(queries), LISTS_PER_BATCH):
+                    part = queries[at : at + LISTS_PER_BATCH]
+                    answers += await self._lists.submit(_Lists(served, part), len(part), served)
+        except TimeoutError:
+            raise DeadlineExceededError(f"no answer within {self._seconds:g} seconds") from None
         if len(queries) == 1 and served is self._recent[0]:
             self._recent[1].put(queries[0], answers[0])
         for source, count in Counter(answer.source for answer in answers).items():

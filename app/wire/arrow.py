@@ -25,13 +25,12 @@ def decode(body: bytes) -> Pairs:
     if not body.endswith(END_OF_STREAM):
         raise ValueError("the Arrow stream is cut short: it lacks its end-of-stream marker")
     try:
-        _refuse_compressed(body)
+        _check_messages(body)
         with pa.ipc.open_stream(pa.py_buffer(body)) as reader:
-            if reader.schema.names != COLUMNS:
-                raise ValueError(f"the Arrow stream holds other columns than {', '.join(COLUMNS)}")
+            _check_schema(reader.schema)
             table = reader.read_all()
         table.validate(full=True)
-    except (pa.ArrowException, OSError, EOFError, struct.error) as error:
+    except (pa.ArrowException, OSError, EOFError, UnicodeDecodeError, struct.error, IndexError) as error:
         raise ValueError(f"not a readable Arrow stream: {type(error).__name__}") from error
     return Pairs(*(_texts(table, name) for name in COLUMNS))
 
@@ -48,28 +47,51 @@ def encode_predictions(answer: Predictions) -> bytes:
     return content
 
 
+def _check_schema(schema: pa.Schema) -> None:
+    if schema.names != COLUMNS:
+        raise ValueError(f"the Arrow stream holds other columns than {', '.join(COLUMNS)}")
+    for name, kind in zip(COLUMNS, map(_kind, schema.types), strict=True):
+        if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_integer(kind)):
+            raise ValueError(f"column {name} of the Arrow stream holds neither texts nor integers")
+
+
+def _kind(type_: pa.DataType) -> pa.DataType:
+    return type_.value_type if pa.types.is_dictionary(type_) else type_
+
+
 def _texts(table: pa.Table, name: str) -> pa.ChunkedArray:
     column = table[name]
-    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-    if column.null_count:
+    if pa.types.is_integer(_kind(column.type)):
+        column = pc.cast(column, pa.string())
+    dictionaries = [chunk.dictionary for chunk in column.chunks if pa.types.is_dictionary(column.type)]
+    if column.null_count or any(dictionary.null_count for dictionary in dictionaries):
         raise ValueError(f"column {name} of the Arrow stream holds nulls")
-    if pa.types.is_integer(kind):
-        return pc.cast(column, pa.string())
-    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
-        raise ValueError(f"column {name} of the Arrow stream holds neither texts nor integers")
     return column
 
 
-def _refuse_compressed(body: bytes) -> None:
-    """Raise ValueError for compressed buffers: a small body could ask for any amount of memory."""
+def _check_messages(body: bytes) -> None:
+    """Raise ValueError for compressed buffers: a small body could ask for any amount of memory.
+
+    Before format 1.0 (2020) a message said in another place that it is compressed, and Arrow still looks there.
+    """
     for message in pa.ipc.MessageReader.open_stream(pa.py_buffer(body)):
-        if _is_compressed(message.metadata.to_pybytes()):
+        metadata = message.metadata.to_pybytes()
+        if _version(metadata) != _VERSION_5:
+            raise ValueError("Arrow streams of a format before 1.0 are not accepted")
+        if _is_compressed(metadata):
             raise ValueError("compressed Arrow streams are not accepted")
 
 
 # Numbers of the fields of the format's flatbuffers (Message.fbs): unions are two fields, the type and the value.
-_HEADER_TYPE, _HEADER, _DATA_OF_DICTIONARY, _COMPRESSION = 1, 2, 1, 3
+_VERSION, _HEADER_TYPE, _HEADER, _DATA_OF_DICTIONARY, _COMPRESSION = 0, 1, 2, 1, 3
 _DICTIONARY_BATCH, _RECORD_BATCH = 2, 3
+_VERSION_5 = 4  # they are counted from 0
+
+
+def _version(metadata: bytes) -> int:
+    field = _field(metadata, struct.unpack_from("<I", metadata)[0], _VERSION)
+    version: int = 0 if field is None else struct.unpack_from("<h", metadata, field)[0]
+    return version
 
 
 def _is_compressed(metadata: bytes) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from app.engine.answers import SOURCES, Pair, Pairs, Prediction, Predictions
 
@@ -11,31 +12,35 @@ _encode = msgspec.msgpack.Encoder().encode
 _Id = str | int
 
 
-class _Pair(msgspec.Struct, forbid_unknown_fields=True):
-    user: _Id
-    item: _Id
+class _Body(msgspec.Struct, forbid_unknown_fields=True):
+    user: _Id | UnsetType = UNSET
+    item: _Id | UnsetType = UNSET
+    users: list[_Id] | UnsetType = UNSET
+    items: list[_Id] | UnsetType = UNSET
 
 
-class _Columns(msgspec.Struct, forbid_unknown_fields=True):
-    users: list[_Id]
-    items: list[_Id]
+_decode = msgspec.msgpack.Decoder(_Body).decode
 
 
-_pair, _columns = msgspec.msgpack.Decoder(_Pair), msgspec.msgpack.Decoder(_Columns)
-
-
-def decode(body: bytes) -> Pair | Pairs:
+def decode(content: bytes) -> Pair | Pairs:
     """What a body asks for. Raises ValueError, whose message does not repeat the body."""
     try:
-        try:
-            pair = _pair.decode(body)  # fails at the first key of columns
-        except msgspec.ValidationError:
-            columns = _columns.decode(body)
-            return Pairs(_texts(columns.users), _texts(columns.items))
-        return Pair(*_texts([pair.user, pair.item]))
+        body = _decode(content)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        reason = str(error) if isinstance(error, msgspec.DecodeError) else "malformed"
-        raise ValueError(f"not the msgpack wanted: {reason}") from error
+        raise ValueError(f"not the msgpack wanted: {_reason(error)}") from error
+    user, item, users, items = body.user, body.item, body.users, body.items
+    if users is UNSET and items is UNSET and user is not UNSET and item is not UNSET:
+        return Pair(*_texts([user, item]))
+    if user is UNSET and item is UNSET and users is not UNSET and items is not UNSET:
+        return Pairs(_texts(users), _texts(items))
+    raise ValueError("not the msgpack wanted: it holds either user and item or users and items")
+
+
+def _reason(error: Exception) -> str:
+    """What msgspec says, unless that names a member which the client made up."""
+    if not isinstance(error, msgspec.DecodeError):
+        return "malformed"
+    return "it holds a member that is not known" if "unknown field" in str(error) else str(error)
 
 
 def encode_predictions(answer: Prediction | Predictions) -> bytes:
@@ -46,5 +51,5 @@ def encode_predictions(answer: Prediction | Predictions) -> bytes:
     return _encode({"ratings": answer.ratings_B.tolist(), "sources": sources, "model_version": answer.version})
 
 
-def _texts(ids: list[str | int]) -> list[str]:
+def _texts(ids: list[_Id]) -> list[str]:
     return [id_ if isinstance(id_, str) else str(id_) for id_ in ids]

@@ -53,3 +53,10 @@ def test_lists_that_hold_too_many_items_together_are_refused() -> None:
 def test_a_list_that_is_too_long_is_refused() -> None:
     with pytest.raises(InvalidRequestError, match="at most 5 items"):
         LIMITS.check_list(6, "query", "n")
+
+
+def test_a_filter_that_names_too_many_items_is_refused() -> None:
+    LIMITS.check_filter(["1"] * 3, "body", "only")
+    with pytest.raises(InvalidRequestError, match="at most 3 items") as caught:
+        LIMITS.check_filter(["1"] * 4, "body", "only")
+    assert list(caught.value.location) == ["body", "only"]

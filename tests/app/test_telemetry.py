@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -8,9 +12,11 @@ from pathlib import Path
 
 import httpx
 import pytest
+from prometheus_client.mmap_dict import MmapedDict, mmap_key
 
 from app.main import create_app
 from app.settings import Settings
+from app.telemetry import Telemetry
 from tests.support.asgi import Caller, calling
 
 JSON = (("content-type", "application/json"),)
@@ -79,6 +85,29 @@ def test_the_model_being_served_has_its_time(call: Caller) -> None:
         r'ratecast_model_created_timestamp_seconds\{version="(\S+)"\}', call("GET", "/metrics").body.decode()
     )
     assert version == call._state["engine"].manifest.version
+
+
+def test_what_is_counted_is_written_down_on_the_thread_that_counts(
+    call: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On another one, answers that come meanwhile would be lost or counted twice."""
+    telemetry, threads = call._state["telemetry"], set()
+    monkeypatch.setattr(telemetry, "flush", lambda: threads.add(threading.current_thread()))
+    call("GET", "/metrics")
+    assert threads == {threading.current_thread()}
+
+
+def test_gauges_of_workers_that_ended_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        pass
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    for pid in (ended.pid, os.getpid()):
+        gauges = MmapedDict(str(tmp_path / f"gauge_livesum_{pid}.db"))
+        gauges.write_value(
+            mmap_key("ratecast_waiting_rows", "ratecast_waiting_rows", ["kind"], ["lists"], ""), 5.0, 0.0
+        )
+        gauges.close()
+    assert samples(Telemetry().render().decode()) == {'ratecast_waiting_rows{kind="lists"}': 5.0}
 
 
 def test_the_metrics_of_two_workers_add_up(

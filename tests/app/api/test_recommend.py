@@ -1,14 +1,22 @@
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 import torch
 
+from app.engine.answers import ListQuery, TopList
+from app.engine.engine import Engine
+from app.main import create_app
 from app.settings import Settings
 from models.checkpoint import Checkpoint
+from models.publication import Draft, publish
 from models.ranking import orderings
+from tests.support.asgi import calling
 
 
 def recommend(client: httpx.Client, **body: Any) -> httpx.Response:
@@ -105,6 +113,9 @@ def test_no_users_get_no_lists(client: httpx.Client, loaded: Checkpoint) -> None
         ({"users": ["1"], "n": 1001}, "body.n"),
         ({"users": ["1"], "rank_by": "luck"}, "body.rank_by"),
         ({"users": ["1"], "more": 1}, "body"),
+        ({"users": ["1"], "only": [""] * 1000}, "body.only.0"),
+        ({"users": ["1"], "only": ["1"] * (Settings().max_pairs + 1)}, "body.only"),
+        ({"users": ["1"], "exclude": ["1"] * (Settings().max_pairs + 1)}, "body.exclude"),
         ({"users": ["1"] * (Settings().max_pairs // 1000 + 1), "n": 1000}, "body"),
     ],
     ids=lambda value: repr(value)[:40],
@@ -112,6 +123,38 @@ def test_no_users_get_no_lists(client: httpx.Client, loaded: Checkpoint) -> None
 def test_requests_that_make_no_sense_are_refused(client: httpx.Client, body: dict[str, Any], location: str) -> None:
     answer = recommend(client, **body)
     assert (answer.status_code, answer.json()["errors"][0]["location"]) == (422, location)
+
+
+def test_a_thousand_users_are_answered_in_their_order(client: httpx.Client) -> None:
+    users = [str(number % 290 + 1) for number in range(1_000)]
+    answer = recommend(client, users=users, n=5).json()
+    assert [found["user"] for found in answer["lists"]] == users
+    assert answer["lists"][:100] == answer["lists"][290:390]
+
+
+def test_an_empty_choice_leaves_nothing(client: httpx.Client) -> None:
+    answer = recommend(client, users=["1", "nobody"], only=[])
+    assert (answer.status_code, [found["items"] for found in answer.json()["lists"]]) == (200, [[], []])
+
+
+def test_the_lists_name_the_model_they_came_from_though_another_came_meanwhile(
+    tmp_path: Path, make_draft: Callable[..., Draft]
+) -> None:
+    version = publish(tmp_path, make_draft(1)).version
+    with calling(create_app(Settings(checkpoints=tmp_path))) as call:
+        engine: Engine = call._state["engine"]
+        publish(tmp_path, make_draft(2))
+        top = engine.top
+
+        async def top_then_load(queries: Sequence[ListQuery]) -> list[TopList]:
+            answers = await top(queries)
+            engine._store.load()
+            return answers
+
+        engine.top = top_then_load  # type: ignore[method-assign]
+        answer = call("POST", "/recommend", b'{"users": ["1"]}', (("content-type", "application/json"),))
+        assert engine.manifest.version != version
+    assert json.loads(answer.body)["model_version"] == version
 
 
 def test_strict_names_the_first_unknown_user(client: httpx.Client) -> None:

@@ -14,7 +14,7 @@ import torch
 
 from app.engine.answers import SOURCES, ListQuery, Pair, Pairs, RankBy, Source, TopList
 from app.engine.engine import LISTS_PER_BATCH, QUICK_PAIRS, Bounds, Engine
-from app.engine.errors import OrderingUnavailableError, OverloadedError
+from app.engine.errors import DeadlineExceededError, OrderingUnavailableError, OverloadedError
 from app.engine.hooks import Event, Listed, Loaded, Predicted
 from models import checkpoint
 from models.publication import Draft, publish
@@ -241,3 +241,24 @@ def test_a_large_batch_is_what_its_parts_are(checkpoints: Path) -> None:
             ]
 
     run(ask())
+
+
+def test_a_request_that_takes_several_batches_has_one_deadline(
+    checkpoints: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered: list[object] = []
+
+    async def submit(*_: object) -> list[object]:
+        if answered:
+            await asyncio.Event().wait()
+        answered.append("a list")
+        return answered
+
+    async def ask() -> None:
+        async with opened(checkpoints, bounds=Bounds(seconds=0.01)) as engine:
+            monkeypatch.setattr(engine._lists, "submit", submit)
+            await engine.top([ListQuery(user="1")] * (LISTS_PER_BATCH + 1))
+
+    with pytest.raises(DeadlineExceededError, match=r"within 0\.01 seconds"):
+        run(ask())
+    assert answered

@@ -18,7 +18,8 @@ def test_a_pair_and_columns_are_decoded() -> None:
     assert msgpack.decode(pack({"user": "1", "item": 2})) == Pair("1", "2")
     assert msgpack.decode(pack({"users": ["1", 2], "items": ["a", "b"]})) == Pairs(["1", "2"], ["a", "b"])
     assert msgpack.decode(pack({"user": "users", "item": "items"})) == Pair("users", "items")
-    assert msgpack.decode(pack({"items": ["a"], "users": ["1"]})) == Pairs(["1"], ["a"])
+    assert msgpack.decode(pack({"items": ["a" * 50], "users": ["1"]})) == Pairs(["1"], ["a" * 50])
+    assert msgpack.decode(pack({"user": 2**64 - 1, "item": -5})) == Pair(str(2**64 - 1), "-5")
 
 
 @pytest.mark.parametrize(
@@ -48,6 +49,29 @@ def test_a_pair_and_columns_are_decoded() -> None:
 def test_anything_else_is_refused(content: bytes) -> None:
     with pytest.raises(ValueError, match="not the msgpack wanted"):
         msgpack.decode(content)
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        ({"user": "1", "item": "2", "secret": 3}, "a member that is not known"),
+        ({"user": "1"}, "either user and item or users and items"),
+        ({"user": 1.5, "item": "secret"}, r"got `float` - at `\$.user`"),
+        ({"items": ["secret"], "users": ["1", None]}, r"at `\$.users\[1\]`"),
+    ],
+)
+def test_a_refusal_says_what_is_wrong_and_repeats_nothing(document: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        msgpack.decode(pack(document))
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("document", [{"user": "1", "item": "2"}, {"users": ["1", 2], "items": ["3", "4"]}])
+def test_a_body_cut_anywhere_is_refused(document: dict[str, object]) -> None:
+    content = pack(document)
+    for size in range(len(content)):
+        with pytest.raises(ValueError, match="not the msgpack wanted"):
+            msgpack.decode(content[:size])
 
 
 @given(st.binary(max_size=60))
