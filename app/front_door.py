@@ -102,7 +102,10 @@ class FrontDoor:
         engine: Engine = scope["state"]["engine"]
         answer: Prediction | Predictions
         if isinstance(asked, Pair):
-            answer = await answering.prediction(engine, asked, receive, strict=strict)
+            if engine.quick_pairs(1) and not strict:
+                answer = engine.predict_pair_now(asked)
+            else:
+                answer = await answering.prediction(engine, asked, receive, strict=strict)
         else:
             answer = await answering.predictions(engine, asked, receive, strict=strict)
         await _send(send, await asyncio.to_thread(codec.encode, answer) if large else codec.encode(answer), media_type)
@@ -129,6 +132,12 @@ class FrontDoor:
 
     async def _read(self, receive: Receive) -> bytes:
         message = await receive()
+        if (
+            message["type"] == "http.request"
+            and not message["more_body"]
+            and len(message["body"]) <= self._max_body_bytes
+        ):
+            return bytes(message.get("body", b""))  # nearly always
         parts, received = [], 0
         while message["type"] == "http.request":
             parts.append(message.get("body", b""))
