@@ -30,15 +30,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import numpy as np
-import pyarrow as pa
-import torch
-
-from models.checkpoint import ITEM_SCHEMA, USER_SCHEMA
-from models.manifest import DataRecord, GateRecord, TrainerRecord
-from models.mf import MatrixFactorization
-from models.publication import Draft, publish
-from models.seen import SeenItems
+from benchmarks.random_model import publish_random
 
 STARTS, WORKERS = 3, (1, 4)
 CONNECTIONS = 12  # a worker; each goes to the worker that is first, so all get some
@@ -60,8 +52,9 @@ def main() -> None:
     arguments = _arguments()
     with TemporaryDirectory() as folder:
         large, tiny = Path(folder) / "large", Path(folder) / "tiny"
-        publish(large, _draft(arguments.users, arguments.items, arguments.factors, arguments.ratings))
-        publish(tiny, _draft(arguments.users // 1000, arguments.items // 1000, arguments.factors, 10_000))
+        seen = arguments.ratings // arguments.users
+        publish_random(large, arguments.users, arguments.items, arguments.factors, seen)
+        publish_random(tiny, arguments.users // 1000, arguments.items // 1000, arguments.factors, seen)
         time.sleep(3)  # so that no file is younger than what the service takes for settled
         size = sum(file.stat().st_size for file in large.rglob("*") if file.is_file())
         print(
@@ -172,43 +165,6 @@ def _memory(pid: int, directory: Path) -> Memory:
 def _family(pid: int) -> list[int]:
     children = Path(f"/proc/{pid}/task").glob("*/children")
     return [pid, *(kin for file in children for child in file.read_text().split() for kin in _family(int(child)))]
-
-
-def _draft(users: int, items: int, factors: int, ratings: int) -> Draft:
-    rng = np.random.default_rng(0)
-    cells = np.unique(rng.integers(users * items, size=ratings, dtype=np.int64))
-    users_N, items_N = cells // items, (cells % items).astype(np.int32)
-    offsets = np.zeros(users + 2, np.int64)
-    np.cumsum(np.bincount(users_N, minlength=users + 1), out=offsets[1:])
-
-    def table(*shape: int) -> torch.Tensor:
-        return torch.from_numpy(rng.standard_normal(shape, np.float32) / 10)
-
-    tables = (table(users + 1, factors), table(items + 1, factors), table(users + 1), table(items + 1))
-    catalogue = {
-        "id": [str(row) for row in range(items)],
-        "title": [f"Title {row}" for row in range(items)],
-        "year": rng.integers(1900, 2026, items),
-        "genres": [["Drama"]] * items,
-        "mean_rating": rng.uniform(1, 5, items),
-        "ratings": np.bincount(items_N, minlength=items),
-    }
-    return Draft(
-        model=MatrixFactorization(torch.tensor(3.0), *tables),
-        users=pa.table({"id": [str(row) for row in range(users)]}, USER_SCHEMA),
-        items=pa.table(catalogue).cast(ITEM_SCHEMA),
-        seen=SeenItems(torch.from_numpy(offsets), torch.from_numpy(items_N)),
-        scale=(1.0, 5.0),
-        trainer=TrainerRecord(
-            name="random", preset="random", settings={}, seed=0, device="cpu", threads=1, fit_seconds=0.0
-        ),
-        data=DataRecord(
-            name="random", split="none", fingerprint="0", train_ratings=len(cells), test_ratings=0, duplicates=0
-        ),
-        gate=GateRecord(verdict="not measured"),
-        metrics={},
-        write_report=lambda _: None,
-    )
 
 
 if __name__ == "__main__":
