@@ -12,19 +12,24 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
+from math import ceil
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import FrameType
 from typing import Any, NoReturn
 
+import torch
 import uvicorn
+from fastapi import FastAPI
 from pydantic import ValidationError
 from uvicorn.config import LOGGING_CONFIG, STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
 from app import worker
+from app.engine import loading
 from app.engine.device import choose_device
 from app.protocol import JoiningProtocol
 from app.settings import PREFIX, ConfigurationError, Settings, explain
@@ -32,6 +37,8 @@ from models import checkpoint, verified
 from models.errors import RatecastError
 
 APP = "app.main:create_app"
+GRACE_SECONDS = 5  # beyond the longest time of a request, for answers under way when the service stops
+WORKER_SECONDS = 30  # for a worker to start, which takes five, and for one to say that it is alive
 FLAGS = ("checkpoints", "host", "port", "workers", "device", "threads")
 
 
@@ -46,8 +53,36 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (RatecastError, ConfigurationError, OSError) as error:
         _refuse(str(error))
     signal.signal(signal.SIGTERM, _done)  # uvicorn drains, then raises the signal again for whoever handled it before
-    config = uvicorn.Config(
-        APP if settings.workers == 1 else partial(worker.create_app, verified.stamps()),
+    if not (_serve(settings) if settings.workers == 1 else _supervise(settings)):
+        sys.exit(STARTUP_FAILURE)
+
+
+def _serve(settings: Settings) -> bool:
+    """Be the only worker. Says whether it could start."""
+    signal.signal(signal.SIGHUP, _terminate)  # nobody would start another in its place
+    server = uvicorn.Server(_config(settings, APP))
+    with suppress(KeyboardInterrupt):
+        server.run()
+    return server.started
+
+
+def _supervise(settings: Settings) -> bool:
+    """Run workers, and replace those that die. Says whether all of them could start.
+
+    They share a folder: the files in which their metrics add up, and the name of the version that they serve.
+    """
+    with TemporaryDirectory(prefix="ratecast-") as folder:
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder  # workers read it when they start
+        config = _config(settings, partial(worker.create_app, verified.stamps(), Path(folder, "served")))
+        with config.bind_socket() as listener:
+            supervisor = Multiprocess(config, sockets=[listener])
+            supervisor.run()
+    return all(process.exitcode != STARTUP_FAILURE for process in supervisor.processes)
+
+
+def _config(settings: Settings, app: str | Callable[[], FastAPI]) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
         factory=True,
         host=settings.host,
         port=settings.port,
@@ -61,33 +96,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         proxy_headers=False,
         log_level=settings.log_level,
         log_config=_log_config(settings.log_level),
+        timeout_graceful_shutdown=ceil(settings.max_seconds) + GRACE_SECONDS,
+        timeout_worker_healthcheck=WORKER_SECONDS,
     )
-    if not (_serve(config) if settings.workers == 1 else _supervise(config)):
-        sys.exit(STARTUP_FAILURE)
-
-
-def _serve(config: uvicorn.Config) -> bool:
-    """Be the only worker. Says whether it could start."""
-    server = uvicorn.Server(config)
-    with suppress(KeyboardInterrupt):
-        server.run()
-    return server.started
-
-
-def _supervise(config: uvicorn.Config) -> bool:
-    """Run workers, and replace those that die. Says whether all of them could start."""
-    with config.bind_socket() as listener, _shared_metrics():
-        supervisor = Multiprocess(config, sockets=[listener])
-        supervisor.run()
-    return all(process.exitcode != STARTUP_FAILURE for process in supervisor.processes)
-
-
-@contextmanager
-def _shared_metrics() -> Iterator[None]:
-    """A folder in which the metrics of several workers add up. They read the variable when they start."""
-    with TemporaryDirectory(prefix="ratecast-metrics-") as folder:
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
-        yield
 
 
 def _log_config(level: str) -> dict[str, Any]:
@@ -110,7 +121,8 @@ def _preflight(settings: Settings) -> None:
     """Raise RatecastError or OSError for what would end every worker on start-up, where one line can still tell."""
     settings.accepted_keys()
     choose_device(settings.device)
-    checkpoint.load(settings.checkpoints)
+    version = settings.pinned_version or checkpoint.current_version(settings.checkpoints)
+    loading.load(settings.checkpoints, version, torch.device("cpu"))
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[
             0
@@ -120,6 +132,10 @@ def _preflight(settings: Settings) -> None:
             listener.bind(address)
     except OSError as error:
         raise OSError(f"cannot listen on {settings.host} port {settings.port}: {error.strerror}") from error
+
+
+def _terminate(_signal: int, _frame: FrameType | None) -> None:
+    signal.raise_signal(signal.SIGTERM)
 
 
 def _done(_signal: int, _frame: FrameType | None) -> NoReturn:

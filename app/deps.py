@@ -6,6 +6,7 @@ from typing import Annotated, TypedDict, cast
 
 from fastapi import Depends, Request
 
+from app.draining import Draining
 from app.engine.engine import Engine
 from app.limits import Limits
 from app.telemetry import Telemetry
@@ -17,6 +18,7 @@ class State(TypedDict):
     engine: Engine
     limits: Limits
     telemetry: Telemetry
+    draining: Draining
 
 
 async def get_engine(request: Request) -> Engine:
@@ -31,6 +33,11 @@ async def get_telemetry(request: Request) -> Telemetry:
     return cast("Telemetry", request.state.telemetry)
 
 
+async def get_draining(request: Request) -> Draining:
+    return cast("Draining", request.state.draining)
+
+
 EngineDep = Annotated[Engine, Depends(get_engine)]
 LimitsDep = Annotated[Limits, Depends(get_limits)]
 TelemetryDep = Annotated[Telemetry, Depends(get_telemetry)]
+DrainingDep = Annotated[Draining, Depends(get_draining)]

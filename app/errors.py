@@ -16,11 +16,13 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from app.engine.errors import (
+    ActivationError,
     DeadlineExceededError,
     DeviceUnavailableError,
     NotReadyError,
     OrderingUnavailableError,
     OverloadedError,
+    UnknownVersionError,
 )
 from app.schemas import FORMS, FieldError, Problem
 from models.errors import (
@@ -56,6 +58,10 @@ class UnauthorizedError(RatecastError):
     """A request without a key that is accepted."""
 
 
+class StoppingError(RatecastError):
+    """The process is about to stop."""
+
+
 class ClientGoneError(RatecastError):
     """A client that closed its connection before it was answered. Nobody reads this answer; metrics count it."""
 
@@ -81,6 +87,9 @@ KINDS: Mapping[type[RatecastError], Kind] = {
     OverloadedError: Kind("overloaded", 503, "Too much work is waiting"),
     DeadlineExceededError: Kind("deadline-exceeded", 504, "The answer took too long"),
     NotReadyError: Kind("not-ready", 503, "No model is being served yet"),
+    UnknownVersionError: Kind("unknown-version", 404, "There is no such version"),
+    ActivationError: Kind("not-activated", 409, "The version cannot be made the current one"),
+    StoppingError: Kind("stopping", 503, "The service is about to stop"),
     DeviceUnavailableError: Kind("device-unavailable", 503, "The device of the model is not there"),
     CheckpointNotFoundError: Kind("checkpoint-not-found", 503, "There is no such checkpoint"),
     CheckpointCorruptError: Kind("checkpoint-corrupt", 503, "The checkpoint is damaged"),

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import logging
-from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
@@ -15,6 +16,7 @@ from starlette.responses import RedirectResponse
 from app import errors
 from app.api import health, items, metrics, models, predict, users
 from app.deps import State
+from app.draining import Draining
 from app.engine.device import choose_device
 from app.engine.engine import Bounds, Engine
 from app.front_door import FrontDoor
@@ -26,18 +28,20 @@ from app.settings import Settings
 from app.telemetry import Telemetry
 
 VERSION = "0.1.0"
-logger = logging.getLogger(__name__)
 
 
-def create_app(settings: Settings | None = None) -> FastAPI:
-    """Build the service from the environment, or from the settings given."""
+def create_app(settings: Settings | None = None, remembered: Path | None = None) -> FastAPI:
+    """Build the service from the environment, or from the settings given.
+
+    `remembered` is the file in which the workers of one service keep which version they serve.
+    """
     settings = settings or Settings()
     telemetry, limits = Telemetry(), Limits(settings.max_pairs, settings.max_list, settings.max_id_length)
     app = Service(
         title="Ratecast",
         version=VERSION,
         description="Rating prediction as a service.",
-        lifespan=lifespan(settings, limits, telemetry),
+        lifespan=lifespan(settings, limits, telemetry, remembered),
         telemetry=opentelemetry(settings.opentelemetry),
     )
     errors.install(app)
@@ -55,7 +59,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 
 def lifespan(
-    settings: Settings, limits: Limits, telemetry: Telemetry
+    settings: Settings, limits: Limits, telemetry: Telemetry, remembered: Path | None
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[State]]:
     """Load the model before the first request, and let the last one finish."""
 
@@ -69,20 +73,30 @@ def lifespan(
             recent_lists=settings.recent_lists,
         )
         device = choose_device(settings.device)
-        engine = Engine(settings.checkpoints, device, threads, bounds, [telemetry.listen])
+        engine = Engine(
+            settings.checkpoints, device, threads, bounds, [telemetry.listen], settings.pinned_version, remembered
+        )
+        draining = Draining(settings.shutdown_pause)
         try:
             await engine.load()
             gc.collect()
             gc.freeze()  # what was imported and loaded stays: the collector need not look at it again
-            logger.info("Serving model %s on %s", engine.manifest.version, engine.device)
-            flushing = asyncio.create_task(telemetry.keep_flushing())
-            yield State(engine=engine, limits=limits, telemetry=telemetry)
-            flushing.cancel()
+            with draining.delaying_the_end(), running(telemetry.keep_flushing(), engine.follow()):
+                yield State(engine=engine, limits=limits, telemetry=telemetry, draining=draining)
             telemetry.flush()
         finally:
             engine.close()
 
     return run
+
+
+@contextmanager
+def running(*work: Coroutine[Any, Any, None]) -> Iterator[None]:
+    """Do something without end beside what is within the block."""
+    tasks = [asyncio.create_task(coroutine) for coroutine in work]
+    yield
+    for task in tasks:
+        task.cancel()
 
 
 def opentelemetry(wanted: bool) -> TelemetryConfig:

@@ -15,10 +15,12 @@ from app.schemas import Problem
 DESCRIPTIONS = {
     401: "No key, or not one that is accepted.",
     404: "Unknown id.",
+    409: "The version cannot be made the current one; nothing was changed.",
     413: "The request body is too large.",
     422: "The request is not valid; `errors` says where and why.",
     500: "A bug.",
-    503: "No model is being served yet, or too much work is waiting; try again after `Retry-After` seconds.",
+    503: "No model is being served yet, the service is about to stop, or too much work is waiting; "
+    "try again after `Retry-After` seconds.",
     504: "The answer took longer than a request may.",
 }
 

@@ -147,6 +147,37 @@ class CurrentModel(BaseModel):
     metrics: Mapping[str, float | None]
 
 
+class PublishedModel(BaseModel):
+    """A published version; `serving` says whether the one who answers serves it."""
+
+    version: str
+    created_at: datetime
+    preset: str
+    metrics: Mapping[str, float | None]
+    serving: bool
+
+
+class PublishedModels(_Answer):
+    """Every published version that can be read, oldest first."""
+
+    models: list[PublishedModel]
+    model_version: ModelVersion
+
+
+class Activated(_Answer):
+    """The version that was made the current one; other workers follow within two seconds."""
+
+    model_version: ModelVersion
+
+
+class FailedLoad(BaseModel):
+    """A version that is wanted and could not be served; null where `CURRENT` names none."""
+
+    version: str | None
+    reason: str
+    since: datetime
+
+
 class Live(BaseModel):
     """The process answers."""
 
@@ -158,6 +189,7 @@ class Ready(_Answer):
 
     status: Literal["ready"] = "ready"
     model_version: ModelVersion
+    failed_load: FailedLoad | None = None
 
 
 class FieldError(BaseModel):

@@ -10,6 +10,8 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from models.manifest import VERSION_NAME
+
 PREFIX = "RATECAST_"
 MIN_KEY_LENGTH = 16
 
@@ -27,6 +29,9 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, frozen=True)
 
     checkpoints: Path = Field(Path("checkpoints"), description="Directory of the published checkpoints.")
+    pinned_version: str | None = Field(
+        None, pattern=f"^{VERSION_NAME.pattern}$", description="Version to serve, whatever `CURRENT` names."
+    )
     device: Device = Field(
         "auto", description="Where the model lives: `auto` (CUDA where there is one), `cpu`, `cuda` or `cuda:N`."
     )
@@ -50,6 +55,9 @@ class Settings(BaseSettings):
         SecretStr(""), description="Keys that clients may show, separated by commas. None: no key is asked for."
     )
     api_keys_file: Path | None = Field(None, description="A file with more keys, one a line.")
+    shutdown_pause: float = Field(
+        1.0, ge=0, le=3600, description="Seconds from SIGTERM, when `/health/ready` turns 503, to the end of accepting."
+    )
     opentelemetry: bool = Field(
         False, description="Whether FastAPI reports to OpenTelemetry, as the `OTEL_…` variables say."
     )

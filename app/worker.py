@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from fastapi import FastAPI
 
 from models import verified
 
 
-def create_app(stamps: Iterable[verified.Stamp]) -> FastAPI:
-    """The application, which need not verify the files that the worker's parent has verified."""
+def create_app(stamps: Iterable[verified.Stamp], remembered: Path) -> FastAPI:
+    """The application, which need not verify the files that the worker's parent has verified.
+
+    `remembered` is where workers keep which version they serve.
+    """
     from app.main import create_app  # noqa: PLC0415 - the parent of workers does without the application
 
     verified.learn(stamps)
-    return create_app()
+    return create_app(remembered=remembered)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from app.deps import EngineDep
+from app.deps import DrainingDep, EngineDep
+from app.engine.follower import Failure
+from app.errors import StoppingError
 from app.openapi import problems
-from app.schemas import Live, Ready
+from app.schemas import FailedLoad, Live, Ready
 
 router = APIRouter(prefix="/health", tags=["health"])
 
@@ -18,6 +20,15 @@ async def live() -> Live:
 
 
 @router.get("/ready", summary="Is a model being served?", responses=problems(413, 500, 503))
-async def ready(engine: EngineDep) -> Ready:
-    """200 with the version being served, or 503. Send no traffic before it is 200."""
-    return Ready(model_version=engine.manifest.version)
+async def ready(engine: EngineDep, draining: DrainingDep) -> Ready:
+    """200 with the version being served, or 503: no model yet, or about to stop. Send traffic while it is 200.
+
+    A version that is wanted and could not be loaded is in `failed_load`; the one before it goes on being served.
+    """
+    if draining.begun:
+        raise StoppingError("the service is about to stop")
+    return Ready(model_version=engine.manifest.version, failed_load=_failed(engine.failure))
+
+
+def _failed(failure: Failure | None) -> FailedLoad | None:
+    return None if failure is None else FailedLoad(version=failure.version, reason=failure.reason, since=failure.since)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import NoReturn
 
 import numpy as np
 import torch
@@ -20,14 +20,14 @@ import torch
 from app.engine.answers import SOURCES, ItemDetails, ListQuery, Pair, Pairs, Prediction, Predictions, TopList
 from app.engine.batcher import Batcher
 from app.engine.errors import DeadlineExceededError
-from app.engine.hooks import Event, Listed, Listener, Loaded, Predicted
+from app.engine.follower import Failure, Follower
+from app.engine.hooks import Event, Listed, Listener, Predicted
 from app.engine.lists import RecentLists, top_list, top_lists
-from app.engine.scorer import Rows
+from app.engine.loading import published
+from app.engine.predictions import predict, predict_pair, predict_together
 from app.engine.store import Served, Store
 from models.errors import UnknownItemError
 from models.manifest import Manifest
-
-T = TypeVar("T")
 
 # Handing work to a thread and back takes about 100 µs here; 4,000 pairs of 48 factors take 150 µs.
 QUICK_PAIRS = 4_000
@@ -73,7 +73,9 @@ class Engine:
         device: where the model lives.
         threads: CPU threads of the model's arithmetic.
         bounds: of what waits.
-        listeners: told of each batch.
+        listeners: told of each batch and each load.
+        pinned: a version to serve whatever CURRENT names.
+        remembered: a file in which workers keep which version they serve.
     """
 
     def __init__(
@@ -83,8 +85,12 @@ class Engine:
         threads: int,
         bounds: Bounds = Bounds(),
         listeners: Sequence[Listener] = (),
+        pinned: str | None = None,
+        remembered: Path | None = None,
     ) -> None:
-        self._store = Store(directory, device)
+        self._directory = directory
+        self._store = Store(device)
+        self._follower = Follower(self._store, directory, pinned, remembered, self._tell)
         self._on_cpu = device.type == "cpu"
         self._listeners = listeners
         self._seconds = bounds.seconds
@@ -119,10 +125,26 @@ class Engine:
         """Facts about the model being served. Raises NotReadyError before there is one."""
         return self._store.current.checkpoint.manifest
 
+    @property
+    def failure(self) -> Failure | None:
+        """Why the version that is wanted is not the one being served; None while it is."""
+        return self._follower.failure
+
     async def load(self) -> None:
-        """Load the current checkpoint. Raises CheckpointError."""
-        await self.run(self._store.load)
-        self._tell(Loaded(self.manifest.version, self.manifest.created_at))
+        """Load the first model. Raises CheckpointError or OSError."""
+        await self._follower.start()
+
+    async def follow(self) -> NoReturn:
+        """Serve whatever becomes current, for ever; a version that cannot be served changes nothing."""
+        await self._follower.follow()
+
+    async def activate(self, version: str) -> None:
+        """Make a version the current one. Raises UnknownVersionError, or ActivationError with nothing changed."""
+        await self._follower.activate(version)
+
+    async def published(self) -> list[Manifest]:
+        """What is known about each version that is published and can be read, oldest first."""
+        return await asyncio.to_thread(published, self._directory)
 
     def quick_pairs(self, pairs: int) -> bool:
         """Whether so many pairs are to be asked of `predict_now`: it takes less time than another thread would."""
@@ -196,10 +218,6 @@ class Engine:
         """What is known about an item. Raises UnknownItemError."""
         return describe(self._store.current, id_)
 
-    async def run(self, work: Callable[[], T]) -> T:
-        """Do some work on the engine's thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
-
     def _recent_lists(self) -> RecentLists:
         """Those of the model being served; when that changes, the old ones are forgotten."""
         served = self._store.current
@@ -217,35 +235,13 @@ class Engine:
             listener(event)
 
     def close(self) -> None:
-        """Finish what is under way and end the thread."""
+        """Finish what is under way and end the threads."""
+        self._follower.close()
         self._executor.shutdown()
 
 
-def predict_pair(served: Served, pair: Pair) -> Prediction:
-    """As `Engine.predict_pair_now`, from one snapshot."""
-    users, items = served.checkpoint.users, served.checkpoint.items
-    user, item = users.row(pair.user), items.row(pair.item)
-    source = SOURCES[(user == len(users)) * 2 + (item == len(items))]
-    return Prediction(served.scorer.predict_pair(user, item), source, served.version)
-
-
-def predict(served: Served, pairs: Pairs) -> Predictions:
-    """As `Engine.predict_now`, from one snapshot."""
-    return _predict_rows(served, *_rows(served, pairs))
-
-
-def _rows(served: Served, pairs: Pairs) -> tuple[Rows, Rows]:
-    return served.checkpoint.users.rows(pairs.users), served.checkpoint.items.rows(pairs.items)
-
-
-def _predict_rows(served: Served, users_B: Rows, items_B: Rows) -> Predictions:
-    sources_B = (users_B == len(served.checkpoint.users)) * np.uint8(2)
-    sources_B += items_B == len(served.checkpoint.items)
-    return Predictions(served.scorer.predict(users_B, items_B), sources_B, served.version)
-
-
 def describe(served: Served, id_: str) -> ItemDetails:
-    """As `Engine.item`, from one snapshot."""
+    """What is known about an item."""
     row = served.checkpoint.items.row(id_)
     if row == len(served.checkpoint.items):
         raise UnknownItemError(id_)
@@ -254,13 +250,8 @@ def describe(served: Served, id_: str) -> ItemDetails:
 
 
 def _answer_pairs(jobs: Sequence[_Pairs]) -> list[Predictions]:
-    """All pairs of a batch in one gather-dot; the jobs share their snapshot."""
-    served = jobs[0].served
-    users, items = zip(*(_rows(served, job.pairs) for job in jobs), strict=True)
-    together = _predict_rows(served, np.concatenate(users), np.concatenate(items))
-    ends = np.cumsum([len(job.pairs) for job in jobs])[:-1]
-    parts = zip(np.split(together.ratings_B, ends), np.split(together.sources_B, ends), strict=True)
-    return [Predictions(ratings_B, sources_B, served.version) for ratings_B, sources_B in parts]
+    """All pairs of a batch together; the jobs share their snapshot."""
+    return predict_together(jobs[0].served, [job.pairs for job in jobs])
 
 
 def _answer_lists(jobs: Sequence[_Lists]) -> list[list[TopList]]:

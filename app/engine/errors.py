@@ -25,3 +25,11 @@ class DeadlineExceededError(EngineError):
 
 class OrderingUnavailableError(EngineError):
     """An order of lists that the model being served cannot give."""
+
+
+class UnknownVersionError(EngineError):
+    """A version that is not among the published checkpoints."""
+
+
+class ActivationError(EngineError):
+    """A version that cannot be made the current one; nothing was changed."""

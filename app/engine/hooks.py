@@ -48,5 +48,12 @@ class Loaded(NamedTuple):
     created_at: datetime
 
 
-Event: TypeAlias = Predicted | Listed | Batch | Loaded
+class LoadFailed(NamedTuple):
+    """A version that is wanted and could not be loaded, None where CURRENT names none, and the kind of error."""
+
+    version: str | None
+    kind: str
+
+
+Event: TypeAlias = Predicted | Listed | Batch | Loaded | LoadFailed
 Listener: TypeAlias = Callable[[Event], None]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -17,7 +16,6 @@ from torch import Tensor
 from app.engine.answers import RankBy
 from app.engine.errors import NotReadyError, OrderingUnavailableError
 from app.engine.scorer import Scorer
-from models import checkpoint
 from models.checkpoint import Checkpoint
 from models.ranking import Ordering, by_popularity, orderings
 
@@ -114,18 +112,22 @@ class Served:
 class Store:
     """Holds the current model. Swapping it is one assignment: answers under way keep the snapshot they took."""
 
-    def __init__(self, directory: Path, device: torch.device) -> None:
-        self.directory = directory
+    def __init__(self, device: torch.device) -> None:
         self.device = device
-        self._served: Served | None = None
+        self.served: Served | None = None
 
     @property
     def current(self) -> Served:
         """The model being served. Raises NotReadyError before the first one is loaded."""
-        if self._served is None:
+        if self.served is None:
             raise NotReadyError("no model has been loaded yet")
-        return self._served
+        return self.served
 
-    def load(self) -> None:
-        """Load the version that CURRENT names and serve it. Raises CheckpointError, and keeps what it has."""
-        self._served = Served.of(checkpoint.load(self.directory, device=self.device))
+    @property
+    def version(self) -> str | None:
+        """Of the model being served, None before there is one."""
+        return None if self.served is None else self.served.version
+
+    def swap(self, served: Served) -> None:
+        """Answer from this model from now on."""
+        self.served = served
