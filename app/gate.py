@@ -5,16 +5,19 @@ from __future__ import annotations
 import re
 import secrets
 import time
+from collections.abc import Sequence
 from itertools import count
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.draining import Draining
 from app.errors import UnauthorizedError, answer_error, bug_response
 from app.keys import Keys
 from app.telemetry import Telemetry
 
 ROUTE = "route_template"  # in the scope, set by the front door
 OPEN_PATHS = frozenset(("/", "/docs", "/openapi.json", "/health/live", "/health/ready"))
+LEAVE = ((b"connection", b"close"),)
 _TRUSTED_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 
@@ -25,12 +28,14 @@ class Gate:
         app: what answers.
         keys: who may ask; the paths in `OPEN_PATHS` need no key.
         telemetry: counts and times.
+        draining: whether the service is about to stop.
     """
 
-    def __init__(self, app: ASGIApp, keys: Keys, telemetry: Telemetry) -> None:
+    def __init__(self, app: ASGIApp, keys: Keys, telemetry: Telemetry, draining: Draining) -> None:
         self.app = app
         self._keys = keys
         self._telemetry = telemetry
+        self._draining = draining
         self._prefix = secrets.token_hex(6)
         self._numbers = count(1)
 
@@ -47,7 +52,7 @@ class Gate:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], (b"x-request-id", request_id)]
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id), *self._leaving()]
             await send(message)
 
         try:
@@ -62,6 +67,10 @@ class Gate:
             raise  # the server logs it
         finally:
             self._telemetry.request(_template(scope), scope["method"], status, time.perf_counter() - began)
+
+    def _leaving(self) -> Sequence[tuple[bytes, bytes]]:
+        """Asks the client to leave the connection, once the service is about to stop."""
+        return LEAVE if self._draining.begun else ()
 
     def _request_id(self, given: bytes | None) -> bytes:
         """The client's, where it is harmless, else a new one."""

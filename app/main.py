@@ -36,12 +36,13 @@ def create_app(settings: Settings | None = None, remembered: Path | None = None)
     `remembered` is the file in which the workers of one service keep which version they serve.
     """
     settings = settings or Settings()
-    telemetry, limits = Telemetry(), Limits(settings.max_pairs, settings.max_list, settings.max_id_length)
+    telemetry, draining = Telemetry(), Draining(settings.shutdown_pause)
+    limits = Limits(settings.max_pairs, settings.max_list, settings.max_id_length)
     app = Service(
         title="Ratecast",
         version=VERSION,
         description="Rating prediction as a service.",
-        lifespan=lifespan(settings, limits, telemetry, remembered),
+        lifespan=lifespan(settings, limits, telemetry, draining, remembered),
         telemetry=opentelemetry(settings.opentelemetry),
     )
     errors.install(app)
@@ -49,9 +50,9 @@ def create_app(settings: Settings | None = None, remembered: Path | None = None)
     keys = Keys(settings.accepted_keys())
     if settings.opentelemetry:  # then FastAPI must see every request
         app.add_middleware(FrontDoor, limits=limits, max_body_bytes=settings.max_body_bytes)
-        app.add_middleware(Gate, keys=keys, telemetry=telemetry)
+        app.add_middleware(Gate, keys=keys, telemetry=telemetry, draining=draining)
     else:
-        app.surround(lambda inner: Gate(FrontDoor(inner, limits, settings.max_body_bytes), keys, telemetry))
+        app.surround(lambda inner: Gate(FrontDoor(inner, limits, settings.max_body_bytes), keys, telemetry, draining))
     for resource in (predict, users, items, models, health, metrics):
         app.include_router(resource.router)
     app.add_api_route("/", to_docs, include_in_schema=False)
@@ -59,7 +60,7 @@ def create_app(settings: Settings | None = None, remembered: Path | None = None)
 
 
 def lifespan(
-    settings: Settings, limits: Limits, telemetry: Telemetry, remembered: Path | None
+    settings: Settings, limits: Limits, telemetry: Telemetry, draining: Draining, remembered: Path | None
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[State]]:
     """Load the model before the first request, and let the last one finish."""
 
@@ -76,7 +77,6 @@ def lifespan(
         engine = Engine(
             settings.checkpoints, device, threads, bounds, [telemetry.listen], settings.pinned_version, remembered
         )
-        draining = Draining(settings.shutdown_pause)
         try:
             await engine.load()
             gc.collect()

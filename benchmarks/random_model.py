@@ -15,9 +15,9 @@ from models.publication import Draft, publish
 from models.seen import SeenItems
 
 
-def publish_random(directory: Path, users: int, items: int, factors: int, seen: int) -> Manifest:
+def publish_random(directory: Path, users: int, items: int, factors: int, seen: int, seed: int = 0) -> Manifest:
     """Publish a model of normal factors and biases; each user has about `seen` training ratings. Ids are numbers."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
 
     def table(*shape: int) -> torch.Tensor:
         return torch.from_numpy(rng.standard_normal(shape, dtype=np.float32) * np.float32(0.3))

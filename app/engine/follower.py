@@ -169,10 +169,14 @@ class Follower:
         return self._pinned or checkpoint.current_version(self._directory)
 
     def _remember(self, version: str) -> None:
-        if self._remembered is not None:
+        if self._remembered is None:
+            return
+        try:
             written = self._remembered.with_suffix(f".{os.getpid()}")
             written.write_text(version, "utf-8")
             written.replace(self._remembered)
+        except OSError as error:
+            logger.warning("Workers to come cannot be told which version is served: %s", error.strerror)
 
     def _recall(self) -> str | None:
         if self._remembered is None or not self._remembered.exists():

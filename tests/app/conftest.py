@@ -158,6 +158,7 @@ def client(start: Start, checkpoints: Path) -> Iterator[httpx.Client]:
 
 def _environment(settings: dict[str, str]) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RATECAST_")}
+    kept["RATECAST_SHUTDOWN_PAUSE"] = "0"
     return kept | {f"RATECAST_{name.upper()}": value for name, value in settings.items()}
 
 

@@ -148,7 +148,7 @@ def test_the_lists_name_the_model_they_came_from_though_another_came_meanwhile(
 
         async def top_then_load(queries: Sequence[ListQuery]) -> list[TopList]:
             answers = await top(queries)
-            engine._store.load()
+            await engine.load()
             return answers
 
         engine.top = top_then_load  # type: ignore[method-assign]

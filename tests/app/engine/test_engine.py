@@ -93,7 +93,7 @@ def test_an_answer_under_way_keeps_to_the_model_it_began_with(tmp_path: Path, ma
             asked = asyncio.create_task(engine.predict(Pairs(["1"], ["1"])))
             await asyncio.sleep(0)  # it has begun: the loop is free although the engine is not
             second = publish(tmp_path, make_draft(2)).version
-            engine._store.load()
+            await engine.load()
             assert (asked.done(), engine.manifest.version) == (False, second)
             busy.set()
             await waiting
@@ -113,7 +113,7 @@ def test_old_and_new_models_do_not_share_a_batch(tmp_path: Path, make_draft: Cal
             tasks = [asyncio.ensure_future(engine.top([ListQuery(user="1")]))]
             await asyncio.sleep(0)
             publish(tmp_path, make_draft(2))
-            engine._store.load()
+            await engine.load()
             tasks.append(asyncio.ensure_future(engine.top([ListQuery(user="1")])))
             await asyncio.sleep(0)
             busy.set()
@@ -150,7 +150,7 @@ def test_kept_lists_are_bounded_and_forgotten_with_their_model(
             assert engine.top_now(ListQuery(user="5")) is lists[4]
             assert engine.top_now(ListQuery(user="1")) is not lists[0]
             publish(tmp_path, make_draft(2))
-            engine._store.load()
+            await engine.load()
             assert engine.top_now(ListQuery(user="5")).version == engine.manifest.version != lists[4].version
 
     run(ask())

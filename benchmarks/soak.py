@@ -1,0 +1,262 @@
+"""The service under load while models are swapped and workers killed: is every answer right, and does memory stay?
+
+    python -m benchmarks.soak [--seconds 1800] [--swap-every 10] [--kill-every 60] [--workers 2] [--out FILE]
+
+Random models of MovieLens-100K's size are published beforehand and made current one after the other, so that every swap
+loads and verifies a version that no worker knows. Requests (pairs, columns, lists) leave at half of the capacity that
+the same client measured before. Each answer is checked against the version it names: by the formula in float64 from the
+checkpoint's tables, to 1e-4. A request may fail only if it was on a connection of a worker that was killed: the worker
+is stopped, its connections are listed, then it is killed. Load goes to loopback only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import httpx
+import numpy as np
+import numpy.typing as npt
+import psutil
+import uvloop
+
+from benchmarks.checked_load import Load, Record, Truth, requests
+from benchmarks.random_model import publish_random
+from models.publication import set_current
+
+USERS, ITEMS, FACTORS, SEEN = 943, 1682, 48, 100
+SETTLED = 300.0  # seconds after which memory should not grow
+STARTING = 10.0  # seconds that a new worker takes the cores for
+WINDOW = 1.0  # seconds after a swap that count as "during" it
+
+
+@dataclass
+class Events:
+    """What was done to the service: swaps with their versions, killed workers with their clients' ports, its memory."""
+
+    swaps: list[tuple[float, str]] = field(default_factory=list)
+    killed: list[tuple[float, frozenset[int]]] = field(default_factory=list)
+    memory: list[tuple[float, float]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Soak:
+    """How a soak went. Rates are of requests a second."""
+
+    record: Record
+    events: Events
+    capacity: float
+    rate: float
+
+    @property
+    def unexplained(self) -> list[tuple[float, int, str]]:
+        """Failures on connections that were not those of a worker killed at that time."""
+        return [
+            failure
+            for failure in self.record.failures
+            if not any(when <= failure[0] <= when + 5 and failure[1] in ports for when, ports in self.events.killed)
+        ]
+
+
+@asynccontextmanager
+async def service(directory: Path, workers: int, **settings: str) -> AsyncIterator[tuple[int, psutil.Process]]:
+    """The service on a free port, ready."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "app", "--checkpoints", str(directory), "--port", str(port)]
+    command += ["--workers", str(workers)]
+    environment = os.environ | {f"RATECAST_{name.upper()}": value for name, value in settings.items()}
+    with subprocess.Popen(command, env=environment) as process:
+        try:
+            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+                while not await _ready(client):
+                    await asyncio.sleep(0.1)
+            yield port, psutil.Process(process.pid)
+        finally:
+            process.terminate()
+            assert await asyncio.to_thread(process.wait, 60) == 0
+
+
+async def _ready(client: httpx.AsyncClient) -> bool:
+    with suppress(httpx.TransportError):
+        return (await client.get("/health/ready")).status_code == 200
+    return False
+
+
+def workers_of(parent: psutil.Process) -> list[psutil.Process]:
+    """Its worker processes that run; another child of the parent keeps track of what they share."""
+    return [child for child in parent.children() if _is_worker(child)]
+
+
+def _is_worker(child: psutil.Process) -> bool:
+    with suppress(psutil.NoSuchProcess):  # a zombie too
+        return "spawn_main" in " ".join(child.cmdline())
+    return False
+
+
+async def swap(events: Events, directory: Path, versions: Sequence[str], every: float) -> None:
+    for version in versions[1:]:
+        await asyncio.sleep(every)
+        events.swaps.append((time.perf_counter(), version))
+        await asyncio.to_thread(set_current, directory, version)
+
+
+async def kill(events: Events, parent: psutil.Process, every: float) -> None:
+    while True:
+        await asyncio.sleep(every)
+        kill_one(events, parent)
+
+
+def kill_one(events: Events, parent: psutil.Process) -> None:
+    """Kill the worker that has run longest, and note whose connections it had."""
+    victim = min(workers_of(parent), key=lambda worker: worker.create_time())
+    victim.send_signal(signal.SIGSTOP)
+    ports = frozenset(one.raddr.port for one in victim.net_connections("tcp") if one.raddr)
+    events.killed.append((time.perf_counter(), ports))
+    victim.kill()
+
+
+async def weigh(events: Events, parent: psutil.Process) -> None:
+    while True:
+        await asyncio.sleep(5)
+        events.memory.append((time.perf_counter(), await asyncio.to_thread(_memory, parent)))
+
+
+def _memory(parent: psutil.Process) -> float:
+    """Proportional set size of the service, in bytes; NaN while a worker starts."""
+    total = 0.0
+    for process in (parent, *workers_of(parent)):
+        with suppress(psutil.NoSuchProcess):
+            total += process.memory_full_info().pss
+    return total
+
+
+async def soak(seconds: float, swap_every: float, kill_every: float, workers: int) -> Soak:
+    """Drive the service for so long."""
+    with TemporaryDirectory() as folder:
+        directory, asked, events = Path(folder), requests(USERS, ITEMS), Events()
+        seeds = range(int(seconds / swap_every) + 1)
+        versions = [publish_random(directory, USERS, ITEMS, FACTORS, SEEN, seed).version for seed in seeds]
+        truth = Truth(directory, versions, asked)
+        set_current(directory, versions[0])
+        async with service(directory, workers, log_level="warning") as (port, parent):
+            load = Load(port, asked, truth)
+            await load.open()
+            await load.run(2)
+            capacity = statistics.median([await load.run(2) for _ in range(3)])
+            load.record = Record()
+            async with asyncio.TaskGroup() as disturbances:
+                tasks = [
+                    disturbances.create_task(swap(events, directory, versions, swap_every)),
+                    disturbances.create_task(kill(events, parent, kill_every)),
+                    disturbances.create_task(weigh(events, parent)),
+                ]
+                rate = await load.run(seconds, capacity / 2)
+                for task in tasks:
+                    task.cancel()
+            await load.settle()
+        return Soak(load.record, events, capacity, rate)
+
+
+def report(done: Soak, arguments: argparse.Namespace) -> list[str]:
+    record, events, others = done.record, done.events, Counter(what for _, _, what in done.unexplained)
+    during, before = _latencies_around_swaps(record, events)
+    early, late = _memory_early_and_late(events.memory)
+    rows = {
+        "answers checked": f"{record.answered:,}",
+        "wrong for the version they name, or mixed: 0": record.wrong,
+        "swaps; versions that answered": f"{len(events.swaps)}; {len(record.last_named)}",
+        "workers killed; requests under way on them that failed": (
+            f"{len(events.killed)}; {len(record.failures) - others.total()}"
+        ),
+        "other failed requests: 0": f"{others.total()} {dict(others) or ''}",
+        "seconds from a swap to the last older answer: ≤ 2": f"{_following(record, events):.2f} at most",
+        f"p99 within {WINDOW:g} s of a swap ÷ p99 before it: ≤ 2": (
+            f"{during:.1f} ms ÷ {before:.1f} ms = {during / before:.2f}"
+        ),
+        f"memory after {SETTLED:g} s, at the end: ≤ 2 % growth": (
+            f"{early / 1e6:.1f} MB, {late / 1e6:.1f} MB: {late / early - 1:+.1%}"
+        ),
+    }
+    return [
+        (
+            f"Run {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {os.cpu_count()} cores, {arguments.seconds:g} s, "
+            f"{arguments.workers} workers, a swap every {arguments.swap_every:g} s, a worker killed every "
+            f"{arguments.kill_every:g} s; capacity {done.capacity:,.0f} requests/s, load {done.rate:,.0f}/s."
+        ),
+        "",
+        "| asked | measured |",
+        "|---|---|",
+        *(f"| {asked} | {measured} |" for asked, measured in rows.items()),
+    ]
+
+
+def _latencies_around_swaps(record: Record, events: Events) -> tuple[float, float]:
+    """p99 in milliseconds within `WINDOW` after swaps and before them, without the time while a worker starts."""
+    due, took = np.frombuffer(record.due), np.frombuffer(record.took)
+    swaps, killed = (np.array([when for when, _ in what]) for what in (events.swaps, events.killed))
+    calm = ~_within(due, killed, STARTING)
+    during, before = calm & _within(due, swaps, WINDOW), calm & _within(due, swaps - WINDOW, WINDOW)
+    p99 = [float(np.percentile(took[part], 99)) * 1e3 if part.any() else float("nan") for part in (during, before)]
+    return p99[0], p99[1]
+
+
+def _within(when: npt.NDArray[np.float64], starts: npt.NDArray[np.float64], seconds: float) -> npt.NDArray[np.bool_]:
+    """Whether each time is within so many seconds after one of the starts, which ascend."""
+    last = np.concatenate([[-np.inf], starts])[np.searchsorted(starts, when, side="right")]
+    return np.asarray(when - last <= seconds)
+
+
+def _following(record: Record, events: Events) -> float:
+    """Seconds from when a version was made current to the last answer of the one before it, at most."""
+    order = [version for _, version in events.swaps]
+    waits = [
+        record.last_named[before] - when
+        for before, (when, _) in zip(order, events.swaps[1:], strict=False)
+        if before in record.last_named
+    ]
+    return max(waits, default=float("nan"))
+
+
+def _memory_early_and_late(memory: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Median bytes of the two minutes after `SETTLED` seconds, and of the last two."""
+    if not memory or memory[-1][0] - memory[0][0] < SETTLED:
+        return float("nan"), float("nan")
+    start, end = memory[0][0], memory[-1][0]
+    early = [size for when, size in memory if SETTLED <= when - start <= SETTLED + 120]
+    return statistics.median(early), statistics.median([size for when, size in memory if end - when <= 120])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=1800.0)
+    parser.add_argument("--swap-every", type=float, default=10.0)
+    parser.add_argument("--kill-every", type=float, default=60.0)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--out", type=Path, help="append the table to this Markdown file")
+    arguments = parser.parse_args()
+    done = uvloop.run(soak(arguments.seconds, arguments.swap_every, arguments.kill_every, arguments.workers))
+    text = "\n".join(report(done, arguments)) + "\n"
+    print(text)
+    if arguments.out:
+        with arguments.out.open("a", encoding="utf-8") as stream:
+            stream.write("\n" + text)
+    sys.exit(1 if done.record.wrong or done.unexplained else 0)
+
+
+if __name__ == "__main__":
+    main()
