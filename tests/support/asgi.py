@@ -53,6 +53,10 @@ class Caller:
         }
         return self._runner.run(self._send(scope, body, chunks))
 
+    def wait(self, seconds: float) -> None:
+        """Let the app do what it does beside answering."""
+        self._runner.run(asyncio.sleep(seconds))
+
     async def _send(self, scope: dict[str, Any], body: bytes, chunks: int) -> Answer:
         size = -(-len(body) // chunks) or 1
         parts = [body[at : at + size] for at in range(0, len(body), size)] or [b""]

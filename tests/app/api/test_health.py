@@ -7,6 +7,7 @@ import httpx
 import torch
 from starlette.types import Receive, Scope, Send
 
+from app.draining import Draining
 from app.engine.engine import Engine
 from app.limits import Limits
 from app.main import create_app
@@ -19,7 +20,11 @@ def test_a_process_that_answers_is_live(client: httpx.Client) -> None:
 
 
 def test_a_service_with_a_model_is_ready(client: httpx.Client, loaded: Checkpoint) -> None:
-    assert client.get("/health/ready").json() == {"status": "ready", "model_version": loaded.version}
+    assert client.get("/health/ready").json() == {
+        "status": "ready",
+        "model_version": loaded.version,
+        "failed_load": None,
+    }
 
 
 def test_a_service_without_a_model_is_live_but_not_ready(tmp_path: Path) -> None:
@@ -27,7 +32,9 @@ def test_a_service_without_a_model_is_live_but_not_ready(tmp_path: Path) -> None
     engine = Engine(tmp_path, torch.device("cpu"), threads=1)
 
     async def with_state(scope: Scope, receive: Receive, send: Send) -> None:
-        await app(scope | {"state": {"engine": engine, "limits": Limits(1, 1, 1)}}, receive, send)
+        await app(
+            scope | {"state": {"engine": engine, "limits": Limits(1, 1, 1), "draining": Draining(0)}}, receive, send
+        )
 
     async def ask() -> list[httpx.Response]:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(with_state), base_url="http://test") as client:
