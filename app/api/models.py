@@ -38,7 +38,14 @@ async def published(engine: EngineDep) -> PublishedModels:
     responses=problems(404, 409, 413, 422, 500, 503),
 )
 async def activate(
-    version: Annotated[str, Path(pattern=f"^{VERSION_NAME.pattern}$", description="Name of a published version.")],
+    version: Annotated[
+        str,
+        Path(
+            pattern=f"^{VERSION_NAME.pattern}$",
+            description="Name of a published version.",
+            openapi_examples={"a version": {"value": "20261124T021910Z-textbook-6c8073"}},
+        ),
+    ],
     engine: EngineDep,
 ) -> Activated:
     """Make a version the current one, as a roll-back does. It is verified first; the old one answers meanwhile.
