@@ -39,7 +39,9 @@ def requests() -> Iterator[tuple[str, str, Any]]:
 @pytest.mark.parametrize(("method", "path", "body"), list(requests()))
 def test_every_example_is_answered(client: httpx.Client, method: str, path: str, body: Any) -> None:
     answer = client.request(method, path, json=body) if body else client.request(method, path)
-    assert answer.status_code == 200
+    assert answer.status_code == (
+        404 if path.startswith("/models/2026") else 200
+    )  # no version has the same name anywhere
 
 
 @pytest.mark.parametrize(("method", "path", "operation"), OPERATIONS)
