@@ -29,6 +29,7 @@ from models.errors import (
     CheckpointCorruptError,
     CheckpointFormatError,
     CheckpointNotFoundError,
+    GoldenPairsError,
     PublicationError,
     RatecastError,
     UnknownIdError,
@@ -94,6 +95,7 @@ KINDS: Mapping[type[RatecastError], Kind] = {
     CheckpointNotFoundError: Kind("checkpoint-not-found", 503, "There is no such checkpoint"),
     CheckpointCorruptError: Kind("checkpoint-corrupt", 503, "The checkpoint is damaged"),
     CheckpointFormatError: Kind("checkpoint-format", 503, "The checkpoint is of another format"),
+    GoldenPairsError: Kind("golden-pairs", 503, "The model predicts something else than when it was published"),
     PublicationError: Kind("publication-failed", 500, "The checkpoint could not be published"),
 }
 

@@ -36,7 +36,7 @@ import uvloop
 
 from benchmarks.checked_load import Load, Record, Truth, requests
 from benchmarks.random_model import publish_random
-from models.publication import set_current
+from models.lifecycle import activate
 
 USERS, ITEMS, FACTORS, SEEN = 943, 1682, 48, 100
 SETTLED = 300.0  # seconds after which memory should not grow
@@ -112,7 +112,7 @@ async def swap(events: Events, directory: Path, versions: Sequence[str], every: 
     for version in versions[1:]:
         await asyncio.sleep(every)
         events.swaps.append((time.perf_counter(), version))
-        await asyncio.to_thread(set_current, directory, version)
+        await asyncio.to_thread(activate, directory, version)
 
 
 async def kill(events: Events, parent: psutil.Process, every: float) -> None:
@@ -152,7 +152,7 @@ async def soak(seconds: float, swap_every: float, kill_every: float, workers: in
         seeds = range(int(seconds / swap_every) + 1)
         versions = [publish_random(directory, USERS, ITEMS, FACTORS, SEEN, seed).version for seed in seeds]
         truth = Truth(directory, versions, asked)
-        set_current(directory, versions[0])
+        activate(directory, versions[0])
         async with service(directory, workers, log_level="warning") as (port, parent):
             load = Load(port, asked, truth)
             await load.open()

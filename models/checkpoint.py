@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -25,8 +26,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from models import verified
-from models.errors import CheckpointCorruptError, CheckpointFormatError, CheckpointNotFoundError
+from models import golden, verified
+from models.errors import CheckpointCorruptError, CheckpointError, CheckpointFormatError, CheckpointNotFoundError
 from models.manifest import FORMAT_VERSION, VERSION_NAME, FileEntry, Manifest, ModelShape
 from models.mf import VARIANCES, MatrixFactorization
 from models.relevance import RelevanceHead
@@ -35,9 +36,10 @@ from models.vocabulary import IdsError, Vocabulary
 
 CURRENT, MANIFEST = "CURRENT", "manifest.json"
 WEIGHTS, SEEN, USERS, ITEMS = "weights.safetensors", "seen.safetensors", "users.arrow", "items.arrow"
+GOLDEN = "golden.arrow"
 RELEVANCE = "relevance.safetensors"
 VOCABULARY = "vocabulary.safetensors"
-REQUIRED_FILES = (WEIGHTS, SEEN, VOCABULARY, USERS, ITEMS)
+REQUIRED_FILES = (WEIGHTS, SEEN, VOCABULARY, USERS, ITEMS, GOLDEN)
 MAX_MANIFEST_BYTES = 1 << 20  # a real one is below 4 kB
 HASHING_THREADS = 4  # one file takes more than half of the time, whatever their number
 ITEM_SCHEMA = pa.schema(
@@ -65,6 +67,7 @@ class Checkpoint:
         catalogue: `ITEM_SCHEMA`, one row an item.
         seen: the training items of each user.
         relevance: what orders lists, None where only r̂ does.
+        golden: pairs and the ratings that they must get, `golden.SCHEMA`.
     """
 
     manifest: Manifest
@@ -74,6 +77,7 @@ class Checkpoint:
     catalogue: pa.Table
     seen: SeenItems
     relevance: RelevanceHead | None
+    golden: pa.Table
 
     @property
     def version(self) -> str:
@@ -87,12 +91,21 @@ class Checkpoint:
 
 
 def versions(directory: Path) -> list[str]:
-    """Names of the published versions, in alphabetical order: that of publication, for those of different seconds."""
+    """Names of the published versions, readable or not, in alphabetical order."""
     if not directory.is_dir():
         return []
     return sorted(
         path.parent.name for path in directory.glob(f"*/{MANIFEST}") if VERSION_NAME.fullmatch(path.parent.name)
     )
+
+
+def published(directory: Path) -> list[Manifest]:
+    """What is known about each version whose manifest can be read, in the order in which they were published."""
+    found = []
+    for version in versions(directory):
+        with suppress(CheckpointError, OSError):
+            found.append(read_manifest(directory / version))
+    return sorted(found, key=lambda manifest: (manifest.number, manifest.created_at))
 
 
 def current_version(directory: Path) -> str:
@@ -138,6 +151,7 @@ def load(directory: Path, version: str | None = None, device: torch.device | str
         catalogue=items,
         seen=seen.to(torch.device(device)),
         relevance=None if relevance is None else relevance.to(device),
+        golden=_read_golden(path / GOLDEN, manifest.model),
     )
     verified.remember(stamp)
     return loaded
@@ -302,7 +316,24 @@ def _read_slots(path: Path) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32
     return tensors["user_slots"].numpy(), tensors["item_slots"].numpy()
 
 
+def _read_golden(file: Path, shape: ModelShape) -> pa.Table:
+    table = _read_arrow(file, golden.SCHEMA, known=False)
+    if not 1 <= table.num_rows <= golden.MOST or any(column.null_count for column in table.columns):
+        _corrupt(file, f"wanted 1 to {golden.MOST} rows without nulls")
+    ratings = table["rating"].to_numpy()
+    if not ((ratings >= np.float32(shape.rating_min)) & (ratings <= np.float32(shape.rating_max))).all():
+        _corrupt(file, "holds ratings that are not on the scale")
+    return table
+
+
 def _read_table(file: Path, schema: pa.Schema, rows: int, *, known: bool) -> pa.Table:
+    table = _read_arrow(file, schema, known=known)
+    if table.num_rows != rows:
+        _corrupt(file, f"{table.num_rows} rows, the manifest says {rows}")
+    return table
+
+
+def _read_arrow(file: Path, schema: pa.Schema, *, known: bool) -> pa.Table:
     try:
         reader = pa.ipc.open_file(pa.memory_map(str(file)))
         if not reader.schema.equals(schema):
@@ -311,8 +342,6 @@ def _read_table(file: Path, schema: pa.Schema, rows: int, *, known: bool) -> pa.
         table.validate(full=not known)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise CheckpointCorruptError(f"{file}: not an Arrow file: {error}") from error
-    if table.num_rows != rows:
-        _corrupt(file, f"{table.num_rows} rows, the manifest says {rows}")
     return table
 
 

@@ -44,5 +44,9 @@ class CheckpointFormatError(CheckpointError):
     """A checkpoint written in a format that this version does not read."""
 
 
+class GoldenPairsError(CheckpointError):
+    """A model that predicts something else than when it was published."""
+
+
 class PublicationError(CheckpointError):
     """A checkpoint that could not be written; nothing was published."""

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, StringConstraints, model_validator
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 FILE_NAME = re.compile(r"([A-Za-z0-9_][A-Za-z0-9_.-]*/)?[A-Za-z0-9_][A-Za-z0-9_.-]*")
 VERSION_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
@@ -84,7 +84,8 @@ class GateRecord(_Record):
 class Manifest(_Record):
     """The content of `manifest.json`."""
 
-    format_version: Literal[2] = 2
+    format_version: Literal[3] = 3
+    number: Annotated[int, Field(ge=1)]
     version: Annotated[str, StringConstraints(pattern=f"^{VERSION_NAME.pattern}$")]
     created_at: datetime
     model: ModelShape

@@ -21,8 +21,10 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from models import golden
 from models.checkpoint import (
     CURRENT,
+    GOLDEN,
     ITEM_SCHEMA,
     ITEMS,
     MANIFEST,
@@ -33,6 +35,7 @@ from models.checkpoint import (
     VOCABULARY,
     WEIGHTS,
     hash_file,
+    published,
 )
 from models.errors import PublicationError
 from models.manifest import DataRecord, FileEntry, GateRecord, Manifest, ModelShape, TrainerRecord
@@ -72,48 +75,33 @@ class Draft:
     relevance: RelevanceHead | None = None
 
 
-def publish(directory: Path, draft: Draft) -> Manifest:
+def publish(directory: Path, draft: Draft, *, activate: bool = True) -> Manifest:
     """Write `draft` as a new version in `directory`, make it the current one, and return its manifest.
 
-    One process publishes at a time; others wait. Raises PublicationError, with nothing published and nothing left
-    behind, when the files cannot be written (no room, no permission).
+    One process publishes at a time; others wait. With `activate` false CURRENT stays, unless there is none. Raises
+    PublicationError, with nothing published and nothing left behind, when the files cannot be written (no room, no
+    permission).
     """
-    try:
+    with reporting(f"cannot publish to {directory}", "nothing was published"):
         directory.mkdir(parents=True, exist_ok=True)
-        with _only_publisher(directory), _staging(directory) as staging:
-            manifest = _write_files(staging, draft)
-            _make_readable(staging)
-            _flush(staging)
-            pointer = _write_pointer(directory, manifest.version)  # now: with no room for it, nothing may appear
-            staging.rename(directory / manifest.version)
-            _flush_directory(directory)
-            _replace_current(directory, pointer)
+        with only_publisher(directory), staging(directory) as staged:
+            manifest = _write_files(staged, draft, next_number(directory))
+            put_in_place(directory, staged, manifest.version, activate=activate)
             return manifest
-    except (OSError, SafetensorError, pa.ArrowException) as error:
-        reason = (getattr(error, "strerror", None) or str(error)).rstrip(".")
-        raise PublicationError(f"cannot publish to {directory}: {reason}; nothing was published") from error
-
-
-def set_current(directory: Path, version: str) -> None:
-    """Point CURRENT at a version, in one step."""
-    _replace_current(directory, _write_pointer(directory, version))
-
-
-def _write_pointer(directory: Path, version: str) -> Path:
-    file = directory / f"{STAGING}{CURRENT}"
-    file.write_text(f"{version}\n", "utf-8")
-    _make_readable(file)
-    _flush_file(file)
-    return file
-
-
-def _replace_current(directory: Path, pointer: Path) -> None:
-    pointer.rename(directory / CURRENT)
-    _flush_directory(directory)
 
 
 @contextmanager
-def _only_publisher(directory: Path) -> Iterator[None]:
+def reporting(failure: str, consequence: str) -> Iterator[None]:
+    """Turn what the file system and the writers of files raise into a PublicationError of one line."""
+    try:
+        yield
+    except (OSError, SafetensorError, pa.ArrowException) as error:
+        reason = (getattr(error, "strerror", None) or str(error)).rstrip(".")
+        raise PublicationError(f"{failure}: {reason}; {consequence}") from error
+
+
+@contextmanager
+def only_publisher(directory: Path) -> Iterator[None]:
     """Hold the directory's lock, and remove what a killed publisher left behind: nobody can still be writing it."""
     with (directory / LOCK).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -123,15 +111,52 @@ def _only_publisher(directory: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _staging(directory: Path) -> Iterator[Path]:
-    staging = directory / f"{STAGING}{secrets.token_hex(4)}"
-    staging.mkdir()
+def staging(directory: Path) -> Iterator[Path]:
+    """A directory to write into, which no reader looks at. What is left there when the block fails is removed."""
+    staged = directory / f"{STAGING}{secrets.token_hex(4)}"
+    staged.mkdir()
     try:
-        yield staging
+        yield staged
     except BaseException:
         for left_behind in directory.glob(f"{STAGING}*"):
             _remove(left_behind)
         raise
+
+
+def next_number(directory: Path) -> int:
+    """One more than the last version's number. Clocks may jump; the order of publication does not."""
+    return max((manifest.number for manifest in published(directory)), default=0) + 1
+
+
+def put_in_place(directory: Path, staged: Path, version: str, *, activate: bool) -> None:
+    """Flush what was staged, give it its name, and point CURRENT at it. The caller holds the lock."""
+    _make_readable(staged)
+    _flush(staged)
+    activate = activate or not (directory / CURRENT).exists()
+    pointer = write_pointer(directory, version) if activate else None  # now: with no room for it, nothing may appear
+    staged.rename(directory / version)
+    flush_directory(directory)
+    if pointer is not None:
+        replace_current(directory, pointer)
+
+
+def write_pointer(directory: Path, version: str) -> Path:
+    """A file that is ready to become CURRENT."""
+    file = directory / f"{STAGING}{CURRENT}"
+    try:
+        file.write_text(f"{version}\n", "utf-8")
+        _make_readable(file)
+        _flush_file(file)
+    except BaseException:
+        file.unlink(missing_ok=True)
+        raise
+    return file
+
+
+def replace_current(directory: Path, pointer: Path) -> None:
+    """Make such a file CURRENT, in one step."""
+    pointer.rename(directory / CURRENT)
+    flush_directory(directory)
 
 
 def _remove(path: Path) -> None:
@@ -141,7 +166,7 @@ def _remove(path: Path) -> None:
         path.unlink()
 
 
-def _write_files(path: Path, draft: Draft) -> Manifest:
+def _write_files(path: Path, draft: Draft, number: int) -> Manifest:
     _write_tensors(path / WEIGHTS, draft.model.tensors())
     if draft.relevance is not None:
         _write_tensors(path / RELEVANCE, draft.relevance.tensors())
@@ -151,10 +176,13 @@ def _write_files(path: Path, draft: Draft) -> Manifest:
     tables = {"user_slots": draft.users, "item_slots": draft.items}
     slots = {name: Vocabulary(table["id"].combine_chunks()).slots for name, table in tables.items()}
     save_file({name: torch.from_numpy(slots_S) for name, slots_S in slots.items()}, path / VOCABULARY)
+    users, items = (table["id"].combine_chunks() for table in (draft.users, draft.items))
+    _write_table(path / GOLDEN, golden.make(draft.model, users, items, draft.scale))
     (path / "report").mkdir()
     draft.write_report(path / "report")
     created_at = datetime.now(UTC)
     manifest = Manifest(
+        number=number,
         version=f"{created_at:%Y%m%dT%H%M%SZ}-{draft.trainer.preset}-{secrets.token_hex(3)}",
         created_at=created_at,
         model=ModelShape(
@@ -198,8 +226,8 @@ def _write_table(file: Path, table: pa.Table) -> None:
 def _flush(path: Path) -> None:
     """Flush every file and directory below `path`, and `path` itself, to the disk."""
     for entry in path.rglob("*"):
-        _flush_directory(entry) if entry.is_dir() else _flush_file(entry)
-    _flush_directory(path)
+        flush_directory(entry) if entry.is_dir() else _flush_file(entry)
+    flush_directory(path)
 
 
 def _flush_file(file: Path) -> None:
@@ -207,7 +235,8 @@ def _flush_file(file: Path) -> None:
         os.fsync(stream.fileno())
 
 
-def _flush_directory(path: Path) -> None:
+def flush_directory(path: Path) -> None:
+    """Flush the names in a directory to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -12,7 +12,7 @@ from typing import Any, TextIO
 import click
 
 from models.errors import RatecastError
-from training import config, export, job
+from training import config, export, job, versions
 from training.data import movielens
 from training.data.fetch import default_cache
 from training.errors import RefusedError
@@ -89,6 +89,7 @@ def cli() -> None:
     show_default=True,
     help="How much worse than the served model's RMSE is acceptable, relatively.",
 )
+@click.option("--no-activate", "activate", flag_value=False, default=True, help="Publish, and leave CURRENT as it is.")
 @click.option("--force", is_flag=True, help="Publish even what the quality gate refuses; the manifest says so.")
 @job_options(default_split="none")
 def fit(as_json: bool, **options: Any) -> None:
@@ -136,6 +137,10 @@ def datasets() -> None:
 def presets() -> None:
     """List the presets."""
     _print_rows({name: config.load_preset(name).description for name in config.preset_names()})
+
+
+for command in versions.COMMANDS:
+    cli.add_command(command)
 
 
 def _run(as_json: bool, options: Mapping[str, Any]) -> None:

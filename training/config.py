@@ -116,6 +116,7 @@ class JobConfig:
         out: the checkpoint directory to publish to; None publishes nothing.
         tolerance: how much worse than the served model a published one may be, relative, of the RMSE.
         force: publish even what the quality gate refuses.
+        activate: make what is published the current version.
         resume: keeps the state of the fit; an interrupted one goes on from it. None keeps nothing.
     """
 
@@ -136,6 +137,7 @@ class JobConfig:
     out: Path | None = None
     tolerance: float = DEFAULT_TOLERANCE
     force: bool = False
+    activate: bool = True
     resume: Path | None = None
 
     @property

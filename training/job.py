@@ -106,7 +106,7 @@ def offer(config: JobConfig, out: Path, result: Result, candidate: Candidate | N
     refused = verdict.verdict == "refused"
     if refused and not config.force:
         return Outcome(result.figures(), "; ".join(verdict.reasons))
-    manifest = publish(out, draft(result, verdict.model_copy(update={"forced": refused})))
+    manifest = publish(out, draft(result, verdict.model_copy(update={"forced": refused})), activate=config.activate)
     return Outcome(result.figures() | {"version": manifest.version, "checkpoint": str(out / manifest.version)}, None)
 
 

@@ -23,9 +23,9 @@ from app.engine.errors import DeadlineExceededError
 from app.engine.follower import Failure, Follower
 from app.engine.hooks import Event, Listed, Listener, Predicted
 from app.engine.lists import RecentLists, top_list, top_lists
-from app.engine.loading import published
 from app.engine.predictions import predict, predict_pair, predict_together
 from app.engine.store import Served, Store
+from models import checkpoint
 from models.errors import UnknownItemError
 from models.manifest import Manifest
 
@@ -143,8 +143,8 @@ class Engine:
         await self._follower.activate(version)
 
     async def published(self) -> list[Manifest]:
-        """What is known about each version that is published and can be read, oldest first."""
-        return await asyncio.to_thread(published, self._directory)
+        """What is known about each version that is published and can be read, in the order of publication."""
+        return await asyncio.to_thread(checkpoint.published, self._directory)
 
     def quick_pairs(self, pairs: int) -> bool:
         """Whether so many pairs are to be asked of `predict_now`: it takes less time than another thread would."""

@@ -23,9 +23,8 @@ from app.engine.errors import ActivationError, UnknownVersionError
 from app.engine.hooks import Listener, Loaded, LoadFailed
 from app.engine.loading import prepare
 from app.engine.store import Served, Store
-from models import checkpoint
+from models import checkpoint, lifecycle
 from models.errors import CheckpointError, CheckpointNotFoundError, RatecastError
-from models.publication import set_current
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -108,7 +107,7 @@ class Follower:
         async with self._changing:
             try:
                 served = await self._run(self._prepare, version)
-                await self._run(set_current, self._directory, version)
+                await self._run(lifecycle.activate, self._directory, version)
             except CheckpointNotFoundError:
                 raise UnknownVersionError(f"there is no version {version!r}") from None
             except (CheckpointError, OSError) as error:

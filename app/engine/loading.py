@@ -5,17 +5,16 @@ All of it happens on the caller's thread, beside the model that answers meanwhil
 
 from __future__ import annotations
 
-from contextlib import suppress
 from pathlib import Path
 
 import torch
 
-from app.engine.answers import ListQuery, RankBy
+from app.engine.answers import ListQuery, Pair, Pairs, RankBy
 from app.engine.lists import top_list, top_lists
+from app.engine.predictions import predict, predict_pair
 from app.engine.store import Served
-from models import checkpoint
-from models.errors import CheckpointError
-from models.manifest import Manifest
+from models import checkpoint, golden
+from models.lifecycle import Hold
 
 WARM_USERS = 3
 
@@ -26,7 +25,9 @@ def load(directory: Path, version: str, device: torch.device) -> Served:
     Raises a CheckpointError or OSError for one that cannot be read, GoldenPairsError for one that predicts something
     else than it did when it was published.
     """
-    served = Served.of(checkpoint.load(directory, version, device))
+    hold = Hold(directory / version)
+    served = Served.of(checkpoint.load(directory, version, device), hold)
+    _prove(served)
     return served
 
 
@@ -37,18 +38,17 @@ def prepare(directory: Path, version: str, device: torch.device) -> Served:
     return served
 
 
-def published(directory: Path) -> list[Manifest]:
-    """What is known about each published version whose manifest can be read, oldest first."""
-    found = []
-    for version in checkpoint.versions(directory):
-        with suppress(CheckpointError, OSError):
-            found.append(checkpoint.read_manifest(directory / version))
-    return sorted(found, key=lambda manifest: manifest.created_at)
+def _prove(served: Served) -> None:
+    """Ask for the golden pairs in both ways that clients can."""
+    pairs = Pairs(*(served.checkpoint.golden[name].to_pylist() for name in ("user", "item")))
+    golden.check(served.checkpoint.golden, predict(served, pairs).ratings_B)
+    one_by_one = [predict_pair(served, Pair(*pair)).rating for pair in zip(pairs.users, pairs.items, strict=True)]
+    golden.check(served.checkpoint.golden, one_by_one)
 
 
 def _warm_up(served: Served) -> None:
     """Make lists in every order, so that the first client does not wait for pages, titles and kernels."""
-    for user in ["1", "2", "nobody"]:
+    for user in served.checkpoint.golden["user"].unique().to_pylist()[:WARM_USERS]:
         queries = [ListQuery(user=user, rank_by=RankBy(order)) for order in served.orderings]
         for query in queries:
             top_list(served, query)

@@ -17,6 +17,7 @@ from app.engine.answers import RankBy
 from app.engine.errors import NotReadyError, OrderingUnavailableError
 from app.engine.scorer import Scorer
 from models.checkpoint import Checkpoint
+from models.lifecycle import Hold
 from models.ranking import Ordering, by_popularity, orderings
 
 CACHED_TITLES = 16_384  # of the items listed most lately; looking one up takes 4 µs, ten are a list
@@ -43,6 +44,7 @@ class Served:
         seen_offsets, seen_N: the training items of each user as compressed rows, in the memory of the host.
         title: id, title and year of an item's row.
         category: mask of the items of a genre, bool, (I,), on the model's device.
+        hold: keeps the version from being pruned; None where nobody would.
     """
 
     checkpoint: Checkpoint
@@ -53,9 +55,10 @@ class Served:
     seen_N: npt.NDArray[np.int32]
     title: Callable[[int], Title]
     category: Callable[[str], Tensor]
+    hold: Hold | None
 
     @classmethod
-    def of(cls, loaded: Checkpoint) -> Self:
+    def of(cls, loaded: Checkpoint, hold: Hold | None = None) -> Self:
         shape = loaded.manifest.model
         catalogue = loaded.catalogue
         ids, titles, years = (catalogue[name] for name in ("id", "title", "year"))
@@ -80,6 +83,7 @@ class Served:
             seen_N=loaded.seen.items_N.cpu().numpy(),
             title=lru_cache(CACHED_TITLES)(title),
             category=lru_cache(CACHED_CATEGORIES)(category),
+            hold=hold,
         )
 
     @property

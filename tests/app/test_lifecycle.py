@@ -21,7 +21,7 @@ from benchmarks import soak
 from benchmarks.checked_load import Load, Truth, requests
 from benchmarks.random_model import publish_random
 from models.checkpoint import CURRENT, current_version
-from models.publication import set_current
+from models.lifecycle import activate
 
 USERS, ITEMS = 200, 300
 RATE = 300.0  # requests a second
@@ -52,7 +52,7 @@ def directory(tmp_path: Path) -> Path:
     """Two versions; the first is the current one."""
     first = publish_random(tmp_path, USERS, ITEMS, 8, 10, seed=0).version
     publish_random(tmp_path, USERS, ITEMS, 8, 10, seed=1)
-    set_current(tmp_path, first)
+    activate(tmp_path, first)
     return tmp_path
 
 
@@ -124,7 +124,7 @@ def test_a_checkpoint_replaced_a_hundred_times_under_load_never_gives_a_wrong_or
 def test_all_workers_follow_and_say_so(directory: Path) -> None:
     async def scenario() -> None:
         async with under_load(directory, workers=2) as scene:
-            set_current(directory, scene.versions[1])
+            activate(directory, scene.versions[1])
             since = time.perf_counter()
             await until(lambda: named(scene, scene.versions[1]))
             await asyncio.sleep(2)
@@ -235,7 +235,7 @@ async def failing(scene: Scene) -> bool:
 def test_a_model_for_which_there_is_no_memory_is_not_served_until_there_is(directory: Path) -> None:
     first = current_version(directory)
     large = publish_random(directory, 400_000, ITEMS, 64, 1, seed=2).version
-    set_current(directory, first)
+    activate(directory, first)
 
     async def scenario() -> None:
         async with (
@@ -255,7 +255,7 @@ def test_a_model_for_which_there_is_no_memory_is_not_served_until_there_is(direc
 
             unlimited = process.rlimit(psutil.RLIMIT_AS)
             process.rlimit(psutil.RLIMIT_AS, (process.memory_info().vms + (64 << 20), resource.RLIM_INFINITY))
-            set_current(directory, large)
+            activate(directory, large)
             await until(refused)
             found = await state()
             assert (found["model_version"], found["failed_load"]["version"]) == (first, large)

@@ -12,7 +12,8 @@ import torch
 from app.main import create_app
 from app.settings import Settings
 from models.checkpoint import CURRENT, Checkpoint, current_version
-from models.publication import Draft, publish, set_current
+from models.lifecycle import activate
+from models.publication import Draft, publish
 from tests.support.asgi import Caller, calling
 from tests.support.checkpoints import edit_manifest
 
@@ -21,7 +22,7 @@ from tests.support.checkpoints import edit_manifest
 def versions(tmp_path: Path, make_draft: Callable[..., Draft]) -> list[str]:
     """Two published versions; the first is the current one."""
     names = [publish(tmp_path, make_draft(seed)).version for seed in (1, 2)]
-    set_current(tmp_path, names[0])
+    activate(tmp_path, names[0])
     return names
 
 

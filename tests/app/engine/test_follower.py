@@ -19,7 +19,8 @@ from app.engine.errors import ActivationError, UnknownVersionError
 from app.engine.hooks import Event, Loaded, LoadFailed
 from models.checkpoint import CURRENT, current_version
 from models.errors import CheckpointCorruptError, CheckpointNotFoundError
-from models.publication import Draft, publish, set_current
+from models.lifecycle import activate
+from models.publication import Draft, publish
 from tests.support.checkpoints import replace_tensors
 
 MakeDraft = Callable[..., Draft]
@@ -63,7 +64,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 def versions(tmp_path: Path, make_draft: MakeDraft) -> list[str]:
     """Two published versions; the first is the current one."""
     names = [publish(tmp_path, make_draft(seed)).version for seed in (1, 2)]
-    set_current(tmp_path, names[0])
+    activate(tmp_path, names[0])
     return names
 
 
@@ -78,7 +79,7 @@ def test_what_becomes_current_is_served(tmp_path: Path, versions: list[str]) -> 
         async with following(tmp_path, events) as engine:
             assert engine.manifest.version == versions[0]
             for version in (versions[1], versions[0]):
-                set_current(tmp_path, version)
+                activate(tmp_path, version)
                 await until(lambda version=version: engine.manifest.version == version)
                 assert engine.predict_pair_now(Pair("1", "2")).version == version
             assert [event.version for event in events if isinstance(event, Loaded)] == [*versions, versions[0]]
@@ -167,7 +168,7 @@ def test_answers_come_while_a_load_takes_its_time(tmp_path: Path, versions: list
         async with following(tmp_path) as engine:
             loader, going_on = engine._follower._executor, threading.Event()
             loader.submit(going_on.wait, PATIENCE)
-            set_current(tmp_path, versions[1])
+            activate(tmp_path, versions[1])
             for _ in range(100):
                 assert engine.predict_pair_now(Pair("1", "2")).version == versions[0]
                 await asyncio.sleep(0)
@@ -223,7 +224,7 @@ def test_a_folder_that_cannot_be_written_does_not_keep_a_model_from_being_served
     async def scenario() -> None:
         events: list[Event] = []
         async with following(tmp_path, events, remembered=Path("/dev/null/served")) as engine:
-            set_current(tmp_path, versions[1])
+            activate(tmp_path, versions[1])
             await until(lambda: engine.manifest.version == versions[1])
             assert engine.failure is None
             assert events[-1] == Loaded(versions[1], engine.manifest.created_at)
@@ -272,7 +273,7 @@ def test_the_published_versions_are_listed_but_for_those_that_cannot_be_read(
 ) -> None:
     broken = publish(tmp_path, make_draft(3)).version
     (tmp_path / broken / "manifest.json").write_text("{")
-    set_current(tmp_path, versions[0])
+    activate(tmp_path, versions[0])
 
     async def scenario() -> None:
         async with following(tmp_path) as engine:

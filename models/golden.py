@@ -1,0 +1,66 @@
+"""Golden pairs: a few predictions stored with a model when it is published.
+
+A hash says that the bytes arrived; golden pairs say that whoever loads them still reads the same model out of them:
+ids, tables and arithmetic together.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import torch
+
+from models.errors import GoldenPairsError
+from models.mf import MatrixFactorization
+
+SCHEMA = pa.schema(
+    [
+        pa.field("user", pa.string(), nullable=False),
+        pa.field("item", pa.string(), nullable=False),
+        pa.field("rating", pa.float32(), nullable=False),
+    ]
+)
+KNOWN = 29  # pairs of known ids; with those of unknown ids 32
+MOST = 64
+TOLERANCE = 1e-4  # of the largest rating, at least of 1: devices add in other orders
+
+
+def make(
+    model: MatrixFactorization, users: pa.StringArray, items: pa.StringArray, scale: tuple[float, float]
+) -> pa.Table:
+    """Golden pairs of a model, `SCHEMA`: users and items from all over the tables, and three pairs with unknown ids.
+
+    `users` and `items` are the ids of the tables' rows, `scale` the lowest and the highest rating.
+    """
+    known = min(KNOWN, max(len(users), len(items)))
+    users_K = np.linspace(0, len(users) - 1, known).astype(np.int64)
+    items_K = np.roll(np.linspace(0, len(items) - 1, known).astype(np.int64), known // 2)
+    users_B = np.concatenate([users_K, [0, len(users), len(users)]])
+    items_B = np.concatenate([items_K, [len(items), 0, len(items)]])
+    device = model.device
+    ratings_B = model(torch.from_numpy(users_B).to(device), torch.from_numpy(items_B).to(device)).clamp(*scale)
+    return pa.table(
+        [_ids(users, users_B), _ids(items, items_B), pa.array(ratings_B.cpu().numpy(), pa.float32())], schema=SCHEMA
+    )
+
+
+def check(golden: pa.Table, ratings: npt.ArrayLike) -> None:
+    """Raise GoldenPairsError where the ratings found for the pairs are not those that were stored."""
+    wanted = golden["rating"].to_numpy()
+    found = np.asarray(ratings, np.float32)
+    wrong = np.flatnonzero(~(np.abs(found - wanted) <= TOLERANCE * max(1.0, float(np.abs(wanted).max()))))
+    if wrong.size:
+        first = int(wrong[0])
+        raise GoldenPairsError(
+            f"golden pair {first} of {len(wanted)} gets {found[first]:.6g}, when it was published it got "
+            f"{wanted[first]:.6g}"
+        )
+
+
+def _ids(ids: pa.StringArray, rows: npt.NDArray[np.int64]) -> pa.StringArray:
+    """The id of each row; one that nobody has for the row after the last."""
+    unknown = "unknown"
+    while ids.index(unknown).as_py() >= 0:
+        unknown += "?"
+    return pa.array([ids[row].as_py() if row < len(ids) else unknown for row in rows.tolist()], pa.string())
