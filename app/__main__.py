@@ -19,16 +19,16 @@ from math import ceil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import FrameType
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import torch
 import uvicorn
 from fastapi import FastAPI
 from pydantic import ValidationError
-from uvicorn.config import LOGGING_CONFIG, STARTUP_FAILURE
+from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
-from app import worker
+from app import logs, worker
 from app.engine import loading
 from app.engine.device import choose_device
 from app.protocol import JoiningProtocol
@@ -95,16 +95,10 @@ def _config(settings: Settings, app: str | Callable[[], FastAPI]) -> uvicorn.Con
         access_log=False,
         proxy_headers=False,
         log_level=settings.log_level,
-        log_config=_log_config(settings.log_level),
+        log_config=logs.configuration(settings.log_level, settings.log_format),
         timeout_graceful_shutdown=ceil(settings.max_seconds) + GRACE_SECONDS,
         timeout_worker_healthcheck=WORKER_SECONDS,
     )
-
-
-def _log_config(level: str) -> dict[str, Any]:
-    """Uvicorn's configuration, with the service's own loggers beside its own; everything goes to stderr."""
-    service = {"handlers": ["default"], "level": level.upper(), "propagate": False}
-    return LOGGING_CONFIG | {"loggers": LOGGING_CONFIG["loggers"] | {"app": service}}
 
 
 def _flags_to_environment(arguments: Sequence[str] | None) -> None:
@@ -119,7 +113,8 @@ def _flags_to_environment(arguments: Sequence[str] | None) -> None:
 
 def _preflight(settings: Settings) -> None:
     """Raise RatecastError or OSError for what would end every worker on start-up, where one line can still tell."""
-    settings.accepted_keys()
+    settings.check_exposure()
+    settings.accepted_admin_keys()
     choose_device(settings.device)
     version = settings.pinned_version or checkpoint.current_version(settings.checkpoints)
     loading.load(settings.checkpoints, version, torch.device("cpu"))

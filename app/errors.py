@@ -14,6 +14,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from app.engine.errors import (
     ActivationError,
@@ -39,6 +40,7 @@ from models.errors import (
 
 PROBLEM_JSON = "application/problem+json"
 TYPE_PREFIX = "urn:ratecast:problem:"
+CAUSE = "problem"  # in the scope of a request that was answered with one: its kind
 HEADERS = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": "1"}}
 MAX_FIELD_ERRORS = 10
 
@@ -57,6 +59,18 @@ class BodyTooLargeError(RatecastError):
 
 class UnauthorizedError(RatecastError):
     """A request without a key that is accepted."""
+
+
+class ForbiddenError(RatecastError):
+    """A request whose key is accepted, but not for that."""
+
+
+class TooManyRequestsError(RatecastError):
+    """A holder of a key who asks more often than is allowed. `seconds` from now the next request would do."""
+
+    def __init__(self, seconds: int) -> None:
+        super().__init__(f"more requests a second than a key allows; try again in {seconds} s")
+        self.seconds = seconds
 
 
 class StoppingError(RatecastError):
@@ -83,6 +97,8 @@ KINDS: Mapping[type[RatecastError], Kind] = {
     InvalidRequestError: INVALID,
     OrderingUnavailableError: Kind("ordering-unavailable", 422, "The model cannot order lists so"),
     UnauthorizedError: Kind("unauthorized", 401, "No key, or not one that is accepted"),
+    ForbiddenError: Kind("forbidden", 403, "The key does not allow that"),
+    TooManyRequestsError: Kind("too-many-requests", 429, "Too many requests"),
     BodyTooLargeError: Kind("body-too-large", 413, "The request body is too large"),
     ClientGoneError: Kind("client-gone", 499, "The client has gone"),
     OverloadedError: Kind("overloaded", 503, "Too much work is waiting"),
@@ -108,12 +124,16 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _bug)
 
 
-def problem_response(
-    status: int, title: str | None = None, *, headers: Mapping[str, str] | None = None, **members: Any
-) -> Response:
-    """A problem document of a status, by default of the type that means no more than the status does."""
-    body = Problem.model_validate({"title": title or HTTPStatus(status).phrase, "status": status} | members)
-    return Response(body.model_dump_json(exclude_none=True), status, headers, PROBLEM_JSON)
+class ProblemResponse(Response):
+    """A problem document; the scope of the request says of which kind, for those who count."""
+
+    def __init__(self, problem: Problem, cause: str, headers: Mapping[str, str] | None) -> None:
+        super().__init__(problem.model_dump_json(exclude_none=True), problem.status, headers, PROBLEM_JSON)
+        self._cause = cause
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope[CAUSE] = self._cause
+        await super().__call__(scope, receive, send)
 
 
 def answer_error(error: RatecastError) -> Response:
@@ -123,12 +143,20 @@ def answer_error(error: RatecastError) -> Response:
         members["errors"] = [FieldError(location=".".join(error.location), message=str(error))]
     if isinstance(error, UnknownIdError):
         members |= {error.kind: error.id, "position": error.position}
-    return _problem_of_kind(next(KINDS[cls] for cls in type(error).__mro__ if cls in KINDS), **members)
+    kind = next(KINDS[cls] for cls in type(error).__mro__ if cls in KINDS)
+    headers = {"Retry-After": str(error.seconds)} if isinstance(error, TooManyRequestsError) else None
+    return _problem_of_kind(kind, headers, **members)
 
 
-def _problem_of_kind(kind: Kind, **members: Any) -> Response:
-    return problem_response(
-        kind.status, kind.title, headers=HEADERS.get(kind.status), type=TYPE_PREFIX + kind.name, **members
+def _problem_of_kind(kind: Kind, headers: Mapping[str, str] | None = None, **members: Any) -> Response:
+    problem = Problem(type=TYPE_PREFIX + kind.name, title=kind.title, status=kind.status, **members)
+    return ProblemResponse(problem, kind.name, headers or HEADERS.get(kind.status))
+
+
+def _problem_of_status(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
+    """A problem of the type that means no more than the status does."""
+    return ProblemResponse(
+        Problem(title=HTTPStatus(status).phrase, status=status, detail=detail), f"http-{status}", headers
     )
 
 
@@ -172,7 +200,7 @@ async def _http_error(_: Request, error: Exception) -> Response:
     if error.status_code == 400:  # FastAPI's answer to a body that is not text, too deep or has numbers too long
         unreadable = FieldError(location="body", message="not readable as JSON in UTF-8")
         return _problem_of_kind(INVALID, detail="body: not readable as JSON in UTF-8", errors=[unreadable])
-    return problem_response(error.status_code, headers=error.headers, detail=error.detail)
+    return _problem_of_status(error.status_code, error.detail, error.headers)
 
 
 async def _bug(_: Request, _error: Exception) -> Response:
@@ -181,4 +209,4 @@ async def _bug(_: Request, _error: Exception) -> Response:
 
 def bug_response() -> Response:
     """The answer to a request that met a bug: it says nothing of it."""
-    return problem_response(500, detail="the service failed to answer; its log says why")
+    return _problem_of_status(500, "the service failed to answer; its log says why")

@@ -1,24 +1,71 @@
-"""What every request passes first: it gets an id, shows its key, and is counted and timed when it is answered."""
+"""What every request passes first: it gets an id, shows its key, is counted, timed and logged when it is answered.
+
+Here is refused what may not be asked, or not now, before anything of the body is read.
+"""
 
 from __future__ import annotations
 
+import math
 import re
 import secrets
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import count
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.draining import Draining
-from app.errors import UnauthorizedError, answer_error, bug_response
+from app.engine.errors import OverloadedError
+from app.errors import (
+    CAUSE,
+    ForbiddenError,
+    TooManyRequestsError,
+    UnauthorizedError,
+    answer_error,
+    bug_response,
+)
 from app.keys import Keys
+from app.logs import RequestLog
+from app.rates import Rates
 from app.telemetry import Telemetry
+from models.errors import RatecastError
 
 ROUTE = "route_template"  # in the scope, set by the front door
 OPEN_PATHS = frozenset(("/", "/docs", "/openapi.json", "/health/live", "/health/ready"))
-LEAVE = ((b"connection", b"close"),)
+UNBOUNDED_PATHS = frozenset(("/health/live", "/health/ready"))  # answered however much else there is to do
+READING_POSTS = frozenset(("/predict", "/recommend"))
+SECURITY = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cache-control", b"no-store"),
+)
+NOTHING_ELSE = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
+CDN = "https://cdn.jsdelivr.net"  # of the script and the style of FastAPI's page; a script in the page starts them
+PAGE = (
+    b"content-security-policy",
+    (
+        f"default-src 'none'; script-src 'unsafe-inline' {CDN}; style-src 'unsafe-inline' {CDN}; connect-src 'self'; "
+        "img-src 'self' data: https://fastapi.tiangolo.com; frame-ancestors 'none'"
+    ).encode(),
+)
+LEAVE = (b"connection", b"close")
 _TRUSTED_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Who may ask what, and how much at once.
+
+    Attributes:
+        keys: who may ask; the paths in `OPEN_PATHS` need no key.
+        rates: how often each may; None: as often as they like.
+        under_way: most requests at a time.
+    """
+
+    keys: Keys
+    rates: Rates | None
+    under_way: int
 
 
 class Gate:
@@ -26,18 +73,21 @@ class Gate:
 
     Args:
         app: what answers.
-        keys: who may ask; the paths in `OPEN_PATHS` need no key.
+        rules: what is refused.
         telemetry: counts and times.
-        draining: whether the service is about to stop.
+        log: is told of each answer.
+        draining: whether the service is about to stop; clients are then asked to leave their connection.
     """
 
-    def __init__(self, app: ASGIApp, keys: Keys, telemetry: Telemetry, draining: Draining) -> None:
+    def __init__(self, app: ASGIApp, rules: Rules, telemetry: Telemetry, log: RequestLog, draining: Draining) -> None:
         self.app = app
-        self._keys = keys
+        self._rules = rules
         self._telemetry = telemetry
+        self._log = log
         self._draining = draining
         self._prefix = secrets.token_hex(6)
         self._numbers = count(1)
+        self._under_way = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -52,31 +102,58 @@ class Gate:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], (b"x-request-id", request_id), *self._leaving()]
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id), *self._added(scope["path"])]
             await send(message)
 
+        self._under_way += 1
         try:
-            if self._keys.accept(headers.get(b"authorization")) or scope["path"] in OPEN_PATHS:
-                await self.app(scope, receive, answer)
-            else:
-                refusal = answer_error(UnauthorizedError("an API key is wanted: Authorization: Bearer KEY"))
-                await refusal(scope, receive, answer)
+            refusal = self._refusal(scope, headers.get(b"authorization"))
+            await (self.app if refusal is None else answer_error(refusal))(scope, receive, answer)
         except Exception:
             if status == 0:
                 await bug_response()(scope, receive, answer)
             raise  # the server logs it
         finally:
-            self._telemetry.request(_template(scope), scope["method"], status, time.perf_counter() - began)
+            self._under_way -= 1
+            seconds, route, cause = time.perf_counter() - began, _template(scope), scope.get(CAUSE)
+            self._telemetry.request(route, scope["method"], status, seconds, cause)
+            self._log.note(request_id, scope["method"], route, status, seconds, cause)
 
-    def _leaving(self) -> Sequence[tuple[bytes, bytes]]:
-        """Asks the client to leave the connection, once the service is about to stop."""
-        return LEAVE if self._draining.begun else ()
+    def _refusal(self, scope: Scope, authorization: bytes | None) -> RatecastError | None:
+        """Why a request is refused, if it is."""
+        path, rules = scope["path"], self._rules
+        if path in UNBOUNDED_PATHS:
+            return None
+        if self._under_way > rules.under_way:
+            return OverloadedError(f"{rules.under_way} requests are under way already")
+        holder = rules.keys.holder(authorization)
+        if holder is None:
+            if path in OPEN_PATHS:
+                return None
+            return UnauthorizedError("an API key is wanted: Authorization: Bearer KEY")
+        if not holder.changes and changes(scope["method"], path):
+            if authorization is None:
+                return UnauthorizedError("an admin key is wanted: Authorization: Bearer KEY")
+            return ForbiddenError("an admin key is wanted for what changes state")
+        if rules.rates is not None and (seconds := rules.rates.wait(holder.number)):
+            return TooManyRequestsError(math.ceil(seconds))
+        return None
+
+    def _added(self, path: str) -> Sequence[tuple[bytes, bytes]]:
+        """Headers of every answer."""
+        added = (*SECURITY, PAGE if path == "/docs" else NOTHING_ELSE)
+        return (*added, LEAVE) if self._draining.begun else added
 
     def _request_id(self, given: bytes | None) -> bytes:
         """The client's, where it is harmless, else a new one."""
         if given is not None and _TRUSTED_ID.fullmatch(given):
             return given
         return f"{self._prefix}-{next(self._numbers):x}".encode()
+
+
+def changes(method: str, path: str) -> bool:
+    """Whether a request may change state."""
+    return method not in ("GET", "HEAD", "OPTIONS") and path not in READING_POSTS
 
 
 def _template(scope: Scope) -> str:

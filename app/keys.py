@@ -1,31 +1,45 @@
-"""API keys: who may ask. A key is compared in constant time, and is never logged or echoed."""
+"""Who asks, and what they may: API keys and admin keys. Compared in constant time, never logged or echoed."""
 
 from __future__ import annotations
 
 import hmac
 from collections.abc import Iterable
+from typing import NamedTuple
 
 SCHEME = b"bearer "
+
+
+class Holder(NamedTuple):
+    """Whoever showed a key. `number` tells holders apart; `changes` says whether they may change state."""
+
+    number: int
+    changes: bool
 
 
 class Keys:
     """The keys that are accepted; several at once, so that one can be replaced by the next without a pause.
 
     Args:
-        keys: none at all accepts everybody.
+        clients: may ask. None: everybody may.
+        admins: may change state too. None: nobody may where clients have keys, else everybody.
     """
 
-    def __init__(self, keys: Iterable[str]) -> None:
-        self._keys = [key.encode() for key in keys]
+    def __init__(self, clients: Iterable[str], admins: Iterable[str] = ()) -> None:
+        clients, admins = [*clients], [*admins]
+        self._keys = [
+            (key.encode(), Holder(number, number >= len(clients))) for number, key in enumerate(clients + admins)
+        ]
+        self._anonymous = None if clients else Holder(-1, not admins)
 
-    def accept(self, authorization: bytes | None) -> bool:
-        """Whether an Authorization header (`Bearer KEY`) names an accepted key."""
-        if not self._keys:
-            return True
-        if authorization is None or authorization[: len(SCHEME)].lower() != SCHEME:
-            return False
+    def holder(self, authorization: bytes | None) -> Holder | None:
+        """Who sent an Authorization header (`Bearer KEY`); None for those who may not ask."""
+        if not self._keys or authorization is None:
+            return self._anonymous
+        if authorization[: len(SCHEME)].lower() != SCHEME:
+            return None
         given = authorization[len(SCHEME) :].strip()
-        accepted = False
-        for key in self._keys:  # all of them: the time tells at most the keys' lengths
-            accepted |= hmac.compare_digest(given, key)
-        return accepted
+        found = None
+        for key, holder in self._keys:  # all of them: the time tells at most the keys' lengths
+            if hmac.compare_digest(given, key):
+                found = holder
+        return found

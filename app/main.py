@@ -6,11 +6,13 @@ import asyncio
 import gc
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
+from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import RedirectResponse
 
 from app import errors
@@ -20,14 +22,18 @@ from app.draining import Draining
 from app.engine.device import choose_device
 from app.engine.engine import Bounds, Engine
 from app.front_door import FrontDoor
-from app.gate import Gate
+from app.gate import Gate, Rules
 from app.keys import Keys
 from app.limits import BodyLimit, Limits
+from app.logs import RequestLog
 from app.openapi import Service
+from app.rates import Rates
 from app.settings import Settings
 from app.telemetry import Telemetry
 
 VERSION = "0.1.0"
+METHODS = ("GET", "POST", "PUT", "DELETE")  # of pages from elsewhere, where any may ask
+HEADERS = ("Authorization", "Content-Type", "X-Request-Id")
 
 
 def create_app(settings: Settings | None = None, remembered: Path | None = None) -> FastAPI:
@@ -47,16 +53,33 @@ def create_app(settings: Settings | None = None, remembered: Path | None = None)
     )
     errors.install(app)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
-    keys = Keys(settings.accepted_keys())
+    gate = partial(
+        Gate, rules=rules(settings), telemetry=telemetry, log=RequestLog(settings.log_sample), draining=draining
+    )
+    front_door = partial(FrontDoor, limits=limits, max_body_bytes=settings.max_body_bytes)
     if settings.opentelemetry:  # then FastAPI must see every request
-        app.add_middleware(FrontDoor, limits=limits, max_body_bytes=settings.max_body_bytes)
-        app.add_middleware(Gate, keys=keys, telemetry=telemetry, draining=draining)
+        app.add_middleware(front_door)
+        app.add_middleware(gate)
     else:
-        app.surround(lambda inner: Gate(FrontDoor(inner, limits, settings.max_body_bytes), keys, telemetry, draining))
+        app.surround(lambda inner: gate(front_door(inner)))
+    if settings.origins():
+        app.surround(
+            partial(CORSMiddleware, allow_origins=settings.origins(), allow_methods=METHODS, allow_headers=HEADERS)
+        )
     for resource in (predict, users, items, models, health, metrics):
         app.include_router(resource.router)
     app.add_api_route("/", to_docs, include_in_schema=False)
     return app
+
+
+def rules(settings: Settings) -> Rules:
+    """What the gate refuses."""
+    rate = settings.rate_limit
+    return Rules(
+        keys=Keys(settings.accepted_keys(), settings.accepted_admin_keys()),
+        rates=None if rate is None else Rates(rate / settings.workers),
+        under_way=settings.max_concurrent,
+    )
 
 
 def lifespan(

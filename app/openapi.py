@@ -9,14 +9,16 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.errors import PROBLEM_JSON
-from app.gate import OPEN_PATHS
+from app.gate import OPEN_PATHS, changes
 from app.schemas import Problem
 
 DESCRIPTIONS = {
     401: "No key, or not one that is accepted.",
+    403: "The key does not allow that.",
     404: "Unknown id.",
     409: "The version cannot be made the current one; nothing was changed.",
     413: "The request body is too large.",
+    429: "More requests a second than a key allows; try again after `Retry-After` seconds.",
     422: "The request is not valid; `errors` says where and why.",
     500: "A bug.",
     503: "No model is being served yet, the service is about to stop, or too much work is waiting; "
@@ -37,7 +39,7 @@ class Service(FastAPI):
 
     def surround(self, wrap: Callable[[ASGIApp], ASGIApp]) -> None:
         """Put `wrap(self)` before everything else, Starlette's own middleware too: that takes 5 µs a request."""
-        self._outermost = wrap(super().__call__)
+        self._outermost = wrap(self._outermost or super().__call__)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await (self._outermost or super().__call__)(scope, receive, send)
@@ -47,18 +49,23 @@ class Service(FastAPI):
             document = super().openapi()
             document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
             for path, operations in document["paths"].items():
-                for operation in operations.values():
+                for method, operation in operations.items():
                     if path not in OPEN_PATHS:
-                        _want_key(operation)
+                        _guard(method, path, operation)
                     _declare_problems(operation)
         return super().openapi()
 
 
-def _want_key(operation: dict[str, Any]) -> None:
+def _guard(method: str, path: str, operation: dict[str, Any]) -> None:
+    """What the gate may answer before the operation is asked."""
     operation["security"] = [{"key": []}]
+    statuses = (401, 403, 429, 503) if changes(method.upper(), path) else (401, 429, 503)
     schema = {"$ref": "#/components/schemas/Problem"}
-    unauthorized = {"description": DESCRIPTIONS[401], "content": {"application/json": {"schema": schema}}}
-    operation["responses"] = {"401": unauthorized} | operation["responses"]
+    refusals = {
+        str(status): {"description": DESCRIPTIONS[status], "content": {"application/json": {"schema": schema}}}
+        for status in statuses
+    }
+    operation["responses"] = dict(sorted((refusals | operation["responses"]).items()))
 
 
 def _declare_problems(operation: dict[str, Any]) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
+import socket
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -58,38 +61,80 @@ class Settings(BaseSettings):
     shutdown_pause: float = Field(
         1.0, ge=0, le=3600, description="Seconds from SIGTERM, when `/health/ready` turns 503, to the end of accepting."
     )
+    admin_keys: SecretStr = Field(SecretStr(""), description="Keys that may also change state, separated by commas.")
+    admin_keys_file: Path | None = Field(None, description="A file with more of them, one a line.")
+    allow_anonymous: bool = Field(
+        False, description="Whether to listen on an address other machines reach though no API key is set."
+    )
+    rate_limit: float | None = Field(
+        None, gt=0, allow_inf_nan=False, description="Most requests a second with one API key; unset: no limit."
+    )
+    max_concurrent: int = Field(1_024, ge=1, description="Most requests under way at a time, in each worker.")
+    cors_origins: str = Field(
+        "", description="Origins, separated by commas, whose pages may ask from a browser. None: no page may."
+    )
     opentelemetry: bool = Field(
         False, description="Whether FastAPI reports to OpenTelemetry, as the `OTEL_…` variables say."
     )
     log_level: LogLevel = Field("info", description="Least severe level that is logged.")
+    log_format: Literal["auto", "json", "text"] = Field(
+        "auto", description="One JSON object a line, or text; `auto` is text where stderr is a terminal."
+    )
+    log_sample: float = Field(0.01, ge=0, le=1, description="Share of the requests that are logged.")
 
     def accepted_keys(self) -> list[str]:
-        """The keys of both settings. Raises ConfigurationError or OSError; no message repeats a key.
+        """The API keys of both settings. Raises ConfigurationError or OSError; no message repeats a key."""
+        return _read_keys(self.api_keys, self.api_keys_file, "API")
 
-        A setting that is there but holds no key is refused: nobody means it to let everybody in.
-        """
-        given = self.api_keys.get_secret_value()
-        keys = _keys(given.split(","), f"{PREFIX}API_KEYS") if given else []
-        if self.api_keys_file:
-            try:
-                lines = self.api_keys_file.read_text("utf-8").splitlines()
-            except UnicodeDecodeError:
-                raise ConfigurationError(f"{self.api_keys_file} is not a text in UTF-8") from None
-            keys += _keys(lines, str(self.api_keys_file))
-        return keys
+    def accepted_admin_keys(self) -> list[str]:
+        """The admin keys, likewise."""
+        return _read_keys(self.admin_keys, self.admin_keys_file, "ADMIN")
+
+    def check_exposure(self) -> None:
+        """Raise ConfigurationError for an address that others reach while nobody is asked for a key."""
+        if self.allow_anonymous or self.accepted_keys() or is_loopback(self.host):
+            return
+        raise ConfigurationError(
+            f"others reach {self.host}: set {PREFIX}API_KEYS, or {PREFIX}ALLOW_ANONYMOUS=true to answer everybody"
+        )
+
+    def origins(self) -> list[str]:
+        """Origins whose pages may ask."""
+        return [origin for origin in map(str.strip, self.cors_origins.split(",")) if origin]
 
     def threads_per_worker(self) -> int:
         """CPU threads of each worker's model."""
         return self.threads or max(1, available_cores() // self.workers)
 
 
-def _keys(parts: Iterable[str], source: str) -> list[str]:
+def _read_keys(given: SecretStr, file: Path | None, kind: str) -> list[str]:
+    """A setting that is there but holds no key is refused: nobody means it to let everybody in."""
+    text = given.get_secret_value()
+    keys = _keys(text.split(","), f"{PREFIX}{kind}_KEYS", kind) if text else []
+    if file:
+        try:
+            lines = file.read_text("utf-8").splitlines()
+        except UnicodeDecodeError:
+            raise ConfigurationError(f"{file} is not a text in UTF-8") from None
+        keys += _keys(lines, str(file), kind)
+    return keys
+
+
+def _keys(parts: Iterable[str], source: str, kind: str) -> list[str]:
     keys = [key for key in map(str.strip, parts) if key]
     if not keys:
-        raise ConfigurationError(f"{source} holds no API key")
+        raise ConfigurationError(f"{source} holds no {kind} key".replace("ADMIN", "admin"))
     if min(map(len, keys)) < MIN_KEY_LENGTH:
-        raise ConfigurationError(f"an API key of {source} has fewer than {MIN_KEY_LENGTH} characters")
+        raise ConfigurationError(f"a key of {source} has fewer than {MIN_KEY_LENGTH} characters")
     return keys
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches an address or a name. A name that means nothing is somebody else's trouble."""
+    with suppress(OSError, UnicodeError):
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        return all(ipaddress.ip_address(str(address[0])).is_loopback for *_, address in found)
+    return True
 
 
 def available_cores() -> int:

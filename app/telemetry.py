@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import Counter as Counts
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -19,18 +20,20 @@ from prometheus_client import (
     Counter,
     Gauge,
     Histogram,
+    Metric,
     disable_created_metrics,
     generate_latest,
     multiprocess,
 )
 
 from app.engine.answers import Source
-from app.engine.hooks import Batch, Event, Listed, Loaded, Predicted
+from app.engine.hooks import Batch, Event, Listed, Loaded, LoadFailed, Predicted, Settled
 
 DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
 MEDIA_TYPE = CONTENT_TYPE_LATEST
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more for each counter, that nobody asks for
 SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+CREATED = "ratecast_model_created_timestamp_seconds"
 FLUSH_SECONDS = 0.25
 MOST_PENDING = 512
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 1_000, 10_000, 100_000)
@@ -75,8 +78,23 @@ class Telemetry:
         self._waiting = Gauge(
             "ratecast_waiting_rows", "Rows that wait.", ("kind",), multiprocess_mode="livesum", registry=self._registry
         )
+        self._rejections = Counter(
+            "ratecast_rejections", "Requests answered with an error, by cause.", ("cause",), registry=self._registry
+        )
+        self._loads = Counter(
+            "ratecast_model_loads",
+            "Models loaded, and versions that could not be.",
+            ("result",),
+            registry=self._registry,
+        )
+        self._failing = Gauge(
+            "ratecast_model_load_failing",
+            "Whether the version that is wanted is not the one being served.",
+            multiprocess_mode="livemax",
+            registry=self._registry,
+        )
         self._created = Gauge(
-            "ratecast_model_created_timestamp_seconds",
+            CREATED,
             "When the model being served was published, in seconds since 1970.",
             ("version",),
             multiprocess_mode="livemax",
@@ -86,12 +104,14 @@ class Telemetry:
         self._request_timer = cache(self._seconds.labels)
         self._prediction_counter = cache(self._predictions.labels)
         self._list_counter = cache(self._lists.labels)
-        self._answered: list[tuple[str, str, int, float]] = []
+        self._rejection_counter = cache(self._rejections.labels)
+        self._answered: list[tuple[str, str, int, float, str | None]] = []
+        self._version: str | None = None
         self._predicted: Counts[Source] = Counts()
 
-    def request(self, route: str, method: str, status: int, seconds: float) -> None:
-        """Count an answer. `route` is a template, never a path with an id in it."""
-        self._answered.append((route, method, status, seconds))
+    def request(self, route: str, method: str, status: int, seconds: float, cause: str | None) -> None:
+        """Count an answer. `route` is a template, never a path with an id in it; `cause` the kind of problem it is."""
+        self._answered.append((route, method, status, seconds, cause))
         if len(self._answered) == MOST_PENDING:
             self.flush()
 
@@ -105,18 +125,27 @@ class Telemetry:
             case Batch():
                 self._count_batch(event)
             case Loaded():
-                if DIRECTORY not in os.environ:  # the library cannot clear what is shared
-                    self._created.clear()
+                self._loads.labels("ok").inc()
+                if self._version is not None:
+                    self._created.labels(self._version).set(0)  # of what is shared nothing can be removed: see `render`
+                self._version = event.version
                 self._created.labels(event.version).set(event.created_at.timestamp())
+            case LoadFailed():
+                self._loads.labels("failed").inc()
+                self._failing.set(1)
+            case Settled():
+                self._failing.set(0)
 
     def flush(self) -> None:
         """Write down what was counted since the last time. One by one, between answers, that takes twice as long.
 
         On the event loop's thread, as everything that counts.
         """
-        for route, method, status, seconds in self._answered:
+        for route, method, status, seconds, cause in self._answered:
             self._request_counter(route, method, status).inc()
             self._request_timer(route).observe(seconds)
+            if cause is not None:
+                self._rejection_counter(cause).inc()
         self._answered.clear()
         for source, number in self._predicted.items():
             self._prediction_counter(source).inc(number)
@@ -131,11 +160,11 @@ class Telemetry:
     def render(self) -> bytes:
         """All metrics of all workers, as text, of what each has flushed. It may be done on any thread."""
         if DIRECTORY not in os.environ:
-            return generate_latest(self._registry)
+            return generate_latest(_OnlyServed(self._registry))
         _forget_the_dead(Path(os.environ[DIRECTORY]))
         registry = CollectorRegistry()
         multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-        return generate_latest(registry)
+        return generate_latest(_OnlyServed(registry))
 
     def _count_batch(self, batch: Batch) -> None:
         self._batch_rows.labels(batch.kind).observe(batch.rows)
@@ -143,6 +172,20 @@ class Telemetry:
         self._waiting.labels(batch.kind).set(batch.waiting_rows)
         for seconds in batch.queue_seconds:
             self._queue.labels(batch.kind).observe(seconds)
+
+
+class _OnlyServed(CollectorRegistry):
+    """A registry without the versions that nobody serves any more: their time of publication was set to 0."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        super().__init__()
+        self._all = registry
+
+    def collect(self) -> Iterator[Metric]:
+        for family in self._all.collect():
+            if family.name == CREATED:
+                family.samples = [sample for sample in family.samples if sample.value]
+            yield family
 
 
 def _forget_the_dead(folder: Path) -> None:

@@ -20,7 +20,7 @@ from typing import NoReturn, ParamSpec, TypeVar
 import torch
 
 from app.engine.errors import ActivationError, UnknownVersionError
-from app.engine.hooks import Listener, Loaded, LoadFailed
+from app.engine.hooks import Listener, Loaded, LoadFailed, Settled
 from app.engine.loading import prepare
 from app.engine.store import Served, Store
 from models import checkpoint, lifecycle
@@ -123,7 +123,7 @@ class Follower:
         try:
             version = await self._run(self._wanted)
             if version == self._store.version:
-                self.failure = None
+                self._settle()
             elif self.failure is None or self.failure.version != version or time.monotonic() >= self._retry_at:
                 await self._serve(version)
         except Exception as error:  # whatever it is, the model being served goes on answering
@@ -140,13 +140,18 @@ class Follower:
         return prepare(self._directory, version, self._store.device)
 
     def _swap(self, served: Served) -> None:
-        self.failure = None
+        self._settle()
         if served is self._store.served:
             return
         self._store.swap(served)
         self._remember(served.version)
         logger.info("Serving model %s on %s", served.version, self._store.device)
         self._tell(Loaded(served.version, served.checkpoint.manifest.created_at))
+
+    def _settle(self) -> None:
+        if self.failure is not None:
+            self.failure = None
+            self._tell(Settled())
 
     def _fail(self, version: str | None, error: Exception) -> None:
         """Note a failure; it is logged and counted once, however often it is tried again."""

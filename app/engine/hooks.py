@@ -55,5 +55,9 @@ class LoadFailed(NamedTuple):
     kind: str
 
 
-Event: TypeAlias = Predicted | Listed | Batch | Loaded | LoadFailed
+class Settled(NamedTuple):
+    """What could not be loaded is wanted no longer, or was loaded after all."""
+
+
+Event: TypeAlias = Predicted | Listed | Batch | Loaded | LoadFailed | Settled
 Listener: TypeAlias = Callable[[Event], None]

@@ -135,6 +135,7 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Start:
             log.open("w") as stderr,
             subprocess.Popen(command, stderr=stderr, env=_environment(environment)) as process,
         ):
+            process.log_file = log  # type: ignore[attr-defined]
             try:
                 with httpx.Client(
                     base_url=f"http://127.0.0.1:{port}", timeout=30, event_hooks={"response": [check_documented]}
@@ -144,7 +145,9 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Start:
             finally:
                 process.terminate()
                 assert process.wait(30) == 0
-                assert "Traceback" not in log.read_text()
+                logged = log.read_text()
+                assert "Traceback" not in logged
+                assert '"exception"' not in logged
 
     return running
 

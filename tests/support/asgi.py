@@ -36,7 +36,25 @@ class Caller:
         chunks: int = 1,
     ) -> Answer:
         """The answer to one request, its body in so many parts."""
-        scope = {
+        return self._runner.run(self._send(self._scope(method, path, headers, query), body, chunks))
+
+    def at_once(self, *requests: tuple[str, str, bytes]) -> list[Answer]:
+        """The answers to some requests of JSON, each of which sends its body only when all have been begun."""
+
+        async def send_all() -> list[Answer]:
+            begun = asyncio.Event()
+            tasks = []
+            for method, path, body in requests:
+                scope = self._scope(method, path, [("content-type", "application/json")], b"")
+                tasks.append(asyncio.ensure_future(self._send(scope, body, 1, begun)))
+            await asyncio.sleep(0)
+            begun.set()
+            return await asyncio.gather(*tasks)
+
+        return self._runner.run(send_all())
+
+    def _scope(self, method: str, path: str, headers: Sequence[tuple[str, str]], query: bytes) -> dict[str, Any]:
+        return {
             "type": "http",
             "asgi": {"version": "3.0"},
             "http_version": "1.1",
@@ -51,18 +69,21 @@ class Caller:
             "server": ("127.0.0.1", 80),
             "state": dict(self._state),
         }
-        return self._runner.run(self._send(scope, body, chunks))
 
     def wait(self, seconds: float) -> None:
         """Let the app do what it does beside answering."""
         self._runner.run(asyncio.sleep(seconds))
 
-    async def _send(self, scope: dict[str, Any], body: bytes, chunks: int) -> Answer:
+    async def _send(
+        self, scope: dict[str, Any], body: bytes, chunks: int, others: asyncio.Event | None = None
+    ) -> Answer:
         size = -(-len(body) // chunks) or 1
         parts = [body[at : at + size] for at in range(0, len(body), size)] or [b""]
         sent: list[Any] = []
 
         async def receive() -> Any:
+            if others is not None:
+                await others.wait()
             if parts:
                 return {"type": "http.request", "body": parts.pop(0), "more_body": bool(parts)}
             await asyncio.Event().wait()  # the client stays
