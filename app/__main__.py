@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import resource
 import signal
 import socket
 import sys
@@ -48,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         settings = Settings()
         _preflight(settings)
+        _allow_many_files()
     except ValidationError as error:
         _refuse(explain(error))
     except (RatecastError, ConfigurationError, OSError) as error:
@@ -88,7 +90,8 @@ def _config(settings: Settings, app: str | Callable[[], FastAPI]) -> uvicorn.Con
         port=settings.port,
         workers=settings.workers,
         loop="uvloop",
-        http=JoiningProtocol,
+        http=partial(JoiningProtocol, bounds=settings.connection_bounds()),  # type: ignore[arg-type]
+        timeout_keep_alive=settings.idle_seconds,
         ws="none",
         lifespan="on",
         server_header=False,
@@ -127,6 +130,12 @@ def _preflight(settings: Settings) -> None:
             listener.bind(address)
     except OSError as error:
         raise OSError(f"cannot listen on {settings.host} port {settings.port}: {error.strerror}") from error
+
+
+def _allow_many_files() -> None:
+    """Each connection is an open file, and the usual soft limit is 1,024."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _terminate(_signal: int, _frame: FrameType | None) -> None:

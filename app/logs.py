@@ -25,7 +25,7 @@ class JsonFormatter(logging.Formatter):
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": first_line(record),
         }
         line |= getattr(record, "fields", {})
         if record.exc_info and record.exc_info[1]:
@@ -38,11 +38,16 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         fields = "".join(f" {name}={value}" for name, value in getattr(record, "fields", {}).items())
-        line = f"{datetime.fromtimestamp(record.created):%H:%M:%S} {record.levelname.lower():<7} {record.getMessage()}"
+        line = f"{datetime.fromtimestamp(record.created):%H:%M:%S} {record.levelname.lower():<7} {first_line(record)}"
         if record.exc_info and record.exc_info[1]:
             fields += "".join(f"\n    {frame}" for frame in [*describe(record.exc_info[1])["frames"]])
             line += f": {type(record.exc_info[1]).__name__}"
         return line + fields
+
+
+def first_line(record: logging.LogRecord) -> str:
+    """Of a message: those of asyncio go on with what a task holds."""
+    return record.getMessage().partition("\n")[0]
 
 
 def describe(error: BaseException) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, cast
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from app.connections import BoundedProtocol
 
 HEAD, INTERIM = b"HTTP/1.1 ", b"HTTP/1.1 1"
 
@@ -25,13 +25,12 @@ class JoiningTransport:
 
     def write(self, data: bytes) -> None:
         if self._head:
-            self._transport.write(self._head + data)
-            self._head = b""
+            data, self._head = self._head + data, b""
         elif data.startswith(HEAD) and not data.startswith(INTERIM):
             self._head = data
             self._loop.call_soon(self._flush)
-        else:
-            self._transport.write(data)
+            return
+        self._write(data)
 
     def close(self) -> None:
         self._flush()
@@ -39,15 +38,19 @@ class JoiningTransport:
 
     def _flush(self) -> None:
         if self._head:
-            self._transport.write(self._head)
-            self._head = b""
+            head, self._head = self._head, b""
+            self._write(head)
+
+    def _write(self, data: bytes) -> None:
+        if not self.is_closing():  # it may have been given up a moment ago; uvloop raises then
+            self._transport.write(data)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
 
 
-class JoiningProtocol(HttpToolsProtocol):
-    """uvicorn's protocol on such a transport."""
+class JoiningProtocol(BoundedProtocol):
+    """The bounded protocol on such a transport."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(cast("asyncio.Transport", JoiningTransport(transport, self.loop)))

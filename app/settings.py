@@ -13,10 +13,12 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from app.connections import ConnectionBounds
 from models.manifest import VERSION_NAME
 
 PREFIX = "RATECAST_"
 MIN_KEY_LENGTH = 16
+MAX_LINGER = 0.5
 
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda|cuda:[0-9]+)$")]
 LogLevel = Literal["critical", "error", "warning", "info", "debug"]
@@ -49,6 +51,8 @@ class Settings(BaseSettings):
     max_list: int = Field(1_000, ge=1, description="Longest list of items in one answer.")
     max_id_length: int = Field(256, ge=1, description="Longest user or item id, in characters.")
     max_seconds: float = Field(10.0, gt=0, allow_inf_nan=False, description="Longest time of one request, in seconds.")
+    max_connections: int = Field(16_384, ge=1, description="Most connections at a time, in each worker.")
+    idle_seconds: int = Field(75, ge=1, description="Seconds after which a connection without a request is closed.")
     max_queued_pairs: int = Field(1_000_000, ge=1, description="Most predictions that wait for the device.")
     max_queued_lists: int = Field(1_024, ge=1, description="Most lists that wait for the device.")
     recent_lists: int = Field(
@@ -97,6 +101,11 @@ class Settings(BaseSettings):
         raise ConfigurationError(
             f"others reach {self.host}: set {PREFIX}API_KEYS, or {PREFIX}ALLOW_ANONYMOUS=true to answer everybody"
         )
+
+    def connection_bounds(self) -> ConnectionBounds:
+        """How much clients may take."""
+        linger = min(self.shutdown_pause, MAX_LINGER)
+        return ConnectionBounds(self.max_connections, self.max_seconds, self.idle_seconds, linger)
 
     def origins(self) -> list[str]:
         """Origins whose pages may ask."""
