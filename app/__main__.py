@@ -34,6 +34,7 @@ from app.engine import loading
 from app.engine.device import choose_device
 from app.protocol import JoiningProtocol
 from app.settings import PREFIX, ConfigurationError, Settings, explain
+from app.turnstile import Turnstile
 from models import checkpoint, verified
 from models.errors import RatecastError
 
@@ -90,7 +91,9 @@ def _config(settings: Settings, app: str | Callable[[], FastAPI]) -> uvicorn.Con
         port=settings.port,
         workers=settings.workers,
         loop="uvloop",
-        http=partial(JoiningProtocol, bounds=settings.connection_bounds()),  # type: ignore[arg-type]
+        http=partial(
+            JoiningProtocol, bounds=settings.connection_bounds(), turnstile=Turnstile(settings.max_concurrent)
+        ),  # type: ignore[arg-type]
         timeout_keep_alive=settings.idle_seconds,
         ws="none",
         lifespan="on",

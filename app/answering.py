@@ -25,6 +25,7 @@ async def prediction(engine: Engine, pair: Pair, receive: Receive, *, strict: bo
     if engine.quick_pairs(1):
         answer = engine.predict_pair_now(pair)
     else:
+        engine.check_room(pairs=1)
         answer = await unless_gone(receive, engine.predict_pair(pair))
     if strict:
         refuse_unknown(*pair, answer.source)
@@ -36,6 +37,7 @@ async def predictions(engine: Engine, pairs: Pairs, receive: Receive, *, strict:
     if engine.quick_pairs(len(pairs)):
         answer = engine.predict_now(pairs)
     else:
+        engine.check_room(pairs=len(pairs))
         answer = await unless_gone(receive, engine.predict(pairs))
     if strict and answer.sources_B.any():
         first = int(np.flatnonzero(answer.sources_B)[0])
@@ -49,6 +51,7 @@ async def top_list(engine: Engine, query: ListQuery, receive: Receive, *, strict
     if engine.quick_list(query):
         answer = engine.top_now(query)
     else:
+        engine.check_room(lists=1)
         (answer,) = await unless_gone(receive, engine.top([query]))
     if strict and answer.source is ListSource.POPULAR:
         raise UnknownUserError(query.user)
@@ -59,6 +62,7 @@ async def top_lists(
     engine: Engine, queries: Sequence[ListQuery], receive: Receive, *, strict: bool = False
 ) -> list[TopList]:
     """Several lists, all of one version. With `strict`, raises UnknownUserError for the first unknown user."""
+    engine.check_room(lists=len(queries))
     answers = await unless_gone(receive, engine.top(queries))
     if strict:
         for position, answer in enumerate(answers):

@@ -17,6 +17,8 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from app.turnstile import Entry, Turnstile
+
 MAX_HEAD = 64 << 10  # bytes; what arrives at once may be more, up to what the loop reads at once (256 kB)
 LOOKS = 4  # in the time of a request
 LEAST_SECONDS = 0.05  # between two of them
@@ -67,6 +69,7 @@ def refusal(status: HTTPStatus, detail: str) -> bytes:
 INVALID = refusal(HTTPStatus.BAD_REQUEST, "not a request of HTTP/1.1")
 TOO_SLOW = refusal(HTTPStatus.REQUEST_TIMEOUT, "the request took too long to arrive")
 HEAD_TOO_LARGE = refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"a head has at most {MAX_HEAD} bytes")
+TOO_MUCH = refusal(HTTPStatus.SERVICE_UNAVAILABLE, "too many requests are waiting")
 TOO_MANY = refusal(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections")
 
 
@@ -81,9 +84,12 @@ class BoundedProtocol(HttpToolsProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
         *,
         bounds: ConnectionBounds,
+        turnstile: Turnstile,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._bounds = bounds
+        self._turnstile = turnstile
+        self._held = b""  # what came while it was not the connection's turn
         self._requests = 0
         self._in_head = False
         self._head_bytes = 0
@@ -104,6 +110,27 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        if self._held:
+            self._held += data
+            if len(self._held) > MAX_HEAD:
+                self.flow.pause_reading()
+            return
+        entry = self._turnstile.ask(self, data, self.loop)
+        if entry is Entry.NOW:
+            self._take(data)
+        elif entry is Entry.LATER:
+            self._held = data
+        else:
+            self._refuse(TOO_MUCH)
+
+    def enter(self) -> None:
+        """Go on with what was held."""
+        data, self._held = self._held, b""
+        if not self.transport.is_closing():
+            self.flow.resume_reading()
+            self._take(data)
+
+    def _take(self, data: bytes) -> None:
         super().data_received(data)
         if self._in_head:
             self._head_bytes += len(data)

@@ -63,6 +63,11 @@ class Batcher(Generic[Job, Answer]):
         self._queued_rows = 0
         self._busy = False
 
+    def check_room(self, rows: int) -> None:
+        """Raise OverloadedError where a job of so many rows would be refused now."""
+        if self._queued_rows and self._queued_rows + rows > self._max_queued:
+            raise OverloadedError(f"{self._queued_rows} rows are waiting for {self._kind} already")
+
     async def submit(self, job: Job, rows: int, key: Hashable = None) -> Answer:
         """The answer to `job`. Only jobs of equal `key` share a batch. Cancelling drops the job where it waits.
 
@@ -70,8 +75,7 @@ class Batcher(Generic[Job, Answer]):
             OverloadedError: too much is waiting already.
             DeadlineExceededError: the answer did not come in time; the job is dropped where it waits.
         """
-        if self._queued_rows and self._queued_rows + rows > self._max_queued:
-            raise OverloadedError(f"{self._queued_rows} rows are waiting for {self._kind} already")
+        self.check_room(rows)
         waiting = _Waiting(job, key, rows, asyncio.get_running_loop().create_future())
         self._queue[waiting] = None
         self._queued_rows += rows

@@ -174,6 +174,13 @@ class Engine:
         self._tell_predicted(answer)
         return answer
 
+    def check_room(self, *, pairs: int = 0, lists: int = 0) -> None:
+        """Raise OverloadedError where so much more would be refused: earlier, and for less, than asking for it."""
+        if pairs:
+            self._pairs.check_room(pairs)
+        if lists:
+            self._lists.check_room(min(lists, LISTS_PER_BATCH))
+
     def quick_list(self, query: ListQuery) -> bool:
         """Whether the list is to be asked of `top_now`: it takes less time than another thread would."""
         if self._recent_lists().get(query) is not None:

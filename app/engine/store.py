@@ -40,6 +40,7 @@ class Served:
         checkpoint: the model and what is known about its users and items.
         scorer: predicts with its tables.
         orderings: what can order a list.
+        cells: multiplications that scoring the whole catalogue for one user takes, in the order that takes most.
         popularity: orders the list of an unknown user: by the number of training ratings.
         seen_offsets, seen_N: the training items of each user as compressed rows, in the memory of the host.
         title: id, title and year of an item's row.
@@ -50,6 +51,7 @@ class Served:
     checkpoint: Checkpoint
     scorer: Scorer
     orderings: Mapping[str, Ordering]
+    cells: int
     popularity: Ordering
     seen_offsets: npt.NDArray[np.int64]
     seen_N: npt.NDArray[np.int32]
@@ -74,10 +76,12 @@ class Served:
             mask_I[items[np.asarray(pc.fill_null(pc.equal(pc.list_flatten(genres), name), False))]] = True
             return torch.from_numpy(mask_I).to(loaded.model.device)
 
+        known = orderings(loaded)
         return cls(
             checkpoint=loaded,
             scorer=Scorer(loaded.model, (shape.rating_min, shape.rating_max)),
-            orderings=orderings(loaded),
+            orderings=known,
+            cells=max(ordering.item_factors.numel() for ordering in known.values()),
             popularity=by_popularity(counts_I.to(loaded.model.device)),
             seen_offsets=loaded.seen.offsets.cpu().numpy(),
             seen_N=loaded.seen.items_N.cpu().numpy(),
@@ -89,11 +93,6 @@ class Served:
     @property
     def version(self) -> str:
         return self.checkpoint.version
-
-    @property
-    def cells(self) -> int:
-        """Multiplications that scoring the whole catalogue for one user takes, in the order that takes most."""
-        return max(ordering.item_factors.numel() for ordering in self.orderings.values())
 
     def rank_by(self, wish: RankBy | None) -> RankBy:
         """What orders a list: the wish, by default relevance where the model has it, else the rating.

@@ -1,0 +1,120 @@
+"""A service that is asked for more than it can do: what it still answers, and whether health does.
+
+    python -m benchmarks.overload [--seconds S] [--rounds N] [--out FILE]
+
+Needs `wrk` (Debian: wrk). Load goes to loopback only. The peak is what 16 connections get that send their next request
+when the last is answered. Overload is 512 of them, answered or refused: each asks again at once, so more than twice of
+what can be done is asked for throughout. Peak and overload take turns; medians are printed. One worker, keys and metrics
+on. Health is asked 100 times a second by a program of its own, and timed from when it was due.
+
+    pair    predictions of one pair: what waits does so in the buffers of connections
+    list    exact lists from 100,000 items, each found anew: what waits does so in the queue, and beyond it gets 503
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from benchmarks.random_model import publish_random
+from benchmarks.serving import Server, get, open_loop, post, service, write, wrk_command
+
+PEAK, OVERLOAD = 16, 512  # connections
+USERS, FACTORS, SEEN = 2_000, 64, 100
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Answers a second, refusals a second, and the latency of health in milliseconds."""
+
+    accepted: float
+    refused: float
+    health: Mapping[str, float]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=4.0, help="of each run")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--out", type=Path, help="append the table to this Markdown file")
+    arguments = parser.parse_args()
+    if shutil.which("wrk") is None:
+        sys.exit("wrk is needed: apt-get install wrk")
+    lines = [
+        f"Run {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}.",
+        "",
+        f"| | peak/s, {PEAK} connections | accepted/s, {OVERLOAD} | ÷ peak, ≥ 0.9 | refused/s | health p50, p99 ≤ 50 ms |",
+        "|---|---|---|---|---|---|",
+    ]
+    with TemporaryDirectory() as folder:
+        for name, items in (("pair", 1_682), ("list", 100_000)):
+            lines.append(line(name, *measure(Path(folder) / name, name, items, arguments.seconds, arguments.rounds)))
+    text = "\n".join(lines) + "\n"
+    print(text)
+    if arguments.out:
+        with arguments.out.open("a", encoding="utf-8") as stream:
+            stream.write("\n" + text)
+
+
+def measure(folder: Path, name: str, items: int, seconds: float, rounds: int) -> tuple[Outcome, Outcome]:
+    """Peak and overload."""
+    publish_random(folder / "checkpoints", USERS, items, FACTORS, SEEN)
+    rng = random.Random(0)  # noqa: S311
+    users = [rng.randrange(USERS) for _ in range(500)]
+    requests = {
+        "pair": [post({"user": str(user), "item": str(rng.randrange(items))}) for user in users],
+        "list": [get(f"/users/{user}/top") for user in users],
+    }
+    load, live = write(folder / "load", requests[name]), write(folder / "live", [get("/health/live")])
+    outcomes: dict[int, list[Outcome]] = {PEAK: [], OVERLOAD: []}
+    with service(folder / "checkpoints", RECENT_LISTS="0", MAX_QUEUED_LISTS="64") as server:
+        run(server, load, live, 1.0, PEAK)
+        for _ in range(rounds):
+            for connections, found in outcomes.items():
+                found.append(run(server, load, live, seconds, connections))
+    peak, overload = map(median, outcomes.values())
+    return peak, overload
+
+
+def run(server: Server, load: Path, live: Path, seconds: float, connections: int) -> Outcome:
+    command = wrk_command(server, load, seconds + 1, connections)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as busy:
+        time.sleep(0.5)
+        health = open_loop(server, live, 100, seconds, rounds=1)
+        said = busy.communicate()[0]
+    found = re.search(r"(\d+) requests in ([0-9.]+)s", said)
+    assert found is not None, said
+    refused = re.search(r"Non-2xx or 3xx responses: (\d+)", said)
+    errors = int(refused[1]) if refused else 0
+    return Outcome((int(found[1]) - errors) / float(found[2]), errors / float(found[2]), health)
+
+
+def median(outcomes: list[Outcome]) -> Outcome:
+    return Outcome(
+        statistics.median(outcome.accepted for outcome in outcomes),
+        statistics.median(outcome.refused for outcome in outcomes),
+        {name: statistics.median(outcome.health[name] for outcome in outcomes) for name in ("p50", "p99", "errors")},
+    )
+
+
+def line(name: str, peak: Outcome, overload: Outcome) -> str:
+    return (
+        f"| {name} | {peak.accepted:,.0f} | {overload.accepted:,.0f} | {overload.accepted / peak.accepted:.2f} "
+        f"| {overload.refused:,.0f} | {overload.health['p50']:.1f}, {overload.health['p99']:.1f} |"
+    )
+
+
+if __name__ == "__main__":
+    main()
