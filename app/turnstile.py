@@ -12,7 +12,7 @@ from collections import deque
 from enum import Enum
 from typing import Protocol
 
-PER_TURN = 64  # about 4 ms
+PER_TURN = 16  # about 1 ms
 HEALTH = b"GET /health/live "
 
 

@@ -1,6 +1,6 @@
 """Latency at a rate: requests leave at fixed times whether or not earlier ones have been answered.
 
-    python -m benchmarks.open_loop --port PORT --requests FILE… --rate R --seconds S
+    python -m benchmarks.open_loop --port PORT --requests FILE… --rate R --seconds S [--connections N]
 
 A request's latency counts from when it was due, so a server that stalls cannot hide the requests that it held up
 (coordinated omission). Timers here have a resolution of 1 ms, which the latencies include. Each file holds one whole
@@ -79,9 +79,9 @@ class Connection(asyncio.Protocol):
         self.client.errors += 1
 
 
-async def drive(port: int, requests: list[bytes], rate: float, seconds: float) -> dict[str, float]:
+async def drive(port: int, requests: list[bytes], rate: float, seconds: float, connections: int) -> dict[str, float]:
     loop, client = asyncio.get_running_loop(), Client()
-    for _ in range(CONNECTIONS):
+    for _ in range(connections):
         await loop.create_connection(lambda: Connection(client), "127.0.0.1", port)
     count = int(rate * seconds)
     start = time.perf_counter() + 0.1
@@ -108,10 +108,12 @@ def main() -> None:
     parser.add_argument("--requests", type=Path, nargs="+", required=True)
     parser.add_argument("--rate", type=float, required=True)
     parser.add_argument("--seconds", type=float, required=True)
+    parser.add_argument("--connections", type=int, default=CONNECTIONS)
     arguments = parser.parse_args()
     gc.disable()  # a pause of this program would count as the server's
     requests = [file.read_bytes() for file in arguments.requests]
-    print(json.dumps(uvloop.run(drive(arguments.port, requests, arguments.rate, arguments.seconds))))
+    figures = drive(arguments.port, requests, arguments.rate, arguments.seconds, arguments.connections)
+    print(json.dumps(uvloop.run(figures)))
 
 
 if __name__ == "__main__":
