@@ -50,6 +50,7 @@ def create_app(settings: Settings | None = None, remembered: Path | None = None)
         description="Rating prediction as a service.",
         lifespan=lifespan(settings, limits, telemetry, draining, remembered),
         telemetry=opentelemetry(settings.opentelemetry),
+        generate_unique_id_function=lambda route: route.name,
     )
     errors.install(app)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)

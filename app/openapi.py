@@ -32,6 +32,12 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"model": Problem, "description": DESCRIPTIONS[status]} for status in statuses}
 
 
+def link(operation: str, description: str, **parameters: str) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of a route whose answer names what another one can be asked for, by JSON pointer into it."""
+    found = {name: f"$response.body#{pointer}" for name, pointer in parameters.items()}
+    return {200: {"links": {operation: {"operationId": operation, "description": description, "parameters": found}}}}
+
+
 class Service(FastAPI):
     """FastAPI whose document says what lies around it does: the media type of problems, and keys."""
 

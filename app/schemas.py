@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, FailFast, Field, GetPydanticSchema, Tag
+from pydantic import BaseModel, ConfigDict, Discriminator, FailFast, Field, GetPydanticSchema, StrictBool, Tag
 from pydantic_core import core_schema
 
 from app.engine.answers import ListSource, RankBy, Source
@@ -50,7 +50,7 @@ class RecommendRequest(_Request):
     users: Column
     n: Annotated[int, Field(ge=1)] = 10
     rank_by: RankBy | None = None
-    exclude_seen: bool = True
+    exclude_seen: StrictBool = True
     exclude: Column = []
     only: Annotated[list[Id] | None, FailFast()] = None
     category: str | None = None

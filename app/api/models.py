@@ -8,14 +8,18 @@ from typing import Annotated
 from fastapi import APIRouter, Path
 
 from app.deps import EngineDep
-from app.openapi import problems
+from app.openapi import link, problems
 from app.schemas import Activated, CurrentModel, PublishedModel, PublishedModels
 from models.manifest import VERSION_NAME
 
 router = APIRouter(tags=["models"])
 
 
-@router.get("/models", summary="The published models", responses=problems(413, 500, 503))
+@router.get(
+    "/models",
+    summary="The published models",
+    responses=problems(413, 500, 503) | link("activate", "Serve the oldest.", version="/models/0/version"),
+)
 async def published(engine: EngineDep) -> PublishedModels:
     """Every published version that can be read, oldest first, and which one is being served."""
     serving = engine.manifest.version
@@ -56,7 +60,11 @@ async def activate(
     return Activated(model_version=version)
 
 
-@router.get("/models/current", summary="The model being served", responses=problems(413, 500, 503))
+@router.get(
+    "/models/current",
+    summary="The model being served",
+    responses=problems(413, 500, 503) | link("activate", "Serve it again later.", version="/version"),
+)
 async def current(engine: EngineDep) -> CurrentModel:
     """Which model is being served, how it was fitted, on what, and how well it did."""
     manifest = engine.manifest

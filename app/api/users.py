@@ -13,7 +13,7 @@ from app.answering import top_list, top_lists
 from app.api.paths import TOP
 from app.deps import EngineDep, LimitsDep
 from app.engine.answers import ListQuery, RankBy
-from app.openapi import problems
+from app.openapi import link, problems
 from app.schemas import Recommendations, RecommendRequest, TopItems
 from app.wire import json
 
@@ -34,7 +34,10 @@ ORDER += "of its 90 % interval. By default `relevance` where the model has it, e
 
 
 @router.get(
-    TOP, summary="What to show a user", response_model=TopItems, responses=problems(404, 413, 422, 500, 503, 504)
+    TOP,
+    summary="What to show a user",
+    response_model=TopItems,
+    responses=problems(404, 413, 422, 500, 503, 504) | link("item", "The first item.", item="/items/0/item"),
 )
 async def top(
     request: Request,
@@ -73,7 +76,7 @@ async def top(
     "/recommend",
     summary="What to show many users",
     response_model=Recommendations,
-    responses=problems(404, 413, 422, 500, 503, 504),
+    responses=problems(404, 413, 422, 500, 503, 504) | link("top", "The list by itself.", user="/lists/0/user"),
 )
 async def recommend(
     request: Request,

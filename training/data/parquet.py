@@ -29,7 +29,8 @@ def read(path: Path, columns: Mapping[str, str] | None = None, *, held_out: bool
             batches = file.iter_batches(BATCH_ROWS, columns=list(chosen.values()))
             return checked((_renamed(batch, chosen) for batch in batches), origin, held_out=held_out)
     except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(f"{path}: not a readable Parquet file ({error})") from error
+        reason = " ".join(str(error).split())
+        raise DataError(f"{path}: not a readable Parquet file ({reason})") from error
 
 
 def _renamed(batch: pa.RecordBatch, chosen: Mapping[str, str]) -> pa.RecordBatch:

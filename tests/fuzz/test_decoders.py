@@ -1,0 +1,111 @@
+"""Every decoder is fed with damaged and hostile input in a process of its own: it reads or refuses, and does nothing else."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from models.checkpoint import MANIFEST
+from models.publication import publish
+from tests.fuzz.mutations import mutations
+from tests.support.checkpoints import small_draft, small_head
+
+ROOT = Path(__file__).parents[2]
+MEMORY = 300 << 20  # bytes; most inputs have less than ten thousand
+COLUMNS = {"users": ["1", "ü", "x" * 40], "items": ["2", "3", "4"]}
+RATINGS = pa.table(
+    {"user": ["a", "b", "a"], "item": ["x", "y", "y"], "rating": [1.0, 2.5, 4.0], "timestamp": [1, 2, 3]}
+)
+
+
+def arrow_stream(compression: str | None = None, *, dictionary: bool = False) -> bytes:
+    columns = {"user": pa.array(COLUMNS["users"]), "item": pa.array(COLUMNS["items"])}
+    if dictionary:
+        columns = {name: column.dictionary_encode() for name, column in columns.items()}
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(
+        sink, pa.table(columns).schema, options=pa.ipc.IpcWriteOptions(compression=compression)
+    ) as out:
+        out.write_table(pa.table(columns))
+    return sink.getvalue().to_pybytes()
+
+
+def parquet_file(**options: object) -> bytes:
+    sink = pa.BufferOutputStream()
+    pq.write_table(RATINGS, sink, **options)
+    return sink.getvalue().to_pybytes()
+
+
+TEXT = b"user,item,rating,timestamp\n" + b"".join(
+    b'%d,"it ""em"" %d",%d.5,%d\n' % (n, n % 3, n % 5, n) for n in range(9)
+)
+CASES = {
+    "json": [json.dumps(body).encode() for body in ({"user": "1", "item": 2}, COLUMNS)],
+    "msgpack": [msgspec.msgpack.encode(body) for body in ({"user": "1", "item": 2}, COLUMNS)],
+    "arrow": [arrow_stream(), arrow_stream(dictionary=True), arrow_stream("lz4"), arrow_stream("zstd")],
+    "csv": [TEXT, "\ufeff".encode() + TEXT.replace(b"\n", b"\r\n")],
+    "tsv": [b"1\t2\t3\t4\n2\t3\t4\t5\n"],
+    "csv.gz": [gzip.compress(TEXT, mtime=0)],
+    "parquet": [parquet_file(), parquet_file(compression="gzip", use_dictionary=False, data_page_version="2.0")],
+}
+
+
+def decode(decoder: str, folder: Path) -> list[str]:
+    """What came of each file: `read` or `refused`; anything else is a failure that names the file."""
+    command = [sys.executable, "-X", "faulthandler", "-m", "tests.fuzz.decoding", decoder, str(folder)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=100)
+    *outcomes, memory = done.stdout.splitlines()
+    assert done.returncode == 0, f"{memory}\n{done.stderr[-2_000:]}"
+    assert [outcome for outcome in outcomes if outcome.split(" ", 1)[1] not in ("read", "refused")] == []
+    assert int(memory.removeprefix("memory ")) < MEMORY
+    return [outcome.split(" ", 1)[1] for outcome in outcomes]
+
+
+def write(folder: Path, valid: list[bytes], count: int, suffix: str = "") -> int:
+    """The valid inputs and variants of them."""
+    folder.mkdir(exist_ok=True)
+    number = 0
+    for seed, content in enumerate(valid):
+        for data in [content, *mutations(content, count // len(valid), seed)]:
+            (folder / f"{number:05}{suffix}").write_bytes(data)
+            number += 1
+    return number
+
+
+@pytest.mark.parametrize("decoder", CASES)
+def test_every_decoder_reads_or_refuses(decoder: str, tmp_path: Path) -> None:
+    suffix = f".{decoder}" if decoder in ("csv", "tsv", "csv.gz", "parquet") else ""
+    written = write(tmp_path / "cases", CASES[decoder], 1_500, suffix)
+    outcomes = decode(decoder, tmp_path / "cases")
+    assert len(outcomes) == written
+    assert {"read", "refused"} <= set(outcomes) or decoder == "json"
+
+
+@pytest.mark.parametrize("decoder", ["manifest", "current"])
+def test_what_names_the_files_of_a_checkpoint_is_read_or_refused(decoder: str, tmp_path: Path) -> None:
+    version = tmp_path / publish(tmp_path, small_draft(relevance=small_head())).version
+    content = (version / MANIFEST).read_bytes().replace(version.name.encode(), b"version")
+    valid = {"manifest": content, "current": version.name.encode()}[decoder]
+    outcomes = decode(decoder, tmp_path / "cases") if write(tmp_path / "cases", [valid], 1_500) else []
+    assert len(outcomes) == 1_501
+    assert "refused" in outcomes
+
+
+def test_every_file_of_a_checkpoint_is_read_or_refused_though_its_hash_is_right(tmp_path: Path) -> None:
+    directory = tmp_path / "checkpoints"
+    version = directory / publish(directory, small_draft(relevance=small_head())).version
+    names = [name for name in json.loads((version / MANIFEST).read_text())["files"] if "/" not in name]
+    assert len(names) == 7
+    for name in names:
+        write(tmp_path / "cases", [(version / name).read_bytes()], 250, f"@{name}")
+    outcomes = decode("checkpoint", tmp_path / "cases")
+    assert len(outcomes) == 7 * 251
+    assert {"read", "refused"} == set(outcomes)
