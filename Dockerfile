@@ -3,17 +3,26 @@ RUN python -m venv /opt/ratecast
 ENV PATH=/opt/ratecast/bin:$PATH PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /src
 # The dependencies are a layer of their own: it is built again only when they change.
+COPY requirements/serve.lock requirements/serve.lock
+RUN pip install --require-hashes --no-deps --requirement requirements/serve.lock
 COPY pyproject.toml constraints.txt README.md LICENSE ./
-RUN pip install --constraint constraints.txt '.[train,serve]'
+RUN pip install --constraint constraints.txt 'torch==2.13.*'
 COPY models models
 COPY training training
 COPY app app
-RUN pip install --no-deps --force-reinstall .
+RUN pip install --no-deps .
+# What is in the image, as CycloneDX. The program that writes it stays in this stage.
+RUN python -m venv /opt/sbom && /opt/sbom/bin/pip install --constraint constraints.txt cyclonedx-bom \
+    && /opt/sbom/bin/cyclonedx-py environment --of JSON -o /sbom.cdx.json /opt/ratecast/bin/python
 
 FROM python:3.11-slim
 RUN useradd --uid 10001 --create-home ratecast \
     && install --directory --owner ratecast --group ratecast /checkpoints /cache
 COPY --from=build /opt/ratecast /opt/ratecast
+COPY --from=build /sbom.cdx.json /usr/share/doc/ratecast/sbom.cdx.json
+LABEL org.opencontainers.image.title=ratecast \
+    org.opencontainers.image.licenses=MIT \
+    ratecast.sbom=/usr/share/doc/ratecast/sbom.cdx.json
 ENV PATH=/opt/ratecast/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     MPLCONFIGDIR=/tmp/matplotlib \

@@ -6,10 +6,11 @@ PRESET ?= bayes
 CHECKPOINTS ?= checkpoints
 VENV := .venv
 BIN := $(VENV)/bin
-INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+COMPILE := $(BIN)/pip-compile --quiet --strip-extras --no-header --no-annotate --no-emit-index-url --no-emit-trusted-host
 
 .DEFAULT_GOAL := help
-.PHONY: help serve train test lint format bench gpu constraints clean
+.PHONY: help serve train test lint format audit bench gpu lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,17 +34,24 @@ format: $(VENV)/.test ## format the code and apply safe fixes
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+audit: $(VENV)/.test ## bandit over the code, pip-audit over the locked versions
+	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml app models training
+	.ci/pip-audit $(BIN)/pip-audit requirements/test.lock
+
 bench: $(VENV)/.bench ## the programs behind every figure in the documentation; they take a while
-	for program in textbook loading training_speed relevance topn export_top startup serving accuracy; do $(BIN)/python -m benchmarks.$$program || exit 1; done
+	for program in textbook loading training_speed relevance topn export_top startup serving overload soak accuracy; do $(BIN)/python -m benchmarks.$$program || exit 1; done
 
 gpu: $(VENV)/.test ## the tests and timings that need an NVIDIA GPU
 	$(BIN)/python -m benchmarks.gpu
 
-constraints: ## pin what pip would install today into constraints.txt
-	$(PYTHON) -m venv $(VENV)/fresh
-	$(VENV)/fresh/bin/python -m pip install --quiet --upgrade --editable '.[train,serve,test,bench,dev]'
-	$(VENV)/fresh/bin/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' > constraints.txt
-	rm -rf $(VENV)/fresh
+lock: $(VENV)/.test ## pin what the package index has today: constraints.txt, and with hashes requirements/*.lock
+	$(PIP) pip-tools
+	$(COMPILE) --upgrade --all-extras --output-file constraints.txt pyproject.toml
+	sed -i 's/+cpu$$//; /^#/d; /^$$/d' constraints.txt
+	for set in serve test; do \
+	  $(COMPILE) --generate-hashes --unsafe-package torch --constraint constraints.txt --extra train --extra serve \
+	    $$(test $$set = serve || echo --extra test) --output-file requirements/$$set.lock pyproject.toml && \
+	  sed -i '/^# \(The following\|WARNING\)/,$$d' requirements/$$set.lock || exit 1; done
 
 clean: ## remove the virtual environment and caches; checkpoints stay
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
@@ -55,14 +63,20 @@ $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'Python 3.11 or newer is needed: make PYTHON=/path/to/python' >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.serve: pyproject.toml constraints.txt | $(BIN)/python
-	$(INSTALL) --editable '.[train,serve]'
+# torch is not locked: its build, for the CPU or for CUDA, is the platform's. Everything else is checked against its hash.
+define install
+	$(PIP) --require-hashes --no-deps --requirement requirements/$(1).lock
+	$(PIP) --constraint constraints.txt 'torch==2.13.*'
+	$(PIP) --no-deps --editable .
 	touch $@
+endef
 
-$(VENV)/.test: pyproject.toml constraints.txt | $(BIN)/python
-	$(INSTALL) --editable '.[train,serve,test]'
-	touch $@
+$(VENV)/.serve: pyproject.toml requirements/serve.lock | $(BIN)/python
+	$(call install,serve)
 
-$(VENV)/.bench: pyproject.toml constraints.txt | $(BIN)/python
-	$(INSTALL) --editable '.[train,serve,bench]'
+$(VENV)/.test: pyproject.toml requirements/test.lock | $(BIN)/python
+	$(call install,test)
+
+$(VENV)/.bench: pyproject.toml constraints.txt | $(VENV)/.serve
+	$(PIP) --constraint constraints.txt --editable '.[bench]'
 	touch $@

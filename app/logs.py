@@ -68,7 +68,7 @@ class RequestLog:
 
     def note(self, request_id: bytes, method: str, route: str, status: int, seconds: float, cause: str | None) -> None:
         """Log a request that was answered, if its turn has come. `route` is a template."""
-        if random.random() >= self._share and status != 500:  # noqa: S311 - which ones is no secret
+        if random.random() >= self._share and status != 500:  # which ones is no secret  # noqa: S311  # nosec B311
             return
         fields = {"request_id": request_id.decode(), "method": method, "route": route, "status": status}
         fields |= {"seconds": round(seconds, 6)} | ({} if cause is None else {"cause": cause})

@@ -7,25 +7,11 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-EXTREMES = (
-    0,
-    1,
-    0x7F,
-    0x80,
-    0xFF,
-    0x7FFF,
-    0xFFFF,
-    0x7FFFFFFF,
-    0x80000000,
-    0xFFFFFFFF,
-    1 << 40,
-    (1 << 63) - 1,
-    (1 << 64) - 1,
-)
+EXTREMES = (0, 1, *((1 << bits) - extra for bits in (7, 8, 15, 16, 31, 32, 40, 63, 64) for extra in (0, 1)))
 
 
 def mutations(valid: bytes, count: int, seed: int) -> Iterator[bytes]:
-    """So many variants of a file: bits turned, bytes overwritten, numbers made extreme, cut, repeated, mixed, random."""
+    """So many variants: bits turned, bytes overwritten, numbers made extreme, parts cut, removed, repeated; random."""
     rng = np.random.default_rng(seed)
     for number in range(count):
         data = bytearray(valid)

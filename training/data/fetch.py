@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import subprocess
+import subprocess  # pip, of the interpreter that runs  # nosec B404
 import sys
 import time
 from dataclasses import dataclass
@@ -128,7 +128,7 @@ def _download_url(url: str, part: Path) -> None:
 def _download_wheel(wheel: Wheel, part: Path) -> None:
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
     command += ["--retries=1", "--disable-pip-version-check", f"--dest={part.parent}", wheel.requirement]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - nothing of it is the user's
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - nothing of it is the user's  # nosec B603
     if done.returncode or not part.is_file():
         said = done.stderr.strip().splitlines() or ["pip said nothing"]
         raise SourceUnavailableError(f"{wheel}: {said[-1].removeprefix('ERROR: ')}")

@@ -28,7 +28,7 @@ def read(path: Path, columns: Mapping[str, str] | None = None, *, held_out: bool
             chosen = chosen_columns(file.schema_arrow.names, columns, origin)
             batches = file.iter_batches(BATCH_ROWS, columns=list(chosen.values()))
             return checked((_renamed(batch, chosen) for batch in batches), origin, held_out=held_out)
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:  # hostile footers raise each of them
         reason = " ".join(str(error).split())
         raise DataError(f"{path}: not a readable Parquet file ({reason})") from error
 
