@@ -30,6 +30,7 @@ from app.openapi import Service
 from app.rates import Rates
 from app.settings import Settings
 from app.telemetry import Telemetry
+from app.tracing import NamedSpans
 
 VERSION = "0.1.0"
 METHODS = ("GET", "POST", "PUT", "DELETE")  # of pages from elsewhere, where any may ask
@@ -61,6 +62,7 @@ def create_app(settings: Settings | None = None, remembered: Path | None = None)
     if settings.opentelemetry:  # then FastAPI must see every request
         app.add_middleware(front_door)
         app.add_middleware(gate)
+        app.add_middleware(NamedSpans)
     else:
         app.surround(lambda inner: gate(front_door(inner)))
     if settings.origins():

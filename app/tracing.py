@@ -1,0 +1,25 @@
+"""Spans of requests that the front door answers: FastAPI names a span when its router has chosen a route."""
+
+from __future__ import annotations
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from app.gate import ROUTE
+
+
+class NamedSpans:
+    """ASGI middleware between FastAPI's OpenTelemetry and the gate."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            request = scope.get("fastapi.telemetry")
+            if request is not None and request.route is None and ROUTE in scope:
+                request.route = scope[ROUTE]
+                if request.span is not None:
+                    request.span.set_attribute("http.route", request.route)
+                    request.span.update_name(f"{request.span_method} {request.route}")
