@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.gate import ROUTE
 
@@ -14,12 +14,18 @@ class NamedSpans:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await self.app(scope, receive, send)
-        finally:
-            request = scope.get("fastapi.telemetry")
-            if request is not None and request.route is None and ROUTE in scope:
-                request.route = scope[ROUTE]
-                if request.span is not None:
-                    request.span.set_attribute("http.route", request.route)
-                    request.span.update_name(f"{request.span_method} {request.route}")
+        async def named(message: Message) -> None:
+            if message["type"] == "http.response.start":  # once the last part is sent the span has ended
+                _name(scope)
+            await send(message)
+
+        await self.app(scope, receive, named)
+
+
+def _name(scope: Scope) -> None:
+    request = scope.get("fastapi.telemetry")
+    if request is not None and request.route is None and ROUTE in scope:
+        request.route = scope[ROUTE]
+        if request.span is not None:
+            request.span.set_attribute("http.route", request.route)
+            request.span.update_name(f"{request.span_method} {request.route}")
