@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from models import checkpoint
 CONNECTIONS = 32
 PAIRS, COLUMNS, LISTS = 300, 30, 60  # different requests of each kind
 TOLERANCE = 1e-4
+LOWEST, HIGHEST = 1.0, 5.0  # the scale of `benchmarks.random_model`
 LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 
 
@@ -45,34 +46,52 @@ class Truth:
 
     def wrong(self, number: int, body: Mapping[str, Any]) -> bool:
         """Whether an answer to the request of this number is not what the version that it names says."""
-        if body["model_version"] not in self._answers:
+        answer = self._answers.get(body["model_version"])
+        if answer is None:
             return True
-        names, ratings = self._answers[body["model_version"]][number]
-        given = body.get("items")
-        if given is not None and [item["item"] for item in given] != names:
+        listed = body.get("items")
+        if listed is None:
+            return _differ(body.get("ratings", [body.get("rating")]), answer[number].ratings)
+        scores, best = answer[number].scores, answer[number].ratings
+        try:
+            found = [scores[item["item"]] for item in listed]
+        except KeyError:
             return True
-        found = [item["rating"] for item in given] if given is not None else body.get("ratings", [body.get("rating")])
-        return len(found) != len(ratings) or float(np.abs(np.subtract(found, ratings)).max()) > TOLERANCE
+        given = [item["rating"] for item in listed]
+        return _differ(found, best) or _differ(given, np.clip(found, LOWEST, HIGHEST))
 
 
-def _answers(directory: Path, version: str, asked: Sequence[Asked]) -> list[tuple[list[str], list[float]]]:
+class _Answer(NamedTuple):
+    """Ratings of pairs, or the best scores for a user, best first, and the score of each item that comes near them."""
+
+    ratings: list[float]
+    scores: Mapping[str, float]
+
+
+def _differ(found: Sequence[float], wanted: Sequence[float]) -> bool:
+    return len(found) != len(wanted) or float(np.abs(np.subtract(found, wanted)).max(initial=0)) > TOLERANCE
+
+
+def _answers(directory: Path, version: str, asked: Sequence[Asked]) -> list[_Answer]:
+    """Of items whose scores are closer than float32 can tell, either may come first: lists are compared by scores."""
     loaded = checkpoint.load(directory, version)
     model = loaded.model
     p_UF, q_IF = model.user_factors.double().numpy(), model.item_factors.double().numpy()
     b_U, b_I, mean = model.user_bias.double().numpy(), model.item_bias.double().numpy(), float(model.mean)
     answers = []
     for one in asked:
+        users = np.array(one.users)
         if one.items is not None:
-            users, items = np.array(one.users), np.array(one.items)
-        else:
-            (user,) = one.users
-            scores_I = q_IF[:-1] @ p_UF[user] + b_I[:-1]
-            scores_I[loaded.seen.of(user).numpy()] = -np.inf
-            items = np.argsort(-scores_I, kind="stable")[:10]
-            users = np.full(len(items), user)
-        ratings = (p_UF[users] * q_IF[items]).sum(1) + b_U[users] + b_I[items] + mean
-        names = [str(item) for item in items] if one.items is None else []
-        answers.append((names, np.clip(ratings, 1.0, 5.0).tolist()))
+            items = np.array(one.items)
+            ratings = (p_UF[users] * q_IF[items]).sum(1) + b_U[users] + b_I[items] + mean
+            answers.append(_Answer(np.clip(ratings, LOWEST, HIGHEST).tolist(), {}))
+            continue
+        (user,) = one.users
+        scores_I = q_IF[:-1] @ p_UF[user] + b_I[:-1] + b_U[user] + mean
+        scores_I[loaded.seen.of(user).numpy()] = -np.inf
+        near = np.argsort(-scores_I, kind="stable")[:20]
+        scores = {str(item): float(scores_I[item]) for item in near}
+        answers.append(_Answer(scores_I[near[:10]].tolist(), scores))
     return answers
 
 

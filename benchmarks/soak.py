@@ -137,11 +137,11 @@ async def weigh(events: Events, parent: psutil.Process) -> None:
 
 
 def _memory(parent: psutil.Process) -> float:
-    """Proportional set size of the service, in bytes; NaN while a worker starts."""
+    """What the service's processes have for themselves, in bytes: what they share depends on who else shares it."""
     total = 0.0
     for process in (parent, *workers_of(parent)):
         with suppress(psutil.NoSuchProcess):
-            total += process.memory_full_info().pss
+            total += process.memory_full_info().uss
     return total
 
 
