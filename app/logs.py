@@ -40,20 +40,31 @@ class TextFormatter(logging.Formatter):
         fields = "".join(f" {name}={value}" for name, value in getattr(record, "fields", {}).items())
         line = f"{datetime.fromtimestamp(record.created):%H:%M:%S} {record.levelname.lower():<7} {first_line(record)}"
         if record.exc_info and record.exc_info[1]:
-            fields += "".join(f"\n    {frame}" for frame in [*describe(record.exc_info[1])["frames"]])
-            line += f": {type(record.exc_info[1]).__name__}"
+            fields += _story(describe(record.exc_info[1]))
         return line + fields
 
 
+def _story(told: dict[str, Any]) -> str:
+    """What `describe` tells, a line each."""
+    lines = "".join(f"\n    {line}" for line in [*told["frames"], told["type"]])
+    return lines + (_story(told["from"]) if "from" in told else "")
+
+
 def first_line(record: logging.LogRecord) -> str:
-    """Of a message: those of asyncio go on with what a task holds."""
-    return record.getMessage().partition("\n")[0]
+    """Of a message: those of asyncio go on with what a task holds.
+
+    Of a traceback, which the server logs where the service cannot start, the last one: it says why.
+    """
+    lines = record.getMessage().strip().split("\n")
+    return lines[-1] if lines[0].startswith("Traceback ") else lines[0]
 
 
 def describe(error: BaseException) -> dict[str, Any]:
-    """An exception's type and its frames, innermost last; not its message."""
+    """An exception's type and its frames, innermost last, and what it came from; no messages."""
     frames = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)]
-    return {"type": f"{type(error).__module__}.{type(error).__qualname__}", "frames": frames}
+    told = {"type": f"{type(error).__module__}.{type(error).__qualname__}", "frames": frames}
+    source = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return told if source is None else told | {"from": describe(source)}
 
 
 class RequestLog:
@@ -80,10 +91,12 @@ def configuration(level: str, form: str) -> dict[str, Any]:
     if form == "auto":
         form = "text" if sys.stderr.isatty() else "json"
     own = {"handlers": ["stderr"], "level": level.upper(), "propagate": False}
+    others = {"handlers": ["stderr"], "level": level.upper() if level in ("error", "critical") else "WARNING"}
     return {
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {"json": {"()": "app.logs.JsonFormatter"}, "text": {"()": "app.logs.TextFormatter"}},
         "handlers": {"stderr": {"class": "logging.StreamHandler", "stream": "ext://sys.stderr", "formatter": form}},
         "loggers": dict.fromkeys(("app", "uvicorn"), own) | {"uvicorn.error": {}, "asyncio": own},
+        "root": others,
     }
