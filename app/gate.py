@@ -9,7 +9,7 @@ import math
 import re
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
 
@@ -40,15 +40,13 @@ SECURITY = (
     (b"referrer-policy", b"no-referrer"),
     (b"cache-control", b"no-store"),
 )
-NOTHING_ELSE = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
+DATA = (*SECURITY, (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"))
 CDN = "https://cdn.jsdelivr.net"  # of the script and the style of FastAPI's page; a script in the page starts them
-PAGE = (
-    b"content-security-policy",
-    (
-        f"default-src 'none'; script-src 'unsafe-inline' {CDN}; style-src 'unsafe-inline' {CDN}; connect-src 'self'; "
-        "img-src 'self' data: https://fastapi.tiangolo.com; frame-ancestors 'none'"
-    ).encode(),
+PAGE_POLICY = (
+    f"default-src 'none'; script-src 'unsafe-inline' {CDN}; style-src 'unsafe-inline' {CDN}; connect-src 'self'; "
+    "img-src 'self' data: https://fastapi.tiangolo.com; frame-ancestors 'none'"
 )
+PAGE = (*SECURITY, (b"content-security-policy", PAGE_POLICY.encode()))
 LEAVE = (b"connection", b"close")
 _TRUSTED_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
@@ -77,25 +75,33 @@ class Gate:
         telemetry: counts and times.
         log: is told of each answer.
         draining: whether the service is about to stop; clients are then asked to leave their connection.
+        across: what tells browsers which pages may ask. It answers before a key is asked for, and marks refusals too.
     """
 
-    def __init__(self, app: ASGIApp, rules: Rules, telemetry: Telemetry, log: RequestLog, draining: Draining) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        rules: Rules,
+        telemetry: Telemetry,
+        log: RequestLog,
+        draining: Draining,
+        across: Callable[[ASGIApp], ASGIApp] | None = None,
+    ) -> None:
         self.app = app
+        self._inside = self._admit if across is None else across(self._admit)
         self._rules = rules
         self._telemetry = telemetry
         self._log = log
         self._draining = draining
         self._prefix = secrets.token_hex(6)
         self._numbers = count(1)
-        self._under_way = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         began = time.perf_counter()
-        headers = dict(scope["headers"])
-        request_id = self._request_id(headers.get(b"x-request-id"))
+        request_id = self._request_id(dict(scope["headers"]).get(b"x-request-id"))
         status = 0
 
         async def answer(message: Message) -> None:
@@ -105,26 +111,29 @@ class Gate:
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id), *self._added(scope["path"])]
             await send(message)
 
-        self._under_way += 1
+        self._telemetry.under_way += 1
         try:
-            refusal = self._refusal(scope, headers.get(b"authorization"))
-            await (self.app if refusal is None else answer_error(refusal))(scope, receive, answer)
+            await self._inside(scope, receive, answer)
         except Exception:
             if status == 0:
                 await bug_response()(scope, receive, answer)
             raise  # the server logs it
         finally:
-            self._under_way -= 1
+            self._telemetry.under_way -= 1
             seconds, route, cause = time.perf_counter() - began, _template(scope), scope.get(CAUSE)
             self._telemetry.request(route, scope["method"], status, seconds, cause)
             self._log.note(request_id, scope["method"], route, status, seconds, cause)
+
+    async def _admit(self, scope: Scope, receive: Receive, send: Send) -> None:
+        refusal = self._refusal(scope, dict(scope["headers"]).get(b"authorization"))
+        await (self.app if refusal is None else answer_error(refusal))(scope, receive, send)
 
     def _refusal(self, scope: Scope, authorization: bytes | None) -> RatecastError | None:
         """Why a request is refused, if it is."""
         path, rules = scope["path"], self._rules
         if path in UNBOUNDED_PATHS:
             return None
-        if self._under_way > rules.under_way:
+        if self._telemetry.under_way > rules.under_way:
             return OverloadedError(f"{rules.under_way} requests are under way already")
         holder = rules.keys.holder(authorization)
         if holder is None:
@@ -135,13 +144,13 @@ class Gate:
             if authorization is None:
                 return UnauthorizedError("an admin key is wanted: Authorization: Bearer KEY")
             return ForbiddenError("an admin key is wanted for what changes state")
-        if rules.rates is not None and (seconds := rules.rates.wait(holder.number)):
+        if rules.rates is not None and not holder.admin and (seconds := rules.rates.wait(holder.number)):
             return TooManyRequestsError(math.ceil(seconds))
         return None
 
-    def _added(self, path: str) -> Sequence[tuple[bytes, bytes]]:
+    def _added(self, path: str) -> tuple[tuple[bytes, bytes], ...]:
         """Headers of every answer."""
-        added = (*SECURITY, PAGE if path == "/docs" else NOTHING_ELSE)
+        added = PAGE if path == "/docs" else DATA
         return (*added, LEAVE) if self._draining.begun else added
 
     def _request_id(self, given: bytes | None) -> bytes:

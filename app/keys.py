@@ -10,10 +10,17 @@ SCHEME = b"bearer "
 
 
 class Holder(NamedTuple):
-    """Whoever showed a key. `number` tells holders apart; `changes` says whether they may change state."""
+    """Whoever showed a key, or asks where none is wanted.
+
+    Attributes:
+        number: tells holders apart.
+        changes: whether they may change state.
+        admin: whether the key is one of an admin.
+    """
 
     number: int
     changes: bool
+    admin: bool
 
 
 class Keys:
@@ -26,10 +33,11 @@ class Keys:
 
     def __init__(self, clients: Iterable[str], admins: Iterable[str] = ()) -> None:
         clients, admins = [*clients], [*admins]
-        self._keys = [
-            (key.encode(), Holder(number, number >= len(clients))) for number, key in enumerate(clients + admins)
+        self._keys = [(key.encode(), Holder(number, changes=False, admin=False)) for number, key in enumerate(clients)]
+        self._keys += [
+            (key.encode(), Holder(-2 - number, changes=True, admin=True)) for number, key in enumerate(admins)
         ]
-        self._anonymous = None if clients else Holder(-1, not admins)
+        self._anonymous = None if clients else Holder(-1, changes=not admins, admin=False)
 
     def holder(self, authorization: bytes | None) -> Holder | None:
         """Who sent an Authorization header (`Bearer KEY`); None for those who may not ask."""

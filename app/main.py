@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import RedirectResponse
+from starlette.types import ASGIApp
 
 from app import errors
 from app.api import health, items, metrics, models, predict, users
@@ -35,6 +36,7 @@ from app.tracing import NamedSpans
 VERSION = "0.1.0"
 METHODS = ("GET", "POST", "PUT", "DELETE")  # of pages from elsewhere, where any may ask
 HEADERS = ("Authorization", "Content-Type", "X-Request-Id")
+SHOWN = ("X-Request-Id", "Retry-After")  # headers of answers that such pages may read
 
 
 def create_app(settings: Settings | None = None, remembered: Path | None = None) -> FastAPI:
@@ -52,11 +54,18 @@ def create_app(settings: Settings | None = None, remembered: Path | None = None)
         lifespan=lifespan(settings, limits, telemetry, draining, remembered),
         telemetry=opentelemetry(settings.opentelemetry),
         generate_unique_id_function=lambda route: route.name,
+        redoc_url=None,  # one page of documentation is enough
+        swagger_ui_oauth2_redirect_url=None,
     )
     errors.install(app)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     gate = partial(
-        Gate, rules=rules(settings), telemetry=telemetry, log=RequestLog(settings.log_sample), draining=draining
+        Gate,
+        rules=rules(settings),
+        telemetry=telemetry,
+        log=RequestLog(settings.log_sample),
+        draining=draining,
+        across=across(settings.origins()),
     )
     front_door = partial(FrontDoor, limits=limits, max_body_bytes=settings.max_body_bytes)
     if settings.opentelemetry:  # then FastAPI must see every request
@@ -65,14 +74,19 @@ def create_app(settings: Settings | None = None, remembered: Path | None = None)
         app.add_middleware(NamedSpans)
     else:
         app.surround(lambda inner: gate(front_door(inner)))
-    if settings.origins():
-        app.surround(
-            partial(CORSMiddleware, allow_origins=settings.origins(), allow_methods=METHODS, allow_headers=HEADERS)
-        )
     for resource in (predict, users, items, models, health, metrics):
         app.include_router(resource.router)
     app.add_api_route("/", to_docs, include_in_schema=False)
     return app
+
+
+def across(origins: Sequence[str]) -> Callable[[ASGIApp], ASGIApp] | None:
+    """What tells browsers that pages of these origins may ask; nothing where there are none."""
+    if not origins:
+        return None
+    return partial(
+        CORSMiddleware, allow_origins=origins, allow_methods=METHODS, allow_headers=HEADERS, expose_headers=SHOWN
+    )
 
 
 def rules(settings: Settings) -> Rules:

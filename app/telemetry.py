@@ -40,7 +40,11 @@ ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 1_000, 10_000, 100_000)
 
 
 class Telemetry:
-    """The metrics of one service. `docs/operations.md` lists them."""
+    """The metrics of one service. `docs/operations.md` lists them.
+
+    Attributes:
+        under_way: requests that are being answered now. Whoever lets them in counts them.
+    """
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
@@ -75,6 +79,13 @@ class Telemetry:
             buckets=SECONDS,
             registry=self._registry,
         )
+        self._in_progress = Gauge(
+            "ratecast_requests_under_way",
+            "Requests that are being answered.",
+            multiprocess_mode="livesum",
+            registry=self._registry,
+        )
+        self._starts = Counter("ratecast_worker_starts", "Workers that were started.", registry=self._registry)
         self._waiting = Gauge(
             "ratecast_waiting_rows", "Rows that wait.", ("kind",), multiprocess_mode="livesum", registry=self._registry
         )
@@ -108,6 +119,7 @@ class Telemetry:
         self._answered: list[tuple[str, str, int, float, str | None]] = []
         self._version: str | None = None
         self._predicted: Counts[Source] = Counts()
+        self.under_way = 0
 
     def request(self, route: str, method: str, status: int, seconds: float, cause: str | None) -> None:
         """Count an answer. `route` is a template, never a path with an id in it; `cause` the kind of problem it is."""
@@ -141,6 +153,7 @@ class Telemetry:
 
         On the event loop's thread, as everything that counts.
         """
+        self._in_progress.set(self.under_way)
         for route, method, status, seconds, cause in self._answered:
             self._request_counter(route, method, status).inc()
             self._request_timer(route).observe(seconds)
@@ -152,7 +165,8 @@ class Telemetry:
         self._predicted.clear()
 
     async def keep_flushing(self) -> None:
-        """Flush now and then, so that another worker's answer is not much older than its own."""
+        """From its start on a worker flushes now and then: another one's answer is not much older than its own."""
+        self._starts.inc()
         while True:
             await asyncio.sleep(FLUSH_SECONDS)
             self.flush()

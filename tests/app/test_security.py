@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -72,7 +73,9 @@ def test_an_admin_key_may_ask_too_and_a_client_may_where_only_admins_have_keys(c
 def test_holders_are_told_apart() -> None:
     keys = Keys([CLIENT, OTHER], [ADMIN])
     found = [keys.holder(f"Bearer {key}".encode()) for key in (CLIENT, OTHER, ADMIN)]
-    assert found == [Holder(0, False), Holder(1, False), Holder(2, True)]
+    assert [(holder.changes, holder.admin) for holder in found if holder] == [(False, False)] * 2 + [(True, True)]
+    assert len({holder.number for holder in (*found, Keys([]).holder(None)) if holder}) == 4
+    assert Keys([]).holder(None) == Holder(-1, changes=True, admin=False)
 
 
 @pytest.mark.parametrize(
@@ -121,6 +124,33 @@ def test_pages_from_elsewhere_may_not_ask_unless_their_origin_is_named(checkpoin
         assert "access-control-allow-origin" not in headers
 
 
+def test_preflights_need_no_key_and_have_every_header_of_an_answer_and_pages_can_read_refusals(
+    checkpoints: Path,
+) -> None:
+    origin = ("origin", "https://shop.example")
+    preflight = (origin, ("access-control-request-method", "POST"), ("access-control-request-headers", "authorization"))
+    with service(checkpoints, api_keys=SecretStr(CLIENT), cors_origins=origin[1]) as call:
+        allowed = call("OPTIONS", "/predict", b"", preflight)
+        refused = call("POST", "/predict", PAIR, (JSON, origin))
+        text = call("GET", "/metrics", b"", bearer(CLIENT)).body.decode()
+    assert (allowed.status, refused.status) == (200, 401)
+    assert "Authorization" in allowed.headers["access-control-allow-headers"]
+    for answer in (allowed, refused):
+        assert answer.headers["access-control-allow-origin"] == origin[1]
+        assert {"x-request-id", "x-content-type-options", "content-security-policy"} <= answer.headers.keys()
+    assert refused.headers["access-control-expose-headers"] == "X-Request-Id, Retry-After"
+    assert 'ratecast_requests_total{method="OPTIONS",route="none",status="200"} 1.0' in text
+
+
+def test_the_page_of_the_documentation_may_load_what_it_names_and_is_the_only_page(checkpoints: Path) -> None:
+    with service(checkpoints) as call:
+        page = call("GET", "/docs")
+        assert [call("GET", path).status for path in ("/redoc", "/docs/oauth2-redirect")] == [404, 404]
+    named = set(re.findall(r"https://[^/\"]+", page.body.decode()))
+    assert named
+    assert named <= set(re.findall(r"https://[^ ;]+", page.headers["content-security-policy"]))
+
+
 def test_a_key_that_asks_too_often_is_told_when_to_come_back_and_others_are_not_held_up(checkpoints: Path) -> None:
     keys = {"api_keys": SecretStr(f"{CLIENT},{OTHER}"), "rate_limit": 0.5}
     with service(checkpoints, **keys) as call:
@@ -129,6 +159,12 @@ def test_a_key_that_asks_too_often_is_told_when_to_come_back_and_others_are_not_
         assert (refused.status, kind(refused), refused.headers["retry-after"]) == (429, "too-many-requests", "2")
         assert call("POST", "/predict", PAIR, bearer(OTHER)).status == 200
         assert call("GET", "/health/ready", b"", bearer(CLIENT)).status == 200
+
+
+def test_admins_are_not_held_to_a_rate_and_whoever_needs_no_key_shares_one(checkpoints: Path) -> None:
+    with service(checkpoints, admin_keys=SecretStr(ADMIN), rate_limit=0.5) as call:
+        assert [call("POST", "/predict", PAIR, bearer(ADMIN)).status for _ in range(3)] == [200] * 3
+        assert [call("POST", "/predict", PAIR, (JSON,)).status for _ in range(2)] == [200, 429]
 
 
 def test_a_share_fills_up_again_with_time_and_no_further(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,6 +207,9 @@ def test_no_log_holds_what_a_client_sent(checkpoints: Path, start: Start) -> Non
         answer = client.get("/health/live", headers={"x-request-id": "seen-in-the-log"})
         assert answer.headers["x-request-id"] == "seen-in-the-log"
         log = Path(process.log_file)  # type: ignore[attr-defined]
+        deadline = time.monotonic() + 30
+        while '"seen-in-the-log"' not in log.read_text() or not log.read_text().endswith("\n"):
+            assert time.monotonic() < deadline  # a request is logged after it was answered
         lines = [json.loads(line) for line in log.read_text().splitlines()]
     requests = [line for line in lines if line["logger"] == "app.requests"]
     assert SECRET not in json.dumps(lines)
@@ -194,6 +233,55 @@ def test_a_bug_is_logged_without_its_message(checkpoints: Path, caplog: pytest.L
     line = JsonFormatter().format(record)
     assert SECRET not in line
     assert json.loads(line)["exception"]["type"] == "models.errors.RatecastError"
+
+
+LOGGING = """
+import logging.config, sys
+from app.logs import configuration
+logging.config.dictConfig(configuration("info", sys.argv[1]))
+"""
+STRANGER = """
+try:
+    try:
+        {}["s3cr3t"]
+    except KeyError as error:
+        raise ValueError("s3cr3t") from error
+except ValueError:
+    logging.getLogger("somebody.elses").exception("It failed")
+"""
+STARTUP = """
+import uvicorn
+from app.errors import NotReadyError
+from fastapi import FastAPI
+async def broken(app):
+    raise NotReadyError("there is no checkpoint")
+    yield
+uvicorn.run(FastAPI(lifespan=broken), port=0, log_config=configuration("info", sys.argv[1]))
+"""
+
+
+def logged(program: str, form: str = "json") -> str:
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", LOGGING + program, form]
+    root = Path(__file__).parents[2]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=root, timeout=60).stderr
+
+
+def test_loggers_of_libraries_are_held_to_the_same_and_tell_what_an_exception_came_from() -> None:
+    text = logged(STRANGER)
+    (line,) = map(json.loads, text.splitlines())
+    assert (line["logger"], line["message"]) == ("somebody.elses", "It failed")
+    assert (line["exception"]["type"], line["exception"]["from"]["type"]) == (
+        "builtins.ValueError",
+        "builtins.KeyError",
+    )
+    for written in (text, logged(STRANGER, "text")):
+        assert SECRET not in written
+        assert written.index("ValueError") < written.index("KeyError")
+
+
+def test_the_log_says_why_a_service_could_not_start() -> None:
+    messages = [json.loads(line)["message"] for line in logged(STARTUP).splitlines()]
+    assert "app.engine.errors.NotReadyError: there is no checkpoint" in messages
 
 
 def test_the_share_of_logged_requests_is_what_was_asked_for(

@@ -87,6 +87,17 @@ def test_the_model_being_served_has_its_time(call: Caller) -> None:
     assert version == call._state["engine"].manifest.version
 
 
+def test_requests_under_way_are_shown_while_they_are_and_no_longer(call: Caller) -> None:
+    telemetry = call._state["telemetry"]
+    assert samples(call("GET", "/metrics").body.decode())["ratecast_requests_under_way"] == 1  # the one that asks
+    telemetry.flush()
+    assert samples(telemetry.render().decode())["ratecast_requests_under_way"] == 0
+    for body in (b"{", b'{"user": "1", "item": "2"}'):
+        call("POST", "/predict", body, JSON)
+    telemetry.flush()
+    assert samples(telemetry.render().decode())["ratecast_requests_under_way"] == 0
+
+
 def test_what_is_counted_is_written_down_on_the_thread_that_counts(
     call: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -121,6 +132,7 @@ def test_the_metrics_of_two_workers_add_up(
             for _ in range(40)
         }
         assert len(ratings) == 1
+        wanted = {name: 40, "ratecast_worker_starts_total": 2}
         deadline = time.monotonic() + 30
-        while samples(client.get("/metrics", headers={"connection": "close"}).text).get(name) != 40:
+        while not wanted.items() <= samples(client.get("/metrics", headers={"connection": "close"}).text).items():
             assert time.monotonic() < deadline
