@@ -25,6 +25,7 @@ from models import checkpoint
 CONNECTIONS = 32
 PAIRS, COLUMNS, LISTS = 300, 30, 60  # different requests of each kind
 TOLERANCE = 1e-4
+SETTLE_SECONDS = 60.0  # every worker may have been killed, and another takes some seconds to start
 LOWEST, HIGHEST = 1.0, 5.0  # the scale of `benchmarks.random_model`
 LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 
@@ -184,7 +185,7 @@ class Load:
         """Send no more, and wait for what is under way."""
         self._stopped = True
         self._waiting.clear()
-        deadline = time.perf_counter() + 10
+        deadline = time.perf_counter() + SETTLE_SECONDS
         while self._under_way and time.perf_counter() < deadline:
             await asyncio.sleep(0.01)
 

@@ -23,6 +23,7 @@ from benchmarks.random_model import publish_random
 from models.checkpoint import CURRENT, current_version
 from models.lifecycle import activate
 
+pytestmark = pytest.mark.timeout(300)  # each starts a service or two, on a machine that has other tests to do
 USERS, ITEMS = 200, 300
 RATE = 300.0  # requests a second
 PATIENCE = 60.0
