@@ -84,6 +84,7 @@ DECODERS: dict[str, tuple[Callable[[Path], object], tuple[type[Exception], ...]]
 
 def main(decoder: str, folder: str) -> None:
     warnings.simplefilter("error")
+    faulthandler.enable()
     decode, refusals = DECODERS[decoder]
     for path in sorted(path for path in Path(folder).iterdir() if path.is_file()):
         print(path.name, end=" ", flush=True)  # noqa: T201
@@ -92,6 +93,7 @@ def main(decoder: str, folder: str) -> None:
         outcome = _outcome(decode, refusals, path)
         taken = _peak() - before
         print(outcome if taken < MEMORY else f"{outcome}, with {taken >> 20} MB of memory")  # noqa: T201
+    faulthandler.cancel_dump_traceback_later()
 
 
 def _outcome(decode: Callable[[Path], object], refusals: tuple[type[Exception], ...], path: Path) -> str:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import subprocess
-import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -19,8 +17,8 @@ from models.publication import publish
 from tests.fuzz.mutations import mutations
 from tests.fuzz.structures import documents, headers, tables, values
 from tests.support.checkpoints import small_draft, small_head
+from tests.support.forks import Nursery
 
-ROOT = Path(__file__).parents[2]
 COLUMNS = {"users": ["1", "ü", "x" * 40], "items": ["2", "3", "4"]}
 RATINGS = pa.table(
     {"user": ["a", "b", "a"], "item": ["x", "y", "y"], "rating": [1.0, 2.5, 4.0], "timestamp": [1, 2, 3]}
@@ -70,12 +68,19 @@ CASES = {
 FILES = ("csv", "tsv", "data", "dat", "csv.gz", "parquet", "attributes.csv", "attributes.parquet")
 
 
-def decode(decoder: str, folder: Path) -> list[str]:
+@pytest.fixture(scope="module")
+def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
+    """Processes that have what decoders import behind them."""
+    preloaded = ["app.wire.arrow", "app.wire.json", "models.lifecycle", "training.data.attributes"]
+    with Nursery(tmp_path_factory.mktemp("children"), [*preloaded, "tests.support.checkpoints"]) as nursery:
+        yield nursery
+
+
+def decode(nursery: Nursery, decoder: str, folder: Path) -> list[str]:
     """What came of each file: `read` or `refused`; anything else is a failure that names the file."""
-    command = [sys.executable, "-X", "faulthandler", "-m", "tests.fuzz.decoding", decoder, str(folder)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=100)
+    done = nursery.run("tests.fuzz.decoding", decoder, folder)
     outcomes = done.stdout.splitlines()
-    assert done.returncode == 0, f"{outcomes[-1:]}\n{done.stderr[-2_000:]}"
+    assert done.code == 0, f"{outcomes[-1:]}\n{done.stderr[-2_000:]}"
     assert [outcome for outcome in outcomes if outcome.split(" ", 1)[1] not in ("read", "refused")] == []
     return [outcome.split(" ", 1)[1] for outcome in outcomes]
 
@@ -103,32 +108,36 @@ def damaged_checkpoint_file(name: str, content: bytes) -> Iterator[bytes]:
 
 
 @pytest.mark.parametrize("decoder", CASES)
-def test_every_decoder_reads_or_refuses(decoder: str, tmp_path: Path) -> None:
+def test_every_decoder_reads_or_refuses(nursery: Nursery, decoder: str, tmp_path: Path) -> None:
     write(tmp_path / "cases", damaged(CASES[decoder], 1_500), f".{decoder}" if decoder in FILES else "")
-    outcomes = decode(decoder, tmp_path / "cases")
+    outcomes = decode(nursery, decoder, tmp_path / "cases")
     assert len(outcomes) == 1_500 + len(CASES[decoder])
     assert {"read", "refused"} <= set(outcomes) or decoder == "json"
 
 
 @pytest.mark.parametrize("decoder", ["manifest", "current"])
-def test_what_names_the_files_of_a_checkpoint_is_read_or_refused(decoder: str, tmp_path: Path) -> None:
+def test_what_names_the_files_of_a_checkpoint_is_read_or_refused(
+    nursery: Nursery, decoder: str, tmp_path: Path
+) -> None:
     version = tmp_path / publish(tmp_path, small_draft(relevance=small_head())).version
     content = (version / MANIFEST).read_bytes().replace(version.name.encode(), b"version")
     valid = {"manifest": content, "current": version.name.encode()}[decoder]
     hostile = documents(content, 1_000, seed=1) if decoder == "manifest" else ()
     write(tmp_path / "cases", [*damaged([valid], 1_000), *hostile])
-    outcomes = decode(decoder, tmp_path / "cases")
+    outcomes = decode(nursery, decoder, tmp_path / "cases")
     assert len(outcomes) >= 1_001
     assert "refused" in outcomes
 
 
-def test_every_file_of_a_checkpoint_is_read_or_refused_though_its_hash_is_right(tmp_path: Path) -> None:
+def test_every_file_of_a_checkpoint_is_read_or_refused_though_its_hash_is_right(
+    nursery: Nursery, tmp_path: Path
+) -> None:
     directory = tmp_path / "checkpoints"
     version = directory / publish(directory, small_draft(relevance=small_head())).version
     names = [name for name in json.loads((version / MANIFEST).read_text())["files"] if "/" not in name]
     assert names
     for name in names:
         write(tmp_path / "cases", damaged_checkpoint_file(name, (version / name).read_bytes()), f"@{name}")
-    outcomes = decode("checkpoint", tmp_path / "cases")
+    outcomes = decode(nursery, "checkpoint", tmp_path / "cases")
     assert len(outcomes) > 200 * len(names)
     assert {"read", "refused"} == set(outcomes)
