@@ -27,6 +27,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from models import golden, verified
+from models.arrow_messages import refuse_compressed
 from models.errors import CheckpointCorruptError, CheckpointError, CheckpointFormatError, CheckpointNotFoundError
 from models.manifest import FORMAT_VERSION, VERSION_NAME, FileEntry, Manifest, ModelShape
 from models.mf import VARIANCES, MatrixFactorization
@@ -41,6 +42,7 @@ RELEVANCE = "relevance.safetensors"
 VOCABULARY = "vocabulary.safetensors"
 REQUIRED_FILES = (WEIGHTS, SEEN, VOCABULARY, USERS, ITEMS, GOLDEN)
 MAX_MANIFEST_BYTES = 1 << 20  # a real one is below 4 kB
+ARROW_MAGIC = b"ARROW1\0\0"
 HASHING_THREADS = 4  # one file takes more than half of the time, whatever their number
 ITEM_SCHEMA = pa.schema(
     [
@@ -265,6 +267,8 @@ def _read_tensors(file: Path, expected: Mapping[str, tuple[torch.dtype, tuple[in
             _corrupt(file, f"tensor {name} is {tensor.dtype}, wanted {dtype}")
         if shape is not None and tensor.shape != shape:
             _corrupt(file, f"tensor {name} has shape {tuple(tensor.shape)}, wanted {shape}")
+        if tensor.data_ptr() % tensor.element_size():
+            _corrupt(file, f"tensor {name} begins at a byte that is no multiple of the size of its numbers")
     return tensors
 
 
@@ -334,8 +338,14 @@ def _read_table(file: Path, schema: pa.Schema, rows: int, *, known: bool) -> pa.
 
 
 def _read_arrow(file: Path, schema: pa.Schema, *, known: bool) -> pa.Table:
+    """Map a table. The file is read as the stream that it holds: what was looked at is then what is read."""
     try:
-        reader = pa.ipc.open_file(pa.memory_map(str(file)))
+        content = pa.memory_map(str(file)).read_buffer()
+        if content[: len(ARROW_MAGIC)].to_pybytes() != ARROW_MAGIC:
+            _corrupt(file, "not an Arrow file")
+        stream = content[len(ARROW_MAGIC) :]
+        refuse_compressed(stream)
+        reader = pa.ipc.open_stream(stream)
         if not reader.schema.equals(schema):
             _corrupt(file, f"has the columns {reader.schema.names}, wanted {schema.names} with their types")
         table = reader.read_all()

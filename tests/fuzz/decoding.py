@@ -1,24 +1,31 @@
 """A program that decodes: `python -m tests.fuzz.decoding DECODER FOLDER`, once for each file in the folder.
 
-It says, a line each, the name of the file before it is decoded and what came of it: `read`, `refused`, or the error
-that should not have come; at the end by how many bytes its memory grew at most. A decoder that crashes takes this
-process.
+It says, a line each, the name of the file before it is decoded and what came of it: `read`, `refused`, or what should
+not have come: another error, or memory. A decoder that crashes or hangs takes this process, and its file is the last.
 """
 
 from __future__ import annotations
 
-import resource
+import faulthandler
+import re
 import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+
 from app.wire import arrow, json, msgpack
 from models import checkpoint, lifecycle
 from models.errors import CheckpointError
 from tests.support.checkpoints import replace_file
-from training.data import delimited, parquet
+from training.data import attributes, delimited, parquet
 from training.errors import TrainingError
+
+MEMORY = 64 << 20  # bytes; no input has a tenth of that
+SECONDS = 20
+_PEAK = re.compile(r"VmHWM:\s+(\d+) kB")
 
 
 def _checkpoint_file(path: Path) -> None:
@@ -29,7 +36,10 @@ def _checkpoint_file(path: Path) -> None:
     valid, manifest = (version / name).read_bytes(), (version / checkpoint.MANIFEST).read_bytes()
     try:
         replace_file(version, name, path.read_bytes())
-        lifecycle.prove(checkpoint.load(directory))
+        loaded = checkpoint.load(directory)
+        lifecycle.prove(loaded)
+        for vocabulary in (loaded.users, loaded.items):
+            vocabulary.rows(["1", "nobody", "", "\0", "\ud800"])
     finally:
         (version / name).write_bytes(valid)
         (version / checkpoint.MANIFEST).write_bytes(manifest)
@@ -49,14 +59,23 @@ def _current(path: Path) -> None:
     checkpoint.load(directory)
 
 
+def _attributes(path: Path) -> None:
+    matrix = attributes.encode(attributes.read_attributes(path), pa.array(["a", "1", "b"]))
+    assert matrix is None or np.isfinite(matrix).all()
+
+
 DECODERS: dict[str, tuple[Callable[[Path], object], tuple[type[Exception], ...]]] = {
     "json": (lambda path: json.Decoder(256)(path.read_bytes()), ()),
     "msgpack": (lambda path: msgpack.decode(path.read_bytes()), (ValueError,)),
     "arrow": (lambda path: arrow.decode(path.read_bytes()), (ValueError,)),
     "csv": (lambda path: delimited.read(path, delimited.COMMA), (TrainingError,)),
-    "tsv": (lambda path: delimited.read(path, delimited.U_DATA), (TrainingError,)),
+    "tsv": (lambda path: delimited.read(path, delimited.TAB), (TrainingError,)),
+    "data": (lambda path: delimited.read(path, delimited.U_DATA), (TrainingError,)),
+    "dat": (lambda path: delimited.read(path, delimited.RATINGS_DAT), (TrainingError,)),
     "csv.gz": (lambda path: delimited.read(path, delimited.COMMA), (TrainingError,)),
     "parquet": (parquet.read, (TrainingError,)),
+    "attributes.csv": (_attributes, (TrainingError,)),
+    "attributes.parquet": (_attributes, (TrainingError,)),
     "manifest": (_manifest, (CheckpointError,)),
     "current": (_current, (CheckpointError,)),
     "checkpoint": (_checkpoint_file, (CheckpointError,)),
@@ -65,20 +84,38 @@ DECODERS: dict[str, tuple[Callable[[Path], object], tuple[type[Exception], ...]]
 
 def main(decoder: str, folder: str) -> None:
     warnings.simplefilter("error")
+    faulthandler.enable()
     decode, refusals = DECODERS[decoder]
-    files = sorted(path for path in Path(folder).iterdir() if path.is_file())
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    for path in files:
+    for path in sorted(path for path in Path(folder).iterdir() if path.is_file()):
         print(path.name, end=" ", flush=True)  # noqa: T201
-        try:
-            decode(path)
-        except refusals as error:
-            print("refused" if str(error) and "\n" not in str(error) else f"says nothing in one line: {error!r}")  # noqa: T201
-        except BaseException as error:
-            print(f"{type(error).__name__}: {str(error)[:200]!r}")  # noqa: T201
-        else:
-            print("read")  # noqa: T201
-    print("memory", (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) << 10)  # noqa: T201
+        faulthandler.dump_traceback_later(SECONDS, exit=True)
+        before = _forget_peak()
+        outcome = _outcome(decode, refusals, path)
+        taken = _peak() - before
+        print(outcome if taken < MEMORY else f"{outcome}, with {taken >> 20} MB of memory")  # noqa: T201
+    faulthandler.cancel_dump_traceback_later()
+
+
+def _outcome(decode: Callable[[Path], object], refusals: tuple[type[Exception], ...], path: Path) -> str:
+    try:
+        decode(path)
+    except refusals as error:
+        return "refused" if str(error) and "\n" not in str(error) else f"says nothing in one line: {error!r}"
+    except BaseException as error:
+        return f"{type(error).__name__}: {str(error)[:200]!r}"
+    return "read"
+
+
+def _forget_peak() -> int:
+    """Let the most memory that this process has had be what it has now; gives that, in bytes."""
+    Path("/proc/self/clear_refs").write_text("5")
+    return _peak()
+
+
+def _peak() -> int:
+    found = _PEAK.search(Path("/proc/self/status").read_text())
+    assert found is not None
+    return int(found[1]) << 10
 
 
 if __name__ == "__main__":

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
-import subprocess
-import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -16,10 +15,10 @@ import pytest
 from models.checkpoint import MANIFEST
 from models.publication import publish
 from tests.fuzz.mutations import mutations
+from tests.fuzz.structures import documents, headers, tables, values
 from tests.support.checkpoints import small_draft, small_head
+from tests.support.forks import Nursery
 
-ROOT = Path(__file__).parents[2]
-MEMORY = 300 << 20  # bytes; most inputs have less than ten thousand
 COLUMNS = {"users": ["1", "ü", "x" * 40], "items": ["2", "3", "4"]}
 RATINGS = pa.table(
     {"user": ["a", "b", "a"], "item": ["x", "y", "y"], "rating": [1.0, 2.5, 4.0], "timestamp": [1, 2, 3]}
@@ -38,12 +37,15 @@ def arrow_stream(compression: str | None = None, *, dictionary: bool = False) ->
     return sink.getvalue().to_pybytes()
 
 
-def parquet_file(**options: object) -> bytes:
+def parquet_file(table: pa.Table = RATINGS, **options: object) -> bytes:
     sink = pa.BufferOutputStream()
-    pq.write_table(RATINGS, sink, **options)
+    pq.write_table(table, sink, **options)
     return sink.getvalue().to_pybytes()
 
 
+ATTRIBUTES = pa.table(
+    {"id": ["a", "b", "c"], "age": [1.5, 2, None], "job": ["x", "y", "x"], "genres": [["p", "q"], [], None]}
+)
 TEXT = b"user,item,rating,timestamp\n" + b"".join(
     b'%d,"it ""em"" %d",%d.5,%d\n' % (n, n % 3, n % 5, n) for n in range(9)
 )
@@ -52,60 +54,90 @@ CASES = {
     "msgpack": [msgspec.msgpack.encode(body) for body in ({"user": "1", "item": 2}, COLUMNS)],
     "arrow": [arrow_stream(), arrow_stream(dictionary=True), arrow_stream("lz4"), arrow_stream("zstd")],
     "csv": [TEXT, "\ufeff".encode() + TEXT.replace(b"\n", b"\r\n")],
-    "tsv": [b"1\t2\t3\t4\n2\t3\t4\t5\n"],
+    "tsv": [TEXT.replace(b",", b"\t")],
+    "data": [b"1\t2\t3\t4\n2\t3\t4\t5\n"],
+    "dat": [b"1::2::3::4\n2::3::4.5::5\n"],
     "csv.gz": [gzip.compress(TEXT, mtime=0)],
     "parquet": [parquet_file(), parquet_file(compression="gzip", use_dictionary=False, data_page_version="2.0")],
+    "attributes.csv": [b"id,age,job\na,1.5,x\nb,2,y\n1,,x\n"],
+    "attributes.parquet": [
+        parquet_file(ATTRIBUTES),
+        parquet_file(ATTRIBUTES, compression="none", use_dictionary=False),
+    ],
 }
+FILES = ("csv", "tsv", "data", "dat", "csv.gz", "parquet", "attributes.csv", "attributes.parquet")
 
 
-def decode(decoder: str, folder: Path) -> list[str]:
+@pytest.fixture(scope="module")
+def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
+    """Processes that have what decoders import behind them."""
+    preloaded = ["app.wire.arrow", "app.wire.json", "models.lifecycle", "training.data.attributes"]
+    with Nursery(tmp_path_factory.mktemp("children"), [*preloaded, "tests.support.checkpoints"]) as nursery:
+        yield nursery
+
+
+def decode(nursery: Nursery, decoder: str, folder: Path) -> list[str]:
     """What came of each file: `read` or `refused`; anything else is a failure that names the file."""
-    command = [sys.executable, "-X", "faulthandler", "-m", "tests.fuzz.decoding", decoder, str(folder)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=100)
-    *outcomes, memory = done.stdout.splitlines()
-    assert done.returncode == 0, f"{memory}\n{done.stderr[-2_000:]}"
+    done = nursery.run("tests.fuzz.decoding", decoder, folder)
+    outcomes = done.stdout.splitlines()
+    assert done.code == 0, f"{outcomes[-1:]}\n{done.stderr[-2_000:]}"
     assert [outcome for outcome in outcomes if outcome.split(" ", 1)[1] not in ("read", "refused")] == []
-    assert int(memory.removeprefix("memory ")) < MEMORY
     return [outcome.split(" ", 1)[1] for outcome in outcomes]
 
 
-def write(folder: Path, valid: list[bytes], count: int, suffix: str = "") -> int:
-    """The valid inputs and variants of them."""
+def write(folder: Path, inputs: Iterable[bytes], suffix: str = "") -> None:
     folder.mkdir(exist_ok=True)
-    number = 0
+    for number, data in enumerate(inputs):
+        (folder / f"{number:05}{suffix}").write_bytes(data)
+
+
+def damaged(valid: list[bytes], count: int) -> Iterator[bytes]:
+    """The valid inputs, and so many variants of them."""
     for seed, content in enumerate(valid):
-        for data in [content, *mutations(content, count // len(valid), seed)]:
-            (folder / f"{number:05}{suffix}").write_bytes(data)
-            number += 1
-    return number
+        yield content
+        yield from mutations(content, count // len(valid), seed)
+
+
+def damaged_checkpoint_file(name: str, content: bytes) -> Iterator[bytes]:
+    yield from damaged([content], 150)
+    if name.endswith(".safetensors"):
+        yield from headers(content, 150, seed=1)
+        yield from values(content, 60, seed=2)
+    else:
+        yield from tables(content, 60, seed=3)
 
 
 @pytest.mark.parametrize("decoder", CASES)
-def test_every_decoder_reads_or_refuses(decoder: str, tmp_path: Path) -> None:
-    suffix = f".{decoder}" if decoder in ("csv", "tsv", "csv.gz", "parquet") else ""
-    written = write(tmp_path / "cases", CASES[decoder], 1_500, suffix)
-    outcomes = decode(decoder, tmp_path / "cases")
-    assert len(outcomes) == written
+def test_every_decoder_reads_or_refuses(nursery: Nursery, decoder: str, tmp_path: Path) -> None:
+    write(tmp_path / "cases", damaged(CASES[decoder], 1_500), f".{decoder}" if decoder in FILES else "")
+    outcomes = decode(nursery, decoder, tmp_path / "cases")
+    assert len(outcomes) == 1_500 + len(CASES[decoder])
     assert {"read", "refused"} <= set(outcomes) or decoder == "json"
 
 
 @pytest.mark.parametrize("decoder", ["manifest", "current"])
-def test_what_names_the_files_of_a_checkpoint_is_read_or_refused(decoder: str, tmp_path: Path) -> None:
+def test_what_names_the_files_of_a_checkpoint_is_read_or_refused(
+    nursery: Nursery, decoder: str, tmp_path: Path
+) -> None:
     version = tmp_path / publish(tmp_path, small_draft(relevance=small_head())).version
     content = (version / MANIFEST).read_bytes().replace(version.name.encode(), b"version")
     valid = {"manifest": content, "current": version.name.encode()}[decoder]
-    outcomes = decode(decoder, tmp_path / "cases") if write(tmp_path / "cases", [valid], 1_500) else []
-    assert len(outcomes) == 1_501
+    hostile = documents(content, 1_000, seed=1) if decoder == "manifest" else ()
+    write(tmp_path / "cases", [*damaged([valid], 1_000), *hostile])
+    outcomes = decode(nursery, decoder, tmp_path / "cases")
+    assert len(outcomes) >= 1_001
     assert "refused" in outcomes
 
 
-def test_every_file_of_a_checkpoint_is_read_or_refused_though_its_hash_is_right(tmp_path: Path) -> None:
+def test_every_file_of_a_checkpoint_is_read_or_refused_though_its_hash_is_right(
+    nursery: Nursery, tmp_path: Path
+) -> None:
     directory = tmp_path / "checkpoints"
     version = directory / publish(directory, small_draft(relevance=small_head())).version
     names = [name for name in json.loads((version / MANIFEST).read_text())["files"] if "/" not in name]
-    assert len(names) == 7
+    assert names
     for name in names:
-        write(tmp_path / "cases", [(version / name).read_bytes()], 150, f"@{name}")
-    outcomes = decode("checkpoint", tmp_path / "cases")
-    assert len(outcomes) == 7 * 151
+        write(tmp_path / "cases", damaged_checkpoint_file(name, (version / name).read_bytes()), f"@{name}")
+    outcomes = decode(nursery, "checkpoint", tmp_path / "cases")
+    assert len(outcomes) > 200 * len(names)
     assert {"read", "refused"} == set(outcomes)

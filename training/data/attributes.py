@@ -29,14 +29,24 @@ def read_attributes(path: Path) -> pa.Table:
     """A .csv or .parquet file with a column `id`. Raises DataError for one that cannot be read or lacks that column."""
     try:
         table = pq.read_table(path) if path.suffix == ".parquet" else pa_csv.read_csv(path)
-    except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{path}: cannot be read: {error}") from error
-    if "id" not in table.column_names:
-        raise DataError(f"{path}: no column id; there are {', '.join(table.column_names)}")
-    ids = table["id"].cast(pa.string())
+        _check_names(table.column_names)
+        table = table.set_column(table.column_names.index("id"), "id", table["id"].cast(pa.string()))
+    except (OSError, ValueError, pa.ArrowException) as error:  # a hostile Parquet file raises each of them
+        raise DataError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
+    ids = table["id"]
+    if ids.null_count or pc.any(pc.equal(ids, "")).as_py():
+        raise DataError(f"{path}: an id is missing")
     if len(pc.unique(ids)) != len(ids):
         raise DataError(f"{path}: an id has more than one row")
-    return table.set_column(table.column_names.index("id"), "id", ids)
+    return table
+
+
+def _check_names(names: list[str]) -> None:
+    """Raise ValueError for names of columns that do not tell them apart, or among which is no `id`."""
+    if "id" not in names:
+        raise ValueError(f"no column id; there are {', '.join(names)}")
+    if len(set(names)) < len(names):
+        raise ValueError("two columns have one name")
 
 
 def encode(table: pa.Table, ids: pa.StringArray) -> Matrix | None:
@@ -45,7 +55,8 @@ def encode(table: pa.Table, ids: pa.StringArray) -> Matrix | None:
     Numbers are standardised and cut off at `MAX_DEVIATIONS`; texts become a column a category, lists of texts likewise
     with several ones a row, both centred. None where the table has nothing to encode.
 
-    Raises DataError where a number is not finite, or the table has none of the ids.
+    Raises DataError where a number is not finite in single precision, a column is neither numbers nor texts nor lists
+    of texts, or the table has none of the ids.
     """
     rows = pc.index_in(ids, value_set=table["id"].combine_chunks())
     known_N = rows.is_valid().to_numpy(zero_copy_only=False)
@@ -55,7 +66,7 @@ def encode(table: pa.Table, ids: pa.StringArray) -> Matrix | None:
         log.info("%d of %d ids have no attributes", (~known_N).sum(), len(ids))
     aligned = table.take(rows.drop_null())
     blocks = [
-        _encoded(name, aligned[name].combine_chunks()) for name in table.column_names if name not in ("id", "title")
+        _block(name, aligned[name].combine_chunks()) for name in table.column_names if name not in ("id", "title")
     ]
     columns = [block for block in blocks if block.shape[1]]
     if not columns:
@@ -65,8 +76,15 @@ def encode(table: pa.Table, ids: pa.StringArray) -> Matrix | None:
     return matrix
 
 
+def _block(name: str, column: pa.Array) -> Matrix:
+    """One attribute of the known ids: (known, columns). Raises DataError for one that cannot be encoded."""
+    try:
+        return _encoded(name, column)
+    except pa.ArrowException as error:
+        raise DataError(f"the attribute {name} of type {column.type} cannot be used") from error
+
+
 def _encoded(name: str, column: pa.Array) -> Matrix:
-    """One attribute of the known ids: (known, columns)."""
     if pa.types.is_list(column.type):
         return _many_hot(column)
     missing_N = column.is_null().to_numpy(False)
@@ -84,7 +102,7 @@ def _encoded(name: str, column: pa.Array) -> Matrix:
 
 def _standardised(name: str, values_N: npt.NDArray[np.float64], missing_N: npt.NDArray[np.bool_]) -> Matrix:
     present = values_N[~missing_N]
-    if not np.isfinite(present).all():
+    if not (np.abs(present) <= np.finfo(np.float32).max).all():
         raise DataError(f"the attribute {name} holds a value that is not finite")
     if len(present) == 0 or present.std() == 0:
         return np.empty((len(values_N), 0), np.float32)

@@ -50,10 +50,18 @@ def test_what_says_nothing_is_left_out() -> None:
     assert encode(pa.table({"id": ids, "zip": many, "same": [1.0] * len(many)}), ids) is None
 
 
-@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -1e300])
 def test_a_number_that_is_not_finite_is_refused_by_name(bad: float) -> None:
     with pytest.raises(DataError, match="attribute age holds a value that is not finite"):
         encode(table(age=pa.array([1.0, 2.0, bad, 3.0])), IDS)
+
+
+@pytest.mark.parametrize(
+    "column", [[b"\xff"] * 4, [{"a": 1}] * 4, [[[1]]] * 4], ids=["bytes", "records", "nested lists"]
+)
+def test_a_column_that_cannot_be_encoded_is_refused_by_name(column: list[object]) -> None:
+    with pytest.raises(DataError, match=r"attribute job of type .* cannot be used"):
+        encode(table(job=column), IDS)
 
 
 def test_attributes_of_other_ids_are_refused() -> None:
@@ -70,12 +78,26 @@ def test_files_are_read_with_ids_as_text(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "reason"),
-    [("age\n1\n", "no column id; there are age"), ("id,age\n1,2\n1,3\n", "more than one row"), ("", "cannot be read")],
+    [
+        ("age\n1\n", "no column id; there are age"),
+        ("id,age\n1,2\n1,3\n", "more than one row"),
+        ("id,age\na,2\n,3\n", "an id is missing"),
+        ("id,age,id\n1,2,3\n", "two columns have one name"),
+        ("id,age,age\n1,2,3\n", "two columns have one name"),
+        ("", "cannot be read"),
+    ],
 )
 def test_files_that_cannot_be_used_are_refused(tmp_path: Path, content: str, reason: str) -> None:
     (tmp_path / "users.csv").write_text(content)
     with pytest.raises(DataError, match=reason):
         read_attributes(tmp_path / "users.csv")
+
+
+@pytest.mark.parametrize("ids", [[["a"], ["b"]], [b"\xff", b"b"], ["a", None]], ids=["lists", "bytes", "null"])
+def test_ids_of_a_parquet_file_that_cannot_be_used_are_refused(tmp_path: Path, ids: list[object]) -> None:
+    pq.write_table(pa.table({"id": ids, "age": [1, 2]}), tmp_path / "users.parquet")
+    with pytest.raises(DataError, match=r"cannot be read|an id is missing"):
+        read_attributes(tmp_path / "users.parquet")
 
 
 def test_a_file_that_does_not_exist_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,67 @@
+"""The messages of an Arrow IPC stream, looked at before Arrow decodes them.
+
+A compressed buffer says itself how large it becomes, so that a small input could ask for any amount of memory. Arrow
+offers no way to refuse it; where a message says so is in its flatbuffer (Message.fbs), which is read here that far.
+"""
+
+from __future__ import annotations
+
+import struct
+
+import pyarrow as pa
+
+# Numbers of the fields: unions are two fields, the type and the value.
+_VERSION, _HEADER_TYPE, _HEADER, _DATA_OF_DICTIONARY, _COMPRESSION = 0, 1, 2, 1, 3
+_DICTIONARY_BATCH, _RECORD_BATCH = 2, 3
+_VERSION_5 = 4  # they are counted from 0
+
+
+def refuse_compressed(stream: pa.Buffer) -> None:
+    """Raise ValueError for a stream that is compressed or malformed; its message does not repeat the content.
+
+    Before format 1.0 (2020) a message said in another place that it is compressed, and Arrow still looks there: streams
+    of that age are refused too.
+    """
+    try:
+        for message in pa.ipc.MessageReader.open_stream(stream):
+            metadata = message.metadata.to_pybytes()
+            if _version(metadata) != _VERSION_5:
+                raise ValueError("Arrow streams of a format before 1.0 are not accepted")
+            if _is_compressed(metadata):
+                raise ValueError("compressed Arrow streams are not accepted")
+    except (pa.ArrowException, OSError, EOFError, struct.error, IndexError) as error:
+        raise ValueError(f"not a readable Arrow stream: {type(error).__name__}") from error
+
+
+def _version(metadata: bytes) -> int:
+    field = _field(metadata, struct.unpack_from("<I", metadata)[0], _VERSION)
+    version: int = 0 if field is None else struct.unpack_from("<h", metadata, field)[0]
+    return version
+
+
+def _is_compressed(metadata: bytes) -> bool:
+    """Whether a message's buffers are compressed, from its flatbuffer. Raises struct.error for a broken one."""
+    root = struct.unpack_from("<I", metadata)[0]
+    header_type = _field(metadata, root, _HEADER_TYPE)
+    kind = metadata[header_type] if header_type is not None else 0
+    batch = _table(metadata, root, _HEADER)
+    if kind == _DICTIONARY_BATCH and batch is not None:
+        batch = _table(metadata, batch, _DATA_OF_DICTIONARY)
+    elif kind != _RECORD_BATCH:
+        return False
+    return batch is not None and _field(metadata, batch, _COMPRESSION) is not None
+
+
+def _field(metadata: bytes, table: int, number: int) -> int | None:
+    """Where a field of a flatbuffer's table begins, None where it is absent."""
+    vtable = table - struct.unpack_from("<i", metadata, table)[0]
+    if vtable < 0 or struct.unpack_from("<H", metadata, vtable)[0] < 6 + 2 * number:
+        return None
+    offset = struct.unpack_from("<H", metadata, vtable + 4 + 2 * number)[0]
+    return table + offset if offset else None
+
+
+def _table(metadata: bytes, table: int, number: int) -> int | None:
+    """Where the table that a field points to begins."""
+    at = _field(metadata, table, number)
+    return None if at is None else at + struct.unpack_from("<I", metadata, at)[0]
