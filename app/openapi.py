@@ -25,6 +25,14 @@ DESCRIPTIONS = {
     "try again after `Retry-After` seconds.",
     504: "The answer took longer than a request may.",
 }
+SECONDS: dict[str, Any] = {"description": "Seconds to wait.", "required": True, "schema": {"type": "integer"}}
+BEARER: dict[str, Any] = {"description": "`Bearer`.", "required": True, "schema": {"type": "string"}}
+REQUEST_ID: dict[str, Any] = {
+    "description": "Names the request in logs.",
+    "required": True,
+    "schema": {"type": "string"},
+}
+HEADERS = {"401": {"WWW-Authenticate": BEARER}, "429": {"Retry-After": SECONDS}, "503": {"Retry-After": SECONDS}}
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -59,6 +67,7 @@ class Service(FastAPI):
                     if path not in OPEN_PATHS:
                         _guard(method, path, operation)
                     _declare_problems(operation)
+                    _declare_headers(operation)
         return super().openapi()
 
 
@@ -78,3 +87,8 @@ def _declare_problems(operation: dict[str, Any]) -> None:
     for status, response in operation["responses"].items():
         if status >= "400":
             response["content"] = {PROBLEM_JSON: response["content"]["application/json"]}
+
+
+def _declare_headers(operation: dict[str, Any]) -> None:
+    for status, response in operation["responses"].items():
+        response["headers"] = {"X-Request-ID": REQUEST_ID} | HEADERS.get(status, {})

@@ -43,6 +43,7 @@ VOCABULARY = "vocabulary.safetensors"
 REQUIRED_FILES = (WEIGHTS, SEEN, VOCABULARY, USERS, ITEMS, GOLDEN)
 MAX_MANIFEST_BYTES = 1 << 20  # a real one is below 4 kB
 ARROW_MAGIC = b"ARROW1\0\0"
+LARGEST = 1e15  # of any value: then no dot product of fewer than 10⁸ factors overflows, and no prediction is NaN
 HASHING_THREADS = 4  # one file takes more than half of the time, whatever their number
 ITEM_SCHEMA = pa.schema(
     [
@@ -286,14 +287,14 @@ def _read_relevance(path: Path, shape: ModelShape, *, known: bool) -> RelevanceH
 
 
 def _read_tables(file: Path, shapes: Mapping[str, tuple[int, ...]], *, known: bool) -> dict[str, Tensor]:
-    """Map float32 tensors of exactly these shapes, all values finite."""
+    """Map float32 tensors of exactly these shapes, no value beyond `LARGEST`."""
     tensors = _read_tensors(file, {name: (torch.float32, wanted) for name, wanted in shapes.items()})
     for name, tensor in () if known else tensors.items():
         if tensor.numel() == 0:
             continue
         low, high = tensor.aminmax()  # both NaN if any value is; unlike isfinite, it makes no table of its own
-        if not (low.isfinite() and high.isfinite()):
-            _corrupt(file, f"tensor {name} holds values that are not finite")
+        if not (low >= -LARGEST and high <= LARGEST):
+            _corrupt(file, f"tensor {name} holds values that are not finite, or beyond ±{LARGEST:g}")
     return tensors
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -62,6 +63,23 @@ def test_any_json_gets_the_answer_that_the_routes_give(
 ) -> None:
     text = json.dumps(document, indent=indent, ensure_ascii=ascii_).encode("utf-8", "surrogatepass")
     same(both, "POST", "/predict", body=text[: len(text) - cut], headers=JSON)
+
+
+@given(document=documents)
+@settings(max_examples=400)
+def test_any_document_gets_the_same_answer_as_msgpack_and_as_json(both: tuple[Caller, Caller], document: Any) -> None:
+    call, msgpack = both[0], (("content-type", "application/msgpack"),)
+    try:
+        packed = msgspec.msgpack.encode(document)
+    except (OverflowError, UnicodeEncodeError):  # msgpack has neither numbers of more than 64 bits nor lone surrogates
+        return
+    theirs, ours = (
+        call("POST", "/predict", body=json.dumps(document).encode(), headers=JSON),
+        call("POST", "/predict", body=packed, headers=msgpack),
+    )
+    assert ours.status == theirs.status
+    if ours.status == 200:
+        assert msgspec.msgpack.decode(ours.body) == json.loads(theirs.body)
 
 
 HOSTILE = [

@@ -69,6 +69,16 @@ def tables(valid: bytes, count: int, seed: int) -> Iterator[bytes]:
         yield sink.getvalue().to_pybytes()
 
 
+def bomb(valid: bytes) -> bytes:
+    """An Arrow file of the same columns, small, whose first column takes 128 MB where it is decompressed."""
+    table = pa.ipc.open_file(valid).read_all().slice(0, 1)
+    table = table.set_column(0, table.schema.field(0), pa.array(["x" * (128 << 20)]))
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
+        writer.write_table(table)
+    return sink.getvalue().to_pybytes()
+
+
 def _change(document: Any, rng: np.random.Generator) -> None:
     """Walk down to some member and change it."""
     while True:

@@ -15,7 +15,7 @@ import pytest
 from models.checkpoint import MANIFEST
 from models.publication import publish
 from tests.fuzz.mutations import mutations
-from tests.fuzz.structures import documents, headers, tables, values
+from tests.fuzz.structures import bomb, documents, headers, tables, values
 from tests.support.checkpoints import small_draft, small_head
 from tests.support.forks import Nursery
 
@@ -25,8 +25,8 @@ RATINGS = pa.table(
 )
 
 
-def arrow_stream(compression: str | None = None, *, dictionary: bool = False) -> bytes:
-    columns = {"user": pa.array(COLUMNS["users"]), "item": pa.array(COLUMNS["items"])}
+def arrow_stream(compression: str | None = None, *, dictionary: bool = False, user: str = "1") -> bytes:
+    columns = {"user": pa.array([user, *COLUMNS["users"][1:]]), "item": pa.array(COLUMNS["items"])}
     if dictionary:
         columns = {name: column.dictionary_encode() for name, column in columns.items()}
     sink = pa.BufferOutputStream()
@@ -52,7 +52,12 @@ TEXT = b"user,item,rating,timestamp\n" + b"".join(
 CASES = {
     "json": [json.dumps(body).encode() for body in ({"user": "1", "item": 2}, COLUMNS)],
     "msgpack": [msgspec.msgpack.encode(body) for body in ({"user": "1", "item": 2}, COLUMNS)],
-    "arrow": [arrow_stream(), arrow_stream(dictionary=True), arrow_stream("lz4"), arrow_stream("zstd")],
+    "arrow": [
+        arrow_stream(),
+        arrow_stream(dictionary=True),
+        arrow_stream("lz4"),
+        arrow_stream("zstd", user="x" * (128 << 20)),
+    ],
     "csv": [TEXT, "\ufeff".encode() + TEXT.replace(b"\n", b"\r\n")],
     "tsv": [TEXT.replace(b",", b"\t")],
     "data": [b"1\t2\t3\t4\n2\t3\t4\t5\n"],
@@ -105,13 +110,16 @@ def damaged_checkpoint_file(name: str, content: bytes) -> Iterator[bytes]:
         yield from values(content, 60, seed=2)
     else:
         yield from tables(content, 60, seed=3)
+        yield bomb(content)
 
 
 @pytest.mark.parametrize("decoder", CASES)
 def test_every_decoder_reads_or_refuses(nursery: Nursery, decoder: str, tmp_path: Path) -> None:
-    write(tmp_path / "cases", damaged(CASES[decoder], 1_500), f".{decoder}" if decoder in FILES else "")
+    bombs = [arrow_stream("zstd", user="x" * (128 << 20))] if decoder == "arrow" else []
+    inputs = [*bombs, *damaged(CASES[decoder], 1_500)]
+    write(tmp_path / "cases", inputs, f".{decoder}" if decoder in FILES else "")
     outcomes = decode(nursery, decoder, tmp_path / "cases")
-    assert len(outcomes) == 1_500 + len(CASES[decoder])
+    assert len(outcomes) == len(inputs) > 1_500
     assert {"read", "refused"} <= set(outcomes) or decoder == "json"
 
 

@@ -305,6 +305,7 @@ TENSOR_ATTACKS = {
     "extra": (WEIGHTS, {"more": torch.zeros(1)}, "more"),
     "not a number": (WEIGHTS, {"item_bias": torch.tensor([0, 0, 0, 0, torch.nan])}, "tensor item_bias"),
     "infinite": (WEIGHTS, {"mean": torch.tensor(torch.inf)}, "tensor mean"),
+    "so large that predictions overflow": (WEIGHTS, {"user_factors": torch.full((4, 2), 1e16)}, "tensor user_factors"),
     "uncalled-for variance": (WEIGHTS, {"noise_variance": torch.tensor(1.0)}, "noise_variance"),
     "relevance of another shape": (
         RELEVANCE,
@@ -393,6 +394,24 @@ TABLE_ATTACKS: dict[str, tuple[str, Callable[[], pa.Table]]] = {
 def test_a_bad_table_is_named(version: Path, name: str, table: Callable[[], pa.Table]) -> None:
     replace_table(version, name, table())
     refused(version, naming=name)
+
+
+@pytest.mark.parametrize("codec", ["lz4", "zstd"])
+@pytest.mark.parametrize(("name", "table"), [(USERS, small_draft().users), (ITEMS, small_draft().items)])
+def test_a_compressed_table_is_refused(version: Path, name: str, table: pa.Table, codec: str) -> None:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression=codec)) as writer:
+        writer.write_table(table)
+    replace_file(version, name, sink.getvalue().to_pybytes())
+    refused(version, naming=f"{name}: not an Arrow file: compressed")
+
+
+def test_tensors_that_are_not_aligned_in_their_file_are_named(version: Path) -> None:
+    content = (version / VOCABULARY).read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    header = content[8 : 8 + length] + b" "
+    replace_file(version, VOCABULARY, len(header).to_bytes(8, "little") + header + content[8 + length :])
+    refused(version, naming="begins at a byte")
 
 
 # What has been verified before
