@@ -115,10 +115,14 @@ class BoundedProtocol(HttpToolsProtocol):
             if len(self._held) > MAX_HEAD:
                 self.flow.pause_reading()
             return
+        if self._in_head or not self._between_requests():  # of a request that has entered already
+            self._take(data)
+            return
         entry = self._turnstile.ask(self, data, self.loop)
         if entry is Entry.NOW:
             self._take(data)
         elif entry is Entry.LATER:
+            self._unset_keepalive_if_required()
             self._held = data
         else:
             self._refuse(TOO_MUCH)
@@ -151,10 +155,13 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def shutdown(self) -> None:
         """Without a request under way, wait a little for one: its client may have sent it already."""
-        if self.cycle is None or self.cycle.response_complete:
+        if self._between_requests():
             self.loop.call_later(self._bounds.linger, super().shutdown)
         else:
             super().shutdown()
+
+    def _between_requests(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
 
     def _refuse(self, answer: bytes) -> None:
         if not self.transport.is_closing():
@@ -178,7 +185,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """What the client has to do; None where it has not, or uvicorn waits for it."""
         if self._in_head:
             return Stage.HEAD
-        if self.cycle is not None and not self.cycle.response_complete:
+        if not self._between_requests():
             if self.cycle.more_body:
                 return Stage.BODY
             return Stage.READ if self.flow.write_paused else None

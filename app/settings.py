@@ -88,15 +88,15 @@ class Settings(BaseSettings):
 
     def accepted_keys(self) -> list[str]:
         """The API keys of both settings. Raises ConfigurationError or OSError; no message repeats a key."""
-        return _read_keys(self.api_keys, self.api_keys_file, "API")
+        return _read_keys("API_KEYS", self.api_keys, self.api_keys_file)
 
     def accepted_admin_keys(self) -> list[str]:
         """The admin keys, likewise."""
-        return _read_keys(self.admin_keys, self.admin_keys_file, "ADMIN")
+        return _read_keys("ADMIN_KEYS", self.admin_keys, self.admin_keys_file)
 
     def check_exposure(self) -> None:
-        """Raise ConfigurationError for an address that others reach while nobody is asked for a key."""
-        if self.allow_anonymous or self.accepted_keys() or is_loopback(self.host):
+        """Raise ConfigurationError for an address that others reach while nobody is asked for a key, or bad keys."""
+        if self.accepted_keys() or self.allow_anonymous or is_loopback(self.host):
             return
         raise ConfigurationError(
             f"others reach {self.host}: set {PREFIX}API_KEYS, or {PREFIX}ALLOW_ANONYMOUS=true to answer everybody"
@@ -116,23 +116,23 @@ class Settings(BaseSettings):
         return self.threads or max(1, available_cores() // self.workers)
 
 
-def _read_keys(given: SecretStr, file: Path | None, kind: str) -> list[str]:
+def _read_keys(name: str, given: SecretStr, file: Path | None) -> list[str]:
     """A setting that is there but holds no key is refused: nobody means it to let everybody in."""
     text = given.get_secret_value()
-    keys = _keys(text.split(","), f"{PREFIX}{kind}_KEYS", kind) if text else []
+    keys = _keys(text.split(","), PREFIX + name) if text else []
     if file:
         try:
             lines = file.read_text("utf-8").splitlines()
         except UnicodeDecodeError:
             raise ConfigurationError(f"{file} is not a text in UTF-8") from None
-        keys += _keys(lines, str(file), kind)
+        keys += _keys(lines, str(file))
     return keys
 
 
-def _keys(parts: Iterable[str], source: str, kind: str) -> list[str]:
+def _keys(parts: Iterable[str], source: str) -> list[str]:
     keys = [key for key in map(str.strip, parts) if key]
     if not keys:
-        raise ConfigurationError(f"{source} holds no {kind} key".replace("ADMIN", "admin"))
+        raise ConfigurationError(f"{source} holds no key")
     if min(map(len, keys)) < MIN_KEY_LENGTH:
         raise ConfigurationError(f"a key of {source} has fewer than {MIN_KEY_LENGTH} characters")
     return keys

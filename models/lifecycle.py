@@ -55,6 +55,11 @@ def activate(directory: Path, version: str) -> None:
     directory cannot be written; CURRENT stays.
     """
     prove(load(directory, version))
+    make_current(directory, version)
+
+
+def make_current(directory: Path, version: str) -> None:
+    """As `activate`, of a version that the caller has verified and proven."""
     with reporting(f"cannot make {version} current in {directory}", "nothing was changed"), only_publisher(directory):
         if not (directory / version).is_dir():  # pruned meanwhile
             raise CheckpointNotFoundError(f"no version {version!r} in {directory}")

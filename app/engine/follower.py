@@ -78,12 +78,12 @@ class Follower:
         self._executor = ThreadPoolExecutor(1, "loader", torch.set_num_threads, (1,))  # the cores are for answers
 
     async def start(self) -> None:
-        """Serve the first version. Raises CheckpointError or OSError where neither it nor the remembered one can be."""
+        """Serve the first version. Raises what went wrong where neither it nor the remembered one can be served."""
         version = None
         try:
             version = await self._run(self._wanted)
             await self._serve(version)
-        except (CheckpointError, OSError) as error:
+        except Exception as error:  # whatever it is, the siblings go on answering from the remembered one
             remembered = await self._run(self._recall)
             if remembered in (None, version):
                 raise
@@ -107,7 +107,7 @@ class Follower:
         async with self._changing:
             try:
                 served = await self._run(self._prepare, version)
-                await self._run(lifecycle.activate, self._directory, version)
+                await self._run(lifecycle.make_current, self._directory, version)
             except CheckpointNotFoundError:
                 raise UnknownVersionError(f"there is no version {version!r}") from None
             except (CheckpointError, OSError) as error:

@@ -100,6 +100,15 @@ def test_a_service_that_others_reach_does_not_start_without_keys_unless_told_so(
         Settings(host="0.0.0.0", admin_keys=SecretStr(ADMIN)).check_exposure()
 
 
+@pytest.mark.parametrize("setting", ["API_KEYS", "ADMIN_KEYS"])
+def test_bad_keys_end_the_start_with_one_line_though_everybody_may_ask(checkpoints: Path, setting: str) -> None:
+    command = [sys.executable, "-m", "app", "--checkpoints", str(checkpoints), "--port", "0"]
+    environment = {"RATECAST_ALLOW_ANONYMOUS": "true", f"RATECAST_{setting}": "short"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert f"RATECAST_{setting}" in done.stderr
+
+
 @pytest.mark.parametrize("path", ["/predict", "/users/1/top", "/nowhere", "/health/live", "/models/current", "/docs"])
 def test_every_answer_has_the_security_headers_and_no_banner(checkpoints: Path, path: str) -> None:
     with service(checkpoints) as call:

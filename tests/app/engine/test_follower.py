@@ -17,6 +17,7 @@ from app.engine.answers import Pair
 from app.engine.engine import Bounds, Engine
 from app.engine.errors import ActivationError, UnknownVersionError
 from app.engine.hooks import Event, Loaded, LoadFailed
+from app.engine.store import Served
 from models.checkpoint import CURRENT, current_version
 from models.errors import CheckpointCorruptError, CheckpointNotFoundError
 from models.lifecycle import activate
@@ -192,6 +193,30 @@ def test_a_worker_that_starts_while_a_damaged_version_is_current_serves_what_the
             assert engine.manifest.version == versions[0]
             assert engine.failure is not None
             assert engine.failure.version == versions[1]
+
+    run(scenario())
+
+
+def test_a_worker_that_starts_where_the_current_version_does_not_fit_serves_what_the_others_do(
+    tmp_path: Path, versions: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As torch says it when a device has no room."""
+    remembered, prepare = tmp_path / "served", follower.prepare
+
+    def without_room(directory: Path, version: str, device: torch.device) -> Served:
+        if version == versions[1]:
+            raise RuntimeError("out of memory")
+        return prepare(directory, version, device)
+
+    async def scenario() -> None:
+        async with following(tmp_path, remembered=remembered):
+            pass
+        activate(tmp_path, versions[1])
+        monkeypatch.setattr(follower, "prepare", without_room)
+        async with following(tmp_path, remembered=remembered) as engine:
+            assert engine.manifest.version == versions[0]
+            assert engine.failure is not None
+            assert (engine.failure.version, engine.failure.reason) == (versions[1], "RuntimeError: out of memory")
 
     run(scenario())
 
