@@ -1,7 +1,8 @@
 """A program that decodes: `python -m tests.fuzz.decoding DECODER FOLDER`, once for each file in the folder.
 
-It says, a line each, the name of the file before it is decoded and what came of it: `read`, `refused`, or what should
-not have come: another error, or memory. A decoder that crashes or hangs takes this process, and its file is the last.
+It says, a line each, the name of the file before it is decoded and what came of it: `read`,
+`refused`, or what should not have come: another error, or memory. A decoder that crashes or hangs takes this process,
+and its file is the last.
 """
 
 from __future__ import annotations
@@ -86,7 +87,9 @@ def main(decoder: str, folder: str) -> None:
     warnings.simplefilter("error")
     faulthandler.enable()
     decode, refusals = DECODERS[decoder]
-    for path in sorted(path for path in Path(folder).iterdir() if path.is_file()):
+    paths = sorted(path for path in Path(folder).iterdir() if path.is_file())
+    _outcome(decode, refusals, paths[0])  # what libraries take when they are first used is not taken by an input
+    for path in paths:
         print(path.name, end=" ", flush=True)  # noqa: T201
         faulthandler.dump_traceback_later(SECONDS, exit=True)
         before = _forget_peak()

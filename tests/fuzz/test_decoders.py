@@ -116,7 +116,7 @@ def damaged_checkpoint_file(name: str, content: bytes) -> Iterator[bytes]:
 @pytest.mark.parametrize("decoder", CASES)
 def test_every_decoder_reads_or_refuses(nursery: Nursery, decoder: str, tmp_path: Path) -> None:
     bombs = [arrow_stream("zstd", user="x" * (128 << 20))] if decoder == "arrow" else []
-    inputs = [*bombs, *damaged(CASES[decoder], 1_500)]
+    inputs = [CASES[decoder][0], *bombs, *damaged(CASES[decoder], 1_500)]
     write(tmp_path / "cases", inputs, f".{decoder}" if decoder in FILES else "")
     outcomes = decode(nursery, decoder, tmp_path / "cases")
     assert len(outcomes) == len(inputs) > 1_500
