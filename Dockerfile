@@ -1,3 +1,15 @@
+# The ratings store of the compose file. Any other PostgreSQL will do: RATECAST_STORE names it.
+FROM debian:bookworm-slim AS database
+RUN apt-get update && apt-get install --yes --no-install-recommends postgresql-15 && rm -rf /var/lib/apt/lists/* \
+    && install --directory --owner postgres --group postgres --mode 700 /data
+ENV PATH=/usr/lib/postgresql/15/bin:$PATH PGDATA=/data/15 PGHOST=/tmp PGUSER=ratecast
+USER postgres
+VOLUME ["/data"]
+EXPOSE 5432
+HEALTHCHECK --interval=5s --timeout=3s --start-period=30s CMD ["pg_isready", "--dbname", "ratecast"]
+COPY --chmod=755 database.sh /usr/local/bin/database
+CMD ["database"]
+
 FROM python:3.11-slim AS build
 RUN python -m venv /opt/ratecast
 ENV PATH=/opt/ratecast/bin:$PATH PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1

@@ -34,6 +34,8 @@ from app.engine import loading
 from app.engine.device import choose_device
 from app.protocol import JoiningProtocol
 from app.settings import PREFIX, ConfigurationError, Settings, explain
+from app.store import schema
+from app.store.errors import StoreUnavailableError
 from app.turnstile import Turnstile
 from models import checkpoint, verified
 from models.errors import RatecastError
@@ -72,11 +74,12 @@ def _serve(settings: Settings) -> bool:
 def _supervise(settings: Settings) -> bool:
     """Run workers, and replace those that die. Says whether all of them could start.
 
-    They share a folder: the files in which their metrics add up, and the name of the version that they serve.
+    They share a folder: the files in which their metrics add up, the name of the version that they serve, and whose
+    ratings changed.
     """
     with TemporaryDirectory(prefix="ratecast-") as folder:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder  # workers read it when they start
-        config = _config(settings, partial(worker.create_app, verified.stamps(), Path(folder, "served")))
+        config = _config(settings, partial(worker.create_app, verified.stamps(), Path(folder)))
         with config.bind_socket() as listener:
             supervisor = Multiprocess(config, sockets=[listener])
             supervisor.run()
@@ -122,6 +125,7 @@ def _preflight(settings: Settings) -> None:
     settings.check_exposure()
     settings.accepted_admin_keys()
     choose_device(settings.device)
+    _check_store(settings)
     version = settings.pinned_version or checkpoint.current_version(settings.checkpoints)
     loading.load(settings.checkpoints, version, torch.device("cpu"))
     try:
@@ -133,6 +137,14 @@ def _preflight(settings: Settings) -> None:
             listener.bind(address)
     except OSError as error:
         raise OSError(f"cannot listen on {settings.host} port {settings.port}: {error.strerror}") from error
+
+
+def _check_store(settings: Settings) -> None:
+    """Raise StoreUnusableError for a database that cannot be the store. One that is away may come back."""
+    url = settings.store_url()
+    if url is not None:
+        with suppress(StoreUnavailableError):  # the workers log it
+            schema.prepare(schema.address(url))
 
 
 def _allow_many_files() -> None:

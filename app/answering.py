@@ -12,7 +12,18 @@ from typing import Any, TypeVar
 import numpy as np
 from starlette.types import Receive
 
-from app.engine.answers import SOURCES, ListQuery, ListSource, Pair, Pairs, Prediction, Predictions, Source, TopList
+from app.engine.answers import (
+    FOLDED,
+    SOURCES,
+    ListQuery,
+    ListSource,
+    Pair,
+    Pairs,
+    Prediction,
+    Predictions,
+    Source,
+    TopList,
+)
 from app.engine.engine import Engine
 from app.errors import ClientGoneError
 from models.errors import UnknownItemError, UnknownUserError
@@ -22,9 +33,8 @@ T = TypeVar("T")
 
 async def prediction(engine: Engine, pair: Pair, receive: Receive, *, strict: bool = False) -> Prediction:
     """The answer to one pair. With `strict`, raises UnknownUserError or UnknownItemError for an unknown id."""
-    if engine.quick_pairs(1):
-        answer = engine.predict_pair_now(pair)
-    else:
+    answer = engine.predict_pair_now(pair) if engine.quick_pairs(1) else None
+    if answer is None:
         engine.check_room(pairs=1)
         answer = await unless_gone(receive, engine.predict_pair(pair))
     if strict:
@@ -34,13 +44,12 @@ async def prediction(engine: Engine, pair: Pair, receive: Receive, *, strict: bo
 
 async def predictions(engine: Engine, pairs: Pairs, receive: Receive, *, strict: bool = False) -> Predictions:
     """The answer to each pair. With `strict`, raises UnknownUserError or UnknownItemError for the first unknown id."""
-    if engine.quick_pairs(len(pairs)):
-        answer = engine.predict_now(pairs)
-    else:
+    answer = engine.predict_now(pairs) if engine.quick_pairs(len(pairs)) else None
+    if answer is None:
         engine.check_room(pairs=len(pairs))
         answer = await unless_gone(receive, engine.predict(pairs))
-    if strict and answer.sources_B.any():
-        first = int(np.flatnonzero(answer.sources_B)[0])
+    if strict and (unknown_B := (answer.sources_B > 0) & (answer.sources_B < FOLDED)).any():
+        first = int(np.flatnonzero(unknown_B)[0])
         source = SOURCES[answer.sources_B[first]]
         refuse_unknown(str(pairs.users[first]), str(pairs.items[first]), source, first)
     return answer
@@ -48,13 +57,12 @@ async def predictions(engine: Engine, pairs: Pairs, receive: Receive, *, strict:
 
 async def top_list(engine: Engine, query: ListQuery, receive: Receive, *, strict: bool = False) -> TopList:
     """One list. With `strict`, raises UnknownUserError for an unknown user."""
-    if engine.quick_list(query):
-        answer = engine.top_now(query)
-    else:
+    answer = engine.top_now(query)
+    if answer is None:
         engine.check_room(lists=1)
         (answer,) = await unless_gone(receive, engine.top([query]))
     if strict and answer.source is ListSource.POPULAR:
-        raise UnknownUserError(query.user)
+        raise UnknownUserError(query.user or "")
     return answer
 
 
@@ -67,7 +75,7 @@ async def top_lists(
     if strict:
         for position, answer in enumerate(answers):
             if answer.source is ListSource.POPULAR:
-                raise UnknownUserError(answer.user, position)
+                raise UnknownUserError(answer.user or "", position)
     return answers
 
 

@@ -26,6 +26,7 @@ from app.engine.errors import (
     UnknownVersionError,
 )
 from app.schemas import FORMS, FieldError, Problem
+from app.store.errors import NoStoreError, RequestKeyError, StoreUnavailableError, StoreUnusableError
 from models.errors import (
     CheckpointCorruptError,
     CheckpointFormatError,
@@ -106,6 +107,10 @@ KINDS: Mapping[type[RatecastError], Kind] = {
     NotReadyError: Kind("not-ready", 503, "No model is being served yet"),
     UnknownVersionError: Kind("unknown-version", 404, "There is no such version"),
     ActivationError: Kind("not-activated", 409, "The version cannot be made the current one"),
+    StoreUnavailableError: Kind("store-unavailable", 503, "The ratings store does not answer"),
+    StoreUnusableError: Kind("store-unusable", 503, "The database cannot be used as a ratings store"),
+    NoStoreError: Kind("no-store", 501, "The service keeps no ratings"),
+    RequestKeyError: Kind("request-key", 422, "The request key was used before"),
     StoppingError: Kind("stopping", 503, "The service is about to stop"),
     DeviceUnavailableError: Kind("device-unavailable", 503, "The device of the model is not there"),
     CheckpointNotFoundError: Kind("checkpoint-not-found", 503, "There is no such checkpoint"),

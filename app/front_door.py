@@ -100,11 +100,10 @@ class FrontDoor:
             await self.app(scope, _again(body, receive), send)
             return
         engine: Engine = scope["state"]["engine"]
-        answer: Prediction | Predictions
+        answer: Prediction | Predictions | None
         if isinstance(asked, Pair):
-            if engine.quick_pairs(1) and not strict:
-                answer = engine.predict_pair_now(asked)
-            else:
+            answer = engine.predict_pair_now(asked) if engine.quick_pairs(1) and not strict else None
+            if answer is None:
                 answer = await answering.prediction(engine, asked, receive, strict=strict)
         else:
             answer = await answering.predictions(engine, asked, receive, strict=strict)

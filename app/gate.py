@@ -59,11 +59,13 @@ class Rules:
         keys: who may ask; the paths in `OPEN_PATHS` need no key.
         rates: how often each may; None: as often as they like.
         under_way: most requests at a time.
+        all_may_rate: whether whoever may ask may also store ratings and take them back.
     """
 
     keys: Keys
     rates: Rates | None
     under_way: int
+    all_may_rate: bool = False
 
 
 class Gate:
@@ -140,7 +142,8 @@ class Gate:
             if path in OPEN_PATHS:
                 return None
             return UnauthorizedError("an API key is wanted: Authorization: Bearer KEY")
-        if not holder.changes and changes(scope["method"], path):
+        may_change = holder.changes or (rules.all_may_rate and rates(scope["method"], path))
+        if not may_change and changes(scope["method"], path):
             if authorization is None:
                 return UnauthorizedError("an admin key is wanted: Authorization: Bearer KEY")
             return ForbiddenError("an admin key is wanted for what changes state")
@@ -163,6 +166,13 @@ class Gate:
 def changes(method: str, path: str) -> bool:
     """Whether a request may change state."""
     return method not in ("GET", "HEAD", "OPTIONS") and path not in READING_POSTS
+
+
+def rates(method: str, path: str) -> bool:
+    """Whether a request stores ratings or takes one back, and does no more than that."""
+    if method == "POST":
+        return path == "/ratings"
+    return method in ("PUT", "DELETE") and path.startswith("/users/") and "/ratings/" in path
 
 
 def _template(scope: Scope) -> str:

@@ -10,17 +10,19 @@ import pyarrow.compute as pc
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.engine.answers import Ids, Pairs
+from app.engine.answers import Ids, InlineRatings, Pairs
 from app.errors import BodyTooLargeError, InvalidRequestError, answer_error
+from app.store.ratings import storable
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds of one request: pairs, items of a list, characters of an id."""
+    """Bounds of one request: pairs, items of a list, characters of an id, ratings given with it."""
 
     pairs: int
     list_length: int
     id_length: int
+    inline_ratings: int
 
     def check_id(self, id_: str, *location: str) -> None:
         """Raise InvalidRequestError for an id that is empty or too long."""
@@ -74,6 +76,31 @@ class Limits:
         """Raise InvalidRequestError for a filter that names more items than a request may hold pairs."""
         if len(ids) > self.pairs:
             raise InvalidRequestError(location, f"a filter names at most {self.pairs} items")
+
+    def check_inline(self, inline: InlineRatings, scale: tuple[float, float]) -> None:
+        """Raise InvalidRequestError for too many ratings, two of one item, or one that is not on the scale."""
+        if len(inline.items) > self.inline_ratings:
+            raise InvalidRequestError(("body", "ratings"), f"a request brings at most {self.inline_ratings} ratings")
+        known: set[str] = set()
+        for position, (item, rating) in enumerate(zip(inline.items, inline.ratings, strict=True)):
+            where = ("body", "ratings", str(position))
+            self.check_id(item, *where, "item")
+            check_scale(rating, scale, *where, "rating")
+            if item in known:
+                raise InvalidRequestError((*where, "item"), "an item is rated once")
+            known.add(item)
+
+    def check_storable(self, id_: str, *location: str) -> None:
+        """As `check_id`, and for an id that databases cannot hold."""
+        self.check_id(id_, *location)
+        if not storable(id_):
+            raise InvalidRequestError(location, "an id that is stored has no NUL and no lone surrogate")
+
+
+def check_scale(rating: float, scale: tuple[float, float], *location: str) -> None:
+    """Raise InvalidRequestError for a rating that is not on the scale."""
+    if not scale[0] <= rating <= scale[1]:
+        raise InvalidRequestError(location, f"a rating is from {scale[0]:g} to {scale[1]:g}")
 
 
 class BodyLimit:

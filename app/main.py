@@ -17,7 +17,7 @@ from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp
 
 from app import errors
-from app.api import health, items, metrics, models, predict, users
+from app.api import health, items, metrics, models, predict, ratings, users
 from app.deps import State
 from app.draining import Draining
 from app.engine.device import choose_device
@@ -30,6 +30,9 @@ from app.logs import RequestLog
 from app.openapi import Service
 from app.rates import Rates
 from app.settings import Settings
+from app.store.changes import Changes
+from app.store.ratings import RatingsStore
+from app.store.schema import address
 from app.telemetry import Telemetry
 from app.tracing import NamedSpans
 
@@ -39,19 +42,19 @@ HEADERS = ("Authorization", "Content-Type", "X-Request-Id")
 SHOWN = ("X-Request-Id", "Retry-After")  # headers of answers that such pages may read
 
 
-def create_app(settings: Settings | None = None, remembered: Path | None = None) -> FastAPI:
+def create_app(settings: Settings | None = None, shared: Path | None = None) -> FastAPI:
     """Build the service from the environment, or from the settings given.
 
-    `remembered` is the file in which the workers of one service keep which version they serve.
+    `shared` is a folder in which the workers of one service keep which version they serve, and whose ratings changed.
     """
     settings = settings or Settings()
     telemetry, draining = Telemetry(), Draining(settings.shutdown_pause)
-    limits = Limits(settings.max_pairs, settings.max_list, settings.max_id_length)
+    limits = Limits(settings.max_pairs, settings.max_list, settings.max_id_length, settings.max_inline_ratings)
     app = Service(
         title="Ratecast",
         version=VERSION,
         description="Rating prediction as a service.",
-        lifespan=lifespan(settings, limits, telemetry, draining, remembered),
+        lifespan=lifespan(settings, limits, telemetry, draining, shared),
         telemetry=opentelemetry(settings.opentelemetry),
         generate_unique_id_function=lambda route: route.name,
         redoc_url=None,  # one page of documentation is enough
@@ -74,7 +77,7 @@ def create_app(settings: Settings | None = None, remembered: Path | None = None)
         app.add_middleware(NamedSpans)
     else:
         app.surround(lambda inner: gate(front_door(inner)))
-    for resource in (predict, users, items, models, health, metrics):
+    for resource in (predict, users, ratings, items, models, health, metrics):
         app.include_router(resource.router)
     app.add_api_route("/", to_docs, include_in_schema=False)
     return app
@@ -96,11 +99,12 @@ def rules(settings: Settings) -> Rules:
         keys=Keys(settings.accepted_keys(), settings.accepted_admin_keys()),
         rates=None if rate is None else Rates(rate / settings.workers),
         under_way=settings.max_concurrent,
+        all_may_rate=settings.api_keys_may_rate,
     )
 
 
 def lifespan(
-    settings: Settings, limits: Limits, telemetry: Telemetry, draining: Draining, remembered: Path | None
+    settings: Settings, limits: Limits, telemetry: Telemetry, draining: Draining, shared: Path | None
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[State]]:
     """Load the model before the first request, and let the last one finish."""
 
@@ -112,22 +116,46 @@ def lifespan(
             queued_lists=settings.max_queued_lists,
             seconds=settings.max_seconds,
             recent_lists=settings.recent_lists,
+            recent_users=settings.recent_users,
         )
         device = choose_device(settings.device)
+        store = ratings_store(settings, telemetry, shared)
         engine = Engine(
-            settings.checkpoints, device, threads, bounds, [telemetry.listen], settings.pinned_version, remembered
+            settings.checkpoints,
+            device,
+            threads,
+            bounds,
+            [telemetry.listen],
+            settings.pinned_version,
+            None if shared is None else shared / "served",
+            store,
         )
+        work = [telemetry.keep_flushing(), engine.follow()]
         try:
+            if store is not None:
+                await store.start()
+                work.append(store.follow())
             await engine.load()
             gc.collect()
             gc.freeze()  # what was imported and loaded stays: the collector need not look at it again
-            with draining.delaying_the_end(), running(telemetry.keep_flushing(), engine.follow()):
+            with draining.delaying_the_end(), running(*work):
                 yield State(engine=engine, limits=limits, telemetry=telemetry, draining=draining)
             telemetry.flush()
         finally:
+            if store is not None:
+                await store.close()
             engine.close()
 
     return run
+
+
+def ratings_store(settings: Settings, telemetry: Telemetry, shared: Path | None) -> RatingsStore | None:
+    """Where ratings are kept, if they are."""
+    url = settings.store_url()
+    if url is None:
+        return None
+    changes = Changes(None if shared is None else shared / "changes")
+    return RatingsStore(address(url), changes, telemetry.committed)
 
 
 @contextmanager

@@ -21,7 +21,9 @@ DESCRIPTIONS = {
     429: "More requests a second than a key allows; try again after `Retry-After` seconds.",
     422: "The request is not valid; `errors` says where and why.",
     500: "A bug.",
-    503: "No model is being served yet, the service is about to stop, or too much work is waiting; "
+    501: "The service keeps no ratings.",
+    503: "No model is being served yet, the service is about to stop, too much work is waiting, or ratings cannot be "
+    "stored or read just now; "
     "try again after `Retry-After` seconds.",
     504: "The answer took longer than a request may.",
 }

@@ -44,10 +44,55 @@ class ColumnsRequest(_Request):
     items: Column
 
 
-class RecommendRequest(_Request):
-    """Lists for many users."""
+Score = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Timestamp = Annotated[int, Field(strict=True, ge=0, le=1 << 53, description="Seconds since 1970; by default now.")]
+
+
+class InlineRating(_Request):
+    """What somebody gave an item."""
+
+    item: Id
+    rating: Score
+
+
+Inline = Annotated[list[InlineRating], FailFast(), Field(description="What an anonymous user rated. It is not kept.")]
+
+
+class AnonymousPairRequest(_Request):
+    """One item, for somebody who is known by their ratings alone."""
+
+    item: Id
+    ratings: Inline
+
+
+class AnonymousColumnsRequest(_Request):
+    """Any number of items, for somebody who is known by their ratings alone."""
+
+    items: Column
+    ratings: Inline
+
+
+class RatingRequest(_Request):
+    """What the user gave the item."""
+
+    rating: Score
+    timestamp: Timestamp | None = None
+
+
+class BulkRequest(_Request):
+    """Ratings as columns of one length; of two for one pair the later stays."""
 
     users: Column
+    items: Column
+    ratings: Annotated[list[Score], FailFast()]
+    timestamps: Annotated[list[Timestamp] | None, FailFast()] = None
+
+
+class RecommendRequest(_Request):
+    """Lists for many users, or one for somebody who is known by their ratings alone."""
+
+    users: Annotated[list[Id] | None, FailFast()] = None
+    ratings: Annotated[list[InlineRating] | None, FailFast()] = None
     n: Annotated[int, Field(ge=1)] = 10
     rank_by: RankBy | None = None
     exclude_seen: StrictBool = True
@@ -56,15 +101,23 @@ class RecommendRequest(_Request):
     category: str | None = None
 
 
-FORMS = PAIR, COLUMNS = "pair", "columns"
+FORMS = PAIR, COLUMNS, ANONYMOUS_PAIR, ANONYMOUS_COLUMNS = "pair", "columns", "anonymous pair", "anonymous columns"
 
 
 def _form_of(body: Any) -> str:
-    return COLUMNS if isinstance(body, dict) and not body.keys().isdisjoint(("users", "items")) else PAIR
+    if not isinstance(body, dict):
+        return PAIR
+    if "ratings" in body:
+        return ANONYMOUS_COLUMNS if "items" in body else ANONYMOUS_PAIR
+    return PAIR if body.keys().isdisjoint(("users", "items")) else COLUMNS
 
 
 PredictRequest = Annotated[
-    Annotated[PairRequest, Tag(PAIR)] | Annotated[ColumnsRequest, Tag(COLUMNS)], Discriminator(_form_of)
+    Annotated[PairRequest, Tag(PAIR)]
+    | Annotated[ColumnsRequest, Tag(COLUMNS)]
+    | Annotated[AnonymousPairRequest, Tag(ANONYMOUS_PAIR)]
+    | Annotated[AnonymousColumnsRequest, Tag(ANONYMOUS_COLUMNS)],
+    Discriminator(_form_of),
 ]
 
 
@@ -91,6 +144,21 @@ class ColumnPredictions(_Answer):
     model_version: ModelVersion
 
 
+RatingsUsed = Annotated[int, Field(description="How many of the ratings count: those of items the model knows.")]
+
+
+class AnonymousPrediction(PairPrediction):
+    """As for a user, from the ratings given with the request."""
+
+    ratings_used: RatingsUsed
+
+
+class AnonymousPredictions(ColumnPredictions):
+    """As for users, from the ratings given with the request."""
+
+    ratings_used: RatingsUsed
+
+
 class ListedItem(BaseModel):
     """An item of a list, with the rating that `POST /predict` gives."""
 
@@ -101,9 +169,9 @@ class ListedItem(BaseModel):
 
 
 class UserList(BaseModel):
-    """Items to show a user, best first."""
+    """Items to show a user, best first. `user` is null for somebody known by their ratings alone."""
 
-    user: str
+    user: str | None
     source: ListSource
     rank_by: RankBy
     items: list[ListedItem]
@@ -119,6 +187,115 @@ class Recommendations(_Answer):
     """A list for each user, in the order of the request."""
 
     lists: list[UserList]
+    ratings_used: RatingsUsed | None = None
+    model_version: ModelVersion
+
+
+class StoredRating(_Answer):
+    """A rating that is stored and counts from now on; one of an item the model does not know, after the next fit."""
+
+    user: str
+    item: str
+    rating: float
+    timestamp: int
+    known_item: bool
+    model_version: ModelVersion
+
+
+class RemovedRating(_Answer):
+    """A rating that counts no longer, whether it was stored or in the training data, or was never there."""
+
+    user: str
+    item: str
+    model_version: ModelVersion
+
+
+class StoredRatings(_Answer):
+    """Ratings that are stored and count from now on; those of unknown items after the next fit."""
+
+    stored: int
+    unknown_items: Annotated[int, Field(description="How many of them are of items the model does not know.")]
+    model_version: ModelVersion
+
+
+class ErasedUser(_Answer):
+    """A user of whom nothing is stored: answered as an unknown one, and left out by the next fit on the store."""
+
+    user: str
+    model_version: ModelVersion
+
+
+class UserRating(BaseModel):
+    """What the user gave an item; `timestamp` is null where only the training data has the rating."""
+
+    item: str
+    rating: float
+    timestamp: int | None
+    title: str | None
+
+
+class UserRatings(_Answer):
+    """All ratings that count for a user, in the order of the items' ids."""
+
+    user: str
+    ratings: list[UserRating]
+    model_version: ModelVersion
+
+
+class UserRow(BaseModel):
+    """What a model learned of a user."""
+
+    bias: float
+    factors: list[float]
+    relevance_factors: list[float] | None
+
+
+class UserExport(UserRatings):
+    """All that the service holds of a user."""
+
+    known_to_model: bool
+    row: UserRow | None
+
+
+class Reason(BaseModel):
+    """A rating of the user, and its part in the prediction."""
+
+    item: str
+    rating: float
+    contribution: float
+    title: str | None
+
+
+class Because(_Answer):
+    """A prediction as a sum: `baseline`, the parts of the user's ratings, and `others`, the parts not listed.
+
+    `rating` is the sum, clipped to the scale.
+    """
+
+    user: str
+    item: str
+    title: str | None
+    rating: float
+    baseline: float
+    reasons: list[Reason]
+    others: float
+    model_version: ModelVersion
+
+
+class SimilarItem(BaseModel):
+    """An item, and the cosine of its factors with the other one's."""
+
+    item: str
+    similarity: float
+    title: str | None
+    year: int | None
+
+
+class SimilarItems(_Answer):
+    """The items nearest to one, nearest first."""
+
+    item: str
+    items: list[SimilarItem]
     model_version: ModelVersion
 
 

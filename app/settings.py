@@ -19,6 +19,7 @@ from models.manifest import VERSION_NAME
 PREFIX = "RATECAST_"
 MIN_KEY_LENGTH = 16
 MAX_LINGER = 0.5
+NO_STORE, DEFAULT_STORE = "none", "ratings.sqlite"
 
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda|cuda:[0-9]+)$")]
 LogLevel = Literal["critical", "error", "warning", "info", "debug"]
@@ -49,6 +50,7 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(16 << 20, ge=1, description="Largest request body, in bytes.")
     max_pairs: int = Field(100_000, ge=1, description="Most (user, item) pairs in one request.")
     max_list: int = Field(1_000, ge=1, description="Longest list of items in one answer.")
+    max_inline_ratings: int = Field(10_000, ge=1, description="Most ratings that an anonymous request may bring.")
     max_id_length: int = Field(256, ge=1, description="Longest user or item id, in characters.")
     max_seconds: float = Field(10.0, gt=0, allow_inf_nan=False, description="Longest time of one request, in seconds.")
     max_connections: int = Field(16_384, ge=1, description="Most connections at a time, in each worker.")
@@ -57,6 +59,17 @@ class Settings(BaseSettings):
     max_queued_lists: int = Field(1_024, ge=1, description="Most lists that wait for the device.")
     recent_lists: int = Field(
         4_096, ge=0, description="How many lists each worker keeps, to answer them again at once; 0 keeps none."
+    )
+    recent_users: int = Field(
+        16_384, ge=0, description="How many users with fresh ratings each worker keeps; the others are read each time."
+    )
+    store: SecretStr | None = Field(
+        None,
+        description="URL of the ratings store, `sqlite:///FILE` or `postgresql://USER:PASSWORD@HOST/NAME`; `none` "
+        "keeps no ratings. Unset: `ratings.sqlite` among the checkpoints, if that directory may be written.",
+    )
+    api_keys_may_rate: bool = Field(
+        False, description="Whether an API key is enough to store and take back ratings; else that takes an admin key."
     )
     api_keys: SecretStr = Field(
         SecretStr(""), description="Keys that clients may show, separated by commas. None: no key is asked for."
@@ -101,6 +114,15 @@ class Settings(BaseSettings):
         raise ConfigurationError(
             f"others reach {self.host}: set {PREFIX}API_KEYS, or {PREFIX}ALLOW_ANONYMOUS=true to answer everybody"
         )
+
+    def store_url(self) -> str | None:
+        """Of the ratings store, None where there is to be none."""
+        if self.store is not None:
+            url = self.store.get_secret_value()
+            return None if url == NO_STORE else url
+        if not os.access(self.checkpoints, os.W_OK):
+            return None
+        return f"sqlite:///{self.checkpoints / DEFAULT_STORE}"
 
     def connection_bounds(self) -> ConnectionBounds:
         """How much clients may take."""

@@ -28,6 +28,8 @@ from prometheus_client import (
 
 from app.engine.answers import Source
 from app.engine.hooks import Batch, Event, Listed, Loaded, LoadFailed, Predicted, Settled
+from app.store.ratings import Committed
+from models.manifest import DataRecord
 
 DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
 MEDIA_TYPE = CONTENT_TYPE_LATEST
@@ -104,6 +106,22 @@ class Telemetry:
             multiprocess_mode="livemax",
             registry=self._registry,
         )
+        self._data = Gauge(
+            "ratecast_model_data",
+            "The training ratings of the model being served, and how they differ from those of the model before.",
+            ("figure",),
+            multiprocess_mode="livemostrecent",
+            registry=self._registry,
+        )
+        self._changes = Counter(
+            "ratecast_store_changes", "Changes of ratings that were stored.", registry=self._registry
+        )
+        self._commits = Histogram(
+            "ratecast_store_commit_seconds",
+            "From the beginning of a transaction to its end.",
+            buckets=SECONDS,
+            registry=self._registry,
+        )
         self._created = Gauge(
             CREATED,
             "When the model being served was published, in seconds since 1970.",
@@ -142,11 +160,27 @@ class Telemetry:
                     self._created.labels(self._version).set(0)  # of what is shared nothing can be removed: see `render`
                 self._version = event.version
                 self._created.labels(event.version).set(event.created_at.timestamp())
+                self._note_data(event.data)
             case LoadFailed():
                 self._loads.labels("failed").inc()
                 self._failing.set(1)
             case Settled():
                 self._failing.set(0)
+
+    def committed(self, transaction: Committed) -> None:
+        """Count what was stored."""
+        self._changes.inc(transaction.changes)
+        self._commits.observe(transaction.seconds)
+
+    def _note_data(self, data: DataRecord) -> None:
+        drift = data.drift
+        figures = {"rating_mean": data.rating_mean, "rating_deviation": data.rating_deviation}
+        figures |= {"train_ratings": data.train_ratings}
+        if drift is not None:
+            figures |= {"rating_mean_change": data.rating_mean - drift.rating_mean, "coverage": drift.coverage}
+            figures |= {"known_users": drift.known_users, "known_items": drift.known_items}
+        for figure, value in figures.items():
+            self._data.labels(figure).set(value)
 
     def flush(self) -> None:
         """Write down what was counted since the last time. One by one, between answers, that takes twice as long.

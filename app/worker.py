@@ -10,12 +10,12 @@ from fastapi import FastAPI
 from models import verified
 
 
-def create_app(stamps: Iterable[verified.Stamp], remembered: Path) -> FastAPI:
+def create_app(stamps: Iterable[verified.Stamp], shared: Path) -> FastAPI:
     """The application, which need not verify the files that the worker's parent has verified.
 
-    `remembered` is where workers keep which version they serve.
+    `shared` is the folder in which workers keep what they share.
     """
     from app.main import create_app  # noqa: PLC0415 - the parent of workers does without the application
 
     verified.learn(stamps)
-    return create_app(remembered=remembered)
+    return create_app(shared=shared)

@@ -22,9 +22,11 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from models import golden
 from models.checkpoint import ITEM_SCHEMA, Checkpoint
 from models.manifest import DataRecord, GateRecord, Manifest, ModelShape, TrainerRecord
 from models.mf import MatrixFactorization
+from models.priors import Priors
 from models.ranking import by_rating
 from models.seen import SeenItems
 from models.vocabulary import Vocabulary
@@ -91,7 +93,8 @@ def _random_checkpoint(users: int, items: int, factors: int, seen: int) -> Check
         torch.tensor(3.5), table(users + 1, factors), table(items + 1, factors), table(users + 1), table(items + 1)
     )
     offsets = np.minimum(np.arange(users + 2) * seen, users * seen)
-    seen_items = SeenItems(torch.from_numpy(offsets), torch.from_numpy(rng.integers(0, items, users * seen, np.int32)))
+    items_N = torch.from_numpy(rng.integers(0, items, users * seen, np.int32))
+    seen_items = SeenItems(torch.from_numpy(offsets), items_N, torch.full((users * seen,), 3.0))
     ids = pa.array([f"item-{item}" for item in range(items)])
     return Checkpoint(
         manifest=_manifest(users, items, factors),
@@ -100,18 +103,40 @@ def _random_checkpoint(users: int, items: int, factors: int, seen: int) -> Check
         items=Vocabulary(ids),
         catalogue=ITEM_SCHEMA.empty_table(),
         seen=seen_items,
+        priors=Priors(torch.ones(()), torch.eye(factors + 1), torch.eye(factors + 1)),
+        relevance=None,
+        golden=golden.SCHEMA.empty_table(),
     )
 
 
 def _manifest(users: int, items: int, factors: int) -> Manifest:
     return Manifest(
+        number=1,
         version="20260101T000000Z-random-000000",
         created_at=datetime.now(UTC),
-        model=ModelShape(users=users, items=items, factors=factors, uncertainty=False, rating_min=1.0, rating_max=5.0),
+        model=ModelShape(
+            users=users,
+            items=items,
+            factors=factors,
+            uncertainty=False,
+            relevance_factors=None,
+            relevance_rule=None,
+            rating_min=1.0,
+            rating_max=5.0,
+        ),
         trainer=TrainerRecord(
             name="random", preset="random", settings={}, seed=0, device="cpu", threads=1, fit_seconds=0.0
         ),
-        data=DataRecord(name="random", split="none", fingerprint="", train_ratings=0, test_ratings=0, duplicates=0),
+        data=DataRecord(
+            name="random",
+            split="none",
+            fingerprint="",
+            train_ratings=0,
+            test_ratings=0,
+            duplicates=0,
+            rating_mean=3.0,
+            rating_deviation=1.0,
+        ),
         gate=GateRecord(verdict="not measured"),
         metrics={},
         files={},

@@ -43,13 +43,25 @@ def publish_random(directory: Path, users: int, items: int, factors: int, seen: 
             ),
             users=pa.table({"id": pa.array(np.arange(users)).cast(pa.string())}),
             items=pa.table(columns).select(ITEM_SCHEMA.names),
-            seen=SeenItems.from_pairs((cells_N // items).astype(np.int32), (cells_N % items).astype(np.int32), users),
+            seen=SeenItems.from_ratings(
+                (cells_N // items).astype(np.int32),
+                (cells_N % items).astype(np.int32),
+                rng.integers(1, 6, len(cells_N)).astype(np.float32),
+                users,
+            ),
             scale=(1.0, 5.0),
             trainer=TrainerRecord(
                 name="random", preset="random", settings={}, seed=0, device="cpu", threads=1, fit_seconds=0.0
             ),
             data=DataRecord(
-                name="random", split="none", fingerprint="0", train_ratings=len(cells_N), test_ratings=0, duplicates=0
+                name="random",
+                split="none",
+                fingerprint="0",
+                train_ratings=len(cells_N),
+                test_ratings=0,
+                duplicates=0,
+                rating_mean=3.0,
+                rating_deviation=1.4,
             ),
             gate=GateRecord(verdict="not measured"),
             metrics={},

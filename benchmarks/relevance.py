@@ -136,7 +136,7 @@ def line(name: str, figures: Sequence[tuple[float, float | None]]) -> str:
 def ours(fold: Fold, options: argparse.Namespace) -> Iterator[tuple[str, float, float | None]]:
     """Name, NDCG@10 and seconds of each of our orders."""
     train = fold.train
-    seen = SeenItems.from_pairs(train.users_N, train.items_N, train.users)
+    seen = SeenItems.from_ratings(train.users_N, train.items_N, train.ratings_N, train.users)
     counts_I = torch.from_numpy(seen.counts(train.items)).float()
     yield "popularity", figure(lambda users_B: counts_I.repeat(len(users_B), 1), seen, fold), None
     columns = (torch.tensor(column) for column in (train.users_N, train.items_N, train.ratings_N))

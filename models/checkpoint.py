@@ -31,6 +31,7 @@ from models.arrow_messages import refuse_compressed
 from models.errors import CheckpointCorruptError, CheckpointError, CheckpointFormatError, CheckpointNotFoundError
 from models.manifest import FORMAT_VERSION, VERSION_NAME, FileEntry, Manifest, ModelShape
 from models.mf import VARIANCES, MatrixFactorization
+from models.priors import LEAST_NOISE, Priors
 from models.relevance import RelevanceHead
 from models.seen import SeenItems
 from models.vocabulary import IdsError, Vocabulary
@@ -38,9 +39,10 @@ from models.vocabulary import IdsError, Vocabulary
 CURRENT, MANIFEST = "CURRENT", "manifest.json"
 WEIGHTS, SEEN, USERS, ITEMS = "weights.safetensors", "seen.safetensors", "users.arrow", "items.arrow"
 GOLDEN = "golden.arrow"
+FOLD_IN = "fold_in.safetensors"
 RELEVANCE = "relevance.safetensors"
 VOCABULARY = "vocabulary.safetensors"
-REQUIRED_FILES = (WEIGHTS, SEEN, VOCABULARY, USERS, ITEMS, GOLDEN)
+REQUIRED_FILES = (WEIGHTS, FOLD_IN, SEEN, VOCABULARY, USERS, ITEMS, GOLDEN)
 MAX_MANIFEST_BYTES = 1 << 20  # a real one is below 4 kB
 ARROW_MAGIC = b"ARROW1\0\0"
 LARGEST = 1e15  # of any value: then no dot product of fewer than 10⁸ factors overflows, and no prediction is NaN
@@ -68,7 +70,8 @@ class Checkpoint:
         users: user ids; row u of the user tables belongs to the u-th.
         items: item ids; row i of the item tables belongs to the i-th.
         catalogue: `ITEM_SCHEMA`, one row an item.
-        seen: the training items of each user.
+        seen: the training ratings of each user.
+        priors: what is known of users and items without training ratings.
         relevance: what orders lists, None where only r̂ does.
         golden: pairs and the ratings that they must get, `golden.SCHEMA`.
     """
@@ -79,6 +82,7 @@ class Checkpoint:
     items: Vocabulary
     catalogue: pa.Table
     seen: SeenItems
+    priors: Priors
     relevance: RelevanceHead | None
     golden: pa.Table
 
@@ -153,6 +157,7 @@ def load(directory: Path, version: str | None = None, device: torch.device | str
         items=_vocabulary(path, ITEMS, items, item_slots, known=known),
         catalogue=items,
         seen=seen.to(torch.device(device)),
+        priors=_read_priors(path, manifest.model, known=known).to(device),
         relevance=None if relevance is None else relevance.to(device),
         golden=_read_golden(path / GOLDEN, manifest.model),
     )
@@ -283,7 +288,23 @@ def _read_model(path: Path, shape: ModelShape, *, known: bool) -> MatrixFactoriz
 
 def _read_relevance(path: Path, shape: ModelShape, *, known: bool) -> RelevanceHead | None:
     shapes = relevance_shapes(shape)
-    return RelevanceHead(**_read_tables(path / RELEVANCE, shapes, known=known)) if shapes else None
+    if shape.relevance_rule is None:
+        return None
+    return RelevanceHead(**_read_tables(path / RELEVANCE, shapes, known=known), rule=shape.relevance_rule)
+
+
+def _read_priors(path: Path, shape: ModelShape, *, known: bool) -> Priors:
+    file, width = path / FOLD_IN, shape.factors + 1
+    square = (width, width)
+    tables = _read_tables(file, {"noise": (), "user_covariance": square, "item_covariance": square}, known=known)
+    if not known:
+        if tables["noise"] < np.float32(LEAST_NOISE):
+            _corrupt(file, f"tensor noise is below {LEAST_NOISE:g}")
+        for name in ("user_covariance", "item_covariance"):
+            table = tables[name]
+            if not torch.equal(table, table.T) or (table.diagonal() < 0).any():
+                _corrupt(file, f"tensor {name} is not symmetric, or has negative variances")
+    return Priors(tables["noise"], tables["user_covariance"], tables["item_covariance"])
 
 
 def _read_tables(file: Path, shapes: Mapping[str, tuple[int, ...]], *, known: bool) -> dict[str, Tensor]:
@@ -300,11 +321,15 @@ def _read_tables(file: Path, shapes: Mapping[str, tuple[int, ...]], *, known: bo
 
 def _read_seen(path: Path, shape: ModelShape, *, known: bool) -> SeenItems:
     file = path / SEEN
-    expected = {"offsets": (torch.int64, (shape.users + 2,)), "items": (torch.int32, None)}
+    expected = {
+        "offsets": (torch.int64, (shape.users + 2,)),
+        "items": (torch.int32, None),
+        "ratings": (torch.float32, None),
+    }
     tensors = _read_tensors(file, expected)
-    offsets, items_N = tensors["offsets"], tensors["items"]
+    offsets, items_N, ratings_N = tensors["offsets"], tensors["items"], tensors["ratings"]
     if known:
-        return SeenItems(offsets, items_N)
+        return SeenItems(offsets, items_N, ratings_N)
     if offsets[0] != 0 or offsets[-1] != items_N.numel() or (offsets.diff() < 0).any() or items_N.dim() != 1:
         _corrupt(file, "tensor offsets does not partition tensor items")
     if offsets[-2] != offsets[-1]:
@@ -313,7 +338,13 @@ def _read_seen(path: Path, shape: ModelShape, *, known: bool) -> SeenItems:
         low, high = items_N.aminmax()
         if low < 0 or high >= shape.items:
             _corrupt(file, "tensor items names an item that does not exist")
-    return SeenItems(offsets, items_N)
+    if ratings_N.shape != items_N.shape:
+        _corrupt(file, "tensor ratings is not one rating for each item")
+    if ratings_N.numel():
+        low, high = ratings_N.aminmax()
+        if not (low >= np.float32(shape.rating_min) and high <= np.float32(shape.rating_max)):
+            _corrupt(file, "tensor ratings holds what is not on the scale")
+    return SeenItems(offsets, items_N, ratings_N)
 
 
 def _read_slots(path: Path) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:

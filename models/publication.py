@@ -24,6 +24,7 @@ from torch import Tensor
 from models import golden
 from models.checkpoint import (
     CURRENT,
+    FOLD_IN,
     GOLDEN,
     ITEM_SCHEMA,
     ITEMS,
@@ -40,6 +41,7 @@ from models.checkpoint import (
 from models.errors import PublicationError
 from models.manifest import DataRecord, FileEntry, GateRecord, Manifest, ModelShape, TrainerRecord
 from models.mf import MatrixFactorization
+from models.priors import Priors
 from models.relevance import RelevanceHead
 from models.seen import SeenItems
 from models.vocabulary import Vocabulary
@@ -55,7 +57,7 @@ class Draft:
         model: its tables, finite, on any device.
         users: `USER_SCHEMA`, U rows.
         items: `ITEM_SCHEMA`, I rows; `ratings` counts what `seen` holds of each.
-        seen: the training items of each user.
+        seen: the training ratings of each user, within the scale.
         scale: the lowest and the highest rating of the data.
         trainer, data, gate, metrics: for the manifest.
         write_report: writes files into the directory it is given; they become `report/`.
@@ -170,7 +172,9 @@ def _write_files(path: Path, draft: Draft, number: int) -> Manifest:
     _write_tensors(path / WEIGHTS, draft.model.tensors())
     if draft.relevance is not None:
         _write_tensors(path / RELEVANCE, draft.relevance.tensors())
-    save_file({"offsets": draft.seen.offsets.cpu(), "items": draft.seen.items_N.cpu()}, path / SEEN)
+    _write_tensors(path / FOLD_IN, Priors.learn(draft.model, draft.seen).tensors())
+    seen = {"offsets": draft.seen.offsets, "items": draft.seen.items_N, "ratings": draft.seen.ratings_N}
+    _write_tensors(path / SEEN, seen)
     _write_table(path / USERS, draft.users.cast(USER_SCHEMA))
     _write_table(path / ITEMS, draft.items.cast(ITEM_SCHEMA))
     tables = {"user_slots": draft.users, "item_slots": draft.items}
@@ -191,6 +195,7 @@ def _write_files(path: Path, draft: Draft, number: int) -> Manifest:
             factors=draft.model.factors,
             uncertainty=draft.model.noise_variance is not None,
             relevance_factors=None if draft.relevance is None else draft.relevance.factors,
+            relevance_rule=None if draft.relevance is None else draft.relevance.rule,
             rating_min=draft.scale[0],
             rating_max=draft.scale[1],
         ),

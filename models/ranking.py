@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -81,6 +81,21 @@ class Ordering:
     def is_small(self) -> bool:
         """Whether one user's list is quickest found by scoring every item exactly."""
         return self.item_factors.numel() <= DIRECT_NUMBERS
+
+    def of_user(self, factors_G: Tensor | None, bias: float, variance: float | None) -> Ordering:
+        """The same order of the same items for a user whose row is given: that of user 0, the only one."""
+
+        def row(value: float | None, table: Tensor | None) -> Tensor | None:
+            return None if table is None or value is None else table.new_tensor([value])
+
+        ordering = replace(
+            self,
+            user_factors=None if factors_G is None or self.user_factors is None else factors_G[None].to(self.device),
+            user_bias=row(bias, self.user_bias),
+            user_variance=row(variance, self.user_variance),
+        )
+        vars(ordering).update(_item_norm=self._item_norm, _item_magnitude=self._item_magnitude)  # of the same items
+        return ordering
 
     def exact(self, users_M: Tensor, items_M: Tensor) -> Tensor:
         """The score of each pair, float32 (M,): its bits depend on the pair alone. Row numbers are on the device."""

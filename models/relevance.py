@@ -12,6 +12,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from models.manifest import RelevanceRule
 from models.mf import with_average_row
 
 
@@ -22,20 +23,28 @@ class RelevanceHead:
     Attributes:
         user_factors: X, float32, (U+1, G).
         item_factors: Y, float32, (I+1, G).
+        rule: how a user's row follows from their ratings and Y.
     """
 
     user_factors: Tensor
     item_factors: Tensor
+    rule: RelevanceRule
 
     @classmethod
     def from_rated(
-        cls, *, user_factors: Tensor, item_factors: Tensor, user_counts: Tensor, item_counts: Tensor
+        cls,
+        *,
+        user_factors: Tensor,
+        item_factors: Tensor,
+        user_counts: Tensor,
+        item_counts: Tensor,
+        rule: RelevanceRule,
     ) -> Self:
         """Append the rows for unknown ids to tables of U and I rows: their averages over the training ratings.
 
         `user_counts` (U,) and `item_counts` (I,) are the numbers of ratings.
         """
-        return cls(with_average_row(user_factors, user_counts), with_average_row(item_factors, item_counts))
+        return cls(with_average_row(user_factors, user_counts), with_average_row(item_factors, item_counts), rule)
 
     @property
     def factors(self) -> int:
@@ -51,4 +60,4 @@ class RelevanceHead:
         return {"user_factors": self.user_factors, "item_factors": self.item_factors}
 
     def to(self, device: torch.device | str) -> RelevanceHead:
-        return RelevanceHead(self.user_factors.to(device), self.item_factors.to(device))
+        return RelevanceHead(self.user_factors.to(device), self.item_factors.to(device), self.rule)

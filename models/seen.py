@@ -1,4 +1,4 @@
-"""Which items each user has already rated, as compressed sparse rows. Shapes: U users, N ratings, B batch."""
+"""What each user has rated, and how, as compressed sparse rows. Shapes: U users, N ratings, B batch."""
 
 from __future__ import annotations
 
@@ -13,23 +13,32 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class SeenItems:
-    """Training items by user. The row past the last user, which stands for an unknown one, is empty.
+    """Training ratings by user. The row past the last user, which stands for an unknown one, is empty.
 
     Attributes:
         offsets: where each user's items begin in `items_N`, and where they end for the last two rows; int64, (U+2,).
         items_N: item index of each training rating, grouped by user and ascending within one; int32.
+        ratings_N: the ratings, float32.
     """
 
     offsets: Tensor
     items_N: Tensor
+    ratings_N: Tensor
 
     @classmethod
-    def from_pairs(cls, users_N: npt.NDArray[np.int32], items_N: npt.NDArray[np.int32], users: int) -> Self:
-        """Group distinct (user, item) pairs by user."""
+    def from_ratings(
+        cls,
+        users_N: npt.NDArray[np.int32],
+        items_N: npt.NDArray[np.int32],
+        ratings_N: npt.NDArray[np.float32],
+        users: int,
+    ) -> Self:
+        """Group the ratings of distinct (user, item) pairs by user."""
         order = np.lexsort((items_N, users_N))
         offsets = np.zeros(users + 2, dtype=np.int64)
         np.cumsum(np.bincount(users_N, minlength=users + 1), out=offsets[1:])
-        return cls(torch.from_numpy(offsets), torch.from_numpy(items_N[order].astype(np.int32)))
+        items, ratings = items_N[order].astype(np.int32), ratings_N[order].astype(np.float32)
+        return cls(torch.from_numpy(offsets), torch.from_numpy(items), torch.from_numpy(ratings))
 
     def of(self, user: int) -> Tensor:
         """Items of one user, ascending, int32."""
@@ -48,4 +57,4 @@ class SeenItems:
         return np.bincount(self.items_N.cpu().numpy(), minlength=items)
 
     def to(self, device: torch.device) -> SeenItems:
-        return SeenItems(self.offsets.to(device), self.items_N.to(device))
+        return SeenItems(self.offsets.to(device), self.items_N.to(device), self.ratings_N.to(device))

@@ -106,6 +106,12 @@ class Vocabulary:
             raise ValueError("offsets reach outside data")
         return self._rows(starts_B, ends_B, data)
 
+    def hashes(self) -> UInt64s:
+        """The hash of each row's id, `hash_of`, shape (N,)."""
+        starts, ends = self._offsets[:-1], self._offsets[1:]
+        parts = [_Ids(self._words, starts[chunk], ends[chunk]).hashes() for chunk in _chunks(self._count)]
+        return np.concatenate([np.empty(0, np.uint64), *parts])
+
     def lookup(self, rows: npt.NDArray[np.int64]) -> list[str]:
         """Id of each row; rows are within 0 … N−1."""
         ids: list[str] = self.ids.take(pa.array(rows)).to_pylist()
@@ -172,13 +178,8 @@ class Vocabulary:
 
     def _row(self, id_: bytes) -> int:
         length = len(id_)
-        hash_ = ((length ^ int.from_bytes(id_[:8], "little")) * MULTIPLIER) & ALL_BITS
-        hash_ ^= hash_ >> 32
-        for start in range(8, length, 8):
-            hash_ = ((hash_ ^ int.from_bytes(id_[start : start + 8], "little")) * MULTIPLIER) & ALL_BITS
-            hash_ ^= hash_ >> 32
         slots, offsets, last_slot = self._slot_memory, self._offset_memory, self._last_slot
-        slot = hash_ & last_slot
+        slot = hash_of(id_) & last_slot
         while (row := slots[slot]) >= 0:
             begin, end = offsets[row], offsets[row + 1]
             if end - begin == length and self._data_memory[begin:end] == id_:
@@ -295,12 +296,23 @@ class _Ids:
         return _masked(self._words.at(self._starts[positions_L] + start), self.lengths[positions_L] - start)
 
     def hashes(self) -> UInt64s:
-        """The hash of each, as `docs/checkpoint-format.md` defines it; `Vocabulary.row` has it for one id."""
+        """The hash of each, as `docs/checkpoint-format.md` defines it; `hash_of` has it for one id."""
         hashes_B = _mix(self.lengths.view(np.uint64), self.first)
         for start in range(8, self.longest, 8):
             further = np.flatnonzero(self.lengths > start)
             hashes_B[further] = _mix(hashes_B[further], self.words(start, further))
         return hashes_B
+
+
+def hash_of(id_: bytes) -> int:
+    """The hash of an id's UTF-8, as `docs/checkpoint-format.md` defines it."""
+    length = len(id_)
+    hash_ = ((length ^ int.from_bytes(id_[:8], "little")) * MULTIPLIER) & ALL_BITS
+    hash_ ^= hash_ >> 32
+    for start in range(8, length, 8):
+        hash_ = ((hash_ ^ int.from_bytes(id_[start : start + 8], "little")) * MULTIPLIER) & ALL_BITS
+        hash_ ^= hash_ >> 32
+    return hash_
 
 
 def _mix(hashes_B: UInt64s, words_B: UInt64s) -> UInt64s:

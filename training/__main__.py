@@ -7,13 +7,15 @@ import logging
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, ClassVar, TextIO
 
 import click
+import numpy as np
 
 from models.errors import RatecastError
-from training import config, export, job, versions
+from training import config, export, job, schedule, upload, versions
 from training.data import movielens
+from training.data.dataset import load
 from training.data.fetch import default_cache
 from training.errors import RefusedError
 from training.progress import counting, progress
@@ -35,6 +37,21 @@ class Columns(click.ParamType[dict[str, str]]):
         if not all(name and column for name, _, column in pairs):
             self.fail(f"{value!r} is not NAME=COLUMN,NAME=COLUMN", param, ctx)
         return {name.strip(): column.strip() for name, _, column in pairs}
+
+
+class Duration(click.ParamType[float]):
+    """`30m`, `6h` or `1d`, in seconds."""
+
+    name = "DURATION"
+    units: ClassVar = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+
+    def convert(self, value: str | float, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, float):
+            return value
+        number, unit = value[:-1], value[-1:]
+        if not number.isdigit() or int(number) == 0 or unit not in self.units:
+            self.fail(f"{value!r} is not a duration like 30m, 6h or 1d", param, ctx)
+        return float(int(number) * self.units[unit])
 
 
 def job_options(default_split: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -90,14 +107,35 @@ def cli() -> None:
     help="How much worse than the served model's RMSE is acceptable, relatively.",
 )
 @click.option("--no-activate", "activate", flag_value=False, default=True, help="Publish, and leave CURRENT as it is.")
+@click.option("--warm-start", is_flag=True, help="Start from the current checkpoint where the trainer can.")
+@click.option("--refit", is_flag=True, help="Publish a model of all ratings once one without the held-out has passed.")
+@click.option("--every", type=Duration(), help="Fit again and again, so often: 30m, 6h, 1d. Failures are logged.")
 @click.option("--force", is_flag=True, help="Publish even what the quality gate refuses; the manifest says so.")
 @job_options(default_split="none")
-def fit(as_json: bool, **options: Any) -> None:
+def fit(as_json: bool, every: float | None, **options: Any) -> None:
     """Fit a model and publish it as the current checkpoint.
 
     With held-out ratings, a model that does not beat the preset `bias`, or is worse than the served one, is refused.
     """
-    _run(as_json, options)
+    if every is None:
+        _run(as_json, options)
+    else:
+        schedule.repeat(every, lambda: _run(as_json, options))
+
+
+@cli.command("import")
+@click.option("--data", required=True, help="A named data set, a file, a database URL, or synthetic:UxIxN.")
+@click.option("--table", help="The table to read, where --data is a database URL.")
+@click.option("--columns", type=Columns(), default={}, help="What the columns are called in the data.")
+@click.option("--to", "url", required=True, metavar="URL", help="The service whose store gets the ratings.")
+@click.option("--key", envvar="RATECAST_KEY", help="A key that may change ratings [the variable RATECAST_KEY].")
+def import_(data: str, table: str | None, columns: dict[str, str], url: str, key: str | None) -> None:
+    """Put the ratings of a data set into the store of a running service. Done twice, it is done once."""
+    rng = np.random.default_rng(0)
+    ratings = load(data, table=table, columns=columns, rng=rng, cache=default_cache()).ratings
+    with counting(len(ratings), "ratings") as report:
+        upload.upload(ratings, url, key, report)
+    click.echo(f"{len(ratings):,} ratings in the store of {url}")
 
 
 @cli.command()

@@ -118,6 +118,8 @@ class JobConfig:
         force: publish even what the quality gate refuses.
         activate: make what is published the current version.
         resume: keeps the state of the fit; an interrupted one goes on from it. None keeps nothing.
+        warm_start: start from the current checkpoint in `out`, where there is one and the trainer can.
+        refit: once the gate has let the model pass, publish one that is fitted on the held-out ratings too.
     """
 
     data: str
@@ -139,6 +141,8 @@ class JobConfig:
     force: bool = False
     activate: bool = True
     resume: Path | None = None
+    warm_start: bool = False
+    refit: bool = False
 
     @property
     def split_name(self) -> str:

@@ -48,7 +48,7 @@ def judge(candidate: Candidate | None, directory: Path, tolerance: float) -> Gat
     """
     if candidate is None:
         return GateRecord(verdict="not measured", reasons=("no held-out ratings",))
-    reasons = [*_against_baseline(candidate), *_against_served(candidate, _served(directory), tolerance)]
+    reasons = [*_against_baseline(candidate), *_against_served(candidate, served(directory), tolerance)]
     return GateRecord(verdict="refused" if reasons else "passed", reasons=tuple(reasons))
 
 
@@ -71,7 +71,7 @@ def _against_served(candidate: Candidate, served: Checkpoint | None, tolerance: 
     return [f"RMSE {ours:.4f} is more than {tolerance:.1%} above the {theirs:.4f} of {served.version}, being served"]
 
 
-def _served(directory: Path) -> Checkpoint | None:
+def served(directory: Path) -> Checkpoint | None:
     """The current checkpoint, None where there is none or none that can be read: then any model is an improvement."""
     try:
         return load(directory)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,19 +15,23 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from models.checkpoint import Checkpoint
+from models.manifest import GateRecord
 from models.mf import MatrixFactorization
 from models.publication import publish
 from models.relevance import RelevanceHead
 from models.seen import SeenItems
+from training import drift
 from training.config import JobConfig, Preset, load_preset
+from training.data.interactions import Interactions
 from training.device import available_memory, choose_device, use_threads
 from training.errors import ConfigError
 from training.evaluate import TestSet, evaluate, make_test_set, test_rmse
-from training.gate import Candidate, judge
+from training.gate import Candidate, judge, served
 from training.loop import Epoch, fit
 from training.parts import Parts, read
 from training.relevance import RelevanceFit
-from training.results import Result, draft
+from training.results import Fitted, Result, draft
 from training.resume import Bookmark
 from training.trainer import Trainer, TrainingSet
 
@@ -54,21 +58,74 @@ def run(config: JobConfig, report: Callable[[Epoch], None]) -> Outcome:
     parts = read(config, with_attributes=preset.settings.uses_attributes)
     check_memory(preset, parts, device)
     test = make_test_set(parts.train, parts.test, config.relevant, device)
-    bookmark = None if config.resume is None else Bookmark(config.resume, identity(config, preset, parts))
-    model, history = fit_model(make_trainer(preset, parts, config.seed, device), test, report, bookmark)
-    head, head_history = fit_head(preset, parts, config.seed, device, report)
-    if bookmark is not None:
-        bookmark.file.unlink(missing_ok=True)
-    seen = SeenItems.from_pairs(parts.train.users_N, parts.train.items_N, parts.train.users)
+    before = None if config.out is None else served(config.out)
+    if config.refit and (config.test is not None or test is None):
+        raise ConfigError("--refit goes with --split: it puts back what the split held out")
+    fitted = fit_all(config, preset, parts, test, device, report, before)
+    seen = seen_items(parts)
     if test is None:
         metrics, candidate = {}, None
     else:
         baseline = fit_baseline(parts, config.seed, device)
-        metrics = evaluate(model, test, seen.to(device), head) | {"bias_rmse": test_rmse(baseline, test)}
-        candidate = Candidate(model, baseline, test, parts.test)
+        metrics = evaluate(fitted.model, test, seen.to(device), fitted.head)
+        metrics |= {"bias_rmse": test_rmse(baseline, test)}
+        candidate = Candidate(fitted.model, baseline, test, parts.test)
     run_facts = {"seed": config.seed, "split": config.split_name, "device": str(device), "threads": threads}
-    result = Result(parts, preset, model, head, seen, test, history, head_history, metrics, run_facts)
-    return Outcome(result.figures(), None) if config.out is None else offer(config, config.out, result, candidate)
+    drifted = None if before is None else drift.measure(parts.train, before)
+    result = Result(parts, preset, fitted, fitted, seen, test, metrics, run_facts, drifted)
+    if config.out is None:
+        return Outcome(result.figures(), None)
+    verdict = judge(candidate, config.out, config.tolerance)
+    refused = verdict.verdict == "refused"
+    if refused and not config.force:
+        return Outcome(result.figures(), "; ".join(verdict.reasons))
+    if config.refit:
+        parts = parts.undivided()
+        refitted = fit_all(config, preset, parts, None, device, report, before)
+        result = replace(result, parts=parts, fitted=refitted, seen=seen_items(parts))
+    return offer(config, config.out, result, verdict.model_copy(update={"forced": refused}))
+
+
+def seen_items(parts: Parts) -> SeenItems:
+    """The training ratings of each user."""
+    train = parts.train
+    return SeenItems.from_ratings(train.users_N, train.items_N, train.ratings_N, train.users)
+
+
+def fit_all(
+    config: JobConfig,
+    preset: Preset,
+    parts: Parts,
+    test: TestSet | None,
+    device: torch.device,
+    report: Callable[[Epoch], None],
+    before: Checkpoint | None,
+) -> Fitted:
+    """Fit the rating model and the relevance head; what was interrupted goes on where it was."""
+    bookmark = None if config.resume is None else Bookmark(config.resume, identity(config, preset, parts))
+    trainer = make_trainer(preset, parts, config.seed, device)
+    if config.warm_start and before is not None:
+        warm = trainer.warm_start(rows_of(before, parts.train).to(device))
+        log.info("starting from %s" if warm else "not starting from %s: the trainer cannot", before.version)
+    model, history = fit_model(trainer, test, report, bookmark)
+    head, head_history = fit_head(preset, parts, config.seed, device, report)
+    if bookmark is not None:
+        bookmark.file.unlink(missing_ok=True)
+    return Fitted(model, history, head, head_history)
+
+
+def rows_of(before: Checkpoint, train: Interactions) -> MatrixFactorization:
+    """The tables of an earlier model with the rows of these ratings, those of unknown ids where it has none."""
+    users_U = torch.from_numpy(np.append(before.users.rows(train.user_ids), len(before.users)))
+    items_I = torch.from_numpy(np.append(before.items.rows(train.item_ids), len(before.items)))
+    model = before.model
+    return MatrixFactorization(
+        model.mean,
+        model.user_factors[users_U],
+        model.item_factors[items_I],
+        model.user_bias[users_U],
+        model.item_bias[items_I],
+    )
 
 
 def fit_model(
@@ -96,17 +153,14 @@ def fit_head(
 
 def identity(config: JobConfig, preset: Preset, parts: Parts) -> str:
     """What makes two fits the same: data, split, trainer, settings and seed."""
-    facts = (parts.dataset.fingerprint, config.split_name, preset.trainer, preset.settings.model_dump_json())
+    split = config.split_name if len(parts.test) else "none"
+    facts = (parts.dataset.fingerprint, split, preset.trainer, preset.settings.model_dump_json())
     return hashlib.sha256(repr((*facts, config.seed)).encode()).hexdigest()
 
 
-def offer(config: JobConfig, out: Path, result: Result, candidate: Candidate | None) -> Outcome:
-    """Publish the model if the gate lets it pass, or `force` says so."""
-    verdict = judge(candidate, out, config.tolerance)
-    refused = verdict.verdict == "refused"
-    if refused and not config.force:
-        return Outcome(result.figures(), "; ".join(verdict.reasons))
-    manifest = publish(out, draft(result, verdict.model_copy(update={"forced": refused})), activate=config.activate)
+def offer(config: JobConfig, out: Path, result: Result, verdict: GateRecord) -> Outcome:
+    """Publish the model."""
+    manifest = publish(out, draft(result, verdict), activate=config.activate)
     return Outcome(result.figures() | {"version": manifest.version, "checkpoint": str(out / manifest.version)}, None)
 
 

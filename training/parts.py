@@ -35,6 +35,16 @@ class Parts:
     user_attributes_UA: Matrix | None = None
     item_attributes_IA: Matrix | None = None
 
+    def undivided(self) -> Parts:
+        """All ratings as the training part. Ids that only the test part has get no attributes."""
+        ratings = self.dataset.ratings
+        train = ratings.aligned(
+            _extended(self.train.user_ids, ratings.user_ids), _extended(self.train.item_ids, ratings.item_ids)
+        )
+        empty = train.take(np.empty(0, np.int64))
+        users = _padded(self.user_attributes_UA, train.users)
+        return Parts(self.dataset, train, empty, users, _padded(self.item_attributes_IA, train.items))
+
 
 def read(config: JobConfig, *, with_attributes: bool = False) -> Parts:
     """Read the ratings and divide them. The split draws from `default_rng(seed)` and nothing else does.
@@ -78,9 +88,18 @@ def _table(file: Path | None, brought: pa.Table | None) -> pa.Table | None:
     return brought if file is None else read_attributes(file)
 
 
+def _extended(ids: pa.StringArray, more: pa.StringArray) -> pa.StringArray:
+    """`ids`, and after them those of `more` that are not among them."""
+    return pa.concat_arrays([ids, more.filter(pc.invert(pc.is_in(more, value_set=ids)))])
+
+
+def _padded(table: Matrix | None, rows: int) -> Matrix | None:
+    """With rows of zeros at the end."""
+    return None if table is None else np.pad(table, ((0, rows - len(table)), (0, 0)))
+
+
 def _with_ids(ids: pa.StringArray, table: pa.Table | None) -> pa.StringArray:
     """`ids`, and after them those that only the table has."""
     if table is None:
         return ids
-    theirs = table["id"].combine_chunks()
-    return pa.concat_arrays([ids, theirs.filter(pc.invert(pc.is_in(theirs, value_set=ids)))])
+    return _extended(ids, table["id"].combine_chunks())

@@ -18,6 +18,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
+from models.manifest import RelevanceRule
 from models.relevance import RelevanceHead
 from training.kernels.als_cpu import CpuRows, compile_for, padded_width
 from training.kernels.als_rows import Rows
@@ -85,6 +86,12 @@ class RelevanceFit:
         weight = 1 - self.settings.missing_weight
         return {"loss": (weight * error - squares * (1 / weight - 1)) / len(self.data)}
 
+    def _rule(self) -> RelevanceRule:
+        mean, deviation = self.data.standardisation()
+        names = ("slope", "missing_weight", "regularisation", "exponent")
+        settings = {name: getattr(self.settings, name) for name in names}
+        return RelevanceRule(mean=float(mean), deviation=float(deviation), **settings)
+
     def _solve(self, rows: Rows, other_CK: Tensor, counts_R: Tensor, out_RK: Tensor) -> Tensor:
         """Solve the rows; return their error and that of unrated cells, both divided by 1 − w."""
         settings = self.settings
@@ -127,6 +134,7 @@ class RelevanceFit:
             item_factors=self._items_IK[:, :factors],
             user_counts=self._user_counts_U,
             item_counts=self._item_counts_I,
+            rule=self._rule(),
         )
         head.user_factors[:-1][self._user_counts_U == 0] = head.user_factors[-1]
         return head

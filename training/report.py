@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from models.manifest import Drift
 from training import metrics
 from training.loop import Epoch
 
@@ -26,14 +27,18 @@ def write_report(
     predicted_N: Tensor | None,
     actual_N: Tensor | None,
     variance_N: Tensor | None = None,
+    *,
+    drift: Drift | None = None,
 ) -> None:
     """Write the report into the directory `path`: `history.json` and `learning.*`; where there is a test part,
-    `residuals.*`; where the model knows its variance, `calibration.*`.
+    `residuals.*`; where the model knows its variance, `calibration.*`; where another was served before, `drift.json`.
 
     `predicted_N` are unclipped predictions for the test ratings `actual_N`, `variance_N` their variances.
     """
     history_file = path / "history.json"
     history_file.write_text(json.dumps([asdict(epoch) for epoch in history], indent=1) + "\n", "utf-8")
+    if drift is not None:
+        (path / "drift.json").write_text(drift.model_dump_json(indent=1) + "\n", "utf-8")
     with mpl.rc_context({"svg.hashsalt": "ratecast", "svg.fonttype": "none"}):
         _save(_learning_curve(history), path / "learning")
         if predicted_N is not None and actual_N is not None:

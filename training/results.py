@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from models.checkpoint import ITEM_SCHEMA
-from models.manifest import DataRecord, GateRecord, TrainerRecord
+from models.manifest import DataRecord, Drift, GateRecord, TrainerRecord
 from models.mf import MatrixFactorization
 from models.publication import Draft
 from models.relevance import RelevanceHead
@@ -42,36 +42,51 @@ METRICS = (
 
 
 @dataclass(frozen=True, slots=True)
+class Fitted:
+    """What was fitted.
+
+    Attributes:
+        model: the tables.
+        history: what was known after each epoch.
+        head: what orders lists, None where only r̂ does.
+        head_history: what was known after each sweep of the head.
+    """
+
+    model: MatrixFactorization
+    history: Sequence[Epoch]
+    head: RelevanceHead | None
+    head_history: Sequence[Epoch]
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
-    """A fitted model and what was measured of it.
+    """A fitted model and what was measured of it, or of one that was fitted on fewer of the ratings.
 
     Attributes:
         parts: what it was fitted on.
         preset: how.
-        model: the tables.
-        head: what orders lists, None where only r̂ does.
-        seen: the training items of each user.
+        fitted: the model.
+        evaluated: the one that `test` and `metrics` are of; another one where the held-out ratings were put back.
+        seen: the training ratings of each user.
         test: the test part, None where there is none.
-        history: what was known after each epoch.
-        head_history: what was known after each sweep of the head.
         metrics: those of `METRICS` that were measured.
         run: `seed`, `split`, `device` and `threads` of this run.
+        drift: how the ratings differ from those of the version being served; None where there is none.
     """
 
     parts: Parts
     preset: Preset
-    model: MatrixFactorization
-    head: RelevanceHead | None
+    fitted: Fitted
+    evaluated: Fitted
     seen: SeenItems
     test: TestSet | None
-    history: Sequence[Epoch]
-    head_history: Sequence[Epoch]
     metrics: Mapping[str, float | None]
     run: Mapping[str, Any]
+    drift: Drift | None = None
 
     def figures(self) -> dict[str, Any]:
         """All that is known, keyed as `--json` prints it; None where a figure does not apply."""
-        last = self.history[-1]
+        last, head_history = self.fitted.history[-1], self.fitted.head_history
         return {
             "dataset": self.parts.dataset.name,
             "split": self.run["split"],
@@ -83,14 +98,14 @@ class Result:
             "users": self.parts.train.users,
             "items": self.parts.train.items,
             "train_ratings": len(self.parts.train),
-            "test_ratings": len(self.parts.test),
+            "test_ratings": 0 if self.test is None else len(self.test.ratings_N),
             "train_loss": last.figures["loss"],
             **dict.fromkeys(METRICS),
             **self.metrics,
             "fit_seconds": last.fit_seconds,
-            "relevance_seconds": self.head_history[-1].fit_seconds if self.head_history else None,
+            "relevance_seconds": head_history[-1].fit_seconds if head_history else None,
             "examples_per_second": last.examples_per_second,
-            "peak_memory_mb": peak_memory_mb(self.model.device),
+            "peak_memory_mb": peak_memory_mb(self.fitted.model.device),
             "version": None,
             "checkpoint": None,
         }
@@ -100,7 +115,7 @@ def draft(result: Result, gate: GateRecord) -> Draft:
     """The checkpoint to publish."""
     parts, figures = result.parts, result.figures()
     return Draft(
-        model=result.model,
+        model=result.fitted.model,
         users=pa.table({"id": parts.train.user_ids}),
         items=catalogue(parts.dataset, parts.train),
         seen=result.seen,
@@ -115,12 +130,16 @@ def draft(result: Result, gate: GateRecord) -> Draft:
             name=parts.dataset.name,
             fingerprint=parts.dataset.fingerprint,
             duplicates=parts.dataset.duplicates,
+            rating_mean=float(parts.train.ratings_N.mean(dtype=np.float64)),
+            rating_deviation=float(parts.train.ratings_N.std(dtype=np.float64)),
+            snapshot=parts.dataset.snapshot,
+            drift=result.drift,
             **{key: figures[key] for key in ("split", "train_ratings", "test_ratings")},
         ),
         gate=gate,
         metrics={key: figures[key] for key in ("train_loss", *METRICS)},
         write_report=partial(_write_report, result),
-        relevance=result.head,
+        relevance=result.fitted.head,
     )
 
 
@@ -148,9 +167,9 @@ def catalogue(dataset: Dataset, train: Interactions) -> pa.Table:
 
 
 def _write_report(result: Result, path: Path) -> None:
-    model, test = result.model, result.test
+    model, test, history = result.evaluated.model, result.test, result.evaluated.history
     if test is None:
-        write_report(path, result.history, None, None)
+        write_report(path, history, None, None, drift=result.drift)
     else:
         variance_N = model.variance(test.users_N, test.items_N)
-        write_report(path, result.history, predict(model, test), test.ratings_N, variance_N)
+        write_report(path, history, predict(model, test), test.ratings_N, variance_N, drift=result.drift)

@@ -118,6 +118,14 @@ class Trainer(ABC, Generic[SettingsT]):
     def model(self) -> MatrixFactorization:
         """The model as fitted so far, in its served form, on the device of the data."""
 
+    def warm_start(self, model: MatrixFactorization) -> bool:  # noqa: ARG002
+        """Start from an earlier model instead of from random numbers; gives whether this trainer does that.
+
+        Its rows are those of the training set, on the device of the data; what the earlier model did not know has its
+        row for unknown ids. It is called before the first epoch or not at all.
+        """
+        return False
+
     @abstractmethod
     def state(self) -> Mapping[str, Tensor]:
         """All that `restore` needs to continue this fit as if it had never stopped, the generator's state included."""

@@ -15,5 +15,11 @@ class IdConvertor(Convertor[str]):
 
 register_url_convertor("id", IdConvertor())
 
+BECAUSE = "/users/{user:id}/because/{item:id}"
+RATING = "/users/{user:id}/ratings/{item:id}"
+RATINGS = "/users/{user:id}/ratings"
+EXPORT = "/users/{user:id}/export"
+USER = "/users/{user:id}"
+SIMILAR = "/items/{item:id}/similar"
 TOP = "/users/{user:id}/top"
 ITEM = "/items/{item:id}"

@@ -4,20 +4,38 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import numpy as np
 from fastapi import APIRouter, Body, Query, Request, Response
 
 from app.answering import prediction, predictions
 from app.deps import EngineDep, LimitsDep
-from app.engine.answers import Pair, Pairs, Prediction, Predictions
+from app.engine.answers import SOURCES, InlineRatings, Pair, Pairs, Prediction, Predictions
+from app.engine.engine import Engine
+from app.limits import Limits
 from app.openapi import problems
-from app.schemas import ColumnPredictions, PairPrediction, PairRequest, PredictRequest
+from app.schemas import (
+    AnonymousColumnsRequest,
+    AnonymousPairRequest,
+    AnonymousPrediction,
+    AnonymousPredictions,
+    ColumnPredictions,
+    Inline,
+    PairPrediction,
+    PairRequest,
+    PredictRequest,
+)
 from app.wire import arrow, json, msgpack
+from models.errors import UnknownItemError
 
 router = APIRouter(tags=["predictions"])
 
 EXAMPLES = {
     "pair": {"summary": "One pair", "value": {"user": "196", "item": "242"}},
     "columns": {"summary": "Pairs as columns", "value": {"users": ["196", "22", "196"], "items": ["242", "242", "50"]}},
+    "anonymous": {
+        "summary": "Somebody without an id, by what they rated",
+        "value": {"item": "242", "ratings": [{"item": "50", "rating": 5}, {"item": "181", "rating": 4}]},
+    },
     "unknown": {"summary": "A user nobody knows", "value": {"user": "nobody", "item": "242"}},
 }
 BINARY = {
@@ -29,7 +47,7 @@ BINARY = {
 @router.post(
     "/predict",
     summary="What users would give items",
-    response_model=PairPrediction | ColumnPredictions,
+    response_model=PairPrediction | ColumnPredictions | AnonymousPrediction | AnonymousPredictions,
     responses=problems(404, 413, 422, 500, 503, 504) | {200: {"content": BINARY}},
     openapi_extra={"requestBody": {"content": BINARY}},
 )
@@ -45,9 +63,14 @@ async def predict(
     An unknown user or item is answered from what is known, and `source` says so: `model` where both are known,
     `item_bias` where the user is not, `user_bias` where the item is not, `global_mean` where neither is.
 
-    The same documents go as msgpack. Large batches go fastest as an Arrow IPC stream with the columns `user` and
+    With `ratings` in place of the user, the prediction is for somebody who is known by these alone; nothing of them is
+    kept. `source` is `fold_in`, as for users whose ratings are fresher than the model.
+
+    The same documents for users go as msgpack. Large batches go fastest as an Arrow IPC stream with the columns `user` and
     `item`; its answer has the columns `rating` and `source`, and `model_version` in the metadata of its schema.
     """
+    if isinstance(body, AnonymousPairRequest | AnonymousColumnsRequest):
+        return await _anonymous(body, engine, limits, strict=strict)
     answer: Prediction | Predictions
     if isinstance(body, PairRequest):
         limits.check_id(body.user, "body", "user")
@@ -58,3 +81,26 @@ async def predict(
         limits.check_pairs(pairs)
         answer = await predictions(engine, pairs, request.receive, strict=strict)
     return Response(json.encode_predictions(answer), media_type=json.MEDIA_TYPE)
+
+
+async def _anonymous(
+    body: AnonymousPairRequest | AnonymousColumnsRequest, engine: Engine, limits: Limits, *, strict: bool
+) -> Response:
+    alone = isinstance(body, AnonymousPairRequest)
+    items = [body.item] if isinstance(body, AnonymousPairRequest) else body.items
+    limits.check_pairs(Pairs(items, items))
+    answer, used = await engine.predict_inline(inline(body.ratings, engine, limits), items)
+    if strict:
+        for position in np.flatnonzero(answer.sources_B % 2).tolist():  # the odd ones are of unknown items
+            raise UnknownItemError(items[position], None if alone else position)
+    shown: Prediction | Predictions = answer
+    if alone:
+        shown = Prediction(float(answer.ratings_B[0]), SOURCES[answer.sources_B[0]], answer.version)
+    return Response(json.encode_predictions(shown, ratings_used=used), media_type=json.MEDIA_TYPE)
+
+
+def inline(ratings: Inline, engine: Engine, limits: Limits) -> InlineRatings:
+    """Ratings given with a request. Raises InvalidRequestError."""
+    given = InlineRatings([rating.item for rating in ratings], [rating.rating for rating in ratings])
+    limits.check_inline(given, engine.scale)
+    return given

@@ -11,8 +11,10 @@ from fastapi import APIRouter, Body, Path, Query, Request, Response
 
 from app.answering import top_list, top_lists
 from app.api.paths import TOP
+from app.api.predict import inline
 from app.deps import EngineDep, LimitsDep
 from app.engine.answers import ListQuery, RankBy
+from app.errors import InvalidRequestError
 from app.openapi import link, problems
 from app.schemas import Recommendations, RecommendRequest, TopItems
 from app.wire import json
@@ -25,6 +27,10 @@ EXAMPLES = {
 }
 RECOMMEND_EXAMPLES = {
     "users": {"summary": "Two lists", "value": {"users": ["196", "nobody"], "n": 3}},
+    "anonymous": {
+        "summary": "Somebody without an id, by what they rated",
+        "value": {"ratings": [{"item": "50", "rating": 5}, {"item": "181", "rating": 4}], "n": 3},
+    },
     "filters": {"summary": "Dramas alone", "value": {"users": ["196"], "category": "Drama", "exclude": ["50"]}},
 }
 ORDER = (
@@ -46,7 +52,7 @@ async def top(
     limits: LimitsDep,
     n: Annotated[int, Query(ge=1, description="How many items; the service has an upper bound.")] = 10,
     rank_by: Annotated[RankBy | None, Query(description=ORDER)] = None,
-    exclude_seen: Annotated[bool, Query(description="Leave out what the user rated in the training data.")] = True,
+    exclude_seen: Annotated[bool, Query(description="Leave out what the user rated.")] = True,
     exclude: Annotated[list[str], Query(description="Leave out these items too; repeatable.")] = [],  # noqa: B006
     only: Annotated[list[str] | None, Query(description="Choose from these items alone; repeatable.")] = None,
     category: Annotated[str | None, Query(description="Choose from the items of this genre alone.")] = None,
@@ -54,7 +60,8 @@ async def top(
 ) -> Response:
     """List the best items for a user. The rating beside each is the one that `POST /predict` gives, whatever the order.
 
-    An unknown user is shown the most rated items, and `source` says `popular`. Filters apply before the list is made:
+    A user whose ratings are fresher than the model is folded in, and `source` says `fold_in`. An unknown user is shown
+    the most rated items, and `source` says `popular`. Filters apply before the list is made:
     it is shorter than `n` only where fewer items are left.
     """
     limits.check_id(user, "path", "user")
@@ -85,10 +92,17 @@ async def recommend(
     limits: LimitsDep,
     strict: Annotated[bool, Query(description="Answer 404 for an unknown user.")] = False,
 ) -> Response:
-    """A list for each user, in the order of the request and all of one model; the other members hold for every list."""
-    limits.check_ids(body.users, "body", "users")
+    """A list for each user, in the order of the request and all of one model; the other members hold for every list.
+
+    With `ratings` in place of `users` there is one list, for somebody who is known by these alone; nothing of them is
+    kept.
+    """
+    if (body.users is None) == (body.ratings is None):
+        raise InvalidRequestError(("body",), "either users or ratings are wanted")
+    users = body.users or ()
+    limits.check_ids(users, "body", "users")
     limits.check_list(body.n, "body", "n")
-    limits.check_lists(body.users, body.n)
+    limits.check_lists(users, body.n)
     limits.check_filter(body.exclude, "body", "exclude")
     limits.check_filter(body.only or (), "body", "only")
     queries = [
@@ -101,8 +115,11 @@ async def recommend(
             only=None if body.only is None else tuple(body.only),
             category=body.category,
         )
-        for user in body.users
+        for user in (users if body.ratings is None else [None])
     ]
+    if body.ratings is not None:
+        answer, used = await engine.top_inline(inline(body.ratings, engine, limits), queries[0])
+        return Response(json.encode_lists([answer], answer.version, ratings_used=used), media_type=json.MEDIA_TYPE)
     answers = await top_lists(engine, queries, request.receive, strict=strict)
     version = answers[0].version if answers else engine.manifest.version
     return Response(json.encode_lists(answers, version), media_type=json.MEDIA_TYPE)

@@ -21,19 +21,22 @@ class Source(StrEnum):
     """What a prediction rests on."""
 
     MODEL = "model"
+    FOLD_IN = "fold_in"
     ITEM_BIAS = "item_bias"
     USER_BIAS = "user_bias"
     GLOBAL_MEAN = "global_mean"
 
 
-# Indexed by (is the user unknown) · 2 + (is the item unknown).
-SOURCES = (Source.MODEL, Source.USER_BIAS, Source.ITEM_BIAS, Source.GLOBAL_MEAN)
+# Indexed by (is the user unknown) · 2 + (is the item unknown); then a user whose row was folded in, and a known item.
+SOURCES = (Source.MODEL, Source.USER_BIAS, Source.ITEM_BIAS, Source.GLOBAL_MEAN, Source.FOLD_IN)
+FOLDED = SOURCES.index(Source.FOLD_IN)
 
 
 class ListSource(StrEnum):
     """What a list rests on."""
 
     MODEL = "model"
+    FOLD_IN = "fold_in"
     POPULAR = "popular"
 
 
@@ -96,16 +99,16 @@ class ListQuery:
     """Which items to list.
 
     Attributes:
-        user: whom for.
+        user: whom for; None for somebody who has no id.
         n: how many; fewer come where there are no more.
         rank_by: the order; None is the one the model has for lists.
-        exclude_seen: leave out what the user rated in training.
+        exclude_seen: leave out what the user rated.
         exclude: ids of items to leave out, known or not.
         only: ids of the items to choose from; None for all.
         category: genre of the items to choose from; None for any.
     """
 
-    user: str
+    user: str | None
     n: int = 10
     rank_by: RankBy | None = None
     exclude_seen: bool = True
@@ -127,7 +130,7 @@ class RankedItem(NamedTuple):
 class TopList:
     """Items for a user, best first."""
 
-    user: str
+    user: str | None
     source: ListSource
     rank_by: RankBy
     items: list[RankedItem]
@@ -144,4 +147,78 @@ class ItemDetails:
     genres: list[str] | None
     ratings: int
     mean_rating: float | None
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class InlineRatings:
+    """What somebody without an id gave some items, each at most once."""
+
+    items: Sequence[str]
+    ratings: Sequence[float]
+
+
+class Reason(NamedTuple):
+    """A rating, and its part in a prediction. `contribution` is None where the item is unknown to the model."""
+
+    item: str
+    rating: float
+    contribution: float | None
+    title: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """A prediction as a sum over the user's ratings.
+
+    Attributes:
+        rating: the sum, clipped to the scale.
+        baseline: what anybody would be predicted.
+        reasons: the ratings with the largest parts first.
+        others: the sum of the parts that are not in `reasons`.
+    """
+
+    user: str
+    item: str
+    title: str | None
+    rating: float
+    baseline: float
+    reasons: list[Reason]
+    others: float
+    version: str
+
+
+class SimilarItem(NamedTuple):
+    """An item near another one; `similarity` is the cosine of their factors, a float32 value."""
+
+    item: str
+    similarity: float
+    title: str | None
+    year: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class SimilarItems:
+    """Items near another one, nearest first."""
+
+    item: str
+    items: list[SimilarItem]
+    version: str
+
+
+class UserRating(NamedTuple):
+    """What a user gave an item. `timestamp` is in seconds since 1970, None for one of the training data alone."""
+
+    item: str
+    rating: float
+    timestamp: int | None
+    title: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class UserRatings:
+    """All ratings that a user has."""
+
+    user: str
+    ratings: list[UserRating]
     version: str

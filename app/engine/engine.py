@@ -8,26 +8,46 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 import torch
 
-from app.engine.answers import SOURCES, ItemDetails, ListQuery, Pair, Pairs, Prediction, Predictions, TopList
+from app.engine.answers import (
+    SOURCES,
+    Explanation,
+    InlineRatings,
+    ItemDetails,
+    ListQuery,
+    Pair,
+    Pairs,
+    Prediction,
+    Predictions,
+    SimilarItems,
+    TopList,
+    UserRating,
+    UserRatings,
+)
 from app.engine.batcher import Batcher
 from app.engine.errors import DeadlineExceededError
+from app.engine.explaining import explain, item_row, similar
 from app.engine.follower import Failure, Follower
 from app.engine.hooks import Event, Listed, Listener, Predicted
 from app.engine.lists import RecentLists, top_list, top_lists
-from app.engine.predictions import predict, predict_pair, predict_together
+from app.engine.people import UNSETTLED, Folded, Fresh, People, Rated, Unsettled, fold
+from app.engine.predictions import predict_folded, predict_pair, predict_rows, predict_together, rows
 from app.engine.store import Served, Store
+from app.store.errors import NoStoreError
+from app.store.ratings import RatingsStore, Stored
 from models import checkpoint
-from models.errors import UnknownItemError
+from models.errors import UnknownItemError, UnknownUserError
 from models.manifest import Manifest
+
+T = TypeVar("T")
 
 # Handing work to a thread and back takes about 100 µs here; 4,000 pairs of 48 factors take 150 µs.
 QUICK_PAIRS = 4_000
@@ -45,24 +65,28 @@ class Bounds:
         queued_lists: lists that may wait.
         seconds: time of one request.
         recent_lists: how many lists are kept to be answered again.
+        recent_users: how many users with fresh ratings are kept.
     """
 
     queued_pairs: int = 1_000_000
     queued_lists: int = 1_024
     seconds: float = 10.0
     recent_lists: int = 4_096
+    recent_users: int = 16_384
 
 
 @dataclass(frozen=True, slots=True)
 class _Pairs:
     served: Served
     pairs: Pairs
+    fresh: Sequence[Fresh]
 
 
 @dataclass(frozen=True, slots=True)
 class _Lists:
     served: Served
     queries: Sequence[ListQuery]
+    people: Sequence[Folded | None]
 
 
 class Engine:
@@ -76,6 +100,7 @@ class Engine:
         listeners: told of each batch and each load.
         pinned: a version to serve whatever CURRENT names.
         remembered: a file in which workers keep which version they serve.
+        ratings: what users have rated since; None where the service keeps no ratings.
     """
 
     def __init__(
@@ -87,10 +112,15 @@ class Engine:
         listeners: Sequence[Listener] = (),
         pinned: str | None = None,
         remembered: Path | None = None,
+        ratings: RatingsStore | None = None,
     ) -> None:
         self._directory = directory
         self._store = Store(device)
-        self._follower = Follower(self._store, directory, pinned, remembered, self._tell)
+        self._follower = Follower(
+            self._store, directory, pinned, remembered, self._tell, None if ratings is None else ratings.changes
+        )
+        self._ratings = ratings
+        self._people = People(ratings, bounds.recent_users)
         self._on_cpu = device.type == "cpu"
         self._listeners = listeners
         self._seconds = bounds.seconds
@@ -150,27 +180,37 @@ class Engine:
         """Whether so many pairs are to be asked of `predict_now`: it takes less time than another thread would."""
         return self._on_cpu and pairs <= QUICK_PAIRS
 
-    def predict_pair_now(self, pair: Pair) -> Prediction:
-        """The rating of one pair."""
-        answer = predict_pair(self._store.current, pair)
+    def predict_pair_now(self, pair: Pair) -> Prediction | None:
+        """The rating of one pair. None where the user's ratings must be read first: `predict_pair` does that."""
+        served = self._store.current
+        person = self._people.find(served, pair.user, served.checkpoint.users.row(pair.user))
+        if person is UNSETTLED:
+            return None
+        answer = predict_pair(served, pair, person)
         self._tell(Predicted(answer.source, 1))
         return answer
 
     async def predict_pair(self, pair: Pair) -> Prediction:
-        """As `predict_pair_now`, on the engine's thread. Raises OverloadedError or DeadlineExceededError."""
+        """As `predict_pair_now`, whatever it takes. Raises OverloadedError or DeadlineExceededError."""
         answer = await self.predict(Pairs([pair.user], [pair.item]))
         return Prediction(float(answer.ratings_B[0]), SOURCES[answer.sources_B[0]], answer.version)
 
-    def predict_now(self, pairs: Pairs) -> Predictions:
-        """Rating of each pair, clipped to the scale."""
-        answer = predict(self._store.current, pairs)
+    def predict_now(self, pairs: Pairs) -> Predictions | None:
+        """Rating of each pair, clipped to the scale. None where ratings must be read first: `predict` does that."""
+        served = self._store.current
+        users_B, items_B = rows(served, pairs)
+        fresh = self._people.find_all(served, pairs.users, users_B)
+        if fresh is UNSETTLED:
+            return None
+        answer = predict_rows(served, users_B, items_B, fresh)
         self._tell_predicted(answer)
         return answer
 
     async def predict(self, pairs: Pairs) -> Predictions:
-        """As `predict_now`, on the engine's thread. Raises OverloadedError or DeadlineExceededError."""
+        """As `predict_now`, whatever it takes. Raises OverloadedError or DeadlineExceededError."""
         served = self._store.current
-        answer = await self._pairs.submit(_Pairs(served, pairs), len(pairs), served)
+        fresh = await self._people.settle(served, pairs.users, served.checkpoint.users.rows(pairs.users))
+        answer = await self._pairs.submit(_Pairs(served, pairs, fresh), len(pairs), served)
         self._tell_predicted(answer)
         return answer
 
@@ -181,26 +221,28 @@ class Engine:
         if lists:
             self._lists.check_room(min(lists, LISTS_PER_BATCH))
 
-    def quick_list(self, query: ListQuery) -> bool:
-        """Whether the list is to be asked of `top_now`: it takes less time than another thread would."""
-        if self._recent_lists().get(query) is not None:
-            return True
-        if not self._on_cpu:
-            return False
-        return self._store.current.cells <= QUICK_CELLS if query.only is None else len(query.only) <= QUICK_PAIRS
+    def top_now(self, query: ListQuery) -> TopList | None:
+        """The list of a query. None where it takes more time than another thread would: `top` takes it.
 
-    def top_now(self, query: ListQuery) -> TopList:
-        """The list of a query. Raises OrderingUnavailableError."""
+        Raises OrderingUnavailableError.
+        """
+        served = self._store.current
+        person = self._person_now(served, query)
+        if person is UNSETTLED:
+            return None
         recent = self._recent_lists()
-        answer = recent.get(query)
+        answer = recent.get(query) if person is None else None
         if answer is None:
-            answer = top_list(self._store.current, query)
-            recent.put(query, answer)
+            if not self._quick_list(served, query):
+                return None
+            answer = top_list(served, query, person)
+            if person is None:
+                recent.put(query, answer)
         self._tell(Listed(answer.source, 1))
         return answer
 
     async def top(self, queries: Sequence[ListQuery]) -> list[TopList]:
-        """The lists of some queries, all of one version, on the engine's thread; many are done in several steps.
+        """The lists of some queries, all of one version, whatever they take; many are done in several steps.
 
         Raises OrderingUnavailableError, OverloadedError or DeadlineExceededError.
         """
@@ -210,16 +252,146 @@ class Engine:
         answers: list[TopList] = []
         try:
             async with asyncio.timeout(self._seconds):  # of all steps together: the batcher times each
+                people = await self._people_of(served, queries)
                 for at in range(0, len(queries), LISTS_PER_BATCH):
-                    part = queries[at : at + LISTS_PER_BATCH]
-                    answers += await self._lists.submit(_Lists(served, part), len(part), served)
+                    step = slice(at, at + LISTS_PER_BATCH)
+                    work = _Lists(served, queries[step], people[step])
+                    answers += await self._lists.submit(work, len(work.queries), served)
         except TimeoutError:
             raise DeadlineExceededError(f"no answer within {self._seconds:g} seconds") from None
-        if len(queries) == 1 and served is self._recent[0]:
+        if len(queries) == 1 and people[0] is None and served is self._recent[0]:
             self._recent[1].put(queries[0], answers[0])
-        for source, count in Counter(answer.source for answer in answers).items():
-            self._tell(Listed(source, count))
+        self._tell_listed(answers)
         return answers
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        """The lowest and the highest rating."""
+        return self._store.current.scorer.scale
+
+    async def predict_inline(self, inline: InlineRatings, items: Sequence[str]) -> tuple[Predictions, int]:
+        """What somebody who gave these ratings would give some items, and how many of the ratings that rests on.
+
+        Nothing is kept. Raises DeadlineExceededError.
+        """
+        served = self._store.current
+
+        def work() -> tuple[Predictions, int]:
+            person = fold(served, _rated_inline(served, inline))
+            return predict_folded(served, person, items), len(person.rated_M)
+
+        answer, used = await self._at_once_or_beside(work, quick=len(inline.items) + len(items) <= QUICK_PAIRS)
+        self._tell_predicted(answer)
+        return answer, used
+
+    async def top_inline(self, inline: InlineRatings, query: ListQuery) -> tuple[TopList, int]:
+        """The list of somebody who gave these ratings, and how many of them it rests on. Nothing is kept.
+
+        Raises OrderingUnavailableError or DeadlineExceededError.
+        """
+        served = self._store.current
+        served.rank_by(query.rank_by)
+
+        def work() -> tuple[TopList, int]:
+            person = fold(served, _rated_inline(served, inline))
+            return top_list(served, query, person), len(person.rated_M)
+
+        quick = len(inline.items) <= QUICK_PAIRS and self._quick_list(served, query)
+        answer, used = await self._at_once_or_beside(work, quick=quick)
+        self._tell(Listed(answer.source, 1))
+        return answer, used
+
+    async def explain(self, user: str, item: str, n: int) -> Explanation:
+        """Why a user is predicted what they are for an item. Raises UnknownItemError, UnknownUserError."""
+        served = self._store.current
+        item_row(served, item)
+        rated = self._people.rated(served, user, await self._stored(user))
+        if len(rated.rows_M) == 0:
+            raise UnknownUserError(user)
+        return await self._at_once_or_beside(
+            lambda: explain(served, user, item, rated, n), quick=len(rated.rows_M) <= QUICK_PAIRS
+        )
+
+    async def similar(self, item: str, n: int) -> SimilarItems:
+        """The items nearest to another one. Raises UnknownItemError."""
+        served = self._store.current
+        return await self._at_once_or_beside(
+            lambda: similar(served, item, n), quick=self._on_cpu and served.cells <= QUICK_CELLS
+        )
+
+    async def ratings_of(self, user: str) -> UserRatings:
+        """All ratings that a user has, in the order of the items' ids. Raises StoreUnavailableError."""
+        served = self._store.current
+        stored = await self._stored(user)
+        titles, items = served.title, served.checkpoint.items
+        found = {}
+        if self._people.trained_on_others(served, stored):
+            rows_T, values_T = served.rated(served.checkpoint.users.row(user))
+            for row, value in zip(rows_T.tolist(), values_T.tolist(), strict=True):
+                title = titles(row)
+                if title.id not in stored.deleted:
+                    found[title.id] = UserRating(title.id, value, None, title.title)
+        for rating in stored.ratings:
+            row = items.row(rating.item)
+            title_text = titles(row).title if row < len(items) else None
+            found[rating.item] = UserRating(rating.item, rating.rating, rating.timestamp, title_text)
+        return UserRatings(user, [found[item] for item in sorted(found)], served.version)
+
+    async def row_of(self, user: str) -> dict[str, Any] | None:
+        """What the model learned of a user: bias, factors, relevance_factors. None where it has no row to be used."""
+        served = self._store.current
+        row = served.checkpoint.users.row(user)
+        if row == len(served.checkpoint.users) or not self._people.may_use_row(served, await self._stored(user)):
+            return None
+        model, head = served.checkpoint.model, served.checkpoint.relevance
+        return {
+            "bias": float(model.user_bias[row]),
+            "factors": model.user_factors[row].tolist(),
+            "relevance_factors": None if head is None else head.user_factors[row].tolist(),
+        }
+
+    def knows_item(self, item: str) -> bool:
+        """Whether the model being served has an item."""
+        return item in self._store.current.checkpoint.items
+
+    @property
+    def store(self) -> RatingsStore:
+        """Where ratings are kept. Raises NoStoreError where they are not."""
+        if self._ratings is None:
+            raise NoStoreError("this service keeps no ratings")
+        return self._ratings
+
+    async def _stored(self, user: str) -> Stored:
+        return Stored() if self._ratings is None else (await self._ratings.of([user]))[user]
+
+    def _quick_list(self, served: Served, query: ListQuery) -> bool:
+        """Whether finding a list takes less time than another thread would."""
+        if not self._on_cpu:
+            return False
+        return served.cells <= QUICK_CELLS if query.only is None else len(query.only) <= QUICK_PAIRS
+
+    def _person_now(self, served: Served, query: ListQuery) -> Folded | Unsettled | None:
+        if query.user is None:
+            return None
+        return self._people.find(served, query.user, served.checkpoint.users.row(query.user))
+
+    async def _people_of(self, served: Served, queries: Sequence[ListQuery]) -> list[Folded | None]:
+        users = [query.user or "" for query in queries]
+        people: list[Folded | None] = [None] * len(queries)
+        for positions_M, person in await self._people.settle(served, users, served.checkpoint.users.rows(users)):
+            for position in positions_M.tolist():
+                people[position] = person
+        return people
+
+    async def _at_once_or_beside(self, work: Callable[[], T], *, quick: bool) -> T:
+        """Do some work here where that is quick, else on the engine's thread. Raises DeadlineExceededError."""
+        if quick:
+            return work()
+        try:
+            async with asyncio.timeout(self._seconds):
+                return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+        except TimeoutError:
+            raise DeadlineExceededError(f"no answer within {self._seconds:g} seconds") from None
 
     async def item(self, id_: str) -> ItemDetails:
         """What is known about an item. Raises UnknownItemError."""
@@ -237,6 +409,10 @@ class Engine:
             if count:
                 self._tell(Predicted(source, count))
 
+    def _tell_listed(self, answers: Sequence[TopList]) -> None:
+        for source, count in Counter(answer.source for answer in answers).items():
+            self._tell(Listed(source, count))
+
     def _tell(self, event: Event) -> None:
         for listener in self._listeners:
             listener(event)
@@ -245,6 +421,12 @@ class Engine:
         """Finish what is under way and end the threads."""
         self._follower.close()
         self._executor.shutdown()
+
+
+def _rated_inline(served: Served, inline: InlineRatings) -> Rated:
+    rows_M = served.checkpoint.items.rows(inline.items)
+    known_M = rows_M < len(served.checkpoint.items)
+    return Rated(rows_M[known_M], np.asarray(inline.ratings, np.float64)[known_M], int(np.count_nonzero(~known_M)))
 
 
 def describe(served: Served, id_: str) -> ItemDetails:
@@ -258,10 +440,11 @@ def describe(served: Served, id_: str) -> ItemDetails:
 
 def _answer_pairs(jobs: Sequence[_Pairs]) -> list[Predictions]:
     """All pairs of a batch together; the jobs share their snapshot."""
-    return predict_together(jobs[0].served, [job.pairs for job in jobs])
+    return predict_together(jobs[0].served, [(job.pairs, job.fresh) for job in jobs])
 
 
 def _answer_lists(jobs: Sequence[_Lists]) -> list[list[TopList]]:
     """All lists of a batch together; the jobs share their snapshot."""
-    lists = iter(top_lists(jobs[0].served, [query for job in jobs for query in job.queries]))
+    people = [person for job in jobs for person in job.people]
+    lists = iter(top_lists(jobs[0].served, [query for job in jobs for query in job.queries], people))
     return [[next(lists) for _ in job.queries] for job in jobs]

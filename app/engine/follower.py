@@ -23,6 +23,7 @@ from app.engine.errors import ActivationError, UnknownVersionError
 from app.engine.hooks import Listener, Loaded, LoadFailed, Settled
 from app.engine.loading import prepare
 from app.engine.store import Served, Store
+from app.store.changes import Changes
 from models import checkpoint, lifecycle
 from models.errors import CheckpointError, CheckpointNotFoundError, RatecastError
 
@@ -62,10 +63,17 @@ class Follower:
         remembered: a file that workers share, to which the version being served is written. A worker that starts
             while a damaged version is current serves that one, as its siblings do.
         tell: is told of each load.
+        changes: what says whose ratings changed; None where no ratings are kept.
     """
 
     def __init__(
-        self, store: Store, directory: Path, pinned: str | None, remembered: Path | None, tell: Listener
+        self,
+        store: Store,
+        directory: Path,
+        pinned: str | None,
+        remembered: Path | None,
+        tell: Listener,
+        changes: Changes | None = None,
     ) -> None:
         self.failure: Failure | None = None
         self._store = store
@@ -73,6 +81,7 @@ class Follower:
         self._pinned = pinned
         self._remembered = remembered
         self._tell = tell
+        self._changes = changes
         self._retry_at = 0.0
         self._changing = asyncio.Lock()
         self._executor = ThreadPoolExecutor(1, "loader", torch.set_num_threads, (1,))  # the cores are for answers
@@ -137,7 +146,7 @@ class Follower:
         served = self._store.served
         if served is not None and served.version == version:
             return served
-        return prepare(self._directory, version, self._store.device)
+        return prepare(self._directory, version, self._store.device, self._changes)
 
     def _swap(self, served: Served) -> None:
         self._settle()
@@ -146,7 +155,8 @@ class Follower:
         self._store.swap(served)
         self._remember(served.version)
         logger.info("Serving model %s on %s", served.version, self._store.device)
-        self._tell(Loaded(served.version, served.checkpoint.manifest.created_at))
+        manifest = served.checkpoint.manifest
+        self._tell(Loaded(manifest.version, manifest.created_at, manifest.data))
 
     def _settle(self) -> None:
         if self.failure is not None:

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import NamedTuple, TypeAlias
 
 from app.engine.answers import ListSource, Source
+from models.manifest import DataRecord
 
 
 class Predicted(NamedTuple):
@@ -46,6 +47,7 @@ class Loaded(NamedTuple):
 
     version: str
     created_at: datetime
+    data: DataRecord
 
 
 class LoadFailed(NamedTuple):

@@ -7,18 +7,27 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from app.engine.answers import ListQuery, ListSource, RankBy, RankedItem, TopList
+from app.engine.people import Folded
 from app.engine.store import Served
 from models.ranking import NOTHING, Ordering, top_among, top_items, top_of_one
 
 RECENT_LENGTH = 50  # longer lists are not kept: one of ten takes 1.5 kB
 
 Rows = npt.NDArray[np.int64]
+
+
+class Who(NamedTuple):
+    """Whom a list is for: a row of the model, or one that was folded in."""
+
+    row: int
+    person: Folded | None
 
 
 class RecentLists:
@@ -45,58 +54,78 @@ def _is_plain(query: ListQuery) -> bool:
     return query.n <= RECENT_LENGTH and query.only is None and query.category is None and not query.exclude
 
 
-def top_list(served: Served, query: ListQuery) -> TopList:
-    """The list of one query. An unknown user is shown what has the most training ratings."""
-    user = served.checkpoint.users.row(query.user)
+def top_list(served: Served, query: ListQuery, person: Folded | None = None) -> TopList:
+    """The list of one query; `person` is the user's row where that is not the model's.
+
+    An unknown user is shown what has the most training ratings.
+    """
+    who = _who(served, query, person)
     if query.only is not None:
-        return _among(served, query, user)
+        return _among(served, query, who)
     if not served.scorer.on_cpu:
-        return _shown(served, query, user, _top_rows(served, [query], [user])[0])
+        return _shown(served, query, who, _top_rows(served, [query], [who])[0])
     allowed_I = None if query.category is None else served.category(query.category).numpy()
-    excluded_M, ordering = _excluded(served, query, user), _ordering(served, query, user)
-    rows_N = top_of_one(ordering, user, query.n, excluded_M=excluded_M, allowed_I=allowed_I)
-    return _shown(served, query, user, rows_N)
+    excluded_M, (ordering, row) = _excluded(served, query, who), _ordering(served, query, who)
+    rows_N = top_of_one(ordering, row, query.n, excluded_M=excluded_M, allowed_I=allowed_I)
+    return _shown(served, query, who, rows_N)
 
 
-def top_lists(served: Served, queries: Sequence[ListQuery]) -> list[TopList]:
+def top_lists(served: Served, queries: Sequence[ListQuery], people: Sequence[Folded | None]) -> list[TopList]:
     """The list of each query, in that order. Those that one matrix product can answer are answered by one."""
     if len(queries) == 1:
-        return [top_list(served, queries[0])]
-    users = [served.checkpoint.users.row(query.user) for query in queries]
+        return [top_list(served, queries[0], people[0])]
+    whom = [_who(served, query, person) for query, person in zip(queries, people, strict=True)]
     answers: dict[int, TopList] = {}
     together: dict[tuple[RankBy | ListSource, str | None], list[int]] = defaultdict(list)
-    for position, (query, user) in enumerate(zip(queries, users, strict=True)):
-        if query.only is not None:
-            answers[position] = _among(served, query, user)
+    for position, (query, who) in enumerate(zip(queries, whom, strict=True)):
+        if query.only is not None or (who.person is not None and who.person.is_known):
+            answers[position] = top_list(served, query, who.person)
         else:
-            order = served.rank_by(query.rank_by) if _known(served, user) else ListSource.POPULAR
+            order = served.rank_by(query.rank_by) if _is_known(served, who) else ListSource.POPULAR
             together[order, query.category].append(position)
     for positions in together.values():
         batch = [queries[position] for position in positions]
-        items = _top_rows(served, batch, [users[position] for position in positions])
+        items = _top_rows(served, batch, [whom[position] for position in positions])
         for position, rows_N in zip(positions, items, strict=True):
-            answers[position] = _shown(served, queries[position], users[position], rows_N)
+            answers[position] = _shown(served, queries[position], whom[position], rows_N)
     return [answers[position] for position in range(len(queries))]
 
 
-def _known(served: Served, user: int) -> bool:
-    return user < len(served.checkpoint.users)
+def _who(served: Served, query: ListQuery, person: Folded | None) -> Who:
+    users = served.checkpoint.users
+    row = len(users) if query.user is None or person is not None else users.row(query.user)
+    return Who(row, person)
 
 
-def _ordering(served: Served, query: ListQuery, user: int) -> Ordering:
-    return served.orderings[served.rank_by(query.rank_by)] if _known(served, user) else served.popularity
+def _is_known(served: Served, who: Who) -> bool:
+    return who.row < len(served.checkpoint.users) if who.person is None else who.person.is_known
 
 
-def _top_rows(served: Served, queries: Sequence[ListQuery], users: Sequence[int]) -> list[Rows]:
-    """The rows of each list; the queries share their order and their category."""
-    excluded = [_excluded(served, query, user) for query, user in zip(queries, users, strict=True)]
+def _ordering(served: Served, query: ListQuery, who: Who) -> tuple[Ordering, int]:
+    """What puts items in order for somebody, and the row that they have in it."""
+    if not _is_known(served, who):
+        return served.popularity, who.row
+    order = served.rank_by(query.rank_by)
+    ordering, person = served.orderings[order], who.person
+    if person is None:
+        return ordering, who.row
+    factors_G = person.head_G if order is RankBy.RELEVANCE else person.factors_F
+    variance = None if person.variance is None else float(person.variance)
+    factors = None if factors_G is None else torch.from_numpy(factors_G)
+    return ordering.of_user(factors, float(person.bias), variance), 0
+
+
+def _top_rows(served: Served, queries: Sequence[ListQuery], whom: Sequence[Who]) -> list[Rows]:
+    """The rows of each list; the queries share their order and their category. Somebody folded in is alone."""
+    excluded = [_excluded(served, query, who) for query, who in zip(queries, whom, strict=True)]
     offsets = np.zeros(len(queries) + 1, dtype=np.int64)
     np.cumsum([len(rows_M) for rows_M in excluded], out=offsets[1:])
     device = served.scorer.model.device
     category = queries[0].category
+    ordering, first = _ordering(served, queries[0], whom[0])
     top_BN = top_items(
-        _ordering(served, queries[0], users[0]),
-        torch.tensor(users, device=device),
+        ordering,
+        torch.tensor([first, *(who.row for who in whom[1:])], device=device),
         max(query.n for query in queries),
         excluded=(torch.from_numpy(offsets).to(device), torch.from_numpy(np.concatenate(excluded)).to(device)),
         allowed_I=None if category is None else served.category(category),
@@ -104,8 +133,10 @@ def _top_rows(served: Served, queries: Sequence[ListQuery], users: Sequence[int]
     return [rows_N[rows_N != NOTHING][: query.n] for rows_N, query in zip(top_BN.cpu().numpy(), queries, strict=True)]
 
 
-def _excluded(served: Served, query: ListQuery, user: int) -> npt.NDArray[np.int32]:
-    seen_M = served.seen(user) if query.exclude_seen else np.empty(0, np.int32)
+def _excluded(served: Served, query: ListQuery, who: Who) -> npt.NDArray[np.int32]:
+    seen_M = np.empty(0, np.int32)
+    if query.exclude_seen:
+        seen_M = served.seen(who.row) if who.person is None else who.person.rated_M
     if not query.exclude:
         return seen_M
     return np.concatenate([seen_M, _known_rows(served, query.exclude).astype(np.int32)])
@@ -116,23 +147,28 @@ def _known_rows(served: Served, ids: Sequence[str]) -> Rows:
     return np.unique(rows_C[rows_C < len(served.checkpoint.items)])
 
 
-def _among(served: Served, query: ListQuery, user: int) -> TopList:
+def _among(served: Served, query: ListQuery, who: Who) -> TopList:
     """The list of a query that names the items to choose from: only their rows are scored."""
     rows_C = _known_rows(served, query.only or ())
-    rows_C = rows_C[~np.isin(rows_C, _excluded(served, query, user))]
+    rows_C = rows_C[~np.isin(rows_C, _excluded(served, query, who))]
     candidates_C = torch.from_numpy(rows_C).to(served.scorer.model.device)
     if query.category is not None:
         candidates_C = candidates_C[served.category(query.category)[candidates_C]]
-    top_N = top_among(_ordering(served, query, user), user, candidates_C, query.n)
-    return _shown(served, query, user, top_N.cpu().numpy())
+    top_N = top_among(*_ordering(served, query, who), candidates_C, query.n)
+    return _shown(served, query, who, top_N.cpu().numpy())
 
 
-def _shown(served: Served, query: ListQuery, user: int, rows_N: Rows) -> TopList:
+def _shown(served: Served, query: ListQuery, who: Who, rows_N: Rows) -> TopList:
     """The list as answered: whatever ordered it, the rating of each item is the one that a prediction gives."""
-    ratings_N = served.scorer.predict_row(user, rows_N)
+    person = who.person
+    if person is None:
+        ratings_N = served.scorer.predict_row(who.row, rows_N)
+    else:
+        ratings_N = served.scorer.predict_folded(person.factors_F, person.bias, rows_N)
+    known = ListSource.MODEL if person is None else ListSource.FOLD_IN
     return TopList(
         user=query.user,
-        source=ListSource.MODEL if _known(served, user) else ListSource.POPULAR,
+        source=known if _is_known(served, who) else ListSource.POPULAR,
         rank_by=served.rank_by(query.rank_by),
         items=[
             RankedItem(id_, rating, title, year)

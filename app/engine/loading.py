@@ -13,27 +13,28 @@ from app.engine.answers import ListQuery, Pair, Pairs, RankBy
 from app.engine.lists import top_list, top_lists
 from app.engine.predictions import predict, predict_pair
 from app.engine.store import Served
+from app.store.changes import Changes
 from models import checkpoint, golden
 from models.lifecycle import Hold
 
 WARM_USERS = 3
 
 
-def load(directory: Path, version: str, device: torch.device) -> Served:
+def load(directory: Path, version: str, device: torch.device, changes: Changes | None = None) -> Served:
     """The model of a version, verified and proven.
 
     Raises a CheckpointError or OSError for one that cannot be read, GoldenPairsError for one that predicts something
     else than it did when it was published.
     """
     hold = Hold(directory / version)
-    served = Served.of(checkpoint.load(directory, version, device), hold)
+    served = Served.of(checkpoint.load(directory, version, device), hold, changes)
     _prove(served)
     return served
 
 
-def prepare(directory: Path, version: str, device: torch.device) -> Served:
+def prepare(directory: Path, version: str, device: torch.device, changes: Changes | None = None) -> Served:
     """As `load`, and warm."""
-    served = load(directory, version, device)
+    served = load(directory, version, device, changes)
     _warm_up(served)
     return served
 
@@ -52,4 +53,4 @@ def _warm_up(served: Served) -> None:
         queries = [ListQuery(user=user, rank_by=RankBy(order)) for order in served.orderings]
         for query in queries:
             top_list(served, query)
-        top_lists(served, queries)
+        top_lists(served, queries, [None] * len(queries))

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 
 from models.mf import MatrixFactorization
-from models.scoring import dot, dot_all, dot_rows
+from models.scoring import dot, dot_all, dot_rows, gather_dot
 
 Rows = npt.NDArray[np.int64]
 Ratings = npt.NDArray[np.float32]
@@ -50,6 +50,14 @@ class Scorer:
         ratings_N += self._b_U[user]
         return self._finish(ratings_N, items_N)
 
+    def predict_folded(self, factors_F: Ratings, bias: np.float32, items_N: Rows) -> Ratings:
+        """As `predict_row`, for a user whose row is given."""
+        if not self.on_cpu:
+            return self._predict_folded_on_device(factors_F, bias, items_N)
+        ratings_N = dot_all(factors_F, self._q_IF.take(items_N, 0))
+        ratings_N += bias
+        return self._finish(ratings_N, items_N)
+
     def predict(self, users_B: Rows, items_B: Rows) -> Ratings:
         """Rating of each pair, clipped to the scale, float32, (B,)."""
         if not self.on_cpu:
@@ -80,4 +88,12 @@ class Scorer:
         device = self.model.device
         rows_2B = torch.from_numpy(np.stack([users_B, items_B])).to(device)
         ratings: Ratings = self.model(*rows_2B).clamp(*self.scale).cpu().numpy()
+        return ratings
+
+    @torch.inference_mode()
+    def _predict_folded_on_device(self, factors_F: Ratings, bias: np.float32, items_N: Rows) -> Ratings:
+        model, items = self.model, torch.from_numpy(items_N).to(self.model.device)
+        p_1F = torch.from_numpy(factors_F)[None].to(model.device)
+        dots_N = gather_dot(p_1F, model.item_factors, torch.zeros_like(items), items)
+        ratings: Ratings = (dots_N + float(bias) + model.item_bias[items] + model.mean).clamp(*self.scale).cpu().numpy()
         return ratings

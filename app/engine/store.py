@@ -16,7 +16,9 @@ from torch import Tensor
 from app.engine.answers import RankBy
 from app.engine.errors import NotReadyError, OrderingUnavailableError
 from app.engine.scorer import Scorer
+from app.store.changes import Changes
 from models.checkpoint import Checkpoint
+from models.fold_in import FoldIn
 from models.lifecycle import Hold
 from models.ranking import Ordering, by_popularity, orderings
 
@@ -42,9 +44,13 @@ class Served:
         orderings: what can order a list.
         cells: multiplications that scoring the whole catalogue for one user takes, in the order that takes most.
         popularity: orders the list of an unknown user: by the number of training ratings.
-        seen_offsets, seen_N: the training items of each user as compressed rows, in the memory of the host.
+        seen_offsets, seen_N, ratings_N: the training ratings of each user as compressed rows, in the host's memory.
+        slots_U: where each user stands in the table of changes; empty where nobody looks.
+        fold_in: folds in those with fresh ratings.
+        unknown_variance: what not knowing the user at all adds to the variance of a rating; None where it is unknown.
         title: id, title and year of an item's row.
         category: mask of the items of a genre, bool, (I,), on the model's device.
+        directions: the items' factors in the default order of lists, (I, G), and their norms, (I,).
         hold: keeps the version from being pruned; None where nobody would.
     """
 
@@ -55,12 +61,17 @@ class Served:
     popularity: Ordering
     seen_offsets: npt.NDArray[np.int64]
     seen_N: npt.NDArray[np.int32]
+    ratings_N: npt.NDArray[np.float32]
+    slots_U: npt.NDArray[np.int32]
+    fold_in: FoldIn
+    unknown_variance: float | None
     title: Callable[[int], Title]
     category: Callable[[str], Tensor]
+    directions: Callable[[], tuple[Tensor, Tensor]]
     hold: Hold | None
 
     @classmethod
-    def of(cls, loaded: Checkpoint, hold: Hold | None = None) -> Self:
+    def of(cls, loaded: Checkpoint, hold: Hold | None = None, changes: Changes | None = None) -> Self:
         shape = loaded.manifest.model
         catalogue = loaded.catalogue
         ids, titles, years = (catalogue[name] for name in ("id", "title", "year"))
@@ -76,7 +87,13 @@ class Served:
             mask_I[items[np.asarray(pc.fill_null(pc.equal(pc.list_flatten(genres), name), False))]] = True
             return torch.from_numpy(mask_I).to(loaded.model.device)
 
-        known = orderings(loaded)
+        known, variance = orderings(loaded), loaded.model.user_variance
+
+        def directions() -> tuple[Tensor, Tensor]:
+            order = RankBy.RELEVANCE if RankBy.RELEVANCE in known else RankBy.RATING
+            table_IG = known[order].item_factors[:-1]
+            return table_IG, torch.linalg.vector_norm(table_IG, dim=1)
+
         return cls(
             checkpoint=loaded,
             scorer=Scorer(loaded.model, (shape.rating_min, shape.rating_max)),
@@ -85,8 +102,13 @@ class Served:
             popularity=by_popularity(counts_I.to(loaded.model.device)),
             seen_offsets=loaded.seen.offsets.cpu().numpy(),
             seen_N=loaded.seen.items_N.cpu().numpy(),
+            ratings_N=loaded.seen.ratings_N.cpu().numpy(),
+            slots_U=np.empty(0, np.int32) if changes is None else changes.slots_of(loaded.users),
+            fold_in=FoldIn(loaded),
+            unknown_variance=None if variance is None else float(variance[-1]),
             title=lru_cache(CACHED_TITLES)(title),
             category=lru_cache(CACHED_CATEGORIES)(category),
+            directions=lru_cache(1)(directions),
             hold=hold,
         )
 
@@ -110,6 +132,11 @@ class Served:
     def seen(self, user: int) -> npt.NDArray[np.int32]:
         """Item rows of the user's training ratings."""
         return self.seen_N[self.seen_offsets[user] : self.seen_offsets[user + 1]]
+
+    def rated(self, user: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
+        """Item rows of the user's training ratings, and the ratings."""
+        own = slice(self.seen_offsets[user], self.seen_offsets[user + 1])
+        return self.seen_N[own], self.ratings_N[own]
 
 
 class Store:

@@ -60,12 +60,12 @@ class Decoder:
         return ids
 
 
-def encode_predictions(answer: Prediction | Predictions) -> bytes:
-    """The answer to one pair, or to columns."""
+def encode_predictions(answer: Prediction | Predictions, **more: int) -> bytes:
+    """The answer to one pair, or to columns, and perhaps more members."""
     if isinstance(answer, Prediction):
-        return _encode({"rating": answer.rating, "source": answer.source, "model_version": answer.version})
+        return _encode({"rating": answer.rating, "source": answer.source, "model_version": answer.version} | more)
     ratings, sources = answer.ratings_B.tolist(), _sources(answer.sources_B)
-    return _encode({"ratings": ratings, "sources": sources, "model_version": answer.version})
+    return _encode({"ratings": ratings, "sources": sources, "model_version": answer.version} | more)
 
 
 def encode_list(answer: TopList) -> bytes:
@@ -73,9 +73,9 @@ def encode_list(answer: TopList) -> bytes:
     return _encode(_list(answer) | {"model_version": answer.version})
 
 
-def encode_lists(answers: list[TopList], version: str) -> bytes:
-    """Several lists of one version."""
-    return _encode({"lists": [_list(answer) for answer in answers], "model_version": version})
+def encode_lists(answers: list[TopList], version: str, **more: int) -> bytes:
+    """Several lists of one version, and perhaps more members."""
+    return _encode({"lists": [_list(answer) for answer in answers], "model_version": version} | more)
 
 
 def _list(answer: TopList) -> dict[str, Any]:

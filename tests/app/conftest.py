@@ -28,6 +28,7 @@ from models.mf import MatrixFactorization
 from models.publication import Draft, publish
 from models.relevance import RelevanceHead
 from models.seen import SeenItems
+from tests.support.checkpoints import RULE
 
 USERS, ITEMS, FACTORS, RATINGS = 300, 400, 12, 6_000
 STRANGE_IDS = ["a/b", "a/top", "50%", "a b?c#d&e=f+g", "ünï·ço∂é", "..", '"', "'", "\\", "\n", "x\ty\n", "%2F", "top"]
@@ -50,14 +51,16 @@ def random_head(seed: int, users: int, items: int, factors: int) -> RelevanceHea
     """Tables that order items otherwise than the predictions do."""
     rng = np.random.default_rng([seed, 1])
     tables = (rng.standard_normal((rows + 1, factors), dtype=np.float32) for rows in (users, items))
-    return RelevanceHead(*map(torch.from_numpy, tables))
+    return RelevanceHead(*map(torch.from_numpy, tables), rule=RULE)
 
 
 def draft(seed: int, users: int = USERS, items: int = ITEMS, factors: int = FACTORS) -> Draft:
     """A model and a relevance head of random tables. Users are "1", "2", … and the strange ids; so are items."""
     rng = np.random.default_rng(seed)
     cells_N = rng.choice(users * items, min(RATINGS, users * items // 2), replace=False)
-    seen = SeenItems.from_pairs((cells_N // items).astype(np.int32), (cells_N % items).astype(np.int32), users)
+    ratings_N = rng.integers(1, 6, len(cells_N)).astype(np.float32)
+    users_N, items_N = (cells_N // items).astype(np.int32), (cells_N % items).astype(np.int32)
+    seen = SeenItems.from_ratings(users_N, items_N, ratings_N, users)
     item_ids = ids(items)
     catalogue = pa.Table.from_pydict(
         {
@@ -80,7 +83,14 @@ def draft(seed: int, users: int = USERS, items: int = ITEMS, factors: int = FACT
             name="random", preset="random", settings={}, seed=seed, device="cpu", threads=1, fit_seconds=0.0
         ),
         data=DataRecord(
-            name="random", split="none", fingerprint="0", train_ratings=len(cells_N), test_ratings=0, duplicates=0
+            name="random",
+            split="none",
+            fingerprint="0",
+            train_ratings=len(cells_N),
+            test_ratings=0,
+            duplicates=0,
+            rating_mean=3.0,
+            rating_deviation=1.4,
         ),
         gate=GateRecord(verdict="not measured"),
         metrics={"rmse": 1.5, "coverage90": None},

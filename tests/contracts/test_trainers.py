@@ -170,3 +170,18 @@ def test_it_survives_hard_data(name: str, ratings: list[tuple[int, int, float]])
     trainer = make(name, data)
     assert all(map(math.isfinite, run(trainer, 3)))
     assert is_usable(trainer.model(), data)
+
+
+def test_a_warm_start_begins_where_the_earlier_model_ended_or_says_that_it_does_not(
+    name: str, planted: TrainingSet
+) -> None:
+    earlier = make(name, planted)
+    run(earlier, MAX_EPOCHS)
+    warm, cold = make(name, planted, seed=1), make(name, planted, seed=1)
+    before = float(make(name, planted, seed=1).epoch()["loss"])
+    assert before == float(cold.epoch()["loss"])
+    if warm.warm_start(earlier.model()):
+        assert float(warm.epoch()["loss"]) < before
+    else:
+        assert float(warm.epoch()["loss"]) == before
+    assert is_usable(warm.model(), planted)

@@ -35,6 +35,7 @@ from models.checkpoint import (
 from models.errors import CheckpointCorruptError, CheckpointError, CheckpointFormatError, CheckpointNotFoundError
 from models.publication import publish
 from tests.support.checkpoints import (
+    RULE,
     edit_manifest,
     replace_file,
     replace_table,
@@ -239,7 +240,7 @@ def test_a_linked_manifest_is_named(version: Path) -> None:
     refused(version, naming=MANIFEST)
 
 
-@pytest.mark.parametrize("found", [1, 2, 4, 0, "3", None, [3]])
+@pytest.mark.parametrize("found", [1, 2, 3, 0, "3", None, [3]])
 def test_another_format_version_is_refused_as_such(version: Path, found: object) -> None:
     edit_manifest(version, format_version=found, whatever="a later format brings")
     refused(version, CheckpointFormatError, naming=f"format version {found!r}")
@@ -265,7 +266,8 @@ def test_a_shape_that_the_weights_do_not_have_names_the_tensor(version: Path) ->
 
 def claim_relevance_factors(version: Path, factors: int | None) -> None:
     shape = json.loads((version / MANIFEST).read_text())["model"]
-    edit_manifest(version, model=shape | {"relevance_factors": factors})
+    rule = None if factors is None else RULE.model_dump()
+    edit_manifest(version, model=shape | {"relevance_factors": factors, "relevance_rule": rule})
 
 
 def test_a_relevance_head_that_the_manifest_denies_is_named(version: Path) -> None:

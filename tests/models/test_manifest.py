@@ -12,7 +12,7 @@ from models.manifest import FILE_NAME, VERSION_NAME, Manifest
 
 ENTRY = {"sha256": "0" * 64, "bytes": 1}
 CONTENT: dict[str, Any] = {
-    "format_version": 3,
+    "format_version": 4,
     "number": 1,
     "version": "20260101T000000Z-small-abcdef",
     "created_at": "2026-01-01T00:00:00Z",
@@ -22,6 +22,7 @@ CONTENT: dict[str, Any] = {
         "factors": 0,
         "uncertainty": False,
         "relevance_factors": None,
+        "relevance_rule": None,
         "rating_min": 1,
         "rating_max": 5,
     },
@@ -34,7 +35,16 @@ CONTENT: dict[str, Any] = {
         "threads": 1,
         "fit_seconds": 0.1,
     },
-    "data": {"name": "d", "split": "none", "fingerprint": "f", "train_ratings": 1, "test_ratings": 0, "duplicates": 0},
+    "data": {
+        "name": "d",
+        "split": "none",
+        "fingerprint": "f",
+        "train_ratings": 1,
+        "test_ratings": 0,
+        "duplicates": 0,
+        "rating_mean": 3.0,
+        "rating_deviation": 1.0,
+    },
     "gate": {"verdict": "passed", "reasons": [], "forced": False},
     "metrics": {"rmse": None},
     "files": {"users.arrow": ENTRY, "report/learning.svg": ENTRY},

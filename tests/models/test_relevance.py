@@ -6,13 +6,14 @@ import pytest
 import torch
 
 from models.relevance import RelevanceHead
-from tests.support.checkpoints import ITEMS, RELEVANCE_FACTORS, USERS, small_head
+from tests.support.checkpoints import ITEMS, RELEVANCE_FACTORS, RULE, USERS, small_head
 
 BY_HAND = RelevanceHead.from_rated(
     user_factors=torch.tensor([[1.0, 2.0], [0.0, -1.0]]),
     item_factors=torch.tensor([[0.5, 0.5], [2.0, 0.0], [0.0, 1.0]]),
     user_counts=torch.tensor([3, 1]),
     item_counts=torch.tensor([2, 1, 1]),
+    rule=RULE,
 )
 
 

@@ -17,7 +17,7 @@ PAIRS = st.lists(st.tuples(st.integers(0, USERS - 1), st.integers(0, ITEMS - 1))
 
 def seen_items(pairs: list[tuple[int, int]]) -> SeenItems:
     columns = np.array(pairs, np.int32).reshape(-1, 2)
-    return SeenItems.from_pairs(columns[:, 0], columns[:, 1], USERS)
+    return SeenItems.from_ratings(columns[:, 0], columns[:, 1], np.arange(len(columns), dtype=np.float32), USERS)
 
 
 @given(PAIRS)

@@ -16,13 +16,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from models.checkpoint import ITEM_SCHEMA, MANIFEST, USER_SCHEMA
-from models.manifest import DataRecord, GateRecord, TrainerRecord
+from models.manifest import DataRecord, GateRecord, RelevanceRule, TrainerRecord
 from models.mf import MatrixFactorization
 from models.publication import Draft
 from models.relevance import RelevanceHead
 from models.seen import SeenItems
 
 USERS, ITEMS, FACTORS, RELEVANCE_FACTORS = 3, 4, 2, 3
+RULE = RelevanceRule(mean=3.5, deviation=1.1, slope=0.28, missing_weight=0.25, regularisation=0.4, exponent=0.5)
 
 
 def write_nothing(_: Path) -> None:
@@ -47,7 +48,8 @@ def small_head() -> RelevanceHead:
     """A relevance head of random tables for the same users and items."""
     rng = np.random.default_rng(1)
     shapes = ((USERS + 1, RELEVANCE_FACTORS), (ITEMS + 1, RELEVANCE_FACTORS))
-    return RelevanceHead(*(torch.tensor(rng.standard_normal(shape), dtype=torch.float32) for shape in shapes))
+    tables = (torch.tensor(rng.standard_normal(shape), dtype=torch.float32) for shape in shapes)
+    return RelevanceHead(*tables, rule=RULE)
 
 
 def small_draft(**changes: Any) -> Draft:
@@ -62,12 +64,23 @@ def small_draft(**changes: Any) -> Draft:
         model=small_model(),
         users=pa.table({"id": ["u0", "u1", "ü2"]}, USER_SCHEMA),
         items=pa.table(items, ITEM_SCHEMA),
-        seen=SeenItems.from_pairs(np.array([2, 0, 0], np.int32), np.array([0, 3, 1], np.int32), USERS),
+        seen=SeenItems.from_ratings(
+            np.array([2, 0, 0], np.int32), np.array([0, 3, 1], np.int32), np.array([3, 1, 4.5], np.float32), USERS
+        ),
         scale=(1.0, 5.0),
         trainer=TrainerRecord(
             name="adam", preset="small", settings={"factors": 2}, seed=0, device="cpu", threads=1, fit_seconds=0.5
         ),
-        data=DataRecord(name="set", split="none", fingerprint="f", train_ratings=3, test_ratings=0, duplicates=0),
+        data=DataRecord(
+            name="set",
+            split="none",
+            fingerprint="f",
+            train_ratings=3,
+            test_ratings=0,
+            duplicates=0,
+            rating_mean=2.8,
+            rating_deviation=1.4,
+        ),
         gate=GateRecord(verdict="not measured"),
         metrics={"rmse": 1.0, "mae": None},
         write_report=write_nothing,

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from models.mf import MatrixFactorization
 from models.relevance import RelevanceHead
 from models.seen import SeenItems
+from tests.support.checkpoints import RULE
 from tests.support.data import Rating, interactions
 from training import evaluate as evaluation  # TestSet is not a class of tests, as pytest would take it in this module
 from training.data.dataset import load
@@ -43,7 +44,7 @@ def test_popularity_has_its_known_figure_on_movielens(cache: Path) -> None:
     train_rows, test_rows = split(ratings, parse_split("random:0.1"), np.random.default_rng(0))
     train = ratings.take(train_rows).compacted()
     test = make_test_set(train, ratings.take(test_rows).aligned(train.user_ids, train.item_ids), None, CPU)
-    seen = SeenItems.from_pairs(train.users_N, train.items_N, train.users)
+    seen = SeenItems.from_ratings(train.users_N, train.items_N, train.ratings_N, train.users)
     popularity = item_scores(torch.from_numpy(seen.counts(train.items)).float(), train.users)
     assert test is not None
     assert test.relevant == 4.0
@@ -79,7 +80,11 @@ def test_what_is_relevant_is_three_quarters_up_the_scale_unless_said(wish: float
 
 def test_without_anything_relevant_the_ranking_figures_are_none() -> None:
     test = evaluation.TestSet(torch.tensor([0]), torch.tensor([0]), torch.tensor([3.0]), (1.0, 5.0), relevant=4.0)
-    figures = evaluate(item_scores(torch.zeros(2), 1), test, SeenItems.from_pairs(*np.zeros((2, 0), np.int32), 1))
+    figures = evaluate(
+        item_scores(torch.zeros(2), 1),
+        test,
+        SeenItems.from_ratings(*np.zeros((2, 0), np.int32), np.zeros(0, np.float32), 1),
+    )
     assert [figures[name] for name in ("ndcg10", "recall10", "ndcg10_rating", "coverage90", "nll")] == [None] * 5
 
 
@@ -88,7 +93,7 @@ def test_only_the_service_clips() -> None:
         torch.tensor([0, 0]), torch.tensor([0, 1]), torch.tensor([5.0, 1.0]), (1.0, 5.0), relevant=4.0
     )
     model = item_scores(torch.tensor([6.0, -2.0]), 1)
-    figures = evaluate(model, test, SeenItems.from_pairs(*np.zeros((2, 0), np.int32), 1))
+    figures = evaluate(model, test, SeenItems.from_ratings(*np.zeros((2, 0), np.int32), np.zeros(0, np.float32), 1))
     assert figures["rmse"] == pytest.approx(math.sqrt((1 + 9) / 2))
     assert figures["rmse_clipped"] == clipped_rmse(model, test) == 0
 
@@ -97,8 +102,8 @@ def test_a_head_orders_the_lists_and_the_rating_keeps_a_figure_of_its_own() -> N
     """The model puts the relevant item last of twelve, the head first."""
     test = evaluation.TestSet(torch.tensor([0]), torch.tensor([11]), torch.tensor([5.0]), (1.0, 5.0), relevant=4.0)
     model = item_scores(-torch.arange(12.0), 1)
-    head = RelevanceHead(torch.ones(2, 1), torch.arange(13.0)[:, None])
-    seen = SeenItems.from_pairs(*np.zeros((2, 0), np.int32), 1)
+    head = RelevanceHead(torch.ones(2, 1), torch.arange(13.0)[:, None], RULE)
+    seen = SeenItems.from_ratings(*np.zeros((2, 0), np.int32), np.zeros(0, np.float32), 1)
     figures = evaluate(model, test, seen, head)
     assert (figures["ndcg10"], figures["recall10"], figures["ndcg10_rating"]) == (1.0, 1.0, 0.0)
     assert evaluate(model, test, seen)["ndcg10"] == 0.0
@@ -133,7 +138,7 @@ def test_ranking_figures_equal_brute_force(train: set[tuple[int, int]], test: se
     users_N, items_N, ratings_N = torch.tensor(held_out).reshape(-1, 3).T
     test_set = evaluation.TestSet(users_N.long(), items_N.long(), ratings_N, (1.0, 5.0), relevant=4.0)
     columns = np.array(sorted(train), np.int32).reshape(-1, 2)
-    seen = SeenItems.from_pairs(columns[:, 0], columns[:, 1], USERS)
+    seen = SeenItems.from_ratings(columns[:, 0], columns[:, 1], np.ones(len(columns), np.float32), USERS)
     figures = evaluate(model, test_set, seen)
     scores_UI = model.score_items(torch.arange(USERS)).numpy()
     expected = by_brute_force(scores_UI, train, {(user, item) for user, item, rating in held_out if rating >= 4})

@@ -97,7 +97,10 @@ def test_the_file_holds_what_sorting_every_prediction_gives(
 
 def test_a_version_can_be_named(nursery: Nursery, checkpoints: Path, tmp_path: Path) -> None:
     first = load(checkpoints).version
-    publish(checkpoints, small_draft(seen=SeenItems.from_pairs(np.empty(0, np.int32), np.empty(0, np.int32), USERS)))
+    publish(
+        checkpoints,
+        small_draft(seen=SeenItems.from_ratings(*np.empty((2, 0), np.int32), np.empty(0, np.float32), USERS)),
+    )
     rows = [
         (
             run(nursery, checkpoints, tmp_path / "top.parquet", *options).code,
@@ -162,7 +165,7 @@ def many_users() -> Draft:
         "user_factors": torch.tensor(rng.standard_normal((users + 1, 2)), dtype=torch.float32),
         "user_bias": torch.zeros(users + 1),
     }
-    nobody = SeenItems.from_pairs(np.empty(0, np.int32), np.empty(0, np.int32), users)
+    nobody = SeenItems.from_ratings(*np.empty((2, 0), np.int32), np.empty(0, np.float32), users)
     ids = pa.table({"id": [f"u{user}" for user in range(users)]}, USER_SCHEMA)
     return small_draft(model=small_model(**tables), users=ids, seen=nobody)
 

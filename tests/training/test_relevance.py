@@ -101,7 +101,7 @@ def test_a_checkerboard_is_continued() -> None:
     ratings = [(u, i, 5.0) for u in range(size) for i in range(size) if (u + i) % 2 == 0 and i != u]
     data = training_set(ratings, size, size)
     head, _ = fitted(data)
-    seen = SeenItems.from_pairs(data.users_N.numpy(), data.items_N.numpy(), size)
+    seen = SeenItems.from_ratings(data.users_N.numpy(), data.items_N.numpy(), data.ratings_N.numpy(), size)
     users = torch.arange(size)
     lists = top_items(by_factors(**head.tensors()), users, 1, excluded=seen.rows(users))
     assert lists[:, 0].tolist() == list(range(size))

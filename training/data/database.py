@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ import sqlalchemy as sa
 from sqlalchemy.engine import URL, Connection, Inspector
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
+from models.manifest import Snapshot
 from training.data.validation import Checked, Origin, checked, chosen_columns
 from training.errors import DataError
 
+STORE = "ratecast_store"  # the table that says which ratings store a database is, and its last change
 CHUNK_ROWS = 100_000
 CONNECT_SECONDS = 5
 
@@ -31,11 +34,27 @@ def read(url: str, table: str, columns: Mapping[str, str] | None = None, *, held
         DataError: the database cannot be reached, has no such table or columns, or the rows are not ratings. No message
             has the password.
     """
+    with _connected(url) as connection:
+        return _checked_rows(connection, table, columns, held_out=held_out)
+
+
+def snapshot(url: str) -> Snapshot | None:
+    """Which ratings store a database is, and the last change in it; None where it is none. Raises DataError."""
+    with _connected(url) as connection:
+        if not sa.inspect(connection).has_table(STORE):
+            return None
+        row = connection.execute(sa.text(f"SELECT id, revision FROM {STORE}")).one_or_none()  # noqa: S608 - a constant
+        return None if row is None else Snapshot(store=row.id, revision=row.revision)
+
+
+@contextmanager
+def _connected(url: str) -> Iterator[Connection]:
+    """A connection; what goes wrong on it becomes a DataError without the password."""
     address = _address(url)
     try:
         engine = sa.create_engine(address, connect_args=_connect_args(address), poolclass=sa.NullPool)
         with engine.connect() as connection:
-            return _checked_rows(connection, table, columns, held_out=held_out)
+            yield connection
     except (NoSuchModuleError, ModuleNotFoundError) as error:
         raise DataError(f"{_shown(address)}: no driver for this kind of database ({error})") from error
     except SQLAlchemyError as error:

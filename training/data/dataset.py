@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from models.manifest import Snapshot
 from training.data import database, delimited, movielens, parquet
 from training.data.interactions import Interactions
 from training.data.validation import Checked, Origin, checked
@@ -32,6 +33,7 @@ class Dataset:
         users: column id and the attributes of the source, all strings as they stand there (age, gender, occupation,
             zip_code); None where it describes none.
         duplicates: rows dropped because a later one rates the same pair.
+        snapshot: the state of the ratings store that was read; None for any other source.
         fingerprint: sha256, in hexadecimal, of the ratings and ids; the same for the same ratings in another format.
     """
 
@@ -40,6 +42,7 @@ class Dataset:
     items: pa.Table | None = None
     users: pa.Table | None = None
     duplicates: int = 0
+    snapshot: Snapshot | None = None
     fingerprint: str
 
 
@@ -73,7 +76,8 @@ def load(
     if source.startswith("synthetic:"):
         return _dataset(source, _synthetic(source, rng))
     if table is not None:
-        return _dataset(table, database.read(source, table, columns, held_out=held_out))
+        snapshot = database.snapshot(source)  # before the ratings: what changes meanwhile counts as fresh
+        return replace(_dataset(table, database.read(source, table, columns, held_out=held_out)), snapshot=snapshot)
     path = Path(source)
     if path.suffix.lower() == ".parquet":
         return _dataset(path.name, parquet.read(path, columns, held_out=held_out))

@@ -40,6 +40,11 @@ class Collapse:
         return torch.nn.functional.pad(left_UK, missing), torch.nn.functional.pad(right_IK, missing)
 
 
+def ranked(left_UW: Tensor, right_IW: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """Factors of at most the given rank, as given where they have no more, else as `reduced`."""
+    return (left_UW, right_IW) if left_UW.shape[1] <= rank else reduced(left_UW, right_IW, rank)
+
+
 def reduced(left_UW: Tensor, right_IW: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     """Factors of at most the given rank whose product is nearest to left·rightᵀ, with equal norms on both sides."""
     basis_U, core_U = torch.linalg.qr(left_UW)

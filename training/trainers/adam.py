@@ -14,6 +14,7 @@ from pydantic import Field
 from torch import Tensor
 
 from models.mf import MatrixFactorization
+from training.kernels.collapse import ranked
 from training.minibatch import captured, one_thread_for_small_steps, pass_over
 from training.trainer import Trainer, TrainerSettings, TrainingSet
 
@@ -96,6 +97,17 @@ class Adam(Trainer[AdamSettings]):
             user_counts=self.data.user_counts(),
             item_counts=self.data.item_counts(),
         )
+
+    def warm_start(self, model: MatrixFactorization) -> bool:
+        factors = self.settings.factors
+        tables = ranked(model.user_factors[:-1], model.item_factors[:-1], factors)
+        rows = (self.table[: self.data.users], self.table[self.data.users :])
+        with torch.no_grad():
+            for table_RF, factors_RF, bias_R in zip(rows, tables, (model.user_bias, model.item_bias), strict=True):
+                table_RF[:, : factors_RF.shape[1]] = factors_RF
+                table_RF[:, -1] = bias_R[:-1]
+            self.table[: self.data.users, -1] += model.mean  # this model has no μ
+        return True
 
     def state(self) -> Mapping[str, Tensor]:
         moments = {key: value.clone() for key, value in self._optimizer.state[self.table].items()}

@@ -20,6 +20,7 @@ from models.mf import MatrixFactorization
 from training.kernels.als_cpu import CpuRows, compile_for, padded_width
 from training.kernels.als_rows import Rows
 from training.kernels.als_torch import TorchRows
+from training.kernels.collapse import ranked
 from training.kernels.grouping import group
 from training.trainer import Trainer, TrainerSettings, TrainingSet
 
@@ -111,6 +112,14 @@ class Als(Trainer[AlsSettings]):
             user_counts=self._user_counts_U,
             item_counts=self._item_counts_I,
         )
+
+    def warm_start(self, model: MatrixFactorization) -> bool:
+        """The first half-step solves the users against the items, so that only the items' start matters."""
+        _, factors_IF = ranked(model.user_factors[:-1], model.item_factors[:-1], self.settings.factors)
+        deviation = self._deviation.float()
+        self.item_table_IK[:, : factors_IF.shape[1]] = factors_IF / deviation.sqrt()
+        self.item_table_IK[:, -1] = model.item_bias[:-1] / deviation
+        return True
 
     def state(self) -> Mapping[str, Tensor]:
         """The tables; the generator has done its work when they have been filled for the first time."""

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from models.mf import MatrixFactorization
 from training.errors import DataError
+from training.kernels.collapse import ranked
 from training.kernels.gibbs import Chain, Noise, Rows, Side, memory_of_sweep, start_effects, start_side
 from training.kernels.gibbs_cpu import CpuRows, padded_width, warm_up
 from training.kernels.gibbs_torch import TorchRows
@@ -186,6 +187,18 @@ class Bayes(Trainer[BayesSettings]):
             user_variance * deviation.square(),
             item_variance * deviation.square(),
         )
+
+    def warm_start(self, model: MatrixFactorization) -> bool:
+        """Every chain starts at the earlier model; during the burn-in, which may be shorter, noise parts them again."""
+        tables = ranked(model.user_factors[:-1], model.item_factors[:-1], padded_width(self.settings.factors) - 1)
+        deviation = self._deviation.float()
+        for chain in self._chains:
+            for side, factors_RF, bias_R in zip(
+                (chain.user, chain.item), tables, (model.user_bias, model.item_bias), strict=True
+            ):
+                side.table_RK[:, : factors_RF.shape[1]] = factors_RF / deviation.sqrt()
+                side.table_RK[:, -1] = bias_R[:-1] / deviation
+        return True
 
     def state(self) -> Mapping[str, Tensor]:
         chains = {

@@ -1,0 +1,180 @@
+"""What users rated: stored, taken back, shown, explained, erased. A change is answered when it is durable.
+
+The next answer for that user counts it, whichever worker gives it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from typing import Annotated
+
+from fastapi import APIRouter, Body, Header, Path, Query
+
+from app import schemas
+from app.api.paths import BECAUSE, EXPORT, RATING, RATINGS, USER
+from app.deps import EngineDep, LimitsDep
+from app.engine import answers
+from app.errors import InvalidRequestError
+from app.limits import Limits, check_scale
+from app.openapi import problems
+from app.store.ratings import Bulk, Erase, Put, Rating, Remove
+
+router = APIRouter(tags=["ratings"])
+
+MAX_KEY_LENGTH = 256
+User = Annotated[str, Path(min_length=1, description="The user's id.", openapi_examples={"196": {"value": "196"}})]
+Item = Annotated[str, Path(min_length=1, description="The item's id.", openapi_examples={"242": {"value": "242"}})]
+CHANGE = problems(413, 422, 500, 501, 503)
+
+
+@router.put(RATING, summary="Store a rating", responses=CHANGE)
+async def rate(
+    user: User, item: Item, body: schemas.RatingRequest, engine: EngineDep, limits: LimitsDep
+) -> schemas.StoredRating:
+    """Store what a user gave an item, in place of what was there. Doing it twice is doing it once."""
+    _check_ids(limits, user, item)
+    check_scale(body.rating, engine.scale, "body", "rating")
+    rating = Rating(item, body.rating, _now(body.timestamp))
+    await engine.store.change(Put(user, rating))
+    return schemas.StoredRating(
+        user=user,
+        item=item,
+        rating=rating.rating,
+        timestamp=rating.timestamp,
+        known_item=engine.knows_item(item),
+        model_version=engine.manifest.version,
+    )
+
+
+@router.delete(RATING, summary="Take a rating back", responses=CHANGE)
+async def unrate(user: User, item: Item, engine: EngineDep, limits: LimitsDep) -> schemas.RemovedRating:
+    """Remove a rating, also one that is only in the training data. Doing it twice is doing it once."""
+    _check_ids(limits, user, item)
+    await engine.store.change(Remove(user, item))
+    return schemas.RemovedRating(user=user, item=item, model_version=engine.manifest.version)
+
+
+@router.get(RATINGS, summary="What a user rated", responses=problems(413, 422, 500, 503))
+async def ratings(user: User, engine: EngineDep, limits: LimitsDep) -> schemas.UserRatings:
+    """All ratings that count for a user: the stored ones, and those of the training data that were not replaced."""
+    limits.check_id(user, "path", "user")
+    return _shown(await engine.ratings_of(user))
+
+
+@router.post("/ratings", summary="Store many ratings", responses=CHANGE)
+async def rate_many(
+    body: Annotated[
+        schemas.BulkRequest,
+        Body(openapi_examples={"two": {"value": {"users": ["196", "7"], "items": ["242", "50"], "ratings": [4, 5]}}}),
+    ],
+    engine: EngineDep,
+    limits: LimitsDep,
+    idempotency_key: Annotated[
+        str | None,
+        Header(
+            min_length=1,
+            max_length=MAX_KEY_LENGTH,
+            description="A request with a key that was used in the last seven days is answered and not done again.",
+        ),
+    ] = None,
+) -> schemas.StoredRatings:
+    """Store ratings given as columns, all of them or none."""
+    if idempotency_key is not None and not idempotency_key.isprintable():
+        raise InvalidRequestError(("header", "Idempotency-Key"), "a key consists of printable characters")
+    bulk = await asyncio.to_thread(_bulk, body, limits, engine.scale, idempotency_key)  # a large one takes long
+    await engine.store.change(bulk)
+    return schemas.StoredRatings(
+        stored=len(bulk.users),
+        unknown_items=sum(not engine.knows_item(item) for item in body.items),
+        model_version=engine.manifest.version,
+    )
+
+
+@router.get(BECAUSE, summary="Why a prediction is what it is", responses=problems(404, 413, 422, 500, 503, 504))
+async def because(
+    user: User,
+    item: Item,
+    engine: EngineDep,
+    limits: LimitsDep,
+    n: Annotated[int, Query(ge=1, description="How many ratings are listed, those with the largest parts first.")] = 10,
+) -> schemas.Because:
+    """The user's ratings by their part in the prediction of the item. 404 for a user without ratings.
+
+    The parts are exact: `baseline`, every `contribution` and `others` add up to the prediction that follows from the
+    ratings alone. For a user whose ratings the model was fitted on, `POST /predict` answers from the fitted row, which
+    may differ a little.
+    """
+    limits.check_id(user, "path", "user")
+    limits.check_id(item, "path", "item")
+    limits.check_list(n, "query", "n")
+    found = await engine.explain(user, item, n)
+    return schemas.Because(
+        user=user,
+        item=item,
+        title=found.title,
+        rating=found.rating,
+        baseline=found.baseline,
+        reasons=[schemas.Reason(**reason._asdict()) for reason in found.reasons],
+        others=found.others,
+        model_version=found.version,
+    )
+
+
+@router.get(EXPORT, summary="All that is held of a user", responses=problems(413, 422, 500, 503))
+async def export(user: User, engine: EngineDep, limits: LimitsDep) -> schemas.UserExport:
+    """For a person who asks what is known of them: their ratings, and what the model learned of them."""
+    limits.check_id(user, "path", "user")
+    shown = _shown(await engine.ratings_of(user))
+    row = await engine.row_of(user)
+    return schemas.UserExport(
+        **shown.model_dump(), known_to_model=row is not None, row=None if row is None else schemas.UserRow(**row)
+    )
+
+
+@router.delete(USER, summary="Erase a user", responses=CHANGE)
+async def erase(user: User, engine: EngineDep, limits: LimitsDep) -> schemas.ErasedUser:
+    """Remove all ratings of a user. From now on they are answered as an unknown user.
+
+    A model that is fitted on the store after this has no row for them. Versions that were published before keep theirs
+    on disk until they are pruned; it is not used.
+    """
+    limits.check_storable(user, "path", "user")
+    await engine.store.change(Erase(user))
+    return schemas.ErasedUser(user=user, model_version=engine.manifest.version)
+
+
+def _bulk(body: schemas.BulkRequest, limits: Limits, scale: tuple[float, float], key: str | None) -> Bulk:
+    """The change that is asked for. Raises InvalidRequestError for the first thing that is wrong."""
+    if not len(body.users) == len(body.items) == len(body.ratings):
+        raise InvalidRequestError(("body",), "columns are of one length")
+    if body.timestamps is not None and len(body.timestamps) != len(body.ratings):
+        raise InvalidRequestError(("body",), "columns are of one length")
+    if len(body.users) > limits.pairs:
+        raise InvalidRequestError(("body",), f"a request holds at most {limits.pairs} ratings")
+    for position, (user, item, rating) in enumerate(zip(body.users, body.items, body.ratings, strict=True)):
+        limits.check_storable(user, "body", "users", str(position))
+        limits.check_storable(item, "body", "items", str(position))
+        check_scale(rating, scale, "body", "ratings", str(position))
+    stamps = [_now(None)] * len(body.ratings) if body.timestamps is None else body.timestamps
+    ratings = [Rating(*row) for row in zip(body.items, body.ratings, stamps, strict=True)]
+    fingerprint = hashlib.sha256(body.model_dump_json().encode("utf-8", "surrogatepass")).hexdigest()
+    return Bulk(body.users, ratings, key, fingerprint)
+
+
+def _check_ids(limits: Limits, user: str, item: str) -> None:
+    limits.check_storable(user, "path", "user")
+    limits.check_storable(item, "path", "item")
+
+
+def _now(given: int | None) -> int:
+    return int(time.time()) if given is None else given
+
+
+def _shown(found: answers.UserRatings) -> schemas.UserRatings:
+    return schemas.UserRatings(
+        user=found.user,
+        ratings=[schemas.UserRating(**rating._asdict()) for rating in found.ratings],
+        model_version=found.version,
+    )

@@ -1,0 +1,113 @@
+"""From a rating to the next model: stored, folded in, fitted on, served. With the programs that users run."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+import sqlalchemy as sa
+
+from models import checkpoint
+from tests.app.conftest import Start, start
+
+pytestmark = pytest.mark.timeout(300)
+__all__ = ["start"]  # the fixture
+
+USERS, ITEMS = 60, 50
+
+
+@pytest.fixture
+def ratings(tmp_path: Path) -> Path:
+    """Users of two kinds, who like what the others dislike."""
+    rng = np.random.default_rng(0)
+    cells = rng.permutation(USERS * ITEMS)[:1_800]
+    lines = [
+        f"{cell // ITEMS},i{cell % ITEMS},{3 + (1 if cell // ITEMS % 2 == cell % 2 else -1) + rng.choice([0, 1])},1000"
+        for cell in cells.tolist()
+    ]
+    file = tmp_path / "ratings.csv"
+    file.write_text("\n".join(["user,item,rating,timestamp", *lines]) + "\n")
+    return file
+
+
+def training(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "training", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_a_rating_goes_all_the_way(start: Start, ratings: Path, tmp_path: Path, postgres_url: str) -> None:
+    out = tmp_path / "checkpoints"
+    server = sa.make_url(postgres_url).set(drivername="postgresql+psycopg")
+    engine = sa.create_engine(server, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+    with engine.connect() as connection:
+        connection.execute(sa.text("CREATE DATABASE loop"))
+    store = server.set(drivername="postgresql", database="loop").render_as_string(hide_password=False)
+    first = training("fit", "--data", ratings, "--preset", "als", "--out", out)
+    assert first.returncode == 0, first.stderr
+    with start(out, store=store) as (client, _):
+        for _ in range(2):
+            imported = training("import", "--data", ratings, "--to", client.base_url)
+            assert (imported.returncode, imported.stdout) == (0, f"1,800 ratings in the store of {client.base_url}\n")
+        for item in range(10):
+            client.put(f"/users/newcomer/ratings/i{item}", json={"rating": 5 if item % 2 else 1}).raise_for_status()
+        client.put("/users/newcomer/ratings/brand new", json={"rating": 5}).raise_for_status()
+        client.delete("/users/7").raise_for_status()
+        assert prediction(client, "newcomer", "i11")["source"] == "fold_in"
+        assert prediction(client, "7", "i11")["source"] == "item_bias"
+        before = client.get("/models/current").json()["version"]
+        fitted = training(
+            *("fit", "--data", store, "--table", "ratings", "--split", "random:0.1", "--refit", "--warm-start"),
+            *("--preset", "als", "--out", out, "--json"),
+        )
+        assert fitted.returncode == 0, fitted.stderr
+        assert f"starting from {before}" in fitted.stderr
+        version = json.loads(fitted.stdout.splitlines()[-1])["version"]
+        deadline = time.monotonic() + 20
+        while client.get("/models/current").json()["version"] != version:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        answer = prediction(client, "newcomer", "i11")
+        assert answer["source"] == "model"
+        assert answer["rating"] > prediction(client, "newcomer", "i12")["rating"]
+        assert prediction(client, "newcomer", "brand new")["source"] == "model"
+        assert prediction(client, "7", "i11")["source"] == "item_bias"
+        client.put("/users/7/ratings/i1", json={"rating": 5}).raise_for_status()
+        assert prediction(client, "7", "i11")["source"] == "fold_in"
+        metrics = client.get("/metrics").text
+    loaded = checkpoint.load(out)
+    assert "7" not in loaded.users
+    assert {"newcomer"} <= set(loaded.users.ids.to_pylist())
+    seen, data = loaded.seen, loaded.manifest.data
+    row = loaded.users.row("newcomer")
+    assert int(seen.offsets[row + 1] - seen.offsets[row]) == 11
+    assert data.train_ratings == seen.items_N.numel() > 1_700
+    assert data.test_ratings > 100
+    assert data.snapshot is not None
+    assert data.drift is not None
+    assert (data.drift.against, data.drift.known_items < 1) == (before, True)
+    assert json.loads((out / version / "report" / "drift.json").read_text()) == data.drift.model_dump()
+    assert 'ratecast_model_data{figure="coverage"}' in metrics
+    assert 'ratecast_predictions_total{source="fold_in"}' in metrics
+    assert "ratecast_store_changes_total" in metrics
+    with engine.connect() as connection:
+        connection.execute(sa.text("DROP DATABASE loop WITH (FORCE)"))
+
+
+def prediction(client: httpx.Client, user: str, item: str) -> dict[str, object]:
+    answer: dict[str, object] = client.post("/predict", json={"user": user, "item": item}).json()
+    return answer
+
+
+def test_a_service_that_does_not_take_ratings_is_named_in_one_line(start: Start, ratings: Path, tmp_path: Path) -> None:
+    out = tmp_path / "checkpoints"
+    assert training("fit", "--data", ratings, "--preset", "bias", "--out", out).returncode == 0
+    with start(out, store="none") as (client, _):
+        refused = training("import", "--data", ratings, "--to", client.base_url)
+    assert refused.returncode == 2
+    assert refused.stderr.splitlines()[-1].startswith(f"error: {client.base_url} did not take the ratings: 501")

@@ -1,0 +1,74 @@
+"""Ratings from a data set into the store of a service, through `POST /ratings`.
+
+Each request has a key that follows from its ratings, so that an upload which was broken off can be started anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any
+
+import httpx
+import pyarrow as pa
+
+from training.data.interactions import Int64s, Interactions
+from training.errors import SourceUnavailableError
+
+AT_ONCE = 10_000  # ratings; 0.6 MB of JSON
+TRIES = 10
+SECONDS = 120.0
+
+
+def upload(ratings: Interactions, url: str, key: str | None, report: Callable[[int], None]) -> None:
+    """Store all ratings. `report` is told how many are stored. Raises SourceUnavailableError, naming the reason."""
+    headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+    with httpx.Client(base_url=url, headers=headers, timeout=SECONDS) as client:
+        for begin in range(0, len(ratings), AT_ONCE):
+            _send(client, _body(ratings, slice(begin, begin + AT_ONCE)))
+            report(min(begin + AT_ONCE, len(ratings)))
+
+
+def _body(ratings: Interactions, part: slice) -> bytes:
+    columns: dict[str, Any] = {
+        "users": _ids(ratings.user_ids, ratings.users_N[part].astype("int64")),
+        "items": _ids(ratings.item_ids, ratings.items_N[part].astype("int64")),
+        "ratings": ratings.ratings_N[part].tolist(),
+    }
+    if ratings.timestamps_N is not None:
+        columns["timestamps"] = ratings.timestamps_N[part].tolist()
+    return json.dumps(columns).encode()
+
+
+def _ids(ids: pa.StringArray, rows: Int64s) -> list[str]:
+    taken: list[str] = ids.take(pa.array(rows)).to_pylist()
+    return taken
+
+
+def _send(client: httpx.Client, body: bytes) -> None:
+    """Send a request until it is answered; what the service cannot do just now is tried again when it says."""
+    headers = {"Content-Type": "application/json", "Idempotency-Key": hashlib.sha256(body).hexdigest()}
+    problem = ""
+    for tried in range(TRIES):
+        try:
+            answer = client.post("/ratings", content=body, headers=headers)
+        except httpx.HTTPError as error:
+            problem, wait = f"{type(error).__name__}: {error}", min(2.0**tried, 10.0)
+        else:
+            if answer.status_code == HTTPStatus.OK:
+                return
+            problem, wait = _detail(answer), float(answer.headers.get("Retry-After", 0))
+            if not wait:
+                break
+        time.sleep(wait)
+    raise SourceUnavailableError(f"{client.base_url} did not take the ratings: {problem}")
+
+
+def _detail(answer: httpx.Response) -> str:
+    try:
+        return f"{answer.status_code}: {answer.json()['detail']}"
+    except (ValueError, KeyError, TypeError):
+        return f"{answer.status_code}"
