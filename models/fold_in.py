@@ -92,10 +92,12 @@ class RowSolver:
         device, width = factors_CF.device, len(prior_mean_K)
         self._prior_K = prior_mean_K.double().to(device)
         values_K, vectors_KK = torch.linalg.eigh(prior_covariance_KK.double().cpu())
-        self._root_KK = (vectors_KK * values_K.clamp(min=0).sqrt()).to(device)  # S = root rootᵀ
+        root_KK = (vectors_KK * values_K.clamp(min=0).sqrt()).to(device)
         moments_KK = _second_moments(factors_CF, bias_C.new_ones(len(bias_C)) if counts_C is None else counts_C)
-        self._spread_KK = self._root_KK.T @ moments_KK @ self._root_KK
-        self.prior_variance = float(self._spread_KK.trace())
+        # Of all roots with S = root rootᵀ the one in which the mean variance of ratings is a sum over coordinates.
+        spread_K, axes_KK = torch.linalg.eigh((root_KK.T @ moments_KK @ root_KK).cpu())
+        self._root_KK, self._spread_K = root_KK @ axes_KK.to(device), spread_K.clamp(min=0).to(device)
+        self.prior_variance = float(self._spread_K.sum())
         self._identity_KK = torch.eye(width, dtype=torch.float64, device=device)
 
     def solve(self, columns_N: Rows, ratings_N: npt.NDArray[np.floating]) -> Row:
@@ -108,10 +110,10 @@ class RowSolver:
         gram = self._inverse(weights_NK)
         if len(columns_N) <= len(self._prior):
             step_K = weights_NK.T @ (gram @ errors_N)
-            learned = float((gram * (weights_NK @ self._spread @ weights_NK.T)).sum())
+            learned = float((gram * ((weights_NK * self._spread) @ weights_NK.T)).sum())
         else:
             step_K = gram @ (weights_NK.T @ errors_N) / self._noise
-            learned = self.prior_variance - float((gram * self._spread).sum())
+            learned = self.prior_variance - float(gram.diagonal() @ self._spread)
         row_K = (self._prior + self._root @ step_K).astype(np.float32)
         return Row(row_K[:-1], row_K[-1], max(self.prior_variance - learned, 0.0))
 
@@ -161,23 +163,23 @@ class RowSolver:
         if length <= len(self._prior_K):
             gram_BNN = weights_BNK @ weights_BNK.mT
             gram_BNN.diagonal(dim1=1, dim2=2).add_(self._noise)
-            lower_BNN = torch.linalg.cholesky_ex(gram_BNN).L
-            solved_BN = torch.cholesky_solve(errors_BN[..., None], lower_BNN)
-            half_BNK = torch.linalg.solve_triangular(lower_BNN, weights_BNK, upper=False)
-            return (weights_BNK.mT @ solved_BN)[..., 0], ((half_BNK @ self._spread_KK) * half_BNK).sum((1, 2))
+            inverse_BNN = torch.cholesky_inverse(torch.linalg.cholesky_ex(gram_BNN).L)
+            step_BK = (weights_BNK.mT @ (inverse_BNN @ errors_BN[..., None]))[..., 0]
+            spread_BNN = (weights_BNK * self._spread_K) @ weights_BNK.mT
+            return step_BK, spread_BNN.mul_(inverse_BNN).sum((1, 2))
         gram_BKK = weights_BNK.mT @ weights_BNK / self._noise + self._identity_KK
-        lower_BKK = torch.linalg.cholesky_ex(gram_BKK).L
-        step_BK1 = torch.cholesky_solve(weights_BNK.mT @ errors_BN[..., None] / self._noise, lower_BKK)
-        left_BKK = torch.cholesky_solve(self._spread_KK.expand_as(gram_BKK), lower_BKK)
-        return step_BK1[..., 0], self.prior_variance - left_BKK.diagonal(dim1=1, dim2=2).sum(1)
+        inverse_BKK = torch.cholesky_inverse(torch.linalg.cholesky_ex(gram_BKK).L)
+        step_BK = (inverse_BKK @ (weights_BNK.mT @ errors_BN[..., None]))[..., 0] / self._noise
+        return step_BK, self.prior_variance - inverse_BKK.diagonal(dim1=1, dim2=2) @ self._spread_K
 
     def _weighted_many(self, columns_BN: Tensor, ratings_BN: Tensor, present_BN: Tensor) -> tuple[Tensor, Tensor]:
         """As `_weighted` for padded rows; what is not present is zero in both and has no part in anything."""
-        features_BNF = self._factors_CF[columns_BN].double()
-        weights_BNK = features_BNF @ self._root_KK[:-1] + self._root_KK[-1]
-        expected_BN = self._mean + self._bias_C[columns_BN].double() + features_BNF @ self._prior_K[:-1]
+        features_MF = self._factors_CF[columns_BN.flatten()].double()
+        weights_BNK = (features_MF @ self._root_KK[:-1]).view(*columns_BN.shape, -1).add_(self._root_KK[-1])
+        expected_BN = self._mean + self._bias_C[columns_BN].double()
+        expected_BN += (features_MF @ self._prior_K[:-1]).view(columns_BN.shape)
         errors_BN = ratings_BN.double() - expected_BN - self._prior_K[-1]
-        return weights_BNK * present_BN[..., None], errors_BN * present_BN
+        return weights_BNK.mul_(present_BN[..., None]), errors_BN.mul_(present_BN)
 
     def _weighted(self, columns_N: Rows, ratings_N: npt.NDArray[np.floating]) -> tuple[Float64s, Float64s]:
         """A·root, and how far each rating lies from what the prior mean expects."""
@@ -222,7 +224,7 @@ class RowSolver:
 
     @cached_property
     def _spread(self) -> Float64s:
-        spread: Float64s = self._spread_KK.cpu().numpy()
+        spread: Float64s = self._spread_K.cpu().numpy()
         return spread
 
 

@@ -66,8 +66,8 @@ async def predict(
     With `ratings` in place of the user, the prediction is for somebody who is known by these alone; nothing of them is
     kept. `source` is `fold_in`, as for users whose ratings are fresher than the model.
 
-    The same documents for users go as msgpack. Large batches go fastest as an Arrow IPC stream with the columns `user` and
-    `item`; its answer has the columns `rating` and `source`, and `model_version` in the metadata of its schema.
+    The same documents for users go as msgpack. Large batches go fastest as an Arrow IPC stream with the columns `user`
+    and `item`; its answer has the columns `rating` and `source`, and `model_version` in the metadata of its schema.
     """
     if isinstance(body, AnonymousPairRequest | AnonymousColumnsRequest):
         return await _anonymous(body, engine, limits, strict=strict)

@@ -31,7 +31,11 @@ CHANGE = problems(413, 422, 500, 501, 503)
 
 @router.put(RATING, summary="Store a rating", responses=CHANGE)
 async def rate(
-    user: User, item: Item, body: schemas.RatingRequest, engine: EngineDep, limits: LimitsDep
+    user: User,
+    item: Item,
+    body: Annotated[schemas.RatingRequest, Body(openapi_examples={"five": {"value": {"rating": 5}}})],
+    engine: EngineDep,
+    limits: LimitsDep,
 ) -> schemas.StoredRating:
     """Store what a user gave an item, in place of what was there. Doing it twice is doing it once."""
     _check_ids(limits, user, item)

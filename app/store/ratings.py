@@ -1,8 +1,8 @@
 """The ratings that users gave, durable: SQLite or PostgreSQL through SQLAlchemy's asynchronous Core.
 
 Writes that arrive while a transaction is under way are the next transaction, so that many clients share one flush to
-the disk. A change is acknowledged when it has been committed and marked for all workers (`app.store.changes`). While the
-database is away, reads and writes fail at once, and `follow` finds out when it is back.
+the disk. A change is acknowledged when it has been committed and marked for all workers (`app.store.changes`). While
+the database is away, reads and writes fail at once, and `follow` finds out when it is back.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import event
@@ -397,8 +397,7 @@ async def _write(
 
     The lock on the store's row is taken first, so that transactions follow one another in the order of their revisions.
     """
-    bump = sa.update(store).values(revision=store.c.revision + 1).returning(store.c.revision)
-    revision: int = (await connection.execute(bump)).scalar_one()
+    revision: int = (await connection.execute(_BUMP)).scalar_one()
     plan = _Plan({}, set(), set(), {})
     outcomes: list[int | StoreError] = []
     for change in changes:
@@ -441,47 +440,56 @@ async def _earlier(connection: AsyncConnection, bulk: Bulk, revision: int) -> in
 
 
 async def _carry_out(connection: AsyncConnection, plan: _Plan, revision: int) -> None:
-    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    statements = _STATEMENTS[connection.dialect.name]
     if plan.erased:
-        for table in (ratings, deletions):
-            await connection.execute(_forget(table), [{"of": user} for user in plan.erased])
+        for statement in _FORGET_USER:
+            await connection.execute(statement, [{"of": user} for user in plan.erased])
     if plan.removals:
         pairs = [{"of": user, "what": item} for user, item in plan.removals]
         await connection.execute(_FORGET_RATING, pairs)
-        await connection.execute(
-            insert(deletions).on_conflict_do_nothing(), [{"user": user, "item": item} for user, item in plan.removals]
-        )
+        deleted = [{"user": user, "item": item} for user, item in plan.removals]
+        await connection.execute(statements.note_deletion, deleted)
     if plan.puts:
-        put = insert(ratings)
-        put = put.on_conflict_do_update(
+        put = [
+            {"user": user, "item": item, "rating": rating.rating, "timestamp": rating.timestamp}
+            for (user, item), rating in plan.puts.items()
+        ]
+        await connection.execute(statements.put, put)
+    if plan.touched:
+        touched = [
+            {"user": user, "revision": revision, "erased": revision if user in plan.erased else None}
+            for user in plan.touched
+        ]
+        await connection.execute(statements.touch, touched)
+
+
+class _Statements(NamedTuple):
+    """What each kind of database says in its own way. They are made once: making them takes longer than they do."""
+
+    note_deletion: sa.Insert
+    put: sa.Insert
+    touch: sa.Insert
+
+
+def _statements(insert: Callable[[sa.Table], Any]) -> _Statements:
+    put, touch = insert(ratings), insert(users)
+    return _Statements(
+        insert(deletions).on_conflict_do_nothing(),
+        put.on_conflict_do_update(
             index_elements=[ratings.c.user, ratings.c.item],
             set_={"rating": put.excluded.rating, "timestamp": put.excluded.timestamp},
-        )
-        await connection.execute(
-            put,
-            [
-                {"user": user, "item": item, "rating": rating.rating, "timestamp": rating.timestamp}
-                for (user, item), rating in plan.puts.items()
-            ],
-        )
-    if plan.touched:
-        touch = insert(users)
-        touch = touch.on_conflict_do_update(
+        ),
+        touch.on_conflict_do_update(
             index_elements=[users.c.user],
             set_={
                 "revision": touch.excluded.revision,
                 "erased": sa.func.coalesce(touch.excluded.erased, users.c.erased),
             },
-        )
-        rows = [
-            {"user": user, "revision": revision, "erased": revision if user in plan.erased else None}
-            for user in plan.touched
-        ]
-        await connection.execute(touch, rows)
+        ),
+    )
 
 
-def _forget(table: sa.Table) -> sa.Delete:
-    return sa.delete(table).where(table.c.user == sa.bindparam("of"))
-
-
+_STATEMENTS = {"postgresql": _statements(postgresql.insert), "sqlite": _statements(sqlite.insert)}
+_BUMP = sa.update(store).values(revision=store.c.revision + 1).returning(store.c.revision)
+_FORGET_USER = [sa.delete(table).where(table.c.user == sa.bindparam("of")) for table in (ratings, deletions)]
 _FORGET_RATING = sa.delete(ratings).where(ratings.c.user == sa.bindparam("of"), ratings.c.item == sa.bindparam("what"))

@@ -7,7 +7,7 @@ from app.engine.answers import Pairs
 from app.errors import InvalidRequestError
 from app.limits import Limits
 
-LIMITS = Limits(pairs=3, list_length=5, id_length=4)
+LIMITS = Limits(pairs=3, list_length=5, id_length=4, inline_ratings=2)
 
 
 def test_every_bound_can_be_reached() -> None:

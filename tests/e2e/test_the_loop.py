@@ -55,7 +55,7 @@ def test_a_rating_goes_all_the_way(start: Start, ratings: Path, tmp_path: Path, 
             imported = training("import", "--data", ratings, "--to", client.base_url)
             assert (imported.returncode, imported.stdout) == (0, f"1,800 ratings in the store of {client.base_url}\n")
         for item in range(10):
-            client.put(f"/users/newcomer/ratings/i{item}", json={"rating": 5 if item % 2 else 1}).raise_for_status()
+            client.put(f"/users/newcomer/ratings/i{item}", json={"rating": 5 if item % 2 else 2}).raise_for_status()
         client.put("/users/newcomer/ratings/brand new", json={"rating": 5}).raise_for_status()
         client.delete("/users/7").raise_for_status()
         assert prediction(client, "newcomer", "i11")["source"] == "fold_in"

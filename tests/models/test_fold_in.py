@@ -61,7 +61,7 @@ def test_a_row_is_the_posterior_mean_and_its_variance_is_that_of_ratings(
     row = solver.solve(columns_N, ratings_N)
     mean_K, covariance_KK = by_the_formula(solver, columns_N, ratings_N)
     np.testing.assert_allclose(np.append(row.factors, row.bias), mean_K, rtol=1e-5, atol=1e-5)
-    moments_KK = solver._root_KK.T.inverse().numpy() @ solver._spread @ solver._root_KK.inverse().numpy()
+    moments_KK = solver._root_KK.T.inverse().numpy() @ np.diag(solver._spread) @ solver._root_KK.inverse().numpy()
     assert row.variance == pytest.approx(np.trace(covariance_KK @ moments_KK), rel=1e-5)
 
 
@@ -227,7 +227,7 @@ def test_a_row_is_solved_on_the_meta_device_without_a_value() -> None:
     """Nothing is mixed between the host and the device of the tables."""
     model = small_model()
     solver = RowSolver(model.item_factors[:-1], model.item_bias[:-1], 3.5, torch.zeros(3), torch.eye(3), 1.0)
-    for name in ("_factors_CF", "_bias_C", "_prior_K", "_root_KK", "_spread_KK", "_identity_KK"):
+    for name in ("_factors_CF", "_bias_C", "_prior_K", "_root_KK", "_spread_K", "_identity_KK"):
         setattr(solver, name, getattr(solver, name).to("meta"))
     rows = solver.solve_many(torch.tensor([0, 2, 2, 3]), torch.tensor([0, 1, 2]), torch.tensor([1.0, 2.0, 3.0]))
     assert rows.factors_RF.shape == (3, 2)

@@ -105,7 +105,7 @@ def test_no_users_get_no_lists(client: httpx.Client, loaded: Checkpoint) -> None
 @pytest.mark.parametrize(
     ("body", "location"),
     [
-        ({}, "body.users"),
+        ({}, "body"),
         ({"users": "1"}, "body.users"),
         ({"users": [""]}, "body.users.0"),
         ({"users": ["u" * 257]}, "body.users.0"),

@@ -203,8 +203,8 @@ def test_what_is_quick_depends_on_its_size(checkpoints: Path) -> None:
     async def ask() -> None:
         async with opened(checkpoints) as engine:
             assert (engine.quick_pairs(QUICK_PAIRS), engine.quick_pairs(QUICK_PAIRS + 1)) == (True, False)
-            assert engine.quick_list(ListQuery(user="1"))
-            assert not engine.quick_list(ListQuery(user="1", only=("1",) * (QUICK_PAIRS + 1)))
+            assert engine.top_now(ListQuery(user="1")) is not None
+            assert engine.top_now(ListQuery(user="1", only=("1",) * (QUICK_PAIRS + 1))) is None
 
     run(ask())
 

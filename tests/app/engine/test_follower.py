@@ -203,10 +203,10 @@ def test_a_worker_that_starts_where_the_current_version_does_not_fit_serves_what
     """As torch says it when a device has no room."""
     remembered, prepare = tmp_path / "served", follower.prepare
 
-    def without_room(directory: Path, version: str, device: torch.device) -> Served:
+    def without_room(directory: Path, version: str, device: torch.device, changes: None) -> Served:
         if version == versions[1]:
             raise RuntimeError("out of memory")
-        return prepare(directory, version, device)
+        return prepare(directory, version, device, changes)
 
     async def scenario() -> None:
         async with following(tmp_path, remembered=remembered):
@@ -252,7 +252,7 @@ def test_a_folder_that_cannot_be_written_does_not_keep_a_model_from_being_served
             activate(tmp_path, versions[1])
             await until(lambda: engine.manifest.version == versions[1])
             assert engine.failure is None
-            assert events[-1] == Loaded(versions[1], engine.manifest.created_at)
+            assert events[-1] == Loaded(versions[1], engine.manifest.created_at, engine.manifest.data)
 
     run(scenario())
 
