@@ -6,6 +6,7 @@ Routes and the front door share it. `receive` is that of ASGI, with the request'
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Sequence
 from typing import Any, TypeVar
 
@@ -26,6 +27,8 @@ from app.engine.answers import (
 )
 from app.engine.engine import Engine
 from app.errors import ClientGoneError
+from app.limits import Limits, check_scale
+from app.store.ratings import Put, Rating
 from models.errors import UnknownItemError, UnknownUserError
 
 T = TypeVar("T")
@@ -77,6 +80,25 @@ async def top_lists(
             if answer.source is ListSource.POPULAR:
                 raise UnknownUserError(answer.user or "", position)
     return answers
+
+
+async def rate(
+    engine: Engine, limits: Limits, user: str, item: str, rating: float, timestamp: int | None
+) -> dict[str, Any]:
+    """Store a rating; the members of the answer. Raises InvalidRequestError, or what the store raises."""
+    limits.check_storable(user, "path", "user")
+    limits.check_storable(item, "path", "item")
+    check_scale(rating, engine.scale, "body", "rating")
+    given = Rating(item, rating, int(time.time()) if timestamp is None else timestamp)
+    await engine.store.change(Put(user, given))
+    return {
+        "user": user,
+        "item": item,
+        "rating": given.rating,
+        "timestamp": given.timestamp,
+        "known_item": engine.knows_item(item),
+        "model_version": engine.manifest.version,
+    }
 
 
 def refuse_unknown(user: str, item: str, source: Source, position: int | None = None) -> None:

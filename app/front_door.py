@@ -1,4 +1,4 @@
-"""The short way for the two requests that matter most: `POST /predict` and `GET /users/{id}/top`.
+"""The short way for the requests that matter most: predictions, the list of a user, and one rating to be stored.
 
 FastAPI takes about 250 µs to route, resolve dependencies, validate and serialise; answering takes 20. So requests of a
 plain form are answered here, before its router, by the same engine and encoders. Whatever is not plain (other
@@ -19,7 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import answering
-from app.api.paths import TOP
+from app.api.paths import RATING, TOP, rated_pair
 from app.engine.answers import ListQuery, Pair, Pairs, Prediction, Predictions, RankBy
 from app.engine.engine import Engine
 from app.errors import BodyTooLargeError, ClientGoneError, InvalidRequestError, answer_error
@@ -72,6 +72,9 @@ class FrontDoor:
                     return
                 if method == "GET" and path.startswith("/users/") and path.endswith("/top"):
                     await self._top(scope, receive, send)
+                    return
+                if method == "PUT" and (pair := rated_pair(scope)) is not None:
+                    await self._rate(pair, scope, receive, send)
                     return
             except RatecastError as error:
                 await answer_error(error)(scope, receive, send)
@@ -147,6 +150,21 @@ class FrontDoor:
                 return b"".join(parts) if len(parts) > 1 else bytes(parts[0])
             message = await receive()
         raise ClientGoneError("the client has gone before it had sent its request")
+
+    async def _rate(self, pair: Pair, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = dict(reversed(scope["headers"]))
+        if headers.get(b"content-type") not in _ROUTED or b"content-length" not in headers:
+            await self.app(scope, receive, send)
+            return
+        body = await self._read(receive)
+        asked = json.decode_rating(body)
+        if asked is None:
+            await self.app(scope, _again(body, receive), send)
+            return
+        scope[ROUTE] = RATING
+        engine: Engine = scope["state"]["engine"]
+        answer = await answering.rate(engine, self._limits, pair.user, pair.item, asked.rating, asked.timestamp)
+        await _send(send, json.encode_members(answer), json.MEDIA_TYPE.encode())
 
     async def _top(self, scope: Scope, receive: Receive, send: Send) -> None:
         wish = _list_wish(scope["path"][len("/users/") : -len("/top")], scope["query_string"], self._limits)

@@ -9,6 +9,8 @@ from urllib.parse import unquote
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from app.engine.answers import Pair
+
 SLASH = "\U0010ffff"  # stands for a slash of an id while a path is routed; a noncharacter, which no text should hold
 
 
@@ -24,6 +26,19 @@ class IdConvertor(Convertor[str]):
 
 class SegmentConvertor(IdConvertor):
     regex = r"[^/]+"
+
+
+def rated_pair(scope: Scope) -> Pair | None:
+    """The user and the item of `RATING`, as the router would find them; None for another path."""
+    match (scope.get("raw_path") or b"").split(b"/"):
+        case [b"", b"users", user, b"ratings", item] if user and item:
+            try:
+                return Pair(
+                    unquote(user.decode("ascii"), errors="strict"), unquote(item.decode("ascii"), errors="strict")
+                )
+            except UnicodeDecodeError:
+                return None
+    return None
 
 
 class EncodedSlashes:

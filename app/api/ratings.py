@@ -12,14 +12,14 @@ from typing import Annotated
 
 from fastapi import APIRouter, Body, Header, Path, Query
 
-from app import schemas
+from app import answering, schemas
 from app.api.paths import BECAUSE, EXPORT, RATING, RATINGS, USER
 from app.deps import EngineDep, LimitsDep
 from app.engine import answers
 from app.errors import InvalidRequestError
 from app.limits import Limits, check_scale
 from app.openapi import problems
-from app.store.ratings import Bulk, Erase, Put, Rating, Remove
+from app.store.ratings import Bulk, Erase, Rating, Remove
 
 router = APIRouter(tags=["ratings"])
 
@@ -38,24 +38,14 @@ async def rate(
     limits: LimitsDep,
 ) -> schemas.StoredRating:
     """Store what a user gave an item, in place of what was there. Doing it twice is doing it once."""
-    _check_ids(limits, user, item)
-    check_scale(body.rating, engine.scale, "body", "rating")
-    rating = Rating(item, body.rating, _now(body.timestamp))
-    await engine.store.change(Put(user, rating))
-    return schemas.StoredRating(
-        user=user,
-        item=item,
-        rating=rating.rating,
-        timestamp=rating.timestamp,
-        known_item=engine.knows_item(item),
-        model_version=engine.manifest.version,
-    )
+    return schemas.StoredRating(**await answering.rate(engine, limits, user, item, body.rating, body.timestamp))
 
 
 @router.delete(RATING, summary="Take a rating back", responses=CHANGE)
 async def unrate(user: User, item: Item, engine: EngineDep, limits: LimitsDep) -> schemas.RemovedRating:
     """Remove a rating, also one that is only in the training data. Doing it twice is doing it once."""
-    _check_ids(limits, user, item)
+    limits.check_storable(user, "path", "user")
+    limits.check_storable(item, "path", "item")
     await engine.store.change(Remove(user, item))
     return schemas.RemovedRating(user=user, item=item, model_version=engine.manifest.version)
 
@@ -161,19 +151,10 @@ def _bulk(body: schemas.BulkRequest, limits: Limits, scale: tuple[float, float],
         limits.check_storable(user, "body", "users", str(position))
         limits.check_storable(item, "body", "items", str(position))
         check_scale(rating, scale, "body", "ratings", str(position))
-    stamps = [_now(None)] * len(body.ratings) if body.timestamps is None else body.timestamps
+    stamps = [int(time.time())] * len(body.ratings) if body.timestamps is None else body.timestamps
     ratings = [Rating(*row) for row in zip(body.items, body.ratings, stamps, strict=True)]
     fingerprint = hashlib.sha256(body.model_dump_json().encode("utf-8", "surrogatepass")).hexdigest()
     return Bulk(body.users, ratings, key, fingerprint)
-
-
-def _check_ids(limits: Limits, user: str, item: str) -> None:
-    limits.check_storable(user, "path", "user")
-    limits.check_storable(item, "path", "item")
-
-
-def _now(given: int | None) -> int:
-    return int(time.time()) if given is None else given
 
 
 def _shown(found: answers.UserRatings) -> schemas.UserRatings:

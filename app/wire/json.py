@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import msgspec
@@ -58,6 +59,29 @@ class Decoder:
             if max(map(len, ids)) > self._id_length:
                 raise ValueError from None
         return ids
+
+
+class RatingBody(msgspec.Struct, forbid_unknown_fields=True):
+    """The plain body of a rating."""
+
+    rating: float
+    timestamp: Annotated[int, msgspec.Meta(ge=0, le=1 << 53)] | None = None
+
+
+_decode_rating = msgspec.json.Decoder(RatingBody).decode
+
+
+def decode_rating(body: bytes) -> RatingBody | None:
+    """What a body of `PUT /users/{user}/ratings/{item}` says, None where it is not plain."""
+    try:
+        return _decode_rating(body)
+    except ValueError:
+        return None
+
+
+def encode_members(members: Mapping[str, object]) -> bytes:
+    """A document of these members."""
+    return _encode(members)
 
 
 def encode_predictions(answer: Prediction | Predictions, **more: int) -> bytes:

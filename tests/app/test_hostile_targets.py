@@ -68,7 +68,7 @@ def connection(client: httpx.Client) -> Iterator[Connection]:
 def test_any_target_of_a_list_is_answered_or_refused(connection: Connection, user: bytes, query: bytes) -> None:
     status, body = connection.get(b"/users/" + user + b"/top?" + query)
     answer = json.loads(body)
-    assert status in (200, 400, 404, 422)
+    assert status in (200, 400, 404, 405, 422)  # a query in the id may leave the path of an erasure
     if status != 200:
         assert answer["status"] == status
     elif b"?" not in user and b"#" not in user:

@@ -379,3 +379,43 @@ def test_a_service_that_keeps_no_ratings_says_so(start: Start, directory: Path) 
         assert client.get("/users/1/ratings").json()["ratings"]
         assert client.get("/users/1/because/2").status_code == 200
         assert client.post("/predict", json={"item": "2", "ratings": inline({"5": 5})}).json()["source"] == "fold_in"
+
+
+# The front door
+
+
+ODD_BODIES = [
+    b'{"rating": 4}',
+    b'{"rating": 4.5, "timestamp": 1}',
+    b'{"rating": 4, "timestamp": null}',
+    b'{"timestamp": 2, "rating": 1e0}',
+    b'{"rating": 9}',
+    b'{"rating": "4"}',
+    b'{"rating": true}',
+    b'{"rating": NaN}',
+    b'{"rating": 4, "timestamp": 1.5}',
+    b'{"rating": 4, "timestamp": -1}',
+    b'{"rating": 4, "stars": 1}',
+    b'{"rating": 4, "rating": 3, "timestamp": 1}',
+    b"{}",
+    b"[]",
+    b"",
+    b"{",
+    b"\xff",
+]
+
+
+@pytest.mark.parametrize("body", ODD_BODIES)
+@pytest.mark.parametrize(
+    "path", ["/users/door/ratings/5", "/users/a%2Fb%20%C3%BC/ratings/%2e%2e", "/users/%FF/ratings/5"]
+)
+def test_the_front_door_answers_as_the_route(client: httpx.Client, path: str, body: bytes) -> None:
+    """A body without a declared length is handed on to the route."""
+    headers = {"Content-Type": "application/json"}
+    short = client.put(path, content=body, headers=headers)
+    long = client.put(path, content=iter([body]), headers=headers)
+    assert short.status_code == long.status_code
+    without_time = [{**answer.json(), "timestamp": None} for answer in (short, long)]
+    assert without_time[0] == without_time[1]
+    if b'"timestamp": 1' in body:
+        assert short.content == long.content
