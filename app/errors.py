@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -14,6 +15,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from app.engine.errors import (
@@ -110,7 +112,7 @@ KINDS: Mapping[type[RatecastError], Kind] = {
     StoreUnavailableError: Kind("store-unavailable", 503, "The ratings store does not answer"),
     StoreUnusableError: Kind("store-unusable", 503, "The database cannot be used as a ratings store"),
     NoStoreError: Kind("no-store", 501, "The service keeps no ratings"),
-    RequestKeyError: Kind("request-key", 422, "The request key was used before"),
+    RequestKeyError: Kind("request-key", 409, "The request key was used before"),
     StoppingError: Kind("stopping", 503, "The service is about to stop"),
     DeviceUnavailableError: Kind("device-unavailable", 503, "The device of the model is not there"),
     CheckpointNotFoundError: Kind("checkpoint-not-found", 503, "There is no such checkpoint"),
@@ -121,11 +123,11 @@ KINDS: Mapping[type[RatecastError], Kind] = {
 }
 
 
-def install(app: FastAPI) -> None:
-    """Answer every error with a problem document."""
+def install(app: FastAPI, routes: Sequence[Route]) -> None:
+    """Answer every error with a problem document. `routes` are all that the service has."""
     app.add_exception_handler(RatecastError, _domain_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
-    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(HTTPException, partial(_http_error, routes))
     app.add_exception_handler(Exception, _bug)
 
 
@@ -199,13 +201,24 @@ def _location(found: Mapping[str, Any]) -> Iterator[str]:
     return (str(part) for index, part in enumerate(parts) if index != 1 or part not in FORMS)
 
 
-async def _http_error(_: Request, error: Exception) -> Response:
+async def _http_error(routes: Sequence[Route], request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise TypeError from error
     if error.status_code == 400:  # FastAPI's answer to a body that is not text, too deep or has numbers too long
         unreadable = FieldError(location="body", message="not readable as JSON in UTF-8")
         return _problem_of_kind(INVALID, detail="body: not readable as JSON in UTF-8", errors=[unreadable])
-    return _problem_of_status(error.status_code, error.detail, error.headers)
+    headers = (
+        {"Allow": _allowed(routes, request.scope["path"])}
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED
+        else error.headers
+    )
+    return _problem_of_status(error.status_code, error.detail, headers)
+
+
+def _allowed(routes: Sequence[Route], path: str) -> str:
+    """The methods of every route with the path; Starlette names those of the first one alone."""
+    found = (route.methods or () for route in routes if route.path_regex.match(path))
+    return ", ".join(sorted(set().union(*found)))
 
 
 async def _bug(_: Request, _error: Exception) -> Response:

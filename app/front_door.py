@@ -191,7 +191,7 @@ def _strict(query: bytes) -> bool | None:
 
 def _list_wish(user: str, query: bytes, limits: Limits) -> tuple[ListQuery, bool] | None:
     """The list that is asked for, and whether strictly; None where something about it is not plain."""
-    if not 0 < len(user) <= limits.id_length:
+    if not 0 < len(user) <= limits.id_length or "/" in user:  # the router knows which path has such an id
         return None
     if not query:
         return ListQuery(user=user), False

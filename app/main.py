@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import RedirectResponse
+from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from app import errors
@@ -38,6 +39,7 @@ from app.telemetry import Telemetry
 from app.tracing import NamedSpans
 
 VERSION = "0.1.0"
+RESOURCES = (predict, ratings, users, items, models, health, metrics)  # lists last of those below /users: see `paths`
 METHODS = ("GET", "POST", "PUT", "DELETE")  # of pages from elsewhere, where any may ask
 HEADERS = ("Authorization", "Content-Type", "X-Request-Id")
 SHOWN = ("X-Request-Id", "Retry-After")  # headers of answers that such pages may read
@@ -61,7 +63,8 @@ def create_app(settings: Settings | None = None, shared: Path | None = None) -> 
         redoc_url=None,  # one page of documentation is enough
         swagger_ui_oauth2_redirect_url=None,
     )
-    errors.install(app)
+    routes = [route for resource in RESOURCES for route in resource.router.routes if isinstance(route, Route)]
+    errors.install(app, routes)
     app.add_middleware(EncodedSlashes)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     gate = partial(
@@ -79,7 +82,7 @@ def create_app(settings: Settings | None = None, shared: Path | None = None) -> 
         app.add_middleware(NamedSpans)
     else:
         app.surround(lambda inner: gate(front_door(inner)))
-    for resource in (predict, users, ratings, items, models, health, metrics):
+    for resource in RESOURCES:
         app.include_router(resource.router)
     app.add_api_route("/", to_docs, include_in_schema=False)
     return app

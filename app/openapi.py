@@ -16,7 +16,8 @@ DESCRIPTIONS = {
     401: "No key, or not one that is accepted.",
     403: "The key does not allow that.",
     404: "Unknown id.",
-    409: "The version cannot be made the current one; nothing was changed.",
+    409: "It does not go with what is there: a version that cannot be served, or a request key that was used for "
+    "something else. Nothing was changed.",
     413: "The request body is too large.",
     429: "More requests a second than a key allows; try again after `Retry-After` seconds.",
     422: "The request is not valid; `errors` says where and why.",

@@ -6,7 +6,18 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, FailFast, Field, GetPydanticSchema, StrictBool, Tag
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    FailFast,
+    Field,
+    GetPydanticSchema,
+    StrictBool,
+    Tag,
+    WithJsonSchema,
+)
 from pydantic_core import core_schema
 
 from app.engine.answers import ListSource, RankBy, Source
@@ -45,7 +56,23 @@ class ColumnsRequest(_Request):
 
 
 Score = Annotated[float, Field(strict=True, allow_inf_nan=False)]
-Timestamp = Annotated[int, Field(strict=True, ge=0, le=1 << 53, description="Seconds since 1970; by default now.")]
+LAST_SECOND = 1 << 53
+
+
+def _whole(seconds: float) -> float:
+    if not seconds.is_integer():
+        raise ValueError("a whole number of seconds is wanted")
+    return seconds
+
+
+Timestamp = Annotated[  # JSON has one kind of number: 7.0 is an integer
+    float,
+    Field(strict=True, ge=0, le=LAST_SECOND),
+    AfterValidator(_whole),
+    WithJsonSchema(
+        {"type": "integer", "minimum": 0, "maximum": LAST_SECOND, "description": "Seconds since 1970; by default now."}
+    ),
+]
 
 
 class InlineRating(_Request):

@@ -1,7 +1,8 @@
 """Paths with an id in them. An id may hold any character, slashes and line ends too.
 
 Where a path has two ids, or erases somebody, an id is one segment of it, and its own slashes are percent-encoded.
-Servers decode them before anybody routes, so they are looked up in what the client sent.
+Servers decode them before anybody routes, so they are looked up in what the client sent. The other paths with an id
+take plain slashes too, and are tried after those.
 """
 
 from urllib.parse import unquote

@@ -38,7 +38,7 @@ async def rate(
     limits: LimitsDep,
 ) -> schemas.StoredRating:
     """Store what a user gave an item, in place of what was there. Doing it twice is doing it once."""
-    return schemas.StoredRating(**await answering.rate(engine, limits, user, item, body.rating, body.timestamp))
+    return schemas.StoredRating(**await answering.rate(engine, limits, user, item, body.rating, _whole(body.timestamp)))
 
 
 @router.delete(RATING, summary="Take a rating back", responses=CHANGE)
@@ -57,7 +57,7 @@ async def ratings(user: User, engine: EngineDep, limits: LimitsDep) -> schemas.U
     return _shown(await engine.ratings_of(user))
 
 
-@router.post("/ratings", summary="Store many ratings", responses=CHANGE)
+@router.post("/ratings", summary="Store many ratings", responses=problems(409, 413, 422, 500, 501, 503))
 async def rate_many(
     body: Annotated[
         schemas.BulkRequest,
@@ -151,10 +151,14 @@ def _bulk(body: schemas.BulkRequest, limits: Limits, scale: tuple[float, float],
         limits.check_storable(user, "body", "users", str(position))
         limits.check_storable(item, "body", "items", str(position))
         check_scale(rating, scale, "body", "ratings", str(position))
-    stamps = [int(time.time())] * len(body.ratings) if body.timestamps is None else body.timestamps
+    stamps = [int(time.time())] * len(body.ratings) if body.timestamps is None else map(int, body.timestamps)
     ratings = [Rating(*row) for row in zip(body.items, body.ratings, stamps, strict=True)]
     fingerprint = hashlib.sha256(body.model_dump_json().encode("utf-8", "surrogatepass")).hexdigest()
     return Bulk(body.users, ratings, key, fingerprint)
+
+
+def _whole(timestamp: float | None) -> int | None:
+    return None if timestamp is None else int(timestamp)
 
 
 def _shown(found: answers.UserRatings) -> schemas.UserRatings:

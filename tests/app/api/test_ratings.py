@@ -189,7 +189,7 @@ def test_a_request_key_makes_a_request_idempotent(client: httpx.Client) -> None:
     assert client.post("/ratings", json=body, headers=key).json()["stored"] == 1
     assert client.get("/users/keyed/ratings").json()["ratings"][0]["rating"] == 2
     refused = client.post("/ratings", json=body | {"ratings": [4]}, headers=key)
-    assert refused.status_code == 422
+    assert refused.status_code == 409
     assert refused.json()["type"] == "urn:ratecast:problem:request-key"
 
 
