@@ -56,7 +56,7 @@ class ColumnsRequest(_Request):
 
 
 Score = Annotated[float, Field(strict=True, allow_inf_nan=False)]
-LAST_SECOND = 1 << 53
+LAST_SECOND = (1 << 53) - 1
 
 
 def _whole(seconds: float) -> float:

@@ -119,7 +119,7 @@ def current_version(directory: Path) -> str:
     """The version that `CURRENT` names. Raises CheckpointNotFoundError where nothing has been published."""
     try:
         name = (directory / CURRENT).read_text("utf-8").strip()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise CheckpointNotFoundError(f"no checkpoint has been published in {directory}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise CheckpointCorruptError(f"{directory / CURRENT} cannot be read: {error}") from error

@@ -72,8 +72,8 @@ def _mean_squared_error(model: MatrixFactorization, seen: SeenItems) -> Tensor:
     users = torch.arange(len(seen.offsets) - 1, device=seen.offsets.device)
     users_N = users.repeat_interleave(seen.offsets.diff())
     total = torch.zeros((), dtype=torch.float64, device=model.device)
-    for part in torch.arange(len(users_N)).split(PAIRS_AT_ONCE):
-        begin, end = int(part[0]), int(part[-1]) + 1
-        users_B, items_B = users_N[begin:end].to(model.device), seen.items_N[begin:end].to(model.device).long()
-        total += (model(users_B, items_B) - seen.ratings_N[begin:end].to(model.device)).double().square().sum()
+    for begin in range(0, len(users_N), PAIRS_AT_ONCE):
+        part = slice(begin, begin + PAIRS_AT_ONCE)
+        users_B, items_B = users_N[part].to(model.device), seen.items_N[part].to(model.device).long()
+        total += (model(users_B, items_B) - seen.ratings_N[part].to(model.device)).double().square().sum()
     return total / max(len(users_N), 1)

@@ -65,7 +65,7 @@ class RatingBody(msgspec.Struct, forbid_unknown_fields=True):
     """The plain body of a rating."""
 
     rating: float
-    timestamp: Annotated[int, msgspec.Meta(ge=0, le=1 << 53)] | None = None
+    timestamp: Annotated[int, msgspec.Meta(ge=0, le=(1 << 53) - 1)] | None = None
 
 
 _decode_rating = msgspec.json.Decoder(RatingBody).decode
