@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
@@ -72,7 +74,10 @@ def run(config: JobConfig, report: Callable[[Epoch], None]) -> Outcome:
         candidate = Candidate(fitted.model, baseline, test, parts.test)
     run_facts = {"seed": config.seed, "split": config.split_name, "device": str(device), "threads": threads}
     drifted = None if before is None else drift.measure(parts.train, before)
-    result = Result(parts, preset, fitted, fitted, seen, test, metrics, run_facts, drifted)
+    described = parts.dataset.items
+    if described is None and before is not None:  # a store has ratings alone
+        described = described_by(before)
+    result = Result(parts, preset, fitted, fitted, seen, test, metrics, run_facts, described, drifted)
     if config.out is None:
         return Outcome(result.figures(), None)
     verdict = judge(candidate, config.out, config.tolerance)
@@ -84,6 +89,13 @@ def run(config: JobConfig, report: Callable[[Epoch], None]) -> Outcome:
         refitted = fit_all(config, preset, parts, None, device, report, before)
         result = replace(result, parts=parts, fitted=refitted, seen=seen_items(parts))
     return offer(config, config.out, result, verdict.model_copy(update={"forced": refused}))
+
+
+def described_by(before: Checkpoint) -> pa.Table | None:
+    """The items of which an earlier version knows more than the ratings; None where there are none."""
+    known = [pc.is_valid(before.catalogue[name]) for name in ("title", "year", "genres")]
+    described = before.catalogue.filter(pc.or_(pc.or_(known[0], known[1]), known[2]))
+    return described if len(described) else None
 
 
 def seen_items(parts: Parts) -> SeenItems:

@@ -19,7 +19,6 @@ from models.publication import Draft
 from models.relevance import RelevanceHead
 from models.seen import SeenItems
 from training.config import Preset
-from training.data.dataset import Dataset
 from training.data.interactions import Interactions
 from training.device import peak_memory_mb
 from training.evaluate import TestSet, predict
@@ -71,6 +70,7 @@ class Result:
         test: the test part, None where there is none.
         metrics: those of `METRICS` that were measured.
         run: `seed`, `split`, `device` and `threads` of this run.
+        described: items with title, year and genres, as far as they are known; None where nothing is.
         drift: how the ratings differ from those of the version being served; None where there is none.
     """
 
@@ -82,6 +82,7 @@ class Result:
     test: TestSet | None
     metrics: Mapping[str, float | None]
     run: Mapping[str, Any]
+    described: pa.Table | None = None
     drift: Drift | None = None
 
     def figures(self) -> dict[str, Any]:
@@ -117,7 +118,7 @@ def draft(result: Result, gate: GateRecord) -> Draft:
     return Draft(
         model=result.fitted.model,
         users=pa.table({"id": parts.train.user_ids}),
-        items=catalogue(parts.dataset, parts.train),
+        items=catalogue(result.described, parts.train),
         seen=result.seen,
         scale=parts.train.scale,
         trainer=TrainerRecord(
@@ -149,8 +150,11 @@ def settings(preset: Preset) -> dict[str, Any]:
     return preset.settings.model_dump(mode="json") | {"relevance": head}
 
 
-def catalogue(dataset: Dataset, train: Interactions) -> pa.Table:
-    """What is known about each item, in the order of the model's rows: `ITEM_SCHEMA`, null where the data is silent."""
+def catalogue(described: pa.Table | None, train: Interactions) -> pa.Table:
+    """What is known about each item, in the order of the model's rows: `ITEM_SCHEMA`, null where nobody said anything.
+
+    `described` has the columns id, title, year and genres of some items.
+    """
     sums_I = np.bincount(train.items_N, weights=train.ratings_N, minlength=train.items)
     counts_I = np.bincount(train.items_N, minlength=train.items)
     means_I = sums_I / np.maximum(counts_I, 1)
@@ -159,8 +163,8 @@ def catalogue(dataset: Dataset, train: Interactions) -> pa.Table:
         "mean_rating": pa.array(means_I, pa.float32(), mask=counts_I == 0),
         "ratings": pa.array(counts_I, pa.int32()),
     }
-    if dataset.items is not None:
-        known = dataset.items.take(pc.index_in(train.item_ids, value_set=dataset.items["id"].combine_chunks()))
+    if described is not None:
+        known = described.take(pc.index_in(train.item_ids, value_set=described["id"].combine_chunks()))
         columns |= {name: known[name] for name in ("title", "year", "genres")}
     nulls = {field.name: pa.nulls(train.items, field.type) for field in ITEM_SCHEMA}
     return pa.table(nulls | columns).select(ITEM_SCHEMA.names).cast(ITEM_SCHEMA)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,9 @@ from models.relevance import RelevanceHead
 from tests.support.data import interactions
 from training import job
 from training.config import JobConfig
-from training.data.dataset import Dataset
 from training.errors import ConfigError, OverlapError
 from training.loop import Epoch
+from training.parts import read
 from training.relevance import RelevanceSettings
 from training.results import catalogue
 from training.resume import Bookmark
@@ -239,7 +240,7 @@ def test_the_catalogue_stands_in_the_order_of_the_rows() -> None:
     items = {"id": ["i9", "i2", "i0"], "title": ["Nine", "Two", "Zero"], "year": [1999, 2002, None]}
     described = pa.table(items | {"genres": [[], ["Drama"], None]})
     described = described.cast(pa.schema([ITEM_SCHEMA.field(name) for name in described.column_names]))
-    table = catalogue(Dataset(name="d", ratings=train, items=described, fingerprint=""), train)
+    table = catalogue(described, train)
     assert table.schema == ITEM_SCHEMA
     assert table.to_pydict() == {
         "id": ["i0", "i1", "i2"],
@@ -253,6 +254,41 @@ def test_the_catalogue_stands_in_the_order_of_the_rows() -> None:
 
 def test_the_catalogue_of_data_that_describes_nothing_is_ids_and_means() -> None:
     train = interactions([(0, 0, 4.0), (1, 1, 2.0)], users=2, items=2)
-    table = catalogue(Dataset(name="d", ratings=train, fingerprint=""), train)
+    table = catalogue(None, train)
     assert table["title"].null_count == table["year"].null_count == table["genres"].null_count == 2
     assert table["mean_rating"].to_pylist() == [4.0, 2.0]
+
+
+def test_what_is_known_of_items_outlives_a_source_of_ratings_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a store is: titles come from the version that was current before."""
+    ratings, out = csv(tmp_path / "ratings.csv", TRAIN), tmp_path / "out"
+    described = pa.table(
+        {"id": ["3", "5"], "title": ["Three", None], "year": [1933, 1955], "genres": [["A", "B"], None]}
+    )
+    parts = read(JobConfig(data=ratings, preset="bias", cache=tmp_path))
+    parts = replace(parts, dataset=replace(parts.dataset, items=described))
+    monkeypatch.setattr(job, "read", lambda *_, **__: parts)
+    job.run(JobConfig(data=ratings, preset="bias", cache=tmp_path, out=out), ignore)
+    monkeypatch.undo()
+    job.run(JobConfig(data=ratings, preset="bias", cache=tmp_path, out=out), ignore)
+    loaded = load(out)
+    (three,) = loaded.catalogue.slice(loaded.items.row("3"), 1).to_pylist()
+    assert (three["title"], three["year"], three["genres"]) == ("Three", 1933, ["A", "B"])
+    assert loaded.manifest.data.drift is not None
+
+
+def test_held_out_ratings_are_put_back_once_the_model_has_passed(tmp_path: Path) -> None:
+    ratings, out = csv(tmp_path / "ratings.csv", [*TRAIN, *TEST]), tmp_path / "out"
+    options = {"data": ratings, "preset": "als", "split": "random:0.2", "cache": tmp_path, "out": out, "force": True}
+    figures = job.run(JobConfig(**options, refit=True), ignore).figures
+    data = load(out).manifest.data
+    assert (data.train_ratings, data.test_ratings) == (len(TRAIN) + len(TEST), -(-len(TRAIN + TEST) // 5))
+    assert figures["rmse"] == pytest.approx(job.run(JobConfig(**options), ignore).figures["rmse"])
+
+
+def test_refit_without_a_held_out_part_is_refused(tmp_path: Path) -> None:
+    ratings = csv(tmp_path / "ratings.csv", TRAIN)
+    with pytest.raises(ConfigError, match="--refit goes with --split"):
+        job.run(JobConfig(data=ratings, preset="bias", cache=tmp_path, out=tmp_path / "out", refit=True), ignore)
