@@ -43,7 +43,7 @@ def snapshot(url: str) -> Snapshot | None:
     with _connected(url) as connection:
         if not sa.inspect(connection).has_table(STORE):
             return None
-        query = sa.select(sa.column("id"), sa.column("revision")).select_from(sa.table(STORE))
+        query = sa.select(sa.column("id", sa.Text), sa.column("revision", sa.BigInteger)).select_from(sa.table(STORE))
         row = connection.execute(query).one_or_none()
         return None if row is None else Snapshot(store=row.id, revision=row.revision)
 
