@@ -5,19 +5,21 @@ Alembic needs a synchronous connection; what is done later is asynchronous (`app
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import resources
 
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, Connection
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
 
 from app.store.errors import StoreUnavailableError, StoreUnusableError
 from app.store.tables import HEAD, VERSION_TABLE, metadata
 
 DRIVERS = {"sqlite": ("sqlite+pysqlite", "sqlite+aiosqlite"), "postgresql": ("postgresql+psycopg",) * 2}
 LOCK = 0x52617465  # of PostgreSQL's advisory locks; any number that others do not use
+LOCKED_SECONDS = 0.02  # between two tries
 SECONDS = 5  # to connect, and for which a lock of SQLite is waited for
 
 
@@ -85,12 +87,26 @@ def prepare(url: URL) -> None:
 def _locked(connection: Connection) -> Iterator[None]:
     """A transaction that nobody else prepares a store in."""
     if connection.dialect.name == "sqlite":
-        connection.exec_driver_sql("PRAGMA journal_mode=WAL")  # readers and the writer do not wait for one another
+        _log_ahead(connection)
         connection.exec_driver_sql("BEGIN IMMEDIATE")
     else:
         connection.execute(sa.text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
     yield
     connection.exec_driver_sql("COMMIT") if connection.dialect.name == "sqlite" else connection.commit()
+
+
+def _log_ahead(connection: Connection) -> None:
+    """Let readers and the writer of SQLite not wait for one another. Where several begin so, it does not wait itself."""
+    give_up = time.monotonic() + SECONDS
+    while True:
+        try:
+            connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+        except OperationalError:
+            if time.monotonic() > give_up:
+                raise
+            time.sleep(LOCKED_SECONDS)
+        else:
+            return
 
 
 def _upgrade(connection: Connection, name: str) -> None:
