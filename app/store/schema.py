@@ -96,7 +96,7 @@ def _locked(connection: Connection) -> Iterator[None]:
 
 
 def _log_ahead(connection: Connection) -> None:
-    """Let readers and the writer of SQLite not wait for one another. Where several begin so, it does not wait itself."""
+    """Let readers and the writer of SQLite not wait for one another. Who begins meanwhile must wait here itself."""
     give_up = time.monotonic() + SECONDS
     while True:
         try:
