@@ -12,7 +12,8 @@ import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractAsyncContextManager
+from dataclasses import astuple, dataclass
 from functools import partial
 from typing import Any, NamedTuple, NoReturn, TypeVar
 
@@ -24,7 +25,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from app.store import schema
+from app.store import at_once, schema
 from app.store.changes import Changes
 from app.store.errors import RequestKeyError, StoreError, StoreUnavailableError
 from app.store.tables import deletions, ratings, requests, store, users
@@ -135,6 +136,7 @@ class RatingsStore:
         self._url = url
         self._tell = tell
         self._engine = _engine(url)
+        self._by_itself = self._engine.execution_options(isolation_level="AUTOCOMMIT")
         self._available = False
         self._seen = 0
         self._waiting: deque[tuple[Change, asyncio.Future[int]]] = deque()
@@ -230,7 +232,7 @@ class RatingsStore:
         changes = [change for change, _ in batch]
         seconds = BULK_SECONDS if any(isinstance(change, Bulk) for change in changes) else ANSWER_SECONDS
         try:
-            revision, changed, outcomes = await self._ask(partial(_write, changes=changes), seconds, writes=True)
+            revision, changed, outcomes = await self._write(changes, seconds)
         except Exception as error:
             for _, done in batch:
                 if not done.done():
@@ -246,8 +248,17 @@ class RatingsStore:
                 done.set_result(outcome)
         self._tell(Committed(len(batch), time.perf_counter() - began))
 
+    async def _write(self, changes: Sequence[Change], seconds: float) -> _Written:
+        puts = [change for change in changes if isinstance(change, Put)]
+        if len(puts) < len(changes) or schema.is_sqlite(self._url):
+            return await self._ask(partial(_write, changes=changes), seconds, self._engine.begin)
+        return await self._ask(partial(_put_at_once, puts=puts), seconds, self._by_itself.connect)
+
     async def _ask(
-        self, work: Callable[[AsyncConnection], Awaitable[T]], seconds: float = ANSWER_SECONDS, *, writes: bool = False
+        self,
+        work: Callable[[AsyncConnection], Awaitable[T]],
+        seconds: float = ANSWER_SECONDS,
+        connect: Callable[[], AbstractAsyncContextManager[AsyncConnection]] | None = None,
     ) -> T:
         """Do something on a connection; once more where a pooled one had been closed by the other side meanwhile.
 
@@ -255,18 +266,14 @@ class RatingsStore:
         """
         try:
             try:
-                return await _within(self._on_connection(work, writes), seconds)
+                return await _within(_on(connect or self._engine.connect, work), seconds)
             except DBAPIError as error:
                 if not error.connection_invalidated:
                     raise
-                return await _within(self._on_connection(work, writes), seconds)
+                return await _within(_on(connect or self._engine.connect, work), seconds)
         except (OperationalError, InterfaceError, PoolTimeoutError, OSError, TimeoutError) as error:
             self._away(error)
             raise StoreUnavailableError(f"the ratings store does not answer: {type(error).__name__}") from error
-
-    async def _on_connection(self, work: Callable[[AsyncConnection], Awaitable[T]], writes: bool) -> T:
-        async with self._engine.begin() if writes else self._engine.connect() as connection:
-            return await work(connection)
 
     def _away(self, error: BaseException) -> None:
         if self._available:
@@ -285,6 +292,14 @@ def storable(id_: str) -> bool:
 def _large(last: Change, following: Change) -> bool:
     """Whether two changes are better made in transactions of their own."""
     return isinstance(last, Bulk) or isinstance(following, Bulk)
+
+
+async def _on(
+    connect: Callable[[], AbstractAsyncContextManager[AsyncConnection]],
+    work: Callable[[AsyncConnection], Awaitable[T]],
+) -> T:
+    async with connect() as connection:
+        return await work(connection)
 
 
 async def _within(work: Awaitable[T], seconds: float) -> T:
@@ -390,10 +405,17 @@ class _Plan:
         self.removals = {pair for pair in self.removals if pair[0] != user}
 
 
-async def _write(
-    connection: AsyncConnection, changes: Sequence[Change]
-) -> tuple[int, list[str], list[int | StoreError]]:
-    """Make some changes in the transaction of a connection. Gives its revision, who was changed, and what came of each.
+_Written = tuple[int, list[str], list[int | StoreError]]  # the revision, who was changed, what came of each change
+
+
+async def _put_at_once(connection: AsyncConnection, puts: Sequence[Put]) -> _Written:
+    last = {(put.user, put.rating.item): (put.user, *astuple(put.rating)) for put in puts}
+    revision = await at_once.put(connection, last.values())
+    return revision, [*{put.user: None for put in puts}], [revision] * len(puts)
+
+
+async def _write(connection: AsyncConnection, changes: Sequence[Change]) -> _Written:
+    """Make some changes in the transaction of a connection.
 
     The lock on the store's row is taken first, so that transactions follow one another in the order of their revisions.
     """

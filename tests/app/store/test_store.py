@@ -107,6 +107,18 @@ def test_changes_that_come_together_are_made_in_their_order(store_url: str, data
     assert rows(database) == [("a", "x", 2, 7), ("c", "x", 4, 7), ("d", "y", 5, 7)]
 
 
+def test_ratings_that_come_together_are_one_revision_and_of_two_for_one_pair_the_later_stays(
+    store_url: str, database: sa.Engine
+) -> None:
+    async def work(store: RatingsStore) -> None:
+        puts = [given("a", "x", 1), given("b", "x", 2), given("a", "x", 3), given("a", "y", 4, 8)]
+        assert await asyncio.gather(*map(store.change, puts)) == [1] * 4
+        assert [found.revision for found in (await store.of(["a", "b"])).values()] == [1, 1]
+
+    run(store_url, work)
+    assert rows(database) == [("a", "x", 3, 7), ("a", "y", 4, 8), ("b", "x", 2, 7)]
+
+
 def test_the_same_rating_twice_at_once_from_two_workers_is_one_of_them(store_url: str, database: sa.Engine) -> None:
     async def main() -> None:
         async with opened(store_url) as ours, opened(store_url) as theirs:
