@@ -100,7 +100,7 @@ class Chart:
 
     width: ClassVar = 360
     height: ClassVar = 244
-    left: ClassVar = 46
+    left: ClassVar = 52
     right: ClassVar = 350
     top: ClassVar = 26
     bottom: ClassVar = 202

@@ -25,6 +25,9 @@ def percent(share: float, digits: int = 1) -> str:
     return f"{100 * share:.{digits}f} %".replace("-", "−")
 
 
-def beside(share: float) -> str:
-    """How far something lies from what it is compared with: `share` of that below it."""
-    return f"{percent(abs(share))} {'below' if share >= 0 else 'above'}"
+def beside(ours: float, theirs: float) -> str:
+    """How far one error lies from another: `12.3 % below`."""
+    if ours == theirs:
+        return "equal to"
+    where = "below" if ours < theirs else "above"
+    return f"{percent(abs(ours / theirs - 1))} {where}" if theirs else where
