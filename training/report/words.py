@@ -22,7 +22,7 @@ def signed(value: float, digits: int = 2) -> str:
 
 
 def percent(share: float, digits: int = 1) -> str:
-    return f"{100 * share:.{digits}f} %".replace("-", "−")
+    return f"{100 * share:.{digits}f}\N{NO-BREAK SPACE}%".replace("-", "−")
 
 
 def beside(ours: float, theirs: float) -> str:
