@@ -3,8 +3,8 @@
     python -m benchmarks.report [--sizes 943x1682x100000 1000000x50000x20000000] [--factors 48] [--runs 3]
 
 Tables and ratings are random; what counts is their size. A tenth of the ratings is held out, the model has variances
-and a relevance head, and items have titles. The seconds are those of `training.report.write_report`: the first run, which
-compiles the templates, and the median of the others.
+and a relevance head, and items have titles. The seconds are those of `training.report.write_report`: of the first run,
+which compiles the templates, and the median of the others.
 """
 
 from __future__ import annotations
