@@ -10,6 +10,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from models.checkpoint import published
 from training import job
 from training.config import JobConfig
 from training.data.fetch import default_cache
@@ -71,5 +72,15 @@ def test_nothing_is_wider_than_the_window(page: Page) -> None:
 
 def test_titles_stand_in_the_lists(page: Page) -> None:
     assert page.get_by_text("Star Wars (1977)").count() > 0
+
+
+def test_a_second_version_is_compared_with_the_first(page: Page, report: Path) -> None:
+    first = published(report.parents[2])[0].version
+    assert "-bias-" in first
+    assert page.get_by_text(f"When this model was fitted, {first} was being served").is_visible()
+    assert page.get_by_text("Both were measured on the same held-out ratings").is_visible()
+
+
+def test_charts_have_names_and_the_page_a_heading(page: Page) -> None:
     assert page.get_by_role("img", name="RMSE after each pass").is_visible()
     assert page.get_by_role("heading", level=1).inner_text() == "Training report: ml-100k, bayes"

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from unicodedata import category
 
 import numpy as np
 import pyarrow as pa
@@ -67,6 +68,7 @@ def headings(document: Element) -> list[str]:
 def test_the_page_begins_with_what_matters_most(tmp_path: Path) -> None:
     document = page(tmp_path, small_result())
     (header,) = document.all("header")
+    assert "\ufffd" not in document.text
     ours, theirs = np.sqrt((0.25 + 6.25 + 0.25 + 2.25) / 4), np.sqrt((1 + 4 + 1 + 1) / 4)
     assert next(header.all("h1")).text == "Training report: set, bias"
     assert f"On 4 held-out ratings the model has an RMSE of {ours:.4f}, " in header.text
@@ -399,10 +401,11 @@ def test_text_from_data_is_text_whatever_it_says(tmp_path: Path) -> None:
 
 def test_control_characters_and_endless_text_do_not_reach_the_page(tmp_path: Path) -> None:
     titles = ["bell\x07\x00\x1b[31m", "x" * 1_000_000, "a\u202eb", "tab\tand\nline"]
-    page(tmp_path, small_result(titles=titles))
+    page(tmp_path, small_result(titles=titles, name="not UTF-8: \udcff"))
     text = (tmp_path / "index.html").read_text("utf-8")
-    assert all(character.isprintable() or character == "\n" for character in text)
+    assert not [character for character in text if category(character) == "Cc" and character not in "\t\n"]
     assert "bell\ufffd\ufffd\ufffd[31m" in text
+    assert "not UTF-8: \ufffd" in text
     assert len(text) < 100_000
 
 

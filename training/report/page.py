@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import unicodedata
 from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.metadata import version
@@ -78,13 +79,17 @@ def _templates() -> Environment:
 
 
 def _plain(value: object) -> object:
-    """Text without control characters, which are none of a page, and not longer than need be."""
+    """Text without control characters, which a page cannot hold, and not longer than need be."""
     if not isinstance(value, str) or isinstance(value, Markup):
         return value
     text = "".join(
-        character if character.isprintable() or character in " \n" else "\ufffd" for character in value[:LONGEST]
+        "\N{REPLACEMENT CHARACTER}" if _is_control(character) else character for character in value[:LONGEST]
     )
     return f"{text}…" if len(value) > LONGEST else text
+
+
+def _is_control(character: str) -> bool:
+    return unicodedata.category(character) in ("Cc", "Cs") and character not in "\t\n"
 
 
 def _along(rating: float, scale: tuple[float, float]) -> float:
