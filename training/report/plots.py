@@ -23,7 +23,7 @@ def of_sizes(name: str, title: str, label: str, what: str, sizes: Sequence[tuple
         text=f"Bars of the number of {what}; the highest is {most:,}, at {highest}.",
         x=categories(label, [below for _, below, _ in sizes]),
         y=numbers(what, [0, *(size for _, _, size in sizes)]),
-        head=(label.capitalize(), what.capitalize()),
+        head=(label.removesuffix(", from").capitalize(), what.capitalize()),
         rows=[(kind, count(size)) for kind, _, size in sizes],
         bars=[(place, size) for place, (_, _, size) in enumerate(sizes)],
     )
