@@ -37,7 +37,6 @@ LABEL org.opencontainers.image.title=ratecast \
     ratecast.sbom=/usr/share/doc/ratecast/sbom.cdx.json
 ENV PATH=/opt/ratecast/bin:$PATH \
     PYTHONUNBUFFERED=1 \
-    MPLCONFIGDIR=/tmp/matplotlib \
     RATECAST_CACHE=/cache \
     NUMBA_CACHE_DIR=/cache/numba \
     RATECAST_CHECKPOINTS=/checkpoints \

@@ -33,6 +33,7 @@ from training.gate import Candidate, judge, served
 from training.loop import Epoch, fit
 from training.parts import Parts, read
 from training.relevance import RelevanceFit
+from training.report import write_report
 from training.results import Fitted, Result, draft
 from training.resume import Bookmark
 from training.trainer import Trainer, TrainingSet
@@ -66,7 +67,7 @@ def run(config: JobConfig, report: Callable[[Epoch], None]) -> Outcome:
     fitted = fit_all(config, preset, parts, test, device, report, before)
     seen = seen_items(parts)
     if test is None:
-        metrics, candidate = {}, None
+        metrics, candidate, baseline = {}, None, None
     else:
         baseline = fit_baseline(parts, config.seed, device)
         metrics = evaluate(fitted.model, test, seen.to(device), fitted.head)
@@ -77,7 +78,21 @@ def run(config: JobConfig, report: Callable[[Epoch], None]) -> Outcome:
     described = parts.dataset.items
     if described is None and before is not None:  # a store has ratings alone
         described = described_by(before)
-    result = Result(parts, preset, fitted, fitted, seen, test, metrics, run_facts, described, drifted)
+    result = Result(
+        parts=parts,
+        preset=preset,
+        fitted=fitted,
+        evaluated=fitted,
+        seen=seen,
+        test=test,
+        metrics=metrics,
+        run=run_facts,
+        described=described,
+        drift=drifted,
+        measured_on=parts,
+        baseline=baseline,
+        served=None if before is None else before.manifest,
+    )
     if config.out is None:
         return Outcome(result.figures(), None)
     verdict = judge(candidate, config.out, config.tolerance)
@@ -172,7 +187,7 @@ def identity(config: JobConfig, preset: Preset, parts: Parts) -> str:
 
 def offer(config: JobConfig, out: Path, result: Result, verdict: GateRecord) -> Outcome:
     """Publish the model."""
-    manifest = publish(out, draft(result, verdict), activate=config.activate)
+    manifest = publish(out, draft(result, verdict, write_report), activate=config.activate)
     return Outcome(result.figures() | {"version": manifest.version, "checkpoint": str(out / manifest.version)}, None)
 
 

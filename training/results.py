@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from models.checkpoint import ITEM_SCHEMA
-from models.manifest import DataRecord, Drift, GateRecord, TrainerRecord
+from models.manifest import DataRecord, Drift, GateRecord, Manifest, TrainerRecord
 from models.mf import MatrixFactorization
 from models.publication import Draft
 from models.relevance import RelevanceHead
@@ -21,10 +21,9 @@ from models.seen import SeenItems
 from training.config import Preset
 from training.data.interactions import Interactions
 from training.device import peak_memory_mb
-from training.evaluate import TestSet, predict
+from training.evaluate import TestSet
 from training.loop import Epoch
 from training.parts import Parts
-from training.report import write_report
 
 METRICS = (
     "rmse",
@@ -57,7 +56,7 @@ class Fitted:
     head_history: Sequence[Epoch]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
     """A fitted model and what was measured of it, or of one that was fitted on fewer of the ratings.
 
@@ -72,6 +71,9 @@ class Result:
         run: `seed`, `split`, `device` and `threads` of this run.
         described: items with title, year and genres, as far as they are known; None where nothing is.
         drift: how the ratings differ from those of the version being served; None where there is none.
+        measured_on: the parts that `evaluated` was fitted on, and that `test` was divided from.
+        baseline: the bias model of those parts; None without a test part.
+        served: what is known of the version being served; None where there is none.
     """
 
     parts: Parts
@@ -84,6 +86,9 @@ class Result:
     run: Mapping[str, Any]
     described: pa.Table | None = None
     drift: Drift | None = None
+    measured_on: Parts
+    baseline: MatrixFactorization | None = None
+    served: Manifest | None = None
 
     def figures(self) -> dict[str, Any]:
         """All that is known, keyed as `--json` prints it; None where a figure does not apply."""
@@ -112,8 +117,8 @@ class Result:
         }
 
 
-def draft(result: Result, gate: GateRecord) -> Draft:
-    """The checkpoint to publish."""
+def draft(result: Result, gate: GateRecord, write_report: Callable[[Result, GateRecord, Path], None]) -> Draft:
+    """The checkpoint to publish, with the report that `write_report` writes into a directory."""
     parts, figures = result.parts, result.figures()
     return Draft(
         model=result.fitted.model,
@@ -139,7 +144,7 @@ def draft(result: Result, gate: GateRecord) -> Draft:
         ),
         gate=gate,
         metrics={key: figures[key] for key in ("train_loss", *METRICS)},
-        write_report=partial(_write_report, result),
+        write_report=partial(write_report, result, gate),
         relevance=result.fitted.head,
     )
 
@@ -168,12 +173,3 @@ def catalogue(described: pa.Table | None, train: Interactions) -> pa.Table:
         columns |= {name: known[name] for name in ("title", "year", "genres")}
     nulls = {field.name: pa.nulls(train.items, field.type) for field in ITEM_SCHEMA}
     return pa.table(nulls | columns).select(ITEM_SCHEMA.names).cast(ITEM_SCHEMA)
-
-
-def _write_report(result: Result, path: Path) -> None:
-    model, test, history = result.evaluated.model, result.test, result.evaluated.history
-    if test is None:
-        write_report(path, history, None, None, drift=result.drift)
-    else:
-        variance_N = model.variance(test.users_N, test.items_N)
-        write_report(path, history, predict(model, test), test.ratings_N, variance_N, drift=result.drift)

@@ -126,7 +126,7 @@ def test_what_is_published_is_what_was_fitted(tmp_path: Path) -> None:
     assert checkpoint.manifest.trainer.seed == 7
     assert checkpoint.manifest.data.train_ratings == 120
     assert checkpoint.manifest.model.rating_max == 5
-    assert {"report/learning.svg", "report/learning.png", "report/history.json"} <= set(checkpoint.manifest.files)
+    assert {"report/index.html", "report/history.json"} <= set(checkpoint.manifest.files)
 
 
 def test_a_seed_repeats_the_published_tables(tmp_path: Path) -> None:

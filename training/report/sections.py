@@ -1,0 +1,123 @@
+"""What the parts of the page are made of: the ratings that were fitted, and the errors on those that were held out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from training.data.interactions import Interactions
+from training.report import plots
+from training.report.charts import Chart
+from training.report.measures import (
+    Newcomers,
+    Predicted,
+    baseline_metrics,
+    by_count,
+    calibration,
+    newcomers,
+    predicted,
+    residuals,
+)
+from training.report.spread import Activity, Ints, activity, levels
+from training.results import Result
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Data:
+    """The ratings.
+
+    Attributes:
+        train_days, test_days: the first and the last day, in UTC; None where that is not known.
+        density: share of all pairs of users and items that are rated.
+        mean, deviation: of the training ratings.
+        users, items: how many ratings they have.
+        charts: how ratings, users and items are spread.
+    """
+
+    train_days: tuple[str, str] | None
+    test_days: tuple[str, str] | None
+    density: float
+    mean: float
+    deviation: float
+    users: Activity
+    items: Activity
+    charts: Sequence[Chart]
+
+
+def data(result: Result) -> Data:
+    """What the published model was fitted on."""
+    train = result.parts.train
+    scale, counts_L = levels(train.ratings_N)
+    users, items = (activity(counts[counts > 0]) for counts in map(np.bincount, (train.users_N, train.items_N)))
+    sizes = list(zip(scale.names, scale.names, counts_L.tolist(), strict=True))
+    return Data(
+        train_days=_days(train),
+        test_days=_days(result.parts.test),
+        density=len(train) / (train.users * train.items),
+        mean=float(train.ratings_N.mean(dtype=np.float64)),
+        deviation=float(train.ratings_N.std(dtype=np.float64)),
+        users=users,
+        items=items,
+        charts=(
+            plots.of_sizes("ratings", "Ratings", "rating", "ratings", sizes),
+            plots.of_sizes("users", "Users by ratings given", "ratings given, from", "users", _groups(users)),
+            plots.of_sizes("items", "Items by ratings received", "ratings received, from", "items", _groups(items)),
+        ),
+    )
+
+
+def _groups(found: Activity) -> list[tuple[str, str, int]]:
+    begins = [f"{begin:,}" for begin in found.begins]
+    return list(zip(found.names, begins, found.sizes, strict=True))
+
+
+def _days(part: Interactions) -> tuple[str, str] | None:
+    if part.timestamps_N is None or len(part) == 0:
+        return None
+    ends = np.array([part.timestamps_N.min(), part.timestamps_N.max()])
+    first, last = ends.astype("datetime64[s]").astype("datetime64[D]").astype(str).tolist()
+    return first, last
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Errors:
+    """What is measured on held-out ratings.
+
+    Attributes:
+        baseline: figures of the bias baseline by the names of `docs/evaluation.md`.
+        residuals, calibration, by_user, by_item: charts; of calibration None where variances are not known.
+        newcomers, newcomers_chart: None where too few users stand for them.
+    """
+
+    baseline: dict[str, float]
+    residuals: Chart
+    calibration: Chart | None
+    by_user: Chart
+    by_item: Chart
+    newcomers: Newcomers | None
+    newcomers_chart: Chart | None
+
+
+def errors(result: Result) -> Errors | None:
+    """What was measured of the fit; None without a test part."""
+    if result.test is None or result.baseline is None:
+        return None
+    made = predicted(result.evaluated.model, result.baseline, result.test)
+    train = result.measured_on.train
+    inside, new = calibration(made), newcomers(result.evaluated.model, train, result.test)
+    return Errors(
+        baseline=baseline_metrics(made, result.test),
+        residuals=plots.of_residuals(residuals(made)),
+        calibration=plots.of_calibration(inside) if inside else None,
+        by_user=_by_count(made, "user", train.users_N, result.test.users_N.cpu().numpy(), train.users),
+        by_item=_by_count(made, "item", train.items_N, result.test.items_N.cpu().numpy(), train.items),
+        newcomers=new,
+        newcomers_chart=None if new is None else plots.of_newcomers(new),
+    )
+
+
+def _by_count(made: Predicted, side: str, of_train: np.ndarray, of_test: Ints, size: int) -> Chart:
+    """Errors by the training ratings of one side; unknown ids, which are the row after the last, have none."""
+    return plots.of_groups(side, by_count(made, np.bincount(of_train, minlength=size + 1)[of_test]))

@@ -1,0 +1,92 @@
+"""How numbers are spread: ratings over their scale, users and items over how often they were rated.
+
+Shapes: N ratings, L levels, C counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+Floats = npt.NDArray[np.floating]
+Ints = npt.NDArray[np.int64]
+
+MAX_LEVELS = 20  # distinct ratings shown one by one; finer scales are cut into so many bins
+GROUPS = np.array([0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 10_000])  # where each group of counts begins
+QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Levels:
+    """Ratings one by one, or the middles of bins of them.
+
+    Attributes:
+        values_L: ascending.
+        edges: where bins end, L+1 of them; None where each level is a rating.
+    """
+
+    values_L: Floats
+    edges: Floats | None
+
+    @property
+    def names(self) -> list[str]:
+        if self.edges is None:
+            return [f"{value:g}" for value in self.values_L]
+        return [f"{value:.3g}" for value in self.values_L]
+
+    def of(self, ratings_N: Floats) -> Ints:
+        """The level of each rating."""
+        if self.edges is None:
+            return np.searchsorted(self.values_L, ratings_N)
+        return np.clip(np.digitize(ratings_N, self.edges) - 1, 0, len(self.values_L) - 1)
+
+
+def levels(ratings_N: Floats) -> tuple[Levels, Ints]:
+    """The levels of some ratings, at most `MAX_LEVELS`, and how many ratings each has."""
+    counted = pa.array(ratings_N).value_counts()
+    values_L = counted.field("values").to_numpy(zero_copy_only=False)
+    if len(values_L) <= MAX_LEVELS:
+        order = values_L.argsort()
+        return Levels(values_L[order], None), counted.field("counts").to_numpy(zero_copy_only=False)[order]
+    counts_L, edges = np.histogram(ratings_N, bins=MAX_LEVELS)
+    return Levels((edges[:-1] + edges[1:]) / 2, edges), counts_L
+
+
+def group_names(counts_C: Ints) -> list[str]:
+    """What each group is called, up to the one that the largest of the counts falls into."""
+    ends = GROUPS[1:] - 1
+    closed = [f"{begin:,}" if begin == end else f"{begin:,}–{end:,}" for begin, end in zip(GROUPS, ends, strict=False)]
+    return [*closed, f"{GROUPS[-1]:,} or more"][: int(group_of(counts_C).max()) + 1]
+
+
+def group_of(counts_C: Ints) -> Ints:
+    """The group of each count."""
+    return np.searchsorted(GROUPS, counts_C, side="right") - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """How many users (items) have how many ratings.
+
+    Attributes:
+        names, begins, sizes: of each group of numbers of ratings: its name, where it begins, how many are in it.
+        quantiles: least, lower quartile, median, upper quartile and greatest number of ratings.
+    """
+
+    names: Sequence[str]
+    begins: Sequence[int]
+    sizes: Sequence[int]
+    quantiles: Sequence[float]
+
+
+def activity(counts_C: Ints) -> Activity:
+    """Of the numbers of ratings of all users (items); groups below the first that anybody is in are left out."""
+    names = group_names(counts_C)
+    sizes = np.bincount(group_of(counts_C), minlength=len(names))
+    first = int(np.flatnonzero(sizes)[0])
+    quantiles = np.quantile(counts_C, QUANTILES)
+    return Activity(names[first:], GROUPS[first : len(names)].tolist(), sizes[first:].tolist(), quantiles.tolist())
