@@ -9,8 +9,9 @@ from app.engine.answers import RankBy
 from app.engine.errors import NotReadyError, OrderingUnavailableError
 from app.engine.store import Served, Store
 from models.checkpoint import Checkpoint
+from models.sharding import Place
 
-CPU = torch.device("cpu")
+CPU = Place(torch.device("cpu"))
 
 
 def test_nothing_is_served_before_a_model_is_loaded() -> None:
