@@ -31,7 +31,9 @@ def test_a_category_holds_the_items_of_its_genre(loaded: Checkpoint) -> None:
     served = Served.of(loaded)
     for genre in ("Drama", "Film-Noir", "Nothing"):
         expected = [genre in (genres or ()) for genres in loaded.catalogue["genres"].to_pylist()]
-        assert served.category(genre).tolist() == expected
+        category = served.category(genre)
+        assert category.mask_I.tolist() == expected
+        assert torch.cat(category.parts).tolist() == expected
 
 
 def test_relevance_orders_lists_where_the_model_has_it(loaded: Checkpoint) -> None:
