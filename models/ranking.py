@@ -306,6 +306,9 @@ def top_items(
         excluded: items left out for each user, as offsets (B+1,) int64 and item rows (M,); repetitions do no harm.
         allowed_I: items to choose from, bool (I,); None for all.
     """
+    if _is_one_by_one(ordering, users_B):
+        each = _each(ordering, users_B, n, excluded, allowed_I)
+        return torch.stack([_padded(items_K, n, NOTHING) for items_K, _ in each])
     (keys_BN,) = by_turns([search(ordering, users_B, n, excluded, allowed_I)])
     return items_of(keys_BN)
 
@@ -317,10 +320,9 @@ def search(
 
     It is a generator, which stops after each matrix product that it has launched and not waited for, and returns them.
     """
-    if ordering.is_on_cpu and 0 < len(users_B) <= ONE_BY_ONE:
-        return torch.stack(
-            [_keys_of_one(ordering, users_B, row, n, excluded, allowed_I) for row in range(len(users_B))]
-        )
+    if _is_one_by_one(ordering, users_B):
+        each = _each(ordering, users_B, n, excluded, allowed_I)
+        return torch.stack([_padded(keys_of(exact_K, items_K), n, EMPTY) for items_K, exact_K in each])
     users_B = users_B.to(ordering.device)
     if ordering.device.type == "meta":
         return users_B.new_empty(len(users_B), n)
@@ -360,21 +362,26 @@ def scores_of(keys: Tensor) -> Tensor:
     return torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits).view(torch.float32)
 
 
-def _keys_of_one(
-    ordering: Ordering,
-    users_B: Tensor,
-    row: int,
-    n: int,
-    excluded: tuple[Tensor, Tensor] | None,
-    allowed_I: Tensor | None,
-) -> Tensor:
-    """`search` for one row of a batch on the CPU, shape (n,)."""
-    excluded_M = None if excluded is None else excluded[1][excluded[0][row] : excluded[0][row + 1]].numpy()
+def _is_one_by_one(ordering: Ordering, users_B: Tensor) -> bool:
+    return ordering.is_on_cpu and 0 < len(users_B) <= ONE_BY_ONE
+
+
+def _each(
+    ordering: Ordering, users_B: Tensor, n: int, excluded: tuple[Tensor, Tensor] | None, allowed_I: Tensor | None
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """For each user of a batch on the CPU the best items and their scores, int64 and float32, at most n."""
     allowed = None if allowed_I is None else allowed_I.numpy()
-    items_N, exact_N = _best_of_one(ordering, int(users_B[row]), n, excluded_M, allowed)
-    keys_N = torch.full((n,), EMPTY)
-    keys_N[: len(items_N)] = keys_of(torch.from_numpy(exact_N), torch.from_numpy(items_N))
-    return keys_N
+    for row, user in enumerate(users_B.tolist()):
+        excluded_M = None if excluded is None else excluded[1][excluded[0][row] : excluded[0][row + 1]].numpy()
+        items_K, exact_K = _best_of_one(ordering, user, n, excluded_M, allowed)
+        yield torch.from_numpy(items_K), torch.from_numpy(exact_K)
+
+
+def _padded(values_K: Tensor, n: int, filling: int) -> Tensor:
+    """At most n int64 values, and what fills up to n."""
+    padded_N = torch.full((n,), filling)
+    padded_N[: len(values_K)] = values_K
+    return padded_N
 
 
 class Scored(Protocol):

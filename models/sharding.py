@@ -6,7 +6,7 @@ device there is one shard, which is the ordering itself. Shapes: I items, B user
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from itertools import pairwise
@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from models.ranking import EMPTY, Ordering, Users, by_turns, items_of, search
+from models.ranking import EMPTY, Ordering, Users, by_turns, items_of, search, top_items
 
 CPU = torch.device("cpu")
 Excluded = tuple[Tensor, Tensor]
@@ -135,10 +135,20 @@ class Sharded:
         allowed: Sequence[Tensor] | None = None,
     ) -> Tensor:
         """`ranking.top_items`, in the host's memory. `allowed` is a mask that has been `cut`."""
-        searches = []
-        for number, (shard, (ordering, rows_B)) in enumerate(zip(self.shards, self._orderings(users_B), strict=True)):
-            allowed_I = None if allowed is None else allowed[number]
-            searches.append(search(ordering, rows_B, n, self._within(shard, excluded), allowed_I))
+        if self.users is None:
+            allowed_I = None if allowed is None else allowed[0]
+            return top_items(self.only, users_B, n, excluded=excluded, allowed_I=allowed_I).cpu()
+        taken, rows_B = self.users.take(users_B), torch.arange(len(users_B))
+        searches = [
+            search(
+                shard.ordering.of_users(taken),
+                rows_B,
+                n,
+                None if excluded is None else _within(shard, *excluded),
+                None if allowed is None else allowed[number],
+            )
+            for number, shard in enumerate(self.shards)
+        ]
         return items_of(self.merge(by_turns(searches), n))
 
     def merge(self, keys: Sequence[Tensor], n: int) -> Tensor:
@@ -162,28 +172,17 @@ class Sharded:
         shard = next(shard for shard in self.shards if item < shard.end)
         return shard.ordering.item_factors[item - shard.begin]
 
-    def _orderings(self, users_B: Tensor) -> Iterator[tuple[Ordering, Tensor]]:
-        """What each shard is asked: an ordering, and the rows of a batch of users in it."""
-        if self.users is None:
-            yield self.only, users_B
-            return
-        taken = self.users.take(users_B)
-        for shard in self.shards:
-            yield shard.ordering.of_users(taken), torch.arange(len(users_B))
-
-    def _within(self, shard: Shard, excluded: Excluded | None) -> Excluded | None:
-        """Of what is excluded the items of one shard, by their rows in it."""
-        if excluded is None or len(self.shards) == 1:
-            return excluded
-        offsets, items_M = excluded
-        held_M = (items_M >= shard.begin) & (items_M < shard.end)
-        held_before = torch.cat([offsets.new_zeros(1), held_M.cumsum(0)])
-        return held_before[offsets], items_M[held_M] - shard.begin
-
     @cached_property
     def _begins(self) -> Tensor:
         """Of all shards but the first."""
         return torch.tensor([shard.begin for shard in self.shards[1:]], dtype=torch.int64)
+
+
+def _within(shard: Shard, offsets: Tensor, items_M: Tensor) -> Excluded:
+    """Of what is excluded the items of one shard, by their rows in it."""
+    held_M = (items_M >= shard.begin) & (items_M < shard.end)
+    held_before = torch.cat([offsets.new_zeros(1), held_M.cumsum(0)])
+    return held_before[offsets], items_M[held_M] - shard.begin
 
 
 def spread(named: Mapping[str, Ordering], devices: Sequence[torch.device] = ()) -> dict[str, Sharded]:
