@@ -32,7 +32,7 @@ class Scorer:
     def __init__(self, model: MatrixFactorization, scale: tuple[float, float], rating: Sharded | None = None) -> None:
         self.scale = scale
         self._rating = Sharded.whole(by_rating(model)) if rating is None else rating
-        self.on_cpu = len(self._rating.shards) == 1 and model.device.type == "cpu"
+        self.on_cpu = self._rating.users is None and model.device.type == "cpu"
         self._low, self._high = (np.float32(bound) for bound in scale)
         if self.on_cpu:
             self._p_UF, self._q_IF = model.user_factors.numpy(), model.item_factors.numpy()
