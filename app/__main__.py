@@ -31,7 +31,7 @@ from uvicorn.supervisors import Multiprocess
 
 from app import logs, worker
 from app.engine import loading
-from app.engine.device import choose_device
+from app.engine.device import choose_place
 from app.protocol import JoiningProtocol
 from app.settings import PREFIX, ConfigurationError, Settings, explain
 from app.store import schema
@@ -39,6 +39,7 @@ from app.store.errors import StoreUnavailableError
 from app.turnstile import Turnstile
 from models import checkpoint, verified
 from models.errors import RatecastError
+from models.sharding import Place
 
 APP = "app.main:create_app"
 GRACE_SECONDS = 5  # beyond the longest time of a request, for answers under way when the service stops
@@ -124,10 +125,10 @@ def _preflight(settings: Settings) -> None:
     """Raise RatecastError or OSError for what would end every worker on start-up, where one line can still tell."""
     settings.check_exposure()
     settings.accepted_admin_keys()
-    choose_device(settings.device)
+    choose_place(settings.device)
     _check_store(settings)
     version = settings.pinned_version or checkpoint.current_version(settings.checkpoints)
-    loading.load(settings.checkpoints, version, torch.device("cpu"))
+    loading.load(settings.checkpoints, version, Place(torch.device("cpu")))
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[
             0

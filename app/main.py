@@ -22,7 +22,7 @@ from app.api import health, items, metrics, models, predict, ratings, users
 from app.api.paths import EncodedSlashes
 from app.deps import State
 from app.draining import Draining
-from app.engine.device import choose_device
+from app.engine.device import choose_place
 from app.engine.engine import Bounds, Engine
 from app.front_door import FrontDoor
 from app.gate import Gate, Rules
@@ -123,11 +123,11 @@ def lifespan(
             recent_lists=settings.recent_lists,
             recent_users=settings.recent_users,
         )
-        device = choose_device(settings.device)
+        place = choose_place(settings.device)
         store = ratings_store(settings, telemetry, shared)
         engine = Engine(
             settings.checkpoints,
-            device,
+            place,
             threads,
             bounds,
             [telemetry.listen],

@@ -21,7 +21,7 @@ MIN_KEY_LENGTH = 16
 MAX_LINGER = 0.5
 NO_STORE, DEFAULT_STORE = "none", "ratings.sqlite"
 
-Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda|cuda:[0-9]+)$")]
+Device = Annotated[str, Field(pattern=r"^(auto|cpu(,cpu)*|cuda(:[0-9]+)?(,cuda(:[0-9]+)?)*)$")]
 LogLevel = Literal["critical", "error", "warning", "info", "debug"]
 
 
@@ -39,7 +39,9 @@ class Settings(BaseSettings):
         None, pattern=f"^{VERSION_NAME.pattern}$", description="Version to serve, whatever `CURRENT` names."
     )
     device: Device = Field(
-        "auto", description="Where the model lives: `auto` (CUDA where there is one), `cpu`, `cuda` or `cuda:N`."
+        "auto",
+        description="Where the model lives: `auto` (CUDA where there is one), `cpu`, `cuda` or `cuda:N`. "
+        "Several, separated by commas, share the items: `cuda:0,cuda:1`.",
     )
     host: str = Field("127.0.0.1", min_length=1, description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")

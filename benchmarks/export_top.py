@@ -29,6 +29,7 @@ from models.mf import MatrixFactorization
 from models.priors import Priors
 from models.ranking import by_rating
 from models.seen import SeenItems
+from models.sharding import Sharded
 from models.vocabulary import Vocabulary
 from training.export import export_top
 
@@ -72,9 +73,16 @@ def _measure(arguments: argparse.Namespace, factors: int) -> dict[str, float]:
     with TemporaryDirectory() as folder:
         out = Path(folder) / "top.parquet"
         began = time.perf_counter()
-        ordering = by_rating(checkpoint.model)
+        ordering = Sharded.whole(by_rating(checkpoint.model))
         rows = export_top(
-            checkpoint, out, ordering, arguments.n, include_seen=False, allowed_I=None, report=lambda _: None
+            checkpoint,
+            out,
+            ordering,
+            arguments.n,
+            rating=ordering,
+            include_seen=False,
+            allowed_I=None,
+            report=lambda _: None,
         )
         seconds = time.perf_counter() - began
         assert rows == arguments.users * arguments.n

@@ -8,10 +8,10 @@ M pairs, K candidates, R items of a block, S stretches of a block.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +38,33 @@ LOW_BITS = 0xFFFFFFFF
 
 # How much of ‖x‖·‖y‖ the settings of torch may cost a product by rounding its operands, beside float32's own rounding.
 PRODUCT_ERROR = {"highest": 0.0, "high": 2**-9, "medium": 2**-6}
+
+
+Search: TypeAlias = Generator[None, None, Tensor]
+
+
+class Users(NamedTuple):
+    """What an ordering knows of users: x, b and v as in `Ordering`, None what it does not know. One row a user."""
+
+    factors: Tensor | None
+    bias: Tensor | None
+    variance: Tensor | None
+
+    def take(self, users_B: Tensor) -> Users:
+        """The rows of some users."""
+        return Users(*(None if table is None else table[users_B] for table in self))
+
+    def to(self, device: torch.device) -> Users:
+        return Users(*(None if table is None else table.to(device) for table in self))
+
+    def given(self, factors_G: Tensor | None, bias: float, variance: float | None) -> Users:
+        """The row of a user that is given, of which only what is known of the others is kept."""
+
+        def row(value: float | None, table: Tensor | None) -> Tensor | None:
+            return None if table is None or value is None else torch.tensor([value])
+
+        factors = None if factors_G is None or self.factors is None else factors_G[None]
+        return Users(factors, row(bias, self.bias), row(variance, self.variance))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -82,20 +109,21 @@ class Ordering:
         """Whether one user's list is quickest found by scoring every item exactly."""
         return self.item_factors.numel() <= DIRECT_NUMBERS
 
-    def of_user(self, factors_G: Tensor | None, bias: float, variance: float | None) -> Ordering:
-        """The same order of the same items for a user whose row is given: that of user 0, the only one."""
+    @property
+    def users(self) -> Users:
+        """The users' tables."""
+        return Users(self.user_factors, self.user_bias, self.user_variance)
 
-        def row(value: float | None, table: Tensor | None) -> Tensor | None:
-            return None if table is None or value is None else table.new_tensor([value])
-
-        ordering = replace(
-            self,
-            user_factors=None if factors_G is None or self.user_factors is None else factors_G[None].to(self.device),
-            user_bias=row(bias, self.user_bias),
-            user_variance=row(variance, self.user_variance),
-        )
+    def of_users(self, users: Users) -> Ordering:
+        """The same order of the same items for users whose rows are given, on any device."""
+        factors, bias, variance = users.to(self.device)
+        ordering = replace(self, user_factors=factors, user_bias=bias, user_variance=variance)
         vars(ordering).update(_item_norm=self._item_norm, _item_magnitude=self._item_magnitude)  # of the same items
         return ordering
+
+    def of_user(self, factors_G: Tensor | None, bias: float, variance: float | None) -> Ordering:
+        """As `of_users`, for a user whose row is given: user 0, the only one."""
+        return self.of_users(self.users.given(factors_G, bias, variance))
 
     def exact(self, users_M: Tensor, items_M: Tensor) -> Tensor:
         """The score of each pair, float32 (M,): its bits depend on the pair alone. Row numbers are on the device."""
@@ -278,32 +306,94 @@ def top_items(
         excluded: items left out for each user, as offsets (B+1,) int64 and item rows (M,); repetitions do no harm.
         allowed_I: items to choose from, bool (I,); None for all.
     """
-    if ordering.is_on_cpu and 0 < len(users_B) <= ONE_BY_ONE:
-        return torch.stack([_padded(ordering, users_B, row, n, excluded, allowed_I) for row in range(len(users_B))])
+    if _is_one_by_one(ordering, users_B):
+        each = _each(ordering, users_B, n, excluded, allowed_I)
+        return torch.stack([_padded(items_K, n, NOTHING) for items_K, _ in each])
+    (keys_BN,) = by_turns([search(ordering, users_B, n, excluded, allowed_I)])
+    return items_of(keys_BN)
+
+
+def search(
+    ordering: Ordering, users_B: Tensor, n: int, excluded: tuple[Tensor, Tensor] | None, allowed_I: Tensor | None
+) -> Search:
+    """`top_items` as keys, int64 (B, n), each list in falling order: the larger key is the better item.
+
+    It is a generator, which stops after each matrix product that it has launched and not waited for, and returns them.
+    """
+    if _is_one_by_one(ordering, users_B):
+        each = _each(ordering, users_B, n, excluded, allowed_I)
+        return torch.stack([_padded(keys_of(exact_K, items_K), n, EMPTY) for items_K, exact_K in each])
     users_B = users_B.to(ordering.device)
     if ordering.device.type == "meta":
         return users_B.new_empty(len(users_B), n)
-    return _Search(ordering, users_B, n, excluded, allowed_I).run()
+    return (yield from _Search(ordering, users_B, n, excluded, allowed_I).steps())
 
 
-def _padded(
-    ordering: Ordering,
-    users_B: Tensor,
-    row: int,
-    n: int,
-    excluded: tuple[Tensor, Tensor] | None,
-    allowed_I: Tensor | None,
-) -> Tensor:
-    """`top_items` for one row of a batch on the CPU, shape (n,)."""
-    excluded_M = None if excluded is None else excluded[1][excluded[0][row] : excluded[0][row + 1]].numpy()
+def by_turns(searches: Sequence[Search]) -> list[Tensor]:
+    """What each search returns. They take turns: all have launched a product before the first waits for its own."""
+    found: dict[int, Tensor] = {}
+    while len(found) < len(searches):
+        for number, steps in enumerate(searches):
+            if number in found:
+                continue
+            try:
+                next(steps)
+            except StopIteration as done:
+                found[number] = done.value
+    return [found[number] for number in range(len(searches))]
+
+
+def keys_of(scores: Tensor, items: Tensor) -> Tensor:
+    """Numbers that stand in the order of lists, int64: the bits of the score (float32), then those of the item's row.
+
+    No two items have the same key, and none has `EMPTY`, which is below all.
+    """
+    return (_ordered_bits(scores) << 32) | (LOW_BITS - items)
+
+
+def items_of(keys: Tensor) -> Tensor:
+    """The item's row in a key; `NOTHING` for `EMPTY`."""
+    return torch.where(keys == EMPTY, NOTHING, LOW_BITS - (keys & LOW_BITS))
+
+
+def scores_of(keys: Tensor) -> Tensor:
+    """The score in a key: `_ordered_bits` backwards."""
+    bits = (keys >> 32).to(torch.int32)
+    return torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits).view(torch.float32)
+
+
+def _is_one_by_one(ordering: Ordering, users_B: Tensor) -> bool:
+    return ordering.is_on_cpu and 0 < len(users_B) <= ONE_BY_ONE
+
+
+def _each(
+    ordering: Ordering, users_B: Tensor, n: int, excluded: tuple[Tensor, Tensor] | None, allowed_I: Tensor | None
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """For each user of a batch on the CPU the best items and their scores, int64 and float32, at most n."""
     allowed = None if allowed_I is None else allowed_I.numpy()
-    best_N = top_of_one(ordering, int(users_B[row]), n, excluded_M=excluded_M, allowed_I=allowed)
-    items_N = torch.full((n,), NOTHING)
-    items_N[: len(best_N)] = torch.from_numpy(best_N)
-    return items_N
+    for row, user in enumerate(users_B.tolist()):
+        excluded_M = None if excluded is None else excluded[1][excluded[0][row] : excluded[0][row + 1]].numpy()
+        items_K, exact_K = _best_of_one(ordering, user, n, excluded_M, allowed)
+        yield torch.from_numpy(items_K), torch.from_numpy(exact_K)
 
 
-def top_among(ordering: Ordering, user: int, rows_C: Tensor, n: int) -> Tensor:
+def _padded(values_K: Tensor, n: int, filling: int) -> Tensor:
+    """At most n int64 values, and what fills up to n."""
+    padded_N = torch.full((n,), filling)
+    padded_N[: len(values_K)] = values_K
+    return padded_N
+
+
+class Scored(Protocol):
+    """What `top_among` needs of an ordering."""
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def exact(self, users_M: Tensor, items_M: Tensor) -> Tensor: ...
+
+
+def top_among(ordering: Scored, user: int, rows_C: Tensor, n: int) -> Tensor:
     """The n best of the given distinct item rows for one user, ordered as by `top_items`, int64 (min(n, C),)."""
     rows_C = rows_C.to(ordering.device, torch.int64).sort().values
     scores_C = ordering.exact(torch.full_like(rows_C, user), rows_C)
@@ -319,6 +409,17 @@ def top_of_one(
     allowed_I: npt.NDArray[np.bool_] | None = None,
 ) -> npt.NDArray[np.int64]:
     """`top_items` of one user on the CPU, at most n rows, in a few calls of numpy, which start faster than torch's."""
+    return _best_of_one(ordering, user, n, excluded_M, allowed_I)[0]
+
+
+def _best_of_one(
+    ordering: Ordering,
+    user: int,
+    n: int,
+    excluded_M: npt.NDArray[np.integer[Any]] | None,
+    allowed_I: npt.NDArray[np.bool_] | None,
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    """`top_of_one` and the exact scores."""
     if ordering.is_small:
         scores_I, margin = ordering.exact_for_all(user), 0.0
     else:
@@ -334,7 +435,8 @@ def top_of_one(
     else:
         rows_C = torch.from_numpy(candidates_C)
         exact_C = ordering.exact(users_1.expand(len(rows_C)), rows_C).numpy()
-    return candidates_C[(-exact_C).argsort(kind="stable")[:n]]
+    best_N = (-exact_C).argsort(kind="stable")[:n]
+    return candidates_C[best_N], exact_C[best_N]
 
 
 def _products_of_one(ordering: Ordering, users_1: Tensor, rows_A: Tensor | None) -> npt.NDArray[np.float32]:
@@ -381,7 +483,7 @@ class _Search:
         as `top_items` takes them.
 
     Attributes:
-        best_BN: keys of the best items so far in falling order: the bits of the exact score, then those of the item.
+        best_BN: keys of the best items so far in falling order.
         threshold_B: an item whose score by matrix product is below it cannot enter the user's list.
     """
 
@@ -406,10 +508,12 @@ class _Search:
         if excluded is not None:
             self.excluded_M = self._cells(excluded[0].to(device), excluded[1].to(device))
 
-    def run(self) -> Tensor:
+    def steps(self) -> Search:
+        """The keys of the best; stops wherever a product is launched."""
         pending: list[tuple[Tensor, Tensor]] = []
         count, enough = 0, max(len(self.users_B) * self.n, STRETCH)
         for begin, scores_RB in self._blocks():
+            yield
             highest_SB = scores_RB.view(-1, STRETCH, len(self.users_B)).amax(1)
             if begin == 0:
                 self._warm_up(scores_RB, highest_SB)
@@ -422,7 +526,7 @@ class _Search:
                 pending, count = [], 0
         if pending:
             self._settle(pending)
-        return torch.where(self.best_BN == EMPTY, NOTHING, LOW_BITS - (self.best_BN & LOW_BITS))
+        return self.best_BN
 
     def _blocks(self) -> Iterator[tuple[int, Tensor]]:
         """The first position of each block and its scores, −inf where excluded, shape (R, B), in one buffer for all."""
@@ -470,12 +574,12 @@ class _Search:
         if self.rows_A is not None:
             items_K = self.rows_A[items_K]
         exact_K = self.ordering.exact(self.users_B[rows_K], items_K)
-        keys_K = (_ordered_bits(exact_K) << 32) | (LOW_BITS - items_K)
+        keys_K = keys_of(exact_K, items_K)
         better_K = keys_K > self.best_BN[rows_K, -1]
         padded_BW = _by_row(rows_K[better_K], keys_K[better_K], len(self.users_B))
         self.best_BN = torch.cat([self.best_BN, padded_BW], dim=1).topk(self.n, dim=1).values
         last_B = self.best_BN[:, -1]
-        reached_B = torch.where(last_B == EMPTY, -torch.inf, _score_of(last_B).double())
+        reached_B = torch.where(last_B == EMPTY, -torch.inf, scores_of(last_B).double())
         self._raise_threshold(reached_B - self.constant_B - self.error_B)
 
     def _raise_threshold(self, wanted_B: Tensor) -> None:
@@ -514,9 +618,3 @@ def _ordered_bits(scores: Tensor) -> Tensor:
     """Map float32 to int64 so that integer order is numeric order: negative floats have their magnitude flipped."""
     bits = (scores + 0.0).view(torch.int32)  # adding zero turns −0.0 into 0.0: they compare equal, so must their bits
     return torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits).to(torch.int64)
-
-
-def _score_of(keys: Tensor) -> Tensor:
-    """The float32 score in a key: `_ordered_bits` backwards."""
-    bits = (keys >> 32).to(torch.int32)
-    return torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits).view(torch.float32)

@@ -156,7 +156,9 @@ def evaluate(as_json: bool, **options: Any) -> None:
 )
 @click.option("--include-seen", is_flag=True, help="Also list what a user has rated.")
 @click.option("--category", help="List items of this category (genre) only.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option(
+    "--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N; several, as cuda:0,cuda:1, share."
+)
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads [all cores].")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The Parquet file to write.")
 def export_top(**options: Any) -> None:

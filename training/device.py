@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 import torch
 
+from models.sharding import Place
 from training.errors import ConfigError
 
 CGROUPS = (
@@ -30,6 +31,14 @@ def choose_device(wish: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ConfigError(f"no device {wish!r}: this machine has {torch.cuda.device_count()} CUDA devices")
     return device
+
+
+def choose_place(wish: str) -> Place:
+    """One device, or several of one kind separated by commas. Raises ConfigError for one that is not there."""
+    devices = [choose_device(name) for name in wish.split(",")]
+    if len({device.type for device in devices}) > 1 or (len(devices) > 1 and "auto" in wish):
+        raise ConfigError(f"no devices {wish!r}: several are all cpu, or all cuda or cuda:N")
+    return Place.over(devices)
 
 
 def use_threads(wish: int | None) -> int:

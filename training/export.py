@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +18,9 @@ from pyarrow import parquet
 from torch import Tensor
 
 from models.checkpoint import Checkpoint, load
-from models.ranking import NOTHING, Ordering, orderings, top_items
-from training.device import choose_device, use_threads
+from models.ranking import NOTHING, orderings
+from models.sharding import Sharded, spread
+from training.device import choose_place, use_threads
 from training.errors import ConfigError, ExportError
 
 SCHEMA = pa.schema({"user": pa.string(), "rank": pa.int32(), "item": pa.string(), "rating": pa.float32()})
@@ -49,10 +50,11 @@ def run(config: ExportConfig, progress: Callable[[int, str], AbstractContextMana
     `progress` is given the number of users and yields what is told how many are done. Raises a CheckpointError,
     ConfigError or ExportError.
     """
-    device = choose_device(config.device)
+    place = choose_place(config.device)
     use_threads(config.threads)
-    checkpoint = load(config.checkpoints, config.version, device)
-    ordering = choose_ordering(checkpoint, config.rank_by)
+    checkpoint = load(config.checkpoints, config.version, place.device)
+    named = spread(orderings(checkpoint), place.shards)
+    ordering = choose_ordering(checkpoint.version, named, config.rank_by)
     allowed_I = choose_items(checkpoint, config.category)
     with progress(checkpoint.model.users, "users") as report:
         return export_top(
@@ -60,23 +62,23 @@ def run(config: ExportConfig, progress: Callable[[int, str], AbstractContextMana
             config.out,
             ordering,
             config.n,
+            rating=named["rating"],
             include_seen=config.include_seen,
             allowed_I=allowed_I,
             report=report,
         )
 
 
-def choose_ordering(checkpoint: Checkpoint, rank_by: str | None) -> Ordering:
+def choose_ordering(version: str, named: Mapping[str, Sharded], rank_by: str | None) -> Sharded:
     """The ordering of that name, by default the one that the service takes. Raises ConfigError where there is none."""
-    named = orderings(checkpoint)
     name = rank_by or next(name for name in PREFERENCE if name in named)
     if name not in named:
-        raise ConfigError(f"version {checkpoint.version} has no ordering by {name}: it has {', '.join(sorted(named))}")
+        raise ConfigError(f"version {version} has no ordering by {name}: it has {', '.join(sorted(named))}")
     return named[name]
 
 
 def choose_items(checkpoint: Checkpoint, category: str | None) -> Tensor | None:
-    """Which items are of a category, bool (I,) on the model's device; None for all of them.
+    """Which items are of a category, bool (I,); None for all of them.
 
     Raises ConfigError for a category that no item has.
     """
@@ -87,16 +89,17 @@ def choose_items(checkpoint: Checkpoint, category: str | None) -> Tensor | None:
     if not allowed_I.any():
         known = sorted({genre for of_item in genres for genre in of_item or ()})
         raise ConfigError(f"no item is of the category {category!r}; there are: {', '.join(known) or 'none'}")
-    return allowed_I.to(checkpoint.model.device)
+    return allowed_I
 
 
 @torch.inference_mode()
 def export_top(
     checkpoint: Checkpoint,
     out: Path,
-    ordering: Ordering,
+    ordering: Sharded,
     n: int,
     *,
+    rating: Sharded,
     include_seen: bool,
     allowed_I: Tensor | None,
     report: Callable[[int], None],
@@ -104,26 +107,27 @@ def export_top(
     """Write the n best items of every user to `out` and return the number of rows.
 
     Columns: user, rank from 1, item, rating (r̂ clipped to the scale, as the service answers it). Users stand in the
-    order of their rows. `report` is called with the number of users done. Raises ExportError if the file cannot be
-    written; what was there before is then still there, and nothing else.
+    order of their rows. `rating` is the ordering by r̂. `report` is called with the number of users done. Raises
+    ExportError if the file cannot be written; what was there before is then still there, and nothing else.
     """
     seen = None if include_seen else checkpoint.seen
+    allowed = None if allowed_I is None else ordering.cut(allowed_I)
     rows = 0
     with _parquet(out) as write:
         for users_B in torch.arange(checkpoint.model.users).split(USERS_PER_BATCH):
             excluded = None if seen is None else seen.rows(users_B.to(seen.offsets.device))
-            items_BN = top_items(ordering, users_B, n, excluded=excluded, allowed_I=allowed_I)
-            rows += write(_records(checkpoint, users_B, items_BN.cpu()))
+            items_BN = ordering.top_items(users_B, n, excluded=excluded, allowed=allowed)
+            rows += write(_records(checkpoint, rating, users_B, items_BN))
             report(int(users_B[-1]) + 1)
     return rows
 
 
-def _records(checkpoint: Checkpoint, users_B: Tensor, items_BN: Tensor) -> pa.RecordBatch:
+def _records(checkpoint: Checkpoint, rating: Sharded, users_B: Tensor, items_BN: Tensor) -> pa.RecordBatch:
     filled_BN = items_BN != NOTHING
     row_M, rank_M = filled_BN.nonzero(as_tuple=True)
     users_M, items_M = users_B[row_M], items_BN[filled_BN]
-    device, shape = checkpoint.model.device, checkpoint.manifest.model
-    ratings_M = checkpoint.model(users_M.to(device), items_M.to(device)).clamp(shape.rating_min, shape.rating_max)
+    device, shape = rating.device, checkpoint.manifest.model
+    ratings_M = rating.exact(users_M.to(device), items_M.to(device)).clamp(shape.rating_min, shape.rating_max)
     columns = [
         checkpoint.users.ids.take(pa.array(users_M.numpy())),
         pa.array((rank_M + 1).numpy(), pa.int32()),

@@ -72,7 +72,7 @@ async def current(engine: EngineDep) -> CurrentModel:
         version=manifest.version,
         created_at=manifest.created_at,
         age_seconds=max(0.0, (datetime.now(UTC) - manifest.created_at).total_seconds()),
-        device=str(engine.device),
+        device=str(engine.place),
         shape=manifest.model,
         trainer=manifest.trainer,
         data=manifest.data,

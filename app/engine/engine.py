@@ -46,6 +46,7 @@ from app.store.ratings import RatingsStore, Stored
 from models import checkpoint
 from models.errors import UnknownItemError, UnknownUserError
 from models.manifest import Manifest
+from models.sharding import Place
 
 T = TypeVar("T")
 
@@ -94,7 +95,7 @@ class Engine:
 
     Args:
         directory: of the published checkpoints.
-        device: where the model lives.
+        place: where the model lives.
         threads: CPU threads of the model's arithmetic.
         bounds: of what waits.
         listeners: told of each batch and each load.
@@ -106,7 +107,7 @@ class Engine:
     def __init__(
         self,
         directory: Path,
-        device: torch.device,
+        place: Place,
         threads: int,
         bounds: Bounds = Bounds(),
         listeners: Sequence[Listener] = (),
@@ -115,13 +116,13 @@ class Engine:
         ratings: RatingsStore | None = None,
     ) -> None:
         self._directory = directory
-        self._store = Store(device)
+        self._store = Store(place)
         self._follower = Follower(
             self._store, directory, pinned, remembered, self._tell, None if ratings is None else ratings.changes
         )
         self._ratings = ratings
         self._people = People(ratings, bounds.recent_users)
-        self._on_cpu = device.type == "cpu"
+        self._on_cpu = place.is_cpu_alone
         self._listeners = listeners
         self._seconds = bounds.seconds
         self._keep = bounds.recent_lists
@@ -147,8 +148,8 @@ class Engine:
         )
 
     @property
-    def device(self) -> torch.device:
-        return self._store.device
+    def place(self) -> Place:
+        return self._store.place
 
     @property
     def manifest(self) -> Manifest:

@@ -44,15 +44,12 @@ def similar(served: Served, item: str, n: int) -> SimilarItems:
     The factors are those of the order that lists have by default: of the relevance head where there is one.
     """
     row = item_row(served, item)
-    table_IG, norm_I = served.directions()
-    cosine_I = (table_IG @ table_IG[row]) / (norm_I * norm_I[row]).clamp(min=torch.finfo(torch.float32).tiny)
-    cosine_I[row] = -torch.inf
-    best = cosine_I.clamp(max=1.0).topk(min(n, len(cosine_I) - 1))
+    rows_N, cosines_N = served.nearest.to(row, n)
     return SimilarItems(
         item=item,
         items=[
             SimilarItem(title.id, similarity, title.title, title.year)
-            for title, similarity in zip(map(served.title, best.indices.tolist()), best.values.tolist(), strict=True)
+            for title, similarity in zip(map(served.title, rows_N.tolist()), cosines_N.tolist(), strict=True)
         ],
         version=served.version,
     )

@@ -146,7 +146,7 @@ class Follower:
         served = self._store.served
         if served is not None and served.version == version:
             return served
-        return prepare(self._directory, version, self._store.device, self._changes)
+        return prepare(self._directory, version, self._store.place, self._changes)
 
     def _swap(self, served: Served) -> None:
         self._settle()
@@ -154,7 +154,7 @@ class Follower:
             return
         self._store.swap(served)
         self._remember(served.version)
-        logger.info("Serving model %s on %s", served.version, self._store.device)
+        logger.info("Serving model %s on %s", served.version, self._store.place)
         manifest = served.checkpoint.manifest
         self._tell(Loaded(manifest.version, manifest.created_at, manifest.data))
 

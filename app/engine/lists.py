@@ -16,7 +16,8 @@ import torch
 from app.engine.answers import ListQuery, ListSource, RankBy, RankedItem, TopList
 from app.engine.people import Folded
 from app.engine.store import Served
-from models.ranking import NOTHING, Ordering, top_among, top_items, top_of_one
+from models.ranking import NOTHING, top_among, top_of_one
+from models.sharding import Sharded
 
 RECENT_LENGTH = 50  # longer lists are not kept: one of ten takes 1.5 kB
 
@@ -64,9 +65,9 @@ def top_list(served: Served, query: ListQuery, person: Folded | None = None) -> 
         return _among(served, query, who)
     if not served.scorer.on_cpu:
         return _shown(served, query, who, _top_rows(served, [query], [who])[0])
-    allowed_I = None if query.category is None else served.category(query.category).numpy()
+    allowed_I = None if query.category is None else served.category(query.category).mask_I
     excluded_M, (ordering, row) = _excluded(served, query, who), _ordering(served, query, who)
-    rows_N = top_of_one(ordering, row, query.n, excluded_M=excluded_M, allowed_I=allowed_I)
+    rows_N = top_of_one(ordering.only, row, query.n, excluded_M=excluded_M, allowed_I=allowed_I)
     return _shown(served, query, who, rows_N)
 
 
@@ -101,7 +102,7 @@ def _is_known(served: Served, who: Who) -> bool:
     return who.row < len(served.checkpoint.users) if who.person is None else who.person.is_known
 
 
-def _ordering(served: Served, query: ListQuery, who: Who) -> tuple[Ordering, int]:
+def _ordering(served: Served, query: ListQuery, who: Who) -> tuple[Sharded, int]:
     """What puts items in order for somebody, and the row that they have in it."""
     if not _is_known(served, who):
         return served.popularity, who.row
@@ -120,17 +121,15 @@ def _top_rows(served: Served, queries: Sequence[ListQuery], whom: Sequence[Who])
     excluded = [_excluded(served, query, who) for query, who in zip(queries, whom, strict=True)]
     offsets = np.zeros(len(queries) + 1, dtype=np.int64)
     np.cumsum([len(rows_M) for rows_M in excluded], out=offsets[1:])
-    device = served.scorer.model.device
     category = queries[0].category
     ordering, first = _ordering(served, queries[0], whom[0])
-    top_BN = top_items(
-        ordering,
-        torch.tensor([first, *(who.row for who in whom[1:])], device=device),
+    top_BN = ordering.top_items(
+        torch.tensor([first, *(who.row for who in whom[1:])]),
         max(query.n for query in queries),
-        excluded=(torch.from_numpy(offsets).to(device), torch.from_numpy(np.concatenate(excluded)).to(device)),
-        allowed_I=None if category is None else served.category(category),
+        excluded=(torch.from_numpy(offsets), torch.from_numpy(np.concatenate(excluded))),
+        allowed=None if category is None else served.category(category).parts,
     )
-    return [rows_N[rows_N != NOTHING][: query.n] for rows_N, query in zip(top_BN.cpu().numpy(), queries, strict=True)]
+    return [rows_N[rows_N != NOTHING][: query.n] for rows_N, query in zip(top_BN.numpy(), queries, strict=True)]
 
 
 def _excluded(served: Served, query: ListQuery, who: Who) -> npt.NDArray[np.int32]:
@@ -151,10 +150,9 @@ def _among(served: Served, query: ListQuery, who: Who) -> TopList:
     """The list of a query that names the items to choose from: only their rows are scored."""
     rows_C = _known_rows(served, query.only or ())
     rows_C = rows_C[~np.isin(rows_C, _excluded(served, query, who))]
-    candidates_C = torch.from_numpy(rows_C).to(served.scorer.model.device)
     if query.category is not None:
-        candidates_C = candidates_C[served.category(query.category)[candidates_C]]
-    top_N = top_among(*_ordering(served, query, who), candidates_C, query.n)
+        rows_C = rows_C[served.category(query.category).mask_I[rows_C]]
+    top_N = top_among(*_ordering(served, query, who), torch.from_numpy(rows_C), query.n)
     return _shown(served, query, who, top_N.cpu().numpy())
 
 

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-
 from app.engine.answers import ListQuery, Pair, Pairs, RankBy
 from app.engine.lists import top_list, top_lists
 from app.engine.predictions import predict, predict_pair
@@ -16,25 +14,26 @@ from app.engine.store import Served
 from app.store.changes import Changes
 from models import checkpoint, golden
 from models.lifecycle import Hold
+from models.sharding import Place
 
 WARM_USERS = 3
 
 
-def load(directory: Path, version: str, device: torch.device, changes: Changes | None = None) -> Served:
+def load(directory: Path, version: str, place: Place, changes: Changes | None = None) -> Served:
     """The model of a version, verified and proven.
 
     Raises a CheckpointError or OSError for one that cannot be read, GoldenPairsError for one that predicts something
     else than it did when it was published.
     """
     hold = Hold(directory / version)
-    served = Served.of(checkpoint.load(directory, version, device), hold, changes)
+    served = Served.of(checkpoint.load(directory, version, place.device), hold, changes, place.shards)
     _prove(served)
     return served
 
 
-def prepare(directory: Path, version: str, device: torch.device, changes: Changes | None = None) -> Served:
+def prepare(directory: Path, version: str, place: Place, changes: Changes | None = None) -> Served:
     """As `load`, and warm."""
-    served = load(directory, version, device, changes)
+    served = load(directory, version, place, changes)
     _warm_up(served)
     return served
 

@@ -10,7 +10,9 @@ import numpy.typing as npt
 import torch
 
 from models.mf import MatrixFactorization
-from models.scoring import dot, dot_all, dot_rows, gather_dot
+from models.ranking import by_rating
+from models.scoring import dot, dot_all, dot_rows
+from models.sharding import Sharded
 
 Rows = npt.NDArray[np.int64]
 Ratings = npt.NDArray[np.float32]
@@ -19,17 +21,18 @@ CHUNK = 1024  # pairs at a time: their rows of 64 factors are 256 kB a side and 
 
 
 class Scorer:
-    """Predicts with one model on the model's device. Bits depend on the pair alone, not on what it is asked with.
+    """Predicts with one model on the model's devices. Bits depend on the pair alone, not on what it is asked with.
 
     Args:
         model: the tables; their last rows stand for unknown ids.
         scale: the lowest and the highest rating.
+        rating: the model's order by rating, as its items lie on devices; None where all are on the model's.
     """
 
-    def __init__(self, model: MatrixFactorization, scale: tuple[float, float]) -> None:
-        self.model = model
+    def __init__(self, model: MatrixFactorization, scale: tuple[float, float], rating: Sharded | None = None) -> None:
         self.scale = scale
-        self.on_cpu = model.device.type == "cpu"
+        self._rating = Sharded.whole(by_rating(model)) if rating is None else rating
+        self.on_cpu = self._rating.users is None and model.device.type == "cpu"
         self._low, self._high = (np.float32(bound) for bound in scale)
         if self.on_cpu:
             self._p_UF, self._q_IF = model.user_factors.numpy(), model.item_factors.numpy()
@@ -53,7 +56,8 @@ class Scorer:
     def predict_folded(self, factors_F: Ratings, bias: np.float32, items_N: Rows) -> Ratings:
         """As `predict_row`, for a user whose row is given."""
         if not self.on_cpu:
-            return self._predict_folded_on_device(factors_F, bias, items_N)
+            rating = self._rating.of_user(torch.from_numpy(factors_F), float(bias), None)
+            return self._predict_on_device(np.zeros_like(items_N), items_N, rating)
         ratings_N = dot_all(factors_F, self._q_IF.take(items_N, 0))
         ratings_N += bias
         return self._finish(ratings_N, items_N)
@@ -84,16 +88,9 @@ class Scorer:
         return ratings_B
 
     @torch.inference_mode()
-    def _predict_on_device(self, users_B: Rows, items_B: Rows) -> Ratings:
-        device = self.model.device
-        rows_2B = torch.from_numpy(np.stack([users_B, items_B])).to(device)
-        ratings: Ratings = self.model(*rows_2B).clamp(*self.scale).cpu().numpy()
-        return ratings
-
-    @torch.inference_mode()
-    def _predict_folded_on_device(self, factors_F: Ratings, bias: np.float32, items_N: Rows) -> Ratings:
-        model, items = self.model, torch.from_numpy(items_N).to(self.model.device)
-        p_1F = torch.from_numpy(factors_F)[None].to(model.device)
-        dots_N = gather_dot(p_1F, model.item_factors, torch.zeros_like(items), items)
-        ratings: Ratings = (dots_N + float(bias) + model.item_bias[items] + model.mean).clamp(*self.scale).cpu().numpy()
+    def _predict_on_device(self, users_B: Rows, items_B: Rows, rating: Sharded | None = None) -> Ratings:
+        """`rating` is that of a user whose row is given; else the model's."""
+        rating = rating or self._rating
+        rows_2B = torch.from_numpy(np.stack([users_B, items_B])).to(rating.device)
+        ratings: Ratings = rating.exact(*rows_2B).clamp(*self.scale).cpu().numpy()
         return ratings

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple, Self
@@ -20,10 +20,13 @@ from app.store.changes import Changes
 from models.checkpoint import Checkpoint
 from models.fold_in import FoldIn
 from models.lifecycle import Hold
-from models.ranking import Ordering, by_popularity, orderings
+from models.nearest import Nearest
+from models.ranking import by_popularity, orderings
+from models.sharding import Place, Sharded, spread
 
 CACHED_TITLES = 16_384  # of the items listed most lately; looking one up takes 4 µs, ten are a list
 CACHED_CATEGORIES = 64
+POPULARITY = "popularity"
 
 
 class Title(NamedTuple):
@@ -32,6 +35,18 @@ class Title(NamedTuple):
     id: str
     title: str | None
     year: int | None
+
+
+class Category(NamedTuple):
+    """Which items are of a genre.
+
+    Attributes:
+        mask_I: in the host's memory, bool.
+        parts: the same, cut for the devices.
+    """
+
+    mask_I: npt.NDArray[np.bool_]
+    parts: tuple[Tensor, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,16 +64,16 @@ class Served:
         fold_in: folds in those with fresh ratings.
         unknown_variance: what not knowing the user at all adds to the variance of a rating; None where it is unknown.
         title: id, title and year of an item's row.
-        category: mask of the items of a genre, bool, (I,), on the model's device.
-        directions: the items' factors in the default order of lists, (I, G), and their norms, (I,).
+        category: which items are of a genre.
+        nearest: finds the items that are like another one, in the order that lists have by default.
         hold: keeps the version from being pruned; None where nobody would.
     """
 
     checkpoint: Checkpoint
     scorer: Scorer
-    orderings: Mapping[str, Ordering]
+    orderings: Mapping[str, Sharded]
     cells: int
-    popularity: Ordering
+    popularity: Sharded
     seen_offsets: npt.NDArray[np.int64]
     seen_N: npt.NDArray[np.int32]
     ratings_N: npt.NDArray[np.float32]
@@ -66,40 +81,43 @@ class Served:
     fold_in: FoldIn
     unknown_variance: float | None
     title: Callable[[int], Title]
-    category: Callable[[str], Tensor]
-    directions: Callable[[], tuple[Tensor, Tensor]]
+    category: Callable[[str], Category]
+    nearest: Nearest
     hold: Hold | None
 
     @classmethod
-    def of(cls, loaded: Checkpoint, hold: Hold | None = None, changes: Changes | None = None) -> Self:
+    def of(
+        cls,
+        loaded: Checkpoint,
+        hold: Hold | None = None,
+        changes: Changes | None = None,
+        shards: Sequence[torch.device] = (),
+    ) -> Self:
+        """Make a checkpoint ready. Its items are spread over the `shards`, where there are any."""
         shape = loaded.manifest.model
         catalogue = loaded.catalogue
         ids, titles, years = (catalogue[name] for name in ("id", "title", "year"))
         genres = catalogue["genres"]
-        counts_I = torch.tensor(loaded.ratings_I)
 
         def title(row: int) -> Title:
             return Title(ids[row].as_py(), titles[row].as_py(), years[row].as_py())
 
-        def category(name: str) -> Tensor:
+        def category(name: str) -> Category:
             items = np.repeat(np.arange(len(genres)), pc.fill_null(pc.list_value_length(genres), 0))
             mask_I = np.zeros(len(genres), dtype=np.bool_)
             mask_I[items[np.asarray(pc.fill_null(pc.equal(pc.list_flatten(genres), name), False))]] = True
-            return torch.from_numpy(mask_I).to(loaded.model.device)
+            return Category(mask_I, popularity.cut(torch.from_numpy(mask_I)))
 
-        known, variance = orderings(loaded), loaded.model.user_variance
-
-        def directions() -> tuple[Tensor, Tensor]:
-            order = RankBy.RELEVANCE if RankBy.RELEVANCE in known else RankBy.RATING
-            table_IG = known[order].item_factors[:-1]
-            return table_IG, torch.linalg.vector_norm(table_IG, dim=1)
+        counts_I = torch.tensor(loaded.ratings_I).to(loaded.model.device)
+        known = spread({**orderings(loaded), POPULARITY: by_popularity(counts_I)}, shards)
+        popularity, variance = known.pop(POPULARITY), loaded.model.user_variance
 
         return cls(
             checkpoint=loaded,
-            scorer=Scorer(loaded.model, (shape.rating_min, shape.rating_max)),
+            scorer=Scorer(loaded.model, (shape.rating_min, shape.rating_max), known[RankBy.RATING]),
             orderings=known,
-            cells=max(ordering.item_factors.numel() for ordering in known.values()),
-            popularity=by_popularity(counts_I.to(loaded.model.device)),
+            cells=max(ordering.cells for ordering in known.values()),
+            popularity=popularity,
             seen_offsets=loaded.seen.offsets.cpu().numpy(),
             seen_N=loaded.seen.items_N.cpu().numpy(),
             ratings_N=loaded.seen.ratings_N.cpu().numpy(),
@@ -108,7 +126,7 @@ class Served:
             unknown_variance=None if variance is None else float(variance[-1]),
             title=lru_cache(CACHED_TITLES)(title),
             category=lru_cache(CACHED_CATEGORIES)(category),
-            directions=lru_cache(1)(directions),
+            nearest=Nearest(known[RankBy.RELEVANCE if RankBy.RELEVANCE in known else RankBy.RATING]),
             hold=hold,
         )
 
@@ -142,8 +160,8 @@ class Served:
 class Store:
     """Holds the current model. Swapping it is one assignment: answers under way keep the snapshot they took."""
 
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
+    def __init__(self, place: Place) -> None:
+        self.place = place
         self.served: Served | None = None
 
     @property

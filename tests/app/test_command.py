@@ -56,6 +56,11 @@ def test_invalid_settings_are_named_all_at_once(
     assert "RATECAST_MAX_PAIRS" in line
 
 
+def test_devices_of_two_kinds(refusal: Callable[..., str], checkpoints: Path) -> None:
+    line = refusal("--checkpoints", str(checkpoints), "--device", "cpu,cuda:0")
+    assert line.startswith("ratecast: RATECAST_DEVICE: ")
+
+
 def test_a_device_that_is_not_there(refusal: Callable[..., str], checkpoints: Path) -> None:
     assert "cuda:99" in refusal("--checkpoints", str(checkpoints), "--device", "cuda:99")
 

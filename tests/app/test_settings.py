@@ -15,14 +15,15 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
     assert Settings().port == 1234
 
 
-@pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:0", "cuda:11"])
+@pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:0", "cuda:11", "cpu,cpu", "cuda:1,cuda:0,cuda"])
 def test_devices_that_can_be_named(device: str) -> None:
     assert Settings(device=device).device == device
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("device", "gpu"), ("device", "cuda:x"), ("port", "65536"), ("port", "http"), ("workers", "0"),
+    [("device", "gpu"), ("device", "cuda:x"), ("device", "cpu,cuda:0"), ("device", "cuda:0,"), ("device", "auto,cpu"),
+     ("port", "65536"), ("port", "http"), ("workers", "0"),
      ("max_pairs", "-1"), ("max_body_bytes", "16 MB"), ("log_level", "loud"), ("threads", "0")],
 )  # fmt: skip
 def test_an_invalid_value_is_explained_in_one_line(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:

@@ -9,8 +9,10 @@ import torch
 from app.engine.scorer import Scorer
 from models import ranking
 from models.mf import MatrixFactorization
-from models.ranking import by_rating, top_items
+from models.nearest import Nearest
+from models.ranking import by_rating, top_among, top_items
 from models.scoring import gather_dot
+from models.sharding import Sharded, spread
 from tests.support.data import planted_set
 from training import trainers
 from training.minibatch import captured
@@ -101,3 +103,45 @@ def test_the_service_predicts_as_on_the_cpu() -> None:
         users, items
     ).tolist()
     np.testing.assert_array_equal(cuda.predict_row(7, items), cuda.predict(np.full_like(items, 7), items))
+
+
+def every_gpu(shards: int) -> list[torch.device]:
+    """As many devices as asked for: every GPU there is by turns, which on a machine with one is `cuda:0` again."""
+    return [torch.device("cuda", number % torch.cuda.device_count()) for number in range(shards)]
+
+
+@pytest.mark.parametrize("shards", [2, 5])
+@pytest.mark.parametrize("step", [1e-3, 1.0])
+def test_items_spread_over_gpus_give_the_bits_of_one(shards: int, step: float) -> None:
+    tables = {name: (table / step).round() * step for name, table in model().tensors().items()}
+    host = by_rating(MatrixFactorization(**tables))
+    one = Sharded.whole(by_rating(MatrixFactorization(**tables).to("cuda")))
+    several = spread({"rating": host}, every_gpu(shards))["rating"]
+    draw = torch.Generator().manual_seed(0)
+    users_M, items_M = torch.randint(51, (5_000,), generator=draw), torch.randint(3_001, (5_000,), generator=draw)
+    assert torch.equal(several.exact(users_M, items_M), one.exact(users_M.cuda(), items_M.cuda()).cpu())
+    assert torch.equal(top_among(several, 7, torch.arange(3_000), 50), top_among(one, 7, torch.arange(3_000), 50).cpu())
+    excluded = torch.arange(52) * 40, torch.randint(3_000, (51 * 40,), generator=draw).int()
+    allowed_I = torch.rand(3_000, generator=draw) < 0.8
+    for batch in (1, 51):
+        left_out = excluded[0][: batch + 1], excluded[1][: batch * 40]
+        found, wanted = (
+            part.top_items(torch.arange(batch), 100, excluded=left_out, allowed=part.cut(allowed_I))
+            for part in (several, one)
+        )
+        assert torch.equal(found, wanted)
+    for found_N, wanted_N in zip(Nearest(several).to(5, 50), Nearest(one).to(5, 50), strict=True):
+        assert torch.equal(found_N, wanted_N)
+
+
+def test_a_gpu_is_given_its_items_and_no_more() -> None:
+    items, factors, devices = 200_000, 64, every_gpu(4)
+    host = by_rating(
+        MatrixFactorization(*(torch.zeros(size) for size in ((), (9, 64), (items + 1, 64), (9,), (items + 1,))))
+    )
+    before = [torch.cuda.memory_allocated(device) for device in devices]
+    several = spread({"rating": host}, devices)["rating"]
+    for device, held in zip(devices, before, strict=True):
+        rows = (items // 4 + 1) * devices.count(device)
+        assert torch.cuda.memory_allocated(device) - held <= rows * (factors + 1) * 4 + (devices.count(device) << 20)
+    assert several.items == items

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.scoring import PAIRS_AT_ONCE, _halving_sum, dot_all, dot_rows, gather_dot
+from models.scoring import PAIRS_AT_ONCE, _halving_sum, dot_all, dot_items, dot_rows, gather_dot, norms
 
 ROWS = 37
 
@@ -57,6 +57,15 @@ def test_the_sum_by_halves_does_not_depend_on_the_batch(factors: int) -> None:
     assert torch.equal(torch.cat(alone), sums_B)
 
 
+@pytest.mark.parametrize("factors", [0, 1, 7, 64])
+def test_a_row_against_a_whole_table_and_norms_have_the_bits_of_pairs(factors: int) -> None:
+    p_UF, q_IF = (torch.from_numpy(table) for table in tables(factors))
+    rows_I = torch.arange(ROWS)
+    assert torch.equal(dot_items(p_UF[5], q_IF), gather_dot(p_UF, q_IF, torch.full_like(rows_I, 5), rows_I))
+    assert norms(q_IF).tolist() == np.sqrt(gather_dot(q_IF, q_IF, rows_I, rows_I).numpy()).tolist()
+    assert torch.equal(norms(q_IF[9:12]), norms(q_IF)[9:12])
+
+
 def test_a_row_that_does_not_exist_is_an_error() -> None:
     table = torch.zeros(3, 2)
     with pytest.raises(IndexError):
@@ -69,3 +78,4 @@ def test_shapes_on_every_device(device: str, batch: int) -> None:
     rows = torch.zeros(batch, dtype=torch.int64, device=device)
     table = torch.zeros(3, 4, device=device)
     assert gather_dot(table, table, rows, rows).shape == (batch,)
+    assert dot_items(table[0], table).shape == norms(table).shape == (3,)

@@ -18,6 +18,7 @@ from models.checkpoint import USER_SCHEMA, Checkpoint, load
 from models.publication import Draft, publish
 from models.ranking import orderings
 from models.seen import SeenItems
+from models.sharding import Sharded
 from tests.support.checkpoints import ITEMS, USERS, small_draft, small_model
 from tests.support.forks import ROOT, Finished, Nursery
 from training import export
@@ -76,6 +77,7 @@ def expected_rows(checkpoint: Checkpoint, name: str, n: int, *, seen: bool, allo
         ((), "rating", False, {0, 1, 2, 3}),
         (("--rank-by", "lower_bound", "--include-seen"), "lower_bound", True, {0, 1, 2, 3}),
         (("--category", "Drama", "--n", 3), "rating", False, {0}),
+        (("--device", "cpu,cpu,cpu"), "rating", False, {0, 1, 2, 3}),
     ],
 )
 def test_the_file_holds_what_sorting_every_prediction_gives(
@@ -118,6 +120,8 @@ def test_a_version_can_be_named(nursery: Nursery, checkpoints: Path, tmp_path: P
         (("--rank-by", "relevance"), "has no ordering by relevance: it has lower_bound, rating"),
         (("--category", "Opera"), "no item is of the category 'Opera'; there are: Comedy, Drama, War"),
         (("--device", "tpu"), "no device 'tpu'"),
+        (("--device", "cpu,"), "no device ''"),
+        (("--device", "cpu,auto"), "no devices 'cpu,auto': several are all cpu, or all cuda"),
         (("--n", "0"), "0 is not in the range"),
     ],
 )
@@ -176,11 +180,13 @@ def test_row_groups_are_written_as_they_fill(
     monkeypatch.setattr(export, "USERS_PER_BATCH", 1)
     monkeypatch.setattr(export, "ROWS_PER_GROUP", 4)
     checkpoint, done = load(checkpoints), []
+    rating = Sharded.whole(orderings(checkpoint)["rating"])
     rows = export.export_top(
         checkpoint,
         tmp_path / "top.parquet",
-        orderings(checkpoint)["rating"],
+        rating,
         20,
+        rating=rating,
         include_seen=True,
         allowed_I=None,
         report=done.append,
@@ -194,6 +200,7 @@ def test_row_groups_are_written_as_they_fill(
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
 def test_an_interruption_leaves_nothing(checkpoints: Path, tmp_path: Path, error: BaseException) -> None:
     checkpoint = load(checkpoints)
+    rating = Sharded.whole(orderings(checkpoint)["rating"])
 
     def interrupt(_: int) -> None:
         raise error
@@ -202,8 +209,9 @@ def test_an_interruption_leaves_nothing(checkpoints: Path, tmp_path: Path, error
         export.export_top(
             checkpoint,
             tmp_path / "top.parquet",
-            orderings(checkpoint)["rating"],
+            rating,
             20,
+            rating=rating,
             include_seen=True,
             allowed_I=None,
             report=interrupt,

@@ -13,6 +13,7 @@ from app.limits import Limits
 from app.main import create_app
 from app.settings import Settings
 from models.checkpoint import Checkpoint
+from models.sharding import Place
 
 
 def test_a_process_that_answers_is_live(client: httpx.Client) -> None:
@@ -29,7 +30,7 @@ def test_a_service_with_a_model_is_ready(client: httpx.Client, loaded: Checkpoin
 
 def test_a_service_without_a_model_is_live_but_not_ready(tmp_path: Path) -> None:
     app = create_app(Settings())
-    engine = Engine(tmp_path, torch.device("cpu"), threads=1)
+    engine = Engine(tmp_path, Place(torch.device("cpu")), threads=1)
 
     async def with_state(scope: Scope, receive: Receive, send: Send) -> None:
         await app(

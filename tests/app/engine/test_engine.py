@@ -18,6 +18,7 @@ from app.engine.errors import DeadlineExceededError, OrderingUnavailableError, O
 from app.engine.hooks import Event, Listed, Loaded, Predicted
 from models import checkpoint
 from models.publication import Draft, publish
+from models.sharding import Place
 
 T = TypeVar("T")
 
@@ -27,7 +28,7 @@ async def opened(
     directory: Path, *, bounds: Bounds | None = None, events: list[Event] | None = None
 ) -> AsyncIterator[Engine]:
     listeners = [] if events is None else [events.append]
-    engine = Engine(directory, torch.device("cpu"), 1, bounds or Bounds(), listeners)
+    engine = Engine(directory, Place(torch.device("cpu")), 1, bounds or Bounds(), listeners)
     try:
         await engine.load()
         yield engine

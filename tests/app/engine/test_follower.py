@@ -22,6 +22,7 @@ from models.checkpoint import CURRENT, current_version
 from models.errors import CheckpointCorruptError, CheckpointNotFoundError
 from models.lifecycle import activate
 from models.publication import Draft, publish
+from models.sharding import Place
 from tests.support.checkpoints import replace_tensors
 
 MakeDraft = Callable[..., Draft]
@@ -33,7 +34,7 @@ async def following(
     directory: Path, events: list[Event] | None = None, pinned: str | None = None, remembered: Path | None = None
 ) -> AsyncIterator[Engine]:
     events = [] if events is None else events
-    engine = Engine(directory, torch.device("cpu"), 1, Bounds(), [events.append], pinned, remembered)
+    engine = Engine(directory, Place(torch.device("cpu")), 1, Bounds(), [events.append], pinned, remembered)
     try:
         await engine.load()
         task = asyncio.create_task(engine.follow())
@@ -203,10 +204,10 @@ def test_a_worker_that_starts_where_the_current_version_does_not_fit_serves_what
     """As torch says it when a device has no room."""
     remembered, prepare = tmp_path / "served", follower.prepare
 
-    def without_room(directory: Path, version: str, device: torch.device, changes: None) -> Served:
+    def without_room(directory: Path, version: str, place: Place, changes: None) -> Served:
         if version == versions[1]:
             raise RuntimeError("out of memory")
-        return prepare(directory, version, device, changes)
+        return prepare(directory, version, place, changes)
 
     async def scenario() -> None:
         async with following(tmp_path, remembered=remembered):

@@ -9,8 +9,9 @@ from app.engine.answers import RankBy
 from app.engine.errors import NotReadyError, OrderingUnavailableError
 from app.engine.store import Served, Store
 from models.checkpoint import Checkpoint
+from models.sharding import Place
 
-CPU = torch.device("cpu")
+CPU = Place(torch.device("cpu"))
 
 
 def test_nothing_is_served_before_a_model_is_loaded() -> None:
@@ -30,7 +31,9 @@ def test_a_category_holds_the_items_of_its_genre(loaded: Checkpoint) -> None:
     served = Served.of(loaded)
     for genre in ("Drama", "Film-Noir", "Nothing"):
         expected = [genre in (genres or ()) for genres in loaded.catalogue["genres"].to_pylist()]
-        assert served.category(genre).tolist() == expected
+        category = served.category(genre)
+        assert category.mask_I.tolist() == expected
+        assert torch.cat(category.parts).tolist() == expected
 
 
 def test_relevance_orders_lists_where_the_model_has_it(loaded: Checkpoint) -> None:

@@ -1,0 +1,219 @@
+"""Items spread over devices: each holds a range of them and finds its own best, and the lists are merged exactly.
+
+It knows orderings and devices, not what is listed for whom (`docs/adr/0022-items-spread-over-devices.md`). With one
+device there is one shard, which is the ordering itself. Shapes: I items, B users of a batch, N list length, M pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from models.ranking import EMPTY, Ordering, Users, by_turns, items_of, search, top_items
+
+CPU = torch.device("cpu")
+Excluded = tuple[Tensor, Tensor]
+
+
+class Place(NamedTuple):
+    """Where a model lives.
+
+    Attributes:
+        device: all of it, but for the items' tables where there are shards.
+        shards: devices of one kind over which these are spread, in the order of the items; none where they are not.
+    """
+
+    device: torch.device
+    shards: tuple[torch.device, ...] = ()
+
+    @classmethod
+    def over(cls, devices: Sequence[torch.device]) -> Place:
+        """One device, or the items over several. The host then keeps all that is not spread, as mapped files."""
+        return cls(devices[0]) if len(devices) == 1 else cls(CPU, tuple(devices))
+
+    @property
+    def is_cpu_alone(self) -> bool:
+        return self.device.type == "cpu" and not self.shards
+
+    def __str__(self) -> str:
+        return ",".join(map(str, self.shards or (self.device,)))
+
+
+@dataclass(frozen=True, eq=False)
+class Shard:
+    """An ordering of a range of items.
+
+    Attributes:
+        begin: the row of its first item among all.
+        ordering: of these items, whose rows begin at 0. Its last row is the one after its last item: an item of the
+            next shard, in the last shard the row for unknown items.
+    """
+
+    begin: int
+    ordering: Ordering
+
+    @property
+    def end(self) -> int:
+        return self.begin + self.ordering.items
+
+
+@dataclass(frozen=True, eq=False)
+class Sharded:
+    """An `Ordering` whose items lie in shards, one range after another, each on a device of its own.
+
+    Scores and lists have the bits that one device of the kind would give them.
+
+    Attributes:
+        shards: one or several.
+        users: the users' tables, in the host's memory; None where the only shard has them.
+    """
+
+    shards: tuple[Shard, ...]
+    users: Users | None = None
+
+    @classmethod
+    def whole(cls, ordering: Ordering) -> Sharded:
+        """All items on the device that they are on."""
+        return cls((Shard(0, ordering),))
+
+    @property
+    def only(self) -> Ordering:
+        """The ordering itself, where there is one shard."""
+        (shard,) = self.shards
+        return shard.ordering
+
+    @property
+    def device(self) -> torch.device:
+        """Where row numbers are asked for and scores given: the host, or that of the only shard."""
+        return self.only.device if self.users is None else CPU
+
+    @property
+    def items(self) -> int:
+        """I, the number of known items."""
+        return self.shards[-1].end
+
+    @property
+    def cells(self) -> int:
+        """Numbers in the items' factors."""
+        return sum(shard.ordering.item_factors.numel() for shard in self.shards)
+
+    def of_user(self, factors_G: Tensor | None, bias: float, variance: float | None) -> Sharded:
+        """The same order for a user whose row is given: that of user 0, the only one."""
+        if self.users is None:
+            return Sharded.whole(self.only.of_user(factors_G, bias, variance))
+        return replace(self, users=self.users.given(factors_G, bias, variance))
+
+    def exact(self, users_M: Tensor, items_M: Tensor) -> Tensor:
+        """`Ordering.exact` of each pair, the unknown item included. Rows and scores are on `device`."""
+        if self.users is None:
+            return self.only.exact(users_M, items_M)
+        homes_M = torch.bucketize(items_M, self._begins, right=True)
+        found = []
+        for number, shard in enumerate(self.shards):
+            at_K = (homes_M == number).nonzero()[:, 0]
+            if len(at_K):
+                ordering = shard.ordering.of_users(self.users.take(users_M[at_K]))
+                items_K = (items_M[at_K] - shard.begin).to(ordering.device)
+                found.append((at_K, ordering.exact(torch.arange(len(at_K), device=ordering.device), items_K)))
+        scores_M = torch.empty(len(items_M))
+        for at_K, scores_K in found:  # all devices have work by now
+            scores_M[at_K] = scores_K.cpu()
+        return scores_M
+
+    def top_items(
+        self,
+        users_B: Tensor,
+        n: int,
+        *,
+        excluded: Excluded | None = None,
+        allowed: Sequence[Tensor] | None = None,
+    ) -> Tensor:
+        """`ranking.top_items`, in the host's memory. `allowed` is a mask that has been `cut`."""
+        if self.users is None:
+            allowed_I = None if allowed is None else allowed[0]
+            return top_items(self.only, users_B, n, excluded=excluded, allowed_I=allowed_I).cpu()
+        taken, rows_B = self.users.take(users_B), torch.arange(len(users_B))
+        searches = [
+            search(
+                shard.ordering.of_users(taken),
+                rows_B,
+                n,
+                None if excluded is None else _within(shard, *excluded),
+                None if allowed is None else allowed[number],
+            )
+            for number, shard in enumerate(self.shards)
+        ]
+        return items_of(self.merge(by_turns(searches), n))
+
+    def merge(self, keys: Sequence[Tensor], n: int) -> Tensor:
+        """The n largest of the keys that each shard found of each user, in the host's memory, int64 (B, n).
+
+        The keys of a shard (B, …) are of its own rows; the merged ones are of rows among all items. Each shard sends
+        8 bytes for each item of its lists.
+        """
+        if len(keys) == 1:
+            return keys[0].cpu()
+        parts = zip(self.shards, [keys_BN.cpu() for keys_BN in keys], strict=True)
+        moved = [torch.where(keys_BN == EMPTY, EMPTY, keys_BN - shard.begin) for shard, keys_BN in parts]
+        return torch.cat(moved, dim=1).topk(n, dim=1).values
+
+    def cut(self, mask_I: Tensor) -> tuple[Tensor, ...]:
+        """What a mask of items, bool (I,), says of the items of each shard, on its device."""
+        return tuple(mask_I[shard.begin : shard.end].to(shard.ordering.device) for shard in self.shards)
+
+    def item_row(self, item: int) -> Tensor:
+        """y of an item, (G,)."""
+        shard = next(shard for shard in self.shards if item < shard.end)
+        return shard.ordering.item_factors[item - shard.begin]
+
+    @cached_property
+    def _begins(self) -> Tensor:
+        """Of all shards but the first."""
+        return torch.tensor([shard.begin for shard in self.shards[1:]], dtype=torch.int64)
+
+
+def _within(shard: Shard, offsets: Tensor, items_M: Tensor) -> Excluded:
+    """Of what is excluded the items of one shard, by their rows in it."""
+    held_M = (items_M >= shard.begin) & (items_M < shard.end)
+    held_before = torch.cat([offsets.new_zeros(1), held_M.cumsum(0)])
+    return held_before[offsets], items_M[held_M] - shard.begin
+
+
+def spread(named: Mapping[str, Ordering], devices: Sequence[torch.device] = ()) -> dict[str, Sharded]:
+    """Spread orderings of the same items over devices, in ranges of equal length; where none are named, leave them be.
+
+    Tables that orderings share are put on the devices once. On the CPU ranges are parts of the tables, not copies.
+    """
+    if not devices:
+        return {name: Sharded.whole(ordering) for name, ordering in named.items()}
+
+    @cache
+    def pieces(table: Tensor) -> list[Tensor]:
+        if table.dim() == 0:
+            return [table.to(device) for device in devices]
+        bounds = [(len(table) - 1) * number // len(devices) for number in range(len(devices) + 1)]
+        return [
+            table[begin : end + 1].to(device) for (begin, end), device in zip(pairwise(bounds), devices, strict=True)
+        ]
+
+    return {name: _sharded(ordering, pieces) for name, ordering in named.items()}
+
+
+def _sharded(ordering: Ordering, pieces: Callable[[Tensor], Sequence[Tensor]]) -> Sharded:
+    tables = {
+        name: pieces(table)
+        for name in ("item_factors", "item_bias", "item_variance", "mean")
+        if (table := getattr(ordering, name)) is not None
+    }
+    shards, begin = [], 0
+    for number in range(len(tables["item_factors"])):
+        shard = Shard(begin, Ordering(**{name: parts[number] for name, parts in tables.items()}))
+        shards.append(shard)
+        begin = shard.end
+    return Sharded(tuple(shards), ordering.users.to(CPU))
