@@ -28,7 +28,7 @@ lint: $(VENV)/.test ## formatting, lint, types, import rules
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	PYTHONPATH=client/src $(BIN)/lint-imports
 
 format: $(VENV)/.test ## format the code and apply safe fixes
 	$(BIN)/ruff format .
