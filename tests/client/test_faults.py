@@ -262,6 +262,22 @@ def test_a_redirect_is_not_followed_so_that_the_key_stays_here(connect: Connect)
     assert elsewhere.received == []
 
 
+def three_answers(connection: socket.socket) -> None:
+    """To three requests that come on the same connection."""
+    body = json.dumps(PREDICTION).encode()
+    for _ in range(3):
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+        if not connection.recv(65536):
+            return
+
+
+def test_a_connection_is_used_again(connect: Connect) -> None:
+    with faulty_server([three_answers]) as server:
+        client = connect(server.url)
+        assert {client.predict("1", "2").rating for _ in range(4)} == {4.5}
+    assert len(server.received) == 2  # the first request of each connection
+
+
 def test_a_path_in_the_url_goes_before_those_of_the_service(connect: Connect) -> None:
     with faulty_server([GOOD]) as server:
         connect(f"{server.url}/behind/a/proxy").predict("1", "2", strict=True)

@@ -30,6 +30,7 @@ class FaultyServer:
 
     url: str
     received: list[Received] = field(default_factory=list)
+    connection: socket.socket | None = None
 
 
 @contextmanager
@@ -37,17 +38,25 @@ def faulty_server(behaviours: Sequence[Behaviour]) -> Iterator[FaultyServer]:
     """A server on a free port until the block ends."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         server = FaultyServer(f"http://127.0.0.1:{listener.getsockname()[1]}")
-        thread = threading.Thread(target=_serve, args=(listener, behaviours, server.received))
+        thread = threading.Thread(target=_serve, args=(listener, behaviours, server))
         thread.start()
         try:
             yield server
         finally:
-            listener.shutdown(socket.SHUT_RDWR)  # wakes accept()
+            _wake(listener)
+            if server.connection is not None:  # of a client that keeps it open
+                _wake(server.connection)
             thread.join(SECONDS)
             assert not thread.is_alive()
 
 
-def _serve(listener: socket.socket, behaviours: Sequence[Behaviour], received: list[Received]) -> None:
+def _wake(waiting: socket.socket) -> None:
+    """Ends accept() and recv(), if it is still open."""
+    with suppress(OSError):
+        waiting.shutdown(socket.SHUT_RDWR)
+
+
+def _serve(listener: socket.socket, behaviours: Sequence[Behaviour], server: FaultyServer) -> None:
     remaining = list(behaviours)
     while True:
         try:
@@ -55,10 +64,11 @@ def _serve(listener: socket.socket, behaviours: Sequence[Behaviour], received: l
         except OSError:
             return
         connection.settimeout(SECONDS)
+        server.connection = connection
         with connection, suppress(ConnectionError):
             request = _read(connection)
             if request is not None:
-                received.append(request)
+                server.received.append(request)
                 behave = remaining.pop(0) if len(remaining) > 1 else remaining[0]
                 behave(connection)
 

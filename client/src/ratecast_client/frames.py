@@ -169,7 +169,7 @@ def _joined(parts: list[pd.Series[Any]]) -> Any:
     """One column, without an index, so that it takes the order of the frame's rows and not their labels."""
     pandas = _pandas()
     if isinstance(parts[0].dtype, pandas.CategoricalDtype):
-        return pandas.api.types.union_categoricals(parts, sort_categories=True)
+        return pandas.api.types.union_categoricals(parts, sort_categories=True).remove_unused_categories()
     return pandas.concat(parts).to_numpy()
 
 

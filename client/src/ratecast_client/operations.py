@@ -195,8 +195,7 @@ def ready() -> Call[answers.Ready]:
 
 def metrics() -> Call[str]:
     """The metrics of all workers together, in Prometheus' text format."""
-    answer = yield _get("/metrics")
-    return answer.body.decode()
+    return _ask_text(_get("/metrics"))
 
 
 def id_text(id_: Id) -> str:
@@ -214,6 +213,11 @@ def id_texts(ids: Iterable[Id]) -> list[str]:
 def _ask(request: Request, wanted: type[T]) -> Call[T]:
     answer = yield request
     return read(request, answer, wanted)
+
+
+def _ask_text(request: Request) -> Call[str]:
+    answer = yield request
+    return answer.body.decode(errors="replace")
 
 
 def read(request: Request, answer: Answer, wanted: type[T]) -> T:
