@@ -87,30 +87,3 @@ def test_what_is_exported_is_there_and_each_once() -> None:
     names = ratecast_client.__all__
     assert len(names) == len(set(names))
     assert [name for name in names if not hasattr(ratecast_client, name)] == []
-
-
-def test_users_of_the_package_get_types(wheel: Path, tmp_path: Path) -> None:
-    ZipFile(wheel).extractall(tmp_path)
-    program = tmp_path / "program.py"
-    program.write_text(
-        "import ratecast_client as r\n"
-        "async def ask(client: r.AsyncClient, blocking: r.Client) -> None:\n"
-        "    reveal_type(await client.predict('1', 2))\n"
-        "    reveal_type(blocking.top('1', n=3))\n"
-        "    async for one in client.recommend_each(['1']):\n"
-        "        reveal_type(one)\n"
-        "    blocking.predict(1.5, '2')\n"
-        "    blocking.top('1', m=3)\n"
-    )
-    command = [sys.executable, "-m", "mypy", "--strict", "--no-incremental", "--config-file=", str(program)]
-    environment = {"MYPYPATH": str(tmp_path), "MYPY_CACHE_DIR": str(tmp_path / "cache")}
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
-    said = [line.partition(": ")[2] for line in done.stdout.splitlines()]
-    assert said[:3] == [
-        'note: Revealed type is "ratecast_client.answers.PairPrediction"',
-        'note: Revealed type is "ratecast_client.answers.TopItems"',
-        'note: Revealed type is "ratecast_client.answers.UserList"',
-    ]
-    assert "[arg-type]" in said[3]
-    assert "[call-arg]" in said[4]
-    assert len(said) == 6
