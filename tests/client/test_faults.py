@@ -9,8 +9,10 @@ from datetime import UTC, datetime
 from email.utils import format_datetime
 from typing import Any
 
+import httpx
 import pytest
 import ratecast_client as r
+from ratecast_client.exchange import Attempt, Request, http_request
 
 from tests.client.conftest import Connect, HandClock
 from tests.support.faulty_server import answer, drip, faulty_server, hang_up, problem, raw, stay_silent
@@ -105,6 +107,7 @@ def test_a_service_that_stays_broken_is_a_transport_error(connect: Connect, hand
     assert caught.value.type == "about:blank"
     assert caught.value.detail == caught.value.title == caught.value.message
     assert caught.value.errors == ()
+    assert isinstance(caught.value.__cause__, httpx.RequestError)
     assert caught.value.request_id == server.received[0].headers["x-request-id"]
 
 
@@ -229,6 +232,17 @@ def test_the_deadline_ends_what_would_go_on(connect: Connect, fault: Any) -> Non
         with pytest.raises(r.DeadlineError, match=r"no answer within 0.2 s"):
             client.predict("1", "2")
     assert len(server.received) == 1
+
+
+def test_each_step_of_an_attempt_has_what_the_others_left(hand_clock: HandClock) -> None:
+    attempt = Attempt(Request("GET", "/"), pause=0.0, seconds=10.0, silence=7.0)
+    timeouts = http_request(attempt, hand_clock.clock())["extensions"]["timeout"]
+    left = []
+    for seconds in (0.0, 2.0, 4.0, 6.0):
+        hand_clock.seconds += seconds
+        left.append(timeouts.get("read"))
+    assert left == [7.0, 7.0, 4.0, 0.001]
+    assert dict(timeouts).keys() == {"connect", "read", "write", "pool"}
 
 
 def test_ratings_are_sent_again_with_the_same_key_and_body(connect: Connect, hand_clock: HandClock) -> None:

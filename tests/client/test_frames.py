@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from ratecast_client import frames
 
 from tests.app.conftest import Start
 from tests.client.conftest import Connect
-from tests.support.faulty_server import faulty_server, raw
+from tests.support.faulty_server import answer, faulty_server, raw
 
 COLUMNS = ["predicted_rating", "predicted_source"]
 SOURCE = Path(r.__file__).parents[1]
@@ -113,18 +114,21 @@ def test_strict_frames_name_who_is_unknown(client: Any, wire: str) -> None:
         client.predict_frame(pd.DataFrame({"user": ["1", "nobody"], "item": [1, 2]}), strict=True)
 
 
-def test_parts_that_are_too_large_for_the_service_are_halved(
-    connect: Connect, start: Start, checkpoints: Path, wire: str
-) -> None:
-    pairs = some_pairs(1500)
+@pytest.fixture(scope="module")
+def narrow_service(start: Start, checkpoints: Path) -> Iterator[str]:
+    """URL of a service that takes 4 KiB in a request."""
     with start(checkpoints, max_body_bytes="4096") as (http, _):
-        client = connect(str(http.base_url), retries=r.Retries(attempts=1))
-        found = client.predict_frame(pairs)
-        assert found["predicted_rating"].tolist()[-1] == client.predict(*pairs[["user", "item"]].iloc[-1]).rating
-        long = pd.DataFrame({"user": ["x" * 5000], "item": ["1"]})
-        with pytest.raises(r.InvalidError) as caught:
-            client.predict_frame(long)
-        assert caught.value.status == 413
+        yield str(http.base_url)
+
+
+def test_parts_that_are_too_large_for_the_service_are_halved(connect: Connect, narrow_service: str, wire: str) -> None:
+    pairs = some_pairs(1500)
+    client = connect(narrow_service, retries=r.Retries(attempts=1))
+    found = client.predict_frame(pairs)
+    assert found["predicted_rating"].tolist()[-1] == client.predict(*pairs[["user", "item"]].iloc[-1]).rating
+    with pytest.raises(r.InvalidError) as caught:
+        client.predict_frame(pd.DataFrame({"user": ["x" * 5000], "item": ["1"]}))
+    assert caught.value.status == 413
 
 
 @pytest.mark.parametrize("fault", [b"", b"garbage", b"\xff\xff\xff\xff\x10\x00\x00\x00"])
@@ -132,6 +136,21 @@ def test_an_answer_that_is_not_arrow_is_unexpected(connect: Connect, fault: byte
     body = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(fault), fault)
     with faulty_server([raw(body)]) as server, pytest.raises(r.UnexpectedAnswerError):
         connect(server.url).predict_frame(some_pairs(3))
+
+
+def test_an_answer_of_another_length_is_unexpected(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frames, "_pyarrow", lambda: None)
+    short = {"ratings": [4.5], "sources": ["model"], "model_version": "v1"}
+    with (
+        faulty_server([answer(200, short)]) as server,
+        pytest.raises(r.UnexpectedAnswerError, match="1 predictions for 3 pairs"),
+    ):
+        connect(server.url).predict_frame(some_pairs(3))
+
+
+def test_long_lists_are_asked_for_in_smaller_requests(client: Any) -> None:
+    found = client.recommend_frame(range(1, 203), n=1000, only=["1", "2"], exclude_seen=False)
+    assert len(found) == 2 * 202
 
 
 def test_lists_come_as_a_row_for_each_item(client: Any) -> None:

@@ -204,28 +204,31 @@ def test_models_and_health(client: Any, raw: httpx.Client) -> None:
     assert "ratecast_" in client.metrics()
 
 
-def test_keys_decide_what_is_answered(connect: Connect, start: Start, checkpoints: Path) -> None:
-    with start(checkpoints, api_keys=KEY, admin_keys=ADMIN, store="none") as (http, _):
-        url = str(http.base_url)
-        with pytest.raises(r.UnauthorizedError):
-            connect(url).predict("1", "2")
-        assert connect(url).ready().status == "ready"
-        assert connect(url, KEY).predict("1", "2").source == "model"
-        with pytest.raises(r.ForbiddenError):
-            connect(url, KEY).activate("any")
-        with pytest.raises(r.NotFoundError):
-            connect(url, ADMIN).activate("any")
-        with pytest.raises(r.ServerError) as caught:
-            connect(url, ADMIN).rate("1", "2", 3)
-        assert caught.value.type == "urn:ratecast:problem:no-store"
+@pytest.fixture(scope="module")
+def guarded_service(start: Start, checkpoints: Path) -> Iterator[str]:
+    """URL of a service that asks for keys, allows one request a second with each, and keeps no ratings."""
+    with start(checkpoints, api_keys=KEY, admin_keys=ADMIN, store="none", rate_limit="1") as (http, _):
+        yield str(http.base_url)
 
 
-def test_a_share_that_is_used_up_is_waited_for(connect: Connect, start: Start, checkpoints: Path) -> None:
-    """The service allows one request a second; the client's clock is the real one."""
-    with start(checkpoints, api_keys=KEY, rate_limit="1") as (http, _):
-        url = str(http.base_url)
-        assert {connect(url, KEY).predict("1", "2").source for _ in range(2)} == {"model"}
-        hasty = connect(url, KEY, retries=r.Retries(attempts=1))
-        with pytest.raises(r.TooManyRequestsError) as caught:
-            list(map(hasty.predict, "111", "222"))
-        assert caught.value.retry_after == 1
+def test_keys_decide_what_is_answered(connect: Connect, guarded_service: str) -> None:
+    with pytest.raises(r.UnauthorizedError):
+        connect(guarded_service).predict("1", "2")
+    assert connect(guarded_service).ready().status == "ready"
+    assert connect(guarded_service, KEY).predict("1", "2").source == "model"
+    with pytest.raises(r.ForbiddenError):
+        connect(guarded_service, KEY).activate("any")
+    with pytest.raises(r.NotFoundError):
+        connect(guarded_service, ADMIN).activate("any")
+    with pytest.raises(r.ServerError) as caught:
+        connect(guarded_service, ADMIN).rate("1", "2", 3)
+    assert caught.value.type == "urn:ratecast:problem:no-store"
+
+
+def test_a_share_that_is_used_up_is_waited_for(connect: Connect, guarded_service: str) -> None:
+    """The client's clock is the real one."""
+    assert {connect(guarded_service, KEY).predict("1", "2").source for _ in range(2)} == {"model"}
+    hasty = connect(guarded_service, KEY, retries=r.Retries(attempts=1))
+    with pytest.raises(r.TooManyRequestsError) as caught:
+        list(map(hasty.predict, "11111", "22222"))
+    assert caught.value.retry_after == 1

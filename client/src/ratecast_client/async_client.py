@@ -71,7 +71,7 @@ class AsyncClient(Configured[httpx.AsyncClient]):
             await self._policy.clock.sleep_async(attempt.pause)
         try:
             async with asyncio.timeout(attempt.seconds):
-                response = await self._http.request(**http_request(attempt))
+                response = await self._http.request(**http_request(attempt, self._policy.clock))
         except TimeoutError:
             return Failure(httpx.ReadTimeout("the answer came too slowly"))
         except httpx.RequestError as error:

@@ -44,7 +44,7 @@ class RatecastError(Exception):
         self.retry_after = retry_after
 
     def __str__(self) -> str:
-        return f"{self.message} (request {self.request_id})"
+        return f"{self.message} (request {self.request_id})" if self.request_id else self.message
 
     @property
     def status(self) -> int | None:

@@ -12,7 +12,7 @@ import json
 import random
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Generator, Mapping
+from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from itertools import count
@@ -30,6 +30,7 @@ REPEATED_STATUSES = frozenset((429, 503))
 NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 MOST_CONNECTIONS = 16  # the pool's work for a request grows with them: 3 ms with 16 and 32 tasks, 5 ms with 32 and 32
 IDLE_SECONDS = 30.0  # services close a connection after 75
+SOON = 0.001  # seconds; 0 would mean not to wait for what is there
 BROKEN_OFF = (httpx.NetworkError, httpx.TimeoutException, httpx.RemoteProtocolError)
 
 
@@ -158,7 +159,7 @@ def _persist(request: Request, policy: Policy) -> Generator[Attempt, Outcome, An
         error = _error(request, outcome, clock) if clock.now() < until else _late(request, outcome, policy)
         pause = retries.pause(failures, clock.drawn(), error.retry_after)
         if not _may_repeat(request, outcome) or failures >= retries.attempts or clock.now() + pause >= until:
-            raise error
+            raise error from (outcome.error if isinstance(outcome, Failure) else None)
     raise AssertionError("count() does not end")
 
 
@@ -240,13 +241,31 @@ def http_options(url: str, key: str | None, verify: Any, user_agent: str) -> dic
     return {"base_url": base, "headers": headers, "verify": verify, "limits": limits}
 
 
-def http_request(attempt: Attempt) -> dict[str, Any]:
-    """Arguments of `build_request` of either."""
+class Remaining(Mapping[str, float]):
+    """The timeouts of httpx, asked for when a step begins: none is longer than what is left for the attempt."""
+
+    def __init__(self, attempt: Attempt, clock: Clock) -> None:
+        self._silence = attempt.silence
+        self._clock = clock
+        self._until = clock.now() + attempt.seconds
+
+    def __getitem__(self, step: str) -> float:
+        return max(SOON, min(self._silence, self._until - self._clock.now()))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(("connect", "read", "write", "pool"))
+
+    def __len__(self) -> int:
+        return 4
+
+
+def http_request(attempt: Attempt, clock: Clock) -> dict[str, Any]:
+    """Arguments of `request` and `stream` of either."""
     request = attempt.request
     return {
         "method": request.method,
         "url": request.target,
         "content": request.body or None,
         "headers": {**request.headers, "X-Request-ID": request.id},
-        "timeout": httpx.Timeout(attempt.silence),
+        "extensions": {"timeout": Remaining(attempt, clock)},
     }

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 from ratecast_client import answers, operations
-from ratecast_client.errors import InvalidError
+from ratecast_client.errors import InvalidError, UnexpectedAnswerError
 from ratecast_client.exchange import Call, Request
 from ratecast_client.operations import Id, Wishes
 
@@ -34,7 +34,7 @@ def predict_frame(
     item: str = "item",
     prefix: str = "predicted_",
     strict: bool = False,
-    batch: int = 100_000,
+    batch: int = operations.MOST_PAIRS,
 ) -> Call[pd.DataFrame]:
     """A copy of the frame with the columns `predicted_rating` and `predicted_source`; index and order are kept.
 
@@ -127,7 +127,10 @@ def _in_parts(rows: int, batch: int, ask: Callable[[range], Call[T]]) -> Call[li
 def _ask_json(users: pd.Series[Any], items: pd.Series[Any], strict: bool) -> Call[pd.DataFrame]:
     found = yield from operations.predict_many(users.tolist(), items.tolist(), strict=strict)
     columns = {name: list(getattr(found, of_json)) for of_json, name in PREDICTION_COLUMNS.items()}
-    return _checked(_pandas().DataFrame(columns), len(users), found.model_version)
+    try:
+        return _checked(_pandas().DataFrame(columns), len(users), found.model_version)
+    except ValueError as error:
+        raise UnexpectedAnswerError(f"POST /predict: {error}") from error
 
 
 def _ask_arrow(users: pd.Series[Any], items: pd.Series[Any], strict: bool) -> Call[pd.DataFrame]:

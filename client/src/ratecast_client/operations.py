@@ -17,10 +17,11 @@ from ratecast_client import answers
 from ratecast_client.answers import RankBy
 from ratecast_client.decoding import MismatchError, decode
 from ratecast_client.errors import UnexpectedAnswerError
-from ratecast_client.exchange import Answer, Call, Request
+from ratecast_client.exchange import Call, Request
 
 T = TypeVar("T")
 Id: TypeAlias = str | SupportsIndex
+MOST_PAIRS = 100_000  # what a service takes in a request, by default
 JSON = {"Content-Type": "application/json"}
 
 
@@ -95,10 +96,11 @@ def recommend_for(ratings: Mapping[Id, SupportsFloat], **wishes: Unpack[Wishes])
 def recommend_each(
     users: Iterable[Id], *, strict: bool = False, batch: int = 1_000, **wishes: Unpack[Wishes]
 ) -> Iterator[Call[tuple[answers.UserList, ...]]]:
-    """A list for each of any number of users, one after the other; `batch` of them are asked for in a request."""
+    """A list for each of any number of users, one after the other; a request asks for at most `batch` of them."""
     body = _wishes(wishes)
     remaining = iter(id_texts(users))
-    while part := list(islice(remaining, batch)):
+    at_once = min(batch, max(1, MOST_PAIRS // wishes.get("n", 10)))
+    while part := list(islice(remaining, at_once)):
         yield _lists(_ask(_post("/recommend", {"users": part} | body, strict=strict), answers.Recommendations))
 
 
@@ -212,20 +214,15 @@ def id_texts(ids: Iterable[Id]) -> list[str]:
 
 def _ask(request: Request, wanted: type[T]) -> Call[T]:
     answer = yield request
-    return read(request, answer, wanted)
+    try:
+        return decode(wanted, json.loads(answer.body))
+    except (MismatchError, ValueError) as error:
+        raise unexpected(request, error) from error
 
 
 def _ask_text(request: Request) -> Call[str]:
     answer = yield request
     return answer.body.decode(errors="replace")
-
-
-def read(request: Request, answer: Answer, wanted: type[T]) -> T:
-    """The answer as an object. Raises UnexpectedAnswerError."""
-    try:
-        return decode(wanted, json.loads(answer.body))
-    except (MismatchError, ValueError) as error:
-        raise unexpected(request, error) from error
 
 
 def unexpected(request: Request, reason: Exception) -> UnexpectedAnswerError:

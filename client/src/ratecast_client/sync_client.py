@@ -68,7 +68,7 @@ class Client(Configured[httpx.Client]):
             clock.sleep(attempt.pause)
         until = clock.now() + attempt.seconds
         try:
-            with self._http.stream(**http_request(attempt)) as response:
+            with self._http.stream(**http_request(attempt, clock)) as response:
                 parts = []
                 for part in response.iter_bytes():
                     parts.append(part)
