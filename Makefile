@@ -28,18 +28,18 @@ lint: $(VENV)/.test ## formatting, lint, types, import rules
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	PYTHONPATH=client/src $(BIN)/lint-imports
 
 format: $(VENV)/.test ## format the code and apply safe fixes
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 audit: $(VENV)/.test ## bandit over the code, pip-audit over the locked versions
-	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml app models training
+	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml app models training client/src
 	.ci/pip-audit $(BIN)/pip-audit requirements/test.lock
 
 bench: $(VENV)/.bench ## the programs behind every figure in the documentation; they take a while
-	for program in textbook loading training_speed relevance topn export_top startup serving overload soak accuracy; do $(BIN)/python -m benchmarks.$$program || exit 1; done
+	for program in textbook loading training_speed relevance topn export_top startup serving overload soak client accuracy; do PYTHONPATH=client/src $(BIN)/python -m benchmarks.$$program || exit 1; done
 
 gpu: $(VENV)/.test ## the tests and timings that need an NVIDIA GPU
 	$(BIN)/python -m benchmarks.gpu
