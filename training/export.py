@@ -19,6 +19,7 @@ from torch import Tensor
 
 from models.checkpoint import Checkpoint, load
 from models.ranking import NOTHING, Ordering, orderings, top_items
+from models.suggestions import did_you_mean
 from training.device import choose_device, use_threads
 from training.errors import ConfigError, ExportError
 
@@ -86,7 +87,8 @@ def choose_items(checkpoint: Checkpoint, category: str | None) -> Tensor | None:
     allowed_I = torch.tensor([category in (of_item or ()) for of_item in genres], dtype=torch.bool)
     if not allowed_I.any():
         known = sorted({genre for of_item in genres for genre in of_item or ()})
-        raise ConfigError(f"no item is of the category {category!r}; there are: {', '.join(known) or 'none'}")
+        hint, there = did_you_mean(category, known), ", ".join(known) or "none"
+        raise ConfigError(f"no item is of the category {category!r}; there are: {there}{hint}")
     return allowed_I.to(checkpoint.model.device)
 
 
