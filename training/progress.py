@@ -99,6 +99,7 @@ def following(*, quiet: bool = False) -> Iterator[Follower]:
             bars = Bars(progress)
             yield bars
             bars.finish()
+        console.print()  # what is answered stands apart
 
 
 @contextmanager

@@ -40,7 +40,7 @@ def upload(ratings: Interactions, url: str, key: str | None, report: Callable[[i
 
 @contextmanager
 def _reached(url: str, headers: Mapping[str, str]) -> Iterator[httpx.Client]:
-    """A client of a service that answers. One that does not is told of at once; one that goes away later is waited for."""
+    """A client of a service that answers. One that does not is told of at once; one that goes away is waited for."""
     try:
         client = httpx.Client(base_url=url, headers=headers, timeout=SECONDS)
         client.get("/health/live", timeout=KNOCK_SECONDS)

@@ -33,7 +33,7 @@ Fit          preset              bayes
              examples a second   3,018,917
              peak memory         547.6 MB
 
-Errors       RMSE                0.8896                                      biases alone 0.9477, this 6.1% below
+Errors       RMSE                0.8896   6.1% below the 0.9477 of biases alone
              RMSE, clipped       0.8894
              MAE                 0.6999
              in 90 % intervals   90.1%
@@ -54,7 +54,7 @@ def test_figures_are_grouped_and_stand_beside_those_of_the_biases(capsys: pytest
 
 def test_a_model_that_is_worse_than_the_biases_is_told_so(capsys: pytest.CaptureFixture[str]) -> None:
     output.answer({}, figures({"rmse": 1.1, "bias_rmse": 1.0}), as_json=False)
-    assert capsys.readouterr().out == "Errors   RMSE   1.1000   biases alone 1.0000, this 10.0% above\n"
+    assert capsys.readouterr().out == "Errors   RMSE   1.1000   10.0% above the 1.0000 of biases alone\n"
 
 
 def test_long_cells_stay_on_one_line_where_no_terminal_is(capsys: pytest.CaptureFixture[str]) -> None:

@@ -38,7 +38,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "rmse_clipped": "RMSE, clipped",
         "mae": "MAE",
         "user_rmse": "RMSE, mean of users",
-        "nll": "negative log likelihood",
+        "nll": "log likelihood, neg.",
         "coverage90": "in 90 % intervals",
     },
     "Ranking": {
@@ -63,13 +63,13 @@ def rows(columns: Mapping[str, Mapping[str, Any]], content: Iterable[Sequence[st
 def figures(found: Mapping[str, Any]) -> Table:
     """What is known of a fit, in groups; what does not apply is left out. The RMSE has that of the biases beside it."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, show_header=False)
-    for style in ("bold", "", "", "dim"):
+    for style in ("bold", "", ""):
         table.add_column(overflow="fold", style=style)
     for group, names in GROUPS.items():
         known = [name for name in names if found.get(name) is not None]
         for name in known:
             title = group if name == known[0] else ""
-            table.add_row(title, names[name], value(name, found[name]), _beside(name, found))
+            table.add_row(title, names[name], value(name, found[name]) + _beside(name, found))
         table.add_section()
     return table
 
@@ -92,4 +92,4 @@ def _beside(name: str, found: Mapping[str, Any]) -> str:
     if name != "rmse" or baseline is None:
         return ""
     change = found["rmse"] / baseline - 1
-    return f"biases alone {baseline:.4f}, this {abs(change):.1%} {'below' if change < 0 else 'above'}"
+    return f"   {abs(change):.1%} {'below' if change < 0 else 'above'} the {baseline:.4f} of biases alone"
