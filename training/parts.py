@@ -76,7 +76,7 @@ def read(config: JobConfig, phase: Callable[[str], None] = lambda _: None, *, wi
 def _divided(config: JobConfig, phase: Callable[[str], None]) -> tuple[Dataset, Interactions, Interactions]:
     kind = parse_split("none" if config.test else config.split)
     rng = np.random.default_rng(config.seed)
-    phase(f"reading {config.table or config.data.partition('://')[0]}")  # a URL may hold a password
+    phase(f"reading {config.table or Path(config.data.partition('://')[0]).name}")  # a URL may hold a password
     dataset = load(config.data, table=config.table, columns=config.columns, rng=rng, cache=config.cache)
     ratings = dataset.ratings
     if config.test is not None:

@@ -56,7 +56,7 @@ def test_the_last_line_of_stdout_is_json_and_progress_goes_to_stderr(
     figures = json.loads(done.stdout)
     assert load(tmp_path / "out").version == figures["version"]
     assert [line.split("  ")[0] for line in done.stderr.splitlines()[1:]] == [
-        f"reading {ratings}",
+        "reading ratings.csv",
         "fitting bias",
         "epoch 1/2",
         "epoch 2/2",
