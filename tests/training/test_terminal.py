@@ -60,7 +60,7 @@ def test_a_fit_shows_its_phases_and_the_time_left_and_then_a_table(tmp_path: Pat
     assert COLOUR.search(written)
     lines = [line.rstrip() for line in re.split(r"[\r\n]+", ESCAPE.sub("", written))]
     assert any(re.match(r"✓ fitting bias .*40/40 RMSE \d\.\d{4} 0:\d\d$", line) for line in lines), written
-    assert any(line.startswith("✓ evaluating on 15 ratings") for line in lines)
+    assert any(line.startswith("✓ evaluating on 15") for line in lines)
     assert [line.split()[0] for line in lines if line.startswith(("Data", "Fit", "Errors", "Ranking"))][-4:] == [
         "Data",
         "Fit",
