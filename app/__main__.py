@@ -100,6 +100,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except click.ClickException as error:
         click.echo(f"ratecast: {error.format_message()}", err=True)
         sys.exit(2)
+    except click.Abort:  # Ctrl-C before the service handles signals
+        sys.exit(130)
 
 
 if __name__ == "__main__":
