@@ -161,3 +161,18 @@ def test_other_shells_get_a_script_that_they_can_read(programs: Path, tmp_path: 
         script.write_text(done.stdout)
         if interpreter := shutil.which(shell):
             subprocess.run([interpreter, "-n", script], check=True)
+
+
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_what_other_shells_ask_for_is_answered(programs: Path, shell: str) -> None:
+    """The words are in variables, which their scripts fill: zsh gives the number of the word, fish the word itself."""
+    last = {"zsh": "3", "fish": "ml-1"}[shell]
+    asked = {"_RATECAST_COMPLETE": f"{shell}_complete", "COMP_WORDS": "ratecast fit --data ml-1", "COMP_CWORD": last}
+    done = subprocess.run(
+        [programs / "ratecast"],
+        env=os.environ | {"PYTHONPATH": str(ROOT)} | asked,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert re.findall(r"ml-\w+", done.stdout) == [name for name in DATA_SETS if name.startswith("ml-1")]

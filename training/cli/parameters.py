@@ -61,12 +61,6 @@ def one_of(words: Iterable[str], *, or_file: bool = False) -> Completion:
     return complete
 
 
-def complete_data(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Names of data sets, else files."""
-    found = [CompletionItem(name, help=text) for name, text in names.DATA_SETS.items() if name.startswith(incomplete)]
-    return found or one_of((), or_file=True)(ctx, param, incomplete)
-
-
 def complete_setting(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """`KEY=` for the settings that stand in the preset, as far as one is named before."""
     try:
@@ -113,7 +107,7 @@ source_options = options(
         required=True,
         metavar="SOURCE",
         group="Data",
-        shell_complete=complete_data,
+        shell_complete=one_of(names.DATA_SETS, or_file=True),
         help="A named data set, a file, a database URL, or synthetic:UxIxN.",
     ),
     option("--table", metavar="NAME", group="Data", help="The table to read, where --data is a database URL."),
