@@ -9,8 +9,7 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
@@ -32,24 +31,21 @@ log = logging.getLogger(__name__)
 def upload(ratings: Interactions, url: str, key: str | None, report: Callable[[int], None]) -> None:
     """Store all ratings. `report` is told how many are stored. Raises SourceUnavailableError, naming the reason."""
     headers = {} if key is None else {"Authorization": f"Bearer {key}"}
-    with _reached(url, headers) as client:
+    _knock(url)
+    with httpx.Client(base_url=url, headers=headers, timeout=SECONDS) as client:
         for begin in range(0, len(ratings), AT_ONCE):
             _send(client, _body(ratings, slice(begin, begin + AT_ONCE)))
             report(min(begin + AT_ONCE, len(ratings)))
 
 
-@contextmanager
-def _reached(url: str, headers: Mapping[str, str]) -> Iterator[httpx.Client]:
-    """A client of a service that answers. One that does not is told of at once; one that goes away is waited for."""
+def _knock(url: str) -> None:
+    """Raise SourceUnavailableError at once where no service answers: one that goes away later is waited for."""
     try:
-        client = httpx.Client(base_url=url, headers=headers, timeout=SECONDS)
-        client.get("/health/live", timeout=KNOCK_SECONDS)
+        httpx.get(f"{url.rstrip('/')}/health/live", timeout=KNOCK_SECONDS)
     except (httpx.TransportError, httpx.InvalidURL) as error:
         raise SourceUnavailableError(
             f"no service answers at {url} ({error}); `python -m app` starts one, --to http://HOST:PORT names another"
         ) from error
-    with client:
-        yield client
 
 
 def _body(ratings: Interactions, part: slice) -> bytes:
