@@ -1,170 +1,107 @@
-"""`python -m app`: check that the service can start, then hand over to uvicorn.
+"""`python -m app`: its options become RATECAST_… variables, which workers read. What follows is `app/running.py`.
 
-Flags become RATECAST_… variables, which workers read. The checkpoint is verified here, once: one worker is this
-process, several are told the stamps of the files that were verified. Exit code 2: a setting, checkpoint or address that
-it cannot use; 3: a worker that could not start.
+Nothing slow is imported before the options have been read: help and completion come at once.
 """
 
 from __future__ import annotations
 
-import argparse
+import json
 import os
-import resource
-import signal
-import socket
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from functools import partial
-from math import ceil
-from pathlib import Path
-from tempfile import TemporaryDirectory
-from types import FrameType
-from typing import NoReturn
 
-import torch
-import uvicorn
-from fastapi import FastAPI
-from pydantic import ValidationError
-from uvicorn.config import STARTUP_FAILURE
-from uvicorn.supervisors import Multiprocess
+import click
+from click.shell_completion import BashComplete, FishComplete, ZshComplete
 
-from app import logs, worker
-from app.engine import loading
-from app.engine.device import choose_place
-from app.protocol import JoiningProtocol
-from app.settings import PREFIX, ConfigurationError, Settings, explain
-from app.store import schema
-from app.store.errors import StoreUnavailableError
-from app.turnstile import Turnstile
-from models import checkpoint, verified
-from models.errors import RatecastError
-from models.sharding import Place
+from app.options import OPTIONS
 
-APP = "app.main:create_app"
-GRACE_SECONDS = 5  # beyond the longest time of a request, for answers under way when the service stops
-WORKER_SECONDS = 30  # for a worker to start, which takes five, and for one to say that it is alive
-FLAGS = ("checkpoints", "host", "port", "workers", "device", "threads")
+PREFIX = "RATECAST_"
+DEVICES = ["auto", "cpu", "cuda", "cuda:0"]
+PROGRAM, VARIABLE = "ratecast-serve", "_RATECAST_SERVE_COMPLETE"
+SHELLS = {"bash": BashComplete, "zsh": ZshComplete, "fish": FishComplete}
+METAVARS = {"checkpoints": "DIR", "host": "ADDRESS", "device": "DEVICE"}
+COMPLETIONS = {
+    "checkpoints": click.Path(file_okay=False).shell_complete,
+    "device": click.Choice(DEVICES).shell_complete,
+}
+EXAMPLES = """\b
+Examples:
+  python -m app --checkpoints checkpoints
+  python -m app --checkpoints checkpoints --port 8080 --workers 4
+  python -m app --checkpoints checkpoints --check
+  eval "$(ratecast-serve --completion bash)"
+
+Every other setting is a RATECAST_… variable; docs/http-api.md lists them."""
+
+
+def _setting_options(command: Callable[..., None]) -> Callable[..., None]:
+    for name, text in reversed(OPTIONS.items()):
+        command = click.option(
+            f"--{name}",
+            metavar=METAVARS.get(name, "N"),
+            help=f"{text} ({PREFIX}{name.upper()})",
+            shell_complete=COMPLETIONS.get(name),
+        )(command)
+    return command
+
+
+def _version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version  # noqa: PLC0415 - slower than all the rest of the help
+
+        click.echo(f"ratecast {version('ratecast')}")
+        ctx.exit()
+
+
+def _completion(ctx: click.Context, _param: click.Parameter, shell: str | None) -> None:
+    if shell is not None:
+        click.echo(SHELLS[shell](ctx.command, {}, PROGRAM, VARIABLE).source())
+        ctx.exit()
+
+
+@click.command(epilog=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@_setting_options
+@click.option(
+    "--check", is_flag=True, help="Check settings, checkpoint, store and address, say what was found, and end."
+)
+@click.option("--json", "as_json", is_flag=True, help="With --check: print one JSON object.")
+@click.option(
+    "--completion",
+    type=click.Choice(list(SHELLS)),
+    is_eager=True,
+    expose_value=False,
+    callback=_completion,
+    help=f"Print what makes a shell complete the program {PROGRAM}.",
+)
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Say which release."
+)
+def serve(check: bool, as_json: bool, **settings: str | None) -> None:
+    """Serve the current checkpoint over HTTP."""
+    if as_json and not check:
+        raise click.UsageError("--json goes with --check")
+    for name, value in settings.items():
+        if value is not None:
+            os.environ[PREFIX + name.upper()] = value
+    from app import running  # noqa: PLC0415 - imports torch
+
+    if not check:
+        running.run()
+        return
+    found = running.check()
+    width = max(map(len, found))
+    click.echo(json.dumps(found) if as_json else "\n".join(f"{name:<{width}}  {text}" for name, text in found.items()))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the service until it is told to stop."""
-    _flags_to_environment(arguments)
+    """Run the service until it is told to stop. Bad usage is one line and exit code 2."""
     try:
-        settings = Settings()
-        _preflight(settings)
-        _allow_many_files()
-    except ValidationError as error:
-        _refuse(explain(error))
-    except (RatecastError, ConfigurationError, OSError) as error:
-        _refuse(str(error))
-    signal.signal(signal.SIGTERM, _done)  # uvicorn drains, then raises the signal again for whoever handled it before
-    if not (_serve(settings) if settings.workers == 1 else _supervise(settings)):
-        sys.exit(STARTUP_FAILURE)
-
-
-def _serve(settings: Settings) -> bool:
-    """Be the only worker. Says whether it could start."""
-    signal.signal(signal.SIGHUP, _terminate)  # nobody would start another in its place
-    server = uvicorn.Server(_config(settings, APP))
-    with suppress(KeyboardInterrupt):
-        server.run()
-    return server.started
-
-
-def _supervise(settings: Settings) -> bool:
-    """Run workers, and replace those that die. Says whether all of them could start.
-
-    They share a folder: the files in which their metrics add up, the name of the version that they serve, and whose
-    ratings changed.
-    """
-    with TemporaryDirectory(prefix="ratecast-") as folder:
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder  # workers read it when they start
-        config = _config(settings, partial(worker.create_app, verified.stamps(), Path(folder)))
-        with config.bind_socket() as listener:
-            supervisor = Multiprocess(config, sockets=[listener])
-            supervisor.run()
-    return all(process.exitcode != STARTUP_FAILURE for process in supervisor.processes)
-
-
-def _config(settings: Settings, app: str | Callable[[], FastAPI]) -> uvicorn.Config:
-    return uvicorn.Config(
-        app,
-        factory=True,
-        host=settings.host,
-        port=settings.port,
-        workers=settings.workers,
-        loop="uvloop",
-        http=partial(
-            JoiningProtocol, bounds=settings.connection_bounds(), turnstile=Turnstile(settings.max_concurrent)
-        ),  # type: ignore[arg-type]
-        timeout_keep_alive=settings.idle_seconds,
-        ws="none",
-        lifespan="on",
-        server_header=False,
-        access_log=False,
-        proxy_headers=False,
-        log_level=settings.log_level,
-        log_config=logs.configuration(settings.log_level, settings.log_format),
-        timeout_graceful_shutdown=ceil(settings.max_seconds) + GRACE_SECONDS,
-        timeout_worker_healthcheck=WORKER_SECONDS,
-    )
-
-
-def _flags_to_environment(arguments: Sequence[str] | None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m app", description="Serve the current checkpoint over HTTP.")
-    for flag in FLAGS:
-        description = Settings.model_fields[flag].description
-        parser.add_argument(f"--{flag}", help=f"{description} ({PREFIX}{flag.upper()})")
-    for flag, value in vars(parser.parse_args(arguments)).items():
-        if value is not None:
-            os.environ[PREFIX + flag.upper()] = value
-
-
-def _preflight(settings: Settings) -> None:
-    """Raise RatecastError or OSError for what would end every worker on start-up, where one line can still tell."""
-    settings.check_exposure()
-    settings.accepted_admin_keys()
-    choose_place(settings.device)
-    _check_store(settings)
-    version = settings.pinned_version or checkpoint.current_version(settings.checkpoints)
-    loading.load(settings.checkpoints, version, Place(torch.device("cpu")))
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[
-            0
-        ]
-        with socket.socket(family, kind, protocol) as listener:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(address)
-    except OSError as error:
-        raise OSError(f"cannot listen on {settings.host} port {settings.port}: {error.strerror}") from error
-
-
-def _check_store(settings: Settings) -> None:
-    """Raise StoreUnusableError for a database that cannot be the store. One that is away may come back."""
-    url = settings.store_url()
-    if url is not None:
-        with suppress(StoreUnavailableError):  # the workers log it
-            schema.prepare(schema.address(url))
-
-
-def _allow_many_files() -> None:
-    """Each connection is an open file, and the usual soft limit is 1,024."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-
-
-def _terminate(_signal: int, _frame: FrameType | None) -> None:
-    signal.raise_signal(signal.SIGTERM)
-
-
-def _done(_signal: int, _frame: FrameType | None) -> NoReturn:
-    sys.exit(0)
-
-
-def _refuse(reason: str) -> NoReturn:
-    sys.stderr.write(f"ratecast: {reason}\n")
-    sys.exit(2)
+        serve.main(arguments, standalone_mode=False, complete_var=VARIABLE)
+    except click.ClickException as error:
+        click.echo(f"ratecast: {error.format_message()}", err=True)
+        sys.exit(2)
+    except click.Abort:  # Ctrl-C before the service handles signals
+        sys.exit(130)
 
 
 if __name__ == "__main__":

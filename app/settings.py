@@ -14,6 +14,7 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.connections import ConnectionBounds
+from app.options import OPTIONS
 from models.manifest import VERSION_NAME
 
 PREFIX = "RATECAST_"
@@ -34,21 +35,15 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, frozen=True)
 
-    checkpoints: Path = Field(Path("checkpoints"), description="Directory of the published checkpoints.")
+    checkpoints: Path = Field(Path("checkpoints"), description=OPTIONS["checkpoints"])
     pinned_version: str | None = Field(
         None, pattern=f"^{VERSION_NAME.pattern}$", description="Version to serve, whatever `CURRENT` names."
     )
-    device: Device = Field(
-        "auto",
-        description="Where the model lives: `auto` (CUDA where there is one), `cpu`, `cuda` or `cuda:N`. "
-        "Several, separated by commas, share the items: `cuda:0,cuda:1`.",
-    )
-    host: str = Field("127.0.0.1", min_length=1, description="Address to listen on.")
-    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
-    workers: int = Field(1, ge=1, le=256, description="Number of worker processes.")
-    threads: int | None = Field(
-        None, ge=1, le=1024, description="CPU threads of each worker's model; by default the cores ÷ `workers`."
-    )
+    device: Device = Field("auto", description=OPTIONS["device"])
+    host: str = Field("127.0.0.1", min_length=1, description=OPTIONS["host"])
+    port: int = Field(8000, ge=0, le=65535, description=OPTIONS["port"])
+    workers: int = Field(1, ge=1, le=256, description=OPTIONS["workers"])
+    threads: int | None = Field(None, ge=1, le=1024, description=OPTIONS["threads"])
     max_body_bytes: int = Field(16 << 20, ge=1, description="Largest request body, in bytes.")
     max_pairs: int = Field(100_000, ge=1, description="Most (user, item) pairs in one request.")
     max_list: int = Field(1_000, ge=1, description="Longest list of items in one answer.")

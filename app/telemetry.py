@@ -1,7 +1,7 @@
 """Metrics for Prometheus. It listens to the engine and to the gate; neither knows it.
 
 With several workers the library keeps the numbers in files that all of them map (PROMETHEUS_MULTIPROC_DIR, set by
-`app.__main__` before anything is imported), and each worker answers for all.
+`app.running` before anything is imported), and each worker answers for all.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a worker process makes first. `app/__main__.py` runs in its parent, which needs no application itself."""
+"""What a worker process makes first. `app/running.py` runs in its parent, which needs no application itself."""
 
 from __future__ import annotations
 

@@ -21,11 +21,12 @@ from torch import Tensor
 
 from models.mf import MatrixFactorization
 from models.ranking import Ordering, by_rating, top_items
-from training.config import JobConfig, load_preset, preset_names
+from training.config import JobConfig, load_preset
 from training.data.fetch import default_cache
 from training.evaluate import clipped_rmse, make_test_set
 from training.job import make_trainer
 from training.loop import fit
+from training.names import preset_names
 from training.parts import read
 
 CPU = torch.device("cpu")

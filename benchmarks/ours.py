@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from worker import Bilinear, Model, Task, Watch, serve
 
-from training.config import load_preset, preset_names
+from training.config import load_preset
 from training.device import choose_device
 from training.loop import fit
+from training.names import preset_names
 from training.trainer import TrainingSet
 
 

@@ -34,6 +34,7 @@ from models.mf import VARIANCES, MatrixFactorization
 from models.priors import LEAST_NOISE, Priors
 from models.relevance import RelevanceHead
 from models.seen import SeenItems
+from models.suggestions import did_you_mean
 from models.vocabulary import IdsError, Vocabulary
 
 CURRENT, MANIFEST = "CURRENT", "manifest.json"
@@ -120,7 +121,10 @@ def current_version(directory: Path) -> str:
     try:
         name = (directory / CURRENT).read_text("utf-8").strip()
     except (FileNotFoundError, NotADirectoryError):
-        raise CheckpointNotFoundError(f"no checkpoint has been published in {directory}") from None
+        example = f"python -m training fit --data ml-100k --split random:0.1 --preset bayes --out {directory}"
+        raise CheckpointNotFoundError(
+            f"no checkpoint has been published in {directory}; this makes one: {example}"
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise CheckpointCorruptError(f"{directory / CURRENT} cannot be read: {error}") from error
     if not VERSION_NAME.fullmatch(name):
@@ -139,7 +143,7 @@ def load(directory: Path, version: str | None = None, device: torch.device | str
     name = current_version(directory) if version is None else version
     path = directory / name
     if not VERSION_NAME.fullmatch(name) or not path.is_dir():
-        raise CheckpointNotFoundError(f"no version {name!r} in {directory}")
+        raise CheckpointNotFoundError(f"no version {name!r} in {directory}{did_you_mean(name, versions(directory))}")
     manifest = read_manifest(path)
     stamp = _verify_files(path, manifest)
     known = verified.knows(stamp)

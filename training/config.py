@@ -14,15 +14,15 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from models.suggestions import did_you_mean
 from training import trainers
 from training.errors import ConfigError
+from training.names import DEFAULT_TOLERANCE, RELEVANCE, preset_content, preset_file
 from training.relevance import RelevanceSettings
+from training.settings import allowed
 from training.trainer import Trainer, TrainerSettings
 
-PRESETS = Path(__file__).parent / "presets"
-RELEVANCE = "relevance"
 SettingsT = TypeVar("SettingsT", bound=BaseModel)
-DEFAULT_TOLERANCE = 0.01  # refits of one preset on ml-100k with other seeds differ by up to 0.6 %
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,21 +40,14 @@ class Preset:
         return trainers.find(self.trainer)
 
 
-def preset_names() -> list[str]:
-    """Names of the presets that come with Ratecast."""
-    return sorted(path.stem for path in PRESETS.glob("*.toml"))
-
-
 def load_preset(name: str, overrides: Iterable[str] = ()) -> Preset:
     """The preset `name`, or the one in the file `name` where that ends in .toml, with `KEY=VALUE` overrides applied.
 
     Raises ConfigError, naming what there is, for an unknown preset, trainer or key, and for a value that does not fit.
     """
-    path = Path(name) if name.endswith(".toml") else PRESETS / f"{name}.toml"
-    if path.parent == PRESETS and path.stem not in preset_names():
-        raise ConfigError(f"no preset {name!r}; there are {', '.join(preset_names())}")
+    path = preset_file(name)
     try:
-        content = tomllib.loads(path.read_text("utf-8"))
+        content = preset_content(name)
         trainer, settings = str(content["trainer"]), dict(content.get("settings", {}))
         head = dict(content[RELEVANCE]) if RELEVANCE in content else None
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -92,10 +85,13 @@ def _checked(settings_type: type[SettingsT], settings: dict[str, Any], owner: st
     try:
         return settings_type.model_validate(settings)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = ".".join(str(part) for part in first["loc"])
-        known = ", ".join(settings_type.model_fields)
-        raise ConfigError(f"setting {prefix}{key}: {first['msg']}; {owner} has the settings {known}") from error
+        key = str(error.errors(include_url=False)[0]["loc"][0])
+        known = settings_type.model_fields
+        if key not in known:
+            hint = did_you_mean(key, known)
+            raise ConfigError(f"no setting {prefix}{key}; {owner} has the settings {', '.join(known)}{hint}") from error
+        wanted = allowed(known[key])
+        raise ConfigError(f"setting {prefix}{key}: must be {wanted}, and is {settings[key]}") from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""What can go wrong in the offline job. Each leaf names an exit code of the command line (see `training.__main__`)."""
+"""What can go wrong in the offline job. `training/cli/program.py` gives each leaf an exit code."""
 
 from models.errors import RatecastError
 

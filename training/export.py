@@ -20,6 +20,7 @@ from torch import Tensor
 from models.checkpoint import Checkpoint, load
 from models.ranking import NOTHING, orderings
 from models.sharding import Sharded, spread
+from models.suggestions import did_you_mean
 from training.device import choose_place, use_threads
 from training.errors import ConfigError, ExportError
 
@@ -88,7 +89,8 @@ def choose_items(checkpoint: Checkpoint, category: str | None) -> Tensor | None:
     allowed_I = torch.tensor([category in (of_item or ()) for of_item in genres], dtype=torch.bool)
     if not allowed_I.any():
         known = sorted({genre for of_item in genres for genre in of_item or ()})
-        raise ConfigError(f"no item is of the category {category!r}; there are: {', '.join(known) or 'none'}")
+        hint, there = did_you_mean(category, known), ", ".join(known) or "none"
+        raise ConfigError(f"no item is of the category {category!r}; there are: {there}{hint}")
     return allowed_I
 
 

@@ -49,8 +49,8 @@ class Outcome:
     refusal: str | None
 
 
-def run(config: JobConfig, report: Callable[[Epoch], None]) -> Outcome:
-    """Do the job. `report` is called after each epoch.
+def run(config: JobConfig, report: Callable[[Epoch], None], phase: Callable[[str], None] = lambda _: None) -> Outcome:
+    """Do the job. `report` is called after each epoch, `phase` with what is done next.
 
     Raises a TrainingError for anything the user can mend, a PublicationError if the checkpoint cannot be written; in
     either case nothing is published.
@@ -58,17 +58,18 @@ def run(config: JobConfig, report: Callable[[Epoch], None]) -> Outcome:
     preset = load_preset(config.preset, config.overrides)
     device, threads = choose_device(config.device), use_threads(config.threads)
     log.info("fitting on %s with %d CPU threads", device, threads)
-    parts = read(config, with_attributes=preset.settings.uses_attributes)
+    parts = read(config, phase, with_attributes=preset.settings.uses_attributes)
     check_memory(preset, parts, device)
     test = make_test_set(parts.train, parts.test, config.relevant, device)
     before = None if config.out is None else served(config.out)
     if config.refit and (config.test is not None or test is None):
         raise ConfigError("--refit goes with --split: it puts back what the split held out")
-    fitted = fit_all(config, preset, parts, test, device, report, before)
+    fitted = fit_all(config, preset, parts, test, device, report, phase, before)
     seen = seen_items(parts)
     if test is None:
         metrics, candidate, baseline = {}, None, None
     else:
+        phase(f"evaluating on {len(test.ratings_N):,} ratings")
         baseline = fit_baseline(parts, config.seed, device)
         metrics = evaluate(fitted.model, test, seen.to(device), fitted.head)
         metrics |= {"bias_rmse": test_rmse(baseline, test)}
@@ -100,9 +101,11 @@ def run(config: JobConfig, report: Callable[[Epoch], None]) -> Outcome:
     if refused and not config.force:
         return Outcome(result.figures(), "; ".join(verdict.reasons))
     if config.refit:
+        phase("putting back the held-out ratings")
         parts = parts.undivided()
-        refitted = fit_all(config, preset, parts, None, device, report, before)
+        refitted = fit_all(config, preset, parts, None, device, report, phase, before)
         result = replace(result, parts=parts, fitted=refitted, seen=seen_items(parts))
+    phase(f"publishing to {config.out}")
     return offer(config, config.out, result, verdict.model_copy(update={"forced": refused}))
 
 
@@ -126,6 +129,7 @@ def fit_all(
     test: TestSet | None,
     device: torch.device,
     report: Callable[[Epoch], None],
+    phase: Callable[[str], None],
     before: Checkpoint | None,
 ) -> Fitted:
     """Fit the rating model and the relevance head; what was interrupted goes on where it was."""
@@ -134,7 +138,10 @@ def fit_all(
     if config.warm_start and before is not None:
         warm = trainer.warm_start(rows_of(before, parts.train).to(device))
         log.info("starting from %s" if warm else "not starting from %s: the trainer cannot", before.version)
+    phase(f"fitting {preset.name}")
     model, history = fit_model(trainer, test, report, bookmark)
+    if preset.relevance is not None:
+        phase("fitting the relevance head")
     head, head_history = fit_head(preset, parts, config.seed, device, report)
     if bookmark is not None:
         bookmark.file.unlink(missing_ok=True)

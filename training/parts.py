@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,12 +47,14 @@ class Parts:
         return Parts(self.dataset, train, empty, users, _padded(self.item_attributes_IA, train.items))
 
 
-def read(config: JobConfig, *, with_attributes: bool = False) -> Parts:
+def read(config: JobConfig, phase: Callable[[str], None] = lambda _: None, *, with_attributes: bool = False) -> Parts:
     """Read the ratings and divide them. The split draws from `default_rng(seed)` and nothing else does.
+
+    `phase` is told what begins.
 
     Raises DataError or ConfigError for ratings, attributes or a split that cannot be used.
     """
-    dataset, train, test = _divided(config)
+    dataset, train, test = _divided(config, phase)
     if not with_attributes:
         return Parts(dataset, train, test.aligned(train.user_ids, train.item_ids))
     users = _table(config.user_attributes, dataset.users)
@@ -70,15 +73,19 @@ def read(config: JobConfig, *, with_attributes: bool = False) -> Parts:
     )
 
 
-def _divided(config: JobConfig) -> tuple[Dataset, Interactions, Interactions]:
+def _divided(config: JobConfig, phase: Callable[[str], None]) -> tuple[Dataset, Interactions, Interactions]:
+    kind = parse_split("none" if config.test else config.split)
     rng = np.random.default_rng(config.seed)
+    phase(f"reading {config.table or Path(config.data.partition('://')[0]).name}")  # a URL may hold a password
     dataset = load(config.data, table=config.table, columns=config.columns, rng=rng, cache=config.cache)
     ratings = dataset.ratings
     if config.test is not None:
         table = config.table if "://" in config.test else None
         test = load(config.test, table=table, columns=config.columns, rng=rng, cache=config.cache, held_out=True)
         return dataset, ratings, test.ratings
-    train_rows, test_rows = split(ratings, parse_split(config.split), np.random.default_rng(config.seed))
+    if config.split != "none":
+        phase(f"splitting by {config.split}")
+    train_rows, test_rows = split(ratings, kind, np.random.default_rng(config.seed))
     if len(train_rows) == 0:
         raise DataError(f"the split {config.split} leaves no ratings to train on")
     return dataset, ratings.take(train_rows).compacted(), ratings.take(test_rows)

@@ -1,47 +1,119 @@
-"""What a person sees while a command works: a bar on a terminal, lines from time to time in a log. Always on stderr."""
+"""What a person sees while a command works: bars on a terminal, lines in a log. Always on stderr."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
+from typing import TYPE_CHECKING, Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
+from rich.table import Column
 
-from training.loop import Epoch
+if TYPE_CHECKING:
+    from training.loop import Epoch
+
+BAR = 16  # columns; with the longest phase and its figures a line then fits into 80
+
+
+class Follower(Protocol):
+    """Is told how far a job has come."""
+
+    def phase(self, name: str) -> None:
+        """Something new has begun."""
+
+    def epoch(self, epoch: Epoch) -> None:
+        """A pass of the present phase has ended."""
+
+
+class Silent:
+    """Shows nothing."""
+
+    def phase(self, name: str) -> None:
+        pass
+
+    def epoch(self, epoch: Epoch) -> None:
+        pass
+
+
+class Lines:
+    """A line for each phase and each pass."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def phase(self, name: str) -> None:
+        self._print(name)
+
+    def epoch(self, epoch: Epoch) -> None:
+        self._print(describe(epoch))
+
+    def _print(self, line: str) -> None:
+        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+class Bars:
+    """A row for each phase, ticked off when the next begins; that of a fit has a bar."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._task: TaskID | None = None
+        self._error = ""
+        self.phase("starting")  # torch takes seconds to import
+
+    def phase(self, name: str) -> None:
+        self.finish()
+        self._error = ""
+        self._task = self._progress.add_task(name, total=None, figures="")
+
+    def epoch(self, epoch: Epoch) -> None:
+        if self._task is None:
+            return
+        if epoch.test_rmse is not None:
+            self._error = f"RMSE {epoch.test_rmse:.4f}"
+        left = f"{clock(epoch.seconds_left)} left" if epoch.number < epoch.epochs else clock(epoch.fit_seconds)
+        error = self._error or f"loss {epoch.figures['loss']:.4f}"
+        figures = f"{epoch.number}/{epoch.epochs} {error} {left}"
+        self._progress.update(self._task, completed=epoch.number, total=epoch.epochs, figures=figures)
+
+    def finish(self) -> None:
+        """Tick off the present phase."""
+        if self._task is not None:
+            done = self._progress.tasks[self._task].total or 1
+            self._progress.update(self._task, completed=done, total=done)
 
 
 @contextmanager
-def progress() -> Iterator[Callable[[Epoch], None]]:
-    """Yields the function to call after each epoch."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield lambda epoch: console.print(describe(epoch), highlight=False, soft_wrap=True)
-        return
-    with Progress(BarColumn(), TextColumn("{task.description}"), console=console) as bars:
-        task = bars.add_task("reading the ratings", total=None)
-        yield lambda epoch: _advance(bars, task, epoch)
+def following(*, quiet: bool = False) -> Iterator[Follower]:
+    """Yields what is told how far a job has come."""
+    console = terminal()
+    if quiet:
+        with _only_warnings():
+            yield Silent()
+    elif not _has_bars(console):
+        yield Lines(console)
+    else:
+        with _bars(console) as progress:
+            bars = Bars(progress)
+            yield bars
+            bars.finish()
+        console.print()  # what is answered stands apart
 
 
 @contextmanager
-def counting(total: int, what: str) -> Iterator[Callable[[int], None]]:
+def counting(total: int, what: str, *, quiet: bool = False) -> Iterator[Callable[[int], None]]:
     """Yields the function to call with how many of the `total` are done; a log gets a line each tenth of the way."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        tenths = -1
-
-        def log(done: int) -> None:
-            nonlocal tenths
-            if tenths < (tenths := done * 10 // max(1, total)):
-                console.print(f"{done:,} of {total:,} {what}", highlight=False, soft_wrap=True)
-
-        yield log
-        return
-    with Progress(
-        BarColumn(), TextColumn("{task.completed:,} of {task.total:,} {task.description}"), console=console
-    ) as bars:
-        task = bars.add_task(what, total=total)
-        yield lambda done: bars.update(task, completed=done)
+    console = terminal()
+    if quiet:
+        yield lambda _: None
+    elif not _has_bars(console):
+        yield _tenths(console, total, what)
+    else:
+        with _bars(console) as progress:
+            task = progress.add_task(what, total=total, figures="")
+            yield lambda done: progress.update(task, completed=done, figures=f"{done:,}/{total:,} {_left(progress)}")
 
 
 def describe(epoch: Epoch) -> str:
@@ -52,5 +124,55 @@ def describe(epoch: Epoch) -> str:
     return f"{epoch.name} {epoch.number}/{epoch.epochs}  {figures}"
 
 
-def _advance(bars: Progress, task: TaskID, epoch: Epoch) -> None:
-    bars.update(task, completed=epoch.number, total=epoch.epochs, description=describe(epoch))
+def clock(seconds: float) -> str:
+    """`0:07`, `12:05` or `3:00:00`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+@cache
+def terminal() -> Console:
+    """The console on stderr, one for all that is shown there at a time."""
+    return Console(stderr=True)
+
+
+def _has_bars(console: Console) -> bool:
+    return console.is_terminal and not console.is_dumb_terminal
+
+
+def _bars(console: Console) -> Progress:
+    return Progress(
+        SpinnerColumn(finished_text="[green]✓"),
+        TextColumn("{task.description}", markup=False, table_column=Column(overflow="fold")),  # gives way to the rest
+        BarColumn(BAR),
+        TextColumn("{task.fields[figures]}", markup=False, table_column=Column(no_wrap=True)),
+        console=console,
+    )
+
+
+def _left(progress: Progress) -> str:
+    left = progress.tasks[0].time_remaining
+    return "" if left is None else f"{clock(left)} left"
+
+
+def _tenths(console: Console, total: int, what: str) -> Callable[[int], None]:
+    tenths = -1
+
+    def log(done: int) -> None:
+        nonlocal tenths
+        if tenths < (tenths := done * 10 // max(1, total)):
+            console.print(f"{done:,} of {total:,} {what}", highlight=False, soft_wrap=True)
+
+    return log
+
+
+@contextmanager
+def _only_warnings() -> Iterator[None]:
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        root.setLevel(level)

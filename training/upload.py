@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import time
 from collections.abc import Callable
 from http import HTTPStatus
@@ -21,15 +22,30 @@ from training.errors import SourceUnavailableError
 AT_ONCE = 10_000  # ratings; 0.6 MB of JSON
 TRIES = 10
 SECONDS = 120.0
+KNOCK_SECONDS = 10.0
+NO_KEY = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
+
+log = logging.getLogger(__name__)
 
 
 def upload(ratings: Interactions, url: str, key: str | None, report: Callable[[int], None]) -> None:
     """Store all ratings. `report` is told how many are stored. Raises SourceUnavailableError, naming the reason."""
     headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+    _knock(url)
     with httpx.Client(base_url=url, headers=headers, timeout=SECONDS) as client:
         for begin in range(0, len(ratings), AT_ONCE):
             _send(client, _body(ratings, slice(begin, begin + AT_ONCE)))
             report(min(begin + AT_ONCE, len(ratings)))
+
+
+def _knock(url: str) -> None:
+    """Raise SourceUnavailableError at once where no service answers: one that goes away later is waited for."""
+    try:
+        httpx.get(f"{url.rstrip('/')}/health/live", timeout=KNOCK_SECONDS)
+    except (httpx.TransportError, httpx.InvalidURL) as error:
+        raise SourceUnavailableError(
+            f"no service answers at {url} ({error}); `python -m app` starts one, --to http://HOST:PORT names another"
+        ) from error
 
 
 def _body(ratings: Interactions, part: slice) -> bytes:
@@ -63,12 +79,14 @@ def _send(client: httpx.Client, body: bytes) -> None:
             problem, wait = _detail(answer), float(answer.headers.get("Retry-After", 0))
             if not wait:
                 break
+        log.warning("%s; trying again in %.0f s", problem, wait)
         time.sleep(wait)
     raise SourceUnavailableError(f"{client.base_url} did not take the ratings: {problem}")
 
 
 def _detail(answer: httpx.Response) -> str:
+    hint = " (--key, or the variable RATECAST_KEY)" if answer.status_code in NO_KEY else ""
     try:
-        return f"{answer.status_code}: {answer.json()['detail']}"
+        return f"{answer.status_code}: {answer.json()['detail']}{hint}"
     except (ValueError, KeyError, TypeError):
         return f"{answer.status_code}"

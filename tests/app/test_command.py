@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -16,6 +17,9 @@ import uvicorn.supervisors.multiprocess
 
 from app import worker
 from app.__main__ import main
+from app.options import OPTIONS
+from app.settings import Settings
+from models.checkpoint import current_version
 from models.publication import Draft, publish
 
 SIGNALS = [*uvicorn.supervisors.multiprocess.SIGNALS]
@@ -66,13 +70,15 @@ def test_a_device_that_is_not_there(refusal: Callable[..., str], checkpoints: Pa
 
 
 def test_no_checkpoint(refusal: Callable[..., str], tmp_path: Path) -> None:
-    assert str(tmp_path) in refusal("--checkpoints", str(tmp_path))
+    line = refusal("--checkpoints", str(tmp_path))
+    assert f"python -m training fit --data ml-100k --split random:0.1 --preset bayes --out {tmp_path}" in line
 
 
 def test_a_port_in_use(refusal: Callable[..., str], checkpoints: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        assert port in refusal("--checkpoints", str(checkpoints), "--port", port)
+        line = refusal("--checkpoints", str(checkpoints), "--port", port)
+    assert f"port {port}: Address already in use; --port takes another" in line
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "no such host"])
@@ -119,3 +125,56 @@ def test_workers_take_settings_hide_their_server_and_end_when_told(start, checkp
         process.wait(20)
         with pytest.raises(httpx.ConnectError):
             httpx.get(client.base_url.join("/health/live"))
+
+
+def test_help_is_complete_and_imports_nothing_slow() -> None:
+    code = (
+        "import sys, app.__main__ as program; program.main(['--help']); sys.stderr.write(str('torch' in sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stderr == "False"
+    text = " ".join(done.stdout.split())
+    for name in OPTIONS:
+        assert f"--{name} " in text
+        assert f"{Settings.model_fields[name].description} (RATECAST_{name.upper()})" in text
+
+
+def test_a_check_says_what_would_be_served_and_ends(
+    checkpoints: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RATECAST_API_KEYS", "a" * 16)
+    flags = ("--checkpoints", str(checkpoints), "--port", "0", "--device", "cpu", "--workers", "3", "--check")
+    main(flags)
+    shown = capsys.readouterr()
+    main([*flags, "--json"])
+    answer = json.loads(capsys.readouterr().out)
+    assert answer.items() >= {"version": current_version(checkpoints), "device": "cpu", "workers": 3}.items()
+    assert (answer["users"], answer["api_keys"], answer["admin_keys"]) == (300, 1, 0)
+    assert shown.err == ""
+    assert [line.split()[0] for line in shown.out.splitlines()] == list(answer)
+
+
+@pytest.mark.parametrize(
+    ("flags", "remedy"),
+    [
+        (["--wrokers", "2"], "Did you mean '--workers'?"),
+        (["--json"], "--json goes with --check"),
+        (["--completion", "tcsh"], "'bash', 'zsh', 'fish'"),
+        (["more"], "unexpected extra argument"),
+        (["--port"], "requires an argument"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_bad_usage_is_one_line_that_says_what_to_do(refusal: Callable[..., str], flags: list[str], remedy: str) -> None:
+    line = refusal(*flags)
+    assert line.startswith("ratecast: ")
+    assert remedy in line
+
+
+def test_a_variable_that_is_nearly_a_setting_is_told_of(
+    checkpoints: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RATECAST_WORKRES", "2")
+    monkeypatch.setenv("RATECAST_CACHE", "/cache")
+    main(["--checkpoints", str(checkpoints), "--port", "0", "--check"])
+    assert capsys.readouterr().err == "ratecast: RATECAST_WORKRES sets nothing: did you mean RATECAST_WORKERS?\n"

@@ -13,6 +13,7 @@ from models.mf import MatrixFactorization
 from tests.support.data import planted_set, training_set
 from training import config, trainers
 from training.loop import Epoch, fit
+from training.names import preset_names
 from training.trainer import Trainer, TrainingSet
 
 MAX_EPOCHS = 20  # what a trainer can show it can show in so many: more would only take longer
@@ -64,7 +65,7 @@ def name(request: pytest.FixtureRequest) -> str:
 
 
 def test_there_is_a_preset_for_it(name: str) -> None:
-    assert name in {config.load_preset(preset).trainer for preset in config.preset_names()}
+    assert name in {config.load_preset(preset).trainer for preset in preset_names()}
 
 
 def test_its_model_is_usable_before_and_after_each_epoch(name: str, small: TrainingSet) -> None:

@@ -54,6 +54,9 @@ def test_a_rating_goes_all_the_way(start: Start, ratings: Path, tmp_path: Path, 
         for _ in range(2):
             imported = training("import", "--data", ratings, "--to", client.base_url)
             assert (imported.returncode, imported.stdout) == (0, f"1,800 ratings in the store of {client.base_url}\n")
+        again = training("import", "--data", ratings, "--to", client.base_url, "--json", "--quiet")
+        assert json.loads(again.stdout) == {"ratings": 1_800, "service": str(client.base_url)}
+        assert again.stderr == ""
         for item in range(10):
             client.put(f"/users/newcomer/ratings/i{item}", json={"rating": 5 if item % 2 else 2}).raise_for_status()
         client.put("/users/newcomer/ratings/brand new", json={"rating": 5}).raise_for_status()

@@ -8,11 +8,12 @@ import pytest
 
 from training import config, trainers
 from training.errors import ConfigError
+from training.names import preset_names
 from training.relevance import RelevanceSettings
 from training.trainers.adam import AdamSettings
 
 
-@pytest.mark.parametrize("name", config.preset_names())
+@pytest.mark.parametrize("name", preset_names())
 def test_every_preset_loads_and_says_what_it_is(name: str) -> None:
     preset = config.load_preset(name)
     assert preset.name == name
@@ -43,15 +44,15 @@ def test_the_last_of_two_overrides_counts() -> None:
     [
         ("factors", "--set 'factors' is not KEY=VALUE"),
         ("=3", "--set '=3' is not KEY=VALUE"),
-        ("faktors=3", "setting faktors: Extra inputs are not permitted; trainer adam has the settings factors, epochs"),
-        ("factors=many", "setting factors: Input should be a valid integer"),
-        ("factors=0", "setting factors: Input should be greater than or equal to 1"),
-        ("factors=2.5", "setting factors: Input should be a valid integer"),
+        ("faktors=3", "no setting faktors; trainer adam has the settings factors, epochs"),
+        ("factors=many", "setting factors: must be a whole number, at least 1, at most 4096, and is "),
+        ("factors=0", "setting factors: must be a whole number, at least 1, at most 4096, and is 0"),
+        ("factors=2.5", "setting factors: must be a whole number, at least 1, at most 4096, and is "),
         ("factors=", "setting factors: "),
-        ("learning_rate=-1", "setting learning_rate: Input should be greater than 0"),
+        ("learning_rate=-1", "setting learning_rate: must be a number, above 0, and is -1"),
         ("learning_rate=nan", "setting learning_rate: "),
-        ("learning_rate=inf", "setting learning_rate: Input should be a finite number"),
-        ("epochs=[1]", "setting epochs: Input should be a valid integer"),
+        ("learning_rate=inf", "setting learning_rate: must be a number, above 0, and is inf"),
+        ("epochs=[1]", "setting epochs: must be a whole number, at least 1, and is [1]"),
     ],
 )
 def test_a_bad_override_is_refused(override: str, message: str) -> None:
@@ -64,7 +65,7 @@ SERVING = ["als", "bayes", "bayes-large", "bayes-side"]
 
 
 def test_presets_for_serving_have_a_relevance_head() -> None:
-    with_head = [name for name in config.preset_names() if config.load_preset(name).relevance is not None]
+    with_head = [name for name in preset_names() if config.load_preset(name).relevance is not None]
     assert with_head == SERVING
 
 
@@ -98,16 +99,22 @@ def test_overrides_reach_the_head(preset: str, overrides: list[str], expected: R
     [
         ("relevance=3", "setting relevance: neither true nor false; its own are set as relevance.KEY=VALUE"),
         ("relevance=no", "setting relevance: neither true nor false"),
+        ("relevance.faktors=3", "no setting relevance.faktors; the relevance head has the settings factors, "),
         (
-            "relevance.faktors=3",
-            "setting relevance.faktors: Extra inputs are not permitted; the relevance head has the",
+            "relevance.factors=0",
+            "setting relevance.factors: must be a whole number, at least 1, at most 1024, and is 0",
         ),
-        ("relevance.factors=0", "setting relevance.factors: Input should be greater than or equal to 1"),
-        ("relevance.factors=1e9", "setting relevance.factors: Input should be"),
-        ("relevance.missing_weight=1", "setting relevance.missing_weight: Input should be less than 1"),
-        ("relevance.missing_weight=0", "setting relevance.missing_weight: Input should be greater than 0"),
-        ("relevance.regularisation=nan", "setting relevance.regularisation: Input should be"),
-        ("relevance.=3", "setting relevance.: Extra inputs are not permitted"),
+        ("relevance.factors=1e9", "setting relevance.factors: must be"),
+        (
+            "relevance.missing_weight=1",
+            "setting relevance.missing_weight: must be a number, above 0, below 1, and is 1",
+        ),
+        (
+            "relevance.missing_weight=0",
+            "setting relevance.missing_weight: must be a number, above 0, below 1, and is 0",
+        ),
+        ("relevance.regularisation=nan", "setting relevance.regularisation: must be"),
+        ("relevance.=3", "no setting relevance.; the relevance head has the settings"),
     ],
 )
 def test_a_bad_setting_of_the_head_is_refused(override: str, message: str) -> None:
@@ -131,9 +138,9 @@ def test_a_preset_may_be_a_file(tmp_path: Path) -> None:
         ("trainer = ", "TOMLDecodeError"),
         ('trainer = "nobody"', "no trainer 'nobody'; there are adam, "),
         ('trainer = "adam"\nsettings = 3', "TypeError"),
-        ('trainer = "adam"\n[settings]\nx = 1', "setting x: "),
+        ('trainer = "adam"\n[settings]\nx = 1', "no setting x; trainer adam has"),
         ('trainer = "adam"\nrelevance = 3', "TypeError"),
-        ('trainer = "adam"\n[relevance]\nx = 1', "setting relevance.x: "),
+        ('trainer = "adam"\n[relevance]\nx = 1', "no setting relevance.x; "),
         ('trainer = "../adam"', "no trainer"),
     ],
 )
@@ -154,6 +161,12 @@ def test_an_unknown_preset_is_refused(name: str) -> None:
 def test_the_message_lists_the_presets_there_are() -> None:
     with pytest.raises(ConfigError, match=r"no preset 'nothing'; there are .*bias.*textbook"):
         config.load_preset("nothing")
+
+
+def test_a_word_that_is_nearly_right_is_mended() -> None:
+    for wrong, override, meant in (("bayse", "", "bayes"), ("ALS", "", "als"), ("als", "factor=3", "factors")):
+        with pytest.raises(ConfigError, match=f": did you mean '{meant}'\\?$"):
+            config.load_preset(wrong, [override] if override else [])
 
 
 def test_every_file_of_a_trainer_holds_one() -> None:

@@ -36,11 +36,15 @@ def test_a_version_is_activated_rolled_back_from_and_listed(nursery: Nursery, tm
     back = lines(nursery.run("training", "rollback", "--out", tmp_path))
     assert back == [f"{names[1]} is current, {names[2]} no longer"]
     assert lines(nursery.run("training", "activate", names[0], "--out", tmp_path)) == [f"{names[0]} is current"]
-    first, second, third = lines(nursery.run("training", "list", "--out", tmp_path))
-    assert first.startswith(f"* {names[0]}  ")
-    assert [line.startswith(f"  {name}  ") for line, name in ((second, names[1]), (third, names[2]))] == [True, True]
-    rows = [json.loads(line) for line in lines(nursery.run("training", "list", "--out", tmp_path, "--json"))]
-    assert [(row["version"], row["current"], row["rmse"]) for row in rows] == [
+    head, _, *rows = (line.split() for line in lines(nursery.run("training", "list", "--out", tmp_path)))
+    assert head == ["version", "published", "preset", "RMSE", "size"]
+    assert [(row[:-6], row[-6], row[-3:]) for row in rows] == [
+        (["*"] if name == names[0] else [], name, ["1.0000", "0.0", "MB"]) for name in names
+    ]
+    (line,) = lines(nursery.run("training", "list", "--out", tmp_path, "--json"))
+    answer = json.loads(line)
+    assert (answer["current"], answer["unreadable"]) == (names[0], [])
+    assert [(row["version"], row["current"], row["rmse"]) for row in answer["versions"]] == [
         (names[0], True, 1.0),
         (names[1], False, 1.0),
         (names[2], False, 1.0),
@@ -52,7 +56,8 @@ def test_a_manifest_that_cannot_be_read_is_listed_as_such(nursery: Nursery, tmp_
     done = nursery.run("training", "list", "--out", tmp_path)
     assert done.code == 0
     assert done.stderr.startswith(f"{names[0]}: its manifest cannot be read")
-    assert len(done.stdout.splitlines()) == 2
+    assert len(done.stdout.splitlines()) == 2 + 2
+    assert json.loads(nursery.run("training", "list", "--out", tmp_path, "--json").stdout)["unreadable"] == [names[0]]
 
 
 def test_pruning_says_what_it_removed(nursery: Nursery, tmp_path: Path, names: list[str]) -> None:

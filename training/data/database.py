@@ -13,6 +13,7 @@ from sqlalchemy.engine import URL, Connection, Inspector
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from models.manifest import Snapshot
+from models.suggestions import did_you_mean
 from training.data.validation import Checked, Origin, checked, chosen_columns
 from training.errors import DataError
 
@@ -122,8 +123,9 @@ def _found_table(inspector: Inspector, table: str) -> tuple[str, str | None]:
         return table, None
     if dot and schema in inspector.get_schema_names() and name in _relations(inspector, schema):
         return name, schema
-    found = ", ".join(sorted(_relations(inspector, None))) or "none"
-    raise DataError(f"no table {table}; found {found} (--table SCHEMA.TABLE for another schema)")
+    relations = sorted(_relations(inspector, None))
+    hint, found = did_you_mean(table, relations), ", ".join(relations) or "none"
+    raise DataError(f"no table {table}; found {found} (--table SCHEMA.TABLE for another schema){hint}")
 
 
 def _relations(inspector: Inspector, schema: str | None) -> list[str]:

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from models.manifest import Snapshot
+from models.suggestions import did_you_mean
 from training.data import database, delimited, movielens, parquet
 from training.data.interactions import Interactions
 from training.data.validation import Checked, Origin, checked
@@ -87,7 +88,7 @@ def load(
 def _check_arguments(source: str, table: str | None, columns: Mapping[str, str] | None) -> None:
     is_database = "://" in source
     if is_database and table is None:
-        raise ConfigError("a database needs --table")
+        raise ConfigError("a database needs --table NAME, the table that holds the ratings")
     if not is_database and table is not None:
         raise ConfigError(f"--table goes with a database URL, which {source} is not")
     if columns and (source in movielens.SETS or source.startswith("synthetic:")):
@@ -103,6 +104,7 @@ def _layout(path: Path) -> delimited.Layout:
     raise ConfigError(
         f"{path}: not a data set ({', '.join(movielens.SETS)}, synthetic:USERSxITEMSxRATINGS), not a database URL, "
         f"and not a file of a known kind ({', '.join([*delimited.LAYOUTS, '.parquet'])})"
+        + did_you_mean(str(path), movielens.SETS)
     )
 
 

@@ -13,10 +13,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import httpx
-from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from training.errors import DataError, SourceUnavailableError
+from training.progress import terminal
 
 TIMEOUT = httpx.Timeout(30, connect=5)  # seconds; a blocked network must not keep the second source waiting
 HEADERS = {"Accept-Encoding": "identity"}  # the bytes of the file, whose sha256 is recorded
@@ -111,7 +111,7 @@ def _download_url(url: str, part: Path) -> None:
         with (
             httpx.stream("GET", url, headers=HEADERS, follow_redirects=True, timeout=TIMEOUT) as response,
             part.open("wb") as file,
-            Progress(*columns, console=Console(stderr=True), transient=True) as progress,
+            Progress(*columns, console=terminal(), transient=True) as progress,
         ):
             response.raise_for_status()
             size = response.headers.get("content-length")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
+from models.suggestions import did_you_mean
 from training.errors import DataError
 
 
@@ -16,6 +18,13 @@ def check_file(path: Path) -> None:
             if not stream.read(1):
                 raise DataError(f"{path}: the file is empty")
     except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file") from error
+        raise DataError(f"{path}: no such file{did_you_mean(path.name, _beside(path))}") from error
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
+
+
+def _beside(path: Path) -> list[str]:
+    """Names of the files in the folder where one is missing."""
+    with suppress(OSError):
+        return [other.name for other in path.parent.iterdir() if other.is_file()]
+    return []

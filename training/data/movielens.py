@@ -19,6 +19,7 @@ from training.data.delimited import COMMA, RATINGS_DAT, U_DATA, Layout, read_str
 from training.data.fetch import Download, Wheel, fetch
 from training.data.validation import Checked
 from training.errors import DataError, SourceUnavailableError
+from training.names import DATA_SETS
 
 ITEM_SCHEMA = pa.schema({"id": pa.string(), "title": pa.string(), "year": pa.int32(), "genres": pa.list_(pa.string())})
 USER_ATTRIBUTES = ("id", "age", "gender", "occupation", "zip_code")
@@ -263,22 +264,14 @@ ML_LATEST_SMALL = _grouplens("ml-latest-small", "696d65a3dfceac7c45750ad32df2c25
 SETS = {
     named.name: named
     for named in (
-        NamedSet(
-            "ml-100k",
-            "100,000 ratings by 943 users of 1,682 films, 1997-1998, with ages and occupations",
-            (ml_100k(ML_100K), recbole_ml_100k(RECBOLE)),
-        ),
-        NamedSet(
-            "ml-1m",
-            "1,000,209 ratings by 6,040 users of 3,706 films, 2000-2003, with ages and occupations",
-            (ml_1m(ML_1M),),
-        ),
-        NamedSet("ml-10m", "10,000,054 ratings by 69,878 users of 10,677 films, 1995-2009", (ml_10m(ML_10M),)),
-        NamedSet("ml-25m", "25,000,095 ratings by 162,541 users of 59,047 films, 1995-2019", (csv_archive(ML_25M),)),
-        NamedSet("ml-32m", "32,000,204 ratings by 200,948 users of 84,432 films, 1995-2023", (csv_archive(ML_32M),)),
+        NamedSet("ml-100k", DATA_SETS["ml-100k"], (ml_100k(ML_100K), recbole_ml_100k(RECBOLE))),
+        NamedSet("ml-1m", DATA_SETS["ml-1m"], (ml_1m(ML_1M),)),
+        NamedSet("ml-10m", DATA_SETS["ml-10m"], (ml_10m(ML_10M),)),
+        NamedSet("ml-25m", DATA_SETS["ml-25m"], (csv_archive(ML_25M),)),
+        NamedSet("ml-32m", DATA_SETS["ml-32m"], (csv_archive(ML_32M),)),
         NamedSet(
             "ml-latest-small",
-            "100,836 ratings by 610 users of 9,724 films, 1996-2018",
+            DATA_SETS["ml-latest-small"],
             (csv_archive(ML_LATEST_SMALL),),
             "GroupLens replaces this set from time to time, so another sha256 may only mean a newer edition; "
             "its ratings.csv can be read as a file with --columns user=userId,item=movieId. ",

@@ -12,8 +12,10 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from models.suggestions import did_you_mean
 from training.data.interactions import Int64s, Interactions
 from training.errors import ConfigError
+from training.names import SPLITS
 
 Kind = Literal["last-out", "random", "time", "none"]
 WITH_FRACTION = ("random", "time")
@@ -43,7 +45,9 @@ def parse_split(text: str) -> Split:
     for kind in get_args(Kind):
         if name == kind and bool(colon) == (kind in WITH_FRACTION):
             return Split(kind, _parse_fraction(text, fraction) if colon else None)
-    raise ConfigError(f"--split {text}: not one of last-out, random:F, time:F, none")
+    if name in WITH_FRACTION:
+        raise ConfigError(f"--split {text}: needs the part to hold out, as in {name}:0.1")
+    raise ConfigError(f"--split {text}: not one of {', '.join(SPLITS)}{did_you_mean(name, get_args(Kind))}")
 
 
 def _parse_fraction(text: str, fraction: str) -> Fraction:
@@ -52,7 +56,7 @@ def _parse_fraction(text: str, fraction: str) -> Fraction:
     except (ValueError, ZeroDivisionError):
         value = Fraction(0)
     if not 0 < value < 1:
-        raise ConfigError(f"--split {text}: F must be a number between 0 and 1")
+        raise ConfigError(f"--split {text}: F must be a number between 0 and 1, as in {text.partition(':')[0]}:0.1")
     return value
 
 

@@ -13,6 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from models.suggestions import closest, did_you_mean
 from training.data import columns
 from training.data.columns import Bools
 from training.data.interactions import Int32s, Int64s, Interactions
@@ -63,18 +64,27 @@ def chosen_columns(found: Sequence[str], renamed: Mapping[str, str] | None, orig
     """
     renamed = renamed or {}
     if unknown := sorted(set(renamed) - set(NAMES)):
-        raise ConfigError(f"--columns: no column is called {', '.join(unknown)}; rename {', '.join(NAMES)}")
+        hint = did_you_mean(unknown[0], NAMES)
+        raise ConfigError(f"--columns: no column is called {', '.join(unknown)}; rename {', '.join(NAMES)}{hint}")
     wanted = {name: renamed.get(name, name) for name in NAMES}
     if wanted["timestamp"] not in found and "timestamp" not in renamed:
         del wanted["timestamp"]
     if missing := [name for name in wanted.values() if name not in found]:
         there = ", ".join(found) or "none"
-        raise origin.error(f"no column {', '.join(missing)}; found {there} (--columns user=NAME,item=NAME,… renames)")
+        raise origin.error(f"no column {', '.join(missing)}; found {there} ({_renaming(wanted, found)} renames)")
     if len(set(wanted.values())) < len(wanted):
         raise origin.error("--columns gives one column to two names")
     if twice := [name for name in wanted.values() if list(found).count(name) > 1]:
         raise origin.error(f"more than one column {', '.join(twice)}")
     return wanted
+
+
+def _renaming(wanted: Mapping[str, str], found: Sequence[str]) -> str:
+    """The option that takes for each missing column the one that is called most like it, where there is one."""
+    free = [column for column in found if column not in wanted.values()]
+    likely = {name: closest(column, free) for name, column in wanted.items() if column not in found}
+    pairs = [f"{name}={column}" for name, column in likely.items() if column]
+    return "--columns " + (",".join(pairs) or "user=NAME,item=NAME,…")
 
 
 def checked(batches: Iterable[pa.RecordBatch], origin: Origin, *, held_out: bool = False) -> Checked:

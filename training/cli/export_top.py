@@ -1,0 +1,52 @@
+"""`export-top`: the lists of all users into a file."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+
+from training.cli import output
+from training.cli.help import Command, option
+from training.cli.parameters import CHECKPOINTS_VARIABLE, complete_version, device_options, quiet_option
+
+
+@click.command(
+    "export-top",
+    cls=Command,
+    examples=("python -m training export-top --checkpoints checkpoints --n 20 --out top.parquet",),
+)
+@option(
+    "--checkpoints",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    envvar=CHECKPOINTS_VARIABLE,
+    required=True,
+    is_eager=True,
+    help=f"The checkpoint directory [the variable {CHECKPOINTS_VARIABLE}].",
+)
+@option("--version", metavar="VERSION", shell_complete=complete_version, help="The version to take [the current one].")
+@option("--n", type=click.IntRange(min=1), metavar="N", default=20, show_default=True, help="Length of the lists.")
+@option(
+    "--rank-by",
+    type=click.Choice(["relevance", "rating", "lower_bound"]),
+    help="What orders the lists [relevance where the checkpoint has it, else rating].",
+)
+@option("--include-seen", is_flag=True, help="Also list what a user has rated.")
+@option("--category", metavar="GENRE", help="List items of this category (genre) only.")
+@option("--out", type=click.Path(path_type=Path), metavar="FILE", required=True, help="The Parquet file to write.")
+@device_options
+@quiet_option
+@output.json_option
+def export_top(as_json: bool, quiet: bool, **chosen: Any) -> None:
+    """Write the best items of every user into a Parquet file: user, rank, item, rating.
+
+    Several devices, as `--device cuda:0,cuda:1`, share the items.
+    """
+    from training import export
+    from training.progress import counting
+
+    rows = export.run(export.ExportConfig(**chosen), partial(counting, quiet=quiet))
+    output.answer({"rows": rows, "file": str(chosen["out"])}, f"{rows:,} rows in {chosen['out']}", as_json=as_json)

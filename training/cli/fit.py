@@ -1,0 +1,192 @@
+"""`fit` and `evaluate`: the job, with or without publication at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from training import names
+from training.cli import output
+from training.cli.help import Command, option
+from training.cli.parameters import (
+    Decorator,
+    Duration,
+    complete_setting,
+    device_options,
+    one_of,
+    options,
+    quiet_option,
+    source_options,
+)
+
+
+def job_options(default_split: str) -> Decorator:
+    """The options that `fit` and `evaluate` share."""
+    return options(
+        source_options,
+        option(
+            "--user-attributes",
+            type=click.Path(path_type=Path),
+            group="Data",
+            help="A .csv or .parquet file: id, then anything.",
+        ),
+        option("--item-attributes", type=click.Path(path_type=Path), group="Data", help="The same for items."),
+        option(
+            "--split",
+            default=default_split,
+            show_default=True,
+            metavar="KIND",
+            group="Held-out ratings",
+            shell_complete=one_of(("last-out", "random:0.1", "time:0.1", "none")),
+            help="Hold out last-out, random:F, time:F or none.",
+        ),
+        option(
+            "--test",
+            metavar="FILE",
+            group="Held-out ratings",
+            shell_complete=one_of((), or_file=True),
+            help="A file whose ratings are the test part; --split is then not used.",
+        ),
+        option(
+            "--relevant",
+            type=float,
+            metavar="RATING",
+            group="Held-out ratings",
+            help="Rating from which an item is relevant [3/4 up the scale].",
+        ),
+        option(
+            "--preset",
+            required=True,
+            metavar="NAME",
+            group="Model",
+            is_eager=True,  # what completes --set looks at it
+            shell_complete=one_of(names.preset_names(), or_file=True),
+            help="One of those that `presets` lists, or a .toml file.",
+        ),
+        option(
+            "--set",
+            "overrides",
+            multiple=True,
+            metavar="KEY=VALUE",
+            group="Model",
+            shell_complete=complete_setting,
+            help="Override a setting (`presets NAME` lists them); repeatable.",
+        ),
+        option(
+            "--seed",
+            type=click.IntRange(min=0),
+            default=0,
+            metavar="N",
+            show_default=True,
+            group="Model",
+            help="Fixes every choice.",
+        ),
+        device_options,
+        option(
+            "--resume",
+            type=click.Path(path_type=Path, dir_okay=False),
+            group="Machine",
+            help="Keep the state of the fit in this file, and go on from it after an interruption.",
+        ),
+        quiet_option,
+        output.json_option,
+    )
+
+
+@click.command(
+    cls=Command,
+    examples=(
+        "python -m training fit --data ml-100k --split random:0.1 --preset bayes --out checkpoints",
+        "python -m training fit --data ratings.csv --preset als --set factors=63 --out checkpoints",
+        "python -m training fit --data postgresql://HOST/NAME --table ratings --preset als \\",
+        "    --split random:0.1 --refit --every 1d --out checkpoints",
+    ),
+)
+@job_options(default_split="none")
+@option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    required=True,
+    group="Publication",
+    help="The checkpoint directory to publish to.",
+)
+@option(
+    "--tolerance",
+    type=click.FloatRange(min=0),
+    metavar="SHARE",
+    default=names.DEFAULT_TOLERANCE,
+    show_default=True,
+    group="Publication",
+    help="How much worse than the served model's RMSE is acceptable, relatively.",
+)
+@option(
+    "--no-activate",
+    "activate",
+    flag_value=False,
+    default=True,
+    group="Publication",
+    help="Publish, and leave CURRENT as it is.",
+)
+@option("--warm-start", is_flag=True, group="Model", help="Start from the current checkpoint where the trainer can.")
+@option(
+    "--refit",
+    is_flag=True,
+    group="Publication",
+    help="Publish a model of all ratings once one without the held-out has passed.",
+)
+@option(
+    "--every",
+    type=Duration(),
+    group="Publication",
+    help="Fit again and again, so often: 30m, 6h, 1d. Failures are logged.",
+)
+@option(
+    "--force",
+    is_flag=True,
+    group="Publication",
+    help="Publish even what the quality gate refuses; the manifest says so.",
+)
+def fit(as_json: bool, quiet: bool, every: float | None, **chosen: Any) -> None:
+    """Fit a model and publish it as the current checkpoint.
+
+    With held-out ratings, a model that does not beat the preset `bias`, or is worse than the served one, is refused.
+    """
+    if every is None:
+        _run(as_json, quiet, chosen)
+        return
+    from training import schedule
+
+    schedule.repeat(every, lambda: _run(as_json, quiet, chosen))
+
+
+@click.command(
+    cls=Command,
+    examples=(
+        "python -m training evaluate --data ml-100k --preset als",
+        "python -m training evaluate --data ratings.csv --split time:0.2 --preset bayes --json",
+    ),
+)
+@job_options(default_split="last-out")
+def evaluate(as_json: bool, quiet: bool, **chosen: Any) -> None:
+    """Fit a model and print its figures on held-out ratings. Publishes nothing."""
+    _run(as_json, quiet, chosen)
+
+
+def _run(as_json: bool, quiet: bool, chosen: Mapping[str, Any]) -> None:
+    from training.progress import following
+
+    names.preset_file(chosen["preset"])  # at once, where there is none
+    with following(quiet=quiet) as progress:
+        from training import config, job
+        from training.cli.tables import figures
+        from training.data.fetch import default_cache
+        from training.errors import RefusedError
+
+        outcome = job.run(config.JobConfig(cache=default_cache(), **chosen), progress.epoch, progress.phase)
+    output.answer(outcome.figures, figures(outcome.figures), as_json=as_json)
+    if outcome.refusal is not None:
+        raise RefusedError(f"not published: {outcome.refusal} (--force publishes it all the same)")

@@ -1,0 +1,128 @@
+"""Kinds of values that options take, what completes them, and the options that several commands share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import ClassVar
+
+import click
+from click.shell_completion import CompletionItem
+
+from training import names
+from training.cli.help import option
+from training.errors import ConfigError
+
+Completion = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
+Decorator = Callable[[Callable[..., None]], Callable[..., None]]
+CHECKPOINTS_VARIABLE = "RATECAST_CHECKPOINTS"
+
+
+class Columns(click.ParamType[dict[str, str]]):
+    """`user=userId,rating=stars` as a mapping."""
+
+    name = "NAME=COLUMN,…"
+
+    def convert(
+        self, value: str | dict[str, str], param: click.Parameter | None, ctx: click.Context | None
+    ) -> dict[str, str]:
+        if isinstance(value, dict):
+            return value
+        pairs = [text.partition("=") for text in value.split(",")]
+        if not all(name and column for name, _, column in pairs):
+            self.fail(f"{value!r} is not NAME=COLUMN,NAME=COLUMN", param, ctx)
+        return {name.strip(): column.strip() for name, _, column in pairs}
+
+
+class Duration(click.ParamType[float]):
+    """`30m`, `6h` or `1d`, in seconds."""
+
+    name = "DURATION"
+    units: ClassVar = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+
+    def convert(self, value: str | float, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, float):
+            return value
+        number, unit = value[:-1], value[-1:]
+        if not number.isdigit() or int(number) == 0 or unit not in self.units:
+            self.fail(f"{value!r} is not a duration like 30m, 6h or 1d", param, ctx)
+        return float(int(number) * self.units[unit])
+
+
+def one_of(words: Iterable[str], *, or_file: bool = False) -> Completion:
+    """Completes the words, and names of files where one is as good."""
+    known = tuple(words)
+
+    def complete(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        found = [CompletionItem(word) for word in known if word.startswith(incomplete)]
+        return [*found, CompletionItem(incomplete, type="file")] if or_file and not found else found
+
+    return complete
+
+
+def complete_setting(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """`KEY=` for the settings that stand in the preset, as far as one is named before."""
+    try:
+        stated = names.stated_settings(names.preset_content(ctx.params.get("preset") or ""))
+    except (ConfigError, OSError, ValueError):
+        return []
+    return [CompletionItem(f"{key}={value}") for key, value in stated.items() if key.startswith(incomplete)]
+
+
+def complete_version(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Versions in the directory that is named before, or by the variable."""
+    named = ctx.params.get("checkpoints") or ctx.params.get("out") or os.environ.get(CHECKPOINTS_VARIABLE, "")
+    found = sorted(path.parent.name for path in Path(named).glob("*/manifest.json"))
+    return [CompletionItem(version) for version in found if version.startswith(incomplete)]
+
+
+def options(*chosen: Decorator) -> Decorator:
+    """Several options as one decorator."""
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        for each in reversed(chosen):
+            command = each(command)
+        return command
+
+    return decorate
+
+
+quiet_option = option("--quiet", "-q", is_flag=True, help="Show no progress: only warnings, errors and the answer.")
+
+checkpoints_option = option(
+    "--checkpoints",
+    "--out",
+    "checkpoints",
+    type=click.Path(path_type=Path, file_okay=False),
+    envvar=CHECKPOINTS_VARIABLE,
+    required=True,
+    is_eager=True,  # what completes versions looks there
+    help=f"The checkpoint directory [the variable {CHECKPOINTS_VARIABLE}].",
+)
+
+source_options = options(
+    option(
+        "--data",
+        required=True,
+        metavar="SOURCE",
+        group="Data",
+        shell_complete=one_of(names.DATA_SETS, or_file=True),
+        help="A named data set, a file, a database URL, or synthetic:UxIxN.",
+    ),
+    option("--table", metavar="NAME", group="Data", help="The table to read, where --data is a database URL."),
+    option("--columns", type=Columns(), default={}, group="Data", help="What the columns are called in the data."),
+)
+
+device_options = options(
+    option(
+        "--device",
+        default="auto",
+        metavar="DEVICE",
+        show_default=True,
+        group="Machine",
+        shell_complete=one_of(("auto", "cpu", "cuda", "cuda:0")),
+        help="auto, cpu, cuda or cuda:N.",
+    ),
+    option("--threads", type=click.IntRange(min=1), metavar="N", group="Machine", help="CPU threads [all cores]."),
+)

@@ -1,0 +1,107 @@
+"""The program: its commands, the guide that it prints alone, and how what goes wrong becomes an exit code."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import TextIO
+
+import click
+
+from models.errors import RatecastError
+from training.cli import output
+from training.cli.catalogue import datasets, presets
+from training.cli.completion import VARIABLE, completion
+from training.cli.export_top import export_top
+from training.cli.fit import evaluate, fit
+from training.cli.help import Group
+from training.cli.import_ratings import import_ratings
+from training.cli.report import report
+from training.cli.versions import activate, list_, prune, publish, rollback
+from training.errors import RefusedError
+
+EXIT_BAD_INPUT, EXIT_REFUSED, EXIT_INTERRUPTED = 2, 3, 130  # the last is 128 + SIGINT, as shells report it
+
+SECTIONS = {
+    "Fit a model": (fit, evaluate, datasets, presets),
+    "Look after what was published": (list_, report, activate, rollback, publish, prune),
+    "Ratings and lists": (import_ratings, export_top),
+    "This program": (completion,),
+}
+
+GUIDE = """\
+Ratecast fits a model to ratings and publishes it; `python -m app` serves it.
+
+  Try it on a known data set; nothing is published:
+    python -m training evaluate --data ml-100k --split random:0.1 --preset als
+
+  Fit your own ratings (columns user, item, rating and perhaps timestamp) and publish the model:
+    python -m training fit --data ratings.csv --split random:0.1 --preset bayes --out checkpoints
+
+  Serve it:
+    python -m app --checkpoints checkpoints
+
+All commands: python -m training --help. The options of one: python -m training fit --help.
+"""
+
+
+def _version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        click.echo(f"ratecast {version('ratecast')}")
+        ctx.exit()
+
+
+@click.group(
+    cls=Group,
+    sections={title: [str(command.name) for command in commands] for title, commands in SECTIONS.items()},
+    invoke_without_command=True,
+    no_args_is_help=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Say which release."
+)
+@click.pass_context
+def cli(ctx: click.Context) -> None:
+    """Fit a matrix factorization to ratings, evaluate it, and publish it for the service."""
+    if ctx.invoked_subcommand is None:
+        click.echo(GUIDE, nl=False)
+
+
+for commands in SECTIONS.values():
+    for command in commands:
+        cli.add_command(command)
+
+
+class StderrHandler(logging.StreamHandler[TextIO]):
+    """Writes to what stderr is at the moment: while a progress bar is shown, to the lines above it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.stream = sys.stderr
+        super().emit(record)
+
+
+def main() -> int:
+    """Run the command line and return its exit code: 0 done, 2 bad input, 3 refused, 130 interrupted. A bug raises."""
+    logging.basicConfig(handlers=[StderrHandler()], level=logging.INFO, format="%(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    try:
+        cli.main(standalone_mode=False, complete_var=VARIABLE)
+    except click.ClickException as error:
+        output.say_error(error.format_message())
+        return EXIT_BAD_INPUT
+    except RefusedError as error:
+        output.say_error(str(error))
+        return EXIT_REFUSED
+    except RatecastError as error:
+        output.say_error(str(error))
+        return EXIT_BAD_INPUT
+    except MemoryError:
+        output.say_error("not enough memory: take fewer ratings, or fewer factors")
+        return EXIT_BAD_INPUT
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted: nothing was published", err=True)
+        return EXIT_INTERRUPTED
+    return 0

@@ -1,0 +1,63 @@
+"""`report`: where the report of a version is, and what stands at its top."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from training.cli import output
+from training.cli.help import Command, option
+from training.cli.parameters import checkpoints_option, complete_version
+
+if TYPE_CHECKING:
+    from models.manifest import Manifest
+
+PAGE = "report/index.html"
+
+
+@click.command(cls=Command, examples=("python -m training report --checkpoints checkpoints --open",))
+@checkpoints_option
+@option("--version", metavar="VERSION", shell_complete=complete_version, help="The version to take [the current one].")
+@option("--open", "open_", is_flag=True, help="Show the page in the browser.")
+@output.json_option
+def report(checkpoints: Path, version: str | None, open_: bool, as_json: bool) -> None:
+    """Print where the report of a version is, and its main figures."""
+    import webbrowser
+
+    from models import checkpoint
+    from models.errors import CheckpointNotFoundError
+    from models.suggestions import did_you_mean
+    from training.cli.tables import figures
+
+    version = version or checkpoint.current_version(checkpoints)
+    if version not in (known := checkpoint.versions(checkpoints)):
+        raise CheckpointNotFoundError(f"no version {version!r} in {checkpoints}{did_you_mean(version, known)}")
+    page = (checkpoints / version / PAGE).resolve()
+    if not page.is_file():
+        raise CheckpointNotFoundError(f"version {version} has no {PAGE}: fit again to have one")
+    facts = _facts(checkpoint.read_manifest(checkpoints / version), str(page))
+    output.answer(facts, figures(facts), as_json=as_json)
+    if open_ and not webbrowser.open(page.as_uri()):
+        raise click.UsageError(f"there is no browser here: open {page}")
+
+
+def _facts(manifest: Manifest, page: str) -> dict[str, Any]:
+    """The figures under the names that `fit --json` has."""
+    data, trainer = manifest.data, manifest.trainer
+    return {
+        "dataset": data.name,
+        "split": data.split,
+        "users": manifest.model.users,
+        "items": manifest.model.items,
+        "train_ratings": data.train_ratings,
+        "test_ratings": data.test_ratings,
+        "preset": trainer.preset,
+        "trainer": trainer.name,
+        "seed": trainer.seed,
+        "fit_seconds": trainer.fit_seconds,
+        **manifest.metrics,
+        "version": manifest.version,
+        "report": page,
+    }

@@ -1,0 +1,114 @@
+"""The commands that look after published versions. What they do is in `models/lifecycle.py`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from training.cli import output
+from training.cli.help import Command, option
+from training.cli.parameters import checkpoints_option, complete_version
+
+if TYPE_CHECKING:
+    from models.manifest import Manifest
+
+version_argument = click.argument("version", shell_complete=complete_version)
+UNKNOWN = "-"
+
+
+@click.command(cls=Command, examples=("python -m training publish ../staging --out checkpoints",))
+@click.argument("source", type=click.Path(path_type=Path))
+@checkpoints_option
+@option("--no-activate", is_flag=True, help="Leave CURRENT as it is.")
+@output.json_option
+def publish(source: Path, checkpoints: Path, no_activate: bool, as_json: bool) -> None:
+    """Publish a version made elsewhere: SOURCE is its directory, or one with a CURRENT, whose version is taken."""
+    from models import checkpoint, lifecycle
+    from models.errors import CheckpointNotFoundError
+
+    if (source / checkpoint.CURRENT).exists():
+        source = source / checkpoint.current_version(source)
+    if not source.is_dir():
+        raise CheckpointNotFoundError(f"there is no checkpoint {source}")
+    version = lifecycle.copy(source, checkpoints, current=not no_activate).version
+    output.answer(
+        {"version": version, "checkpoint": str(checkpoints / version), "current": not no_activate},
+        f"{version} is published in {checkpoints}" + ("" if no_activate else " and current"),
+        as_json=as_json,
+    )
+
+
+@click.command(cls=Command, examples=("python -m training activate 20260102T030405Z-1a2b3c --out checkpoints",))
+@version_argument
+@checkpoints_option
+@output.json_option
+def activate(version: str, checkpoints: Path, as_json: bool) -> None:
+    """Make VERSION the current one. Services follow within two seconds."""
+    from models import lifecycle
+
+    lifecycle.activate(checkpoints, version)
+    output.answer({"current": version}, f"{version} is current", as_json=as_json)
+
+
+@click.command(cls=Command)
+@checkpoints_option
+@output.json_option
+def rollback(checkpoints: Path, as_json: bool) -> None:
+    """Make the version that was published before the current one current."""
+    from models import lifecycle
+
+    left, taken = lifecycle.rollback(checkpoints)
+    output.answer({"current": taken, "before": left}, f"{taken} is current, {left} no longer", as_json=as_json)
+
+
+@click.command("list", cls=Command)
+@checkpoints_option
+@output.json_option
+def list_(checkpoints: Path, as_json: bool) -> None:
+    """List the published versions in the order of publication; * marks the current one."""
+    from models import checkpoint
+    from training.cli.tables import rows
+
+    current = checkpoint.current_version(checkpoints)
+    known = [_row(manifest, current) for manifest in checkpoint.published(checkpoints)]
+    unreadable = sorted(set(checkpoint.versions(checkpoints)) - {row["version"] for row in known})
+    right = {"justify": "right", "no_wrap": True}
+    columns: dict[str, dict[str, Any]] = {"": {}, "version": {}, "published": {}, "preset": {}, "RMSE": right}
+    output.answer(
+        {"current": current, "versions": known, "unreadable": unreadable},
+        rows(columns | {"size": right}, map(_line, known)),
+        as_json=as_json,
+    )
+    for version in unreadable:
+        click.echo(f"{version}: its manifest cannot be read", err=True)
+
+
+@click.command(cls=Command, examples=("python -m training prune --keep 5 --out checkpoints",))
+@checkpoints_option
+@option("--keep", type=click.IntRange(min=1), metavar="N", required=True, help="How many of the last versions stay.")
+@output.json_option
+def prune(checkpoints: Path, keep: int, as_json: bool) -> None:
+    """Remove old versions, but never the current one or one that a service has loaded."""
+    from models import lifecycle
+
+    removed = lifecycle.prune(checkpoints, keep)
+    output.answer({"removed": removed}, "\n".join([*removed, f"{len(removed)} removed"]), as_json=as_json)
+
+
+def _row(manifest: Manifest, current: str) -> dict[str, Any]:
+    return {
+        "version": manifest.version,
+        "created_at": f"{manifest.created_at:%Y-%m-%dT%H:%M:%SZ}",
+        "preset": manifest.trainer.preset,
+        "rmse": manifest.metrics.get("rmse"),
+        "bytes": sum(entry.bytes for entry in manifest.files.values()),
+        "current": manifest.version == current,
+    }
+
+
+def _line(row: dict[str, Any]) -> tuple[str, ...]:
+    mark, size = "*" if row["current"] else "", f"{row['bytes'] / 1e6:,.1f} MB"
+    error = UNKNOWN if row["rmse"] is None else f"{row['rmse']:.4f}"
+    return mark, row["version"], row["created_at"], row["preset"], error, size
