@@ -1,0 +1,61 @@
+"""What MkDocs needs beside mkdocs.yml: the decisions, the measured tables, and what the command line says of itself."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import click
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+
+from training.__main__ import cli
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks/results"
+COMMANDS = "<!-- the commands -->"
+
+
+def on_config(config: MkDocsConfig) -> None:
+    """List every decision and every table of results: adding a file adds the page."""
+    config.nav = [
+        *(config.nav or []),
+        {"Decisions": [f"adr/{path.name}" for path in sorted((ROOT / "docs/adr").glob("*.md"), key=_readme_first)]},
+        {"Measured": [f"results/{path.name}" for path in sorted(RESULTS.glob("*.md"))]},
+    ]
+
+
+def on_files(files: Files, config: MkDocsConfig) -> None:
+    """The tables of results are pages, though they lie beside the programs that made them."""
+    for path in sorted(RESULTS.iterdir()):
+        files.append(File.generated(config, f"results/{path.name}", abs_src_path=str(path)))
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:  # noqa: ARG001
+    """Point links at the results as pages, and fill in the command line."""
+    results = os.path.relpath("results", Path(page.file.src_uri).parent)
+    markdown = re.sub(r"\]\((?:\.\./)+benchmarks/results/(?=[^)])", f"]({results}/", markdown)
+    return markdown.replace(COMMANDS, "\n\n".join(map(_section, cli.commands))) if COMMANDS in markdown else markdown
+
+
+def _readme_first(path: Path) -> tuple[bool, str]:
+    return path.stem != "README", path.name
+
+
+def _section(name: str) -> str:
+    """A command: what it does, its arguments and options. The text is that of `--help`."""
+    command = cli.commands[name]
+    context = click.Context(command, info_name=f"python -m training {name}")
+    rows = [_row(parameter, context) for parameter in command.get_params(context)]
+    table = "| | |\n|---|---|\n" + "\n".join(rows) if rows else ""
+    usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
+    return f"### {name}\n\n`{usage}`\n\n{command.help}\n\n{table}"
+
+
+def _row(parameter: click.Parameter, context: click.Context) -> str:
+    record: Any = parameter.get_help_record(context)
+    left, right = record or (parameter.make_metavar(context), "required" if parameter.required else "")
+    return f"| `{left}` | {right} |".replace("[]", "").replace("\n", " ")

@@ -1,0 +1,50 @@
+"""What the documentation calls commands, options, targets and settings exists, and the command line is in it."""
+
+from __future__ import annotations
+
+import re
+
+import click
+import pytest
+
+from app.__main__ import FLAGS
+from app.settings import PREFIX, Settings
+from tests.support.pages import PAGES, ROOT
+from training.__main__ import cli
+
+TEXT = "\n".join(page.read_text("utf-8") for page in PAGES)
+CODE = re.findall(r"`([^`\n]+)`", TEXT) + re.findall(
+    r"^(?:\S*/)?(python -m .*)$", TEXT.replace("\\\n", " "), re.MULTILINE
+)
+OTHER_VARIABLES = {"RATECAST_CACHE", "RATECAST_KEY"}
+
+
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"python -m training ([a-z][\w-]*)", TEXT))))
+def test_a_command_that_is_named_exists(name: str) -> None:
+    assert name in cli.commands
+
+
+def test_every_option_is_one_of_its_command() -> None:
+    used = [match for text in CODE for match in re.findall(r"python -m training ([\w-]+)([^|]*)", text)]
+    assert len(used) > 20
+    for name, arguments in used:
+        context = click.Context(cli.commands[name])
+        known = {word for parameter in cli.commands[name].get_params(context) for word in parameter.opts}
+        assert set(re.findall(r"(?<= )--[\w-]+", arguments)) <= known, (name, arguments)
+
+
+def test_every_flag_is_one_of_the_service() -> None:
+    used = [word for text in CODE if "python -m app" in text for word in re.findall(r"(?<= )--([\w-]+)", text)]
+    assert set(used) <= {*FLAGS, "help"}
+
+
+def test_every_target_is_one_of_make() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    assert set(re.findall(r"`make ([a-z]+)[^`]*`|^make ([a-z]+)", TEXT, re.MULTILINE)) <= {
+        pair for name in targets for pair in ((name, ""), ("", name))
+    }
+
+
+def test_every_variable_is_one_that_is_read() -> None:
+    settings = {PREFIX + name.upper() for name in Settings.model_fields}
+    assert set(re.findall(r"RATECAST_[A-Z_]+[A-Z]", TEXT)) <= settings | OTHER_VARIABLES
