@@ -29,7 +29,9 @@ MARKS = {"needs-docker", "needs-gpu", "needs-kubectl", "drawing"}
 FEW = 12  # blocks that are not run as they stand
 BLOCKS = [block for page in PAGES for block in blocks(page)]
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))
-OPEN_FOLDERS = frozenset({"training", "training/trainers", "training/presets"})
+OPEN_FOLDERS = frozenset(
+    {"training", "training/trainers", "training/presets", "tests", "tests/training", "tests/training/trainers"}
+)
 
 
 @pytest.fixture(scope="session")

@@ -68,9 +68,10 @@ class Reader:
         return self.start(text) if SERVES.search(block.commands[-1]) else self.type(text)
 
     def type(self, text: str, *, behind: bool = False) -> str:
-        """Run commands; their output. A command that fails ends the shell. `behind`: do not wait for them."""
+        """Run commands; their output. A command that fails ends the shell. `behind`: do not wait for
+        them, nor read what they print."""
         self._typed.write_text(text.replace(ADDRESS, f"127.0.0.1:{self.port}"))
-        self._say(f"source {self._typed} </dev/null {'&' if behind else ''}\nprintf '\\n{END}\\n'")
+        self._say(f"source {self._typed} </dev/null {'>&2 &' if behind else ''}\nprintf '\\n{END}\\n'")
         lines = list[str]()
         assert self._shell.stdout is not None
         for line in self._shell.stdout:
