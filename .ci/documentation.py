@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,12 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
-from training.__main__ import cli
+from training.__main__ import main
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks/results"
 COMMANDS = "<!-- the commands -->"
+cli: click.Group = vars(sys.modules[main.__module__])["cli"]
 
 
 def on_config(config: MkDocsConfig) -> None:

@@ -20,7 +20,7 @@ import pytest
 import yaml
 
 from app.settings import PREFIX, Settings
-from tests.support.pages import PAGES, ROOT, Block, blocks
+from tests.support.pages import PAGES, ROOT, Block, blocks, outside_of_blocks
 from tests.support.reader import ADDRESS, SERVES, Reader, mirror, same_keys, without_numbers
 from training.data.synthetic import planted
 
@@ -58,7 +58,7 @@ def reader(request: pytest.FixtureRequest, tmp_path: Path, trained: Path, cache:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("page", [page for page in PAGES if page.stem != "start"], ids=lambda page: page.name)
 def test_a_reader_can_do_what_a_page_says(page: Path, request: pytest.FixtureRequest) -> None:
     """Shell and Python blocks succeed; what is shown after them is what comes back, but for the numbers."""
@@ -99,6 +99,15 @@ def test_text_is_shown_only_after_what_prints_it() -> None:
             if block.language == "text" and "drawing" not in block.marks:
                 assert before is not None, block
                 assert _is_run(before), block
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_what_is_indented_instead_of_fenced_is_a_formula(page: Path) -> None:
+    lines = re.findall(r"(?<=\n\n)(?: {4}\S.*\n)+", outside_of_blocks(page))
+    assert [text for text in lines if not re.search(r"[=←~Σ]", text)] == []
+    assert [
+        text for text in lines if re.search(r"^ +(\S*python|curl|make|docker|pip|git|export) ", text, re.MULTILINE)
+    ] == []
 
 
 @pytest.mark.parametrize("block", [block for block in BLOCKS if "needs-docker" in block.marks], ids=str)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 
 import click
 import pytest
@@ -10,12 +11,13 @@ import pytest
 from app.__main__ import FLAGS
 from app.settings import PREFIX, Settings
 from tests.support.pages import PAGES, ROOT
-from training.__main__ import cli
+from training.__main__ import main
 
 TEXT = "\n".join(page.read_text("utf-8") for page in PAGES)
 CODE = re.findall(r"`([^`\n]+)`", TEXT) + re.findall(
     r"^(?:\S*/)?(python -m .*)$", TEXT.replace("\\\n", " "), re.MULTILINE
 )
+cli: click.Group = vars(sys.modules[main.__module__])["cli"]
 OTHER_VARIABLES = {"RATECAST_CACHE", "RATECAST_KEY"}
 
 
