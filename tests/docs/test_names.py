@@ -12,6 +12,7 @@ from app.__main__ import FLAGS
 from app.settings import PREFIX, Settings
 from tests.support.pages import PAGES, ROOT
 from training.__main__ import main
+from training.config import load_preset
 
 TEXT = "\n".join(page.read_text("utf-8") for page in PAGES)
 CODE = re.findall(r"`([^`\n]+)`", TEXT) + re.findall(
@@ -50,3 +51,19 @@ def test_every_target_is_one_of_make() -> None:
 def test_every_variable_is_one_that_is_read() -> None:
     settings = {PREFIX + name.upper() for name in Settings.model_fields}
     assert set(re.findall(r"RATECAST_[A-Z_]+[A-Z]", TEXT)) <= settings | OTHER_VARIABLES
+
+
+def test_the_numbers_in_how_it_works_are_those_of_the_presets() -> None:
+    text = (ROOT / "docs/how-it-works.md").read_text("utf-8")
+    bias, bayes, als = (load_preset(name) for name in ("bias", "bayes", "als"))
+    head = bayes.relevance
+    assert head is not None
+    said = [
+        "λ₁ = {item_regularisation:g} and λ₂ = {user_regularisation:g}".format(**bias.settings.model_dump()),
+        "ν = {user_freedom:g} for users and {item_freedom:g} for items".format(**bayes.settings.model_dump()),
+        "{burn_in} sweeps are thrown away, and the {samples} after".format(**bayes.settings.model_dump()),
+        f"1 + {head.slope:g} (r − μ)/σ",
+        f"weight w = {head.missing_weight:g}",
+    ]
+    assert [sentence for sentence in said if sentence not in " ".join(text.split())] == []
+    assert als.settings.model_dump()["sweeps"] == 6
