@@ -25,7 +25,8 @@ from tests.support.reader import ADDRESS, SERVES, Reader, mirror, same_keys, wit
 from training.data.synthetic import planted
 
 LANGUAGES = {"sh", "python", "json", "toml", "yaml", "text"}
-MARKS = {"needs-docker", "needs-gpu", "needs-kubectl", "drawing"}
+MARKS = {"needs-docker", "needs-kubectl", "needs-gpu", "drawing"}
+ELSEWHERE = {"needs-docker", "needs-kubectl"}
 FEW = 12  # blocks that are not run as they stand
 BLOCKS = [block for page in PAGES for block in blocks(page)]
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))
@@ -110,16 +111,13 @@ def test_what_is_indented_instead_of_fenced_is_a_formula(page: Path) -> None:
     ] == []
 
 
-@pytest.mark.parametrize("block", [block for block in BLOCKS if "needs-docker" in block.marks], ids=str)
-def test_docker_is_told_of_files_and_services_that_exist(block: Block) -> None:
-    commands = [shlex.split(command, comments=True) for command in block.commands]
-    composed = [command[2:] for command in commands if command[:2] == ["docker", "compose"]]
-    assert composed
-    for words in composed:
-        files = [after for word, after in pairwise(words) if word == "-f"]
-        assert [file for file in files if not (ROOT / file).is_file()] == []
-        named = [word for word in words if word in COMPOSE["services"]]
-        assert named or set(words) & {"up", "down", "ps", "logs", "build"}
+@pytest.mark.parametrize("block", [block for block in BLOCKS if ELSEWHERE & set(block.marks)], ids=str)
+def test_what_needs_docker_or_a_cluster_names_files_and_services_that_exist(block: Block) -> None:
+    for words in (shlex.split(command, comments=True) for command in block.commands):
+        files = [after for word, after in pairwise(words) if word in ("-f", "-k")]
+        assert [file for file in files if not (ROOT / file).exists()] == []
+        if words[:2] == ["docker", "compose"]:
+            assert set(words) & {*COMPOSE["services"], "up", "down", "ps", "logs", "build"}
 
 
 @pytest.mark.parametrize("block", [block for block in BLOCKS if block.language == "yaml"], ids=str)
