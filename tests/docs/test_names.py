@@ -53,6 +53,11 @@ def test_every_variable_is_one_that_is_read() -> None:
     assert set(re.findall(r"RATECAST_[A-Z_]+[A-Z]", TEXT)) <= settings | OTHER_VARIABLES
 
 
+def test_every_variable_of_the_compose_file_is_on_the_page_about_deploying() -> None:
+    variables = set(re.findall(r"(?<!\$)\$\{(\w+)", (ROOT / "docker-compose.yml").read_text("utf-8")))
+    assert variables <= set(re.findall(r"`([A-Z_]+)`", (ROOT / "docs/deploy.md").read_text("utf-8")))
+
+
 def test_the_numbers_in_how_it_works_are_those_of_the_presets() -> None:
     text = (ROOT / "docs/how-it-works.md").read_text("utf-8")
     bias, bayes, als = (load_preset(name) for name in ("bias", "bayes", "als"))
