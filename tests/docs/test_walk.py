@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from itertools import pairwise
@@ -22,7 +23,10 @@ MOST = 10
 
 @pytest.fixture
 def newcomer(tmp_path: Path, cache: Path) -> Iterator[Reader]:
-    """Somebody with an empty folder, git, make, curl and the Python that runs these tests."""
+    """Somebody with an empty folder, git, make, curl and the Python that runs these tests.
+
+    They need not wait until pip has compiled files that nobody imports, nor for a data set that was fetched before.
+    """
     folder, notes = tmp_path / "empty", tmp_path / "notes"
     folder.mkdir()
     notes.mkdir()
@@ -30,6 +34,7 @@ def newcomer(tmp_path: Path, cache: Path) -> Iterator[Reader]:
     reader = Reader(folder, notes, python | {"RATECAST_CACHE": str(cache), "PATH": os.environ["PATH"]})
     yield reader
     reader.close()
+    shutil.rmtree(folder)  # a virtual environment of more than a gigabyte, which pytest would keep
 
 
 def test_a_prediction_for_ones_own_ratings_takes_ten_commands_at_most() -> None:
