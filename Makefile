@@ -10,10 +10,12 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 COMPILE := $(BIN)/pip-compile --quiet --strip-extras --no-header --no-annotate --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help serve train test lint format audit bench gpu lock clean
+.PHONY: help install serve train test lint format audit docs bench gpu lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(VENV)/.serve ## the virtual environment with what training and serving need
 
 serve: $(CHECKPOINTS)/CURRENT ## the service on :8000 (PORT=… for another), with a model of MovieLens-100K if there is none
 	$(BIN)/python -m app --checkpoints $(CHECKPOINTS) --port $(PORT)
@@ -37,6 +39,9 @@ format: $(VENV)/.test ## format the code and apply safe fixes
 audit: $(VENV)/.test ## bandit over the code, pip-audit over the locked versions
 	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml app models training client/src
 	.ci/pip-audit $(BIN)/pip-audit requirements/test.lock
+
+docs: $(VENV)/.test ## the documentation, as pages that need no server, into build/docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --clean
 
 bench: $(VENV)/.bench ## the programs behind every figure in the documentation; they take a while
 	for program in textbook loading training_speed relevance topn export_top startup serving overload soak client accuracy; do PYTHONPATH=client/src $(BIN)/python -m benchmarks.$$program || exit 1; done

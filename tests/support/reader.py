@@ -1,0 +1,168 @@
+"""Somebody who follows a page of the documentation: types its blocks into one shell, and reads what comes back."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.support.pages import Block
+
+END = "--- end of a block ---"
+ADDRESS = "127.0.0.1:8000"  # what pages call the service; it listens elsewhere here
+SERVES = re.compile(r"python -m app\b(?!.* &$)(?!.*--help)|make serve")
+REPEATS = re.compile(r"--every .*--out (?P<out>\S+)|--out (?P<also>\S+).* --every ")
+
+
+class Reader:
+    """A shell in a folder, and the port that it believes to be 8000.
+
+    Args:
+        folder: where the blocks are run.
+        notes: a folder for what the shell is given and what it complains of.
+        environment: variables of the shell beside those of this process; none that set Ratecast up are taken over.
+    """
+
+    def __init__(self, folder: Path, notes: Path, environment: dict[str, str]) -> None:
+        self.folder, self._notes = folder, notes
+        self._typed = notes / "typed"
+        self._complaints = notes / "stderr"
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("RATECAST_P", "PYTEST"))}
+        with self._complaints.open("w") as stderr:
+            self._shell = subprocess.Popen(
+                ["bash"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                cwd=folder,
+                env=kept | {"RATECAST_SHUTDOWN_PAUSE": "0"} | environment,
+                text=True,
+                start_new_session=True,
+            )
+        self._say("set -eo pipefail")
+        self.port = self._free_port()
+
+    def read(self, block: Block) -> str:
+        """Do what a block says, a block of shell or Python; its output."""
+        if block.file is not None:
+            path = self.folder / block.file
+            path.unlink(missing_ok=True)
+            path.write_text(block.text)
+            return ""
+        text = block.text.replace("--device cuda", "--device cpu") if "needs-gpu" in block.marks else block.text
+        if block.language == "python":
+            (self.folder / "block.py").write_text(text.replace(ADDRESS, f"127.0.0.1:{self.port}"))
+            return self.type("python block.py")
+        if repeats := REPEATS.search(text.replace("\\\n", "")):
+            return self._until_published(text, self.folder / (repeats["out"] or repeats["also"]))
+        return self.start(text) if SERVES.search(block.commands[-1]) else self.type(text)
+
+    def type(self, text: str, *, behind: bool = False) -> str:
+        """Run commands; their output. A command that fails ends the shell. `behind`: do not wait for
+        them, nor read what they print."""
+        self._typed.write_text(text.replace(ADDRESS, f"127.0.0.1:{self.port}"))
+        self._say(f"source {self._typed} </dev/null {'>&2 &' if behind else ''}\nprintf '\\n{END}\\n'")
+        lines = list[str]()
+        assert self._shell.stdout is not None
+        for line in self._shell.stdout:
+            if line == END + "\n":
+                return "".join(lines).removesuffix("\n")
+            lines.append(line)
+        raise AssertionError(f"failed: {text}\n{''.join(lines)}\n{self._complaints.read_text()}")
+
+    def start(self, text: str) -> str:
+        """Start a service, on a port of its own, and wait until it answers."""
+        self.port = self._free_port()
+        self.type(text, behind=True)
+        self._wait(self._is_ready, text)
+        return ""
+
+    def close(self) -> None:
+        """End everything that was started."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._shell.pid, signal.SIGTERM)
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            self._shell.poll()
+            try:
+                os.killpg(self._shell.pid, 0)
+            except ProcessLookupError:
+                break
+            time.sleep(0.05)
+        for stream in (self._shell.stdin, self._shell.stdout):
+            with suppress(BrokenPipeError):
+                assert stream is not None
+                stream.close()
+
+    def _until_published(self, text: str, directory: Path) -> str:
+        before = len(list(directory.glob("*/manifest.json")))
+        self.type(text, behind=True)
+        self._wait(lambda: len(list(directory.glob("*/manifest.json"))) > before, text)
+        self.type("kill $!; wait $! || true")
+        return ""
+
+    def _free_port(self) -> int:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = int(free.getsockname()[1])
+        self._say(f"export RATECAST_PORT={port} PORT={port}")
+        return port
+
+    def _is_ready(self) -> bool:
+        with suppress(httpx.TransportError):
+            return httpx.get(f"http://127.0.0.1:{self.port}/health/ready").status_code == 200
+        return False
+
+    def _wait(self, done: Any, text: str) -> None:
+        deadline = time.monotonic() + 240
+        while not done():
+            assert self._shell.poll() is None, self._complaints.read_text()
+            assert time.monotonic() < deadline, f"took too long: {text}\n{self._complaints.read_text()}"
+            time.sleep(0.1)
+
+    def _say(self, text: str) -> None:
+        assert self._shell.stdin is not None
+        with suppress(BrokenPipeError):  # the shell has ended: what it printed last is read all the same
+            self._shell.stdin.write(text + "\n")
+            self._shell.stdin.flush()
+
+
+def mirror(source: Path, target: Path, real: frozenset[str], prefix: str = "") -> None:
+    """A working tree of links to another one. The folders in `real` are folders, so that files can be added to them."""
+    target.mkdir(exist_ok=True)
+    for path in source.iterdir():
+        name = prefix + path.name
+        if name in real:
+            mirror(path, target / path.name, real, name + "/")
+        elif path.name not in {".git", ".venv", "build", "checkpoints", "ratings.csv"} and "cache" not in path.name:
+            (target / path.name).symlink_to(path)
+    if not prefix:
+        (target / ".venv").symlink_to(sys.prefix)
+
+
+def shape(value: object) -> object:
+    """A JSON document without its values: keys, nested as they are; of an array its first element."""
+    if isinstance(value, dict):
+        return {key: shape(member) for key, member in value.items()}
+    if isinstance(value, list):
+        return [shape(member) for member in value[:1]]
+    return None
+
+
+def same_keys(shown: str, answered: str) -> bool:
+    """Whether two JSON documents have the same keys in the same places."""
+    return shape(json.loads(shown)) == shape(json.loads(answered))
+
+
+def without_numbers(text: str) -> str:
+    """A text with every number replaced: what is left is the same in each run."""
+    return re.sub(r"\d+", "0", "\n".join(line.rstrip() for line in text.strip().splitlines()))
