@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import os
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
-from training.__main__ import main
+from training.cli.program import cli
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks/results"
@@ -24,7 +23,6 @@ NO_PROSE = re.compile(r"(^```.*?^```$|`[^`\n]+`|\]\([^)]*\))", re.MULTILINE | re
 INDEX = re.compile(r"_((?:\([^()]*\)|[A-Za-z0-9]+)(?:,[a-z]\b)?(?:∈Ω(?:_[a-z])?)?)")
 POWER = re.compile(r"\^([−\wγ½]+)")
 COMMANDS = "<!-- the commands -->"
-cli: click.Group = vars(sys.modules[main.__module__])["cli"]
 
 
 def on_config(config: MkDocsConfig) -> None:

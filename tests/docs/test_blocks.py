@@ -160,7 +160,7 @@ def _settings() -> set[str]:
 def _environment(folder: Path, cache: Path) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RATECAST_")}
     programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return kept | {"PATH": programs, "PYTHONPATH": str(folder), "RATECAST_CACHE": str(cache)}
+    return kept | {"PATH": programs, "PYTHONPATH": f"{folder}:{folder}/client/src", "RATECAST_CACHE": str(cache)}
 
 
 def _write_ratings(path: Path) -> None:
