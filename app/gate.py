@@ -15,6 +15,7 @@ from itertools import count
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.console.files import PATHS
 from app.draining import Draining
 from app.engine.errors import OverloadedError
 from app.errors import (
@@ -32,21 +33,34 @@ from app.telemetry import Telemetry
 from models.errors import RatecastError
 
 ROUTE = "route_template"  # in the scope, set by the front door
-OPEN_PATHS = frozenset(("/", "/docs", "/openapi.json", "/health/live", "/health/ready"))
+OPEN_PATHS = frozenset(("/docs", "/openapi.json", "/health/live", "/health/ready", *PATHS))
 UNBOUNDED_PATHS = frozenset(("/health/live", "/health/ready"))  # answered however much else there is to do
 READING_POSTS = frozenset(("/predict", "/recommend"))
-SECURITY = (
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"cache-control", b"no-store"),
-)
+UNSNIFFED = ((b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer"))
+SECURITY = (*UNSNIFFED, (b"cache-control", b"no-store"))
 DATA = (*SECURITY, (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"))
 CDN = "https://cdn.jsdelivr.net"  # of the script and the style of FastAPI's page; a script in the page starts them
 PAGE_POLICY = (
     f"default-src 'none'; script-src 'unsafe-inline' {CDN}; style-src 'unsafe-inline' {CDN}; connect-src 'self'; "
     "img-src 'self' data: https://fastapi.tiangolo.com; frame-ancestors 'none'"
 )
-PAGE = (*SECURITY, (b"content-security-policy", PAGE_POLICY.encode()))
+CONSOLE_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+CONSOLE = (  # kept by browsers, but asked for each time whether it is still the same
+    *UNSNIFFED,
+    (b"cache-control", b"no-cache"),
+    (b"content-security-policy", CONSOLE_POLICY.encode()),
+)
+REPORT_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+REPORT = (*SECURITY, (b"content-security-policy", REPORT_POLICY.encode()))
+HEADERS = {
+    "/docs": (*SECURITY, (b"content-security-policy", PAGE_POLICY.encode())),
+    **dict.fromkeys(PATHS, CONSOLE),
+}
 LEAVE = (b"connection", b"close")
 _TRUSTED_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
@@ -153,7 +167,9 @@ class Gate:
 
     def _added(self, path: str) -> tuple[tuple[bytes, bytes], ...]:
         """Headers of every answer."""
-        added = PAGE if path == "/docs" else DATA
+        added = HEADERS.get(path, DATA)
+        if path.endswith("/report") and path.startswith("/models/"):
+            added = REPORT
         return (*added, LEAVE) if self._draining.begun else added
 
     def _request_id(self, given: bytes | None) -> bytes:

@@ -12,13 +12,16 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
-from app.engine.answers import ListQuery, ListSource, RankBy, RankedItem, TopList
+from app.engine.answers import Choice, Interval, ListQuery, ListSource, RankBy, RankedItem, TopList
 from app.engine.people import Folded
-from app.engine.store import Served
+from app.engine.store import NO_YEAR, Served
 from models.ranking import NOTHING, Ordering, top_among, top_items, top_of_one
 
 RECENT_LENGTH = 50  # longer lists are not kept: one of ten takes 1.5 kB
+
+ANY = Choice()
 
 Rows = npt.NDArray[np.int64]
 
@@ -51,7 +54,7 @@ class RecentLists:
 
 
 def _is_plain(query: ListQuery) -> bool:
-    return query.n <= RECENT_LENGTH and query.only is None and query.category is None and not query.exclude
+    return query.n <= RECENT_LENGTH and query.only is None and query.choice == ANY and not query.exclude
 
 
 def top_list(served: Served, query: ListQuery, person: Folded | None = None) -> TopList:
@@ -64,8 +67,9 @@ def top_list(served: Served, query: ListQuery, person: Folded | None = None) -> 
         return _among(served, query, who)
     if not served.scorer.on_cpu:
         return _shown(served, query, who, _top_rows(served, [query], [who])[0])
-    allowed_I = None if query.category is None else served.category(query.category).numpy()
+    chosen_I = chosen(served, query.choice)
     excluded_M, (ordering, row) = _excluded(served, query, who), _ordering(served, query, who)
+    allowed_I = None if chosen_I is None else chosen_I.numpy()
     rows_N = top_of_one(ordering, row, query.n, excluded_M=excluded_M, allowed_I=allowed_I)
     return _shown(served, query, who, rows_N)
 
@@ -76,13 +80,13 @@ def top_lists(served: Served, queries: Sequence[ListQuery], people: Sequence[Fol
         return [top_list(served, queries[0], people[0])]
     whom = [_who(served, query, person) for query, person in zip(queries, people, strict=True)]
     answers: dict[int, TopList] = {}
-    together: dict[tuple[RankBy | ListSource, str | None], list[int]] = defaultdict(list)
+    together: dict[tuple[RankBy | ListSource, Choice], list[int]] = defaultdict(list)
     for position, (query, who) in enumerate(zip(queries, whom, strict=True)):
         if query.only is not None or (who.person is not None and who.person.is_known):
             answers[position] = top_list(served, query, who.person)
         else:
             order = served.rank_by(query.rank_by) if _is_known(served, who) else ListSource.POPULAR
-            together[order, query.category].append(position)
+            together[order, query.choice].append(position)
     for positions in together.values():
         batch = [queries[position] for position in positions]
         items = _top_rows(served, batch, [whom[position] for position in positions])
@@ -105,7 +109,11 @@ def _ordering(served: Served, query: ListQuery, who: Who) -> tuple[Ordering, int
     """What puts items in order for somebody, and the row that they have in it."""
     if not _is_known(served, who):
         return served.popularity, who.row
-    order = served.rank_by(query.rank_by)
+    return _in_order(served, served.rank_by(query.rank_by), who)
+
+
+def _in_order(served: Served, order: RankBy, who: Who) -> tuple[Ordering, int]:
+    """An order of the model, and the row that somebody has in it."""
     ordering, person = served.orderings[order], who.person
     if person is None:
         return ordering, who.row
@@ -116,19 +124,18 @@ def _ordering(served: Served, query: ListQuery, who: Who) -> tuple[Ordering, int
 
 
 def _top_rows(served: Served, queries: Sequence[ListQuery], whom: Sequence[Who]) -> list[Rows]:
-    """The rows of each list; the queries share their order and their category. Somebody folded in is alone."""
+    """The rows of each list; the queries share their order and their choice of items. Somebody folded in is alone."""
     excluded = [_excluded(served, query, who) for query, who in zip(queries, whom, strict=True)]
     offsets = np.zeros(len(queries) + 1, dtype=np.int64)
     np.cumsum([len(rows_M) for rows_M in excluded], out=offsets[1:])
     device = served.scorer.model.device
-    category = queries[0].category
     ordering, first = _ordering(served, queries[0], whom[0])
     top_BN = top_items(
         ordering,
         torch.tensor([first, *(who.row for who in whom[1:])], device=device),
         max(query.n for query in queries),
         excluded=(torch.from_numpy(offsets).to(device), torch.from_numpy(np.concatenate(excluded)).to(device)),
-        allowed_I=None if category is None else served.category(category),
+        allowed_I=chosen(served, queries[0].choice),
     )
     return [rows_N[rows_N != NOTHING][: query.n] for rows_N, query in zip(top_BN.cpu().numpy(), queries, strict=True)]
 
@@ -152,8 +159,9 @@ def _among(served: Served, query: ListQuery, who: Who) -> TopList:
     rows_C = _known_rows(served, query.only or ())
     rows_C = rows_C[~np.isin(rows_C, _excluded(served, query, who))]
     candidates_C = torch.from_numpy(rows_C).to(served.scorer.model.device)
-    if query.category is not None:
-        candidates_C = candidates_C[served.category(query.category)[candidates_C]]
+    chosen_I = chosen(served, query.choice)
+    if chosen_I is not None:
+        candidates_C = candidates_C[chosen_I[candidates_C]]
     top_N = top_among(*_ordering(served, query, who), candidates_C, query.n)
     return _shown(served, query, who, top_N.cpu().numpy())
 
@@ -175,4 +183,33 @@ def _shown(served: Served, query: ListQuery, who: Who, rows_N: Rows) -> TopList:
             for (id_, title, year), rating in zip(map(served.title, rows_N.tolist()), ratings_N.tolist(), strict=True)
         ],
         version=served.version,
+        intervals=_intervals(served, who, rows_N) if query.intervals else None,
     )
+
+
+def _intervals(served: Served, who: Who, rows_N: Rows) -> list[Interval]:
+    """How sure the model is of each rating: the lower ends are those that `lower_bound` orders by, but clipped."""
+    if RankBy.LOWER_BOUND not in served.orderings:
+        return [Interval(None, None)] * len(rows_N)
+    middle_N, low_N = (_exact(served, order, who, rows_N) for order in (RankBy.RATING, RankBy.LOWER_BOUND))
+    ends = (end_N.clip(*served.scorer.scale).tolist() for end_N in (low_N, 2 * middle_N - low_N))
+    return [Interval(*pair) for pair in zip(*ends, strict=True)]
+
+
+def _exact(served: Served, order: RankBy, who: Who, rows_N: Rows) -> npt.NDArray[np.float32]:
+    ordering, row = _in_order(served, order, who)
+    items_N = torch.from_numpy(rows_N).to(ordering.device)
+    scores_N: npt.NDArray[np.float32] = ordering.exact(torch.full_like(items_N, row), items_N).cpu().numpy()
+    return scores_N
+
+
+def chosen(served: Served, choice: Choice) -> Tensor | None:
+    """The items of a choice as a mask, bool (I,), on the model's device; None for all."""
+    if choice == ANY:
+        return None
+    if choice.year_min is None and choice.year_max is None:
+        return served.category(choice.category or "")
+    mask_I = served.years() >= (NO_YEAR + 1 if choice.year_min is None else choice.year_min)
+    if choice.year_max is not None:
+        mask_I &= served.years() <= choice.year_max
+    return mask_I if choice.category is None else mask_I & served.category(choice.category)

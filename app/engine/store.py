@@ -9,11 +9,12 @@ from typing import NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
-from app.engine.answers import RankBy
+from app.engine.answers import Genre, RankBy
 from app.engine.errors import NotReadyError, OrderingUnavailableError
 from app.engine.scorer import Scorer
 from app.store.changes import Changes
@@ -24,6 +25,8 @@ from models.ranking import Ordering, by_popularity, orderings
 
 CACHED_TITLES = 16_384  # of the items listed most lately; looking one up takes 4 µs, ten are a list
 CACHED_CATEGORIES = 64
+NO_YEAR = -(1 << 31)
+ACCENTS = r"\p{Mn}+"
 
 
 class Title(NamedTuple):
@@ -50,6 +53,9 @@ class Served:
         unknown_variance: what not knowing the user at all adds to the variance of a rating; None where it is unknown.
         title: id, title and year of an item's row.
         category: mask of the items of a genre, bool, (I,), on the model's device.
+        years: year of each item, int32, (I,), `NO_YEAR` where it is not known, on the model's device.
+        folded_titles: titles as `fold_text` makes them, for searches.
+        genres: how many items there are of each.
         directions: the items' factors in the default order of lists, (I, G), and their norms, (I,).
         hold: keeps the version from being pruned; None where nobody would.
     """
@@ -67,6 +73,9 @@ class Served:
     unknown_variance: float | None
     title: Callable[[int], Title]
     category: Callable[[str], Tensor]
+    years: Callable[[], Tensor]
+    folded_titles: Callable[[], pa.Array]
+    genres: Callable[[], list[Genre]]
     directions: Callable[[], tuple[Tensor, Tensor]]
     hold: Hold | None
 
@@ -86,6 +95,15 @@ class Served:
             mask_I = np.zeros(len(genres), dtype=np.bool_)
             mask_I[items[np.asarray(pc.fill_null(pc.equal(pc.list_flatten(genres), name), False))]] = True
             return torch.from_numpy(mask_I).to(loaded.model.device)
+
+        def year_I() -> Tensor:
+            filled = pc.fill_null(years, NO_YEAR).combine_chunks()
+            return torch.tensor(filled.to_numpy(zero_copy_only=False)).to(loaded.model.device)
+
+        def counted_genres() -> list[Genre]:
+            counts = pc.value_counts(pc.drop_null(pc.list_flatten(genres))).to_pylist()
+            found = [Genre(count["values"], count["counts"]) for count in counts]
+            return sorted(found, key=lambda genre: (-genre.items, genre.name))
 
         known, variance = orderings(loaded), loaded.model.user_variance
 
@@ -108,6 +126,9 @@ class Served:
             unknown_variance=None if variance is None else float(variance[-1]),
             title=lru_cache(CACHED_TITLES)(title),
             category=lru_cache(CACHED_CATEGORIES)(category),
+            years=lru_cache(1)(year_I),
+            folded_titles=lru_cache(1)(lambda: fold_text(titles)),
+            genres=lru_cache(1)(counted_genres),
             directions=lru_cache(1)(directions),
             hold=hold,
         )
@@ -137,6 +158,14 @@ class Served:
         """Item rows of the user's training ratings, and the ratings."""
         own = slice(self.seen_offsets[user], self.seen_offsets[user + 1])
         return self.seen_N[own], self.ratings_N[own]
+
+
+def fold_text(texts: pa.ChunkedArray) -> pa.Array:
+    """Texts as searches compare them: in lower case and without accents. Most have none, and are left alone."""
+    folded = pc.utf8_lower(texts).combine_chunks()
+    accented_N = pc.fill_null(pc.invert(pc.string_is_ascii(folded)), False)
+    bare = pc.replace_substring_regex(pc.utf8_normalize(folded.filter(accented_N), "NFKD"), ACCENTS, "")
+    return pc.replace_with_mask(folded, accented_N, bare)
 
 
 class Store:

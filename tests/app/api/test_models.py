@@ -43,6 +43,7 @@ def test_the_current_model_is_what_its_manifest_says(client: httpx.Client, loade
         "shape": manifest["model"],
         "trainer": manifest["trainer"],
         "data": manifest["data"],
+        "gate": manifest["gate"],
         "metrics": manifest["metrics"],
     }
 
