@@ -11,7 +11,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from app.console.files import PREFIX, File
+from app.gate import ROUTE
 
+TEMPLATE = PREFIX + "{name:path}"
 GZIP = re.compile(r"\bgzip\b", re.IGNORECASE)
 REFUSED = re.compile(r"\bgzip\s*;\s*q=0(\.0*)?\s*(,|$)", re.IGNORECASE)
 
@@ -20,14 +22,16 @@ def router(files: Mapping[str, File]) -> APIRouter:
     """The routes of these files, which are found by their path alone."""
 
     async def serve(request: Request) -> Response:
-        file = files.get(request.scope["path"])
+        path = request.scope["path"]
+        request.scope[ROUTE] = path if path == "/" else TEMPLATE
+        file = files.get(path)
         if file is None:
             raise HTTPException(404)
         return answer(file, request.headers.get("if-none-match", ""), request.headers.get("accept-encoding", ""))
 
     routes = APIRouter()
     routes.add_route("/", serve, methods=["GET"], include_in_schema=False)
-    routes.add_route(PREFIX + "{name:path}", serve, methods=["GET"], include_in_schema=False)
+    routes.add_route(TEMPLATE, serve, methods=["GET"], include_in_schema=False)
     return routes
 
 

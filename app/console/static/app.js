@@ -56,7 +56,7 @@ function Console() {
     main.current.querySelector("h1")?.focus();
   };
   return html`
-    <a class="skip" href="#${view}" onClick=${skip}>Skip to the content</a>
+    <a class="skip" href="#main" onClick=${skip}>Skip to the content</a>
     <header class="top">
       <a class="brand" href="#model"><img src="console/icon.svg" alt="" width="28" height="28" />Ratecast</a>
       <nav aria-label="Views">
@@ -67,7 +67,7 @@ function Console() {
         <button type="button" class="quiet" onClick=${() => setAsking(true)}>Keys</button>
       </div>
     </header>
-    <main ref=${main} id="main"><${View} key=${`${view} ${keys}`} model=${model} argument=${argument} go=${go} refresh=${refresh} /></main>
+    <main ref=${main} id="main" tabindex="-1"><${View} key=${`${view} ${keys}`} model=${model} argument=${argument} go=${go} refresh=${refresh} /></main>
     ${asking && html`<${Keys} done=${() => setAsking(false)} changed=${() => setKeys(keys + 1)} />`}
   `;
 }

@@ -3,6 +3,8 @@ import { html, useEffect, useRef } from "./lib.js";
 
 let library = null;
 const dark = matchMedia("(prefers-color-scheme: dark)");
+const LEAST_SECONDS = 60; // of an axis of time, however little has been read
+const clock = (seconds) => new Date(1e3 * seconds).toLocaleTimeString("en", { hour12: false });
 const COLOURS = ["--series-1", "--series-2", "--series-3"];
 
 function load() {
@@ -23,11 +25,15 @@ function options(series, { time, form, width, height }) {
   return {
     width,
     height,
-    scales: { x: { time: Boolean(time) }, y: { range: (_, low, high) => span(low, high, time) } },
+    padding: [8, 12, 0, 0],
+    scales: {
+      x: { time, range: (_, first, last) => (time ? [Math.min(first, last - LEAST_SECONDS), last] : [first, last]) },
+      y: { range: (_, low, high) => span(low, high, time) },
+    },
     cursor: { drag: { x: false, y: false }, points: { size: 7 } },
     legend: { show: false },
     axes: [
-      { ...axis, grid: { show: false } },
+      { ...axis, grid: { show: false }, ...(time && { space: 90, values: (_, marks) => marks.map(clock) }) },
       { ...axis, grid, size: 56, values: (_, marks) => marks.map(form) },
     ],
     series: [

@@ -7,12 +7,10 @@ export { useCallback, useEffect, useId, useMemo, useRef, useState } from "./vend
 export const html = htm.bind(h);
 
 const whole = new Intl.NumberFormat("en");
-const compact = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
 const relative = new Intl.RelativeTimeFormat("en", { numeric: "auto" });
 const UNITS = [["day", 86400], ["hour", 3600], ["minute", 60], ["second", 1]];
 
 export const count = (number) => whole.format(number);
-export const short = (number) => compact.format(number);
 export const fixed = (number, digits) => (number == null ? "–" : number.toFixed(digits));
 export const percent = (share, digits = 1) => (share == null ? "–" : `${(100 * share).toFixed(digits)} %`);
 

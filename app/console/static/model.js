@@ -1,7 +1,7 @@
 // The model being served: how old and how good it is, the published versions, and changing between them.
 import { keep, key, useAnswer, useRequests } from "./api.js";
 import { Chart } from "./chart.js";
-import { ago, count, date, duration, fixed, html, percent, short, useEffect, useId, useMemo, useRef, useState } from "./lib.js";
+import { ago, count, date, duration, fixed, html, percent, useEffect, useId, useMemo, useRef, useState } from "./lib.js";
 import { Failure, Tile } from "./parts.js";
 import { Requests } from "./requests.js";
 
@@ -18,7 +18,7 @@ export function Model({ refresh }) {
     refresh();
   };
   return html`
-    <h1 tabindex="-1">Model</h1>
+    <div class="heading"><h1 tabindex="-1">Model</h1>${model && html`<${Verdict} gate=${model.gate} />`}</div>
     <${Failure} problem=${current.problem} />
     ${model && html`<${Facts} model=${model} ask=${ask} />`}
     ${all.content && html`<${Versions} models=${all.content.models} ask=${ask} done=${again} />`}
@@ -32,7 +32,7 @@ function Facts({ model, ask }) {
   return html`
     <p class="lead">
       <strong class="version">${model.version}</strong>, published <time datetime=${model.created_at} title=${date(model.created_at)}>${ago(model.age_seconds)}</time>,
-      served on ${model.device}. <${Verdict} gate=${gate} />
+      served on ${model.device}.
     </p>
     <dl class="tiles">
       <${Tile} name="Test RMSE" value=${fixed(metrics.rmse, 4)}>
@@ -48,7 +48,7 @@ function Facts({ model, ask }) {
       <${Tile} name="NDCG at 10" value=${fixed(metrics.ndcg10, 3)}>
         <span class="muted">by default; ${fixed(metrics.ndcg10_rating, 3)} ordered by rating</span>
       <//>
-      <${Tile} name="Fitted on" value=${short(data.train_ratings)}>
+      <${Tile} name="Fitted on" value=${count(data.train_ratings)}>
         <span class="muted">ratings of ${count(shape.items)} items by ${count(shape.users)} users</span>
       <//>
     </dl>
@@ -71,7 +71,7 @@ function Facts({ model, ask }) {
   `;
 }
 
-const Verdict = ({ gate }) => html`<span class="badge ${gate.forced ? "bad" : VERDICTS[gate.verdict]}">gate: ${gate.verdict}</span>`;
+const Verdict = ({ gate }) => html`<span class="badge ${gate.forced ? "bad" : VERDICTS[gate.verdict]}"><span class="hidden">gate: </span>${gate.verdict}</span>`;
 
 // The error of the model beside that of the biases, both from nothing.
 const Baseline = ({ rmse, bias }) => {
@@ -170,17 +170,17 @@ function Versions({ models, ask, done }) {
       <div class="scroll" tabindex="0" role="region" aria-label="Published versions">
         <table>
           <thead>
-            <tr><th scope="col">Version</th><th scope="col">Published</th><th scope="col" class="number">RMSE</th><th scope="col" class="number">NDCG at 10</th><th scope="col">Gate</th><th scope="col"><span class="hidden">Serve it</span></th></tr>
+            <tr><th scope="col">Version</th><th scope="col"><span class="hidden">Serve it</span></th><th scope="col" class="number">RMSE</th><th scope="col" class="number">NDCG at 10</th><th scope="col">Gate</th><th scope="col">Published</th></tr>
           </thead>
           <tbody>
             ${[...models].reverse().map(
               (model) => html`<tr key=${model.version} class=${model.serving ? "serving" : ""}>
                 <th scope="row" class="version">${model.version}</th>
-                <td>${date(model.created_at)}</td>
+                <td>${model.serving ? html`<span class="badge good">serving</span>` : html`<button type="button" aria-label="Serve ${model.version}" onClick=${() => setWanted(model.version)}>Serve</button>`}</td>
                 <td class="number">${fixed(model.metrics.rmse, 4)}</td>
                 <td class="number">${fixed(model.metrics.ndcg10, 3)}</td>
                 <td><${Verdict} gate=${model.gate} /></td>
-                <td>${model.serving ? html`<span class="badge good">serving</span>` : html`<button type="button" aria-label="Serve ${model.version}" onClick=${() => setWanted(model.version)}>Serve</button>`}</td>
+                <td>${date(model.created_at)}</td>
               </tr>`,
             )}
           </tbody>

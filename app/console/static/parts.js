@@ -109,16 +109,16 @@ export function Rating({ rating, low, high, scale }) {
 
 // The parts of a prediction, each a bar to the left or the right of nothing.
 export function Reasons({ because, scale }) {
-  const largest = Math.max(...because.reasons.map(({ contribution }) => Math.abs(contribution)), Math.abs(because.others), 1e-9);
-  const row = (name, note, part) => html`
+  const largest = Math.max(...because.reasons.map(({ contribution }) => Math.abs(contribution)), 1e-9);
+  const row = (name, note, part, bar = true) => html`
     <tr>
       <th scope="row">${name} <span class="muted">${note}</span></th>
       <td class="number">${part > 0 ? "+" : part < 0 ? "−" : ""}${Math.abs(part).toFixed(2)}</td>
       <td class="wide" aria-hidden="true">
-        <svg class="part" width="100%" height="12">
+        ${bar && html`<svg class="part" width="100%" height="12">
           <line x1="50%" x2="50%" y1="0" y2="12" />
           <rect class=${part < 0 ? "minus" : "plus"} x="${part < 0 ? 50 - (50 * -part) / largest : 50}%" width="${(50 * Math.abs(part)) / largest}%" y="2" height="8" rx="2" />
-        </svg>
+        </svg>`}
       </td>
     </tr>
   `;
@@ -129,7 +129,7 @@ export function Reasons({ because, scale }) {
       </caption>
       <tbody>
         ${because.reasons.map((reason) => row(label(reason), `rated ${fixed(reason.rating, 1)}`, reason.contribution))}
-        ${Math.abs(because.others) > 0.005 && row("All other ratings", "", because.others)}
+        ${Math.abs(because.others) > 0.005 && row("All other ratings", "", because.others, false)}
       </tbody>
     </table>
   `;

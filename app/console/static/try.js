@@ -81,7 +81,7 @@ function Yours({ model, scale, ratings, ask }) {
   const body = { ratings, n: LENGTH, rank_by: order, intervals: true, ...written(filters) };
   const { content, problem } = useAnswer(ask, "recommend", { method: "POST", path: ["recommend"], body }, [JSON.stringify(body)]);
   const list = content?.lists[0];
-  const moves = useMoves(list);
+  const moves = useMoves(list, ratings);
   return html`
     <section class="card">
       <h2>${list?.source === "fold_in" ? "For you" : "What is popular"}</h2>
@@ -107,15 +107,19 @@ function written({ category, year_min: from, year_max: to }) {
   return wanted;
 }
 
-// How many places each item of a list has risen since the list before it; Infinity for one that is new.
-function useMoves(list) {
-  const seen = useRef({ list: null, places: null, moves: new Map() });
+// How many places each item of a list has risen since the list before it, of which what is rated now is left out;
+// Infinity for one that is new.
+function useMoves(list, ratings) {
+  const seen = useRef({ list: null, moves: new Map() });
   if (list && seen.current.list !== list) {
-    const before = seen.current.places;
-    const places = new Map(list.items.map(({ item }, at) => [item, at]));
+    const rated = new Set(ratings.map(({ item }) => item));
+    const before = seen.current.list?.items.filter(({ item }) => !rated.has(item)).map(({ item }) => item);
     const moves = new Map();
-    if (before) for (const [item, at] of places) moves.set(item, before.has(item) ? before.get(item) - at : Infinity);
-    seen.current = { list, places, moves };
+    list.items.forEach(({ item }, at) => {
+      const was = before ? before.indexOf(item) : at;
+      moves.set(item, was < 0 ? Infinity : was - at);
+    });
+    seen.current = { list, moves };
   }
   return seen.current.moves;
 }
