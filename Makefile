@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 COMPILE := $(BIN)/pip-compile --quiet --strip-extras --no-header --no-annotate --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help serve train test lint format audit bench gpu lock clean
+.PHONY: help serve train test browser lint format audit bench gpu lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,8 +21,11 @@ serve: $(CHECKPOINTS)/CURRENT ## the service on :8000 (PORT=… for another), wi
 train: $(VENV)/.serve ## fit the preset PRESET to MovieLens-100K and publish it in CHECKPOINTS
 	$(BIN)/python -m training fit --data ml-100k --split random:0.1 --preset $(PRESET) --out $(CHECKPOINTS)
 
-test: $(VENV)/.test ## the whole test suite
+test: $(VENV)/.test browser ## the whole test suite
 	$(BIN)/python -m pytest -n 2
+
+browser: $(VENV)/.test ## Chromium for the browser tests, unless there is one
+	.ci/browser $(BIN)/playwright
 
 lint: $(VENV)/.test ## formatting, lint, types, import rules
 	$(BIN)/ruff format --check .
@@ -39,7 +42,7 @@ audit: $(VENV)/.test ## bandit over the code, pip-audit over the locked versions
 	.ci/pip-audit $(BIN)/pip-audit requirements/test.lock
 
 bench: $(VENV)/.bench ## the programs behind every figure in the documentation; they take a while
-	for program in textbook loading training_speed relevance topn export_top startup serving overload soak accuracy; do $(BIN)/python -m benchmarks.$$program || exit 1; done
+	for program in textbook loading training_speed relevance topn export_top startup serving overload soak accuracy search console; do $(BIN)/python -m benchmarks.$$program || exit 1; done
 
 gpu: $(VENV)/.test ## the tests and timings that need an NVIDIA GPU
 	$(BIN)/python -m benchmarks.gpu
