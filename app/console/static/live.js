@@ -34,10 +34,11 @@ function useReadings(ask, running) {
         setReadings((list) => [...list, reading].slice(-KEPT));
       } catch (failure) {
         setProblem(failure);
+        if (failure.status === 401) clearInterval(timer);
       }
     };
-    read();
     const timer = setInterval(read, 1e3 * SECONDS);
+    read();
     return () => {
       clearInterval(timer);
       last.current = null; // what happened during a pause is not the rate of any two seconds
