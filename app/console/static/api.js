@@ -54,7 +54,7 @@ export function useRequests() {
     running.current.set(name, control);
     const began = performance.now();
     const note = (status) => {
-      const entry = { name, request, status, ms: performance.now() - began };
+      const entry = { name, request, status, ms: performance.now() - began, began };
       setRequests((list) =>
         list.some((known) => known.name === name)
           ? list.map((known) => (known.name === name ? entry : known))

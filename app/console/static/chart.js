@@ -27,7 +27,7 @@ function options(series, { time, form, width, height }) {
     height,
     padding: [8, 12, 0, 0],
     scales: {
-      x: { time, range: (_, first, last) => (time ? [Math.min(first, last - LEAST_SECONDS), last] : [first, last]) },
+      x: { time, range: (_, first, last) => (time ? lately(first, last) : [first ?? 0, last ?? 1]) },
       y: { range: (_, low, high) => span(low, high, time) },
     },
     cursor: { drag: { x: false, y: false }, points: { size: 7 } },
@@ -48,6 +48,11 @@ function options(series, { time, form, width, height }) {
       })),
     ],
   };
+}
+
+function lately(first, last) {
+  const now = last ?? Date.now() / 1e3;
+  return [Math.min(first ?? now, now - LEAST_SECONDS), now];
 }
 
 // Of what is counted the axis begins at nothing; of a learning curve, where the curve is.

@@ -87,6 +87,6 @@ export function routes(samples) {
     .map((entry) => {
       const own = ({ route }) => route === entry.route;
       const latency = (share) => quantile(nothing, samples, "ratecast_request_seconds", share, own);
-      return { ...entry, methods: [...entry.methods].sort().join(" "), p50: latency(0.5), p99: latency(0.99) };
+      return { ...entry, route: entry.route.replace(/:\w+\}/g, "}"), methods: [...entry.methods].sort().join(" "), p50: latency(0.5), p99: latency(0.99) };
     });
 }

@@ -51,8 +51,9 @@ export function Requests({ requests }) {
   const [name, setName] = useState(null);
   const [copied, setCopied] = useState(false);
   const field = useId();
-  const shown = requests.find((entry) => entry.name === name) ?? requests.at(-1);
-  if (!shown) return null;
+  if (!requests.length) return null;
+  const latest = requests.reduce((one, other) => (other.began > one.began ? other : one));
+  const shown = requests.find((entry) => entry.name === name) ?? latest;
   const text = FORMS[form](shown.request);
   const copy = async () => {
     await navigator.clipboard?.writeText(text);
