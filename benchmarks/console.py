@@ -3,9 +3,9 @@
     python -m benchmarks.console [--loads 9]
 
 Starts `python -m app` with random tables of the size of MovieLens-100K and opens each view in headless Chromium, every
-time in a browser context without a cache: first paint, first contentful paint and largest contentful paint after the navigation
-began, as the browser measures them, and the bytes of all files and answers that it loaded, as sent and as read. Needs
-Chromium (`make browser`).
+time in a browser context without a cache: first paint, first contentful paint and largest contentful paint after the
+navigation began, as the browser measures them, and the bytes of all files and answers that it loaded, as sent and as
+read. Needs Chromium (`make browser`).
 """
 
 from __future__ import annotations

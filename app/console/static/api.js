@@ -20,16 +20,14 @@ export class Problem extends Error {
 }
 
 // A request is {method, path: [segments], query, body, admin, text}; the segments are not yet encoded.
+// No browser can ask for one that is "." or "..", however it is written.
 export function address({ path, query = {} }) {
-  const url = new URL(path.map(segment).join("/"), BASE);
+  const url = new URL(path.map(encodeURIComponent).join("/"), BASE);
   for (const [name, value] of Object.entries(query)) {
     if (value != null && value !== "") url.searchParams.set(name, value);
   }
   return url;
 }
-
-// A segment of dots alone would be taken for a step through folders.
-const segment = (text) => (/^\.{1,2}$/.test(text) ? text.replaceAll(".", "%2E") : encodeURIComponent(text));
 
 export async function send(request, signal) {
   const headers = {};
