@@ -390,6 +390,9 @@ class Genres(_Answer):
     model_version: ModelVersion
 
 
+HasReport = Annotated[bool, Field(description="Whether `GET /models/{version}/report` has a page.")]
+
+
 class CurrentModel(BaseModel):
     """The model being served."""
 
@@ -402,6 +405,7 @@ class CurrentModel(BaseModel):
     data: DataRecord
     gate: GateRecord
     metrics: Mapping[str, float | None]
+    report: HasReport
 
 
 class PublishedModel(BaseModel):
@@ -412,6 +416,7 @@ class PublishedModel(BaseModel):
     preset: str
     gate: GateRecord
     metrics: Mapping[str, float | None]
+    report: HasReport
     serving: bool
 
 

@@ -12,9 +12,9 @@ from starlette.responses import HTMLResponse
 from app.deps import EngineDep
 from app.openapi import link, links, problems
 from app.schemas import Activated, CurrentModel, History, Pass, PublishedModel, PublishedModels
-from models.checkpoint import HISTORY, REPORT_PAGE
+from models.checkpoint import HISTORY, REPORT, REPORT_PAGE
 from models.errors import CheckpointCorruptError
-from models.manifest import VERSION_NAME
+from models.manifest import VERSION_NAME, Manifest
 
 router = APIRouter(tags=["models"])
 
@@ -45,6 +45,7 @@ async def published(engine: EngineDep) -> PublishedModels:
             preset=manifest.trainer.preset,
             gate=manifest.gate,
             metrics=manifest.metrics,
+            report=_has_report(manifest),
             serving=manifest.version == serving,
         )
         for manifest in await engine.published()
@@ -114,4 +115,9 @@ async def current(engine: EngineDep) -> CurrentModel:
         data=manifest.data,
         gate=manifest.gate,
         metrics=manifest.metrics,
+        report=_has_report(manifest),
     )
+
+
+def _has_report(manifest: Manifest) -> bool:
+    return f"{REPORT}/{REPORT_PAGE}" in manifest.files

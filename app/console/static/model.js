@@ -65,7 +65,7 @@ function Facts({ model, ask }) {
           <dt>Fitted in</dt><dd>${duration(trainer.fit_seconds)} on ${trainer.device}</dd>
           <dt>Gate</dt><dd>${gate.verdict}${gate.forced ? ", published all the same" : ""}${gate.reasons.length ? `: ${gate.reasons.join("; ")}` : ""}</dd>
         </dl>
-        <${Report} version=${model.version} ask=${ask} />
+        ${model.report && html`<${Report} version=${model.version} ask=${ask} />`}
       </section>
     </div>
   `;

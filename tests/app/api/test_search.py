@@ -226,6 +226,8 @@ def test_the_report_and_the_learning_curve_of_a_version_are_served(reported: Pat
     with calling(create_app(Settings(checkpoints=reported.parent))) as call:
         page = call("GET", f"/models/{reported.name}/report")
         history = json.loads(call("GET", f"/models/{reported.name}/history").body)
+        assert json.loads(call("GET", "/models/current").body)["report"] is True
+        assert json.loads(call("GET", "/models").body)["models"][0]["report"] is True
     assert (page.status, page.body) == (200, b"<!doctype html><title>R</title>")
     assert page.headers["content-type"] == "text/html; charset=utf-8"
     policy = page.headers["content-security-policy"]
