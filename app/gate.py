@@ -54,7 +54,8 @@ CONSOLE = (  # kept by browsers, but asked for each time whether it is still the
     (b"content-security-policy", CONSOLE_POLICY.encode()),
 )
 REPORT_POLICY = (
-    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
 )
 REPORT = (*SECURITY, (b"content-security-policy", REPORT_POLICY.encode()))
 HEADERS = {
