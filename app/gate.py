@@ -71,7 +71,7 @@ class Rules:
     """Who may ask what, and how much at once.
 
     Attributes:
-        keys: who may ask; the paths in `OPEN_PATHS` need no key.
+        keys: who may ask; the paths in `OPEN_PATHS` need no key, and count as no request of anybody's share.
         rates: how often each may; None: as often as they like.
         under_way: most requests at a time.
         all_may_rate: whether whoever may ask may also store ratings and take them back.
@@ -152,10 +152,10 @@ class Gate:
             return None
         if self._telemetry.under_way > rules.under_way:
             return OverloadedError(f"{rules.under_way} requests are under way already")
+        if path in OPEN_PATHS:
+            return None
         holder = rules.keys.holder(authorization)
         if holder is None:
-            if path in OPEN_PATHS:
-                return None
             return UnauthorizedError("an API key is wanted: Authorization: Bearer KEY")
         may_change = holder.changes or (rules.all_may_rate and rates(scope["method"], path))
         if not may_change and changes(scope["method"], path):

@@ -54,7 +54,9 @@ class RecentLists:
 
 
 def _is_plain(query: ListQuery) -> bool:
-    return query.n <= RECENT_LENGTH and query.only is None and query.choice == ANY and not query.exclude
+    if query.category is not None or query.year_min is not None or query.year_max is not None:
+        return False
+    return query.n <= RECENT_LENGTH and query.only is None and not query.exclude
 
 
 def top_list(served: Served, query: ListQuery, person: Folded | None = None) -> TopList:
