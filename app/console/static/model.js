@@ -65,7 +65,7 @@ function Facts({ model, ask }) {
           <dt>Fitted in</dt><dd>${duration(trainer.fit_seconds)} on ${trainer.device}</dd>
           <dt>Gate</dt><dd>${gate.verdict}${gate.forced ? ", published all the same" : ""}${gate.reasons.length ? `: ${gate.reasons.join("; ")}` : ""}</dd>
         </dl>
-        ${model.report && html`<${Report} version=${model.version} ask=${ask} />`}
+        ${model.report && html`<p><${Report} version=${model.version} ask=${ask} text="Training report" /></p>`}
       </section>
     </div>
   `;
@@ -130,7 +130,7 @@ function Curve({ version, ask }) {
 }
 
 // A link sends no key, so where one is wanted the page is fetched and saved.
-function Report({ version, ask }) {
+function Report({ version, ask, text }) {
   const [problem, setProblem] = useState(null);
   const request = { path: ["models", version, "report"], text: true };
   const save = async (event) => {
@@ -145,8 +145,8 @@ function Report({ version, ask }) {
       setProblem(failure);
     }
   };
-  return html`<p><a href="models/${encodeURIComponent(version)}/report" target="_blank" rel="noopener" onClick=${save}>Training report</a></p>
-    <${Failure} problem=${problem} />`;
+  const href = `models/${encodeURIComponent(version)}/report`;
+  return html`<a href=${href} target="_blank" rel="noopener" title="Training report" onClick=${save}>${text}</a><${Failure} problem=${problem} />`;
 }
 
 function Versions({ models, ask, done }) {
@@ -175,7 +175,7 @@ function Versions({ models, ask, done }) {
           <tbody>
             ${[...models].reverse().map(
               (model) => html`<tr key=${model.version} class=${model.serving ? "serving" : ""}>
-                <th scope="row" class="version">${model.version}</th>
+                <th scope="row" class="version">${model.report ? html`<${Report} version=${model.version} ask=${ask} text=${model.version} />` : model.version}</th>
                 <td>${model.serving ? html`<span class="badge good">serving</span>` : html`<button type="button" aria-label="Serve ${model.version}" onClick=${() => setWanted(model.version)}>Serve</button>`}</td>
                 <td class="number">${fixed(model.metrics.rmse, 4)}</td>
                 <td class="number">${fixed(model.metrics.ndcg10, 3)}</td>
