@@ -164,7 +164,7 @@ function Versions({ models, ask, done }) {
     <section class="card">
       <div class="heading">
         <h2>Published versions</h2>
-        ${before && html`<button type="button" onClick=${() => setWanted(before.version)}>Roll back to the version before</button>`}
+        ${before && html`<button type="button" onClick=${() => setWanted(before.version)}>Roll back one version</button>`}
       </div>
       <p role="status" class="said">${said}</p>
       <div class="scroll" tabindex="0" role="region" aria-label="Published versions">

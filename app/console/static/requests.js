@@ -19,15 +19,18 @@ function literal(value) {
   if (typeof value === "boolean") return value ? "True" : "False";
   if (Array.isArray(value)) return `[${value.map(literal).join(", ")}]`;
   if (typeof value !== "object") return JSON.stringify(value);
-  return `{${Object.entries(value).map(([name, part]) => `${JSON.stringify(name)}: ${literal(part)}`).join(", ")}}`;
+  return `{${members(value).join(", ")}}`;
 }
+
+const members = (value) => Object.entries(value).map(([name, part]) => `${JSON.stringify(name)}: ${literal(part)}`);
+const block = (value) => `{\n        ${members(value).join(",\n        ")},\n    }`;
 
 function python(request) {
   const url = address(request);
   const query = Object.fromEntries(url.searchParams);
   const parts = [JSON.stringify(url.origin + url.pathname)];
-  if (Object.keys(query).length) parts.push(`params=${literal(query)}`);
-  if (request.body) parts.push(`json=${literal(request.body)}`);
+  if (Object.keys(query).length) parts.push(`params=${block(query)}`);
+  if (request.body) parts.push(`json=${block(request.body)}`);
   if (secret(request)) parts.push(`headers={"Authorization": f"Bearer {os.environ['RATECAST_KEY']}"}`);
   const call = `httpx.${(request.method ?? "GET").toLowerCase()}(\n    ${parts.join(",\n    ")},\n)`;
   const imports = secret(request) ? "import os\n\nimport httpx" : "import httpx";

@@ -67,7 +67,7 @@ def test_a_view_is_accessible_and_no_wider_than_the_screen(
     assert len(watched.page.screenshot(path=shot, full_page=True)) > 10_000
 
 
-@pytest.mark.parametrize("opened", ["Keys", "Roll back to the version before"])
+@pytest.mark.parametrize("opened", ["Keys", "Roll back one version"])
 @pytest.mark.parametrize("watched", LOOKS[::3], indirect=True, ids=["light", "dark"])
 def test_a_dialog_is_accessible(page: Page, opened: str) -> None:
     see(page, "model")
