@@ -15,6 +15,7 @@ from itertools import count
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.console.files import PATHS
 from app.draining import Draining
 from app.engine.errors import OverloadedError
 from app.errors import (
@@ -32,21 +33,35 @@ from app.telemetry import Telemetry
 from models.errors import RatecastError
 
 ROUTE = "route_template"  # in the scope, set by the front door
-OPEN_PATHS = frozenset(("/", "/docs", "/openapi.json", "/health/live", "/health/ready"))
+OPEN_PATHS = frozenset(("/docs", "/openapi.json", "/health/live", "/health/ready", *PATHS))
 UNBOUNDED_PATHS = frozenset(("/health/live", "/health/ready"))  # answered however much else there is to do
 READING_POSTS = frozenset(("/predict", "/recommend"))
-SECURITY = (
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"cache-control", b"no-store"),
-)
+UNSNIFFED = ((b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer"))
+SECURITY = (*UNSNIFFED, (b"cache-control", b"no-store"))
 DATA = (*SECURITY, (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"))
 CDN = "https://cdn.jsdelivr.net"  # of the script and the style of FastAPI's page; a script in the page starts them
 PAGE_POLICY = (
     f"default-src 'none'; script-src 'unsafe-inline' {CDN}; style-src 'unsafe-inline' {CDN}; connect-src 'self'; "
     "img-src 'self' data: https://fastapi.tiangolo.com; frame-ancestors 'none'"
 )
-PAGE = (*SECURITY, (b"content-security-policy", PAGE_POLICY.encode()))
+CONSOLE_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+CONSOLE = (  # kept by browsers, but asked for each time whether it is still the same
+    *UNSNIFFED,
+    (b"cache-control", b"no-cache"),
+    (b"content-security-policy", CONSOLE_POLICY.encode()),
+)
+REPORT_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
+)
+REPORT = (*SECURITY, (b"content-security-policy", REPORT_POLICY.encode()))
+HEADERS = {
+    "/docs": (*SECURITY, (b"content-security-policy", PAGE_POLICY.encode())),
+    **dict.fromkeys(PATHS, CONSOLE),
+}
 LEAVE = (b"connection", b"close")
 _TRUSTED_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
@@ -56,7 +71,7 @@ class Rules:
     """Who may ask what, and how much at once.
 
     Attributes:
-        keys: who may ask; the paths in `OPEN_PATHS` need no key.
+        keys: who may ask; the paths in `OPEN_PATHS` need no key, and count as no request of anybody's share.
         rates: how often each may; None: as often as they like.
         under_way: most requests at a time.
         all_may_rate: whether whoever may ask may also store ratings and take them back.
@@ -137,10 +152,10 @@ class Gate:
             return None
         if self._telemetry.under_way > rules.under_way:
             return OverloadedError(f"{rules.under_way} requests are under way already")
+        if path in OPEN_PATHS:
+            return None
         holder = rules.keys.holder(authorization)
         if holder is None:
-            if path in OPEN_PATHS:
-                return None
             return UnauthorizedError("an API key is wanted: Authorization: Bearer KEY")
         may_change = holder.changes or (rules.all_may_rate and rates(scope["method"], path))
         if not may_change and changes(scope["method"], path):
@@ -153,7 +168,9 @@ class Gate:
 
     def _added(self, path: str) -> tuple[tuple[bytes, bytes], ...]:
         """Headers of every answer."""
-        added = PAGE if path == "/docs" else DATA
+        added = HEADERS.get(path, DATA)
+        if path.endswith("/report") and path.startswith("/models/"):
+            added = REPORT
         return (*added, LEAVE) if self._draining.begun else added
 
     def _request_id(self, given: bytes | None) -> bytes:

@@ -13,13 +13,14 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
 from starlette.middleware.cors import CORSMiddleware
-from starlette.responses import RedirectResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from app import errors
 from app.api import health, items, metrics, models, predict, ratings, users
 from app.api.paths import EncodedSlashes
+from app.console import routes as console
+from app.console.files import read_files
 from app.deps import State
 from app.draining import Draining
 from app.engine.device import choose_place
@@ -63,7 +64,8 @@ def create_app(settings: Settings | None = None, shared: Path | None = None) -> 
         redoc_url=None,  # one page of documentation is enough
         swagger_ui_oauth2_redirect_url=None,
     )
-    routes = [route for resource in RESOURCES for route in resource.router.routes if isinstance(route, Route)]
+    routers = [*(resource.router for resource in RESOURCES), console.router(read_files())]
+    routes = [route for router in routers for route in router.routes if isinstance(route, Route)]
     errors.install(app, routes)
     app.add_middleware(EncodedSlashes)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
@@ -82,9 +84,8 @@ def create_app(settings: Settings | None = None, shared: Path | None = None) -> 
         app.add_middleware(NamedSpans)
     else:
         app.surround(lambda inner: gate(front_door(inner)))
-    for resource in RESOURCES:
-        app.include_router(resource.router)
-    app.add_api_route("/", to_docs, include_in_schema=False)
+    for router in routers:
+        app.include_router(router)
     return app
 
 
@@ -175,8 +176,3 @@ def running(*work: Coroutine[Any, Any, None]) -> Iterator[None]:
 def opentelemetry(wanted: bool) -> TelemetryConfig:
     """Where nobody configured OpenTelemetry, FastAPI finds that out anew for every request, which takes 5 µs."""
     return {"tracing": wanted, "metrics": wanted, "logs": wanted}
-
-
-async def to_docs() -> RedirectResponse:
-    """The console will live here."""
-    return RedirectResponse("/docs")

@@ -15,7 +15,7 @@ from app.schemas import Problem
 DESCRIPTIONS = {
     401: "No key, or not one that is accepted.",
     403: "The key does not allow that.",
-    404: "Unknown id.",
+    404: "There is no such id, version or report.",
     409: "It does not go with what is there: a version that cannot be served, or a request key that was used for "
     "something else. Nothing was changed.",
     413: "The request body is too large.",
@@ -47,6 +47,11 @@ def link(operation: str, description: str, **parameters: str) -> dict[int | str,
     """The `responses` of a route whose answer names what another one can be asked for, by JSON pointer into it."""
     found = {name: f"$response.body#{pointer}" for name, pointer in parameters.items()}
     return {200: {"links": {operation: {"operationId": operation, "description": description, "parameters": found}}}}
+
+
+def links(*given: dict[int | str, dict[str, Any]]) -> dict[int | str, dict[str, Any]]:
+    """Several of those that `link` makes."""
+    return {200: {"links": {name: found for one in given for name, found in one[200]["links"].items()}}}
 
 
 class Service(FastAPI):

@@ -21,7 +21,7 @@ from pydantic import (
 from pydantic_core import core_schema
 
 from app.engine.answers import ListSource, RankBy, Source
-from models.manifest import DataRecord, ModelShape, TrainerRecord
+from models.manifest import DataRecord, GateRecord, ModelShape, TrainerRecord
 
 
 def _id_schema(_source: Any, _handler: Any) -> core_schema.CoreSchema:
@@ -115,6 +115,9 @@ class BulkRequest(_Request):
     timestamps: Annotated[list[Timestamp] | None, FailFast()] = None
 
 
+Year = Annotated[int, Field(ge=0, le=9999)]
+
+
 class RecommendRequest(_Request):
     """Lists for many users, or one for somebody who is known by their ratings alone."""
 
@@ -126,6 +129,9 @@ class RecommendRequest(_Request):
     exclude: Column = []
     only: Annotated[list[Id] | None, FailFast()] = None
     category: str | None = None
+    year_min: Year | None = None
+    year_max: Year | None = None
+    intervals: StrictBool = False
 
 
 FORMS = PAIR, COLUMNS, ANONYMOUS_PAIR, ANONYMOUS_COLUMNS = "pair", "columns", "anonymous pair", "anonymous columns"
@@ -187,12 +193,18 @@ class AnonymousPredictions(ColumnPredictions):
 
 
 class ListedItem(BaseModel):
-    """An item of a list, with the rating that `POST /predict` gives."""
+    """An item of a list, with the rating that `POST /predict` gives.
+
+    Where intervals were asked for, `low` and `high` are the ends of the central 90 % interval of the expected rating,
+    within the scale; null where the model does not know how sure it is.
+    """
 
     item: str
     rating: float
     title: str | None
     year: int | None
+    low: float | None = None
+    high: float | None = None
 
 
 class UserList(BaseModel):
@@ -326,7 +338,7 @@ class SimilarItems(_Answer):
     model_version: ModelVersion
 
 
-class Item(_Answer):
+class CatalogueItem(BaseModel):
     """What is known about an item; `ratings` and `mean_rating` are of the training data."""
 
     id: str
@@ -335,7 +347,50 @@ class Item(_Answer):
     genres: list[str] | None
     ratings: int
     mean_rating: float | None
+
+
+class Item(CatalogueItem, _Answer):
+    """As `CatalogueItem`."""
+
     model_version: ModelVersion
+
+
+class FoundItems(_Answer):
+    """Items that a search found, best match first."""
+
+    items: list[CatalogueItem]
+    model_version: ModelVersion
+
+
+class FoundUser(BaseModel):
+    """A user of the model, and the number of their training ratings."""
+
+    id: str
+    ratings: int
+
+
+class FoundUsers(_Answer):
+    """Users whose id begins with what was searched for."""
+
+    users: list[FoundUser]
+    model_version: ModelVersion
+
+
+class Genre(BaseModel):
+    """A genre, and how many items are of it."""
+
+    name: str
+    items: int
+
+
+class Genres(_Answer):
+    """All genres, those of the most items first."""
+
+    genres: list[Genre]
+    model_version: ModelVersion
+
+
+HasReport = Annotated[bool, Field(description="Whether `GET /models/{version}/report` has a page.")]
 
 
 class CurrentModel(BaseModel):
@@ -348,7 +403,9 @@ class CurrentModel(BaseModel):
     shape: ModelShape
     trainer: TrainerRecord
     data: DataRecord
+    gate: GateRecord
     metrics: Mapping[str, float | None]
+    report: HasReport
 
 
 class PublishedModel(BaseModel):
@@ -357,7 +414,9 @@ class PublishedModel(BaseModel):
     version: str
     created_at: datetime
     preset: str
+    gate: GateRecord
     metrics: Mapping[str, float | None]
+    report: HasReport
     serving: bool
 
 
@@ -365,6 +424,23 @@ class PublishedModels(_Answer):
     """Every published version that can be read, oldest first."""
 
     models: list[PublishedModel]
+    model_version: ModelVersion
+
+
+class Pass(BaseModel):
+    """What was known after a pass of the fit; `test_rmse` is null where it was not measured."""
+
+    number: int
+    figures: Mapping[str, float]
+    test_rmse: float | None
+    fit_seconds: float
+
+
+class History(_Answer):
+    """The learning curve of a version."""
+
+    version: str
+    passes: list[Pass]
     model_version: ModelVersion
 
 

@@ -28,7 +28,13 @@ from torch import Tensor
 
 from models import golden, verified
 from models.arrow_messages import refuse_compressed
-from models.errors import CheckpointCorruptError, CheckpointError, CheckpointFormatError, CheckpointNotFoundError
+from models.errors import (
+    CheckpointCorruptError,
+    CheckpointError,
+    CheckpointFormatError,
+    CheckpointNotFoundError,
+    ReportNotFoundError,
+)
 from models.manifest import FORMAT_VERSION, VERSION_NAME, FileEntry, Manifest, ModelShape
 from models.mf import VARIANCES, MatrixFactorization
 from models.priors import LEAST_NOISE, Priors
@@ -44,7 +50,9 @@ FOLD_IN = "fold_in.safetensors"
 RELEVANCE = "relevance.safetensors"
 VOCABULARY = "vocabulary.safetensors"
 REQUIRED_FILES = (WEIGHTS, FOLD_IN, SEEN, VOCABULARY, USERS, ITEMS, GOLDEN)
+REPORT, REPORT_PAGE, HISTORY = "report", "index.html", "history.json"
 MAX_MANIFEST_BYTES = 1 << 20  # a real one is below 4 kB
+MAX_REPORT_BYTES = 16 << 20  # of one file of a report
 ARROW_MAGIC = b"ARROW1\0\0"
 LARGEST = 1e15  # of any value: then no dot product of fewer than 10⁸ factors overflows, and no prediction is NaN
 HASHING_THREADS = 4  # one file takes more than half of the time, whatever their number
@@ -193,6 +201,28 @@ def read_manifest(path: Path) -> Manifest:
     if manifest.version != path.name:
         raise CheckpointCorruptError(f"{file} belongs to version {manifest.version!r}")
     return manifest
+
+
+def read_report(directory: Path, version: str, name: str) -> bytes:
+    """A file of a version's report, as it was published.
+
+    Raises:
+        CheckpointNotFoundError: there is no such version.
+        ReportNotFoundError: its manifest lists no such file, or one of more than `MAX_REPORT_BYTES`.
+        CheckpointFormatError, CheckpointCorruptError: the version, or the file, is not what it should be.
+    """
+    path = directory / version
+    if not VERSION_NAME.fullmatch(version) or not path.is_dir():
+        raise CheckpointNotFoundError(f"no version {version!r} in {directory}")
+    listed = f"{REPORT}/{name}"
+    entry = read_manifest(path).files.get(listed)
+    if entry is None or entry.bytes > MAX_REPORT_BYTES:
+        raise ReportNotFoundError(f"version {version} has no {listed}")
+    _verify_presence(path / listed, entry)
+    content = (path / listed).read_bytes()
+    if hashlib.sha256(content).hexdigest() != entry.sha256:
+        _corrupt(path / listed, "its content does not match the sha256 in the manifest")
+    return content
 
 
 def hash_file(path: Path) -> str:

@@ -44,6 +44,10 @@ class CheckpointFormatError(CheckpointError):
     """A checkpoint written in a format that this version does not read."""
 
 
+class ReportNotFoundError(CheckpointError):
+    """A checkpoint that has no such file in its report."""
+
+
 class GoldenPairsError(CheckpointError):
     """A model that predicts something else than when it was published."""
 

@@ -1,19 +1,53 @@
-"""GET /items/{item}. An id may hold any character, slashes too."""
+"""GET /items, GET /genres, GET /items/{item}, GET /items/{item}/similar. An id may hold any character, slashes too."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from dataclasses import asdict
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query
 
+from app.api.parameters import MAX_QUERY, N, YearMax, YearMin
 from app.api.paths import ITEM, SIMILAR
 from app.deps import EngineDep, LimitsDep
-from app.openapi import problems
-from app.schemas import Item, SimilarItem, SimilarItems
+from app.engine.answers import Choice, ItemDetails
+from app.openapi import link, problems
+from app.schemas import CatalogueItem, FoundItems, Genre, Genres, Item, SimilarItem, SimilarItems
 
 router = APIRouter(tags=["items"])
 
 EXAMPLES = {"242": {"value": "242"}, "50": {"value": "50"}}
+
+
+@router.get(
+    "/items",
+    summary="Find items",
+    responses=problems(413, 422, 500, 503, 504) | link("item", "The first of them.", item="/items/0/id"),
+)
+async def find_items(
+    engine: EngineDep,
+    limits: LimitsDep,
+    query: Annotated[str, Query(max_length=MAX_QUERY, description="Words of the title, or an id; none: any.")] = "",
+    n: N = 10,
+    category: Annotated[str | None, Query(description="Choose from the items of this genre alone.")] = None,
+    year_min: YearMin = None,
+    year_max: YearMax = None,
+) -> FoundItems:
+    """Items whose title has every word, in any case and with or without accents, the best match first.
+
+    The item of exactly that id comes before all others, then titles that are the query, begin with it, or have a word
+    that does; equal ones by their number of ratings. Without a query it is the most rated items.
+    """
+    limits.check_list(n, "query", "n")
+    found = await engine.find_items(query, n, Choice(category, year_min, year_max))
+    return FoundItems(items=[CatalogueItem(**_members(item)) for item in found.items], model_version=found.version)
+
+
+@router.get("/genres", summary="The genres of the items", responses=problems(413, 500, 503, 504))
+async def genres(engine: EngineDep) -> Genres:
+    """Each genre with its number of items, those of the most items first. They are what `category` takes."""
+    found = await engine.genres()
+    return Genres(genres=[Genre(**genre._asdict()) for genre in found.genres], model_version=found.version)
 
 
 @router.get(SIMILAR, summary="Which items are like one", responses=problems(404, 413, 422, 500, 503, 504))
@@ -40,12 +74,10 @@ async def item(
     """Title, year and genres where the data has them, and how the item was rated in the training data."""
     limits.check_id(item, "path", "item")
     found = await engine.item(item)
-    return Item(
-        id=found.id,
-        title=found.title,
-        year=found.year,
-        genres=found.genres,
-        ratings=found.ratings,
-        mean_rating=found.mean_rating,
-        model_version=found.version,
-    )
+    return Item(**_members(found), model_version=found.version)
+
+
+def _members(item: ItemDetails) -> dict[str, Any]:
+    members = asdict(item)
+    del members["version"]
+    return members

@@ -1,18 +1,33 @@
-"""GET /models, GET /models/current, POST /models/{version}/activate."""
+"""GET /models, GET /models/current, and of a version: its learning curve, its report, and making it the current one."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Path, Response
+from pydantic import TypeAdapter, ValidationError
+from starlette.responses import HTMLResponse
 
 from app.deps import EngineDep
-from app.openapi import link, problems
-from app.schemas import Activated, CurrentModel, PublishedModel, PublishedModels
-from models.manifest import VERSION_NAME
+from app.openapi import link, links, problems
+from app.schemas import Activated, CurrentModel, History, Pass, PublishedModel, PublishedModels
+from models.checkpoint import HISTORY, REPORT, REPORT_PAGE
+from models.errors import CheckpointCorruptError
+from models.manifest import VERSION_NAME, Manifest
 
 router = APIRouter(tags=["models"])
+
+Version = Annotated[
+    str,
+    Path(
+        pattern=f"^{VERSION_NAME.pattern}$",
+        description="Name of a published version.",
+        openapi_examples={"a version": {"value": "20261124T021910Z-textbook-6c8073"}},
+    ),
+]
+OF_VERSION = problems(404, 413, 422, 500, 503)
+PASSES = TypeAdapter(list[Pass])
 
 
 @router.get(
@@ -28,7 +43,9 @@ async def published(engine: EngineDep) -> PublishedModels:
             version=manifest.version,
             created_at=manifest.created_at,
             preset=manifest.trainer.preset,
+            gate=manifest.gate,
             metrics=manifest.metrics,
+            report=_has_report(manifest),
             serving=manifest.version == serving,
         )
         for manifest in await engine.published()
@@ -42,14 +59,7 @@ async def published(engine: EngineDep) -> PublishedModels:
     responses=problems(404, 409, 413, 422, 500, 503),
 )
 async def activate(
-    version: Annotated[
-        str,
-        Path(
-            pattern=f"^{VERSION_NAME.pattern}$",
-            description="Name of a published version.",
-            openapi_examples={"a version": {"value": "20261124T021910Z-textbook-6c8073"}},
-        ),
-    ],
+    version: Version,
     engine: EngineDep,
 ) -> Activated:
     """Make a version the current one, as a roll-back does. It is verified first; the old one answers meanwhile.
@@ -60,10 +70,37 @@ async def activate(
     return Activated(model_version=version)
 
 
+@router.get("/models/{version}/history", summary="How a model was fitted", responses=OF_VERSION)
+async def history(version: Version, engine: EngineDep) -> History:
+    """The learning curve of a version: what was known after each pass of its fit."""
+    content = await engine.report(version, HISTORY)
+    try:
+        passes = PASSES.validate_json(content)
+    except ValidationError:
+        raise CheckpointCorruptError(f"version {version}: {HISTORY} is not a learning curve") from None
+    return History(version=version, passes=passes, model_version=engine.manifest.version)
+
+
+@router.get(
+    "/models/{version}/report",
+    summary="The report of a fit",
+    response_class=Response,
+    responses=OF_VERSION | {200: {"content": {"text/html": {"schema": {"type": "string"}}}}},
+)
+async def report(version: Version, engine: EngineDep) -> Response:
+    """The page that was published with a version, for people: it needs nothing else. 404 where there is none."""
+    return HTMLResponse(await engine.report(version, REPORT_PAGE))
+
+
 @router.get(
     "/models/current",
     summary="The model being served",
-    responses=problems(413, 500, 503) | link("activate", "Serve it again later.", version="/version"),
+    responses=problems(413, 500, 503)
+    | links(
+        link("activate", "Serve it again later.", version="/version"),
+        link("history", "How it was fitted.", version="/version"),
+        link("report", "What was reported of its fit.", version="/version"),
+    ),
 )
 async def current(engine: EngineDep) -> CurrentModel:
     """Which model is being served, how it was fitted, on what, and how well it did."""
@@ -76,5 +113,11 @@ async def current(engine: EngineDep) -> CurrentModel:
         shape=manifest.model,
         trainer=manifest.trainer,
         data=manifest.data,
+        gate=manifest.gate,
         metrics=manifest.metrics,
+        report=_has_report(manifest),
     )
+
+
+def _has_report(manifest: Manifest) -> bool:
+    return f"{REPORT}/{REPORT_PAGE}" in manifest.files

@@ -10,13 +10,14 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Path, Query, Request, Response
 
 from app.answering import top_list, top_lists
+from app.api.parameters import MAX_QUERY, N, YearMax, YearMin
 from app.api.paths import TOP
 from app.api.predict import inline
 from app.deps import EngineDep, LimitsDep
 from app.engine.answers import ListQuery, RankBy
 from app.errors import InvalidRequestError
 from app.openapi import link, problems
-from app.schemas import Recommendations, RecommendRequest, TopItems
+from app.schemas import FoundUser, FoundUsers, Recommendations, RecommendRequest, TopItems
 from app.wire import json
 
 router = APIRouter(tags=["lists"])
@@ -56,6 +57,11 @@ async def top(
     exclude: Annotated[list[str], Query(description="Leave out these items too; repeatable.")] = [],  # noqa: B006
     only: Annotated[list[str] | None, Query(description="Choose from these items alone; repeatable.")] = None,
     category: Annotated[str | None, Query(description="Choose from the items of this genre alone.")] = None,
+    year_min: YearMin = None,
+    year_max: YearMax = None,
+    intervals: Annotated[
+        bool, Query(description="Say how sure the model is of each rating: `low` and `high`, of a 90 % interval.")
+    ] = False,
     strict: Annotated[bool, Query(description="Answer 404 for an unknown user.")] = False,
 ) -> Response:
     """List the best items for a user. The rating beside each is the one that `POST /predict` gives, whatever the order.
@@ -74,9 +80,28 @@ async def top(
         exclude=tuple(exclude),
         only=None if only is None else tuple(only),
         category=category,
+        year_min=year_min,
+        year_max=year_max,
+        intervals=intervals,
     )
     answer = await top_list(engine, query, request.receive, strict=strict)
     return Response(json.encode_list(answer), media_type=json.MEDIA_TYPE)
+
+
+@router.get("/users", summary="Find users", responses=problems(413, 422, 500, 503, 504))
+async def find_users(
+    engine: EngineDep,
+    limits: LimitsDep,
+    query: Annotated[str, Query(max_length=MAX_QUERY, description="What their ids begin with; none: any.")] = "",
+    n: N = 10,
+) -> FoundUsers:
+    """Users of the model by the beginning of their id: the one of exactly that id, then those who rated most.
+
+    Whoever was erased, or rated for the first time after the fit, is not among them.
+    """
+    limits.check_list(n, "query", "n")
+    found = await engine.find_users(query, n)
+    return FoundUsers(users=[FoundUser(**user._asdict()) for user in found.users], model_version=found.version)
 
 
 @router.post(
@@ -114,6 +139,9 @@ async def recommend(
             exclude=tuple(body.exclude),
             only=None if body.only is None else tuple(body.only),
             category=body.category,
+            year_min=body.year_min,
+            year_max=body.year_max,
+            intervals=body.intervals,
         )
         for user in (users if body.ratings is None else [None])
     ]

@@ -94,6 +94,14 @@ class Predictions:
     version: str
 
 
+class Choice(NamedTuple):
+    """Items by their genre and their first and last year; None for any. An item without a year is in no span."""
+
+    category: str | None = None
+    year_min: int | None = None
+    year_max: int | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListQuery:
     """Which items to list.
@@ -106,6 +114,8 @@ class ListQuery:
         exclude: ids of items to leave out, known or not.
         only: ids of the items to choose from; None for all.
         category: genre of the items to choose from; None for any.
+        year_min, year_max: the first and the last year of the items to choose from; None for any.
+        intervals: say how sure the model is of each rating.
     """
 
     user: str | None
@@ -115,6 +125,14 @@ class ListQuery:
     exclude: tuple[str, ...] = ()
     only: tuple[str, ...] | None = None
     category: str | None = None
+    year_min: int | None = None
+    year_max: int | None = None
+    intervals: bool = False
+
+    @property
+    def choice(self) -> Choice:
+        """The part of it that chooses items by what is known of them."""
+        return Choice(self.category, self.year_min, self.year_max)
 
 
 class RankedItem(NamedTuple):
@@ -126,15 +144,23 @@ class RankedItem(NamedTuple):
     year: int | None
 
 
+class Interval(NamedTuple):
+    """The central 90 % interval of the expected rating, clipped to the scale; None where the model has no variances."""
+
+    low: float | None
+    high: float | None
+
+
 @dataclass(frozen=True, slots=True)
 class TopList:
-    """Items for a user, best first."""
+    """Items for a user, best first; `intervals` are theirs, None where nobody asked for them."""
 
     user: str | None
     source: ListSource
     rank_by: RankBy
     items: list[RankedItem]
     version: str
+    intervals: list[Interval] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +173,44 @@ class ItemDetails:
     genres: list[str] | None
     ratings: int
     mean_rating: float | None
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class FoundItems:
+    """Items that a search found, best match first."""
+
+    items: list[ItemDetails]
+    version: str
+
+
+class FoundUser(NamedTuple):
+    """A user that a search found, and the number of their training ratings."""
+
+    id: str
+    ratings: int
+
+
+@dataclass(frozen=True, slots=True)
+class FoundUsers:
+    """Users whose id begins with what was searched for."""
+
+    users: list[FoundUser]
+    version: str
+
+
+class Genre(NamedTuple):
+    """A genre, and how many items are of it."""
+
+    name: str
+    items: int
+
+
+@dataclass(frozen=True, slots=True)
+class Genres:
+    """All genres, those of the most items first."""
+
+    genres: list[Genre]
     version: str
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,11 @@ import torch
 
 from app.engine.answers import (
     SOURCES,
+    Choice,
     Explanation,
+    FoundItems,
+    FoundUsers,
+    Genres,
     InlineRatings,
     ItemDetails,
     ListQuery,
@@ -33,18 +37,19 @@ from app.engine.answers import (
     UserRatings,
 )
 from app.engine.batcher import Batcher
-from app.engine.errors import DeadlineExceededError
+from app.engine.errors import DeadlineExceededError, UnknownVersionError
 from app.engine.explaining import explain, item_row, similar
 from app.engine.follower import Failure, Follower
 from app.engine.hooks import Event, Listed, Listener, Predicted
 from app.engine.lists import RecentLists, top_list, top_lists
 from app.engine.people import UNSETTLED, Folded, Fresh, People, Rated, Unsettled, fold
 from app.engine.predictions import predict_folded, predict_pair, predict_rows, predict_together, rows
+from app.engine.search import find_items, find_users
 from app.engine.store import Served, Store
 from app.store.errors import NoStoreError
 from app.store.ratings import RatingsStore, Stored
 from models import checkpoint
-from models.errors import UnknownItemError, UnknownUserError
+from models.errors import CheckpointNotFoundError, UnknownItemError, UnknownUserError
 from models.manifest import Manifest
 from models.sharding import Place
 
@@ -54,6 +59,7 @@ T = TypeVar("T")
 QUICK_PAIRS = 4_000
 QUICK_CELLS = 1 << 20  # of one list: 80,000 cells (ml-100k) take 40 µs, a million about 200 µs
 PAIRS_PER_BATCH = 100_000
+QUICK_ROWS = 2_000  # of a table that is searched: 60 µs
 LISTS_PER_BATCH = 64  # more users at once save little: at 32 the product is bound by arithmetic, no longer by memory
 
 
@@ -128,6 +134,7 @@ class Engine:
         self._keep = bounds.recent_lists
         self._recent: tuple[Served | None, RecentLists] = (None, RecentLists(self._keep))
         self._executor = ThreadPoolExecutor(1, "engine", torch.set_num_threads, (threads,))
+        self._searcher = ThreadPoolExecutor(1, "search")  # of its own: predictions do not wait for searches
         self._pairs: Batcher[_Pairs, Predictions] = Batcher(
             "predictions",
             _answer_pairs,
@@ -384,19 +391,56 @@ class Engine:
                 people[position] = person
         return people
 
-    async def _at_once_or_beside(self, work: Callable[[], T], *, quick: bool) -> T:
-        """Do some work here where that is quick, else on the engine's thread. Raises DeadlineExceededError."""
+    async def _at_once_or_beside(
+        self, work: Callable[[], T], *, quick: bool, thread: ThreadPoolExecutor | None = None
+    ) -> T:
+        """Do some work here where that is quick, else on a thread, the engine's unless another is given.
+
+        Raises DeadlineExceededError.
+        """
         if quick:
             return work()
         try:
             async with asyncio.timeout(self._seconds):
-                return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+                return await asyncio.get_running_loop().run_in_executor(thread or self._executor, work)
         except TimeoutError:
             raise DeadlineExceededError(f"no answer within {self._seconds:g} seconds") from None
 
     async def item(self, id_: str) -> ItemDetails:
         """What is known about an item. Raises UnknownItemError."""
         return describe(self._store.current, id_)
+
+    async def find_items(self, query: str, n: int, choice: Choice) -> FoundItems:
+        """Items by their title, best match first. Raises DeadlineExceededError."""
+        served = self._store.current
+        return await self._search(served.checkpoint.items, lambda: find_items(served, query, n, choice))
+
+    async def find_users(self, prefix: str, n: int) -> FoundUsers:
+        """Users by the beginning of their id; nobody who was erased.
+
+        Raises DeadlineExceededError or StoreUnavailableError.
+        """
+        served = self._store.current
+        found = await self._search(served.checkpoint.users, lambda: find_users(served, prefix, n))
+        if self._ratings is not None and found:
+            stored = await self._ratings.of([user.id for user in found])
+            found = [user for user in found if self._people.may_use_row(served, stored[user.id])]
+        return FoundUsers(found, served.version)
+
+    async def genres(self) -> Genres:
+        """The genres of the items, those of the most items first. Raises DeadlineExceededError."""
+        served = self._store.current
+        return Genres(await self._search(served.checkpoint.items, served.genres), served.version)
+
+    async def report(self, version: str, name: str) -> bytes:
+        """A file of the report of a version. Raises UnknownVersionError, ReportNotFoundError or CheckpointError."""
+        try:
+            return await asyncio.to_thread(checkpoint.read_report, self._directory, version, name)
+        except CheckpointNotFoundError:
+            raise UnknownVersionError(f"there is no version {version!r}") from None
+
+    async def _search(self, table: Sized, work: Callable[[], T]) -> T:
+        return await self._at_once_or_beside(work, quick=len(table) <= QUICK_ROWS, thread=self._searcher)
 
     def _recent_lists(self) -> RecentLists:
         """Those of the model being served; when that changes, the old ones are forgotten."""
@@ -422,6 +466,7 @@ class Engine:
         """Finish what is under way and end the threads."""
         self._follower.close()
         self._executor.shutdown()
+        self._searcher.shutdown()
 
 
 def _rated_inline(served: Served, inline: InlineRatings) -> Rated:

@@ -13,13 +13,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from app.engine.answers import ListQuery, ListSource, RankBy, RankedItem, TopList
+from app.engine.answers import Choice, Interval, ListQuery, ListSource, RankBy, RankedItem, TopList
 from app.engine.people import Folded
-from app.engine.store import Served
+from app.engine.store import Chosen, Served
 from models.ranking import NOTHING, top_among, top_of_one
 from models.sharding import Sharded
 
 RECENT_LENGTH = 50  # longer lists are not kept: one of ten takes 1.5 kB
+
+ANY = Choice()
 
 Rows = npt.NDArray[np.int64]
 
@@ -52,7 +54,9 @@ class RecentLists:
 
 
 def _is_plain(query: ListQuery) -> bool:
-    return query.n <= RECENT_LENGTH and query.only is None and query.category is None and not query.exclude
+    if query.category is not None or query.year_min is not None or query.year_max is not None:
+        return False
+    return query.n <= RECENT_LENGTH and query.only is None and not query.exclude
 
 
 def top_list(served: Served, query: ListQuery, person: Folded | None = None) -> TopList:
@@ -65,9 +69,14 @@ def top_list(served: Served, query: ListQuery, person: Folded | None = None) -> 
         return _among(served, query, who)
     if not served.scorer.on_cpu:
         return _shown(served, query, who, _top_rows(served, [query], [who])[0])
-    allowed_I = None if query.category is None else served.category(query.category).mask_I
-    excluded_M, (ordering, row) = _excluded(served, query, who), _ordering(served, query, who)
-    rows_N = top_of_one(ordering.only, row, query.n, excluded_M=excluded_M, allowed_I=allowed_I)
+    allowed, (ordering, row) = chosen(served, query.choice), _ordering(served, query, who)
+    rows_N = top_of_one(
+        ordering.only,
+        row,
+        query.n,
+        excluded_M=_excluded(served, query, who),
+        allowed_I=None if allowed is None else allowed.mask_I,
+    )
     return _shown(served, query, who, rows_N)
 
 
@@ -77,13 +86,13 @@ def top_lists(served: Served, queries: Sequence[ListQuery], people: Sequence[Fol
         return [top_list(served, queries[0], people[0])]
     whom = [_who(served, query, person) for query, person in zip(queries, people, strict=True)]
     answers: dict[int, TopList] = {}
-    together: dict[tuple[RankBy | ListSource, str | None], list[int]] = defaultdict(list)
+    together: dict[tuple[RankBy | ListSource, Choice], list[int]] = defaultdict(list)
     for position, (query, who) in enumerate(zip(queries, whom, strict=True)):
         if query.only is not None or (who.person is not None and who.person.is_known):
             answers[position] = top_list(served, query, who.person)
         else:
             order = served.rank_by(query.rank_by) if _is_known(served, who) else ListSource.POPULAR
-            together[order, query.category].append(position)
+            together[order, query.choice].append(position)
     for positions in together.values():
         batch = [queries[position] for position in positions]
         items = _top_rows(served, batch, [whom[position] for position in positions])
@@ -106,7 +115,11 @@ def _ordering(served: Served, query: ListQuery, who: Who) -> tuple[Sharded, int]
     """What puts items in order for somebody, and the row that they have in it."""
     if not _is_known(served, who):
         return served.popularity, who.row
-    order = served.rank_by(query.rank_by)
+    return _in_order(served, served.rank_by(query.rank_by), who)
+
+
+def _in_order(served: Served, order: RankBy, who: Who) -> tuple[Sharded, int]:
+    """An order of the model, and the row that somebody has in it."""
     ordering, person = served.orderings[order], who.person
     if person is None:
         return ordering, who.row
@@ -117,17 +130,17 @@ def _ordering(served: Served, query: ListQuery, who: Who) -> tuple[Sharded, int]
 
 
 def _top_rows(served: Served, queries: Sequence[ListQuery], whom: Sequence[Who]) -> list[Rows]:
-    """The rows of each list; the queries share their order and their category. Somebody folded in is alone."""
+    """The rows of each list; the queries share their order and their choice of items. Somebody folded in is alone."""
     excluded = [_excluded(served, query, who) for query, who in zip(queries, whom, strict=True)]
     offsets = np.zeros(len(queries) + 1, dtype=np.int64)
     np.cumsum([len(rows_M) for rows_M in excluded], out=offsets[1:])
-    category = queries[0].category
+    allowed = chosen(served, queries[0].choice)
     ordering, first = _ordering(served, queries[0], whom[0])
     top_BN = ordering.top_items(
         torch.tensor([first, *(who.row for who in whom[1:])]),
         max(query.n for query in queries),
         excluded=(torch.from_numpy(offsets), torch.from_numpy(np.concatenate(excluded))),
-        allowed=None if category is None else served.category(category).parts,
+        allowed=None if allowed is None else allowed.parts,
     )
     return [rows_N[rows_N != NOTHING][: query.n] for rows_N, query in zip(top_BN.numpy(), queries, strict=True)]
 
@@ -150,8 +163,9 @@ def _among(served: Served, query: ListQuery, who: Who) -> TopList:
     """The list of a query that names the items to choose from: only their rows are scored."""
     rows_C = _known_rows(served, query.only or ())
     rows_C = rows_C[~np.isin(rows_C, _excluded(served, query, who))]
-    if query.category is not None:
-        rows_C = rows_C[served.category(query.category).mask_I[rows_C]]
+    allowed = chosen(served, query.choice)
+    if allowed is not None:
+        rows_C = rows_C[allowed.mask_I[rows_C]]
     top_N = top_among(*_ordering(served, query, who), torch.from_numpy(rows_C), query.n)
     return _shown(served, query, who, top_N.cpu().numpy())
 
@@ -173,4 +187,26 @@ def _shown(served: Served, query: ListQuery, who: Who, rows_N: Rows) -> TopList:
             for (id_, title, year), rating in zip(map(served.title, rows_N.tolist()), ratings_N.tolist(), strict=True)
         ],
         version=served.version,
+        intervals=_intervals(served, who, rows_N) if query.intervals else None,
     )
+
+
+def _intervals(served: Served, who: Who, rows_N: Rows) -> list[Interval]:
+    """How sure the model is of each rating: the lower ends are those that `lower_bound` orders by, but clipped."""
+    if RankBy.LOWER_BOUND not in served.orderings:
+        return [Interval(None, None)] * len(rows_N)
+    middle_N, low_N = (_exact(served, order, who, rows_N) for order in (RankBy.RATING, RankBy.LOWER_BOUND))
+    ends = (end_N.clip(*served.scorer.scale).tolist() for end_N in (low_N, 2 * middle_N - low_N))
+    return [Interval(*pair) for pair in zip(*ends, strict=True)]
+
+
+def _exact(served: Served, order: RankBy, who: Who, rows_N: Rows) -> npt.NDArray[np.float32]:
+    ordering, row = _in_order(served, order, who)
+    items_N = torch.from_numpy(rows_N).to(ordering.device)
+    scores_N: npt.NDArray[np.float32] = ordering.exact(torch.full_like(items_N, row), items_N).cpu().numpy()
+    return scores_N
+
+
+def chosen(served: Served, choice: Choice) -> Chosen | None:
+    """The items of a choice; None for all."""
+    return None if choice == ANY else served.chosen(choice)

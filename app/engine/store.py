@@ -9,11 +9,12 @@ from typing import NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
-from app.engine.answers import RankBy
+from app.engine.answers import Choice, Genre, RankBy
 from app.engine.errors import NotReadyError, OrderingUnavailableError
 from app.engine.scorer import Scorer
 from app.store.changes import Changes
@@ -25,8 +26,9 @@ from models.ranking import by_popularity, orderings
 from models.sharding import Place, Sharded, spread
 
 CACHED_TITLES = 16_384  # of the items listed most lately; looking one up takes 4 µs, ten are a list
-CACHED_CATEGORIES = 64
+CACHED_CHOICES = 64
 POPULARITY = "popularity"
+ACCENTS = r"\p{Mn}+"
 
 
 class Title(NamedTuple):
@@ -37,8 +39,8 @@ class Title(NamedTuple):
     year: int | None
 
 
-class Category(NamedTuple):
-    """Which items are of a genre.
+class Chosen(NamedTuple):
+    """Which items are of a choice.
 
     Attributes:
         mask_I: in the host's memory, bool.
@@ -64,7 +66,9 @@ class Served:
         fold_in: folds in those with fresh ratings.
         unknown_variance: what not knowing the user at all adds to the variance of a rating; None where it is unknown.
         title: id, title and year of an item's row.
-        category: which items are of a genre.
+        chosen: which items are of a choice.
+        folded_titles: titles as `fold_text` makes them, for searches.
+        genres: how many items there are of each.
         nearest: finds the items that are like another one, in the order that lists have by default.
         hold: keeps the version from being pruned; None where nobody would.
     """
@@ -81,7 +85,9 @@ class Served:
     fold_in: FoldIn
     unknown_variance: float | None
     title: Callable[[int], Title]
-    category: Callable[[str], Category]
+    chosen: Callable[[Choice], Chosen]
+    folded_titles: Callable[[], pa.Array]
+    genres: Callable[[], list[Genre]]
     nearest: Nearest
     hold: Hold | None
 
@@ -102,11 +108,24 @@ class Served:
         def title(row: int) -> Title:
             return Title(ids[row].as_py(), titles[row].as_py(), years[row].as_py())
 
-        def category(name: str) -> Category:
+        def of_genre(name: str) -> npt.NDArray[np.bool_]:
             items = np.repeat(np.arange(len(genres)), pc.fill_null(pc.list_value_length(genres), 0))
             mask_I = np.zeros(len(genres), dtype=np.bool_)
             mask_I[items[np.asarray(pc.fill_null(pc.equal(pc.list_flatten(genres), name), False))]] = True
-            return Category(mask_I, popularity.cut(torch.from_numpy(mask_I)))
+            return mask_I
+
+        def chosen(choice: Choice) -> Chosen:
+            mask_I = np.ones(len(genres), dtype=np.bool_) if choice.category is None else of_genre(choice.category)
+            if choice.year_min is not None:
+                mask_I &= np.asarray(pc.fill_null(pc.greater_equal(years, choice.year_min), False))
+            if choice.year_max is not None:
+                mask_I &= np.asarray(pc.fill_null(pc.less_equal(years, choice.year_max), False))
+            return Chosen(mask_I, popularity.cut(torch.from_numpy(mask_I)))
+
+        def counted_genres() -> list[Genre]:
+            counts = pc.value_counts(pc.drop_null(pc.list_flatten(genres))).to_pylist()
+            found = [Genre(count["values"], count["counts"]) for count in counts]
+            return sorted(found, key=lambda genre: (-genre.items, genre.name))
 
         counts_I = torch.tensor(loaded.ratings_I).to(loaded.model.device)
         known = spread({**orderings(loaded), POPULARITY: by_popularity(counts_I)}, shards)
@@ -125,7 +144,9 @@ class Served:
             fold_in=FoldIn(loaded),
             unknown_variance=None if variance is None else float(variance[-1]),
             title=lru_cache(CACHED_TITLES)(title),
-            category=lru_cache(CACHED_CATEGORIES)(category),
+            chosen=lru_cache(CACHED_CHOICES)(chosen),
+            folded_titles=lru_cache(1)(lambda: fold_text(titles)),
+            genres=lru_cache(1)(counted_genres),
             nearest=Nearest(known[RankBy.RELEVANCE if RankBy.RELEVANCE in known else RankBy.RATING]),
             hold=hold,
         )
@@ -155,6 +176,14 @@ class Served:
         """Item rows of the user's training ratings, and the ratings."""
         own = slice(self.seen_offsets[user], self.seen_offsets[user + 1])
         return self.seen_N[own], self.ratings_N[own]
+
+
+def fold_text(texts: pa.ChunkedArray) -> pa.Array:
+    """Texts as searches compare them: in lower case and without accents. Most have none, and are left alone."""
+    folded = pc.utf8_lower(texts).combine_chunks()
+    accented_N = pc.fill_null(pc.invert(pc.string_is_ascii(folded)), False)
+    bare = pc.replace_substring_regex(pc.utf8_normalize(folded.filter(accented_N), "NFKD"), ACCENTS, "")
+    return pc.replace_with_mask(folded, accented_N, bare)
 
 
 class Store:

@@ -103,7 +103,12 @@ def encode_lists(answers: list[TopList], version: str, **more: int) -> bytes:
 
 
 def _list(answer: TopList) -> dict[str, Any]:
-    items = [{"item": id_, "rating": rating, "title": title, "year": year} for id_, rating, title, year in answer.items]
+    items: list[dict[str, Any]] = [
+        {"item": id_, "rating": rating, "title": title, "year": year} for id_, rating, title, year in answer.items
+    ]
+    if answer.intervals is not None:
+        for item, (low, high) in zip(items, answer.intervals, strict=True):
+            item |= {"low": low, "high": high}
     return {"user": answer.user, "source": answer.source, "rank_by": answer.rank_by, "items": items}
 
 

@@ -15,7 +15,7 @@ BEYOND_SCHEMAS = re.compile(
     r"an item is rated once|an id that is stored|either users or ratings|a key consists of"
 )
 # Any text is a valid value of these parameters, and whatever stands in a query is a text.
-TEXTS = {"exclude", "only", "category"}
+TEXTS = {"exclude", "only", "category", "query"}
 VIOLATED = re.compile(r"Invalid component: parameters? (.+) in query")
 
 

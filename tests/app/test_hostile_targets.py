@@ -67,6 +67,10 @@ def connection(client: httpx.Client) -> Iterator[Connection]:
 @settings(max_examples=500)
 def test_any_target_of_a_list_is_answered_or_refused(connection: Connection, user: bytes, query: bytes) -> None:
     status, body = connection.get(b"/users/" + user + b"/top?" + query)
+    if status == 307:  # a query in place of the id: /users/?… is sent on to /users?…
+        assert user.startswith((b"?", b"#"))
+        assert body == b""
+        return
     answer = json.loads(body)
     assert status in (200, 400, 404, 405, 422)  # a query in the id may leave the path of an erasure
     if status != 200:

@@ -37,11 +37,17 @@ def every_order(tmp_path: Path, make_draft: Callable[..., Draft]) -> Path:
     tensors = dict(draft.model.tensors())
     tensors |= {"noise_variance": torch.tensor(0.5)}
     tensors |= {f"{kind}_variance": torch.rand(len(tensors[f"{kind}_bias"])) for kind in ("user", "item")}
-    draft = replace(draft, model=MatrixFactorization(**tensors))
+    draft = replace(draft, model=MatrixFactorization(**tensors), write_report=write_report)
     first = publish(tmp_path, draft).version
     publish(tmp_path, draft)
     activate(tmp_path, first)
     return tmp_path
+
+
+def write_report(path: Path) -> None:
+    (path / "index.html").write_text("<!doctype html><title>Report</title>")
+    passes = [{"number": 1, "figures": {"loss": 0.5}, "test_rmse": 0.9, "fit_seconds": 1.0}]
+    (path / "history.json").write_text(json.dumps(passes))
 
 
 @pytest.mark.timeout(400)

@@ -171,6 +171,14 @@ def test_a_key_that_asks_too_often_is_told_when_to_come_back_and_others_are_not_
         assert call("GET", "/health/ready", b"", bearer(CLIENT)).status == 200
 
 
+def test_the_pages_take_nothing_of_the_share(checkpoints: Path) -> None:
+    with service(checkpoints, rate_limit=0.5) as call:
+        assert [call("GET", path).status for path in ("/", "/console/app.js", "/console/style.css", "/docs")] == [
+            200
+        ] * 4
+        assert [call("POST", "/predict", PAIR, (JSON,)).status for _ in range(2)] == [200, 429]
+
+
 def test_admins_are_not_held_to_a_rate_and_whoever_needs_no_key_shares_one(checkpoints: Path) -> None:
     with service(checkpoints, admin_keys=SecretStr(ADMIN), rate_limit=0.5) as call:
         assert [call("POST", "/predict", PAIR, bearer(ADMIN)).status for _ in range(3)] == [200] * 3

@@ -43,7 +43,9 @@ def test_the_current_model_is_what_its_manifest_says(client: httpx.Client, loade
         "shape": manifest["model"],
         "trainer": manifest["trainer"],
         "data": manifest["data"],
+        "gate": manifest["gate"],
         "metrics": manifest["metrics"],
+        "report": False,
     }
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from app.engine.answers import RankBy
+from app.engine.answers import Choice, RankBy
 from app.engine.errors import NotReadyError, OrderingUnavailableError
 from app.engine.store import Served, Store
 from models.checkpoint import Checkpoint
@@ -31,9 +31,19 @@ def test_a_category_holds_the_items_of_its_genre(loaded: Checkpoint) -> None:
     served = Served.of(loaded)
     for genre in ("Drama", "Film-Noir", "Nothing"):
         expected = [genre in (genres or ()) for genres in loaded.catalogue["genres"].to_pylist()]
-        category = served.category(genre)
-        assert category.mask_I.tolist() == expected
-        assert torch.cat(category.parts).tolist() == expected
+        chosen = served.chosen(Choice(category=genre))
+        assert chosen.mask_I.tolist() == expected
+        assert torch.cat(chosen.parts).tolist() == expected
+
+
+def test_a_span_of_years_holds_no_item_whose_year_is_unknown(loaded: Checkpoint) -> None:
+    served, years = Served.of(loaded), loaded.catalogue["year"].to_pylist()
+    assert None in years
+    for first, last in ((1990, None), (None, 1990), (1980, 1995), (-(2**31), 2**31 - 1)):
+        expected = [
+            year is not None and (first is None or first <= year) and (last is None or year <= last) for year in years
+        ]
+        assert served.chosen(Choice(year_min=first, year_max=last)).mask_I.tolist() == expected
 
 
 def test_relevance_orders_lists_where_the_model_has_it(loaded: Checkpoint) -> None:

@@ -1,0 +1,50 @@
+"""GET / and GET /console/…: the files of the console. They need no key and tell nothing of the model."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from fastapi import APIRouter
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from app.console.files import PREFIX, File
+from app.gate import ROUTE
+
+TEMPLATE = PREFIX + "{name:path}"
+GZIP = re.compile(r"\bgzip\b", re.IGNORECASE)
+REFUSED = re.compile(r"\bgzip\s*;\s*q=0(\.0*)?\s*(,|$)", re.IGNORECASE)
+
+
+def router(files: Mapping[str, File]) -> APIRouter:
+    """The routes of these files, which are found by their path alone."""
+
+    async def serve(request: Request) -> Response:
+        path = request.scope["path"]
+        request.scope[ROUTE] = path if path == "/" else TEMPLATE
+        file = files.get(path)
+        if file is None:
+            raise HTTPException(404)
+        return answer(file, request.headers.get("if-none-match", ""), request.headers.get("accept-encoding", ""))
+
+    routes = APIRouter()
+    routes.add_route("/", serve, methods=["GET"], include_in_schema=False)
+    routes.add_route(TEMPLATE, serve, methods=["GET"], include_in_schema=False)
+    return routes
+
+
+def answer(file: File, known: str, accepted: str) -> Response:
+    """A file, or 304 where the browser has it (`known`: If-None-Match), compressed where that is accepted."""
+    headers = {"ETag": file.etag, "Vary": "Accept-Encoding"}
+    if file.etag in (tag.strip() for tag in known.split(",")):
+        return Response(status_code=304, headers=headers)
+    if not _accepts_gzip(accepted):
+        return Response(file.body, headers=headers, media_type=file.media_type)
+    headers["Content-Encoding"] = "gzip"
+    return Response(file.compressed, headers=headers, media_type=file.media_type)
+
+
+def _accepts_gzip(accepted: str) -> bool:
+    return GZIP.search(accepted) is not None and REFUSED.search(accepted) is None

@@ -1,0 +1,98 @@
+// Asking the service: keys, problems, and a record of what a view asked. It knows no view.
+import { useCallback, useEffect, useRef, useState } from "./lib.js";
+
+const BASE = new URL(".", document.baseURI);
+const STORED = { api: "ratecast.key", admin: "ratecast.admin-key" };
+export const wishes = new EventTarget(); // "key": somebody was refused for want of one
+
+// Keys stay in this tab, and are gone when it is closed.
+export const key = (kind) => sessionStorage.getItem(STORED[kind]) ?? "";
+export function keep(kind, value) {
+  if (value) sessionStorage.setItem(STORED[kind], value);
+  else sessionStorage.removeItem(STORED[kind]);
+}
+
+export class Problem extends Error {
+  constructor(status, { title = "The service did not answer", detail = "", type = "" } = {}) {
+    super(detail || title);
+    Object.assign(this, { status, title, kind: type.split(":").at(-1) });
+  }
+}
+
+// A request is {method, path: [segments], query, body, admin, text}; the segments are not yet encoded.
+// No browser can ask for one that is "." or "..", however it is written.
+export function address({ path, query = {} }) {
+  const url = new URL(path.map(encodeURIComponent).join("/"), BASE);
+  for (const [name, value] of Object.entries(query)) {
+    if (value != null && value !== "") url.searchParams.set(name, value);
+  }
+  return url;
+}
+
+export async function send(request, signal) {
+  const headers = {};
+  const shown = request.admin ? key("admin") || key("api") : key("api") || key("admin");
+  if (shown) headers.Authorization = `Bearer ${shown}`;
+  if (request.body) headers["Content-Type"] = "application/json";
+  const body = request.body && JSON.stringify(request.body);
+  const answer = await fetch(address(request), { method: request.method ?? "GET", headers, body, signal });
+  if (answer.ok) return { status: answer.status, content: await (request.text ? answer.text() : answer.json()) };
+  const problem = new Problem(answer.status, await answer.json().catch(() => ({})));
+  if (answer.status === 401 && !request.admin) wishes.dispatchEvent(new Event("key")); // of an admin key the asker is told
+  throw problem;
+}
+
+// What a view asked last under each name, and `ask`, of which a later call under one name calls the earlier one off.
+export function useRequests() {
+  const [requests, setRequests] = useState([]);
+  const running = useRef(new Map());
+  const ask = useCallback(async (name, request) => {
+    running.current.get(name)?.abort();
+    const control = new AbortController();
+    running.current.set(name, control);
+    const began = performance.now();
+    const note = (status) => {
+      const entry = { name, request, status, ms: performance.now() - began, began };
+      setRequests((list) =>
+        list.some((known) => known.name === name)
+          ? list.map((known) => (known.name === name ? entry : known))
+          : [...list, entry],
+      );
+    };
+    try {
+      const { status, content } = await send(request, control.signal);
+      note(status);
+      return content;
+    } catch (error) {
+      if (error.name === "AbortError") return new Promise(() => {});
+      if (error instanceof Problem) {
+        note(error.status);
+        throw error;
+      }
+      throw new Problem(0, { detail: "The service cannot be reached. Is it running?" });
+    }
+  }, []);
+  useEffect(() => () => running.current.forEach((control) => control.abort()), []);
+  return [requests, ask];
+}
+
+// The content of an answer, asked for again whenever one of `inputs` changes; `request` null asks nothing.
+export function useAnswer(ask, name, request, inputs) {
+  const [answer, setAnswer] = useState({ content: null, problem: null, waiting: true });
+  useEffect(() => {
+    if (!request) {
+      setAnswer({ content: null, problem: null, waiting: false });
+      return;
+    }
+    let wanted = true;
+    setAnswer((known) => ({ ...known, waiting: true }));
+    ask(name, request).then(
+      (content) => wanted && setAnswer({ content, problem: null, waiting: false }),
+      (problem) => wanted && setAnswer({ content: null, problem, waiting: false }),
+    );
+    return () => {
+      wanted = false;
+    };
+  }, inputs);
+  return answer;
+}

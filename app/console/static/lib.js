@@ -1,0 +1,29 @@
+// The libraries as the console uses them, and how numbers and times are written.
+import { h } from "./vendor/preact.js";
+import htm from "./vendor/htm.js";
+
+export { render } from "./vendor/preact.js";
+export { useCallback, useEffect, useId, useMemo, useRef, useState } from "./vendor/hooks.js";
+export const html = htm.bind(h);
+
+const whole = new Intl.NumberFormat("en");
+const relative = new Intl.RelativeTimeFormat("en", { numeric: "auto" });
+const UNITS = [["day", 86400], ["hour", 3600], ["minute", 60], ["second", 1]];
+
+export const count = (number) => whole.format(number);
+export const fixed = (number, digits) => (number == null ? "–" : number.toFixed(digits));
+export const percent = (share, digits = 1) => (share == null ? "–" : `${(100 * share).toFixed(digits)} %`);
+
+export function ago(seconds) {
+  const [unit, size] = UNITS.find(([, size]) => seconds >= size) ?? UNITS.at(-1);
+  return relative.format(-Math.round(seconds / size), unit);
+}
+
+export function duration(seconds) {
+  if (seconds == null || Number.isNaN(seconds)) return "–";
+  if (seconds < 0.001) return `${Math.round(seconds * 1e6)} µs`;
+  return seconds < 1 ? `${(seconds * 1e3).toPrecision(3).replace(/\.?0+$/, "")} ms` : `${seconds.toFixed(2)} s`;
+}
+
+export const date = (text) => new Date(text).toLocaleString("en", { dateStyle: "medium", timeStyle: "short" });
+export const label = ({ title, item, id }) => title ?? item ?? id;

@@ -1,0 +1,123 @@
+// What the service is doing, from /metrics, read every two seconds while this is shown and not paused.
+import { useRequests } from "./api.js";
+import { Chart } from "./chart.js";
+import { count, duration, fixed, html, percent, useEffect, useRef, useState } from "./lib.js";
+import { between, parse, routes } from "./metrics.js";
+import { Failure, Tile } from "./parts.js";
+import { Requests } from "./requests.js";
+
+const SECONDS = 2;
+const KEPT = 150; // readings: five minutes
+const METRICS = { path: ["metrics"], text: true };
+
+const milliseconds = (seconds) => (seconds == null ? null : 1e3 * seconds);
+const column = (readings, take) => [readings.map(({ at }) => at), ...take.map((one) => readings.map(one))];
+
+// Readings so far; while `running`, one more every two seconds.
+function useReadings(ask, running) {
+  const [readings, setReadings] = useState([]);
+  const [table, setTable] = useState([]);
+  const [problem, setProblem] = useState(null);
+  const last = useRef(null);
+  useEffect(() => {
+    if (!running) return undefined;
+    const read = async () => {
+      try {
+        const samples = parse(await ask("metrics", METRICS));
+        const now = performance.now();
+        const known = last.current;
+        last.current = { samples, now };
+        setTable(routes(samples));
+        setProblem(null);
+        if (!known) return;
+        const reading = { at: Date.now() / 1e3, ...between(known.samples, samples, (now - known.now) / 1e3) };
+        setReadings((list) => [...list, reading].slice(-KEPT));
+      } catch (failure) {
+        setProblem(failure);
+        if (failure.status === 401) clearInterval(timer);
+      }
+    };
+    const timer = setInterval(read, 1e3 * SECONDS);
+    read();
+    return () => {
+      clearInterval(timer);
+      last.current = null; // what happened during a pause is not the rate of any two seconds
+    };
+  }, [running]);
+  return { readings, table, problem };
+}
+
+export function Live() {
+  const [requests, ask] = useRequests();
+  const [running, setRunning] = useState(true);
+  const { readings, table, problem } = useReadings(ask, running);
+  const now = readings.at(-1);
+  const lately = readings.findLast(({ p50 }) => p50 != null);
+  return html`
+    <div class="heading">
+      <h1 tabindex="-1">Live</h1>
+      <button type="button" onClick=${() => setRunning(!running)}>${running ? "Pause" : "Go on"}</button>
+    </div>
+    <p class="lead">All workers together, read every two seconds. The console's own pages and readings are not counted.</p>
+    <${Failure} problem=${problem} />
+    <dl class="tiles">
+      <${Tile} name="Requests a second" value=${now ? fixed(now.rate, 1) : "–"}
+        ><span class="muted">${now ? `${fixed(now.errors, 1)} with an error` : "measuring"}</span><//
+      >
+      <${Tile} name="Median latency" value=${duration(lately?.p50)}
+        ><span class="muted">95 %: ${duration(lately?.p95)} · 99 %: ${duration(lately?.p99)}</span><//
+      >
+      <${Tile} name="Rows waiting" value=${now ? count(now.waiting) : "–"}
+        ><span class="muted">${now ? `${count(now.underWay)} requests under way` : "measuring"}</span><//
+      >
+      <${Tile} name="Fallbacks" value=${percent(now?.fallbacks)}
+        ><span class="muted">answers that rest on less than the model</span><//
+      >
+    </dl>
+    <div class="charts">
+      <div class="card">
+        <${Chart} name="Requests a second" said=${now ? `Now ${fixed(now.rate, 1)}.` : ""} time series=${["all", "errors"]}
+          data=${column(readings, [({ rate }) => rate, ({ errors }) => errors])} form=${(mark) => mark} />
+      </div>
+      <div class="card">
+        <${Chart} name="Latency, ms" said=${lately ? `Median ${duration(lately.p50)}.` : ""} time series=${["50 %", "95 %", "99 %"]}
+          data=${column(readings, [({ p50 }) => milliseconds(p50), ({ p95 }) => milliseconds(p95), ({ p99 }) => milliseconds(p99)])}
+          form=${(mark) => mark} />
+      </div>
+      <div class="card">
+        <${Chart} name="Queue" said=${now ? `${now.waiting} rows wait.` : ""} time series=${["rows waiting", "requests under way"]}
+          data=${column(readings, [({ waiting }) => waiting, ({ underWay }) => underWay])} form=${(mark) => mark} />
+      </div>
+      <div class="card">
+        <${Chart} name="Fallbacks, % of answers" said=${now ? `Now ${percent(now.fallbacks)}.` : ""} time series=${["fallbacks"]}
+          data=${column(readings, [({ fallbacks }) => (fallbacks == null ? null : 100 * fallbacks)])} form=${(mark) => mark} />
+      </div>
+    </div>
+    ${table.length > 0 && html`<${Routes} table=${table} />`}
+    <${Requests} requests=${requests} />
+  `;
+}
+
+const Routes = ({ table }) => html`
+  <section class="card">
+    <h2>Since the service began</h2>
+    <div class="scroll" tabindex="0" role="region" aria-label="Requests by route">
+      <table>
+        <thead>
+          <tr><th scope="col">Route</th><th scope="col">Methods</th><th scope="col" class="number">Requests</th><th scope="col" class="number">Median</th><th scope="col" class="number">99 %</th></tr>
+        </thead>
+        <tbody>
+          ${table.map(
+            (row) => html`<tr key=${row.route}>
+              <th scope="row"><code>${row.route}</code></th>
+              <td>${row.methods}</td>
+              <td class="number">${count(row.requests)}</td>
+              <td class="number">${duration(row.p50)}</td>
+              <td class="number">${duration(row.p99)}</td>
+            </tr>`,
+          )}
+        </tbody>
+      </table>
+    </div>
+  </section>
+`;

@@ -1,0 +1,230 @@
+// The model being served: how old and how good it is, the published versions, and changing between them.
+import { keep, key, useAnswer, useRequests } from "./api.js";
+import { Chart } from "./chart.js";
+import { ago, count, date, duration, fixed, html, percent, useEffect, useId, useMemo, useRef, useState } from "./lib.js";
+import { Failure, Tile } from "./parts.js";
+import { Requests } from "./requests.js";
+
+const VERDICTS = { passed: "good", refused: "bad", "not measured": "plain" };
+
+export function Model({ refresh }) {
+  const [requests, ask] = useRequests();
+  const [turn, setTurn] = useState(0);
+  const current = useAnswer(ask, "current model", { path: ["models", "current"] }, [turn]);
+  const all = useAnswer(ask, "versions", { path: ["models"] }, [turn]);
+  const model = current.content;
+  const again = () => {
+    setTurn(turn + 1);
+    refresh();
+  };
+  return html`
+    <div class="heading"><h1 tabindex="-1">Model</h1>${model && html`<${Verdict} gate=${model.gate} />`}</div>
+    <${Failure} problem=${current.problem} />
+    ${model && html`<${Facts} model=${model} ask=${ask} />`}
+    ${all.content && html`<${Versions} models=${all.content.models} ask=${ask} done=${again} />`}
+    <${Requests} requests=${requests} />
+  `;
+}
+
+function Facts({ model, ask }) {
+  const { metrics, data, trainer, shape, gate } = model;
+  const better = metrics.bias_rmse ? 1 - metrics.rmse / metrics.bias_rmse : null;
+  return html`
+    <p class="lead">
+      <strong class="version">${model.version}</strong>, published <time datetime=${model.created_at} title=${date(model.created_at)}>${ago(model.age_seconds)}</time>,
+      served on ${model.device}.
+    </p>
+    <dl class="tiles">
+      <${Tile} name="Test RMSE" value=${fixed(metrics.rmse, 4)}>
+        ${better != null &&
+        html`<${Baseline} rmse=${metrics.rmse} bias=${metrics.bias_rmse} />
+          <span class="muted">${percent(Math.abs(better))} ${better >= 0 ? "below" : "above"} the biases' ${fixed(metrics.bias_rmse, 4)}</span>`}
+      <//>
+      <${Tile} name="Calibration" value=${percent(metrics.coverage90)}>
+        ${metrics.coverage90 != null
+          ? html`<${Calibration} share=${metrics.coverage90} /><span class="muted">of test ratings are inside their 90 % interval</span>`
+          : html`<span class="muted">this model has no intervals</span>`}
+      <//>
+      <${Tile} name="NDCG at 10" value=${fixed(metrics.ndcg10, 3)}>
+        <span class="muted">by default; ${fixed(metrics.ndcg10_rating, 3)} ordered by rating</span>
+      <//>
+      <${Tile} name="Fitted on" value=${count(data.train_ratings)}>
+        <span class="muted">ratings of ${count(shape.items)} items by ${count(shape.users)} users</span>
+      <//>
+    </dl>
+    <div class="pair">
+      <${Curve} version=${model.version} ask=${ask} />
+      <section class="card">
+        <h2>How it was made</h2>
+        <dl class="facts">
+          <dt>Data</dt><dd>${data.name}, split ${data.split}</dd>
+          <dt>Test ratings</dt><dd>${count(data.test_ratings)}</dd>
+          <dt>Ratings</dt><dd>from ${shape.rating_min} to ${shape.rating_max}, on average ${fixed(data.rating_mean, 2)}</dd>
+          <dt>Preset</dt><dd>${trainer.preset}</dd>
+          <dt>Trainer</dt><dd>${trainer.name}, ${shape.factors} factors, seed ${trainer.seed}</dd>
+          <dt>Fitted in</dt><dd>${duration(trainer.fit_seconds)} on ${trainer.device}</dd>
+          <dt>Gate</dt><dd>${gate.verdict}${gate.forced ? ", published all the same" : ""}${gate.reasons.length ? `: ${gate.reasons.join("; ")}` : ""}</dd>
+        </dl>
+        ${model.report && html`<p><${Report} version=${model.version} ask=${ask} text="Training report" /></p>`}
+      </section>
+    </div>
+  `;
+}
+
+const Verdict = ({ gate }) => html`<span class="badge ${gate.forced ? "bad" : VERDICTS[gate.verdict]}"><span class="hidden">gate: </span>${gate.verdict}</span>`;
+
+// The error of the model beside that of the biases, both from nothing.
+const Baseline = ({ rmse, bias }) => {
+  const most = Math.max(rmse, bias);
+  return html`<svg class="beside" width="100%" height="18" aria-hidden="true">
+    <rect class="theirs" width="${(100 * bias) / most}%" y="11" height="5" rx="2" />
+    <rect class="ours" width="${(100 * rmse) / most}%" y="2" height="5" rx="2" />
+  </svg>`;
+};
+
+// Where the share lies from 80 to 100 %; right is the mark in the middle.
+const Calibration = ({ share }) => {
+  const at = Math.min(Math.max((share - 0.8) / 0.2, 0.02), 0.98);
+  return html`<svg class="bar" width="100%" height="18" aria-hidden="true">
+    <line class="track" x1="0" x2="100%" y1="9" y2="9" />
+    <line class="aim" x1="50%" x2="50%" y1="1" y2="17" />
+    <circle class="dot" cx="${100 * at}%" cy="9" r="5" />
+  </svg>`;
+};
+
+function Curve({ version, ask }) {
+  const { content, problem } = useAnswer(ask, "learning curve", { path: ["models", version, "history"] }, [version]);
+  const passes = content?.passes ?? [];
+  const data = useMemo(
+    () => [
+      passes.map(({ number }) => number),
+      passes.map(({ figures }) => (figures.loss > 0 ? Math.sqrt(figures.loss) : null)),
+      passes.map((pass) => pass.test_rmse),
+    ],
+    [content],
+  );
+  const measured = passes.filter(({ test_rmse: error }) => error != null);
+  const last = measured.at(-1);
+  const said = last ? `After ${last.number} passes the test RMSE is ${fixed(last.test_rmse, 4)}.` : "";
+  return html`
+    <section class="card">
+      <h2>Learning curve</h2>
+      ${problem && html`<p class="muted">${problem.message}</p>`}
+      ${passes.length > 0 &&
+      html`<${Chart} name="RMSE by pass" said=${said} series=${["training", "test"]} data=${data} form=${(mark) => mark.toFixed(2)} height=${240} />
+        <details>
+          <summary>As a table</summary>
+          <div class="scroll low" tabindex="0" role="region" aria-label="Learning curve as a table">
+            <table>
+              <thead><tr><th scope="col">Pass</th><th scope="col" class="number">Training</th><th scope="col" class="number">Test</th></tr></thead>
+              <tbody>
+                ${(measured.length ? measured : passes).map(
+                  (pass) => html`<tr key=${pass.number}><th scope="row">${pass.number}</th><td class="number">${fixed(Math.sqrt(pass.figures.loss), 4)}</td><td class="number">${fixed(pass.test_rmse, 4)}</td></tr>`,
+                )}
+              </tbody>
+            </table>
+          </div>
+        </details>`}
+    </section>
+  `;
+}
+
+// A link sends no key, so where one is wanted the page is fetched and saved.
+function Report({ version, ask, text }) {
+  const [problem, setProblem] = useState(null);
+  const request = { path: ["models", version, "report"], text: true };
+  const save = async (event) => {
+    if (!key("api") && !key("admin")) return;
+    event.preventDefault();
+    try {
+      const page = new Blob([await ask("report", request)], { type: "text/html" });
+      const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(page), download: `${version}.html` });
+      link.click();
+      URL.revokeObjectURL(link.href);
+    } catch (failure) {
+      setProblem(failure);
+    }
+  };
+  const href = `models/${encodeURIComponent(version)}/report`;
+  return html`<a href=${href} target="_blank" rel="noopener" title="Training report" onClick=${save}>${text}</a><${Failure} problem=${problem} />`;
+}
+
+function Versions({ models, ask, done }) {
+  const [wanted, setWanted] = useState(null);
+  const [said, setSaid] = useState("");
+  const at = models.findIndex(({ serving }) => serving);
+  const before = at > 0 ? models[at - 1] : null;
+  const finish = (version) => {
+    setWanted(null);
+    if (!version) return;
+    setSaid(`${version} is being served.`);
+    done();
+  };
+  return html`
+    <section class="card">
+      <div class="heading">
+        <h2>Published versions</h2>
+        ${before && html`<button type="button" onClick=${() => setWanted(before.version)}>Roll back one version</button>`}
+      </div>
+      <p role="status" class="said">${said}</p>
+      <div class="scroll" tabindex="0" role="region" aria-label="Published versions">
+        <table>
+          <thead>
+            <tr><th scope="col">Version</th><th scope="col"><span class="hidden">Serve it</span></th><th scope="col" class="number">RMSE</th><th scope="col" class="number">NDCG at 10</th><th scope="col">Gate</th><th scope="col">Published</th></tr>
+          </thead>
+          <tbody>
+            ${[...models].reverse().map(
+              (model) => html`<tr key=${model.version} class=${model.serving ? "serving" : ""}>
+                <th scope="row" class="version">${model.report ? html`<${Report} version=${model.version} ask=${ask} text=${model.version} />` : model.version}</th>
+                <td>${model.serving ? html`<span class="badge good">serving</span>` : html`<button type="button" aria-label="Serve ${model.version}" onClick=${() => setWanted(model.version)}>Serve</button>`}</td>
+                <td class="number">${fixed(model.metrics.rmse, 4)}</td>
+                <td class="number">${fixed(model.metrics.ndcg10, 3)}</td>
+                <td><${Verdict} gate=${model.gate} /></td>
+                <td>${date(model.created_at)}</td>
+              </tr>`,
+            )}
+          </tbody>
+        </table>
+      </div>
+      ${wanted && html`<${Switch} version=${wanted} ask=${ask} finish=${finish} />`}
+    </section>
+  `;
+}
+
+function Switch({ version, ask, finish }) {
+  const [problem, setProblem] = useState(null);
+  const [busy, setBusy] = useState(false);
+  const dialog = useRef(null);
+  const id = useId();
+  useEffect(() => dialog.current.showModal(), []);
+  const activate = async (event) => {
+    event.preventDefault();
+    keep("admin", new FormData(event.target).get("key"));
+    setBusy(true);
+    setProblem(null);
+    try {
+      await ask("switch", { method: "POST", path: ["models", version, "activate"], admin: true });
+      dialog.current.close();
+      finish(version);
+    } catch (failure) {
+      setProblem(failure);
+      setBusy(false);
+    }
+  };
+  return html`
+    <dialog ref=${dialog} aria-labelledby="${id}-title" onClose=${() => finish(null)}>
+      <form onSubmit=${activate}>
+        <h2 id="${id}-title">Serve another version?</h2>
+        <p><strong class="version">${version}</strong> is verified first. The version being served answers meanwhile.</p>
+        <label for=${id}>Admin key, where the service has one</label>
+        <input id=${id} name="key" type="password" autocomplete="off" value=${key("admin")} />
+        <p class="muted">It stays in this tab and is gone when the tab is closed.</p>
+        <${Failure} problem=${problem} />
+        <div class="row end">
+          <button type="button" onClick=${() => dialog.current.close()}>Cancel</button>
+          <button type="submit" class="main" disabled=${busy}>${busy ? "Verifying…" : "Serve it"}</button>
+        </div>
+      </form>
+    </dialog>
+  `;
+}

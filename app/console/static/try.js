@@ -1,0 +1,132 @@
+// Rate a few items and watch the list change: a row folded in from ratings that go with the request and stay nowhere.
+import { useAnswer, useRequests } from "./api.js";
+import { count, html, label, useEffect, useId, useRef, useState } from "./lib.js";
+import { Choice, Failure, Filters, List, orders, Search } from "./parts.js";
+import { Requests } from "./requests.js";
+
+const LENGTH = 12;
+const SUGGESTED = 8;
+const MOST_BUTTONS = 10;
+const ANY = { category: "", year_min: "", year_max: "" };
+
+export function Try({ model }) {
+  const [requests, ask] = useRequests();
+  return html`
+    <h1 tabindex="-1">Try it</h1>
+    <p class="lead">Rate a few things you know. The list is solved anew from your ratings each time, and nothing is stored.</p>
+    ${model && html`<${Shelf} model=${model} ask=${ask} />`}
+    <${Requests} requests=${requests} />
+  `;
+}
+
+function Shelf({ model, ask }) {
+  const scale = [model.shape.rating_min, model.shape.rating_max];
+  const [items, setItems] = useState([]);
+  const [given, setGiven] = useState({});
+  const popular = useAnswer(ask, "suggestions", { path: ["items"], query: { n: SUGGESTED } }, []);
+  useEffect(() => {
+    if (popular.content) setItems((chosen) => [...chosen, ...popular.content.items]);
+  }, [popular.content]);
+  const find = async (query) => (await ask("item search", { path: ["items"], query: { query, n: 8 } })).items;
+  const add = (item) => setItems((chosen) => [item, ...chosen.filter(({ id }) => id !== item.id)]);
+  const rate = (id, rating) => setGiven((known) => ({ ...known, [id]: rating }));
+  const ratings = items.filter(({ id }) => given[id] != null).map(({ id }) => ({ item: id, rating: given[id] }));
+  return html`
+    <div class="pair">
+      <section class="card">
+        <h2>Your ratings</h2>
+        <${Search} name="Find an item" hint="words of its title" search=${find} choose=${add}
+          show=${(item) => html`<span>${label(item)} <span class="muted">${item.year}</span></span><span class="muted">${count(item.ratings)} ratings</span>`} />
+        <${Failure} problem=${popular.problem} />
+        <ul class="shelf">
+          ${items.map((item) => html`<${Rate} key=${item.id} item=${item} scale=${scale} value=${given[item.id]} rate=${(rating) => rate(item.id, rating)} />`)}
+        </ul>
+        ${ratings.length > 0 && html`<button type="button" onClick=${() => setGiven({})}>Begin anew</button>`}
+      </section>
+      <${Yours} model=${model} scale=${scale} ratings=${ratings} ask=${ask} />
+    </div>
+  `;
+}
+
+// Levels of a scale that can be buttons: whole or half steps. None where there would be too many.
+function levels([low, high]) {
+  const step = Number.isInteger(low) ? 1 : 0.5;
+  const number = Math.round((high - low) / step) + 1;
+  return number > MOST_BUTTONS ? [] : Array.from({ length: number }, (_, at) => low + at * step);
+}
+
+function Rate({ item, scale, value, rate }) {
+  const name = useId();
+  const marks = levels(scale);
+  return html`
+    <li class=${value == null ? "" : "rated"}>
+      <fieldset class="marks">
+        <legend>${label(item)} ${item.year && html`<span class="muted">${item.year}</span>`}</legend>
+        ${marks.map(
+          (mark) => html`<label key=${mark}><input type="radio" name=${name} value=${mark} checked=${mark === value} onChange=${() => rate(mark)} /><span>${mark}</span></label>`,
+        )}
+        ${!marks.length &&
+        html`<input type="range" aria-label="Rating of ${label(item)}" min=${scale[0]} max=${scale[1]} step="any" value=${value ?? (scale[0] + scale[1]) / 2} onChange=${(event) => rate(Number(event.target.value))} />`}
+        <button type="button" class="quiet" hidden=${value == null} aria-label="Take back the rating of ${label(item)}" onClick=${() => rate(null)}>×</button>
+      </fieldset>
+    </li>
+  `;
+}
+
+function Yours({ model, scale, ratings, ask }) {
+  const known = orders(model.shape);
+  const [order, setOrder] = useState(known[0][0]);
+  const [filters, setFilters] = useState(ANY);
+  const genres = useAnswer(ask, "genres", { path: ["genres"] }, []);
+  const body = { ratings, n: LENGTH, rank_by: order, intervals: true, ...written(filters) };
+  const { content, problem } = useAnswer(ask, "recommend", { method: "POST", path: ["recommend"], body }, [JSON.stringify(body)]);
+  const list = content?.lists[0];
+  const moves = useMoves(list, ratings);
+  return html`
+    <section class="card">
+      <h2>${list?.source === "fold_in" ? "For you" : "What is popular"}</h2>
+      <div class="row controls">
+        <${Choice} legend="Order by" options=${known} value=${order} choose=${setOrder} />
+        <${Filters} genres=${genres.content?.genres} filters=${filters} change=${setFilters} />
+      </div>
+      <${Failure} problem=${problem} />
+      <p class="muted" role="status">
+        ${list && (list.source === "fold_in" ? `From ${content.ratings_used} ${content.ratings_used === 1 ? "rating" : "ratings"} of yours.` : "Rate something, and this list becomes yours.")}
+      </p>
+      ${list && html`<${List} name="Your list" items=${list.items} scale=${scale} more=${({ item }) => html`<${Move} move=${moves.get(item)} />`} />`}
+    </section>
+  `;
+}
+
+// JSON wants numbers, and nothing where there is none.
+function written({ category, year_min: from, year_max: to }) {
+  const wanted = {};
+  if (category) wanted.category = category;
+  if (from !== "") wanted.year_min = Number(from);
+  if (to !== "") wanted.year_max = Number(to);
+  return wanted;
+}
+
+// How many places each item of a list has risen since the list before it, of which what is rated now is left out;
+// Infinity for one that is new.
+function useMoves(list, ratings) {
+  const seen = useRef({ list: null, moves: new Map() });
+  if (list && seen.current.list !== list) {
+    const rated = new Set(ratings.map(({ item }) => item));
+    const before = seen.current.list?.items.filter(({ item }) => !rated.has(item)).map(({ item }) => item);
+    const moves = new Map();
+    list.items.forEach(({ item }, at) => {
+      const was = before ? before.indexOf(item) : at;
+      moves.set(item, was < 0 ? Infinity : was - at);
+    });
+    seen.current = { list, moves };
+  }
+  return seen.current.moves;
+}
+
+function Move({ move }) {
+  if (!move) return html`<span class="move" aria-hidden="true"></span>`;
+  if (move === Infinity) return html`<span class="move new">new</span>`;
+  const said = `${move > 0 ? "up" : "down"} ${Math.abs(move)}`;
+  return html`<span class="move ${move > 0 ? "up" : "down"}"><span aria-hidden="true">${move > 0 ? "▲" : "▼"} ${Math.abs(move)}</span><span class="hidden">${said}</span></span>`;
+}

@@ -1,0 +1,75 @@
+"""A service that answers from models of MovieLens-100K, and a browser to look at its console with."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from models.checkpoint import versions
+from models.lifecycle import activate
+from tests.support.browser import Watched, launch, watching
+from tests.support.checkpoints import replace_file
+
+REPORT = b"<!doctype html><html lang=en><title>A report</title><style>h1 { color: rgb(1, 2, 3) }</style><h1>Fitted</h1>"
+QUICK = ("samples=20", "factors=8", "rank=16", "relevance.factors=32")  # a second's fit; it is not judged here
+
+
+@pytest.fixture(scope="session")
+def movielens(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two models of ml-100k: of biases alone, and the current one, of the preset `bayes`. Both have a report."""
+    directory = tmp_path_factory.mktemp("movielens")
+    for preset, settings in (("bias", ()), ("bayes", QUICK)):
+        options = ["--data", "ml-100k", "--split", "random:0.1", "--preset", preset, "--out", str(directory)]
+        options += [part for setting in settings for part in ("--set", setting)]
+        subprocess.run(
+            [sys.executable, "-m", "training", "fit", *options, "--force"], check=True, capture_output=True, text=True
+        )
+    for version in versions(directory):
+        replace_file(directory / version, "report/index.html", REPORT)
+    activate(directory, version_of(directory, "bayes"))
+    return directory
+
+
+def version_of(directory: Path, preset: str) -> str:
+    (version,) = [name for name in versions(directory) if f"-{preset}-" in name]
+    return version
+
+
+@pytest.fixture(scope="session")
+def service(
+    start: Callable[..., AbstractContextManager[tuple[httpx.Client, object]]], movielens: Path
+) -> Iterator[httpx.Client]:
+    """A client of a service on these models; everybody may ask."""
+    with start(movielens) as (client, _):
+        yield client
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Of one module: while Playwright runs, no other test of this process could run an event loop."""
+    with sync_playwright() as playwright:
+        browser = launch(playwright)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def watched(browser: Browser, service: httpx.Client, request: pytest.FixtureRequest) -> Iterator[Watched]:
+    """A page that must complain of nothing and ask nobody else. A test may give options of its context."""
+    origin = str(service.base_url).rstrip("/")
+    with watching(browser, origin, **getattr(request, "param", {})) as watched:
+        yield watched
+        assert watched.complaints == []
+        assert watched.elsewhere == []
+
+
+@pytest.fixture
+def page(watched: Watched) -> Page:
+    return watched.page
