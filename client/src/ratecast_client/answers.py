@@ -58,12 +58,18 @@ class AnonymousPredictions(ColumnPredictions):
 
 @answer
 class ListedItem:
-    """An item of a list, with its predicted rating."""
+    """An item of a list, with its predicted rating.
+
+    Where intervals were asked for, `low` and `high` are the ends of the central 90 % interval of the expected rating;
+    None where the model does not know how sure it is.
+    """
 
     item: str
     rating: float
     title: str | None
     year: int | None
+    low: float | None = None
+    high: float | None = None
 
 
 @answer
@@ -223,6 +229,58 @@ class Item:
 
 
 @answer
+class CatalogueItem:
+    """An item that a search found; `ratings` and `mean_rating` are of the training data."""
+
+    id: str
+    title: str | None
+    year: int | None
+    genres: tuple[str, ...] | None
+    ratings: int
+    mean_rating: float | None
+
+
+@answer
+class FoundItems:
+    """Items that a search found, best match first."""
+
+    items: tuple[CatalogueItem, ...]
+    model_version: str
+
+
+@answer
+class FoundUser:
+    """A user of the model, and the number of their training ratings."""
+
+    id: str
+    ratings: int
+
+
+@answer
+class FoundUsers:
+    """Users whose id begins with what was searched for."""
+
+    users: tuple[FoundUser, ...]
+    model_version: str
+
+
+@answer
+class Genre:
+    """A genre, and how many items are of it."""
+
+    name: str
+    items: int
+
+
+@answer
+class Genres:
+    """All genres, those of the most items first."""
+
+    genres: tuple[Genre, ...]
+    model_version: str
+
+
+@answer
 class RelevanceRule:
     """How a user's row of the relevance head follows from their ratings."""
 
@@ -298,8 +356,17 @@ class DataRecord:
 
 
 @answer
+class GateRecord:
+    """What the quality gate said of a model, and whether it was published against that."""
+
+    verdict: Literal["passed", "refused", "not measured"]
+    reasons: tuple[str, ...] = ()
+    forced: bool = False
+
+
+@answer
 class CurrentModel:
-    """The model being served. A metric is None where it does not apply."""
+    """The model being served. A metric is None where it does not apply; `report` says whether there is a page."""
 
     version: str
     created_at: datetime
@@ -308,6 +375,8 @@ class CurrentModel:
     shape: ModelShape
     trainer: TrainerRecord
     data: DataRecord
+    gate: GateRecord
+    report: bool
     metrics: Mapping[str, float | None]
 
 
@@ -319,6 +388,8 @@ class PublishedModel:
     created_at: datetime
     preset: str
     metrics: Mapping[str, float | None]
+    gate: GateRecord
+    report: bool
     serving: bool
 
 
@@ -327,6 +398,25 @@ class PublishedModels:
     """Every published version that can be read, oldest first."""
 
     models: tuple[PublishedModel, ...]
+    model_version: str
+
+
+@answer
+class Pass:
+    """What was known after a pass of the fit; `test_rmse` is None where it was not measured."""
+
+    number: int
+    figures: Mapping[str, float]
+    test_rmse: float | None
+    fit_seconds: float
+
+
+@answer
+class History:
+    """The learning curve of a version."""
+
+    version: str
+    passes: tuple[Pass, ...]
     model_version: str
 
 

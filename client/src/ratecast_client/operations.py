@@ -63,6 +63,8 @@ class Wishes(TypedDict, total=False):
         exclude: leave out these items too.
         only: choose from these items alone.
         category: choose from the items of this genre alone.
+        year_min, year_max: choose from the items of these years alone.
+        intervals: say of each rating how sure it is.
     """
 
     n: int
@@ -71,6 +73,9 @@ class Wishes(TypedDict, total=False):
     exclude: Iterable[Id]
     only: Iterable[Id] | None
     category: str | None
+    year_min: int | None
+    year_max: int | None
+    intervals: bool
 
 
 def top(user: Id, *, strict: bool = False, **wishes: Unpack[Wishes]) -> Call[answers.TopItems]:
@@ -117,6 +122,30 @@ def similar(item: Id, *, n: int = 10) -> Call[answers.SimilarItems]:
 def item(item: Id) -> Call[answers.Item]:
     """What is known about an item."""
     return _ask(_get(f"/items/{_segment(item)}"), answers.Item)
+
+
+def find_items(
+    query: str = "",
+    *,
+    n: int = 10,
+    category: str | None = None,
+    year_min: int | None = None,
+    year_max: int | None = None,
+) -> Call[answers.FoundItems]:
+    """The `n` items whose title, or id, matches best; without a word, the most rated."""
+    return _ask(
+        _get("/items", query=query, n=n, category=category, year_min=year_min, year_max=year_max), answers.FoundItems
+    )
+
+
+def find_users(query: str = "", *, n: int = 10) -> Call[answers.FoundUsers]:
+    """The `n` users whose id begins with a text: those who rated most."""
+    return _ask(_get("/users", query=query, n=n), answers.FoundUsers)
+
+
+def genres() -> Call[answers.Genres]:
+    """All genres, and how many items are of each."""
+    return _ask(_get("/genres"), answers.Genres)
 
 
 def rate(user: Id, item: Id, rating: SupportsFloat, *, timestamp: int | None = None) -> Call[answers.StoredRating]:
@@ -178,6 +207,16 @@ def models() -> Call[answers.PublishedModels]:
 def current_model() -> Call[answers.CurrentModel]:
     """The model being served: how it was fitted, on what, and how well it did."""
     return _ask(_get("/models/current"), answers.CurrentModel)
+
+
+def history(version: str) -> Call[answers.History]:
+    """The learning curve of a published version."""
+    return _ask(_get(f"/models/{_segment(version)}/history"), answers.History)
+
+
+def report(version: str) -> Call[str]:
+    """The training report of a published version, a page of HTML."""
+    return _ask_text(_get(f"/models/{_segment(version)}/report"))
 
 
 def activate(version: str) -> Call[answers.Activated]:
