@@ -19,6 +19,7 @@ from functools import partial
 from math import ceil
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Thread
 from types import FrameType
 from typing import NoReturn
 
@@ -57,6 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _refuse(explain(error))
     except (RatecastError, ConfigurationError, OSError) as error:
         _refuse(str(error))
+    if (mirror := settings.mirror()) is not None:  # workers have better things to do, and one of a host is enough
+        Thread(target=mirror.follow, name="mirror", daemon=True).start()
     signal.signal(signal.SIGTERM, _done)  # uvicorn drains, then raises the signal again for whoever handled it before
     if not (_serve(settings) if settings.workers == 1 else _supervise(settings)):
         sys.exit(STARTUP_FAILURE)
@@ -126,8 +129,11 @@ def _preflight(settings: Settings) -> None:
     settings.accepted_admin_keys()
     choose_device(settings.device)
     _check_store(settings)
-    version = settings.pinned_version or checkpoint.current_version(settings.checkpoints)
-    loading.load(settings.checkpoints, version, torch.device("cpu"))
+    if (mirror := settings.mirror()) is not None:
+        mirror.start()
+    directory = settings.directory()
+    version = settings.pinned_version or checkpoint.current_version(directory)
+    loading.load(directory, version, torch.device("cpu"))
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[
             0

@@ -126,7 +126,7 @@ def lifespan(
         device = choose_device(settings.device)
         store = ratings_store(settings, telemetry, shared)
         engine = Engine(
-            settings.checkpoints,
+            settings.directory(),
             device,
             threads,
             bounds,
@@ -134,6 +134,7 @@ def lifespan(
             settings.pinned_version,
             None if shared is None else shared / "served",
             store,
+            settings.mirror(),
         )
         work = [telemetry.keep_flushing(), engine.follow()]
         try:

@@ -12,11 +12,13 @@ from typing import Any, ClassVar, TextIO
 import click
 import numpy as np
 
+from models import shelf
 from models.errors import RatecastError
 from training import config, export, job, schedule, upload, versions
 from training.data import movielens
 from training.data.dataset import load
 from training.data.fetch import default_cache
+from training.destination import destination
 from training.errors import RefusedError
 from training.progress import counting, progress
 
@@ -98,7 +100,7 @@ def cli() -> None:
 
 
 @cli.command()
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="The checkpoint directory to publish to.")
+@click.option("--out", required=True, help="The checkpoint directory to publish to, or the URL of one.")
 @click.option(
     "--tolerance",
     type=click.FloatRange(min=0),
@@ -146,7 +148,7 @@ def evaluate(as_json: bool, **options: Any) -> None:
 
 
 @cli.command("export-top")
-@click.option("--checkpoints", type=click.Path(path_type=Path), required=True, help="The checkpoint directory.")
+@click.option("--checkpoints", required=True, help="The checkpoint directory, or the URL of one.")
 @click.option("--version", help="The version to take [the current one].")
 @click.option("--n", type=click.IntRange(min=1), default=20, show_default=True, help="Length of the lists.")
 @click.option(
@@ -161,7 +163,9 @@ def evaluate(as_json: bool, **options: Any) -> None:
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The Parquet file to write.")
 def export_top(**options: Any) -> None:
     """Write the best items of every user into a Parquet file: user, rank, item, rating."""
-    rows = export.run(export.ExportConfig(**options), counting)
+    with shelf.at(options["checkpoints"]).borrowed(options["version"]) as version:
+        chosen = {**options, "checkpoints": version.parent, "version": version.name}
+        rows = export.run(export.ExportConfig(**chosen), counting)
     click.echo(f"{rows:,} rows in {options['out']}")
 
 
@@ -182,8 +186,9 @@ for command in versions.COMMANDS:
 
 
 def _run(as_json: bool, options: Mapping[str, Any]) -> None:
-    with progress() as report:
-        outcome = job.run(config.JobConfig(cache=default_cache(), **options), report)
+    with progress() as report, destination(options.get("out")) as (out, remote):
+        chosen = {**options, "out": out, "remote": remote}
+        outcome = job.run(config.JobConfig(cache=default_cache(), **chosen), report)
     if as_json:
         click.echo(json.dumps(outcome.figures))
     else:

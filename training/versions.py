@@ -1,59 +1,55 @@
-"""The commands that look after published versions. What they do is in `models/lifecycle.py`."""
+"""The commands that look after published versions. What they do is in `models/shelf.py`."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import click
 
-from models import checkpoint, lifecycle
-from models.errors import CheckpointNotFoundError
+from models import shelf
 from models.manifest import Manifest
 
-out = click.option("--out", type=click.Path(path_type=Path), required=True, help="The checkpoint directory.")
+out = click.option("--out", required=True, help="The checkpoint directory, or the URL of one.")
 
 
 @click.command()
-@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("source")
 @out
 @click.option("--no-activate", is_flag=True, help="Leave CURRENT as it is.")
-def publish(source: Path, out: Path, *, no_activate: bool) -> None:
-    """Publish a version made elsewhere: SOURCE is its directory, or one with a CURRENT, whose version is taken."""
-    if (source / checkpoint.CURRENT).exists():
-        source = source / checkpoint.current_version(source)
-    if not source.is_dir():
-        raise CheckpointNotFoundError(f"there is no checkpoint {source}")
-    manifest = lifecycle.copy(source, out, current=not no_activate)
+def publish(source: str, out: str, *, no_activate: bool) -> None:
+    """Publish a version made elsewhere: SOURCE is its path or URL, or that of a directory with a CURRENT."""
+    with shelf.version_at(source) as version:
+        manifest = shelf.at(out).put(version, current=not no_activate)
     click.echo(f"{manifest.version} is published in {out}" + ("" if no_activate else " and current"))
 
 
 @click.command()
 @click.argument("version")
 @out
-def activate(version: str, out: Path) -> None:
+def activate(version: str, out: str) -> None:
     """Make VERSION the current one. Services follow within two seconds."""
-    lifecycle.activate(out, version)
+    shelf.at(out).activate(version)
     click.echo(f"{version} is current")
 
 
 @click.command()
 @out
-def rollback(out: Path) -> None:
+def rollback(out: str) -> None:
     """Make the version that was published before the current one current."""
-    left, taken = lifecycle.rollback(out)
+    left, taken = shelf.at(out).rollback()
     click.echo(f"{taken} is current, {left} no longer")
 
 
 @click.command("list")
 @out
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
-def list_(out: Path, *, as_json: bool) -> None:
+def list_(out: str, *, as_json: bool) -> None:
     """List the published versions in the order of publication; * marks the current one."""
-    current = checkpoint.current_version(out)
-    known = checkpoint.published(out)
-    unreadable = sorted(set(checkpoint.versions(out)) - {manifest.version for manifest in known})
+    versions = shelf.at(out)
+    current = versions.current()
+    known = versions.published()
+    unreadable = sorted(set(versions.versions()) - {manifest.version for manifest in known})
     for manifest in known:
         row = _row(manifest, current)
         click.echo(json.dumps(row) if as_json else _line(row))
@@ -64,9 +60,9 @@ def list_(out: Path, *, as_json: bool) -> None:
 @click.command()
 @out
 @click.option("--keep", type=click.IntRange(min=1), required=True, help="How many of the last versions stay.")
-def prune(out: Path, keep: int) -> None:
+def prune(out: str, keep: int) -> None:
     """Remove old versions, but never the current one or one that a service has loaded."""
-    removed = lifecycle.prune(out, keep)
+    removed = shelf.at(out).prune(keep)
     click.echo("\n".join([*removed, f"{len(removed)} removed"]))
 
 
