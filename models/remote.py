@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -29,6 +30,7 @@ from models.errors import (
 from models.manifest import VERSION_NAME, FileEntry, Manifest
 
 MAX_CURRENT_BYTES = 256  # a name has at most 128
+IDLE_SECONDS = 60.0  # after which a server may have closed the connection
 
 
 def is_url(place: str) -> bool:
@@ -50,6 +52,7 @@ class Remote:
         self.name = self.name.rstrip("/")
         self._url = url
         self._opened: tuple[Any, str] | None = None
+        self._used_at = 0.0
         self._manifests: dict[str, Manifest] = {}
         self._lock = threading.RLock()
 
@@ -205,10 +208,11 @@ class Remote:
         """
         with self._lock:
             try:
-                if self._opened is None:
+                if self._opened is None or time.monotonic() - self._used_at > IDLE_SECONDS:
                     files, root = url_to_fs(self._url, skip_instance_cache=True, use_listings_cache=False)
                     self._opened = files, root.rstrip("/")
                 yield self._opened
+                self._used_at = time.monotonic()
             except CheckpointError:
                 raise
             except FileNotFoundError:
