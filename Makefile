@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 COMPILE := $(BIN)/pip-compile --quiet --strip-extras --no-header --no-annotate --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help serve train test lint format audit bench gpu lock clean
+.PHONY: help serve train test machine lint format audit bench gpu lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,8 +21,11 @@ serve: $(CHECKPOINTS)/CURRENT ## the service on :8000 (PORT=… for another), wi
 train: $(VENV)/.serve ## fit the preset PRESET to MovieLens-100K and publish it in CHECKPOINTS
 	$(BIN)/python -m training fit --data ml-100k --split random:0.1 --preset $(PRESET) --out $(CHECKPOINTS)
 
-test: $(VENV)/.test ## the whole test suite
+test: $(VENV)/.test machine ## the whole test suite
 	$(BIN)/python -m pytest -n 2
+
+machine: ## install the programs of Debian that the tests use, where they are missing
+	.ci/packages
 
 lint: $(VENV)/.test ## formatting, lint, types, import rules
 	$(BIN)/ruff format --check .
