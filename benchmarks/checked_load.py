@@ -157,6 +157,7 @@ class Load:
     def __init__(self, port: int, asked: Sequence[Asked], truth: Truth) -> None:
         self.asked, self.record = asked, Record()
         self._port, self._truth = port, truth
+        self.host = "127.0.0.1"
         self._free: deque[Connection] = deque()
         self._waiting: deque[tuple[int, float]] = deque()
         self._number = 0
@@ -231,7 +232,7 @@ class Load:
         loop = asyncio.get_running_loop()
         while not self._stopped:
             with suppress(OSError):
-                await loop.create_connection(lambda: Connection(self), "127.0.0.1", self._port)
+                await loop.create_connection(lambda: Connection(self), self.host, self._port)
                 return
             await asyncio.sleep(0.1)
 

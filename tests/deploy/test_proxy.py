@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from app.settings import Settings
-from tests.support.proxy import CONFIGURATION, Proxy, free_port, proxy
+from benchmarks.local_proxy import CONFIGURATION, Proxy, free_port, proxy
 
 ADDRESSES = ["127.0.0.2", "127.0.0.3", "127.0.0.4"]
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]

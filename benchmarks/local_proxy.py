@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-CONFIGURATION = Path(__file__).parents[2] / "deploy/proxy"
+CONFIGURATION = Path(__file__).parents[1] / "deploy/proxy"
 PROGRAM = "/usr/sbin/haproxy"
 NAME = "replicas.test"
 ANSWER, NOTHING = 0x8580, 0x8583  # flags of an answer with authority; the second says that there is no such name
