@@ -133,6 +133,9 @@ class Connection(asyncio.Protocol):
         self._pending, self._received = (number, due), b""
         self._transport.write(self._load.asked[number].request)
 
+    def leave(self) -> None:
+        self._transport.close()
+
     def data_received(self, data: bytes) -> None:
         self._received += data
         head = self._received.find(b"\r\n\r\n")
@@ -183,12 +186,15 @@ class Load:
         return (self.record.answered - before) / seconds
 
     async def settle(self) -> None:
-        """Send no more, and wait for what is under way."""
+        """Send no more, wait for what is under way, and leave."""
         self._stopped = True
         self._waiting.clear()
         deadline = time.perf_counter() + SETTLE_SECONDS
         while self._under_way and time.perf_counter() < deadline:
             await asyncio.sleep(0.01)
+        while self._free:
+            self._free.popleft().leave()
+        await asyncio.sleep(0.01)
 
     def _send(self, due: float) -> None:
         self._number = (self._number + 1) % len(self.asked)

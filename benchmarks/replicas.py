@@ -3,7 +3,7 @@
     python -m benchmarks.replicas [--seconds 60] [--replicas 4] [--rate R] [--from directory|url] [--out FILE]
 
 Replicas are services of one worker on loopback addresses of their own. All read one directory, or each keeps a copy of
-what is behind a `file://` URL. Requests (pairs, columns, lists) leave at a rate, by default half of what the same client
+what is behind a `file://` URL. Requests (pairs, columns, lists) leave at a rate, by default half of what the client
 gets through the proxy; every answer is checked against the version that it names. In turn a replica is killed (SIGKILL)
 and started again, a version is made current, and a replica is stopped (SIGTERM) and started again, each some seconds
 after the last is over. Needs haproxy (Debian: haproxy). Load goes to loopback only.
