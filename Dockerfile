@@ -18,8 +18,8 @@ COPY deploy/proxy/errors /etc/haproxy/errors
 USER haproxy
 EXPOSE 8000
 STOPSIGNAL SIGUSR1
-HEALTHCHECK --interval=5s --timeout=3s --start-period=30s \
-    CMD ["bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/8000 && printf 'GET /health/ready HTTP/1.0\\r\\n\\r\\n' >&3 && grep -q ' 200 OK' <&3"]
+HEALTHCHECK --interval=5s --timeout=5s --start-period=120s \
+    CMD ["bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/8000 && printf 'GET /health/ready HTTP/1.0\\r\\n\\r\\n' >&3 && grep -q ' 200 ' <&3"]
 CMD ["haproxy", "-db", "-f", "/etc/haproxy/haproxy.cfg"]
 
 FROM python:3.11-slim AS build
@@ -58,6 +58,6 @@ USER ratecast
 WORKDIR /home/ratecast
 VOLUME ["/checkpoints", "/cache"]
 EXPOSE 8000
-HEALTHCHECK --interval=10s --timeout=3s --start-period=30s \
-    CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8000/health/ready', timeout=2)"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=120s \
+    CMD ["bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/8000 && printf 'GET /health/ready HTTP/1.0\\r\\n\\r\\n' >&3 && grep -q ' 200 ' <&3"]
 CMD ["python", "-m", "app"]
