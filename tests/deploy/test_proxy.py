@@ -223,8 +223,8 @@ def test_times_are_in_keeping_with_those_of_the_service() -> None:
     assert times["server"] > settings.max_seconds
     assert times["client"] > settings.max_seconds
     assert times["http-keep-alive"] == settings.idle_seconds
-    (inter,) = map(int, re.findall(r"check inter (\d+)ms", text))
-    assert inter / 1e3 < settings.shutdown_pause
+    ((inter, fast, fall),) = re.findall(r"check inter (\d+)ms fastinter (\d+)ms fall (\d+)", text)
+    assert int(inter) + int(fast) * (int(fall) - 1) < 1e3 * settings.shutdown_pause
 
 
 @pytest.mark.parametrize("status", [502, 503, 504])
