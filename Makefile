@@ -42,7 +42,7 @@ audit: $(VENV)/.test ## bandit over the code, pip-audit over the locked versions
 	.ci/pip-audit $(BIN)/pip-audit requirements/test.lock
 
 bench: $(VENV)/.bench ## the programs behind every figure in the documentation; they take a while
-	for program in textbook loading training_speed relevance topn export_top startup serving overload soak accuracy; do $(BIN)/python -m benchmarks.$$program || exit 1; done
+	for program in textbook loading training_speed relevance topn export_top startup serving overload soak replicas accuracy; do $(BIN)/python -m benchmarks.$$program || exit 1; done
 
 gpu: $(VENV)/.test ## the tests and timings that need an NVIDIA GPU
 	$(BIN)/python -m benchmarks.gpu

@@ -57,6 +57,7 @@ class Mirror:
         self._pinned = pinned
         self._failures = 0
         self._refused: str | None = None
+        self._noted: Refusal | None = None
         self._retry_at = self._wait = 0.0
 
     def start(self) -> None:
@@ -94,7 +95,7 @@ class Mirror:
         except Exception as error:  # whatever it is, what is there is served on
             self._put_off(version)
             return self._refuse(version, error)
-        self._refused = None
+        self._refused = self._noted = None
         (self.directory / REFUSED).unlink(missing_ok=True)
         return None
 
@@ -148,7 +149,7 @@ class Mirror:
                 checkpoint.load(self.directory, version)
             except CheckpointError as error:
                 logger.warning("Kept no longer: %s", error)
-                with only_publisher(self.directory), staging(self.directory) as staged:
+                with suppress(FileNotFoundError), only_publisher(self.directory), staging(self.directory) as staged:
                     (self.directory / version).rename(staged / version)
                     shutil.rmtree(staged)
 
@@ -163,9 +164,11 @@ class Mirror:
         text = str(error) if isinstance(error, RatecastError | OSError) else f"{type(error).__name__}: {error}"
         reason = _BELOW.sub("", text.replace(f"{self.directory}{os.sep}", "").splitlines()[0])
         refusal = Refusal(version, type(error).__name__, reason)
-        if refusal != self.refusal():
+        if refusal != self._noted:
             bug = None if isinstance(error, RatecastError | OSError | MemoryError) else error
             logger.warning("Model %s cannot be had: %s", version or "(current)", refusal.reason, exc_info=bug)
+        self._noted = refusal
+        if refusal != self.refusal():
             with suppress(OSError):
                 written = self.directory / f"{REFUSED}.{os.getpid()}"
                 written.write_text(json.dumps(refusal._asdict()), "utf-8")

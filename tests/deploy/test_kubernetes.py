@@ -19,7 +19,7 @@ from models.remote import is_url
 from training.__main__ import cli
 
 ROOT = Path(__file__).parents[2]
-FOLDER = ROOT / "deploy/kubernetes"
+FOLDER, VARIANT = ROOT / "deploy/kubernetes/base", ROOT / "deploy/kubernetes/object-store"
 KUBERNETES = ("1.30.0", kubernetes_validate.latest_version())
 FILES = sorted(path for path in FOLDER.glob("*.yaml") if path.name != "kustomization.yaml")
 DOCKERFILE = (ROOT / "Dockerfile").read_text("utf-8")
@@ -108,7 +108,7 @@ def test_only_training_writes_checkpoints() -> None:
 def settings() -> Iterator[tuple[str, str]]:
     yield from MANIFESTS["configmap.yaml"]["data"].items()
     yield from MANIFESTS["secret.example.yaml"]["stringData"].items()
-    yield from read(FOLDER / "object-store/url.yaml")["data"].items()
+    yield from read(VARIANT / "url.yaml")["data"].items()
 
 
 @pytest.mark.parametrize(("name", "value"), [*settings()])
@@ -181,20 +181,19 @@ def test_jobs_run_commands_that_exist_and_are_not_tried_again_in_vain(name: str)
 
 
 def test_the_variant_with_a_store_of_objects_is_valid_without_the_volume() -> None:
-    folder = FOLDER / "object-store"
-    overlay = read(folder / "kustomization.yaml")
-    assert overlay["resources"] == [".."]
+    overlay = read(VARIANT / "kustomization.yaml")
+    assert overlay["resources"] == ["../base"]
     assert {patch["path"] for patch in overlay["patches"]} == {
-        path.name for path in folder.glob("*.yaml") if path.name != "kustomization.yaml"
+        path.name for path in VARIANT.glob("*.yaml") if path.name != "kustomization.yaml"
     }
-    assert is_url(read(folder / "url.yaml")["data"]["RATECAST_CHECKPOINTS"])
-    removed = read(folder / "no-claim.yaml")
+    assert is_url(read(VARIANT / "url.yaml")["data"]["RATECAST_CHECKPOINTS"])
+    removed = read(VARIANT / "no-claim.yaml")
     assert removed["metadata"]["name"] == MANIFESTS["checkpoints.yaml"]["metadata"]["name"]
     by_kind = {manifest["kind"]: manifest for manifest in MANIFESTS.values()}
     for patch in overlay["patches"]:
         if "target" in patch:
             patched = copy.deepcopy(by_kind[patch["target"]["kind"]])
-            for operation in read(folder / patch["path"]):
+            for operation in read(VARIANT / patch["path"]):
                 _remove(patched, operation)
             kubernetes_validate.validate(patched, KUBERNETES[0], strict=True)
             assert "checkpoints" not in yaml.safe_dump(patched).lower().replace("ratecast_checkpoints", "")
