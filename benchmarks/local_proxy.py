@@ -55,10 +55,13 @@ class Names:
 
 
 class Proxy:
-    """A running proxy: its port, the names it asks, and what it knows of replicas."""
+    """A running proxy: its port, the names it asks, what it knows of replicas, and what it has logged."""
 
-    def __init__(self, port: int, names: Names, control: Path) -> None:
-        self.port, self.names, self._control = port, names, control
+    def __init__(self, port: int, names: Names, control: Path, log: Path) -> None:
+        self.port, self.names, self._control, self._log = port, names, control, log
+
+    def logged(self) -> str:
+        return self._log.read_text("utf-8")
 
     def replicas(self) -> dict[str, dict[str, str]]:
         """Of each address: what the proxy counts of it."""
@@ -110,7 +113,7 @@ def proxy(addresses: Sequence[str], port: int) -> Iterator[Proxy]:
                 while not control.exists():
                     assert process.poll() is None, log.read_text()
                     time.sleep(0.01)
-                yield Proxy(listen, names, control)
+                yield Proxy(listen, names, control, log)
             finally:
                 process.terminate()
                 process.wait(30)

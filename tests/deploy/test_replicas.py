@@ -87,7 +87,7 @@ def test_a_version_rolls_through_all_replicas_within_seconds_and_fails_no_reques
                 assert await scene.fleet.rolled(version) < ROLL_SECONDS
                 began = time.perf_counter()
                 await answers(load, 100)
-        assert load.record.failures == []
+        assert load.record.failures == [], scene.proxy.logged()
         assert load.record.wrong == 0
         assert load.record.last_named.keys() == set(versions(scene.directory))
         assert [name for name, when in load.record.last_named.items() if when > began] == [version]
@@ -105,7 +105,7 @@ def test_a_killed_replica_costs_no_request_but_those_in_flight_on_it(scene: Scen
             outcome.killed.append((when, await asyncio.to_thread(scene.fleet.kill, address, scene.proxy)))
             await asyncio.to_thread(scene.proxy.until_ready, COUNT - 1)
             await answers(load, 300)
-        assert outcome.beyond == 0
+        assert outcome.beyond == 0, scene.proxy.logged()
         assert load.record.wrong == 0
 
     run(scenario())
@@ -119,7 +119,7 @@ def test_a_stopped_replica_costs_no_request(scene: Scene) -> None:
             assert await asyncio.to_thread(scene.fleet.stop, scene.fleet.addresses[2]) == 0
             assert scene.proxy.ready() == COUNT - 1
             await answers(load, 300)
-        assert load.record.failures == []
+        assert load.record.failures == [], scene.proxy.logged()
         assert load.record.wrong == 0
 
     run(scenario())
