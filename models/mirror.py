@@ -58,6 +58,7 @@ class Mirror:
         self._failures = 0
         self._refused: str | None = None
         self._noted: Refusal | None = None
+        self._started = False
         self._retry_at = self._wait = 0.0
 
     def start(self) -> None:
@@ -72,6 +73,7 @@ class Mirror:
             if refusal is None:
                 raise
             raise RemoteError(refusal.reason) from None
+        self._started, self._noted = True, None  # what is wrong all the same is logged when it is looked for next
 
     def follow(self, pause: Callable[[float], None] = time.sleep) -> NoReturn:
         """Look again and again. No failure ends it."""
@@ -164,7 +166,7 @@ class Mirror:
         text = str(error) if isinstance(error, RatecastError | OSError) else f"{type(error).__name__}: {error}"
         reason = _BELOW.sub("", text.replace(f"{self.directory}{os.sep}", "").splitlines()[0])
         refusal = Refusal(version, type(error).__name__, reason)
-        if refusal != self._noted:
+        if refusal != self._noted and self._started:
             bug = None if isinstance(error, RatecastError | OSError | MemoryError) else error
             logger.warning("Model %s cannot be had: %s", version or "(current)", refusal.reason, exc_info=bug)
         self._noted = refusal
