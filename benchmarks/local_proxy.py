@@ -69,8 +69,12 @@ class Proxy:
             connection.connect(str(self._control))
             connection.sendall(b"show stat\n")
             text = b"".join(iter(lambda: connection.recv(1 << 16), b"")).decode()
-        rows = csv.DictReader(text.lstrip("# ").splitlines())
-        return {row["addr"].rpartition(":")[0]: row for row in rows if row["type"] == "2" and row["addr"]}
+        rows = csv.DictReader(text.splitlines())
+        return {
+            row["addr"].rpartition(":")[0]: row
+            for row in rows
+            if row["# pxname"] == "replicas" and row["type"] == "2" and row["addr"]
+        }
 
     def ready(self) -> int:
         """How many replicas it sends requests to."""

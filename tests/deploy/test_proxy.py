@@ -59,11 +59,12 @@ class Replica:
 
 @dataclass
 class Scene:
-    """The proxy, a client of it, and the replicas behind it."""
+    """The proxy, a client of it, the replicas behind it, and what listens for them."""
 
     proxy: Proxy
     client: httpx.AsyncClient
     replicas: list[Replica]
+    servers: list[asyncio.Server]
 
     def seen(self, what: str) -> int:
         """How often any replica was asked this."""
@@ -82,7 +83,7 @@ async def scene() -> AsyncIterator[Scene]:
     try:
         with proxy(ADDRESSES, port) as found:
             async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{found.port}", timeout=30) as client:
-                made = Scene(found, client, replicas)
+                made = Scene(found, client, replicas, servers)
                 await made.known(len(ADDRESSES))
                 yield made
     finally:
@@ -171,15 +172,24 @@ def test_a_replica_that_is_not_ready_is_sent_nothing_until_it_is() -> None:
     run(scenario)
 
 
-def test_without_a_ready_replica_the_answer_is_a_problem_that_says_when_to_ask_again() -> None:
+def test_where_no_replica_says_that_it_is_ready_whichever_there_is_answers() -> None:
     async def scenario(scene: Scene) -> None:
         for replica in scene.replicas:
             replica.health = LEAVING
         await scene.known(0)
+        assert (await scene.client.get("/users/1/top")).status_code == 200
+
+    run(scenario)
+
+
+def test_without_any_replica_the_answer_is_a_problem_that_says_when_to_ask_again() -> None:
+    async def scenario(scene: Scene) -> None:
+        for server in scene.servers:
+            server.close()
         answer = await scene.client.get("/users/1/top")
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
         assert answer.headers["content-type"] == "application/problem+json"
-        assert answer.json()["detail"] == "no replica is ready"
+        assert answer.json()["detail"] == "no replica can be reached"
 
     run(scenario)
 
