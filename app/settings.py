@@ -142,8 +142,10 @@ class Settings(BaseSettings):
             return Path(self.checkpoints)
         if self.checkpoint_cache is not None:
             return self.checkpoint_cache
-        below = Path(os.environ.get(f"{PREFIX}CACHE") or f"{gettempdir()}/ratecast-{os.getuid()}")
-        return below / "checkpoints" / sha256(self.checkpoints.encode()).hexdigest()[:16]
+        name = sha256(self.checkpoints.encode()).hexdigest()[:16]
+        if cache := os.environ.get(f"{PREFIX}CACHE"):
+            return Path(cache, "checkpoints", name)
+        return Path(gettempdir(), f"ratecast-{os.getuid()}-{name}")  # nobody else can rename what is just below it
 
     def mirror(self) -> Mirror | None:
         """What keeps that copy; None for a directory."""
