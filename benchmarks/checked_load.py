@@ -215,7 +215,7 @@ class Load:
         now = time.perf_counter()
         self._under_way -= 1
         if status != b"200":
-            self.record.failures.append((now, port, status.decode() + str(body[:200])))
+            self.record.failures.append((now, port, f"{status.decode()} {body[:200]!r}"))
             return
         answer = json.loads(body)
         self.record.answered += 1
