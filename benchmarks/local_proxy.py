@@ -77,8 +77,9 @@ class Proxy:
         }
 
     def ready(self) -> int:
-        """How many replicas it sends requests to."""
-        return sum(row["status"].startswith("UP") for row in self.replicas().values())
+        """How many replicas have said that they are ready. One whose name was just found is UP until it is asked."""
+        found = self.replicas().values()
+        return sum(row["status"].startswith("UP") and "L7OK" in row["check_status"] for row in found)
 
     def until_ready(self, wanted: int, patience: float = 60) -> None:
         deadline = time.monotonic() + patience
