@@ -76,15 +76,18 @@ class Proxy:
             if row["# pxname"] == "replicas" and row["type"] == "2" and row["addr"]
         }
 
-    def ready(self) -> int:
-        """How many replicas have said that they are ready. One whose name was just found is UP until it is asked."""
-        found = self.replicas().values()
-        return sum(row["status"].startswith("UP") and "L7OK" in row["check_status"] for row in found)
+    def ready(self) -> int | None:
+        """How many replicas it sends requests to; None while some of them have not said that they are ready.
+
+        One whose name was just found is UP until it was asked, and one that leaves until it was asked three times.
+        """
+        up = [row for row in self.replicas().values() if row["status"].startswith("UP")]
+        return len(up) if all("L7OK" in row["check_status"] for row in up) else None
 
     def until_ready(self, wanted: int, patience: float = 60) -> None:
         deadline = time.monotonic() + patience
         while (found := self.ready()) != wanted:
-            assert time.monotonic() < deadline, f"{found} of {wanted} replicas are ready"
+            assert time.monotonic() < deadline, f"{found}, not {wanted}, replicas are ready"
             time.sleep(0.02)
 
 
