@@ -10,6 +10,18 @@ HEALTHCHECK --interval=5s --timeout=3s --start-period=30s CMD ["pg_isready", "--
 COPY --chmod=755 database.sh /usr/local/bin/database
 CMD ["database"]
 
+# One address before the replicas of the compose file.
+FROM debian:bookworm-slim AS proxy
+RUN apt-get update && apt-get install --yes --no-install-recommends haproxy && rm -rf /var/lib/apt/lists/*
+COPY deploy/proxy/haproxy.cfg /etc/haproxy/haproxy.cfg
+COPY deploy/proxy/errors /etc/haproxy/errors
+USER haproxy
+EXPOSE 8000
+STOPSIGNAL SIGUSR1
+HEALTHCHECK --interval=5s --timeout=5s --start-period=120s \
+    CMD ["bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/8000 && printf 'GET /health/ready HTTP/1.0\\r\\n\\r\\n' >&3 && grep -q ' 200 ' <&3"]
+CMD ["haproxy", "-db", "-f", "/etc/haproxy/haproxy.cfg"]
+
 FROM python:3.11-slim AS build
 RUN python -m venv /opt/ratecast
 ENV PATH=/opt/ratecast/bin:$PATH PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
@@ -45,6 +57,6 @@ USER ratecast
 WORKDIR /home/ratecast
 VOLUME ["/checkpoints", "/cache"]
 EXPOSE 8000
-HEALTHCHECK --interval=10s --timeout=3s --start-period=30s \
-    CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8000/health/ready', timeout=2)"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=120s \
+    CMD ["bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/8000 && printf 'GET /health/ready HTTP/1.0\\r\\n\\r\\n' >&3 && grep -q ' 200 ' <&3"]
 CMD ["python", "-m", "app"]

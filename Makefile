@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 COMPILE := $(BIN)/pip-compile --quiet --strip-extras --no-header --no-annotate --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve train test browser lint format audit docs bench gpu lock clean
+.PHONY: help install serve train test machine browser lint format audit docs bench gpu lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,8 +23,11 @@ serve: $(CHECKPOINTS)/CURRENT ## the service on :8000 (PORT=… for another), wi
 train: $(VENV)/.serve ## fit the preset PRESET to MovieLens-100K and publish it in CHECKPOINTS
 	$(BIN)/python -m training fit --data ml-100k --split random:0.1 --preset $(PRESET) --out $(CHECKPOINTS)
 
-test: $(VENV)/.test browser ## the whole test suite
+test: $(VENV)/.test machine browser ## the whole test suite
 	$(BIN)/python -m pytest -n 2
+
+machine: ## install the programs of Debian that the tests use, where they are missing
+	.ci/packages
 
 browser: $(VENV)/.test ## Chromium for the browser tests, unless there is one
 	.ci/browser $(BIN)/playwright
@@ -47,7 +50,7 @@ docs: $(VENV)/.test ## the documentation, as pages that need no server, into bui
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --clean
 
 bench: $(VENV)/.bench ## the programs behind every figure in the documentation; they take a while
-	for program in textbook loading training_speed relevance topn export_top startup serving overload soak accuracy search console client; do PYTHONPATH=client/src $(BIN)/python -m benchmarks.$$program || exit 1; done
+	for program in textbook loading training_speed relevance topn export_top shards startup serving overload soak replicas accuracy search console client report; do PYTHONPATH=client/src $(BIN)/python -m benchmarks.$$program || exit 1; done
 
 gpu: $(VENV)/.test ## the tests and timings that need an NVIDIA GPU
 	$(BIN)/python -m benchmarks.gpu

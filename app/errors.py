@@ -36,6 +36,7 @@ from models.errors import (
     GoldenPairsError,
     PublicationError,
     RatecastError,
+    RemoteError,
     ReportNotFoundError,
     UnknownIdError,
     UnknownItemError,
@@ -121,6 +122,7 @@ KINDS: Mapping[type[RatecastError], Kind] = {
     CheckpointCorruptError: Kind("checkpoint-corrupt", 503, "The checkpoint is damaged"),
     CheckpointFormatError: Kind("checkpoint-format", 503, "The checkpoint is of another format"),
     GoldenPairsError: Kind("golden-pairs", 503, "The model predicts something else than when it was published"),
+    RemoteError: Kind("store-of-models-unavailable", 503, "The store of models cannot be reached"),
     PublicationError: Kind("publication-failed", 500, "The checkpoint could not be published"),
 }
 

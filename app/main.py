@@ -127,7 +127,7 @@ def lifespan(
         place = choose_place(settings.device)
         store = ratings_store(settings, telemetry, shared)
         engine = Engine(
-            settings.checkpoints,
+            settings.directory(),
             place,
             threads,
             bounds,
@@ -135,6 +135,7 @@ def lifespan(
             settings.pinned_version,
             None if shared is None else shared / "served",
             store,
+            settings.mirror(),
         )
         work = [telemetry.keep_flushing(), engine.follow()]
         try:

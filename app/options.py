@@ -1,7 +1,7 @@
 """The settings that are options of the command line too, and what is said of them. Importing it takes no time."""
 
 OPTIONS = {
-    "checkpoints": "Directory of the published checkpoints.",
+    "checkpoints": "Directory of the published checkpoints, or the URL of one (`s3://BUCKET/PREFIX`).",
     "host": "Address to listen on.",
     "port": "Port to listen on; 0 takes a free one.",
     "workers": "Number of worker processes.",

@@ -19,6 +19,7 @@ from functools import partial
 from math import ceil
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Thread
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -55,6 +56,8 @@ WORKER_SECONDS = 30  # for a worker to start, which takes five, and for one to s
 def run() -> None:
     """Run the service until it is told to stop."""
     settings, _ = _ready()
+    if (mirror := settings.mirror()) is not None:  # workers have better things to do, and one of a host is enough
+        Thread(target=mirror.follow, name="mirror", daemon=True).start()
     signal.signal(signal.SIGTERM, _done)  # uvicorn drains, then raises the signal again for whoever handled it before
     if not (_serve(settings) if settings.workers == 1 else _supervise(settings)):
         sys.exit(STARTUP_FAILURE)
@@ -63,9 +66,9 @@ def run() -> None:
 def check() -> dict[str, Any]:
     """What the service would run with, once it is known that it can."""
     settings, manifest = _ready()
-    shape = manifest.model
+    shape, mirror = manifest.model, settings.mirror()
     return {
-        "checkpoints": str(settings.checkpoints),
+        "checkpoints": settings.checkpoints if mirror is None else mirror.source,
         "version": manifest.version,
         "users": shape.users,
         "items": shape.items,
@@ -151,8 +154,11 @@ def _preflight(settings: Settings) -> Manifest:
     settings.accepted_admin_keys()
     choose_place(settings.device)
     _check_store(settings)
-    version = settings.pinned_version or checkpoint.current_version(settings.checkpoints)
-    manifest = loading.load(settings.checkpoints, version, Place(torch.device("cpu"))).checkpoint.manifest
+    if (mirror := settings.mirror()) is not None:
+        mirror.start()
+    directory = settings.directory()
+    version = settings.pinned_version or checkpoint.current_version(directory)
+    manifest = loading.load(directory, version, Place(torch.device("cpu"))).checkpoint.manifest
     _check_address(settings)
     return manifest
 

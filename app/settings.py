@@ -7,15 +7,19 @@ import os
 import socket
 from collections.abc import Iterable
 from contextlib import suppress
+from hashlib import sha256
 from pathlib import Path
+from tempfile import gettempdir
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.connections import ConnectionBounds
 from app.options import OPTIONS
 from models.manifest import VERSION_NAME
+from models.mirror import Mirror
+from models.remote import Remote, is_url
 
 PREFIX = "RATECAST_"
 MIN_KEY_LENGTH = 16
@@ -35,7 +39,12 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, frozen=True)
 
-    checkpoints: Path = Field(Path("checkpoints"), description=OPTIONS["checkpoints"])
+    checkpoints: Annotated[str, BeforeValidator(str)] = Field("checkpoints", description=OPTIONS["checkpoints"])
+    checkpoint_cache: Path | None = Field(
+        None,
+        description="Where versions from a URL are kept on this host. Unset: below `RATECAST_CACHE`, or below the "
+        "system's directory of temporary files.",
+    )
     pinned_version: str | None = Field(
         None, pattern=f"^{VERSION_NAME.pattern}$", description="Version to serve, whatever `CURRENT` names."
     )
@@ -63,7 +72,8 @@ class Settings(BaseSettings):
     store: SecretStr | None = Field(
         None,
         description="URL of the ratings store, `sqlite:///FILE` or `postgresql://USER:PASSWORD@HOST/NAME`; `none` "
-        "keeps no ratings. Unset: `ratings.sqlite` among the checkpoints, if that directory may be written.",
+        "keeps no ratings. Unset: `ratings.sqlite` among the checkpoints, if they are in a directory that may be "
+        "written.",
     )
     api_keys_may_rate: bool = Field(
         False, description="Whether an API key is enough to store and take back ratings; else that takes an admin key."
@@ -117,9 +127,26 @@ class Settings(BaseSettings):
         if self.store is not None:
             url = self.store.get_secret_value()
             return None if url == NO_STORE else url
-        if not os.access(self.checkpoints, os.W_OK):
+        if is_url(self.checkpoints) or not os.access(self.checkpoints, os.W_OK):
             return None
-        return f"sqlite:///{self.checkpoints / DEFAULT_STORE}"
+        return f"sqlite:///{self.directory() / DEFAULT_STORE}"
+
+    def directory(self) -> Path:
+        """Where checkpoints are read from: the directory itself, or this host's copy of what is behind the URL."""
+        if not is_url(self.checkpoints):
+            return Path(self.checkpoints)
+        if self.checkpoint_cache is not None:
+            return self.checkpoint_cache
+        name = sha256(self.checkpoints.encode()).hexdigest()[:16]
+        if cache := os.environ.get(f"{PREFIX}CACHE"):
+            return Path(cache, "checkpoints", name)
+        return Path(gettempdir(), f"ratecast-{os.getuid()}-{name}")  # nobody else can rename what is just below it
+
+    def mirror(self) -> Mirror | None:
+        """What keeps that copy; None for a directory."""
+        if not is_url(self.checkpoints):
+            return None
+        return Mirror(Remote(self.checkpoints), self.directory(), self.pinned_version)
 
     def connection_bounds(self) -> ConnectionBounds:
         """How much clients may take."""

@@ -133,6 +133,9 @@ class Connection(asyncio.Protocol):
         self._pending, self._received = (number, due), b""
         self._transport.write(self._load.asked[number].request)
 
+    def leave(self) -> None:
+        self._transport.close()
+
     def data_received(self, data: bytes) -> None:
         self._received += data
         head = self._received.find(b"\r\n\r\n")
@@ -157,6 +160,7 @@ class Load:
     def __init__(self, port: int, asked: Sequence[Asked], truth: Truth) -> None:
         self.asked, self.record = asked, Record()
         self._port, self._truth = port, truth
+        self.host = "127.0.0.1"
         self._free: deque[Connection] = deque()
         self._waiting: deque[tuple[int, float]] = deque()
         self._number = 0
@@ -182,12 +186,15 @@ class Load:
         return (self.record.answered - before) / seconds
 
     async def settle(self) -> None:
-        """Send no more, and wait for what is under way."""
+        """Send no more, wait for what is under way, and leave."""
         self._stopped = True
         self._waiting.clear()
         deadline = time.perf_counter() + SETTLE_SECONDS
         while self._under_way and time.perf_counter() < deadline:
             await asyncio.sleep(0.01)
+        while self._free:
+            self._free.popleft().leave()
+        await asyncio.sleep(0.01)
 
     def _send(self, due: float) -> None:
         self._number = (self._number + 1) % len(self.asked)
@@ -208,7 +215,7 @@ class Load:
         now = time.perf_counter()
         self._under_way -= 1
         if status != b"200":
-            self.record.failures.append((now, port, status.decode()))
+            self.record.failures.append((now, port, f"{status.decode()} {body[:200]!r}"))
             return
         answer = json.loads(body)
         self.record.answered += 1
@@ -231,7 +238,7 @@ class Load:
         loop = asyncio.get_running_loop()
         while not self._stopped:
             with suppress(OSError):
-                await loop.create_connection(lambda: Connection(self), "127.0.0.1", self._port)
+                await loop.create_connection(lambda: Connection(self), self.host, self._port)
                 return
             await asyncio.sleep(0.1)
 

@@ -184,8 +184,12 @@ def read_manifest(path: Path) -> Manifest:
         raise CheckpointCorruptError(f"{file} is missing or not a plain file")
     if file.stat().st_size > MAX_MANIFEST_BYTES:
         raise CheckpointCorruptError(f"{file} is larger than {MAX_MANIFEST_BYTES} bytes")
+    return parse_manifest(file.read_bytes(), str(file), path.name)
+
+
+def parse_manifest(text: bytes, file: str, version: str) -> Manifest:
+    """The manifest of a version from the content of its file, which messages name."""
     try:
-        text = file.read_bytes()
         content = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise CheckpointCorruptError(f"{file} is not JSON: {error}") from error
@@ -198,7 +202,7 @@ def read_manifest(path: Path) -> Manifest:
         first = error.errors(include_input=False, include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         raise CheckpointCorruptError(f"{file} is not a manifest: {where}: {first['msg']}") from error
-    if manifest.version != path.name:
+    if manifest.version != version:
         raise CheckpointCorruptError(f"{file} belongs to version {manifest.version!r}")
     return manifest
 

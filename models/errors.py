@@ -52,5 +52,9 @@ class GoldenPairsError(CheckpointError):
     """A model that predicts something else than when it was published."""
 
 
+class RemoteError(CheckpointError):
+    """A store of checkpoints behind a URL that cannot be reached or used. What is there is not known."""
+
+
 class PublicationError(CheckpointError):
     """A checkpoint that could not be written; nothing was published."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -72,12 +73,18 @@ def rollback(directory: Path) -> tuple[str, str]:
     Raises CheckpointNotFoundError where there is none before it, else as `activate`.
     """
     current = current_version(directory)
-    names = [manifest.version for manifest in published(directory)]
-    before = names[: names.index(current)] if current in names else names
+    before = predecessor(published(directory), current, str(directory))
+    activate(directory, before)
+    return current, before
+
+
+def predecessor(known: Sequence[Manifest], version: str, place: str) -> str:
+    """The one of the published versions, in their order, that comes before another one."""
+    names = [manifest.version for manifest in known]
+    before = names[: names.index(version)] if version in names else names
     if not before:
-        raise CheckpointNotFoundError(f"no version in {directory} was published before {current}")
-    activate(directory, before[-1])
-    return current, before[-1]
+        raise CheckpointNotFoundError(f"no version in {place} was published before {version}")
+    return before[-1]
 
 
 def copy(source: Path, directory: Path, *, current: bool = True) -> Manifest:

@@ -66,9 +66,15 @@ def test_containers_can_do_little(name: str) -> None:
     assert "cap_add" not in service
 
 
-def test_the_service_is_published_on_loopback_reads_its_models_and_has_bounds() -> None:
+def test_only_the_proxy_is_published_and_on_loopback() -> None:
+    published = {name: service["ports"] for name, service in COMPOSE.items() if "ports" in service}
+    assert published == {"proxy": ["127.0.0.1:${PORT:-8000}:8000"]}
+
+
+def test_replicas_read_their_models_have_bounds_and_share_one_store() -> None:
     api = COMPOSE["api"]
-    assert all(port.startswith("127.0.0.1:") for port in api["ports"])
+    assert api["deploy"] == {"replicas": "${REPLICAS:-1}"}
+    assert api["environment"]["RATECAST_STORE"].startswith("postgresql://")
     assert api["volumes"] == ["checkpoints:/checkpoints:${CHECKPOINTS_MODE:-ro}"]
     assert api["mem_limit"]
 

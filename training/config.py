@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from models.remote import Remote
 from models.suggestions import did_you_mean
 from training import trainers
 from training.errors import ConfigError
@@ -110,6 +111,7 @@ class JobConfig:
         threads: CPU threads, None for all cores.
         cache: where fetched data sets are kept.
         out: the checkpoint directory to publish to; None publishes nothing.
+        remote: where what was published in `out` is sent from there; None leaves it at that.
         tolerance: how much worse than the served model a published one may be, relative, of the RMSE.
         force: publish even what the quality gate refuses.
         activate: make what is published the current version.
@@ -133,6 +135,7 @@ class JobConfig:
     device: str = "auto"
     threads: int | None = None
     out: Path | None = None
+    remote: Remote | None = None
     tolerance: float = DEFAULT_TOLERANCE
     force: bool = False
     activate: bool = True

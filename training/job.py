@@ -195,7 +195,11 @@ def identity(config: JobConfig, preset: Preset, parts: Parts) -> str:
 def offer(config: JobConfig, out: Path, result: Result, verdict: GateRecord) -> Outcome:
     """Publish the model."""
     manifest = publish(out, draft(result, verdict, write_report), activate=config.activate)
-    return Outcome(result.figures() | {"version": manifest.version, "checkpoint": str(out / manifest.version)}, None)
+    place = str(out)
+    if config.remote is not None:
+        config.remote.put(out / manifest.version, current=config.activate)
+        place = config.remote.name
+    return Outcome(result.figures() | {"version": manifest.version, "checkpoint": f"{place}/{manifest.version}"}, None)
 
 
 def check_memory(preset: Preset, parts: Parts, device: torch.device) -> None:

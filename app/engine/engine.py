@@ -51,6 +51,7 @@ from app.store.ratings import RatingsStore, Stored
 from models import checkpoint
 from models.errors import CheckpointNotFoundError, UnknownItemError, UnknownUserError
 from models.manifest import Manifest
+from models.mirror import Mirror
 from models.sharding import Place
 
 T = TypeVar("T")
@@ -108,6 +109,7 @@ class Engine:
         pinned: a version to serve whatever CURRENT names.
         remembered: a file in which workers keep which version they serve.
         ratings: what users have rated since; None where the service keeps no ratings.
+        mirror: what the directory is a copy of; None where versions are published in the directory itself.
     """
 
     def __init__(
@@ -120,12 +122,13 @@ class Engine:
         pinned: str | None = None,
         remembered: Path | None = None,
         ratings: RatingsStore | None = None,
+        mirror: Mirror | None = None,
     ) -> None:
         self._directory = directory
+        self._mirror = mirror
         self._store = Store(place)
-        self._follower = Follower(
-            self._store, directory, pinned, remembered, self._tell, None if ratings is None else ratings.changes
-        )
+        changes = None if ratings is None else ratings.changes
+        self._follower = Follower(self._store, directory, pinned, remembered, self._tell, changes, mirror)
         self._ratings = ratings
         self._people = People(ratings, bounds.recent_users)
         self._on_cpu = place.is_cpu_alone
@@ -182,6 +185,8 @@ class Engine:
 
     async def published(self) -> list[Manifest]:
         """What is known about each version that is published and can be read, in the order of publication."""
+        if self._mirror is not None:
+            return await asyncio.to_thread(self._mirror.published)
         return await asyncio.to_thread(checkpoint.published, self._directory)
 
     def quick_pairs(self, pairs: int) -> bool:

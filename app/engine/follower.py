@@ -25,7 +25,8 @@ from app.engine.loading import prepare
 from app.engine.store import Served, Store
 from app.store.changes import Changes
 from models import checkpoint, lifecycle
-from models.errors import CheckpointError, CheckpointNotFoundError, RatecastError
+from models.errors import CheckpointError, CheckpointNotFoundError, RatecastError, RemoteError
+from models.mirror import Mirror
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -64,6 +65,7 @@ class Follower:
             while a damaged version is current serves that one, as its siblings do.
         tell: is told of each load.
         changes: what says whose ratings changed; None where no ratings are kept.
+        mirror: what the directory is a copy of; None where versions are published in the directory itself.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class Follower:
         remembered: Path | None,
         tell: Listener,
         changes: Changes | None = None,
+        mirror: Mirror | None = None,
     ) -> None:
         self.failure: Failure | None = None
         self._store = store
@@ -82,6 +85,7 @@ class Follower:
         self._remembered = remembered
         self._tell = tell
         self._changes = changes
+        self._mirror = mirror
         self._retry_at = 0.0
         self._changing = asyncio.Lock()
         self._executor = ThreadPoolExecutor(1, "loader", torch.set_num_threads, (1,))  # the cores are for answers
@@ -109,16 +113,18 @@ class Follower:
     async def activate(self, version: str) -> None:
         """Serve a version, and make it the current one for all who follow CURRENT.
 
-        Raises UnknownVersionError, or ActivationError with nothing changed.
+        Raises UnknownVersionError, RemoteError, or ActivationError with nothing changed.
         """
         if self._pinned is not None:
             raise ActivationError(f"the service is pinned to version {self._pinned}")
         async with self._changing:
             try:
-                served = await self._run(self._prepare, version)
-                await self._run(lifecycle.make_current, self._directory, version)
+                served = await self._run(self._provide, version)
+                await self._run(self._make_current, version)
             except CheckpointNotFoundError:
                 raise UnknownVersionError(f"there is no version {version!r}") from None
+            except RemoteError:
+                raise
             except (CheckpointError, OSError) as error:
                 raise ActivationError(self._reason(error)) from error
             self._swap(served)
@@ -132,11 +138,31 @@ class Follower:
         try:
             version = await self._run(self._wanted)
             if version == self._store.version:
-                self._settle()
+                await self._heed()
             elif self.failure is None or self.failure.version != version or time.monotonic() >= self._retry_at:
                 await self._serve(version)
         except Exception as error:  # whatever it is, the model being served goes on answering
             self._fail(version, error)
+
+    async def _heed(self) -> None:
+        """What is wanted is served, unless the mirror could not bring what is wanted in truth."""
+        refusal = None if self._mirror is None else await self._run(self._mirror.refusal)
+        if refusal is None:
+            self._settle()
+        else:
+            self._note(*refusal)
+
+    def _provide(self, version: str) -> Served:
+        """Prepare a version that may have to be brought here first."""
+        if self._mirror is not None:
+            self._mirror.provide(version)
+        return self._prepare(version)
+
+    def _make_current(self, version: str) -> None:
+        if self._mirror is None:
+            lifecycle.make_current(self._directory, version)
+        else:
+            self._mirror.make_current(version)
 
     async def _serve(self, version: str) -> None:
         self._swap(await self._run(self._prepare, version))
@@ -164,14 +190,17 @@ class Follower:
             self._tell(Settled())
 
     def _fail(self, version: str | None, error: Exception) -> None:
-        """Note a failure; it is logged and counted once, however often it is tried again."""
+        """Note an error of this process's own attempt; the next one waits a little."""
         self._retry_at = time.monotonic() + RETRY_SECONDS
-        reason, kind = self._reason(error), type(error).__name__
+        bug = None if isinstance(error, RatecastError | OSError | MemoryError) else error
+        self._note(version, type(error).__name__, self._reason(error), bug)
+
+    def _note(self, version: str | None, kind: str, reason: str, bug: Exception | None = None) -> None:
+        """Note a failure; it is logged and counted once, however often it is tried again."""
         known = self.failure
         if known is not None and (known.version, known.reason) == (version, reason):
             return
         self.failure = Failure(version, kind, reason, datetime.now(UTC))
-        bug = None if isinstance(error, RatecastError | OSError | MemoryError) else error
         logger.warning("Model %s cannot be served: %s", version or "(current)", reason, exc_info=bug)
         self._tell(LoadFailed(version, kind))
 

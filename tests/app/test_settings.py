@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 from pydantic import ValidationError
 
@@ -33,6 +36,27 @@ def test_an_invalid_value_is_explained_in_one_line(monkeypatch: pytest.MonkeyPat
     line = explain(caught.value)
     assert line.startswith(f"RATECAST_{name.upper()}: ")
     assert "\n" not in line
+
+
+def test_checkpoints_behind_a_url_are_kept_in_a_directory_of_this_host(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("RATECAST_CACHE", str(tmp_path))
+    url = "s3://bucket/models"
+    one, other = Settings(checkpoints=url), Settings(checkpoints=f"{url}/test")
+    assert one.directory().parent == other.directory().parent == tmp_path / "checkpoints"
+    assert one.directory() != other.directory()
+    assert Settings(checkpoints=url, checkpoint_cache=tmp_path / "mine").directory() == tmp_path / "mine"
+    monkeypatch.delenv("RATECAST_CACHE")
+    assert str(os.getuid()) in str(one.directory())
+    assert one.mirror() is not None
+
+
+def test_a_directory_is_read_itself_and_only_there_ratings_are_kept_by_default(tmp_path: Path) -> None:
+    assert Settings(checkpoints=tmp_path).directory() == tmp_path
+    assert Settings(checkpoints=tmp_path).mirror() is None
+    assert Settings(checkpoints=tmp_path).store_url() == f"sqlite:///{tmp_path}/ratings.sqlite"
+    assert Settings(checkpoints=f"file://{tmp_path}").store_url() is None
 
 
 def test_workers_share_the_cores() -> None:

@@ -80,6 +80,24 @@ def test_a_version_made_elsewhere_is_published(nursery: Nursery, tmp_path: Path,
     shutil.rmtree(out)
 
 
+def test_the_same_commands_take_urls(nursery: Nursery, tmp_path: Path, names: list[str]) -> None:
+    url, back = f"file://{tmp_path.with_name('store')}", tmp_path.with_name("back")
+    for name in names:
+        assert lines(nursery.run("training", "publish", tmp_path / name, "--out", url)) == [
+            f"{name} is published in {url} and current"
+        ]
+    assert lines(nursery.run("training", "rollback", "--out", url)) == [f"{names[1]} is current, {names[2]} no longer"]
+    assert lines(nursery.run("training", "activate", names[2], "--out", url)) == [f"{names[2]} is current"]
+    rows = [json.loads(line) for line in lines(nursery.run("training", "list", "--out", url, "--json"))]
+    assert [(row["version"], row["current"]) for row in rows] == [(name, name == names[2]) for name in names]
+    for source in (url, f"{url}/{names[0]}"):
+        assert nursery.run("training", "publish", source, "--out", back).code == 0
+    assert [manifest.version for manifest in published(back)] == [names[2], names[0]]
+    assert lines(nursery.run("training", "prune", "--keep", 1, "--out", url)) == [*names[:2], "2 removed"]
+    shutil.rmtree(back)
+    shutil.rmtree(tmp_path.with_name("store"))
+
+
 def test_a_fit_can_leave_the_current_version(nursery: Nursery, tmp_path: Path, names: list[str]) -> None:
     data = tmp_path.with_name("ratings.csv")
     data.write_text("user,item,rating\n" + "\n".join(f"{n % 5},{n % 7},{1 + n % 3}" for n in range(35)) + "\n")

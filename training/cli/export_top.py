@@ -10,7 +10,13 @@ import click
 
 from training.cli import output
 from training.cli.help import Command, option
-from training.cli.parameters import CHECKPOINTS_VARIABLE, complete_version, device_options, quiet_option
+from training.cli.parameters import (
+    CHECKPOINTS_VARIABLE,
+    complete_directory,
+    complete_version,
+    device_options,
+    quiet_option,
+)
 
 
 @click.command(
@@ -20,12 +26,12 @@ from training.cli.parameters import CHECKPOINTS_VARIABLE, complete_version, devi
 )
 @option(
     "--checkpoints",
-    type=click.Path(path_type=Path),
     metavar="DIR",
     envvar=CHECKPOINTS_VARIABLE,
     required=True,
     is_eager=True,
-    help=f"The checkpoint directory [the variable {CHECKPOINTS_VARIABLE}].",
+    shell_complete=complete_directory,
+    help=f"The checkpoint directory, or the URL of one [the variable {CHECKPOINTS_VARIABLE}].",
 )
 @option("--version", metavar="VERSION", shell_complete=complete_version, help="The version to take [the current one].")
 @option("--n", type=click.IntRange(min=1), metavar="N", default=20, show_default=True, help="Length of the lists.")
@@ -45,8 +51,11 @@ def export_top(as_json: bool, quiet: bool, **chosen: Any) -> None:
 
     Several devices, as `--device cuda:0,cuda:1`, share the items.
     """
+    from models import shelf
     from training import export
     from training.progress import counting
 
-    rows = export.run(export.ExportConfig(**chosen), partial(counting, quiet=quiet))
+    with shelf.at(chosen["checkpoints"]).borrowed(chosen["version"]) as version:
+        place = {"checkpoints": version.parent, "version": version.name}
+        rows = export.run(export.ExportConfig(**chosen | place), partial(counting, quiet=quiet))
     output.answer({"rows": rows, "file": str(chosen["out"])}, f"{rows:,} rows in {chosen['out']}", as_json=as_json)

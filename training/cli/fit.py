@@ -14,6 +14,7 @@ from training.cli.help import Command, option
 from training.cli.parameters import (
     Decorator,
     Duration,
+    complete_directory,
     complete_setting,
     device_options,
     one_of,
@@ -108,11 +109,11 @@ def job_options(default_split: str) -> Decorator:
 @job_options(default_split="none")
 @option(
     "--out",
-    type=click.Path(path_type=Path),
     metavar="DIR",
     required=True,
     group="Publication",
-    help="The checkpoint directory to publish to.",
+    shell_complete=complete_directory,
+    help="The checkpoint directory to publish to, or the URL of one.",
 )
 @option(
     "--tolerance",
@@ -184,9 +185,12 @@ def _run(as_json: bool, quiet: bool, chosen: Mapping[str, Any]) -> None:
         from training import config, job
         from training.cli.tables import figures
         from training.data.fetch import default_cache
+        from training.destination import destination
         from training.errors import RefusedError
 
-        outcome = job.run(config.JobConfig(cache=default_cache(), **chosen), progress.epoch, progress.phase)
+        with destination(chosen.get("out")) as (out, remote):
+            place = {"out": out, "remote": remote, "cache": default_cache()}
+            outcome = job.run(config.JobConfig(**{**chosen, **place}), progress.epoch, progress.phase)
     output.answer(outcome.figures, figures(outcome.figures), as_json=as_json)
     if outcome.refusal is not None:
         raise RefusedError(f"not published: {outcome.refusal} (--force publishes it all the same)")

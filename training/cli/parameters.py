@@ -70,6 +70,11 @@ def complete_setting(ctx: click.Context, _param: click.Parameter, incomplete: st
     return [CompletionItem(f"{key}={value}") for key, value in stated.items() if key.startswith(incomplete)]
 
 
+def complete_directory(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Directories; a URL is nobody's to complete."""
+    return [CompletionItem(incomplete, type="dir")]
+
+
 def complete_version(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Versions in the directory that is named before, or by the variable."""
     named = ctx.params.get("checkpoints") or ctx.params.get("out") or os.environ.get(CHECKPOINTS_VARIABLE, "")
@@ -94,11 +99,12 @@ checkpoints_option = option(
     "--checkpoints",
     "--out",
     "checkpoints",
-    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
     envvar=CHECKPOINTS_VARIABLE,
     required=True,
     is_eager=True,  # what completes versions looks there
-    help=f"The checkpoint directory [the variable {CHECKPOINTS_VARIABLE}].",
+    shell_complete=complete_directory,
+    help=f"The checkpoint directory, or the URL of one [the variable {CHECKPOINTS_VARIABLE}].",
 )
 
 source_options = options(

@@ -22,22 +22,26 @@ PAGE = "report/index.html"
 @option("--version", metavar="VERSION", shell_complete=complete_version, help="The version to take [the current one].")
 @option("--open", "open_", is_flag=True, help="Show the page in the browser.")
 @output.json_option
-def report(checkpoints: Path, version: str | None, open_: bool, as_json: bool) -> None:
+def report(checkpoints: str, version: str | None, open_: bool, as_json: bool) -> None:
     """Print where the report of a version is, and its main figures."""
     import webbrowser
 
     from models import checkpoint
     from models.errors import CheckpointNotFoundError
+    from models.remote import is_url
     from models.suggestions import did_you_mean
     from training.cli.tables import figures
 
-    version = version or checkpoint.current_version(checkpoints)
-    if version not in (known := checkpoint.versions(checkpoints)):
+    if is_url(checkpoints):
+        raise click.UsageError("a report is read from a directory; a service shows it at /models/VERSION/report")
+    directory = Path(checkpoints)
+    version = version or checkpoint.current_version(directory)
+    if version not in (known := checkpoint.versions(directory)):
         raise CheckpointNotFoundError(f"no version {version!r} in {checkpoints}{did_you_mean(version, known)}")
-    page = (checkpoints / version / PAGE).resolve()
+    page = (directory / version / PAGE).resolve()
     if not page.is_file():
         raise CheckpointNotFoundError(f"version {version} has no {PAGE}: fit again to have one")
-    facts = _facts(checkpoint.read_manifest(checkpoints / version), str(page))
+    facts = _facts(checkpoint.read_manifest(directory / version), str(page))
     output.answer(facts, figures(facts), as_json=as_json)
     if open_ and not webbrowser.open(page.as_uri()):
         raise click.UsageError(f"there is no browser here: open {page}")

@@ -1,8 +1,7 @@
-"""The commands that look after published versions. What they do is in `models/lifecycle.py`."""
+"""The commands that look after published versions. What they do is in `models/shelf.py`."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -19,22 +18,18 @@ UNKNOWN = "-"
 
 
 @click.command(cls=Command, examples=("python -m training publish ../staging --out checkpoints",))
-@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("source")
 @checkpoints_option
 @option("--no-activate", is_flag=True, help="Leave CURRENT as it is.")
 @output.json_option
-def publish(source: Path, checkpoints: Path, no_activate: bool, as_json: bool) -> None:
-    """Publish a version made elsewhere: SOURCE is its directory, or one with a CURRENT, whose version is taken."""
-    from models import checkpoint, lifecycle
-    from models.errors import CheckpointNotFoundError
+def publish(source: str, checkpoints: str, no_activate: bool, as_json: bool) -> None:
+    """Publish a version made elsewhere: SOURCE is its path or URL, or that of a directory with a CURRENT."""
+    from models import shelf
 
-    if (source / checkpoint.CURRENT).exists():
-        source = source / checkpoint.current_version(source)
-    if not source.is_dir():
-        raise CheckpointNotFoundError(f"there is no checkpoint {source}")
-    version = lifecycle.copy(source, checkpoints, current=not no_activate).version
+    with shelf.version_at(source) as found:
+        version = shelf.at(checkpoints).put(found, current=not no_activate).version
     output.answer(
-        {"version": version, "checkpoint": str(checkpoints / version), "current": not no_activate},
+        {"version": version, "checkpoint": f"{checkpoints.rstrip('/')}/{version}", "current": not no_activate},
         f"{version} is published in {checkpoints}" + ("" if no_activate else " and current"),
         as_json=as_json,
     )
@@ -44,36 +39,37 @@ def publish(source: Path, checkpoints: Path, no_activate: bool, as_json: bool) -
 @version_argument
 @checkpoints_option
 @output.json_option
-def activate(version: str, checkpoints: Path, as_json: bool) -> None:
+def activate(version: str, checkpoints: str, as_json: bool) -> None:
     """Make VERSION the current one. Services follow within two seconds."""
-    from models import lifecycle
+    from models import shelf
 
-    lifecycle.activate(checkpoints, version)
+    shelf.at(checkpoints).activate(version)
     output.answer({"current": version}, f"{version} is current", as_json=as_json)
 
 
 @click.command(cls=Command)
 @checkpoints_option
 @output.json_option
-def rollback(checkpoints: Path, as_json: bool) -> None:
+def rollback(checkpoints: str, as_json: bool) -> None:
     """Make the version that was published before the current one current."""
-    from models import lifecycle
+    from models import shelf
 
-    left, taken = lifecycle.rollback(checkpoints)
+    left, taken = shelf.at(checkpoints).rollback()
     output.answer({"current": taken, "before": left}, f"{taken} is current, {left} no longer", as_json=as_json)
 
 
 @click.command("list", cls=Command)
 @checkpoints_option
 @output.json_option
-def list_(checkpoints: Path, as_json: bool) -> None:
+def list_(checkpoints: str, as_json: bool) -> None:
     """List the published versions in the order of publication; * marks the current one."""
-    from models import checkpoint
+    from models import shelf
     from training.cli.tables import rows
 
-    current = checkpoint.current_version(checkpoints)
-    known = [_row(manifest, current) for manifest in checkpoint.published(checkpoints)]
-    unreadable = sorted(set(checkpoint.versions(checkpoints)) - {row["version"] for row in known})
+    versions = shelf.at(checkpoints)
+    current = versions.current()
+    known = [_row(manifest, current) for manifest in versions.published()]
+    unreadable = sorted(set(versions.versions()) - {row["version"] for row in known})
     right = {"justify": "right", "no_wrap": True}
     columns: dict[str, dict[str, Any]] = {"": {}, "version": {}, "published": {}, "preset": {}, "RMSE": right}
     output.answer(
@@ -89,11 +85,11 @@ def list_(checkpoints: Path, as_json: bool) -> None:
 @checkpoints_option
 @option("--keep", type=click.IntRange(min=1), metavar="N", required=True, help="How many of the last versions stay.")
 @output.json_option
-def prune(checkpoints: Path, keep: int, as_json: bool) -> None:
+def prune(checkpoints: str, keep: int, as_json: bool) -> None:
     """Remove old versions, but never the current one or one that a service has loaded."""
-    from models import lifecycle
+    from models import shelf
 
-    removed = lifecycle.prune(checkpoints, keep)
+    removed = shelf.at(checkpoints).prune(keep)
     output.answer({"removed": removed}, "\n".join([*removed, f"{len(removed)} removed"]), as_json=as_json)
 
 
