@@ -12,7 +12,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from app.__main__ import GRACE_SECONDS
+from app.running import GRACE_SECONDS
 from app.main import create_app
 from app.settings import MIN_KEY_LENGTH, PREFIX, Settings
 from models.remote import is_url

@@ -88,7 +88,7 @@ def test_the_same_commands_take_urls(nursery: Nursery, tmp_path: Path, names: li
         ]
     assert lines(nursery.run("training", "rollback", "--out", url)) == [f"{names[1]} is current, {names[2]} no longer"]
     assert lines(nursery.run("training", "activate", names[2], "--out", url)) == [f"{names[2]} is current"]
-    rows = [json.loads(line) for line in lines(nursery.run("training", "list", "--out", url, "--json"))]
+    rows = json.loads(lines(nursery.run("training", "list", "--out", url, "--json"))[-1])["versions"]
     assert [(row["version"], row["current"]) for row in rows] == [(name, name == names[2]) for name in names]
     for source in (url, f"{url}/{names[0]}"):
         assert nursery.run("training", "publish", source, "--out", back).code == 0
