@@ -16,7 +16,7 @@ from app.running import GRACE_SECONDS
 from app.main import create_app
 from app.settings import MIN_KEY_LENGTH, PREFIX, Settings
 from models.remote import is_url
-from training.__main__ import cli
+from training.cli.program import cli
 
 ROOT = Path(__file__).parents[2]
 FOLDER, VARIANT = ROOT / "deploy/kubernetes/base", ROOT / "deploy/kubernetes/object-store"
