@@ -19,6 +19,7 @@ from training.data.dataset import load
 from training.data.fetch import default_cache
 from training.errors import RefusedError
 from training.progress import counting, progress
+from training.ranks import is_first, started_by_torchrun
 
 EXIT_BAD_INPUT, EXIT_REFUSED, EXIT_INTERRUPTED = 2, 3, 130  # the last is 128 + SIGINT, as shells report it
 
@@ -78,8 +79,20 @@ def job_options(default_split: str) -> Callable[[Callable[..., None]], Callable[
         click.option("--threads", type=click.IntRange(min=1), help="CPU threads [all cores]."),
         click.option(
             "--resume",
-            type=click.Path(path_type=Path, dir_okay=False),
-            help="Keep the state of the fit in this file, and go on from it after an interruption.",
+            type=click.Path(path_type=Path),
+            help="Keep the state of the fit in this file (directory under torchrun), and go on from it if interrupted.",
+        ),
+        click.option(
+            "--save-every",
+            type=click.FloatRange(min=0),
+            default=config.SAVE_SECONDS,
+            show_default=True,
+            help="Least seconds between two saves of that state.",
+        ),
+        click.option(
+            "--item-bytes",
+            type=click.IntRange(min=1),
+            help="Under torchrun: the most a copy of all items' rows may take on a rank [a quarter of what is free].",
         ),
         click.option("--json", "as_json", is_flag=True, help="Print one JSON object as the last line of stdout."),
     )
@@ -117,6 +130,8 @@ def fit(as_json: bool, every: float | None, **options: Any) -> None:
 
     With held-out ratings, a model that does not beat the preset `bias`, or is worse than the served one, is refused.
     """
+    if every is not None and started_by_torchrun():
+        raise click.UsageError("--every does not go with torchrun")
     if every is None:
         _run(as_json, options)
     else:
@@ -184,6 +199,8 @@ for command in versions.COMMANDS:
 def _run(as_json: bool, options: Mapping[str, Any]) -> None:
     with progress() as report:
         outcome = job.run(config.JobConfig(cache=default_cache(), **options), report)
+    if not is_first():
+        return
     if as_json:
         click.echo(json.dumps(outcome.figures))
     else:
@@ -212,7 +229,8 @@ class StderrHandler(logging.StreamHandler[TextIO]):
 
 def main() -> int:
     """Run the command line and return its exit code: 0 done, 2 bad input, 3 refused, 130 interrupted. A bug raises."""
-    logging.basicConfig(handlers=[StderrHandler()], level=logging.INFO, format="%(message)s")
+    level = logging.INFO if is_first() else logging.WARNING
+    logging.basicConfig(handlers=[StderrHandler()], level=level, format="%(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
         cli.main(standalone_mode=False)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -32,10 +32,14 @@ from training.evaluate import TestSet, evaluate, make_test_set, test_rmse
 from training.gate import Candidate, judge, served
 from training.loop import Epoch, fit
 from training.parts import Parts, read
+from training.ranks import ALONE, Ranks, joined, ranks_here
 from training.relevance import RelevanceFit
-from training.results import Fitted, Result, draft
+from training.results import AsItIs, Fitted, Result, draft
 from training.resume import Bookmark
 from training.trainer import Trainer, TrainingSet
+
+if TYPE_CHECKING:
+    from training.distributed.state import SpreadBookmark
 
 log = logging.getLogger(__name__)
 
@@ -49,21 +53,28 @@ class Outcome:
 
 
 def run(config: JobConfig, report: Callable[[Epoch], None]) -> Outcome:
-    """Do the job. `report` is called after each epoch.
+    """Do the job, alone or as one of the ranks that torchrun has started. `report` is called after each epoch.
 
     Raises a TrainingError for anything the user can mend, a PublicationError if the checkpoint cannot be written; in
     either case nothing is published.
     """
     preset = load_preset(config.preset, config.overrides)
+    with joined(config.device, config.item_bytes) as (ranks, device):
+        return run_on(ranks, replace(config, device=device), preset, report)
+
+
+def run_on(ranks: Ranks, config: JobConfig, preset: Preset, report: Callable[[Epoch], None]) -> Outcome:
+    """The job as one rank does it."""
     device, threads = choose_device(config.device), use_threads(config.threads)
-    log.info("fitting on %s with %d CPU threads", device, threads)
-    parts = read(config, with_attributes=preset.settings.uses_attributes)
+    log.info("fitting on %s with %d CPU threads%s", device, threads, "" if ranks is ALONE else f", {ranks.size} ranks")
+    parts = read_parts(config, preset, ranks)
     check_memory(preset, parts, device)
-    test = make_test_set(parts.train, parts.test, config.relevant, device)
+    test = make_test_set(parts.train, parts.test, config.relevant, device, ranks)
     before = None if config.out is None else served(config.out)
     if config.refit and (config.test is not None or test is None):
         raise ConfigError("--refit goes with --split: it puts back what the split held out")
-    fitted = fit_all(config, preset, parts, test, device, report, before)
+    bookmark = keep(config, preset, parts)
+    fitted = fit_all(config, preset, parts, test, device, report, before, bookmark)
     seen = seen_items(parts)
     if test is None:
         metrics, candidate = {}, None
@@ -73,22 +84,68 @@ def run(config: JobConfig, report: Callable[[Epoch], None]) -> Outcome:
         metrics |= {"bias_rmse": test_rmse(baseline, test)}
         candidate = Candidate(fitted.model, baseline, test, parts.test)
     run_facts = {"seed": config.seed, "split": config.split_name, "device": str(device), "threads": threads}
-    drifted = None if before is None else drift.measure(parts.train, before)
+    drifted = None if before is None else drift.measure(parts.train, before, ranks)
     described = parts.dataset.items
     if described is None and before is not None:  # a store has ratings alone
         described = described_by(before)
+    run_facts |= parts.totals()
     result = Result(parts, preset, fitted, fitted, seen, test, metrics, run_facts, described, drifted)
+    outcome = finish(config, result, candidate, device, report, bookmark)
+    if bookmark is not None:
+        bookmark.forget()
+    return outcome
+
+
+def finish(
+    config: JobConfig,
+    result: Result,
+    candidate: Candidate | None,
+    device: torch.device,
+    report: Callable[[Epoch], None],
+    bookmark: Bookmark | SpreadBookmark | None,
+) -> Outcome:
+    """Judge the model, and publish it or one of all ratings, where there is a directory to publish to."""
     if config.out is None:
         return Outcome(result.figures(), None)
-    verdict = judge(candidate, config.out, config.tolerance)
+    verdict = result.parts.ranks.agreed(judge(candidate, config.out, config.tolerance))
     refused = verdict.verdict == "refused"
     if refused and not config.force:
         return Outcome(result.figures(), "; ".join(verdict.reasons))
     if config.refit:
-        parts = parts.undivided()
-        refitted = fit_all(config, preset, parts, None, device, report, before)
-        result = replace(result, parts=parts, fitted=refitted, seen=seen_items(parts))
+        if bookmark is not None:
+            bookmark.forget()
+        parts, before = result.parts.undivided(), served(config.out)
+        refitted = fit_all(
+            config, result.preset, parts, None, device, report, before, keep(config, result.preset, parts)
+        )
+        run_facts = {**result.run, **parts.totals(), "test_ratings": result.run["test_ratings"]}
+        result = replace(result, parts=parts, fitted=refitted, seen=seen_items(parts), run=run_facts)
     return offer(config, config.out, result, verdict.model_copy(update={"forced": refused}))
+
+
+def read_parts(config: JobConfig, preset: Preset, ranks: Ranks) -> Parts:
+    """The ratings of this rank. Raises ConfigError for what cannot be spread over ranks."""
+    if ranks is ALONE:
+        return read(config, with_attributes=preset.settings.uses_attributes)
+    from training.distributed.reading import read_share  # noqa: PLC0415 - only several ranks need it
+
+    if not preset.trainer_class.spreads or preset.settings.uses_attributes:
+        raise ConfigError(f"the preset {preset.name} cannot be fitted under torchrun")
+    if config.refit or config.warm_start:
+        raise ConfigError("--refit and --warm-start do not go with torchrun")
+    return read_share(config, ranks)
+
+
+def keep(config: JobConfig, preset: Preset, parts: Parts) -> Bookmark | SpreadBookmark | None:
+    """Where the fit is saved, None where it is not to be."""
+    if config.resume is None:
+        return None
+    fit_id = identity(config, preset, parts)
+    if parts.ranks is ALONE:
+        return Bookmark(config.resume, fit_id, config.save_every)
+    from training.distributed.state import SpreadBookmark  # noqa: PLC0415 - only several ranks need it
+
+    return SpreadBookmark(config.resume, fit_id, parts.ranks, config.save_every)
 
 
 def described_by(before: Checkpoint) -> pa.Table | None:
@@ -112,17 +169,15 @@ def fit_all(
     device: torch.device,
     report: Callable[[Epoch], None],
     before: Checkpoint | None,
+    bookmark: Bookmark | SpreadBookmark | None,
 ) -> Fitted:
     """Fit the rating model and the relevance head; what was interrupted goes on where it was."""
-    bookmark = None if config.resume is None else Bookmark(config.resume, identity(config, preset, parts))
     trainer = make_trainer(preset, parts, config.seed, device)
     if config.warm_start and before is not None:
         warm = trainer.warm_start(rows_of(before, parts.train).to(device))
         log.info("starting from %s" if warm else "not starting from %s: the trainer cannot", before.version)
     model, history = fit_model(trainer, test, report, bookmark)
     head, head_history = fit_head(preset, parts, config.seed, device, report)
-    if bookmark is not None:
-        bookmark.file.unlink(missing_ok=True)
     return Fitted(model, history, head, head_history)
 
 
@@ -141,7 +196,10 @@ def rows_of(before: Checkpoint, train: Interactions) -> MatrixFactorization:
 
 
 def fit_model(
-    trainer: Trainer[Any], test: TestSet | None, report: Callable[[Epoch], None], bookmark: Bookmark | None
+    trainer: Trainer[Any],
+    test: TestSet | None,
+    report: Callable[[Epoch], None],
+    bookmark: Bookmark | SpreadBookmark | None,
 ) -> tuple[MatrixFactorization, list[Epoch]]:
     """Fit the rating model, going on from the bookmark where an earlier fit was interrupted."""
     error = None if test is None else partial(test_rmse, test=test)
@@ -165,15 +223,21 @@ def fit_head(
 
 def identity(config: JobConfig, preset: Preset, parts: Parts) -> str:
     """What makes two fits the same: data, split, trainer, settings and seed."""
-    split = config.split_name if len(parts.test) else "none"
+    split = config.split_name if parts.ranks.total(len(parts.test)) else "none"
     facts = (parts.dataset.fingerprint, split, preset.trainer, preset.settings.model_dump_json())
     return hashlib.sha256(repr((*facts, config.seed)).encode()).hexdigest()
 
 
 def offer(config: JobConfig, out: Path, result: Result, verdict: GateRecord) -> Outcome:
-    """Publish the model."""
-    manifest = publish(out, draft(result, verdict), activate=config.activate)
-    return Outcome(result.figures() | {"version": manifest.version, "checkpoint": str(out / manifest.version)}, None)
+    """Publish the model: the first of the ranks does."""
+    ranks = result.parts.ranks
+    if ranks is ALONE:
+        version = publish(out, draft(result, verdict, AsItIs()), activate=config.activate).version
+    else:
+        from training.distributed.publication import publish_from  # noqa: PLC0415 - only several ranks need it
+
+        version = publish_from(ranks, out, partial(draft, result, verdict), activate=config.activate)
+    return Outcome(result.figures() | {"version": version, "checkpoint": str(out / version)}, None)
 
 
 def check_memory(preset: Preset, parts: Parts, device: torch.device) -> None:
@@ -185,7 +249,7 @@ def check_memory(preset: Preset, parts: Parts, device: torch.device) -> None:
     needed = preset.trainer_class.memory_bytes(*shape, preset.settings)
     if preset.relevance is not None:
         needed = max(needed, RelevanceFit.memory_bytes(*shape, preset.relevance))
-    available = available_memory(device)
+    available = available_memory(device) // (ranks_here() if device.type == "cpu" else 1)
     if needed > available:
         raise ConfigError(
             f"this fit needs about {needed / 1e9:.1f} GB and {available / 1e9:.1f} GB are free on {device}: "
@@ -210,6 +274,8 @@ def training_set(parts: Parts, device: torch.device) -> TrainingSet:
         timestamps_N=on_device(train.timestamps_N, device),
         user_attributes_UA=on_device(parts.user_attributes_UA, device),
         item_attributes_IA=on_device(parts.item_attributes_IA, device),
+        ranks=parts.ranks,
+        users_here=parts.users_here,
     )
 
 

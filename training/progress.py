@@ -9,11 +9,15 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from training.loop import Epoch
+from training.ranks import is_first
 
 
 @contextmanager
 def progress() -> Iterator[Callable[[Epoch], None]]:
-    """Yields the function to call after each epoch."""
+    """Yields the function to call after each epoch. Of several ranks the first shows it."""
+    if not is_first():
+        yield lambda _: None
+        return
     console = Console(stderr=True)
     if not console.is_terminal:
         yield lambda epoch: console.print(describe(epoch), highlight=False, soft_wrap=True)
