@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 DRAWN_AT_ONCE = 1 << 16  # rows
+BLOCK = 64  # rows whose random numbers come from one generator: ranks have whole blocks, so that numbers are the same
 T = TypeVar("T")
 
 
@@ -41,6 +42,10 @@ class Ranks(ABC):
     @abstractmethod
     def stacked(self, values: Tensor) -> Tensor:
         """Every rank's tensor, all of one shape, along a new first dimension."""
+
+    def from_first(self, values: Tensor) -> Tensor:
+        """The first rank's tensor. All have one shape."""
+        return self.sum(values if self.first else torch.zeros_like(values))
 
     @abstractmethod
     def agreed(self, value: T) -> T:
@@ -112,9 +117,12 @@ class Span:
         return cls((0, rows), 0)
 
     @classmethod
-    def even(cls, rows: int, ranks: Ranks) -> Span:
-        """Blocks of ⌈rows / ranks⌉, of which the last may be shorter or empty: the layout of a sharded DTensor."""
-        block = -(-rows // ranks.size)
+    def even(cls, rows: int, ranks: Ranks, multiple: int = 1) -> Span:
+        """Blocks of ⌈rows / ranks⌉, or the next multiple, of which the last may be shorter or empty.
+
+        Without a multiple this is the layout of a sharded DTensor.
+        """
+        block = -(-rows // ranks.size // multiple) * multiple
         return cls(tuple(min(rank * block, rows) for rank in range(ranks.size + 1)), ranks.rank)
 
     @property
@@ -140,6 +148,30 @@ class Span:
     def longest(self) -> int:
         """The most rows that any rank has."""
         return max(stop - start for start, stop in pairwise(self.bounds))
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The rows of one side that are here, and how to sum over all of them."""
+
+    ranks: Ranks
+    span: Span
+
+    @classmethod
+    def alone(cls, rows: int) -> Place:
+        return cls(ALONE, Span.whole(rows))
+
+    def mean(self, table_RK: Tensor) -> Tensor:
+        """The mean of all rows, (K,)."""
+        if self.ranks is ALONE:
+            return table_RK.mean(0)
+        return (self.ranks.sum(table_RK.sum(0, dtype=torch.float64)) / self.span.total).to(table_RK.dtype)
+
+    def variance(self, table_RK: Tensor) -> Tensor:
+        """The variance of all rows, (K,)."""
+        if self.ranks is ALONE:
+            return table_RK.var(0, correction=0)
+        return self.mean((table_RK - self.mean(table_RK)).square())
 
 
 def started_by_torchrun() -> bool:

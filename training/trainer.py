@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from models.mf import MatrixFactorization
-from training.ranks import ALONE, Ranks, Span
+from training.ranks import ALONE, BLOCK, Place, Ranks, Span
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +59,12 @@ class TrainingSet:
     @property
     def item_span(self) -> Span:
         """The items whose rows are here, where a trainer spreads them."""
-        return Span.even(self.items, self.ranks)
+        return Span.even(self.items, self.ranks, BLOCK)
+
+    @property
+    def places(self) -> tuple[Place, Place]:
+        """The users and the items that are here."""
+        return Place(self.ranks, self.user_span), Place(self.ranks, self.item_span)
 
     @property
     def device(self) -> torch.device:

@@ -114,12 +114,20 @@ def joined(wish: str, item_bytes: int | None) -> Iterator[Group]:
     if device.type == "cuda":
         torch.cuda.set_device(device)
         backend = "cpu:gloo,cuda:nccl"
-    dist.init_process_group(backend, timeout=PATIENCE)
+    _meet(backend)
     try:
         yield Group(device, available_memory(device) // 4 // ranks_here() if item_bytes is None else item_bytes)
     finally:
         with suppress(RuntimeError, ValueError):
             dist.destroy_process_group()
+
+
+def _meet(backend: str) -> None:
+    """Join the group of this attempt. torchrun keeps its store through restarts, and with it where dead ranks were."""
+    store, rank, size = next(dist.rendezvous("env://", timeout=PATIENCE))
+    attempt = f"attempt-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}-{size}"
+    fresh = dist.PrefixStore(attempt, store)
+    dist.init_process_group(backend, store=fresh, rank=rank, world_size=size, timeout=PATIENCE)
 
 
 def _local(wish: str) -> str:

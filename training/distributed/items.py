@@ -30,6 +30,7 @@ class HotItems:
 
     Attributes:
         rows: items in a chunk, those of the first rank first; each rank has as many, of which some may be empty.
+        mine: which of the items here are in each chunk; the last may be missing.
         chunks: for each chunk, the row in it of each of its ratings (int32), and which ratings these are.
     """
 
@@ -41,7 +42,7 @@ class HotItems:
         most = int(nth_H.max()) + 1 if len(hot_H) else 0
         self._part = max(1, min(most, CHUNK_BYTES // (4 * sums * group.size)))
         self.rows = self._part * group.size
-        self._mine_R = (hot_H[owner_H == group.rank] - data.item_span.start).split(self._part) if most else ()
+        self.mine = (hot_H[owner_H == group.rank] - data.item_span.start).split(self._part) if most else ()
         chunks = -(-most // self._part)
         chunk_I, row_I = torch.full_like(hot_I, chunks, dtype=torch.int64), torch.zeros_like(hot_I, dtype=torch.int64)
         chunk_I[hot_H] = nth_H // self._part
@@ -57,7 +58,7 @@ class HotItems:
         Each rank gets the parts of its items and adds them in the order of the ranks, so that sums are the same
         however they come.
         """
-        mine_B = self._mine_R[chunk] if chunk < len(self._mine_R) else self._no_rows(sums_RS)
+        mine_B = self.mine[chunk] if chunk < len(self.mine) else self._no_rows(sums_RS)
         parts = self._group.swapped(sums_RS.view(self._group.size, self._part, -1))
         return mine_B, parts.sum(0)[: len(mine_B)]
 

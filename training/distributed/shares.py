@@ -12,7 +12,7 @@ import numpy as np
 
 from training.data.interactions import Int64s, Interactions
 from training.parts import Parts
-from training.ranks import Ranks, Span
+from training.ranks import BLOCK, Ranks, Span
 
 USER_COST = 50  # solving a user costs about as much as this many of their ratings (`als_cpu.ROW_COST`)
 
@@ -30,11 +30,12 @@ def share(parts: Parts, ranks: Ranks) -> Parts:
 
 
 def balanced_bounds(counts_U: Int64s, ranks: int) -> tuple[int, ...]:
-    """Where to cut the users so that all ranks have about equal work."""
+    """Where to cut the users so that all ranks have about equal work, and whole blocks."""
     starts_U = np.append(0, np.cumsum(counts_U))
     work_U = starts_U + USER_COST * np.arange(len(starts_U))
     cuts = np.searchsorted(work_U, np.linspace(0, work_U[-1], ranks + 1))
-    return tuple(int(cut) for cut in (0, *cuts[1:-1], len(counts_U)))
+    whole = np.minimum(-(-cuts // BLOCK) * BLOCK, len(counts_U))
+    return tuple(int(cut) for cut in (0, *whole[1:-1], len(counts_U)))
 
 
 def _of(ratings: Interactions, span: Span, *, last: bool) -> Interactions:
