@@ -161,8 +161,11 @@ class Trainer(ABC, Generic[SettingsT]):
     def state(self) -> Mapping[str, Tensor]:
         """All that `restore` needs to continue this fit as if it had never stopped, the generator's state included."""
 
-    def side_of(self, name: str) -> Literal["user", "item"] | None:  # noqa: ARG002
-        """Of which side a tensor in `state` holds the rows that are here, where a fit is spread; None for no side."""
+    def side_of(self, name: str) -> Literal["user", "item", "other"] | None:  # noqa: ARG002
+        """Of which side a tensor in `state` holds the rows that are here, where a fit is spread.
+
+        `other` for rows of neither, which any rank may have; None for what is the same on all ranks.
+        """
         return None
 
     @abstractmethod

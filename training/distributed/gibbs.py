@@ -1,8 +1,8 @@
 """Both sides of the Gibbs sampler where users and their ratings are spread over ranks, and items' rows too.
 
-As in `training.distributed.als` a row is drawn by the rank that has it. Sums over a user's items come from a copy of all
-items' rows, sums over an item's users are made by every rank for its users and added by the item's owner. The effects of
-a side are drawn jointly, by conjugate gradients: one after the other they would wait for all ranks each time.
+As in `training.distributed.als` a row is drawn by the rank that has it. Sums over a user's items come from a copy of
+all items' rows, sums over an item's users are made by every rank for its users and added by the item's owner. The
+effects of a side are drawn jointly, by conjugate gradients: one after the other they would wait for all ranks.
 Shapes: U users here, I items of all ranks, R rows of a side here, C of the other side here, K table width, N ratings.
 """
 

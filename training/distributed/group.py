@@ -15,6 +15,8 @@ from typing import TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch._C._distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 from training.device import available_memory, choose_device
 from training.ranks import Ranks, Span, ranks_here
@@ -124,9 +126,9 @@ def joined(wish: str, item_bytes: int | None) -> Iterator[Group]:
 
 def _meet(backend: str) -> None:
     """Join the group of this attempt. torchrun keeps its store through restarts, and with it where dead ranks were."""
-    store, rank, size = next(dist.rendezvous("env://", timeout=PATIENCE))
+    store, rank, size = next(rendezvous("env://", timeout=PATIENCE))
     attempt = f"attempt-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}-{size}"
-    fresh = dist.PrefixStore(attempt, store)
+    fresh = PrefixStore(attempt, store)
     dist.init_process_group(backend, store=fresh, rank=rank, world_size=size, timeout=PATIENCE)
 
 

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +110,7 @@ class SpreadBookmark:
         """The state in equal blocks of rows, each rank's in its own: what can be read by other numbers of ranks."""
         state: dict[str, Tensor] = {}
         for name, tensor in trainer.state().items():
-            span = _span(trainer, name)
+            span = self._span(trainer, name, len(tensor) if tensor.ndim else 0)
             state[name] = tensor.detach().cpu().contiguous()
             if span is not None:
                 even = Span.even(span.total, self.group)
@@ -122,19 +123,21 @@ class SpreadBookmark:
         for name, facts in known.items():
             if not isinstance(facts, TensorStorageMetadata):
                 raise ConfigError(f"{saved} is not a saved fit: {name} is no tensor")
-            span = _span(trainer, name)
-            rows = facts.size[:1] if span is None else [len(Span.even(facts.size[0], self.group))]
+            spread = trainer.side_of(name) is not None
+            rows = [len(Span.even(facts.size[0], self.group))] if spread else facts.size[:1]
             state[name] = torch.zeros([*rows, *facts.size[1:]], dtype=facts.properties.dtype)
-            if span is not None:
+            if spread:
                 state[name] = self._sharded(state[name], facts.size[0])
         with _without_warnings():
             load(state, storage_reader=FileSystemReader(saved))
         return {name: self._here(tensor, trainer, name) for name, tensor in state.items()}
 
     def _here(self, tensor: Tensor, trainer: Trainer[Any], name: str) -> Tensor:
-        span = _span(trainer, name)
-        if span is not None and isinstance(tensor, DTensor):
-            tensor = self.group.moved(tensor.to_local(), Span.even(span.total, self.group), span)
+        if isinstance(tensor, DTensor):
+            even = Span.even(tensor.shape[0], self.group)
+            tensor = tensor.to_local()
+            span = self._span(trainer, name, len(tensor))
+            tensor = tensor if span is None else self.group.moved(tensor, even, span)
         return tensor.to(trainer.data.device)
 
     def _sharded(self, rows: Tensor, total: int) -> DTensor:
@@ -143,10 +146,13 @@ class SpreadBookmark:
         stride = torch.empty(shape, device="meta").stride()
         return DTensor.from_local(rows, mesh, [Shard(0)], run_check=False, shape=shape, stride=stride)
 
-
-def _span(trainer: Trainer[Any], name: str) -> Span | None:
-    data = trainer.data
-    return {"user": data.user_span, "item": data.item_span, None: None}[trainer.side_of(name)]
+    def _span(self, trainer: Trainer[Any], name: str, rows: int) -> Span | None:
+        """Which rows of a tensor are here, None where it is the same on all ranks."""
+        side, data = trainer.side_of(name), trainer.data
+        if side != "other":
+            return {"user": data.user_span, "item": data.item_span, None: None}[side]
+        counts = self.group.stacked(torch.tensor(rows)).tolist()
+        return Span(tuple(accumulate(counts, initial=0)), self.group.rank)
 
 
 @contextmanager

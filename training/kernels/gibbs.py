@@ -75,7 +75,7 @@ class Noise:
         return torch.from_numpy(self._host.standard_normal(shape, dtype=np.float32)).to(self._device)
 
     def row_normal(self, place: Place, width: int) -> Tensor:
-        """Standard normal numbers for the rows that are here: the same for a row on whichever rank it is, but on CUDA."""
+        """Standard normal numbers for the rows that are here. But on CUDA a row's are the same on whichever rank."""
         if place.ranks is ALONE:
             return self.normal(len(place.span), width)
         if self._cuda is not None:

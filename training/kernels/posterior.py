@@ -27,8 +27,8 @@ class Posterior:
     The variance of a rating is followed on probe pairs, each row's partners drawn as often as they were rated, and
     split into a part for each row. Unlike the training pairs, probes are mostly pairs the sampler has not seen.
 
-    Of several ranks each has the sums of the `users` that are here, of `items_here` of all `items`, and of the probes of
-    its users. All have the rows for unknown ids, which count on the first alone.
+    Of several ranks each has the sums of the `users` that are here, of `items_here` of all `items`, and of the probes
+    of its users. All have the rows for unknown ids, which count on the first alone.
     """
 
     def __init__(
@@ -36,11 +36,11 @@ class Posterior:
         probes_2N: Tensor,
         users: int,
         items: int,
+        ranks: Ranks = ALONE,
+        items_here: int | None = None,
         *,
         rank: int,
         block: int,
-        ranks: Ranks = ALONE,
-        items_here: int | None = None,
     ) -> None:
         device = probes_2N.device
         self._ranks = ranks
@@ -104,6 +104,7 @@ class Posterior:
     def state(self) -> dict[str, Tensor]:
         """All sums, by name."""
         return {
+            "probes": self._probes_2N.clone(),
             "left": self._form.left_UW.clone(),
             "right": self._form.right_IW.clone(),
             "user_bias": self._user_bias_U.clone(),
@@ -114,6 +115,7 @@ class Posterior:
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Continue from what `state` returned."""
+        self._probes_2N = state["probes"].clone()
         self._form.left_UW, self._form.right_IW = state["left"].clone(), state["right"].clone()
         self._user_bias_U, self._item_bias_I = state["user_bias"].clone(), state["item_bias"].clone()
         self._moments_3N, self._samples = state["moments"].clone(), state["samples"].clone()

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from pydantic import Field
 from torch import Tensor
 
 from models.mf import MatrixFactorization
+from training.distributed.chains import posterior_of_rows, posterior_rows, row_side
 from training.distributed.gibbs import SpreadItems, SpreadUsers, sides
 from training.errors import DataError
 from training.kernels.collapse import ranked
@@ -182,8 +184,8 @@ class Bayes(Trainer[BayesSettings]):
 
     def _empty_posterior(self) -> Posterior:
         rank, block, data = 2 * self.settings.rank, 8 * self.settings.factors, self.data
-        spread = {"ranks": data.ranks, "items_here": len(data.item_span)}
-        return Posterior(self._probes_2N, data.users, data.items, rank=rank, block=block, **spread)
+        shape = (data.users, data.items, data.ranks, len(data.item_span))
+        return Posterior(self._probes_2N, *shape, rank=rank, block=block)
 
     def _collect(self, noises: Sequence[Noise]) -> None:
         """Add each chain's present state to the posterior, which is empty until the burn-in is over."""
@@ -237,17 +239,25 @@ class Bayes(Trainer[BayesSettings]):
             for number, chain in enumerate(self._chains)
             for name, table in chain.state().items()
         }
-        posterior = {f"posterior.{name}": table for name, table in self._posterior.state().items()}
+        posterior = {f"posterior.{name}": table for name, table in self._posterior_state().items()}
         counters = {"seed": torch.tensor(self._seed), "sweeps": torch.tensor(self._sweeps)}
-        return chains | posterior | counters | {"probes": self._probes_2N.clone()}
+        return chains | posterior | counters
+
+    def _posterior_state(self) -> dict[str, Tensor]:
+        state, data = self._posterior.state(), self.data
+        return state if data.ranks is ALONE else posterior_rows(state, data)
+
+    def side_of(self, name: str) -> Literal["user", "item", "other"] | None:
+        return row_side(name)
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         self._seed, self._sweeps = int(state["seed"]), int(state["sweeps"])
-        self._probes_2N = state["probes"].clone()
         for number, chain in enumerate(self._chains):
             chain.restore(_under(f"chain{number}.", state))
         self._posterior = self._empty_posterior()
-        self._posterior.restore(_under("posterior.", state))
+        posterior = _under("posterior.", state)
+        self._posterior.restore(posterior if self.data.ranks is ALONE else posterior_of_rows(posterior, self.data))
+        self._probes_2N = self._posterior.state()["probes"]
 
 
 def _under(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
