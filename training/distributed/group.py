@@ -93,6 +93,22 @@ class Group(Ranks):
         dist.broadcast_object_list(held)
         return held[0]
 
+    def least(self, values: Tensor) -> Tensor:
+        """The smallest of every rank's numbers, for each place of tensors of one shape."""
+        smallest = values.clone().contiguous()
+        dist.all_reduce(smallest, dist.ReduceOp.MIN)
+        self._count("all-reduce", 2 * _bytes(smallest) // self.size)
+        return smallest
+
+    def least_number(self, value: int) -> int:
+        return int(self.least(torch.tensor(int(value))))
+
+    def all_objects(self, mine: T) -> list[T]:
+        """What each rank has, on all of them; for little things."""
+        every: list[T] = [mine] * self.size
+        dist.all_gather_object(every, mine)
+        return every
+
     def barrier(self) -> None:
         dist.barrier()
 
