@@ -14,7 +14,7 @@ from training.data.interactions import Int64s, Interactions
 from training.parts import Parts
 from training.ranks import BLOCK, Ranks, Span
 
-USER_COST = 50  # solving a user costs about as much as this many of their ratings (`als_cpu.ROW_COST`)
+USER_COST = 25  # in ratings: solving a user takes as long as 50 of them, a user's rows as much memory as 10
 
 
 def share(parts: Parts, ranks: Ranks) -> Parts:
