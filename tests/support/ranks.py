@@ -50,7 +50,9 @@ def running(command: list[str]) -> Iterator[subprocess.Popen[str]]:
     finally:
         if process.poll() is None:
             os.killpg(process.pid, 9)
-        process.communicate()
+            process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
 
 
 def run(ranks: int, *arguments: object) -> tuple[int, str]:
@@ -103,13 +105,28 @@ def fit_als(group: Any, folder: Path) -> Any:
 
 
 def fit_bayes(group: Any, folder: Path) -> Any:
-    """The tables of `bayes` after eight sweeps; those of five are saved for others to go on from."""
-    return _fitted(group, folder, "bayes", 1 << 30, chains=2, burn_in=2, samples=6, rank=4)
+    """The tables of `bayes` after four sweeps; those of two are saved for others to go on from."""
+    return _fitted(group, folder, "bayes", 1 << 30, chains=1, burn_in=1, samples=3, rank=4)
 
 
 def resume_bayes(group: Any, folder: Path) -> Any:
-    """The tables of `bayes` after eight sweeps, of which the first five were done by others."""
-    return _fitted(group, folder, "bayes", 1 << 30, chains=2, burn_in=2, samples=6, rank=4)
+    """The tables of `bayes` after four sweeps, of which the first two were done by others."""
+    return _fitted(group, folder, "bayes", 1 << 30, chains=1, burn_in=1, samples=3, rank=4)
+
+
+def refused_state(group: Any, folder: Path) -> Any:
+    """Why a rank does not go on from what another fit has saved, or from what is no saved fit."""
+    from training.distributed.state import SpreadBookmark
+    from training.errors import ConfigError
+
+    (folder / "torn" / "sweep-000001").mkdir(parents=True, exist_ok=True)
+    reasons = []
+    for directory in (folder / "bayes-state", folder / "torn"):
+        try:
+            SpreadBookmark(directory, "another fit", group).restore(None)  # type: ignore[arg-type]
+        except ConfigError as error:
+            reasons.append(str(error))
+    return reasons
 
 
 def _fitted(group: Any, folder: Path, name: str, item_bytes: int, **settings: Any) -> Any:
@@ -133,7 +150,7 @@ def _fitted(group: Any, folder: Path, name: str, item_bytes: int, **settings: An
         sent.append(dict(group.sent))
 
     def save(trainer: Any, history: Any) -> None:
-        if len(history) == 5:
+        if len(history) == 2:
             bookmark.save(trainer, history)
 
     begun = len(history)
@@ -145,7 +162,7 @@ def _fitted(group: Any, folder: Path, name: str, item_bytes: int, **settings: An
 
 
 JOBS: dict[str, Callable[[Any, Path], Any]] = {
-    job.__name__: job for job in (read_in_parts, fit_als, fit_bayes, resume_bayes)
+    job.__name__: job for job in (read_in_parts, fit_als, fit_bayes, resume_bayes, refused_state)
 }
 
 

@@ -49,10 +49,11 @@ def _in_parts(config: JobConfig) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """A row group: of which file, its number, where its rows stand among all."""
+    """A row group: of which file, its number, where its rows stand in the file and among all."""
 
     file: str
     group: int
+    first: int
     begin: int
     rows: int
 
@@ -98,9 +99,11 @@ def _pieces(group: Group, system: AbstractFileSystem, files: list[str]) -> list[
     rows = {file: counts for part in group.all_objects(mine) for file, counts in part.items()}
     pieces, begin = [], 0
     for file in files:
+        first = 0
         for number, count in enumerate(rows[file]):
-            pieces.append(_Piece(file, number, begin, count))
-            begin += count
+            pieces.append(_Piece(file, number, first, begin + first, count))
+            first += count
+        begin += first
     return pieces
 
 
@@ -108,12 +111,12 @@ def _batches(
     system: AbstractFileSystem, piece: _Piece, columns: Mapping[str, str], digests: list[tuple[int, str]]
 ) -> Iterator[pa.RecordBatch]:
     """The checked rows of a row group, one batch after the other; adds the digest of what was read."""
-    origin = Origin(piece.file, lambda row: piece.begin + row + 1)
+    origin = Origin(piece.file)
     digest: Any = hashlib.sha256()
     with system.open(piece.file) as stream, pq.ParquetFile(stream) as parquet:
         chosen = chosen_columns(parquet.schema_arrow.names, columns, origin)
         found = parquet.iter_batches(BATCH_ROWS, row_groups=[piece.group], columns=list(chosen.values()))
-        offset = 0
+        offset = piece.first
         for batch in found:
             rows = checked_rows(renamed(batch, chosen), origin, offset)
             offset += batch.num_rows

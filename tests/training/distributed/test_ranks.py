@@ -123,10 +123,21 @@ def test_a_sweep_of_als_sends_what_the_formulas_say(folder: Path, als_by_three: 
         assert sent["all-reduce"] < 200
 
 
-def test_bayes_goes_on_with_fewer_ranks_as_if_it_had_never_stopped(folder: Path) -> None:
-    begun, expected, _, _ = support.found("fit_bayes", folder, 3)[0]
+@pytest.fixture(scope="module")
+def bayes_by_three(folder: Path) -> Any:
+    return support.found("fit_bayes", folder, 3)[0]
+
+
+def test_what_another_fit_has_saved_and_what_is_torn_are_refused(folder: Path, bayes_by_three: Any) -> None:
+    for another, torn in support.found("refused_state", folder, 2):
+        assert another == f"{folder / 'bayes-state'} is of another fit: other data, settings or seed"
+        assert torn.startswith(f"{folder / 'torn' / 'sweep-000001'} is not a saved fit")
+
+
+def test_bayes_goes_on_with_fewer_ranks_as_if_it_had_never_stopped(folder: Path, bayes_by_three: Any) -> None:
+    begun, expected, _, _ = bayes_by_three
     resumed_at, model, _, _ = support.found("resume_bayes", folder, 2)[0]
-    assert (begun, resumed_at) == (0, 5)
+    assert (begun, resumed_at) == (0, 2)
     products = [tables["user_factors"] @ tables["item_factors"].T for tables in (model, expected)]
     torch.testing.assert_close(*products, rtol=1e-3, atol=1e-3)
     for name in ("user_bias", "item_bias", "user_variance", "item_variance"):
