@@ -140,7 +140,7 @@ def formula(trainer: Trainer[Any], data: TrainingSet) -> float:
     else:
         width = padded_width(trainer.settings.factors)
         sums, row, chains = width * (width + 1) // 2 + width, width + 1, trainer.settings.chains
-        effects = 2 * (2 * STEPS + 3) if trainer.settings.implicit else 0
+        effects = 2 * (2 * STEPS + 3) if trainer.settings.implicit else 0  # sums over users or items
         gathers = longest * (2 * (width + 1) + width + 4 + effects * width + width + 1)
     totals_I = data.item_totals()
     hot_I = totals_I * row > group.size * sums if group.size > 1 else torch.zeros_like(totals_I, dtype=torch.bool)

@@ -69,8 +69,8 @@ class BlockUsers:
         self._part = max(1, group.item_bytes // (NUMBER * width * group.size))
         self._batch = max(1, group.item_bytes // (NUMBER * packed_width(width)))
         batches, blocks = -(-data.user_span.longest // self._batch), -(-self._longest // self._part)
-        place_I = torch.arange(data.items) % self._longest
-        owner_I = torch.arange(data.items) // self._longest
+        items_I = torch.arange(data.items, device=data.device)
+        place_I, owner_I = items_I % self._longest, items_I // self._longest
         column_I = (owner_I * self._part + place_I % self._part).int()
         items_N = data.items_N.long()
         users_N = data.users_N.long()

@@ -15,30 +15,36 @@ from torch import Tensor
 
 from training.distributed.group import as_group
 from training.distributed.items import ColdItems, HotItems, is_hot
-from training.kernels.gibbs import Normal, Rows
-from training.kernels.gibbs_torch import EffectSums, Pairs, draw_effects
-from training.ranks import ALONE
+from training.kernels.gibbs import Normal, Rows, SummingRows
+from training.kernels.gibbs_torch import EffectSums, draw_effects
 from training.trainer import TrainingSet
 
-MakeRows = Callable[[Tensor, Tensor, Tensor, int, int], Rows]  # rows_N, columns_N, values_N, rows, columns
+MakeRows = Callable[[Tensor, Tensor, Tensor, int, int], SummingRows]  # rows_N, columns_N, values_N, rows, columns
 
 
 def sides(data: TrainingSet, values_N: Tensor, make: MakeRows, width: int) -> tuple[Rows, Rows]:
-    """Users and items. Tables hold the rows that are here; `make` groups ratings by row."""
-    if data.ranks is ALONE:
-        by_user = make(data.users_N, data.items_N, values_N, data.users, data.items)
-        return by_user, make(data.items_N, data.users_N, values_N, data.items, data.users)
-    exchange = Exchange(data)
-    users = SpreadUsers(exchange, make(data.users_N, data.items_N, values_N, data.users, data.items))
-    return users, SpreadItems(exchange, data, values_N, make, width)
+    """Users and items. Tables hold the rows that are here; `make` groups ratings by row.
+
+    A single rank has all rows, and draws effects one after the other.
+    """
+    by_user = make(data.users_N, data.items_N, values_N, data.users, data.items)
+    by_item = make(data.items_N, data.users_N, values_N, data.items, data.users)
+    if data.ranks.size == 1:
+        return by_user, by_item
+    exchange = Exchange(data, by_user, by_item)
+    return SpreadUsers(exchange), SpreadItems(exchange, data, values_N, make, width)
 
 
 class Exchange:
-    """What goes between users and items that are on other ranks."""
+    """What goes between users and items that are on other ranks.
 
-    def __init__(self, data: TrainingSet) -> None:
+    Attributes:
+        by_user, by_item: the ratings here, of the users here and of all items.
+    """
+
+    def __init__(self, data: TrainingSet, by_user: SummingRows, by_item: SummingRows) -> None:
         self.group, self._items = as_group(data.ranks), data.item_span
-        self._pairs = Pairs(data.users_N, data.items_N, rows=data.users, columns=data.items)
+        self.by_user, self.by_item = by_user, by_item
 
     def all_items(self, rows_RK: Tensor) -> Tensor:
         """All items' rows, given those here."""
@@ -53,18 +59,18 @@ class Exchange:
 
     def over_items(self, table_RK: Tensor) -> Tensor:
         """For each user here the sum over its items, given the items' rows here."""
-        return self._pairs.over_columns(self.all_items(table_RK))
+        return self.by_user.sums(self.all_items(table_RK))
 
     def over_users(self, table_UK: Tensor) -> Tensor:
         """For each item here the sum over its users, given the users' rows here."""
-        return self.added(self._pairs.over_rows(table_UK))
+        return self.added(self.by_item.sums(table_UK))
 
 
 class SpreadUsers:
     """Users (implements `gibbs.Rows`)."""
 
-    def __init__(self, exchange: Exchange, rows: Rows) -> None:
-        self._exchange, self._rows = exchange, rows
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange, self._rows = exchange, exchange.by_user
 
     def gram(self, other_CK: Tensor, weight_C: Tensor) -> tuple[Tensor, Tensor]:
         return self._rows.gram(*self._all_items(other_CK, weight_C))
@@ -115,7 +121,6 @@ class SpreadItems:
         self._cold = ColdItems(group, data, hot_I, values_N)
         cold = self._cold.ratings
         self._cold_rows = make(cold.rows_N, cold.columns_N, cold.values_N, cold.rows, cold.columns)
-        self._here = make(data.items_N, data.users_N, values_N, data.items, data.users)
         none = slice(0, 0)
         self._drawn = make(data.items_N[none], data.users_N[none], values_N[none], len(data.item_span), 1)
 
@@ -156,7 +161,7 @@ class SpreadItems:
         draw_effects(sums, share_C, gram_CKK, gradient_CK, effect_RK, precision_K, normal, table_CK, shift_CK)
 
     def errors(self, own_RK: Tensor, other_CK: Tensor, weight_C: Tensor) -> Tensor:
-        return self._exchange.added(self._here.errors(self._exchange.all_items(own_RK), other_CK, weight_C))
+        return self._exchange.added(self._exchange.by_item.errors(self._exchange.all_items(own_RK), other_CK, weight_C))
 
     def sums(self, table_CK: Tensor) -> Tensor:
         """For each row the sum over its columns."""

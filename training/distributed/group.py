@@ -49,8 +49,8 @@ class Group(Ranks):
 
     def gathered(self, rows_RK: Tensor, span: Span) -> Tensor:
         every = self.stacked(_padded(rows_RK, span.longest))
-        if span.total == span.longest * self.size:
-            return every.flatten(0, 1)
+        if all(start == min(rank * span.longest, span.total) for rank, start in enumerate(span.bounds)):
+            return every.flatten(0, 1)[: span.total]
         sizes = [stop - start for start, stop in pairwise(span.bounds)]
         return torch.cat([part[:size] for part, size in zip(every, sizes, strict=True)])
 
@@ -134,10 +134,15 @@ def joined(wish: str, item_bytes: int | None) -> Iterator[Group]:
         backend = "cpu:gloo,cuda:nccl"
     _meet(backend)
     try:
-        yield Group(device, available_memory(device) // 4 // ranks_here() if item_bytes is None else item_bytes)
+        yield Group(device, _quarter(device) if item_bytes is None else item_bytes)
     finally:
         with suppress(RuntimeError, ValueError):
             dist.destroy_process_group()
+
+
+def _quarter(device: torch.device) -> int:
+    """A quarter of the memory that each rank may count on."""
+    return available_memory(device) // 4 // (ranks_here() if device.type == "cpu" else 1)
 
 
 def _meet(backend: str) -> None:

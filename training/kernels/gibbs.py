@@ -54,6 +54,14 @@ class Rows(Protocol):
     def errors(self, own_RK: Tensor, other_CK: Tensor, weight_C: Tensor) -> Tensor: ...
 
 
+class SummingRows(Rows, Protocol):
+    """Rows that can tell sums of the other side's table."""
+
+    def sums(self, table_CK: Tensor) -> Tensor:
+        """For each row the sum of the columns that it was rated with."""
+        ...
+
+
 class Noise:
     """The random numbers of one sweep of one chain, from a counter-based generator (Salmon et al. 2011) on the host.
 

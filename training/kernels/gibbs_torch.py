@@ -97,6 +97,10 @@ class TorchRows:
         both_N2 = torch.stack([weight_C[self._columns_N] * squared_N, squared_N], dim=1)
         return both_N2.new_zeros(len(self._counts_R), 2).index_add_(0, self._rows_N, both_N2)
 
+    def sums(self, table_CK: Tensor) -> Tensor:
+        """See `gibbs.SummingRows`."""
+        return self._pairs.over_columns(table_CK)
+
 
 class Pairs:
     """Which rows were rated with which columns, for sums over them."""

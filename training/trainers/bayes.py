@@ -28,6 +28,7 @@ from training.kernels.gibbs import (
     Noise,
     Rows,
     Side,
+    SummingRows,
     Sums,
     memory_of_sweep,
     start_effects,
@@ -157,7 +158,7 @@ class Bayes(Trainer[BayesSettings]):
         values_N = ((self.data.ratings_N - self._mean) / self._deviation).float()
         return sides(self.data, values_N, self._rows, padded_width(self.settings.factors))
 
-    def _rows(self, rows_N: Tensor, columns_N: Tensor, values_N: Tensor, rows: int, columns: int) -> Rows:
+    def _rows(self, rows_N: Tensor, columns_N: Tensor, values_N: Tensor, rows: int, columns: int) -> SummingRows:
         if self.data.device.type != "cpu":
             return TorchRows(rows_N, columns_N, values_N, rows=rows, columns=columns)
         cores = torch.get_num_threads()
