@@ -37,8 +37,7 @@ def read_share(config: JobConfig, ranks: Ranks) -> Parts:
     if config.test is not None:
         raise ConfigError("--test does not go with ratings that are read in parts: use --split")
     group = as_group(ranks)
-    rows, digest = _read_rows(config, group)
-    return shuffled(group, rows, config, PurePosixPath(config.data).name, digest)
+    return shuffled(group, *_read_rows(config, group), config, PurePosixPath(config.data).name)
 
 
 def _in_parts(config: JobConfig) -> bool:

@@ -93,15 +93,14 @@ def _timestamps(group: Group, batches: list[pa.RecordBatch], name: str) -> Int64
 
 @dataclass(frozen=True, slots=True)
 class Numbers:
-    """The numbers of one column's ids: of each row here, and which ids have those that this rank gave out."""
+    """Which numbers this rank has given to ids of one column, and to which."""
 
-    rows_N: Int64s
     given: Span
     ids: pa.StringArray
 
 
-def numbered(group: Group, column: Ids, rows: Rows) -> Numbers:
-    """Number the ids of all ranks in the order in which they appear first."""
+def numbered(group: Group, column: Ids, rows: Rows) -> tuple[Int64s, Numbers]:
+    """Number the ids of all ranks in the order in which they appear first. Gives the number of each row here too."""
     count = len(column.ids)
     first_D = np.full(count, rows.total)
     np.minimum.at(first_D, column.codes_N, rows.begin + np.arange(len(column.codes_N)))
@@ -116,7 +115,7 @@ def numbered(group: Group, column: Ids, rows: Rows) -> Numbers:
     number_D = np.where(mine_D, given.start + np.cumsum(mine_D) - 1, -1)
     told = np.full(len(asked.dictionary), -1)
     np.maximum.at(told, codes_M, route.there(number_D))
-    return Numbers(route.back(told[codes_M])[column.codes_N], given, column.ids.filter(pa.array(mine_D)))
+    return route.back(told[codes_M])[column.codes_N], Numbers(given, column.ids.filter(pa.array(mine_D)))
 
 
 def _given(group: Group, count: int) -> Span:
@@ -148,26 +147,30 @@ class Table:
         return Table(self.users_N[rows], self.items_N[rows], self.ratings_N[rows], times_N, self.rows_N[rows])
 
 
-def shuffled(group: Group, rows: Rows, config: JobConfig, name: str, digest: str) -> Parts:
+def shuffled(group: Group, rows: Rows, digest: str, config: JobConfig, name: str) -> Parts:
     """The part of this rank. Raises DataError or ConfigError for ratings or a split that cannot be used."""
-    users, items = numbered(group, rows.users, rows), numbered(group, rows.items, rows)
+    users_N, users = numbered(group, rows.users, rows)
+    items_N, items = numbered(group, rows.items, rows)
     for what, column in (("user", users), ("item", items)):
         if column.given.total == 1:
             raise DataError(f"{config.data}: all ratings are of a single {what}; at least two are needed")
-    read = Table(
-        users.rows_N, items.rows_N, rows.ratings_N, rows.timestamps_N, rows.begin + np.arange(len(users.rows_N))
-    )
-    table, duplicates = _without_duplicates(group, read.sent(group, users.rows_N % group.size))
-    test_N = held_out(group, table, parse_split(config.split), config.seed, rows.total - duplicates)
-    people = _people(group, table, test_N, rows.total)
-    item_numbers, item_ids = _catalogue(group, table, test_N, items, rows.total)
+    total = rows.total
+    read = Table(users_N, items_N, rows.ratings_N, rows.timestamps_N, rows.begin + np.arange(len(users_N)))
+    del rows, users_N, items_N  # as long as there are two tables, nothing else should be there
+    table = read.sent(group, read.users_N % group.size)
+    del read
+    table, duplicates = _without_duplicates(group, table)
+    test_N = held_out(group, table, parse_split(config.split), config.seed, total - duplicates)
+    people = _people(group, table, test_N, total)
+    item_numbers, item_ids = _catalogue(group, table, test_N, items, total)
     user_number_N = people.number_of(table.users_N)
     table.users_N, table.items_N = user_number_N, item_numbers[table.items_N]
     span = people.span
     owner_N = np.searchsorted(np.array(span.bounds[1:-1]), user_number_N, side="right")
-    train, test = table.take(~test_N).sent(group, owner_N[~test_N]), table.take(test_N).sent(group, owner_N[test_N])
+    parts = [table.take(which_N).sent(group, owner_N[which_N]) for which_N in (~test_N, test_N)]
+    del table, user_number_N
     user_ids = people.ids(group, users)
-    local = [_interactions(part, span, user_ids, item_ids) for part in (train, test)]
+    local = [_interactions(part, span, user_ids, item_ids) for part in parts]
     dataset = Dataset(name=name, ratings=local[0], duplicates=duplicates, fingerprint=digest)
     return Parts(dataset, local[0], local[1], ranks=group, users_here=span)
 
@@ -186,11 +189,12 @@ def _interactions(table: Table, span: Span, user_ids: pa.StringArray, item_ids: 
 
 def _without_duplicates(group: Group, table: Table) -> tuple[Table, int]:
     """Of the ratings of one pair the latest stays. Rows are numbered anew where any have gone; how many have."""
-    times_N = np.zeros(len(table.rows_N), np.int64) if table.timestamps_N is None else table.timestamps_N
-    order = np.lexsort((table.rows_N, times_N, table.items_N, table.users_N))
-    users_N, items_N = table.users_N[order], table.items_N[order]
+    items = int(table.items_N.max()) + 1 if len(table.items_N) else 1
+    pairs_N = table.users_N * items + table.items_N
+    keys = (pairs_N,) if table.timestamps_N is None else (table.timestamps_N, pairs_N)
+    order = np.lexsort(keys)  # rows of equal keys stay in their order
     last_N = np.ones(len(order), bool)
-    last_N[:-1] = (users_N[1:] != users_N[:-1]) | (items_N[1:] != items_N[:-1])
+    last_N[:-1] = np.diff(pairs_N[order]) != 0
     kept = np.sort(order[last_N])
     gone = np.delete(table.rows_N, kept)
     if group.total(len(gone)) == 0:
