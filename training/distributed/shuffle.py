@@ -137,10 +137,11 @@ class Table:
     def sent(self, group: Group, owner_N: Int64s) -> Table:
         """The rows that come here when all go to their owners."""
         route = Route.to(group, owner_N)
-        times_N = None if self.timestamps_N is None else route.there(self.timestamps_N)
-        users_N, items_N = route.there(self.users_N), route.there(self.items_N)
-        came = Table(users_N, items_N, route.there(self.ratings_N), times_N, route.there(self.rows_N))
-        return came.take(np.argsort(came.rows_N, kind="stable"))
+        rows_N = route.there(self.rows_N)
+        order = np.argsort(rows_N, kind="stable")
+        users_N, items_N = route.there(self.users_N)[order], route.there(self.items_N)[order]
+        times_N = None if self.timestamps_N is None else route.there(self.timestamps_N)[order]
+        return Table(users_N, items_N, route.there(self.ratings_N)[order], times_N, rows_N[order])
 
     def take(self, rows: Int64s | Bools) -> Table:
         times_N = None if self.timestamps_N is None else self.timestamps_N[rows]
