@@ -40,7 +40,6 @@ from models.checkpoint import load
 from training import trainers
 from training.config import JobConfig
 from training.data.synthetic import planted
-from training.distributed.group import Group
 from training.distributed.reading import read_share
 from training.evaluate import make_test_set, test_rmse
 from training.job import training_set
@@ -103,18 +102,14 @@ def measure(folder: Path, name: str, sweeps: int, threads: int) -> None:
 
 def _sweeps(trainer: Trainer[Any], ranks: Ranks, sweeps: int) -> tuple[list[float], float, float]:
     """Seconds of each sweep; bytes of a sweep as this rank counted them, and as the loopback interface did per rank."""
-    seconds, begun, sent = [], _loopback(), _sent(ranks)
+    seconds, begun, sent = [], _loopback(), ranks.sent_bytes
     for _ in range(sweeps):
         began = time.perf_counter()
         trainer.epoch()
         seconds.append(time.perf_counter() - began)
-    counted = (_sent(ranks) - sent) / sweeps
+    counted = (ranks.sent_bytes - sent) / sweeps
     ranks.total(0)  # until all have sent theirs
     return seconds, counted, (_loopback() - begun) / sweeps / ranks.size
-
-
-def _sent(ranks: Ranks) -> int:
-    return sum(ranks.sent.values()) if isinstance(ranks, Group) else 0
 
 
 def _loopback() -> int:

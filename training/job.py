@@ -93,6 +93,8 @@ def run_on(ranks: Ranks, config: JobConfig, preset: Preset, report: Callable[[Ep
     outcome = finish(config, result, candidate, device, report, bookmark)
     if bookmark is not None:
         bookmark.forget()
+    if ranks is not ALONE:
+        log.info("this rank has sent %d bytes to the others", ranks.sent_bytes)
     return outcome
 
 

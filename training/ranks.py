@@ -52,6 +52,11 @@ class Ranks(ABC):
         """What the first rank says."""
 
     @property
+    def sent_bytes(self) -> int:
+        """What this rank has sent to the others so far."""
+        return 0
+
+    @property
     def first(self) -> bool:
         return self.rank == 0
 

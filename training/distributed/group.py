@@ -41,6 +41,10 @@ class Group(Ranks):
         self.item_bytes = item_bytes
         self.sent: dict[str, int] = {}
 
+    @property
+    def sent_bytes(self) -> int:
+        return sum(self.sent.values())
+
     def sum(self, values: Tensor) -> Tensor:
         total = values.clone().contiguous()
         dist.all_reduce(total)
