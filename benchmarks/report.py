@@ -83,7 +83,7 @@ def random_result(users: int, items: int, ratings: int, factors: int) -> Result:
         seen=SeenItems.from_ratings(train.users_N, train.items_N, train.ratings_N, users),
         test=make_test_set(train, test, None, torch.device("cpu")),
         metrics=dict.fromkeys(METRICS, 1.0),
-        run={"seed": 0, "split": "random:0.1", "device": "cpu", "threads": torch.get_num_threads()},
+        run={"seed": 0, "split": "random:0.1", "device": "cpu", "threads": torch.get_num_threads()} | parts.totals(),
         described=described,
         measured_on=parts,
         baseline=random_model(users, items, 0),

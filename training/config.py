@@ -18,7 +18,7 @@ from models.remote import Remote
 from models.suggestions import did_you_mean
 from training import trainers
 from training.errors import ConfigError
-from training.names import DEFAULT_TOLERANCE, RELEVANCE, preset_content, preset_file
+from training.names import DEFAULT_TOLERANCE, RELEVANCE, SAVE_SECONDS, preset_content, preset_file
 from training.relevance import RelevanceSettings
 from training.settings import allowed
 from training.trainer import Trainer, TrainerSettings
@@ -115,7 +115,11 @@ class JobConfig:
         tolerance: how much worse than the served model a published one may be, relative, of the RMSE.
         force: publish even what the quality gate refuses.
         activate: make what is published the current version.
-        resume: keeps the state of the fit; an interrupted one goes on from it. None keeps nothing.
+        resume: keeps the state of the fit; an interrupted one goes on from it. None keeps nothing. A file, or a
+            directory under torchrun.
+        save_every: least seconds between two saves of the state.
+        item_bytes: under torchrun, the most that a copy of all items' rows may take on a rank; past it the rows go
+            round in blocks. None for a quarter of what is free.
         warm_start: start from the current checkpoint in `out`, where there is one and the trainer can.
         refit: once the gate has let the model pass, publish one that is fitted on the held-out ratings too.
     """
@@ -140,6 +144,8 @@ class JobConfig:
     force: bool = False
     activate: bool = True
     resume: Path | None = None
+    save_every: float = SAVE_SECONDS
+    item_bytes: int | None = None
     warm_start: bool = False
     refit: bool = False
 

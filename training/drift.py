@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from models.checkpoint import Checkpoint
 from models.manifest import Drift
 from training.data.interactions import Interactions
+from training.ranks import ALONE, Ranks
 
 
-def measure(train: Interactions, served: Checkpoint) -> Drift:
+def measure(train: Interactions, served: Checkpoint, ranks: Ranks = ALONE) -> Drift:
     """The drift of the training part against the version being served."""
     theirs = train.aligned(served.users.ids, served.items.ids)
     known_users_N, known_items_N = theirs.users_N < theirs.users, theirs.items_N < theirs.items
@@ -18,7 +20,11 @@ def measure(train: Interactions, served: Checkpoint) -> Drift:
         against=served.version,
         rating_mean=data.rating_mean,
         rating_deviation=data.rating_deviation,
-        known_users=float(np.mean(known_users_N)),
-        known_items=float(np.mean(known_items_N)),
-        coverage=float(np.mean(known_users_N & known_items_N)),
+        known_users=ranks.pooled(_share(known_users_N), len(train)),
+        known_items=ranks.pooled(_share(known_items_N), len(train)),
+        coverage=ranks.pooled(_share(known_users_N & known_items_N), len(train)),
     )
+
+
+def _share(which_N: npt.NDArray[np.bool_]) -> float:
+    return float(np.mean(which_N)) if len(which_N) else 0.0

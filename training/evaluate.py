@@ -19,6 +19,7 @@ from models.seen import SeenItems
 from training import metrics
 from training.data.interactions import Interactions
 from training.errors import OverlapError
+from training.ranks import ALONE, Ranks
 
 LIST_LENGTH = 10
 USERS_PER_BATCH = 512
@@ -34,6 +35,7 @@ class TestSet:
         ratings_N: float32.
         scale: the lowest and highest training rating, to which predictions are clipped where that is asked.
         relevant: ratings at or above it count as relevant.
+        ranks: who evaluates together, each with the held-out ratings of its own users and the model's rows of these.
     """
 
     users_N: Tensor
@@ -41,6 +43,7 @@ class TestSet:
     ratings_N: Tensor
     scale: tuple[float, float]
     relevant: float
+    ranks: Ranks = ALONE
 
     def __len__(self) -> int:
         return len(self.ratings_N)
@@ -55,25 +58,31 @@ class TestSet:
 
 
 def make_test_set(
-    train: Interactions, test: Interactions, relevant: float | None, device: torch.device
+    train: Interactions,
+    test: Interactions,
+    relevant: float | None,
+    device: torch.device,
+    ranks: Ranks = ALONE,
 ) -> TestSet | None:
     """The test part for the evaluator, None where it is empty.
 
     `relevant` defaults to three quarters up the training scale, 4 on a 1–5 one. Both parts stand under the vocabularies
     of the training part. Raises OverlapError if a pair is in both.
     """
-    if len(test) == 0:
+    rows = ranks.total(len(test))
+    if rows == 0:
         return None
-    shared = int(np.isin(test.pairs_N(), train.pairs_N()).sum())
+    shared = ranks.total(int(np.isin(test.pairs_N(), train.pairs_N()).sum()))
     if shared:
-        raise OverlapError(f"{shared} of {len(test)} test pairs are also in the training part")
-    low, high = train.scale
+        raise OverlapError(f"{shared} of {rows} test pairs are also in the training part")
+    low, high = ranks.smallest(train.scale[0]), ranks.largest(train.scale[1])
     return TestSet(
         users_N=torch.tensor(test.users_N, dtype=torch.int64, device=device),
         items_N=torch.tensor(test.items_N, dtype=torch.int64, device=device),
         ratings_N=torch.tensor(test.ratings_N, device=device),  # a copy: arrays that Arrow owns are read-only
         scale=(low, high),
         relevant=low + 0.75 * (high - low) if relevant is None else relevant,
+        ranks=ranks,
     )
 
 
@@ -85,12 +94,18 @@ def predict(model: MatrixFactorization, test: TestSet) -> Tensor:
 
 def test_rmse(model: MatrixFactorization, test: TestSet) -> float:
     """Unclipped RMSE alone: what the loop shows after each epoch."""
-    return metrics.rmse(predict(model, test), test.ratings_N)
+    return _rmse(test, predict(model, test))
 
 
 def clipped_rmse(model: MatrixFactorization, test: TestSet) -> float:
     """RMSE of predictions clipped to the scale, as the service answers them."""
-    return metrics.rmse(predict(model, test).clamp(*test.scale), test.ratings_N)
+    return _rmse(test, predict(model, test).clamp(*test.scale))
+
+
+def _rmse(test: TestSet, predicted_N: Tensor) -> float:
+    if test.ranks is ALONE:
+        return metrics.rmse(predicted_N, test.ratings_N)
+    return float(test.ranks.mean((predicted_N - test.ratings_N).double().square()).sqrt())
 
 
 def evaluate(
@@ -106,13 +121,18 @@ def evaluate(
     variance_N = model.variance(test.users_N, test.items_N)
     rated = _ranking(model, by_rating(model), test, seen)
     ndcg10, recall10 = rated if head is None else _ranking(model, by_factors(**head.tensors()), test, seen)
+    ranks, actual_N = test.ranks, test.ratings_N
+    coverage = nll = None
+    if variance_N is not None:
+        coverage = ranks.pooled(metrics.coverage(predicted_N, variance_N, actual_N, 0.9), len(test))
+        nll = ranks.pooled(metrics.nll(predicted_N, variance_N, actual_N), len(test))
     return {
-        "rmse": metrics.rmse(predicted_N, test.ratings_N),
-        "mae": metrics.mae(predicted_N, test.ratings_N),
-        "rmse_clipped": metrics.rmse(predicted_N.clamp(*test.scale), test.ratings_N),
-        "user_rmse": metrics.user_rmse(predicted_N, test.ratings_N, test.users_N),
-        "coverage90": None if variance_N is None else metrics.coverage(predicted_N, variance_N, test.ratings_N, 0.9),
-        "nll": None if variance_N is None else metrics.nll(predicted_N, variance_N, test.ratings_N),
+        "rmse": _rmse(test, predicted_N),
+        "mae": ranks.pooled(metrics.mae(predicted_N, actual_N), len(test)),
+        "rmse_clipped": _rmse(test, predicted_N.clamp(*test.scale)),
+        "user_rmse": ranks.pooled(metrics.user_rmse(predicted_N, actual_N, test.users_N), len(test.users_N.unique())),
+        "coverage90": coverage,
+        "nll": nll,
         "ndcg10": ndcg10,
         "recall10": recall10,
         "ndcg10_rating": rated[0],
@@ -126,7 +146,7 @@ def _ranking(
     relevant_N = (test.ratings_N >= test.relevant) & (test.users_N < model.users)
     users_M, items_M = test.users_N[relevant_N], test.items_N[relevant_N]
     users_U, counts_U = users_M.unique(return_counts=True)
-    if len(users_U) == 0:
+    if test.ranks.total(len(users_U)) == 0:
         return None, None
     pairs_M = users_M * (model.items + 1) + items_M
     ndcg_U, recall_U = [], []
@@ -135,7 +155,8 @@ def _ranking(
         hits_BK = torch.isin(users_B[:, None] * (model.items + 1) + top_BK, pairs_M) & (top_BK >= 0)
         ndcg_U.append(metrics.ndcg(hits_BK, counts_B))
         recall_U.append(metrics.recall(hits_BK, counts_B))
-    return float(torch.cat(ndcg_U).mean()), float(torch.cat(recall_U).mean())
+    means = (float(torch.cat(ndcg_U).mean()), float(torch.cat(recall_U).mean()))
+    return test.ranks.pooled(means[0], len(users_U)), test.ranks.pooled(means[1], len(users_U))
 
 
 def _batches(users_U: Tensor, counts_U: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:

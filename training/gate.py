@@ -19,6 +19,7 @@ from models.manifest import GateRecord
 from models.mf import MatrixFactorization
 from training.data.interactions import Interactions
 from training.evaluate import TestSet, clipped_rmse
+from training.ranks import Ranks
 
 log = logging.getLogger(__name__)
 MIN_SHARED = 100  # fewer held-out ratings that are new to both models decide nothing
@@ -61,10 +62,12 @@ def _against_served(candidate: Candidate, served: Checkpoint | None, tolerance: 
     if served is None:
         return []
     rows = _new_to(served, candidate.held_out)
-    if len(rows) < MIN_SHARED:
-        log.warning("%d held-out ratings are new to %s: too few to compare with it", len(rows), served.version)
+    ranks = candidate.test.ranks
+    new = ranks.total(len(rows))
+    if new < MIN_SHARED:
+        log.warning("%d held-out ratings are new to %s: too few to compare with it", new, served.version)
         return []
-    theirs = clipped_rmse(served.model, _as_test_set(served, candidate.held_out.take(rows)))
+    theirs = clipped_rmse(served.model, _as_test_set(served, candidate.held_out.take(rows), ranks))
     ours = clipped_rmse(candidate.model, candidate.test.take(torch.from_numpy(rows)))
     if ours <= theirs * (1 + tolerance):
         return []
@@ -90,7 +93,7 @@ def _new_to(served: Checkpoint, held_out: Interactions) -> npt.NDArray[np.int64]
     return np.flatnonzero(~np.isin(theirs.pairs_N(), users_N * (theirs.items + 1) + items_N))
 
 
-def _as_test_set(served: Checkpoint, held_out: Interactions) -> TestSet:
+def _as_test_set(served: Checkpoint, held_out: Interactions, ranks: Ranks) -> TestSet:
     theirs = held_out.aligned(served.users.ids, served.items.ids)
     shape = served.manifest.model
     return TestSet(
@@ -99,4 +102,5 @@ def _as_test_set(served: Checkpoint, held_out: Interactions) -> TestSet:
         ratings_N=torch.from_numpy(theirs.ratings_N),
         scale=(shape.rating_min, shape.rating_max),
         relevant=shape.rating_max,
+        ranks=ranks,
     )

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -30,13 +30,18 @@ from training.device import available_memory, choose_device, use_threads
 from training.errors import ConfigError
 from training.evaluate import TestSet, evaluate, make_test_set, test_rmse
 from training.gate import Candidate, judge, served
+from training.launch import ranks_here
 from training.loop import Epoch, fit
 from training.parts import Parts, read
+from training.ranks import ALONE, Ranks, joined
 from training.relevance import RelevanceFit
 from training.report import write_report
-from training.results import Fitted, Result, draft
+from training.results import AsItIs, Fitted, Result, draft
 from training.resume import Bookmark
 from training.trainer import Trainer, TrainingSet
+
+if TYPE_CHECKING:
+    from training.distributed.state import SpreadBookmark
 
 log = logging.getLogger(__name__)
 
@@ -50,21 +55,36 @@ class Outcome:
 
 
 def run(config: JobConfig, report: Callable[[Epoch], None], phase: Callable[[str], None] = lambda _: None) -> Outcome:
-    """Do the job. `report` is called after each epoch, `phase` with what is done next.
+    """Do the job, alone or as one of the ranks that torchrun has started.
+
+    `report` is called after each epoch, `phase` with what is done next.
 
     Raises a TrainingError for anything the user can mend, a PublicationError if the checkpoint cannot be written; in
     either case nothing is published.
     """
     preset = load_preset(config.preset, config.overrides)
+    with joined(config.device, config.item_bytes) as (ranks, device):
+        return run_on(ranks, replace(config, device=device), preset, report, phase)
+
+
+def run_on(
+    ranks: Ranks,
+    config: JobConfig,
+    preset: Preset,
+    report: Callable[[Epoch], None],
+    phase: Callable[[str], None],
+) -> Outcome:
+    """The job as one rank does it."""
     device, threads = choose_device(config.device), use_threads(config.threads)
-    log.info("fitting on %s with %d CPU threads", device, threads)
-    parts = read(config, phase, with_attributes=preset.settings.uses_attributes)
+    log.info("fitting on %s with %d CPU threads%s", device, threads, "" if ranks is ALONE else f", {ranks.size} ranks")
+    parts = read_parts(config, preset, ranks, phase)
     check_memory(preset, parts, device)
-    test = make_test_set(parts.train, parts.test, config.relevant, device)
+    test = make_test_set(parts.train, parts.test, config.relevant, device, ranks)
     before = None if config.out is None else served(config.out)
     if config.refit and (config.test is not None or test is None):
         raise ConfigError("--refit goes with --split: it puts back what the split held out")
-    fitted = fit_all(config, preset, parts, test, device, report, phase, before)
+    bookmark = keep(config, preset, parts)
+    fitted = fit_all(config, preset, parts, test, device, report, phase, before, bookmark)
     seen = seen_items(parts)
     if test is None:
         metrics, candidate, baseline = {}, None, None
@@ -75,7 +95,7 @@ def run(config: JobConfig, report: Callable[[Epoch], None], phase: Callable[[str
         metrics |= {"bias_rmse": test_rmse(baseline, test)}
         candidate = Candidate(fitted.model, baseline, test, parts.test)
     run_facts = {"seed": config.seed, "split": config.split_name, "device": str(device), "threads": threads}
-    drifted = None if before is None else drift.measure(parts.train, before)
+    drifted = None if before is None else drift.measure(parts.train, before, ranks)
     described = parts.dataset.items
     if described is None and before is not None:  # a store has ratings alone
         described = described_by(before)
@@ -87,26 +107,75 @@ def run(config: JobConfig, report: Callable[[Epoch], None], phase: Callable[[str
         seen=seen,
         test=test,
         metrics=metrics,
-        run=run_facts,
+        run=run_facts | parts.totals(),
         described=described,
         drift=drifted,
         measured_on=parts,
         baseline=baseline,
         served=None if before is None else before.manifest,
     )
+    outcome = finish(config, result, candidate, device, report, phase, bookmark)
+    if bookmark is not None:
+        bookmark.forget()
+    if ranks is not ALONE:
+        log.info("this rank has sent %d bytes to the others", ranks.sent_bytes)
+    return outcome
+
+
+def finish(
+    config: JobConfig,
+    result: Result,
+    candidate: Candidate | None,
+    device: torch.device,
+    report: Callable[[Epoch], None],
+    phase: Callable[[str], None],
+    bookmark: Bookmark | SpreadBookmark | None,
+) -> Outcome:
+    """Judge the model, and publish it or one of all ratings, where there is a directory to publish to."""
     if config.out is None:
         return Outcome(result.figures(), None)
-    verdict = judge(candidate, config.out, config.tolerance)
+    verdict = result.parts.ranks.agreed(judge(candidate, config.out, config.tolerance))
     refused = verdict.verdict == "refused"
     if refused and not config.force:
         return Outcome(result.figures(), "; ".join(verdict.reasons))
     if config.refit:
         phase("putting back the held-out ratings")
-        parts = parts.undivided()
-        refitted = fit_all(config, preset, parts, None, device, report, phase, before)
-        result = replace(result, parts=parts, fitted=refitted, seen=seen_items(parts))
+        if bookmark is not None:
+            bookmark.forget()
+        parts, before = result.parts.undivided(), served(config.out)
+        refitted = fit_all(
+            config, result.preset, parts, None, device, report, phase, before, keep(config, result.preset, parts)
+        )
+        run_facts = {**result.run, **parts.totals(), "test_ratings": result.run["test_ratings"]}
+        result = replace(result, parts=parts, fitted=refitted, seen=seen_items(parts), run=run_facts)
     phase(f"publishing to {config.out}")
     return offer(config, config.out, result, verdict.model_copy(update={"forced": refused}))
+
+
+def read_parts(config: JobConfig, preset: Preset, ranks: Ranks, phase: Callable[[str], None]) -> Parts:
+    """The ratings of this rank. Raises ConfigError for what cannot be spread over ranks."""
+    if ranks is ALONE:
+        return read(config, phase, with_attributes=preset.settings.uses_attributes)
+    from training.distributed.reading import read_share  # noqa: PLC0415 - only several ranks need it
+
+    if not preset.trainer_class.spreads or preset.settings.uses_attributes:
+        raise ConfigError(f"the preset {preset.name} cannot be fitted under torchrun")
+    if config.refit or config.warm_start:
+        raise ConfigError("--refit and --warm-start do not go with torchrun")
+    phase("reading the ratings")
+    return read_share(config, ranks)
+
+
+def keep(config: JobConfig, preset: Preset, parts: Parts) -> Bookmark | SpreadBookmark | None:
+    """Where the fit is saved, None where it is not to be."""
+    if config.resume is None:
+        return None
+    fit_id = identity(config, preset, parts)
+    if parts.ranks is ALONE:
+        return Bookmark(config.resume, fit_id, config.save_every)
+    from training.distributed.state import SpreadBookmark  # noqa: PLC0415 - only several ranks need it
+
+    return SpreadBookmark(config.resume, fit_id, parts.ranks, config.save_every)
 
 
 def described_by(before: Checkpoint) -> pa.Table | None:
@@ -131,9 +200,9 @@ def fit_all(
     report: Callable[[Epoch], None],
     phase: Callable[[str], None],
     before: Checkpoint | None,
+    bookmark: Bookmark | SpreadBookmark | None,
 ) -> Fitted:
     """Fit the rating model and the relevance head; what was interrupted goes on where it was."""
-    bookmark = None if config.resume is None else Bookmark(config.resume, identity(config, preset, parts))
     trainer = make_trainer(preset, parts, config.seed, device)
     if config.warm_start and before is not None:
         warm = trainer.warm_start(rows_of(before, parts.train).to(device))
@@ -143,8 +212,6 @@ def fit_all(
     if preset.relevance is not None:
         phase("fitting the relevance head")
     head, head_history = fit_head(preset, parts, config.seed, device, report)
-    if bookmark is not None:
-        bookmark.file.unlink(missing_ok=True)
     return Fitted(model, history, head, head_history)
 
 
@@ -163,7 +230,10 @@ def rows_of(before: Checkpoint, train: Interactions) -> MatrixFactorization:
 
 
 def fit_model(
-    trainer: Trainer[Any], test: TestSet | None, report: Callable[[Epoch], None], bookmark: Bookmark | None
+    trainer: Trainer[Any],
+    test: TestSet | None,
+    report: Callable[[Epoch], None],
+    bookmark: Bookmark | SpreadBookmark | None,
 ) -> tuple[MatrixFactorization, list[Epoch]]:
     """Fit the rating model, going on from the bookmark where an earlier fit was interrupted."""
     error = None if test is None else partial(test_rmse, test=test)
@@ -187,19 +257,26 @@ def fit_head(
 
 def identity(config: JobConfig, preset: Preset, parts: Parts) -> str:
     """What makes two fits the same: data, split, trainer, settings and seed."""
-    split = config.split_name if len(parts.test) else "none"
+    split = config.split_name if parts.ranks.total(len(parts.test)) else "none"
     facts = (parts.dataset.fingerprint, split, preset.trainer, preset.settings.model_dump_json())
     return hashlib.sha256(repr((*facts, config.seed)).encode()).hexdigest()
 
 
 def offer(config: JobConfig, out: Path, result: Result, verdict: GateRecord) -> Outcome:
-    """Publish the model."""
-    manifest = publish(out, draft(result, verdict, write_report), activate=config.activate)
-    place = str(out)
+    """Publish the model: the first of the ranks does."""
+    ranks, place = result.parts.ranks, str(out)
+    if ranks is ALONE:
+        version = publish(out, draft(result, verdict, AsItIs(), write_report), activate=config.activate).version
+    else:
+        from training.distributed.publication import publish_from  # noqa: PLC0415 - only several ranks need it
+
+        drafted = partial(draft, result, verdict, write_report=write_report)
+        version = publish_from(ranks, out, drafted, activate=config.activate)
     if config.remote is not None:
-        config.remote.put(out / manifest.version, current=config.activate)
+        if ranks.first:
+            config.remote.put(out / version, current=config.activate)
         place = config.remote.name
-    return Outcome(result.figures() | {"version": manifest.version, "checkpoint": f"{place}/{manifest.version}"}, None)
+    return Outcome(result.figures() | {"version": version, "checkpoint": f"{place}/{version}"}, None)
 
 
 def check_memory(preset: Preset, parts: Parts, device: torch.device) -> None:
@@ -211,7 +288,7 @@ def check_memory(preset: Preset, parts: Parts, device: torch.device) -> None:
     needed = preset.trainer_class.memory_bytes(*shape, preset.settings)
     if preset.relevance is not None:
         needed = max(needed, RelevanceFit.memory_bytes(*shape, preset.relevance))
-    available = available_memory(device)
+    available = available_memory(device) // (ranks_here() if device.type == "cpu" else 1)
     if needed > available:
         raise ConfigError(
             f"this fit needs about {needed / 1e9:.1f} GB and {available / 1e9:.1f} GB are free on {device}: "
@@ -236,6 +313,8 @@ def training_set(parts: Parts, device: torch.device) -> TrainingSet:
         timestamps_N=on_device(train.timestamps_N, device),
         user_attributes_UA=on_device(parts.user_attributes_UA, device),
         item_attributes_IA=on_device(parts.item_attributes_IA, device),
+        ranks=parts.ranks,
+        users_here=parts.users_here,
     )
 
 

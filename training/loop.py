@@ -83,6 +83,7 @@ def fit(
     """
     history = list(history)
     fit_seconds = history[-1].fit_seconds if history else 0.0
+    ratings = trainer.data.total()
     for number in range(len(history) + 1, trainer.epochs + 1):
         began = time.perf_counter()
         figures = trainer.epoch()
@@ -94,7 +95,7 @@ def fit(
             figures={name: float(value) for name, value in figures.items()},
             test_rmse=None if test_rmse is None or not _shown(number, trainer.epochs) else test_rmse(trainer.model()),
             fit_seconds=fit_seconds,
-            examples_per_second=len(trainer.data) * number / fit_seconds,
+            examples_per_second=ratings * number / fit_seconds,
             name=name,
         )
         if not math.isfinite(epoch.figures["loss"]):

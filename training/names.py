@@ -14,6 +14,8 @@ RELEVANCE = "relevance"
 SPLITS = ("last-out", "random:F", "time:F", "none")
 DEFAULT_TOLERANCE = 0.01  # refits of one preset on ml-100k with other seeds differ by up to 0.6 %
 
+SAVE_SECONDS = 10.0  # at most so much of a fit is lost
+
 DATA_SETS = {
     "ml-100k": "100,000 ratings by 943 users of 1,682 films, 1997-1998, with ages and occupations",
     "ml-1m": "1,000,209 ratings by 6,040 users of 3,706 films, 2000-2003, with ages and occupations",

@@ -16,6 +16,7 @@ from training.data.dataset import Dataset, load
 from training.data.interactions import Interactions
 from training.data.split import parse_split, split
 from training.errors import ConfigError, DataError
+from training.ranks import ALONE, Ranks, Span
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,8 @@ class Parts:
             attributes alone.
         test: the test part under the same vocabularies, perhaps empty.
         user_attributes_UA, item_attributes_IA: side information, None where there is none or none is wanted.
+        ranks: who fits together. Of several ranks each has some of the users, numbered from 0, and all items.
+        users_here: which of all users; None for all.
     """
 
     dataset: Dataset
@@ -35,6 +38,22 @@ class Parts:
     test: Interactions
     user_attributes_UA: Matrix | None = None
     item_attributes_IA: Matrix | None = None
+    ranks: Ranks = ALONE
+    users_here: Span | None = None
+
+    def totals(self) -> dict[str, int]:
+        """How much there is on all ranks, keyed as `--json` prints it."""
+        return {
+            "users": self.ranks.total(self.train.users),
+            "items": self.train.items,
+            "train_ratings": self.ranks.total(len(self.train)),
+            "test_ratings": self.ranks.total(len(self.test)),
+        }
+
+    def scale(self) -> tuple[float, float]:
+        """The lowest and the highest training rating."""
+        low, high = self.train.scale
+        return self.ranks.smallest(low), self.ranks.largest(high)
 
     def undivided(self) -> Parts:
         """All ratings as the training part. Ids that only the test part has get no attributes."""

@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.table import Column
 
+from training.launch import is_first
+
 if TYPE_CHECKING:
     from training.loop import Epoch
 
@@ -89,7 +91,7 @@ class Bars:
 def following(*, quiet: bool = False) -> Iterator[Follower]:
     """Yields what is told how far a job has come."""
     console = terminal()
-    if quiet:
+    if quiet or not is_first():
         with _only_warnings():
             yield Silent()
     elif not _has_bars(console):

@@ -19,11 +19,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from models.manifest import RelevanceRule
+from models.mf import with_average_row
 from models.relevance import RelevanceHead
+from training.distributed.als import sides
 from training.kernels.als_cpu import CpuRows, compile_for, padded_width
-from training.kernels.als_rows import Rows
+from training.kernels.als_rows import Rows, Solver
 from training.kernels.als_torch import TorchRows
 from training.kernels.grouping import group
+from training.ranks import drawn_rows
 from training.trainer import TrainingSet
 
 START_DEVIATION = 0.1  # of the item factors; from 0.01 to 1 NDCG@10 after ten sweeps is the same to 0.0003
@@ -60,10 +63,11 @@ class RelevanceFit:
         self.settings = settings
         width = padded_width(settings.factors, biased=False)
         self._users_UK = torch.zeros(data.users, width, device=data.device)
-        self._items_IK = torch.zeros(data.items, width, device=data.device)
-        start_IG = START_DEVIATION * rng.standard_normal((data.items, settings.factors), dtype=np.float32)
-        self._items_IK[:, : settings.factors] = torch.from_numpy(start_IG)
-        self._user_counts_U, self._item_counts_I = data.user_counts(), data.item_counts()
+        self._items_IK = torch.zeros(len(data.item_span), width, device=data.device)
+        start_IG = drawn_rows(rng, data.item_span, settings.factors)
+        self._items_IK[:, : settings.factors] = START_DEVIATION * torch.from_numpy(start_IG)
+        self._user_counts_U, self._item_counts_I = data.user_counts(), data.item_totals()
+        self._ratings = data.total()
         if data.device.type == "cpu":
             compile_for(width)
 
@@ -80,11 +84,13 @@ class RelevanceFit:
     def epoch(self) -> Mapping[str, Tensor]:
         """Sweep once. `loss` is the weighted squared error over all cells before the penalty, per rating."""
         users, items = self._sides
-        self._solve(users, self._items_IK, self._user_counts_U, self._users_UK)
-        error = self._solve(items, self._users_UK, self._item_counts_I, self._items_IK)
-        squares = self._targets_N.square().sum(dtype=torch.float64)
+        columns = (self.data.items, self.data.user_span.total)
+        counts_I = self._item_counts_I[self.data.item_span.rows]
+        self._solve(users, self._items_IK, columns[0], self._user_counts_U, self._users_UK)
+        error = self._solve(items, self._users_UK, columns[1], counts_I, self._items_IK)
+        squares = self.data.ranks.sum(self._targets_N.square().sum(dtype=torch.float64))
         weight = 1 - self.settings.missing_weight
-        return {"loss": (weight * error - squares * (1 / weight - 1)) / len(self.data)}
+        return {"loss": (weight * error - squares * (1 / weight - 1)) / self._ratings}
 
     def _rule(self) -> RelevanceRule:
         mean, deviation = self.data.standardisation()
@@ -92,13 +98,13 @@ class RelevanceFit:
         settings = {name: getattr(self.settings, name) for name in names}
         return RelevanceRule(mean=float(mean), deviation=float(deviation), **settings)
 
-    def _solve(self, rows: Rows, other_CK: Tensor, counts_R: Tensor, out_RK: Tensor) -> Tensor:
-        """Solve the rows; return their error and that of unrated cells, both divided by 1 − w."""
+    def _solve(self, rows: Solver, other_CK: Tensor, columns: int, counts_R: Tensor, out_RK: Tensor) -> Tensor:
+        """Solve the rows against all `columns`; return their error and that of unrated cells, divided by 1 − w."""
         settings = self.settings
         weight = 1 - settings.missing_weight
-        weights_R = settings.missing_weight * len(other_CK) + weight * counts_R
+        weights_R = settings.missing_weight * columns + weight * counts_R
         ridge_R = settings.regularisation / weight * weights_R.float() ** settings.exponent
-        gram_KK = settings.missing_weight / weight * (other_CK.T @ other_CK)
+        gram_KK = settings.missing_weight / weight * self.data.ranks.sum(other_CK.T @ other_CK)
         return rows.solve(other_CK, ridge_R, None, out_RK, gram_KK)
 
     @cached_property
@@ -108,33 +114,29 @@ class RelevanceFit:
         return (1 + self.settings.slope * standard_N).clamp_(min=0)
 
     @cached_property
-    def _sides(self) -> tuple[Rows, Rows]:
+    def _sides(self) -> tuple[Solver, Solver]:
         """Users and items. Grouping the ratings is a part of fitting, so the first epoch does it."""
-        data = self.data
-        by_user = (data.users_N, data.items_N, data.users, data.items)
-        by_item = (data.items_N, data.users_N, data.items, data.users)
-        make = self._cpu_rows if data.device.type == "cpu" else self._torch_rows
-        return make(*by_user), make(*by_item)
+        make = self._cpu_rows if self.data.device.type == "cpu" else self._torch_rows
+        return sides(self.data, self._targets_N, make, self._users_UK.shape[1])
 
-    def _cpu_rows(self, rows_N: Tensor, columns_N: Tensor, rows: int, _columns: int) -> Rows:
+    def _cpu_rows(self, rows_N: Tensor, columns_N: Tensor, targets_N: Tensor, rows: int, _columns: int) -> Rows:
         threads = torch.get_num_threads()
-        columns = (rows_N.numpy(), columns_N.numpy(), self._targets_N.numpy())
+        columns = (rows_N.numpy(), columns_N.numpy(), targets_N.numpy())
         scale = 1 / (1 - self.settings.missing_weight)
         return CpuRows(group(*columns, rows=rows, scale=scale, threads=threads), threads=threads)
 
-    def _torch_rows(self, rows_N: Tensor, columns_N: Tensor, rows: int, columns: int) -> Rows:
-        values_N = self._targets_N / (1 - self.settings.missing_weight)
+    def _torch_rows(self, rows_N: Tensor, columns_N: Tensor, targets_N: Tensor, rows: int, columns: int) -> Rows:
+        values_N = targets_N / (1 - self.settings.missing_weight)
         return TorchRows(rows_N, columns_N, values_N, rows=rows, columns=columns, width=self._users_UK.shape[1])
 
     def model(self) -> RelevanceHead:
         """The head as fitted so far, on the device of the data. A user without ratings has the row of unknown ones."""
-        factors = self.settings.factors
-        head = RelevanceHead.from_rated(
-            user_factors=self._users_UK[:, :factors],
-            item_factors=self._items_IK[:, :factors],
-            user_counts=self._user_counts_U,
-            item_counts=self._item_counts_I,
-            rule=self._rule(),
+        factors, data = self.settings.factors, self.data
+        items_IK = data.ranks.gathered(self._items_IK, data.item_span)
+        head = RelevanceHead(
+            data.ranks.with_average_row(self._users_UK[:, :factors], self._user_counts_U),
+            with_average_row(items_IK[:, :factors], self._item_counts_I),
+            self._rule(),
         )
         head.user_factors[:-1][self._user_counts_U == 0] = head.user_factors[-1]
         return head

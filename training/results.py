@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import torch
 
 from models.checkpoint import ITEM_SCHEMA
 from models.manifest import DataRecord, Drift, GateRecord, Manifest, TrainerRecord
@@ -24,6 +25,7 @@ from training.device import peak_memory_mb
 from training.evaluate import TestSet
 from training.loop import Epoch
 from training.parts import Parts
+from training.ranks import ALONE, Ranks
 
 METRICS = (
     "rmse",
@@ -68,7 +70,7 @@ class Result:
         seen: the training ratings of each user.
         test: the test part, None where there is none.
         metrics: those of `METRICS` that were measured.
-        run: `seed`, `split`, `device` and `threads` of this run.
+        run: `seed`, `split`, `device` and `threads` of this run, and what `Parts.totals` tells.
         described: items with title, year and genres, as far as they are known; None where nothing is.
         drift: how the ratings differ from those of the version being served; None where there is none.
         measured_on: the parts that `evaluated` was fitted on, and that `test` was divided from.
@@ -101,10 +103,7 @@ class Result:
             "device": self.run["device"],
             "threads": self.run["threads"],
             "seed": self.run["seed"],
-            "users": self.parts.train.users,
-            "items": self.parts.train.items,
-            "train_ratings": len(self.parts.train),
-            "test_ratings": 0 if self.test is None else len(self.test.ratings_N),
+            **{key: self.run[key] for key in ("users", "items", "train_ratings", "test_ratings")},
             "train_loss": last.figures["loss"],
             **dict.fromkeys(METRICS),
             **self.metrics,
@@ -117,15 +116,50 @@ class Result:
         }
 
 
-def draft(result: Result, gate: GateRecord, write_report: Callable[[Result, GateRecord, Path], None]) -> Draft:
-    """The checkpoint to publish, with the report that `write_report` writes into a directory."""
+Report = Callable[["Result", GateRecord, Path], None]
+
+
+class Collected(Protocol):
+    """What brings together what several ranks have of a model, on the first of them."""
+
+    def model(self, model: MatrixFactorization) -> MatrixFactorization: ...
+
+    def head(self, head: RelevanceHead) -> RelevanceHead: ...
+
+    def seen(self, seen: SeenItems) -> SeenItems: ...
+
+    def ids(self, ids: pa.StringArray) -> pa.StringArray: ...
+
+
+class AsItIs:
+    """Of a single rank there is nothing to bring together."""
+
+    def model(self, model: MatrixFactorization) -> MatrixFactorization:
+        return model
+
+    def head(self, head: RelevanceHead) -> RelevanceHead:
+        return head
+
+    def seen(self, seen: SeenItems) -> SeenItems:
+        return seen
+
+    def ids(self, ids: pa.StringArray) -> pa.StringArray:
+        return ids
+
+
+def draft(result: Result, gate: GateRecord, collected: Collected, write_report: Report) -> Draft:
+    """The checkpoint to publish, with the report that `write_report` writes into a directory.
+
+    Every rank makes it; that of the first is whole.
+    """
     parts, figures = result.parts, result.figures()
+    mean, deviation = _moments(parts)
     return Draft(
-        model=result.fitted.model,
-        users=pa.table({"id": parts.train.user_ids}),
-        items=catalogue(result.described, parts.train),
-        seen=result.seen,
-        scale=parts.train.scale,
+        model=collected.model(result.fitted.model),
+        users=pa.table({"id": collected.ids(parts.train.user_ids)}),
+        items=catalogue(result.described, parts.train, parts.ranks),
+        seen=collected.seen(result.seen),
+        scale=parts.scale(),
         trainer=TrainerRecord(
             name=result.preset.trainer,
             preset=result.preset.name,
@@ -136,8 +170,8 @@ def draft(result: Result, gate: GateRecord, write_report: Callable[[Result, Gate
             name=parts.dataset.name,
             fingerprint=parts.dataset.fingerprint,
             duplicates=parts.dataset.duplicates,
-            rating_mean=float(parts.train.ratings_N.mean(dtype=np.float64)),
-            rating_deviation=float(parts.train.ratings_N.std(dtype=np.float64)),
+            rating_mean=mean,
+            rating_deviation=deviation,
             snapshot=parts.dataset.snapshot,
             drift=result.drift,
             **{key: figures[key] for key in ("split", "train_ratings", "test_ratings")},
@@ -145,8 +179,15 @@ def draft(result: Result, gate: GateRecord, write_report: Callable[[Result, Gate
         gate=gate,
         metrics={key: figures[key] for key in ("train_loss", *METRICS)},
         write_report=partial(write_report, result, gate),
-        relevance=result.fitted.head,
+        relevance=None if result.fitted.head is None else collected.head(result.fitted.head),
     )
+
+
+def _moments(parts: Parts) -> tuple[float, float]:
+    """Mean and standard deviation of the training ratings."""
+    ratings_N = torch.tensor(parts.train.ratings_N, dtype=torch.float64)
+    mean = float(parts.ranks.mean(ratings_N))
+    return mean, float(parts.ranks.mean((ratings_N - mean).square()).sqrt())
 
 
 def settings(preset: Preset) -> dict[str, Any]:
@@ -155,13 +196,14 @@ def settings(preset: Preset) -> dict[str, Any]:
     return preset.settings.model_dump(mode="json") | {"relevance": head}
 
 
-def catalogue(described: pa.Table | None, train: Interactions) -> pa.Table:
+def catalogue(described: pa.Table | None, train: Interactions, ranks: Ranks = ALONE) -> pa.Table:
     """What is known about each item, in the order of the model's rows: `ITEM_SCHEMA`, null where nobody said anything.
 
     `described` has the columns id, title, year and genres of some items.
     """
-    sums_I = np.bincount(train.items_N, weights=train.ratings_N, minlength=train.items)
-    counts_I = np.bincount(train.items_N, minlength=train.items)
+    here_I = np.bincount(train.items_N, weights=train.ratings_N, minlength=train.items)
+    sums_I = ranks.sum(torch.from_numpy(here_I)).numpy()
+    counts_I = ranks.sum(torch.from_numpy(np.bincount(train.items_N, minlength=train.items))).numpy()
     means_I = sums_I / np.maximum(counts_I, 1)
     columns = {
         "id": train.item_ids,

@@ -17,9 +17,8 @@ from safetensors.torch import save_file
 
 from training.errors import ConfigError
 from training.loop import Epoch
+from training.names import SAVE_SECONDS
 from training.trainer import Trainer
-
-SAVE_SECONDS = 10.0  # at most so much of a fit is lost
 
 
 @dataclass(slots=True)
@@ -44,6 +43,8 @@ class Bookmark:
         """
         if not self.file.exists():
             return []
+        if self.file.is_dir():
+            raise ConfigError(f"{self.file} is a directory: what several ranks have saved goes on under torchrun alone")
         try:
             with safe_open(self.file, "pt") as content:
                 metadata = content.metadata() or {}
@@ -64,3 +65,7 @@ class Bookmark:
         save_file(tensors, part, {"fit": self.fit, "history": json.dumps([asdict(epoch) for epoch in history])})
         part.replace(self.file)
         self._saved_at = time.monotonic()
+
+    def forget(self) -> None:
+        """Remove what was saved: the fit is finished."""
+        self.file.unlink(missing_ok=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Generic, TypeVar
+from typing import ClassVar, Generic, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -18,11 +18,14 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from models.mf import MatrixFactorization
+from training.ranks import ALONE, BLOCK, Place, Ranks, Span
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingSet:
     """Training ratings as indices, all tensors on one device. A user or item without ratings has attributes.
+
+    Of several ranks that fit together each has the ratings of its own users, numbered from 0, and of all items.
 
     Attributes:
         users: U.
@@ -33,6 +36,8 @@ class TrainingSet:
         timestamps_N: seconds since 1970, int64; None where the data has none.
         user_attributes_UA: side information, float32, finite; None where the data has none.
         item_attributes_IA: side information, float32, finite; None where the data has none.
+        ranks: who fits together.
+        users_here: which of all users; None for all.
     """
 
     users: int
@@ -43,6 +48,23 @@ class TrainingSet:
     timestamps_N: Tensor | None = None
     user_attributes_UA: Tensor | None = None
     item_attributes_IA: Tensor | None = None
+    ranks: Ranks = ALONE
+    users_here: Span | None = None
+
+    @property
+    def user_span(self) -> Span:
+        """The users that are here."""
+        return self.users_here or Span.whole(self.users)
+
+    @property
+    def item_span(self) -> Span:
+        """The items whose rows are here, where a trainer spreads them."""
+        return Span.even(self.items, self.ranks, BLOCK)
+
+    @property
+    def places(self) -> tuple[Place, Place]:
+        """The users and the items that are here."""
+        return Place(self.ranks, self.user_span), Place(self.ranks, self.item_span)
 
     @property
     def device(self) -> torch.device:
@@ -56,14 +78,22 @@ class TrainingSet:
         return _counts(self.users_N, self.users)
 
     def item_counts(self) -> Tensor:
-        """How many ratings each item has, int64, (I,)."""
+        """How many ratings each item has here, int64, (I,)."""
         return _counts(self.items_N, self.items)
+
+    def item_totals(self) -> Tensor:
+        """How many ratings each item has on all ranks, int64, (I,)."""
+        return self.ranks.sum(self.item_counts())
+
+    def total(self) -> int:
+        """How many ratings there are on all ranks."""
+        return self.ranks.total(len(self))
 
     def standardisation(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation (1 where all ratings are equal) of the ratings, 0-dimensional, float64."""
-        mean = self.ratings_N.mean(dtype=torch.float64)
+        mean = self.ranks.mean(self.ratings_N)
         norm = torch.linalg.vector_norm(self.ratings_N - mean.float(), dtype=torch.float64)
-        deviation = norm / len(self) ** 0.5
+        deviation = (self.ranks.sum(norm.square()) / self.total()).sqrt()
         return mean, torch.where(deviation > 0, deviation, 1.0)
 
 
@@ -90,6 +120,7 @@ class Trainer(ABC, Generic[SettingsT]):
     """
 
     Settings: ClassVar[type[TrainerSettings]]
+    spreads: ClassVar[bool] = False  # whether the fit may be spread over ranks
 
     def __init__(self, data: TrainingSet, settings: SettingsT, rng: np.random.Generator) -> None:
         self.data = data
@@ -129,6 +160,13 @@ class Trainer(ABC, Generic[SettingsT]):
     @abstractmethod
     def state(self) -> Mapping[str, Tensor]:
         """All that `restore` needs to continue this fit as if it had never stopped, the generator's state included."""
+
+    def side_of(self, name: str) -> Literal["user", "item", "other"] | None:  # noqa: ARG002
+        """Of which side a tensor in `state` holds the rows that are here, where a fit is spread.
+
+        `other` for rows of neither, which any rank may have; None for what is the same on all ranks.
+        """
+        return None
 
     @abstractmethod
     def restore(self, state: Mapping[str, Tensor]) -> None:

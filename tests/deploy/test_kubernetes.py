@@ -12,8 +12,8 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from app.running import GRACE_SECONDS
 from app.main import create_app
+from app.running import GRACE_SECONDS
 from app.settings import MIN_KEY_LENGTH, PREFIX, Settings
 from models.remote import is_url
 from training.cli.program import cli

@@ -74,7 +74,7 @@ def make_result(
             "seen": seen,
             "test": test_set,
             "metrics": metrics,
-            "run": {"seed": 3, "split": "random:0.1", "device": "cpu", "threads": 1},
+            "run": {"seed": 3, "split": "random:0.1", "device": "cpu", "threads": 1} | parts.totals(),
             "described": described,
             "measured_on": parts,
             "baseline": baseline,

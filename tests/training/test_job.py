@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,6 @@ from training.loop import Epoch
 from training.parts import read
 from training.relevance import RelevanceSettings
 from training.results import catalogue
-from training.resume import Bookmark
 
 KEYS = [
     "dataset",
@@ -187,17 +185,14 @@ def test_sweeps_of_the_head_are_reported_after_the_epochs_under_their_own_name(t
 
 
 def test_an_interruption_of_the_head_keeps_the_saved_fit_which_goes_once_both_are_done(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
     def interrupt(epoch: Epoch) -> None:
         if epoch.name == "relevance":
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(job, "Bookmark", partial(Bookmark, every=0))
-    saved = tmp_path / "saved"
-    config = JobConfig(
-        data=csv(tmp_path / "ratings.csv", TRAIN), preset="als", cache=tmp_path, device="cpu", resume=saved
-    )
+    saved, ratings = tmp_path / "saved", csv(tmp_path / "ratings.csv", TRAIN)
+    config = JobConfig(data=ratings, preset="als", cache=tmp_path, device="cpu", resume=saved, save_every=0)
     with pytest.raises(KeyboardInterrupt):
         job.run(config, interrupt)
     assert saved.exists()

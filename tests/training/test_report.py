@@ -363,7 +363,8 @@ def test_users_without_ratings_of_their_own_are_no_samples(tmp_path: Path) -> No
 def test_a_model_fitted_again_to_all_ratings_is_told_from_the_measured_one(tmp_path: Path) -> None:
     result = small_result()
     whole = make_result([*TRAIN, *TEST[:3]], [], 4, 4, constant_model(3.4, 4, 4))
-    refitted = replace(result, parts=whole.parts, fitted=whole.fitted, seen=whole.seen)
+    run = {**result.run, **whole.parts.totals(), "test_ratings": result.run["test_ratings"]}
+    refitted = replace(result, parts=whole.parts, fitted=whole.fitted, seen=whole.seen, run=run)
     document = page(tmp_path, refitted)
     assert "the published one was fitted again to all of them" in document.text
     assert dict(rows(document, "The ratings"))["Training ratings"].startswith("9: ")

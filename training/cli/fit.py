@@ -22,6 +22,7 @@ from training.cli.parameters import (
     quiet_option,
     source_options,
 )
+from training.launch import is_first, started_by_torchrun
 
 
 def job_options(default_split: str) -> Decorator:
@@ -88,9 +89,25 @@ def job_options(default_split: str) -> Decorator:
         device_options,
         option(
             "--resume",
-            type=click.Path(path_type=Path, dir_okay=False),
+            type=click.Path(path_type=Path),
             group="Machine",
-            help="Keep the state of the fit in this file, and go on from it after an interruption.",
+            help="Keep the state of the fit in this file (directory under torchrun), and go on from it if interrupted.",
+        ),
+        option(
+            "--save-every",
+            type=click.FloatRange(min=0),
+            metavar="SECONDS",
+            default=names.SAVE_SECONDS,
+            show_default=True,
+            group="Machine",
+            help="Least seconds between two saves of that state.",
+        ),
+        option(
+            "--item-bytes",
+            type=click.IntRange(min=1),
+            metavar="N",
+            group="Machine",
+            help="Under torchrun: the most a copy of all items' rows may take on a rank [a quarter of what is free].",
         ),
         quiet_option,
         output.json_option,
@@ -159,6 +176,8 @@ def fit(as_json: bool, quiet: bool, every: float | None, **chosen: Any) -> None:
     if every is None:
         _run(as_json, quiet, chosen)
         return
+    if started_by_torchrun():
+        raise click.UsageError("--every does not go with torchrun")
     from training import schedule
 
     schedule.repeat(every, lambda: _run(as_json, quiet, chosen))
@@ -191,6 +210,8 @@ def _run(as_json: bool, quiet: bool, chosen: Mapping[str, Any]) -> None:
         with destination(chosen.get("out")) as (out, remote):
             place = {"out": out, "remote": remote, "cache": default_cache()}
             outcome = job.run(config.JobConfig(**{**chosen, **place}), progress.epoch, progress.phase)
+    if not is_first():
+        return
     output.answer(outcome.figures, figures(outcome.figures), as_json=as_json)
     if outcome.refusal is not None:
         raise RefusedError(f"not published: {outcome.refusal} (--force publishes it all the same)")

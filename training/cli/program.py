@@ -19,6 +19,7 @@ from training.cli.import_ratings import import_ratings
 from training.cli.report import report
 from training.cli.versions import activate, list_, prune, publish, rollback
 from training.errors import RefusedError
+from training.launch import is_first
 
 EXIT_BAD_INPUT, EXIT_REFUSED, EXIT_INTERRUPTED = 2, 3, 130  # the last is 128 + SIGINT, as shells report it
 
@@ -85,7 +86,8 @@ class StderrHandler(logging.StreamHandler[TextIO]):
 
 def main() -> int:
     """Run the command line and return its exit code: 0 done, 2 bad input, 3 refused, 130 interrupted. A bug raises."""
-    logging.basicConfig(handlers=[StderrHandler()], level=logging.INFO, format="%(message)s")
+    level = logging.INFO if is_first() else logging.WARNING
+    logging.basicConfig(handlers=[StderrHandler()], level=level, format="%(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
         cli.main(standalone_mode=False, complete_var=VARIABLE)

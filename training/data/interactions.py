@@ -50,7 +50,9 @@ class Interactions:
 
     @property
     def scale(self) -> tuple[float, float]:
-        """The lowest and the highest rating."""
+        """The lowest and the highest rating; ±∞ where there are none."""
+        if len(self) == 0:
+            return np.inf, -np.inf
         return float(self.ratings_N.min()), float(self.ratings_N.max())
 
     def take(self, rows: Int64s) -> Interactions:

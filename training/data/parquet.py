@@ -27,11 +27,12 @@ def read(path: Path, columns: Mapping[str, str] | None = None, *, held_out: bool
         with pq.ParquetFile(path) as file:
             chosen = chosen_columns(file.schema_arrow.names, columns, origin)
             batches = file.iter_batches(BATCH_ROWS, columns=list(chosen.values()))
-            return checked((_renamed(batch, chosen) for batch in batches), origin, held_out=held_out)
+            return checked((renamed(batch, chosen) for batch in batches), origin, held_out=held_out)
     except (pa.ArrowException, OSError, ValueError) as error:  # hostile footers raise each of them
         reason = " ".join(str(error).split())
         raise DataError(f"{path}: not a readable Parquet file ({reason})") from error
 
 
-def _renamed(batch: pa.RecordBatch, chosen: Mapping[str, str]) -> pa.RecordBatch:
+def renamed(batch: pa.RecordBatch, chosen: Mapping[str, str]) -> pa.RecordBatch:
+    """The chosen columns (our name → the file's) under our names."""
     return pa.RecordBatch.from_arrays([batch.column(theirs) for theirs in chosen.values()], names=list(chosen))

@@ -19,6 +19,7 @@ from training.data.columns import Bools
 from training.data.interactions import Int32s, Int64s, Interactions
 from training.errors import ConfigError, DataError
 
+ZERO_FRACTION = r"^-?\d+\.0$"
 REQUIRED = ("user", "item", "rating")
 NAMES = (*REQUIRED, "timestamp")
 
@@ -105,7 +106,7 @@ def checked(batches: Iterable[pa.RecordBatch], origin: Origin, *, held_out: bool
     offset = 0
     for batch in batches:
         if batch.num_rows:
-            rows.append(_checked_batch(batch, origin, offset))
+            rows.append(checked_rows(batch, origin, offset))
             offset += batch.num_rows
     if not rows:
         raise origin.error("no ratings")
@@ -117,7 +118,7 @@ def checked(batches: Iterable[pa.RecordBatch], origin: Origin, *, held_out: bool
     return result
 
 
-def _checked_batch(batch: pa.RecordBatch, origin: Origin, offset: int) -> pa.RecordBatch:
+def checked_rows(batch: pa.RecordBatch, origin: Origin, offset: int) -> pa.RecordBatch:
     """The batch with dictionary-encoded ids, float32 ratings and int64 timestamps; only timestamps may be null."""
     result: dict[str, pa.Array] = {}
     for name in batch.schema.names:
@@ -189,7 +190,7 @@ def _first_seen(column: pa.ChunkedArray) -> tuple[Int32s, pa.StringArray]:
 
 def _without_zero_fractions(ids: pa.StringArray) -> pa.StringArray:
     """21 for 21.0 where every id is written so: whole numbers that a data frame with gaps has turned to floats."""
-    if pc.all(pc.match_substring_regex(ids, r"^-?\d+\.0$")).as_py():
+    if pc.all(pc.match_substring_regex(ids, ZERO_FRACTION)).as_py():
         return pc.utf8_slice_codeunits(ids, 0, -2)
     return ids
 

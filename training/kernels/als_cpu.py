@@ -14,10 +14,13 @@ Tables, Gram matrices and blocks are flat arrays, so that offsets are plain inte
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import torch
 from torch import Tensor
 
+from training.kernels.als_rows import packed_width
 from training.kernels.grouping import Float32s, Grouped, Int32s, Int64s, balanced_ranges, group
 from training.kernels.jit import kernel, run_tasks
 from training.kernels.simd import LANES, element, load, store
@@ -60,6 +63,34 @@ class CpuRows:
             error += solve_sums(gram + prior, weighted, squares, width, biased, penalty[0][row], penalty[1], row, out)
         return torch.tensor(error, dtype=torch.float64)
 
+    def sums(self, other_CK: Tensor, *, biased: bool) -> Tensor:
+        """See `als_rows.Rows`."""
+        K = other_CK.shape[1]
+        data = (other_CK.numpy().reshape(-1), (0,) * (K // LANES), biased, *self._data)
+        sums_RS = torch.zeros(len(self._data[0]) - 1, packed_width(K))
+        run_tasks(self._threads, sum_rows, [(*data, first, last, sums_RS.numpy()) for first, last in self._ranges])
+        for row in self._long_rows:
+            gram, weighted, squares = sum_long_row(row, *data, threads=self._threads)
+            pack(gram, weighted, squares, sums_RS.numpy()[row])
+        return sums_RS
+
+    def solve_sums(
+        self,
+        sums_RS: Tensor,
+        ridge_R: Tensor,
+        bias_ridge: float | None,
+        out_RK: Tensor,
+        prior_KK: Tensor | None = None,
+    ) -> Tensor:
+        """See `als_rows.Rows`."""
+        rows, K = out_RK.shape
+        prior = (torch.zeros(K, K) if prior_KK is None else prior_KK.contiguous()).numpy().reshape(-1)
+        penalty = (ridge_R.numpy(), np.float32(0 if bias_ridge is None else bias_ridge))
+        data = (sums_RS.numpy(), (0,) * (K // LANES), bias_ridge is not None, prior, *penalty)
+        cuts = np.linspace(0, rows, min(rows, TASKS_PER_THREAD * self._threads) + 1).astype(int).tolist()
+        tasks = [(*data, first, last, out_RK.numpy().reshape(-1)) for first, last in pairwise(cuts)]
+        return torch.tensor(sum(run_tasks(self._threads, solve_packed, tasks)), dtype=torch.float64)
+
 
 def padded_width(factors: int, *, biased: bool = True) -> int:
     """K: the factors and the bias, if there is one, up to the next multiple of 8."""
@@ -71,7 +102,9 @@ def compile_for(width: int) -> None:
     one, zero_ = np.zeros(1, np.int32), np.zeros(1, np.float32)
     table, ridge = torch.zeros(1, width), torch.ones(1)
     grouped = group(one, one, zero_, rows=1)
-    CpuRows(grouped, threads=1).solve(table, ridge, 1.0, table.clone())
+    rows = CpuRows(grouped, threads=1)
+    rows.solve(table, ridge, 1.0, table.clone())
+    rows.solve_sums(rows.sums(table, biased=True), ridge, 1.0, table.clone())
     sum_long_row(0, zero_.repeat(width), (0,) * (width // LANES), True, *grouped.arrays, threads=1)
 
 
@@ -167,6 +200,74 @@ def solve_sums(
     for i in range(K):
         error -= x[i] * (weighted[i] + x[i] * (ridge if i < K - 1 else last_ridge))
     return float(max(error, np.float32(0)))
+
+
+@kernel
+def sum_rows(
+    other: Float32s,
+    width: Width,
+    biased: bool,
+    starts_R: Int64s,
+    columns_N: Int32s,
+    values_N: Float32s,
+    first: int,
+    last: int,
+    sums_RS: Float32s,
+) -> None:
+    """The packed sums of rows `first` to `last` except those longer than a segment."""
+    K = LANES * len(width)
+    gram, weighted = np.empty(K * K, np.float32), np.empty(K, np.float32)
+    block, targets = np.zeros(BLOCK * K, np.float32), np.zeros(BLOCK, np.float32)
+    for row in range(first, last):
+        start, stop = starts_R[row], starts_R[row + 1]
+        if 0 < stop - start <= SEGMENT:
+            gram[:] = 0
+            weighted[:] = 0
+            data = (other, width, biased, columns_N, values_N)
+            squares = _add_ratings(*data, start, stop, block, targets, gram, weighted)
+            pack(gram, weighted, squares, sums_RS[row])
+
+
+@kernel
+def pack(gram: Float32s, weighted: Float32s, squares: np.float32, sums_S: Float32s) -> None:
+    """Σ a aᵀ above and on its diagonal, row by row, then Σ t a, then Σ t²."""
+    K = len(weighted)
+    at = 0
+    for i in range(K):
+        for j in range(i, K):
+            sums_S[at] = gram[i * K + j]
+            at += 1
+    sums_S[at : at + K] = weighted
+    sums_S[at + K] = squares
+
+
+@kernel
+def solve_packed(
+    sums_RS: Float32s,
+    width: Width,
+    biased: bool,
+    prior: Float32s,
+    ridge_R: Float32s,
+    bias_ridge: np.float32,
+    first: int,
+    last: int,
+    out: Float32s,
+) -> float:
+    """Solve rows `first` to `last` from their packed sums. Returns their sum of squared errors."""
+    K = LANES * len(width)
+    gram, weighted = np.empty(K * K, np.float32), np.empty(K, np.float32)
+    error = 0.0
+    for row in range(first, last):
+        gram[:] = prior
+        at = 0
+        for i in range(K):
+            for j in range(i, K):
+                gram[i * K + j] += sums_RS[row, at]
+                at += 1
+        weighted[:] = sums_RS[row, at : at + K]
+        squares = sums_RS[row, at + K]
+        error += solve_sums(gram, weighted, squares, width, biased, ridge_R[row], bias_ridge, row, out)
+    return error
 
 
 @kernel

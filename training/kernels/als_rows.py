@@ -11,8 +11,8 @@ from typing import Protocol
 from torch import Tensor
 
 
-class Rows(Protocol):
-    """The values of one side grouped by row, ready to be solved again and again."""
+class Solver(Protocol):
+    """One side, ready to be solved again and again."""
 
     def solve(
         self,
@@ -33,3 +33,32 @@ class Rows(Protocol):
             out_RK: is overwritten.
             prior_KK: a Gram matrix that is added to each row's own; None for none.
         """
+        ...
+
+
+class Rows(Solver, Protocol):
+    """The values of one side grouped by row."""
+
+    def sums(self, other_CK: Tensor, *, biased: bool) -> Tensor:
+        """What the rows' solutions depend on beside the penalties, packed: (R, `packed_width`).
+
+        Sums over parts of the ratings add up to those over all. A packed row is Σ a aᵀ above and on its diagonal, row
+        by row, then Σ t a, then Σ t², as in `als_cpu`.
+        """
+        ...
+
+    def solve_sums(
+        self,
+        sums_RS: Tensor,
+        ridge_R: Tensor,
+        bias_ridge: float | None,
+        out_RK: Tensor,
+        prior_KK: Tensor | None = None,
+    ) -> Tensor:
+        """As `solve`, from the sums of any rows: those of this object do not matter."""
+        ...
+
+
+def packed_width(width: int) -> int:
+    """S: numbers in a packed row of sums."""
+    return width * (width + 1) // 2 + width + 1

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from training.kernels.als_rows import packed_width
+
 SEGMENT = 1024  # longest padded length; longer rows are cut
 BATCH_ELEMENTS = 1 << 26  # of gathered features at a time: 256 MB
 
@@ -41,6 +43,7 @@ class TorchRows:
     def __init__(
         self, rows_N: Tensor, columns_N: Tensor, values_N: Tensor, *, rows: int, columns: int, width: int
     ) -> None:
+        self._rows = rows
         order_N = torch.argsort(rows_N, stable=True)
         counts_R = torch.bincount(rows_N, minlength=rows)
         self.buckets = list(_buckets(counts_R, columns_N[order_N], values_N[order_N], columns, width))
@@ -54,41 +57,88 @@ class TorchRows:
         prior_KK: Tensor | None = None,
     ) -> Tensor:
         """See `als_rows.Rows`."""
-        features_CK = torch.cat([other_CK, other_CK.new_zeros(1, other_CK.shape[1])])
-        bias_C = features_CK.new_zeros(len(features_CK))
-        penalty_RK = ridge_R[:, None].repeat(1, features_CK.shape[1])
-        if bias_ridge is not None:
-            bias_C = features_CK[:, -1].clone()
-            features_CK[:-1, -1] = 1
-            penalty_RK[:, -1] = bias_ridge
+        features_CK, bias_C = _features(other_CK, biased=bias_ridge is not None)
+        penalty_RK = _penalties(ridge_R, bias_ridge, features_CK.shape[1])
         error = other_CK.new_zeros(())
         for bucket in self.buckets:
-            error += _solve_bucket(bucket, features_CK, bias_C, penalty_RK, prior_KK, out_RK)
+            gram_BKK, weighted_BK, squares_B = _bucket_sums(bucket, features_CK, bias_C)
+            penalty_BK = penalty_RK[bucket.rows_B]
+            out_RK[bucket.rows_B], errors_B = _solved(gram_BKK, weighted_BK, squares_B, penalty_BK, prior_KK)
+            error += errors_B.sum()
+        return error
+
+    def sums(self, other_CK: Tensor, *, biased: bool) -> Tensor:
+        """See `als_rows.Rows`."""
+        features_CK, bias_C = _features(other_CK, biased=biased)
+        K = features_CK.shape[1]
+        upper = torch.triu_indices(K, K, device=other_CK.device)
+        sums_RS = other_CK.new_zeros(self._rows, packed_width(K))
+        for bucket in self.buckets:
+            gram_BKK, weighted_BK, squares_B = _bucket_sums(bucket, features_CK, bias_C)
+            packed = (gram_BKK[:, upper[0], upper[1]], weighted_BK, squares_B[:, None])
+            sums_RS[bucket.rows_B] = torch.cat(packed, dim=1)
+        return sums_RS
+
+    def solve_sums(
+        self,
+        sums_RS: Tensor,
+        ridge_R: Tensor,
+        bias_ridge: float | None,
+        out_RK: Tensor,
+        prior_KK: Tensor | None = None,
+    ) -> Tensor:
+        """See `als_rows.Rows`."""
+        K = out_RK.shape[1]
+        upper = torch.triu_indices(K, K, device=out_RK.device)
+        error = out_RK.new_zeros(())
+        for rows_B in torch.arange(len(out_RK), device=out_RK.device).split(max(1, BATCH_ELEMENTS // K**2)):
+            packed_BS = sums_RS[rows_B]
+            gram_BKK = packed_BS.new_zeros(len(rows_B), K, K)
+            gram_BKK[:, upper[0], upper[1]] = gram_BKK[:, upper[1], upper[0]] = packed_BS[:, : upper.shape[1]]
+            penalty_BK = _penalties(ridge_R[rows_B], bias_ridge, K)
+            sums = (gram_BKK, packed_BS[:, upper.shape[1] : -1], packed_BS[:, -1])
+            out_RK[rows_B], errors_B = _solved(*sums, penalty_BK, prior_KK)
+            error += errors_B.sum()
         return error
 
 
-def _solve_bucket(
-    bucket: Bucket,
-    features_CK: Tensor,
-    bias_C: Tensor,
-    penalty_RK: Tensor,
-    prior_KK: Tensor | None,
-    out_RK: Tensor,
-) -> Tensor:
+def _features(other_CK: Tensor, *, biased: bool) -> tuple[Tensor, Tensor]:
+    """Every column's [q, 1] and b, or q and 0; then those of the padding, which are 0."""
+    features_CK = torch.cat([other_CK, other_CK.new_zeros(1, other_CK.shape[1])])
+    bias_C = features_CK.new_zeros(len(features_CK))
+    if biased:
+        bias_C = features_CK[:, -1].clone()
+        features_CK[:-1, -1] = 1
+    return features_CK, bias_C
+
+
+def _penalties(ridge_R: Tensor, bias_ridge: float | None, width: int) -> Tensor:
+    penalty_RK = ridge_R[:, None].repeat(1, width)
+    if bias_ridge is not None:
+        penalty_RK[:, -1] = bias_ridge
+    return penalty_RK
+
+
+def _bucket_sums(bucket: Bucket, features_CK: Tensor, bias_C: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Σ a aᵀ, Σ t a and Σ t² of each row."""
     a_SLK = features_CK[bucket.columns_SL]
     padding_SL = bucket.columns_SL == len(features_CK) - 1
     targets_SL = (bucket.values_SL - bias_C[bucket.columns_SL]).masked_fill(padding_SL, 0)
     gram_BKK = _sum_by_owner(bucket, a_SLK.mT @ a_SLK)
     weighted_BK = _sum_by_owner(bucket, (a_SLK.mT @ targets_SL[..., None]).squeeze(-1))
-    squares = targets_SL.square().sum()
-    penalty_BK = penalty_RK[bucket.rows_B]
+    return gram_BKK, weighted_BK, _sum_by_owner(bucket, targets_SL.square().sum(1))
+
+
+def _solved(
+    gram_BKK: Tensor, weighted_BK: Tensor, squares_B: Tensor, penalty_BK: Tensor, prior_KK: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """The solutions and their errors. The Gram matrices are overwritten."""
     if prior_KK is not None:
         gram_BKK += prior_KK
     gram_BKK.diagonal(dim1=-2, dim2=-1).add_(penalty_BK)
     factor_BKK = torch.linalg.cholesky_ex(gram_BKK).L
     x_BK = torch.cholesky_solve(weighted_BK[..., None], factor_BKK).squeeze(-1)
-    out_RK[bucket.rows_B] = x_BK
-    return squares - (x_BK * (weighted_BK + penalty_BK * x_BK)).sum()
+    return x_BK, squares_B - (x_BK * (weighted_BK + penalty_BK * x_BK)).sum(1)
 
 
 def _sum_by_owner(bucket: Bucket, parts_S: Tensor) -> Tensor:

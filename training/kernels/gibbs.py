@@ -10,13 +10,15 @@ Shapes: R rows of one side, C of the other, K table width (factors, then bias), 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from training.ranks import ALONE, BLOCK, Place, Span
 
 STRENGTH = 1.0  # of the priors on column means and precisions, in rows; ratings are standardised, so 1 is their scale
 START_FACTORS = 0.1  # standard deviation
@@ -25,6 +27,7 @@ EFFECT_RATE = 0.1  # of the Gamma prior on the precision of implicit effects, wh
 
 
 Normal = Callable[[int, int], Tensor]  # standard normal numbers in the shape asked for
+Sums = Callable[[Tensor], Tensor]  # one side's table to the sums that each row of the other side has of it
 
 
 class Rows(Protocol):
@@ -51,6 +54,14 @@ class Rows(Protocol):
     def errors(self, own_RK: Tensor, other_CK: Tensor, weight_C: Tensor) -> Tensor: ...
 
 
+class SummingRows(Rows, Protocol):
+    """Rows that can tell sums of the other side's table."""
+
+    def sums(self, table_CK: Tensor) -> Tensor:
+        """For each row the sum of the columns that it was rated with."""
+        ...
+
+
 class Noise:
     """The random numbers of one sweep of one chain, from a counter-based generator (Salmon et al. 2011) on the host.
 
@@ -59,6 +70,7 @@ class Noise:
 
     def __init__(self, key: int, chain: int, sweep: int, device: torch.device) -> None:
         self._host = np.random.Generator(np.random.Philox(key=[key, chain], counter=[0, 0, 0, sweep]))
+        self._key, self._sweep, self._calls = [key, chain], sweep, 0
         self._device = device
         self._cuda = torch.Generator(device) if device.type == "cuda" else None
         if self._cuda is not None:
@@ -69,6 +81,52 @@ class Noise:
         if self._cuda is not None:
             return torch.randn(shape, generator=self._cuda, device=self._device)
         return torch.from_numpy(self._host.standard_normal(shape, dtype=np.float32)).to(self._device)
+
+    def row_normal(self, place: Place, width: int) -> Tensor:
+        """Standard normal numbers for the rows that are here. But on CUDA a row's are the same on whichever rank."""
+        if place.ranks is ALONE:
+            return self.normal(len(place.span), width)
+        if self._cuda is not None:
+            return self._on_my_own(place, lambda noise: noise.normal(len(place.span), width))
+        blocks = [
+            generator.standard_normal((len(rows), width), dtype=np.float32)
+            for rows, generator in self._blocks(place.span)
+        ]
+        return torch.from_numpy(np.concatenate([np.empty((0, width), np.float32), *blocks]))
+
+    def row_gamma(self, place: Place, shape_R: Tensor) -> Tensor:
+        """`gamma` for the rows that are here."""
+        if place.ranks is ALONE:
+            return self.gamma(shape_R)
+        if self._cuda is not None:
+            return self._on_my_own(place, lambda noise: noise.gamma(shape_R))
+        blocks = [
+            generator.standard_gamma(shape_R[rows.start : rows.stop].numpy())
+            for rows, generator in self._blocks(place.span)
+        ]
+        return torch.from_numpy(np.concatenate([np.empty(0), *blocks]))
+
+    def in_turn(self, *places: Place) -> Normal:
+        """`normal`, of which each call is for the rows of the next place."""
+        if places[0].ranks is ALONE:
+            return self.normal
+        turns = iter(places)
+        return lambda _, width: self.row_normal(next(turns), width)
+
+    def _blocks(self, span: Span) -> Iterator[tuple[range, np.random.Generator]]:
+        """Rows of the span, counted from 0, with a generator of their own: that of this call and of their block."""
+        self._calls += 1
+        for begin in range(span.start, span.stop, BLOCK):
+            counter = [0, 1 + begin // BLOCK, self._calls, self._sweep]
+            rows = range(begin - span.start, min(begin + BLOCK, span.stop) - span.start)
+            yield rows, np.random.Generator(np.random.Philox(key=self._key, counter=counter))
+
+    def _on_my_own(self, place: Place, draw: Callable[[Noise], Tensor]) -> Tensor:
+        """Numbers that other ranks do not have."""
+        self._calls += 1
+        own = Noise(int(self._key[0]) ^ (self._calls << 32), int(self._key[1]), self._sweep, self._device)
+        own._cuda.manual_seed(int(own._host.integers(2**62)) + place.ranks.rank)  # type: ignore[union-attr]
+        return draw(own)
 
     def gamma(self, shape_R: Tensor) -> Tensor:
         """Gamma numbers of the given shapes and rate 1, float64, on the device of the shapes."""
@@ -83,6 +141,7 @@ class Side:
 
     Attributes:
         rows: their ratings.
+        place: which of all users or items are here; every tensor has the rows of these.
         counts_R: how many, float64.
         share_R: counts^-½, float32.
         attributes_RA: side information, or (R, 0).
@@ -96,6 +155,7 @@ class Side:
     """
 
     rows: Rows
+    place: Place
     counts_R: Tensor
     share_R: Tensor
     attributes_RA: Tensor
@@ -108,7 +168,7 @@ class Side:
     spread_K: Tensor
 
 
-STATE = tuple(field.name for field in fields(Side))[4:]
+STATE = tuple(field.name for field in fields(Side))[5:]
 
 
 @dataclass(slots=True)
@@ -131,10 +191,11 @@ class Chain:
         errors_R2 = self.item.rows.errors(self.item.table_RK, self.user.table_RK, self.user.weight_R)
         if self.freedom[1]:
             _update_weights(self.item, errors_R2, self.precision, self.freedom[1], noise)
-        ratings = self.item.counts_R.sum()
-        weighted = (errors_R2[:, 0] * self.item.weight_R).sum()
+        ranks = self.item.place.ranks
+        ratings = ranks.sum(self.item.counts_R.sum())
+        weighted = ranks.sum((errors_R2[:, 0] * self.item.weight_R).sum())
         self.precision = noise.gamma(1 + ratings / 2) / (1 + weighted / 2)
-        return errors_R2[:, 1].sum() / ratings
+        return ranks.sum(errors_R2[:, 1].sum()) / ratings
 
     def state(self) -> dict[str, Tensor]:
         """Everything a sweep changes."""
@@ -150,15 +211,27 @@ class Chain:
         self.precision = state["precision"].clone()
 
 
-def start_side(rows: Rows, counts_R: Tensor, attributes_RA: Tensor | None, width: int, noise: Noise) -> Side:
-    """A side with small random factors and zero biases, which nothing has had an effect on yet."""
+def start_side(
+    rows: Rows,
+    counts_R: Tensor,
+    attributes_RA: Tensor | None,
+    width: int,
+    noise: Noise,
+    place: Place | None = None,
+) -> Side:
+    """A side with small random factors and zero biases, which nothing has had an effect on yet.
+
+    `place` says which of all rows are here; None for all.
+    """
+    place = place or Place.alone(len(counts_R))
     count, device = len(counts_R), counts_R.device
     attributes_RA = torch.zeros(count, 0, device=device) if attributes_RA is None else attributes_RA
     zeros_RK = torch.zeros(count, width, device=device)
-    table_RK = START_FACTORS * noise.normal(count, width)
+    table_RK = START_FACTORS * noise.row_normal(place, width)
     table_RK[:, -1] = 0
     return Side(
         rows=rows,
+        place=place,
         counts_R=counts_R.double(),
         share_R=counts_R.clamp(min=1).float().rsqrt(),
         attributes_RA=attributes_RA,
@@ -167,34 +240,46 @@ def start_side(rows: Rows, counts_R: Tensor, attributes_RA: Tensor | None, width
         shift_RK=zeros_RK,
         weight_R=torch.ones(count, device=device),
         coefficients_AK=torch.zeros(attributes_RA.shape[1], width, device=device),
-        unknown_K=zeros_RK[0].clone(),
+        unknown_K=torch.zeros(width, device=device),
         spread_K=torch.ones(width, device=device),
     )
 
 
-def start_effects(users: Side, items: Side, users_N: Tensor, items_N: Tensor, noise: Noise) -> None:
+def start_effects(users: Side, items: Side, over_items: Sums, over_users: Sums, noise: Noise) -> None:
     """Give both sides small random effects, and their sums to the other side's rows."""
-    for side, other, rows_N, columns_N in ((users, items, users_N, items_N), (items, users, items_N, users_N)):
-        other.effect_RK = START_EFFECTS * noise.normal(*other.effect_RK.shape)
-        for column_K, sum_K in zip(other.effect_RK.T, side.shift_RK.T, strict=True):
-            sum_K.index_add_(0, rows_N, column_K[columns_N])
-        side.shift_RK *= side.share_R[:, None]
+    for side, other, sums in ((users, items, over_items), (items, users, over_users)):
+        other.effect_RK = START_EFFECTS * noise.row_normal(other.place, other.effect_RK.shape[1])
+        side.shift_RK = sums(other.effect_RK) * side.share_R[:, None]
         side.table_RK += side.shift_RK
+
+
+def sums_of(rows_N: Tensor, columns_N: Tensor, rows: int) -> Sums:
+    """The function that gives for each row the sum of the columns that it was rated with."""
+
+    def sums(table_CK: Tensor) -> Tensor:
+        sums_RK = table_CK.new_zeros(rows, table_CK.shape[1])
+        for column_K, sum_K in zip(table_CK.T, sums_RK.T, strict=True):
+            sum_K.index_add_(0, rows_N, column_K[columns_N])
+        return sums_RK
+
+    return sums
 
 
 def _update_rows(side: Side, other: Side, precision: Tensor, noise: Noise, *, implicit: bool) -> None:
     """Draw the rows of one side, after their hyper-parameters, then the effects of the other side on them."""
     explained_RK = side.attributes_RA @ side.coefficients_AK
-    mean_K, precision_K = normal_gamma(side.table_RK - side.shift_RK - explained_RK, noise)
+    mean_K, precision_K = normal_gamma(side.table_RK - side.shift_RK - explained_RK, noise, side.place)
     prior_RK = mean_K + side.shift_RK + explained_RK
-    side.unknown_K, side.spread_K = prior_RK.mean(0), prior_RK.var(0, correction=0) + 1 / precision_K
+    side.unknown_K, side.spread_K = side.place.mean(prior_RK), side.place.variance(prior_RK) + 1 / precision_K
     gram_RKK, rhs_RK = side.rows.gram(other.table_RK, other.weight_R)
     scale_R = (precision * side.weight_R).float()
-    side.table_RK = side.rows.draw(gram_RKK, rhs_RK, scale_R, prior_RK, precision_K, noise.normal(*prior_RK.shape))
+    noise_RK = noise.row_normal(side.place, prior_RK.shape[1])
+    side.table_RK = side.rows.draw(gram_RKK, rhs_RK, scale_R, prior_RK, precision_K, noise_RK)
     if implicit:
-        squares_K = other.effect_RK.double().square().sum(0)
-        effect_precision_K = _gammas(noise, len(other.effect_RK), squares_K, EFFECT_RATE)
-        state = (other.effect_RK, effect_precision_K, noise.normal, side.table_RK, side.shift_RK)
+        squares_K = other.place.ranks.sum(other.effect_RK.double().square().sum(0))
+        effect_precision_K = _gammas(noise, other.place.span.total, squares_K, EFFECT_RATE)
+        normal = noise.in_turn(other.place, side.place)
+        state = (other.effect_RK, effect_precision_K, normal, side.table_RK, side.shift_RK)
         other.rows.implicit(side.share_R, gram_RKK, rhs_RK, *state)
     if side.attributes_RA.shape[1]:
         side.coefficients_AK = _coefficients(side, side.table_RK - side.shift_RK - mean_K, precision_K, noise)
@@ -202,14 +287,16 @@ def _update_rows(side: Side, other: Side, precision: Tensor, noise: Noise, *, im
 
 def _update_weights(side: Side, errors_R2: Tensor, precision: Tensor, freedom: float, noise: Noise) -> None:
     rate_R = (freedom + precision * errors_R2[:, 0]) / 2
-    side.weight_R = (noise.gamma((freedom + side.counts_R) / 2) / rate_R).float()
+    side.weight_R = (noise.row_gamma(side.place, (freedom + side.counts_R) / 2) / rate_R).float()
 
 
-def normal_gamma(base_RK: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
+def normal_gamma(base_RK: Tensor, noise: Noise, place: Place) -> tuple[Tensor, Tensor]:
     """Draw mean and precision of each column given its entries (Murphy 2007, "Conjugate Bayesian analysis", sec. 3)."""
-    rows, width = base_RK.shape
-    mean_K = base_RK.mean(0, dtype=torch.float64)
-    squares_K = (base_RK - mean_K).square().sum(0) + STRENGTH * rows / (STRENGTH + rows) * mean_K.square()
+    rows, width = place.span.total, base_RK.shape[1]
+    mean_K = place.ranks.sum(base_RK.sum(0, dtype=torch.float64)) / rows
+    squares_K = (
+        place.ranks.sum((base_RK - mean_K).square().sum(0)) + STRENGTH * rows / (STRENGTH + rows) * mean_K.square()
+    )
     precision_K = _gammas(noise, rows, squares_K, STRENGTH)
     deviation_K = ((rows + STRENGTH) * precision_K).rsqrt()
     return (rows * mean_K / (rows + STRENGTH) + noise.normal(width) * deviation_K).float(), precision_K

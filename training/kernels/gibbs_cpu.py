@@ -118,6 +118,13 @@ class CpuRows:
         self._run(_errors, self._row_tasks, (*ratings, *tables, _tiles(own_RK.shape[1]), errors_R2))
         return torch.from_numpy(errors_R2)
 
+    def sums(self, table_CK: Tensor) -> Tensor:
+        """See `gibbs.SummingRows`."""
+        sums_RK = torch.empty(len(self._starts_R) - 1, table_CK.shape[1])
+        tables = _flat(table_CK.contiguous(), sums_RK)
+        self._run(_sums, self._row_tasks, (self._starts_R, self._columns_N, *tables, _tiles(table_CK.shape[1])))
+        return sums_RK
+
     def _run(self, function: Callable[..., Any], ranges: list[tuple[int, int]], arguments: tuple[Any, ...]) -> None:
         run_tasks(self._threads, function, [(*arguments, first, last) for first, last in ranges])
 
@@ -389,6 +396,23 @@ def _times(lower_KK: Float64s, row_K: Float32s, product_K: Float64s) -> None:
 
 
 @kernel
+def _sums(
+    starts_R: Int64s, columns_N: Int32s, table: Float32s, sums: Float32s, width: Width, first: int, last: int
+) -> None:
+    K, one = LANES * len(width), np.float32(1)
+    for r in range(first, last):
+        start, stop = starts_R[r], starts_R[r + 1]
+        for j in range(0, K, LANES):
+            even, odd = zero(), zero()
+            for n in range(start, stop - 1, 2):
+                even = add_scaled(even, one, load(table, columns_N[n] * K + j))
+                odd = add_scaled(odd, one, load(table, columns_N[n + 1] * K + j))
+            if (stop - start) % 2:
+                even = add_scaled(even, one, load(table, columns_N[stop - 1] * K + j))
+            store(sums, r * K + j, add_scaled(even, one, odd))
+
+
+@kernel
 def _errors(
     starts_R: Int64s,
     columns_N: Int32s,
@@ -433,3 +457,4 @@ def warm_up(width: int) -> None:
     rows.draw(gram_1KK, rhs_1K, one_1, table_1K, ones_K, table_1K)
     rows.implicit(one_1, gram_1KK, rhs_1K, table_1K, ones_K, torch.zeros, table_1K.clone(), table_1K.clone())
     rows.errors(table_1K, table_1K, one_1)
+    rows.sums(table_1K)

@@ -8,6 +8,7 @@ batch, D the length to which its rows are padded.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -28,18 +29,17 @@ class TorchRows:
         self, rows_N: Tensor, columns_N: Tensor, values_N: Tensor, *, rows: int, columns: int, steps: int = STEPS
     ) -> None:
         order_N = rows_N.argsort(stable=True)
-        self._rows_N, self._columns_N = rows_N[order_N].long(), columns_N[order_N].long()
+        self._pairs = Pairs(rows_N, columns_N, rows=rows, columns=columns)
+        self._rows_N, self._columns_N = rows_N[order_N].long(), self._pairs.columns_by_row_N
         self._values_N = values_N[order_N]
         self._counts_R = torch.bincount(rows_N, minlength=rows)
         self._starts_R = pad(self._counts_R.cumsum(0), (1, 0))
-        self._rows_by_column_N = rows_N[columns_N.argsort(stable=True)].long()
-        self._starts_C = pad(torch.bincount(columns_N, minlength=columns).cumsum(0), (1, 0))
         self._steps = steps
         self._buckets = list(self._by_length())
 
     def _by_length(self) -> Iterator[tuple[Tensor, int]]:
         """Row indices with the power of two to which they are padded."""
-        longest = int(self._counts_R.max())
+        longest = int(self._counts_R.max()) if len(self._counts_R) else -1
         length, below = SHORTEST, -1
         while below < longest:
             rows_B = torch.nonzero((self._counts_R > below) & (self._counts_R <= length))[:, 0]
@@ -86,22 +86,9 @@ class TorchRows:
         shift_CK: Tensor,
     ) -> None:
         """See `gibbs_reference.ReferenceRows.implicit`, joint; the equations are solved by conjugate gradients."""
-        diagonal_CK = share_C.square()[:, None] * gram_CKK.diagonal(dim1=1, dim2=2)
-        scale_RK = self._over_columns(diagonal_CK) + precision_K
-        noise_RK = precision_K.sqrt() * normal(*effect_RK.shape)
-        gradient_noise_CK = _times(root(gram_CKK), normal(*gradient_CK.shape))
-        side_RK = self._over_columns(share_C[:, None] * (gradient_CK + gradient_noise_CK))
-
-        def product(x_RK: Tensor) -> Tensor:
-            sum_CK = share_C.square()[:, None] * self._over_rows(x_RK)
-            return self._over_columns(_times(gram_CKK, sum_CK)) + precision_K * x_RK
-
-        change_RK = solve(product, side_RK + noise_RK - precision_K * effect_RK, scale_RK, self._steps)
-        effect_RK.add_(change_RK)
-        step_CK = share_C[:, None] * self._over_rows(change_RK)
-        table_CK.add_(step_CK)
-        shift_CK.add_(step_CK)
-        gradient_CK.sub_(_times(gram_CKK, step_CK))
+        sums = EffectSums(self._pairs.over_rows, self._pairs.over_columns, lambda total: total)
+        state = (effect_RK, precision_K, normal, table_CK, shift_CK)
+        draw_effects(sums, share_C, gram_CKK, gradient_CK, *state, steps=self._steps)
 
     def errors(self, own_RK: Tensor, other_CK: Tensor, weight_C: Tensor) -> Tensor:
         own_NK, other_NK = own_RK[self._rows_N], other_CK[self._columns_N]
@@ -110,31 +97,93 @@ class TorchRows:
         both_N2 = torch.stack([weight_C[self._columns_N] * squared_N, squared_N], dim=1)
         return both_N2.new_zeros(len(self._counts_R), 2).index_add_(0, self._rows_N, both_N2)
 
-    def _over_rows(self, table_RK: Tensor) -> Tensor:
+    def sums(self, table_CK: Tensor) -> Tensor:
+        """See `gibbs.SummingRows`."""
+        return self._pairs.over_columns(table_CK)
+
+
+class Pairs:
+    """Which rows were rated with which columns, for sums over them."""
+
+    def __init__(self, rows_N: Tensor, columns_N: Tensor, *, rows: int, columns: int) -> None:
+        self.columns_by_row_N = columns_N[rows_N.argsort(stable=True)].long()
+        self._starts_R = pad(torch.bincount(rows_N, minlength=rows).cumsum(0), (1, 0))
+        self._rows_by_column_N = rows_N[columns_N.argsort(stable=True)].long()
+        self._starts_C = pad(torch.bincount(columns_N, minlength=columns).cumsum(0), (1, 0))
+
+    def over_rows(self, table_RK: Tensor) -> Tensor:
         """For each column the sum of the rows that have rated it, (C, K)."""
         return embedding_bag(self._rows_by_column_N, table_RK, self._starts_C, mode="sum", include_last_offset=True)
 
-    def _over_columns(self, table_CK: Tensor) -> Tensor:
+    def over_columns(self, table_CK: Tensor) -> Tensor:
         """For each row the sum of the columns that it has rated, (R, K)."""
-        return embedding_bag(self._columns_N, table_CK, self._starts_R, mode="sum", include_last_offset=True)
+        return embedding_bag(self.columns_by_row_N, table_CK, self._starts_R, mode="sum", include_last_offset=True)
 
 
-def solve(product: Callable[[Tensor], Tensor], side_RK: Tensor, scale_RK: Tensor, steps: int) -> Tensor:
+@dataclass(frozen=True, slots=True)
+class EffectSums:
+    """The sums that the effects' equations are made of: `Pairs`, perhaps of several ranks, and over all of these."""
+
+    over_rows: Callable[[Tensor], Tensor]
+    over_columns: Callable[[Tensor], Tensor]
+    total: Callable[[Tensor], Tensor]
+
+
+def draw_effects(
+    sums: EffectSums,
+    share_C: Tensor,
+    gram_CKK: Tensor,
+    gradient_CK: Tensor,
+    effect_RK: Tensor,
+    precision_K: Tensor,
+    normal: Normal,
+    table_CK: Tensor,
+    shift_CK: Tensor,
+    *,
+    steps: int = STEPS,
+) -> None:
+    """See `gibbs_reference.ReferenceRows.implicit`, joint; the equations are solved by conjugate gradients."""
+    diagonal_CK = share_C.square()[:, None] * gram_CKK.diagonal(dim1=1, dim2=2)
+    scale_RK = sums.over_columns(diagonal_CK) + precision_K
+    noise_RK = precision_K.sqrt() * normal(*effect_RK.shape)
+    gradient_noise_CK = _times(root(gram_CKK), normal(*gradient_CK.shape))
+    side_RK = sums.over_columns(share_C[:, None] * (gradient_CK + gradient_noise_CK))
+
+    def product(x_RK: Tensor) -> Tensor:
+        sum_CK = share_C.square()[:, None] * sums.over_rows(x_RK)
+        return sums.over_columns(_times(gram_CKK, sum_CK)) + precision_K * x_RK
+
+    change_RK = solve(product, side_RK + noise_RK - precision_K * effect_RK, scale_RK, steps, sums.total)
+    effect_RK.add_(change_RK)
+    step_CK = share_C[:, None] * sums.over_rows(change_RK)
+    table_CK.add_(step_CK)
+    shift_CK.add_(step_CK)
+    gradient_CK.sub_(_times(gram_CKK, step_CK))
+
+
+def solve(
+    product: Callable[[Tensor], Tensor],
+    side_RK: Tensor,
+    scale_RK: Tensor,
+    steps: int,
+    total: Callable[[Tensor], Tensor] = lambda here: here,
+) -> Tensor:
     """A⁻¹ v by conjugate gradients from 0, preconditioned by A's diagonal (Hestenes and Stiefel 1952).
 
     The number of steps is fixed: to stop at a residual would mean to wait for the device. After convergence x stays.
+    `total` makes the sum over all rows of what is the sum over those here.
     """
     tiny = torch.finfo(side_RK.dtype).tiny
     x_RK, residual_RK = torch.zeros_like(side_RK), side_RK
     direction_RK = residual_RK / scale_RK
-    energy = (residual_RK * direction_RK).sum()
+    energy = total((residual_RK * direction_RK).sum())
     for _ in range(steps):
         image_RK = product(direction_RK)
-        rate = energy / (direction_RK * image_RK).sum().clamp(min=tiny)
+        rate = energy / total((direction_RK * image_RK).sum()).clamp(min=tiny)
         x_RK = x_RK + rate * direction_RK
         residual_RK = residual_RK - rate * image_RK
         scaled_RK = residual_RK / scale_RK
-        before, energy = energy, (residual_RK * scaled_RK).sum()
+        before, energy = energy, total((residual_RK * scaled_RK).sum())
         direction_RK = scaled_RK + energy / before.clamp(min=tiny) * direction_RK
     return x_RK
 

@@ -102,7 +102,7 @@ class Errors:
 
 def errors(result: Result) -> Errors | None:
     """What was measured of the fit; None without a test part."""
-    if result.test is None or result.baseline is None:
+    if result.test is None or result.baseline is None or len(result.test) == 0:  # another rank may have them all
         return None
     made = predicted(result.evaluated.model, result.baseline, result.test)
     train = result.measured_on.train

@@ -10,18 +10,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from models.mf import MatrixFactorization
+from models.mf import MatrixFactorization, with_average_row
+from training.distributed.als import sides
 from training.kernels.als_cpu import CpuRows, compile_for, padded_width
-from training.kernels.als_rows import Rows
+from training.kernels.als_rows import Rows, Solver
 from training.kernels.als_torch import TorchRows
 from training.kernels.collapse import ranked
 from training.kernels.grouping import group
+from training.ranks import drawn_rows
 from training.trainer import Trainer, TrainerSettings, TrainingSet
 
 START_DEVIATION = 0.1  # of the item factors; from 0.1 to 1 the error after five sweeps is the same to 0.0005
@@ -45,16 +48,18 @@ class Als(Trainer[AlsSettings]):
     """An epoch solves every user's row [p_u, b_u] against the items' [q_i, 1], then every item's against the users'."""
 
     Settings = AlsSettings
+    spreads = True
 
     def __init__(self, data: TrainingSet, settings: AlsSettings, rng: np.random.Generator) -> None:
         super().__init__(data, settings, rng)
         width = padded_width(settings.factors)
         self.user_table_UK = torch.zeros(data.users, width, device=data.device)
-        self.item_table_IK = torch.zeros(data.items, width, device=data.device)
-        start_IF = START_DEVIATION * rng.standard_normal((data.items, settings.factors), dtype=np.float32)
-        self.item_table_IK[:, : settings.factors] = torch.from_numpy(start_IF)
-        self._user_counts_U, self._item_counts_I = data.user_counts(), data.item_counts()
+        self.item_table_IK = torch.zeros(len(data.item_span), width, device=data.device)
+        start_IF = drawn_rows(rng, data.item_span, settings.factors)
+        self.item_table_IK[:, : settings.factors] = START_DEVIATION * torch.from_numpy(start_IF)
+        self._user_counts_U, self._item_counts_I = data.user_counts(), data.item_totals()
         self._mean, self._deviation = data.standardisation()
+        self._ratings = data.total()
         self._on_cpu = data.device.type == "cpu"
         if self._on_cpu:
             compile_for(width)
@@ -74,43 +79,40 @@ class Als(Trainer[AlsSettings]):
         users, items = self._sides
         bias_ridge = self.settings.bias_regularisation
         users.solve(self.item_table_IK, self._ridge(self._user_counts_U), bias_ridge, self.user_table_UK)
-        error = items.solve(self.user_table_UK, self._ridge(self._item_counts_I), bias_ridge, self.item_table_IK)
-        return {"loss": error * (self._deviation.square() / len(self.data))}
+        counts_I = self._item_counts_I[self.data.item_span.rows]
+        error = items.solve(self.user_table_UK, self._ridge(counts_I), bias_ridge, self.item_table_IK)
+        return {"loss": error * (self._deviation.square() / self._ratings)}
 
     @cached_property
-    def _sides(self) -> tuple[Rows, Rows]:
+    def _sides(self) -> tuple[Solver, Solver]:
         """Users and items. Grouping the ratings is a part of fitting, so the first epoch does it."""
-        data, width = self.data, self.user_table_UK.shape[1]
-        by_user = (data.users_N, data.items_N, data.users, data.items)
-        by_item = (data.items_N, data.users_N, data.items, data.users)
-        if self._on_cpu:
-            return self._cpu_rows(*by_user), self._cpu_rows(*by_item)
-        values_N = ((data.ratings_N - self._mean) / self._deviation).float()
-        users, items = (
-            TorchRows(rows_N, columns_N, values_N, rows=rows, columns=columns, width=width)
-            for rows_N, columns_N, rows, columns in (by_user, by_item)
-        )
-        return users, items
+        make = self._cpu_rows if self._on_cpu else self._torch_rows
+        return sides(self.data, self.data.ratings_N, make, self.user_table_UK.shape[1])
 
-    def _cpu_rows(self, rows_N: Tensor, columns_N: Tensor, rows: int, _columns: int) -> CpuRows:
+    def _cpu_rows(self, rows_N: Tensor, columns_N: Tensor, ratings_N: Tensor, rows: int, _columns: int) -> Rows:
         threads = torch.get_num_threads()
-        columns = (rows_N.numpy(), columns_N.numpy(), self.data.ratings_N.numpy())
+        ratings = (rows_N.numpy(), columns_N.numpy(), ratings_N.numpy())
         shift, scale = float(self._mean), 1 / float(self._deviation)
-        return CpuRows(group(*columns, rows=rows, shift=shift, scale=scale, threads=threads), threads=threads)
+        return CpuRows(group(*ratings, rows=rows, shift=shift, scale=scale, threads=threads), threads=threads)
+
+    def _torch_rows(self, rows_N: Tensor, columns_N: Tensor, ratings_N: Tensor, rows: int, columns: int) -> Rows:
+        values_N = ((ratings_N - self._mean) / self._deviation).float()
+        return TorchRows(rows_N, columns_N, values_N, rows=rows, columns=columns, width=self.user_table_UK.shape[1])
 
     def _ridge(self, counts_R: Tensor) -> Tensor:
         return self.settings.regularisation * counts_R.clamp(min=1).float() ** self.settings.exponent
 
     def model(self) -> MatrixFactorization:
-        factors, deviation = self.settings.factors, self._deviation.float()
-        return MatrixFactorization.from_rated(
-            mean=self._mean.float(),
-            user_factors=self.user_table_UK[:, :factors] * deviation.sqrt(),
-            item_factors=self.item_table_IK[:, :factors] * deviation.sqrt(),
-            user_bias=self.user_table_UK[:, -1] * deviation,
-            item_bias=self.item_table_IK[:, -1] * deviation,
-            user_counts=self._user_counts_U,
-            item_counts=self._item_counts_I,
+        factors, deviation, data = self.settings.factors, self._deviation.float(), self.data
+        users_UK = data.ranks.with_average_row(self.user_table_UK, self._user_counts_U)
+        items_IK = data.ranks.gathered(self.item_table_IK, data.item_span)
+        items_IK = with_average_row(items_IK, self._item_counts_I)
+        return MatrixFactorization(
+            self._mean.float(),
+            users_UK[:, :factors] * deviation.sqrt(),
+            items_IK[:, :factors] * deviation.sqrt(),
+            users_UK[:, -1] * deviation,
+            items_IK[:, -1] * deviation,
         )
 
     def warm_start(self, model: MatrixFactorization) -> bool:
@@ -124,6 +126,9 @@ class Als(Trainer[AlsSettings]):
     def state(self) -> Mapping[str, Tensor]:
         """The tables; the generator has done its work when they have been filled for the first time."""
         return {"user_table": self.user_table_UK.clone(), "item_table": self.item_table_IK.clone()}
+
+    def side_of(self, name: str) -> Literal["user", "item"] | None:
+        return "user" if name == "user_table" else "item"
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         self.user_table_UK.copy_(state["user_table"])

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 import torch
@@ -18,12 +19,26 @@ from pydantic import Field
 from torch import Tensor
 
 from models.mf import MatrixFactorization
+from training.distributed.chains import posterior_of_rows, posterior_rows, row_side
+from training.distributed.gibbs import SpreadItems, SpreadUsers, sides
 from training.errors import DataError
 from training.kernels.collapse import ranked
-from training.kernels.gibbs import Chain, Noise, Rows, Side, memory_of_sweep, start_effects, start_side
+from training.kernels.gibbs import (
+    Chain,
+    Noise,
+    Rows,
+    Side,
+    SummingRows,
+    Sums,
+    memory_of_sweep,
+    start_effects,
+    start_side,
+    sums_of,
+)
 from training.kernels.gibbs_cpu import CpuRows, padded_width, warm_up
 from training.kernels.gibbs_torch import TorchRows
 from training.kernels.posterior import PROBES, Posterior, draw_probes
+from training.ranks import ALONE, Place
 from training.trainer import Trainer, TrainerSettings, TrainingSet
 
 log = logging.getLogger(__name__)
@@ -57,13 +72,15 @@ class Bayes(Trainer[BayesSettings]):
     """An epoch is one sweep of every chain. During burn-in the model is the present sample, then the mean since."""
 
     Settings = BayesSettings
+    spreads = True
 
     def __init__(self, data: TrainingSet, settings: BayesSettings, rng: np.random.Generator) -> None:
         super().__init__(data, settings, rng)
         self._attributes = self._checked_attributes() if settings.side_information else (None, None)
         self._mean, self._deviation = data.standardisation()
         self._seed = int(rng.integers(2**63))
-        self._probes_2N = draw_probes(data.users_N, data.items_N, data.users, data.items, rng)
+        here = (data.users, data.items, rng, data.item_span.rows)
+        self._probes_2N = draw_probes(data.users_N, data.items_N, *here)
         self._sweeps = 0
         if data.device.type == "cpu":
             warm_up(padded_width(settings.factors))
@@ -117,7 +134,8 @@ class Bayes(Trainer[BayesSettings]):
 
     @property
     def _concurrent(self) -> bool:
-        return self.data.device.type == "cpu" and self.settings.chains > 1 and torch.get_num_threads() > 1
+        many = self.settings.chains > 1 and torch.get_num_threads() > 1
+        return many and self.data.device.type == "cpu" and self.data.ranks is ALONE
 
     def _noise(self, chain: int, sweep: int) -> Noise:
         return Noise(self._seed, chain, sweep, self.data.device)
@@ -137,28 +155,38 @@ class Bayes(Trainer[BayesSettings]):
         return posterior
 
     def _grouped(self) -> tuple[Rows, Rows]:
-        data = self.data
-        values_N = ((data.ratings_N - self._mean) / self._deviation).float()
-        if data.device.type != "cpu":
-            by_user = TorchRows(data.users_N, data.items_N, values_N, rows=data.users, columns=data.items)
-            return by_user, TorchRows(data.items_N, data.users_N, values_N, rows=data.items, columns=data.users)
+        values_N = ((self.data.ratings_N - self._mean) / self._deviation).float()
+        return sides(self.data, values_N, self._rows, padded_width(self.settings.factors))
+
+    def _rows(self, rows_N: Tensor, columns_N: Tensor, values_N: Tensor, rows: int, columns: int) -> SummingRows:
+        if self.data.device.type != "cpu":
+            return TorchRows(rows_N, columns_N, values_N, rows=rows, columns=columns)
         cores = torch.get_num_threads()
         threads = cores if cores > self.settings.chains or not self._concurrent else 1
-        by_user_cpu = CpuRows(data.users_N, data.items_N, values_N, rows=data.users, threads=threads)
-        return by_user_cpu, CpuRows(data.items_N, data.users_N, values_N, rows=data.items, threads=threads)
+        return CpuRows(rows_N, columns_N, values_N, rows=rows, threads=threads)
 
     def _start(self, users: Rows, items: Rows, noise: Noise) -> Chain:
         data, settings, width = self.data, self.settings, padded_width(self.settings.factors)
-        user = start_side(users, data.user_counts(), self._attributes[0], width, noise)
-        item = start_side(items, data.item_counts(), self._attributes[1], width, noise)
+        counts_I = data.item_totals()[data.item_span.rows]
+        user = start_side(users, data.user_counts(), self._attributes[0], width, noise, data.places[0])
+        item = start_side(items, counts_I, self._attributes[1], width, noise, data.places[1])
         if settings.implicit:
-            start_effects(user, item, data.users_N, data.items_N, noise)
+            start_effects(user, item, *self._sums(users, items), noise)
         precision = torch.ones((), dtype=torch.float64, device=data.device)
         return Chain(user, item, precision, settings.implicit, (settings.user_freedom, settings.item_freedom))
 
+    def _sums(self, users: Rows, items: Rows) -> tuple[Sums, Sums]:
+        """What gives the sums over the items of each user here, and over the users of each item here."""
+        if isinstance(users, SpreadUsers) and isinstance(items, SpreadItems):
+            return users.sums, items.sums
+        data = self.data
+        over_items = sums_of(data.users_N, data.items_N, data.users)
+        return over_items, sums_of(data.items_N, data.users_N, data.items)
+
     def _empty_posterior(self) -> Posterior:
-        rank, block = 2 * self.settings.rank, 8 * self.settings.factors
-        return Posterior(self._probes_2N, self.data.users, self.data.items, rank=rank, block=block)
+        rank, block, data = 2 * self.settings.rank, 8 * self.settings.factors, self.data
+        shape = (data.users, data.items, data.ranks, len(data.item_span))
+        return Posterior(self._probes_2N, *shape, rank=rank, block=block)
 
     def _collect(self, noises: Sequence[Noise]) -> None:
         """Add each chain's present state to the posterior, which is empty until the burn-in is over."""
@@ -169,8 +197,14 @@ class Bayes(Trainer[BayesSettings]):
             self._posterior.add(user_UK, item_IK)
             for table_RK, side in ((user_UK, chain.user), (item_IK, chain.item)):
                 table_RK[-1] += side.spread_K.sqrt() * noise.normal(table_RK.shape[1])
-            user_noise_U = _with_mean(1 / chain.user.weight_R) / chain.precision
-            self._posterior.probe(user_UK, item_IK, user_noise_U, _with_mean(1 / chain.item.weight_R))
+            user_noise_U = _with_mean(1 / chain.user.weight_R, chain.user.place) / chain.precision
+            item_noise_I = _with_mean(1 / chain.item.weight_R, chain.item.place)
+            self._posterior.probe(user_UK, self._all_items(item_IK), user_noise_U, self._all_items(item_noise_I))
+
+    def _all_items(self, here_R: Tensor) -> Tensor:
+        """All items' rows and that for unknown ones, given those here."""
+        ranks = self.data.ranks
+        return here_R if ranks is ALONE else torch.cat([ranks.gathered(here_R[:-1], self.data.item_span), here_R[-1:]])
 
     def model(self) -> MatrixFactorization:
         root, deviation = self._deviation.sqrt().float(), self._deviation.float()
@@ -180,9 +214,9 @@ class Bayes(Trainer[BayesSettings]):
         return MatrixFactorization(
             self._mean.float(),
             user_factors * root,
-            item_factors * root,
+            self._all_items(item_factors * root),
             user_bias * deviation,
-            item_bias * deviation,
+            self._all_items(item_bias * deviation),
             noise * deviation.square(),
             user_variance * deviation.square(),
             item_variance * deviation.square(),
@@ -206,17 +240,25 @@ class Bayes(Trainer[BayesSettings]):
             for number, chain in enumerate(self._chains)
             for name, table in chain.state().items()
         }
-        posterior = {f"posterior.{name}": table for name, table in self._posterior.state().items()}
+        posterior = {f"posterior.{name}": table for name, table in self._posterior_state().items()}
         counters = {"seed": torch.tensor(self._seed), "sweeps": torch.tensor(self._sweeps)}
-        return chains | posterior | counters | {"probes": self._probes_2N.clone()}
+        return chains | posterior | counters
+
+    def _posterior_state(self) -> dict[str, Tensor]:
+        state, data = self._posterior.state(), self.data
+        return state if data.ranks is ALONE else posterior_rows(state, data)
+
+    def side_of(self, name: str) -> Literal["user", "item", "other"] | None:
+        return row_side(name)
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         self._seed, self._sweeps = int(state["seed"]), int(state["sweeps"])
-        self._probes_2N = state["probes"].clone()
         for number, chain in enumerate(self._chains):
             chain.restore(_under(f"chain{number}.", state))
         self._posterior = self._empty_posterior()
-        self._posterior.restore(_under("posterior.", state))
+        posterior = _under("posterior.", state)
+        self._posterior.restore(posterior if self.data.ranks is ALONE else posterior_of_rows(posterior, self.data))
+        self._probes_2N = self._posterior.state()["probes"]
 
 
 def _under(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -227,5 +269,5 @@ def _with_unknown(side: Side) -> Tensor:
     return torch.cat([side.table_RK, side.unknown_K[None]])
 
 
-def _with_mean(values_R: Tensor) -> Tensor:
-    return torch.cat([values_R, values_R.mean()[None]])
+def _with_mean(values_R: Tensor, place: Place) -> Tensor:
+    return torch.cat([values_R, place.mean(values_R[:, None])])

@@ -55,6 +55,22 @@ def test_rows_and_error_are_those_of_the_reference(make_rows, degrees, width):
 
 
 @pytest.mark.parametrize("make_rows", [cpu_rows, torch_rows])
+@pytest.mark.parametrize("bias_ridge", [BIAS_RIDGE, None])
+@pytest.mark.parametrize("degrees", DEGREES.values(), ids=DEGREES)
+def test_sums_over_parts_of_the_ratings_add_up_to_what_all_lead_to(make_rows, bias_ridge, degrees):
+    ratings, other_CK, ridge_R = problem(degrees, 16)
+    rows, prior_KK = len(degrees), torch.eye(16)
+    expected_RK = torch.full((rows, 16), torch.nan)
+    expected = make_rows(*ratings, rows, 16).solve(other_CK, ridge_R, bias_ridge, expected_RK, prior_KK)
+    parts = [make_rows(*(column[part::2] for column in ratings), rows, 16) for part in (0, 1)]
+    sums_RS = sum(part.sums(other_CK, biased=bias_ridge is not None) for part in parts)
+    out_RK = torch.full((rows, 16), torch.nan)
+    error = parts[0].solve_sums(sums_RS, ridge_R, bias_ridge, out_RK, prior_KK)
+    torch.testing.assert_close(out_RK, expected_RK, rtol=2e-4, atol=2e-5)
+    torch.testing.assert_close(error.double(), expected.double(), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("make_rows", [cpu_rows, torch_rows])
 @pytest.mark.parametrize("degrees", DEGREES.values(), ids=DEGREES)
 @pytest.mark.parametrize("width", [8, 16])
 def test_rows_without_a_bias_and_with_a_prior_are_those_of_the_reference(make_rows, degrees, width):

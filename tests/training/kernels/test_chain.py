@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from training.kernels.gibbs import Chain, Noise, Rows, start_effects, start_side
+from training.kernels.gibbs import Chain, Noise, Rows, start_effects, start_side, sums_of
 from training.kernels.gibbs_cpu import CpuRows
 from training.kernels.gibbs_reference import ReferenceRows
 from training.kernels.gibbs_torch import TorchRows
@@ -25,7 +25,8 @@ def make_chain(make_rows: MakeRows) -> Chain:
     by_item = make_rows(items_N, users_N, values_N, ITEMS, USERS)
     user = start_side(by_user, torch.bincount(users_N, minlength=USERS), attributes_UA, WIDTH, noise)
     item = start_side(by_item, torch.bincount(items_N, minlength=ITEMS), None, WIDTH, noise)
-    start_effects(user, item, users_N, items_N, noise)
+    over_items, over_users = sums_of(users_N, items_N, USERS), sums_of(items_N, users_N, ITEMS)
+    start_effects(user, item, over_items, over_users, noise)
     return Chain(user, item, torch.ones((), dtype=torch.float64), implicit=True, freedom=(20.0, 10.0))
 
 

@@ -1,12 +1,13 @@
 """The fast steps of the Gibbs sampler against the plain float64 ones, fed with the same random numbers."""
 
+from collections.abc import Callable
 from functools import partial
 
 import pytest
 import torch
 from torch import Tensor
 
-from training.kernels.gibbs import Rows
+from training.kernels.gibbs import Rows, SummingRows
 from training.kernels.gibbs_cpu import CpuRows, padded_width
 from training.kernels.gibbs_reference import ReferenceRows, gaussian
 from training.kernels.gibbs_torch import TorchRows
@@ -186,3 +187,14 @@ def test_tables_are_whole_vectors(factors: int, width: int) -> None:
 
 def random(generator: torch.Generator, *shape: int) -> Tensor:
     return torch.randn(shape, generator=generator)
+
+
+@pytest.mark.parametrize("make", [CpuRows, partial(TorchRows, columns=7)])
+def test_sums_are_those_of_the_columns_that_a_row_was_rated_with(make: Callable[..., SummingRows]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    rows_N = torch.tensor([0, 0, 0, 2, 2, 3], dtype=torch.int32)  # row 1 has none
+    columns_N = torch.tensor([0, 4, 6, 1, 4, 5], dtype=torch.int32)
+    table_CK = torch.randn(7, 16, generator=generator)
+    expected_RK = torch.stack([table_CK[columns_N[rows_N == row].long()].sum(0) for row in range(4)])
+    actual_RK = make(rows_N, columns_N, torch.zeros(6), rows=4).sums(table_CK)
+    torch.testing.assert_close(actual_RK, expected_RK)

@@ -1,0 +1,204 @@
+"""What a rank does without the others: refusals, faults of its input, its share, its random numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+import torch.distributed as dist
+from click.testing import CliRunner
+
+from tests.support.data import interactions
+from training import job
+from training.cli.program import cli
+from training.config import JobConfig, load_preset
+from training.data.dataset import Dataset
+from training.distributed.chains import row_side
+from training.distributed.group import Group
+from training.distributed.reading import read_share
+from training.distributed.shares import share
+from training.errors import ConfigError, DataError
+from training.kernels.gibbs import Noise
+from training.parts import Parts, read
+from training.ranks import ALONE, BLOCK, Place, Ranks, Span, drawn_rows
+from training.resume import Bookmark
+
+
+@pytest.fixture(scope="module")
+def group() -> Iterator[Group]:
+    """The ranks of a job that has only one."""
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield Group(torch.device("cpu"), 1 << 30)
+    dist.destroy_process_group()
+
+
+class OneOf(Ranks):
+    """One of several ranks, which nobody may ask for the others."""
+
+    def __init__(self, rank: int, size: int) -> None:
+        self.rank, self.size = rank, size
+
+    sum = gathered = stacked = agreed = None  # type: ignore[assignment]
+
+
+def configured(data: object, **changes: object) -> JobConfig:
+    return JobConfig(data=str(data), preset="als", cache=Path(), **changes)  # type: ignore[arg-type]
+
+
+GOOD = {"user": ["a", "a", "b"], "item": ["x", "y", "x"], "rating": [1.0, 2.0, 3.0], "timestamp": [1, 2, 3]}
+
+
+def written(folder: Path, **changes: list[object]) -> Path:
+    """A directory with one good file and one whose columns are changed."""
+    (folder / "ratings").mkdir()
+    for number, columns in enumerate((GOOD, GOOD | changes)):
+        pq.write_table(pa.table(columns), folder / "ratings" / f"{number}.parquet")
+    return folder / "ratings"
+
+
+FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "nothing there": (lambda folder: folder / "none.parquet", "no such file or directory"),
+    "an empty directory": (lambda folder: folder, r"no \.parquet files"),
+    "a missing id": (lambda folder: written(folder, user=["a", None, "b"]), "row 2: user is missing"),
+    "a rating without a number": (lambda folder: written(folder, rating=[1.0, 2.0, np.inf]), "row 3: rating inf"),
+    "some times missing": (lambda folder: written(folder, timestamp=[1, None, 3]), "timestamp is missing in 1 of 6"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_parts_that_are_no_ratings_are_refused_by_name(fault: str, group: Group, tmp_path: Path) -> None:
+    make, message = FAULTS[fault]
+    with pytest.raises(DataError, match=message):
+        read_share(configured(make(tmp_path)), group)
+
+
+def test_a_torn_part_is_refused_by_name(group: Group, tmp_path: Path) -> None:
+    part = written(tmp_path) / "1.parquet"
+    part.write_bytes(part.read_bytes()[:-20])
+    with pytest.raises(DataError, match="not readable Parquet"):
+        read_share(configured(tmp_path / "ratings"), group)
+
+
+def test_a_single_user_is_not_enough(group: Group, tmp_path: Path) -> None:
+    pq.write_table(pa.table(GOOD | {"user": ["a", "a", "a"]}), tmp_path / "ratings.parquet")
+    with pytest.raises(DataError, match="of a single user"):
+        read_share(configured(tmp_path / "ratings.parquet"), group)
+
+
+@pytest.mark.parametrize("split", ["last-out", "time:0.5"])
+def test_a_split_by_time_needs_times(split: str, group: Group, tmp_path: Path) -> None:
+    columns = {name: values for name, values in GOOD.items() if name != "timestamp"}
+    pq.write_table(pa.table(columns), tmp_path / "ratings.parquet")
+    with pytest.raises(ConfigError, match="the ratings have no timestamps"):
+        read_share(configured(tmp_path / "ratings.parquet", split=split), group)
+
+
+def test_a_test_file_does_not_go_with_parts(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--test does not go with ratings that are read in parts"):
+        read_share(configured(tmp_path, test="held-out.csv"), OneOf(0, 2), lambda _: None)
+
+
+def test_parts_are_read_from_an_object_store(group: Group, tmp_path: Path) -> None:
+    """fsspec's store in memory stands for any that fsspec has a driver for."""
+    store = fsspec.filesystem("memory")
+    for part in written(tmp_path, user=["b", "c", "c"], item=["y", "z", "x"]).iterdir():
+        store.pipe(f"/ratings/{part.name}", part.read_bytes())
+    there, here = (read_share(configured(url), group) for url in ("memory://ratings", tmp_path / "ratings"))
+    store.rm("/ratings", recursive=True)
+    assert there.train.user_ids.to_pylist() == ["a", "b", "c"]
+    assert there.train.ratings_N.tolist() == here.train.ratings_N.tolist()
+    assert there.dataset.fingerprint == here.dataset.fingerprint
+
+
+def test_whole_numbers_that_became_floats_are_ids_without_a_fraction(group: Group, tmp_path: Path) -> None:
+    columns = GOOD | {"user": ["1.0", "2.0", "1.0"], "item": [3.0, 4.0, 4.0]}
+    pq.write_table(pa.table(columns), tmp_path / "ratings.parquet")
+    config = configured(tmp_path / "ratings.parquet")
+    ours, theirs = read_share(config, group).train, read(config).train
+    assert ours.user_ids.to_pylist() == theirs.user_ids.to_pylist() == ["1", "2"]
+    assert ours.item_ids.to_pylist() == theirs.item_ids.to_pylist()
+
+
+@pytest.mark.parametrize("preset", ["textbook", "bayes-side"])
+def test_a_preset_that_cannot_be_spread_is_refused(preset: str) -> None:
+    with pytest.raises(ConfigError, match=f"the preset {preset} cannot be fitted under torchrun"):
+        job.read_parts(configured("ratings"), load_preset(preset), OneOf(0, 2), lambda _: None)
+
+
+@pytest.mark.parametrize("option", ["refit", "warm_start"])
+def test_options_that_several_ranks_do_not_have_are_refused(option: str) -> None:
+    with pytest.raises(ConfigError, match="do not go with torchrun"):
+        job.read_parts(configured("ratings", **{option: True}), load_preset("als"), OneOf(0, 2), lambda _: None)
+
+
+def test_a_job_that_is_done_again_and_again_is_not_one_for_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "a job")
+    done = CliRunner().invoke(cli, ["fit", "--data", "x", "--preset", "als", "--out", "y", "--every", "1h"])
+    assert "--every does not go with torchrun" in done.output
+
+
+def test_what_ranks_have_saved_is_not_taken_up_by_a_single_process(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="goes on under torchrun alone"):
+        Bookmark(tmp_path, "a fit").restore(None)  # type: ignore[arg-type]
+
+
+def test_shares_are_whole_users_and_together_everything() -> None:
+    ratings = interactions([(user, user % 7, 1.0) for user in range(500) for _ in range(1 + user % 3)], 500, 7)
+    test = interactions([(3, 1, 2.0), (500, 2, 3.0), (499, 7, 1.0)], 500, 7)
+    parts = Parts(Dataset(name="planted", ratings=ratings, fingerprint=""), ratings, test)
+    shares = [share(parts, OneOf(rank, 3)) for rank in range(3)]
+    bounds = shares[0].users_here.bounds  # type: ignore[union-attr]
+    assert all(bound % BLOCK == 0 for bound in bounds[:-1])
+    assert bounds[-1] == 500
+    users = [part.train.users_N + start for part, (start, _) in zip(shares, pairwise(bounds), strict=True)]
+    assert np.concatenate(users).tolist() == ratings.users_N.tolist()
+    assert [len(part.test) for part in shares] == [1, 0, 2]
+    assert shares[2].test.users_N.tolist() == [len(shares[2].train.user_ids), 499 - bounds[2]]
+
+
+def test_a_row_has_the_same_random_numbers_on_whichever_rank_it_is() -> None:
+    bounds = (0, 64, 192, 200)
+
+    def drawn(span: Span) -> tuple[torch.Tensor, torch.Tensor]:
+        noise, place = Noise(1, 0, 5, torch.device("cpu")), Place(OneOf(span.rank, 3), span)
+        shapes_R = torch.arange(1, 201, dtype=torch.float64)[span.rows]
+        return noise.row_normal(place, 8), noise.row_gamma(place, shapes_R)
+
+    whole = drawn(Span((0, 200), 0))
+    parts = [drawn(Span(bounds, rank)) for rank in range(3)]
+    for number, expected in enumerate(whole):
+        assert torch.equal(torch.cat([part[number] for part in parts]), expected)
+    assert not torch.equal(whole[0][:64], whole[0][64:128])
+
+
+def test_the_start_of_a_span_is_that_of_all_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("training.ranks.DRAWN_AT_ONCE", 7)
+    expected = np.random.default_rng(0).standard_normal((50, 3), dtype=np.float32)
+    for rank in range(4):
+        span = Span((0, 10, 10, 31, 50), rank)
+        assert np.array_equal(drawn_rows(np.random.default_rng(0), span, 3), expected[span.rows])
+
+
+def test_every_tensor_of_the_state_of_bayes_has_a_side_or_is_everybodys() -> None:
+    sides = {name: row_side(name) for name in ("chain0.user.table_RK", "chain1.item.effect_RK", "chain0.precision")}
+    assert list(sides.values()) == ["user", "item", None]
+    assert [row_side(f"posterior.{name}") for name in ("left", "right", "probes", "left.unknown")] == [
+        "user",
+        "item",
+        "other",
+        None,
+    ]
+
+
+def test_alone_there_is_nothing_to_add_or_to_bring_together() -> None:
+    values = torch.arange(3.0)
+    assert ALONE.sum(values) is values
+    assert ALONE.gathered(values, Span.whole(3)) is values
+    assert (ALONE.first, ALONE.pooled(0.5, 0), ALONE.total(7)) == (True, 0.5, 7)

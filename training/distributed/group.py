@@ -1,0 +1,176 @@
+"""The ranks that torchrun starts, on torch.distributed: NCCL between GPUs, gloo between CPUs.
+
+Every byte that leaves a rank goes through here and is counted, so that `docs/scaling.md` can be held against it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from itertools import pairwise
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch._C._distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
+
+from training.device import available_memory, choose_device
+from training.launch import ranks_here
+from training.ranks import Ranks, Span
+
+T = TypeVar("T")
+PATIENCE = timedelta(minutes=30)  # for the slowest rank, which may still be reading
+
+
+class Group(Ranks):
+    """All ranks of the job.
+
+    Attributes:
+        sent: bytes that this rank has sent, by kind of collective; headers, acknowledgements, and objects of a few
+            bytes that ranks agree on are not in it.
+        device: of the tensors that a collective over NCCL takes.
+        item_bytes: the most that a copy of the other side's rows may take on this rank.
+    """
+
+    def __init__(self, device: torch.device, item_bytes: int) -> None:
+        self.rank, self.size = dist.get_rank(), dist.get_world_size()
+        self.device = device
+        self.item_bytes = item_bytes
+        self.sent: dict[str, int] = {}
+
+    @property
+    def sent_bytes(self) -> int:
+        return sum(self.sent.values())
+
+    def sum(self, values: Tensor) -> Tensor:
+        total = values.clone().contiguous()
+        dist.all_reduce(total)
+        self._count("all-reduce", 2 * _bytes(total) // self.size)
+        return total
+
+    def gathered(self, rows_RK: Tensor, span: Span) -> Tensor:
+        every = self.stacked(_padded(rows_RK, span.longest))
+        if all(start == min(rank * span.longest, span.total) for rank, start in enumerate(span.bounds)):
+            return every.flatten(0, 1)[: span.total]
+        sizes = [stop - start for start, stop in pairwise(span.bounds)]
+        return torch.cat([part[:size] for part, size in zip(every, sizes, strict=True)])
+
+    def stacked(self, values: Tensor) -> Tensor:
+        values = values.contiguous()
+        every = values.new_empty(self.size, *values.shape)
+        dist.all_gather_single(every.view(self.size, -1).flatten(), values.flatten())
+        self._count("all-gather", _bytes(values))
+        return every
+
+    def swapped(self, values_R: Tensor) -> Tensor:
+        """Entry s of the result is entry `rank` of rank s's tensor, (ranks, …) as the one given."""
+        values_R = values_R.contiguous()
+        result = torch.empty_like(values_R)
+        dist.all_to_all_single(result, values_R)
+        self._count("all-to-all", _bytes(values_R) // self.size)
+        return result
+
+    def exchanged(self, parts: Sequence[Tensor]) -> list[Tensor]:
+        """What every rank has for this one, given what this one has for each: tensors of one dtype and row shape."""
+        counts = self.swapped(torch.tensor([len(part) for part in parts])).tolist()
+        return self.passed(torch.cat(list(parts)), [len(part) for part in parts], counts)
+
+    def passed(self, rows: Tensor, out: Sequence[int], into: Sequence[int]) -> list[Tensor]:
+        """`exchanged` where every rank knows how many rows it sends to (`out`) and gets from (`into`) each other."""
+        result = rows.new_empty(sum(into), *rows.shape[1:])
+        dist.all_to_all_single(result, rows.contiguous(), list(into), list(out))
+        row = rows[:1].numel() * rows.element_size() if len(rows) else 0
+        self.sent["all-to-all"] = self.sent.get("all-to-all", 0) + row * (sum(out) - out[self.rank])
+        return list(result.split(list(into)))
+
+    def moved(self, rows: Tensor, there: Span, here: Span) -> Tensor:
+        """Rows that ranks have by one division of all rows, as another division wants them."""
+        out = [max(0, min(there.stop, stop) - max(there.start, start)) for start, stop in pairwise(here.bounds)]
+        into = [max(0, min(here.stop, stop) - max(here.start, start)) for start, stop in pairwise(there.bounds)]
+        return torch.cat(self.passed(rows, out, into))
+
+    def agreed(self, value: T) -> T:
+        held: list[T] = [value]
+        dist.broadcast_object_list(held)
+        return held[0]
+
+    def least(self, values: Tensor) -> Tensor:
+        """The smallest of every rank's numbers, for each place of tensors of one shape."""
+        smallest = values.clone().contiguous()
+        dist.all_reduce(smallest, dist.ReduceOp.MIN)
+        self._count("all-reduce", 2 * _bytes(smallest) // self.size)
+        return smallest
+
+    def least_number(self, value: int) -> int:
+        return int(self.least(torch.tensor(int(value))))
+
+    def all_objects(self, mine: T) -> list[T]:
+        """What each rank has, on all of them; for little things."""
+        every: list[T] = [mine] * self.size
+        dist.all_gather_object(every, mine)
+        return every
+
+    def barrier(self) -> None:
+        dist.barrier()
+
+    def _count(self, kind: str, share: int) -> None:
+        """`share` is what goes to each of the others."""
+        self.sent[kind] = self.sent.get(kind, 0) + share * (self.size - 1)
+
+
+def as_group(ranks: Ranks) -> Group:
+    """The ranks, which are known to be several."""
+    if not isinstance(ranks, Group):
+        raise TypeError("a single rank is no group")
+    return ranks
+
+
+@contextmanager
+def joined(wish: str, item_bytes: int | None) -> Iterator[Group]:
+    """Meet the other ranks, and part from them at the end, when they may be gone."""
+    device = choose_device(_local(wish))
+    backend = "gloo"
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+        backend = "cpu:gloo,cuda:nccl"
+    _meet(backend)
+    try:
+        yield Group(device, _quarter(device) if item_bytes is None else item_bytes)
+        dist.barrier()  # whoever leaves while another one is still connecting is aborted
+    finally:
+        with suppress(RuntimeError, ValueError):
+            dist.destroy_process_group()
+
+
+def _quarter(device: torch.device) -> int:
+    """A quarter of the memory that each rank may count on."""
+    return available_memory(device) // 4 // (ranks_here() if device.type == "cpu" else 1)
+
+
+def _meet(backend: str) -> None:
+    """Join the group of this attempt. torchrun keeps its store through restarts, and with it where dead ranks were."""
+    store, rank, size = next(rendezvous("env://", timeout=PATIENCE))
+    attempt = f"attempt-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}-{size}"
+    fresh = PrefixStore(attempt, store)
+    dist.init_process_group(backend, store=fresh, rank=rank, world_size=size, timeout=PATIENCE)
+
+
+def _local(wish: str) -> str:
+    """Each rank of a host has a GPU of its own."""
+    if wish in ("auto", "cuda") and torch.cuda.is_available():
+        return f"cuda:{int(os.environ['LOCAL_RANK']) % torch.cuda.device_count()}"
+    return wish
+
+
+def _bytes(values: Tensor) -> int:
+    return values.numel() * values.element_size()
+
+
+def _padded(rows_RK: Tensor, length: int) -> Tensor:
+    if len(rows_RK) == length:
+        return rows_RK
+    return torch.cat([rows_RK, rows_RK.new_zeros(length - len(rows_RK), *rows_RK.shape[1:])])

@@ -1,0 +1,279 @@
+"""Rows that ranks have read in parts become each rank's users, numbered as if one process had read everything.
+
+Ids are numbered in the order in which they appear first. Where that is, the ranks find out together: each id has a
+rank, by its hash, that hears from all readers where they saw it first. No rank ever has all rows; every rank has all
+items' ids. Shapes: N rows here, D distinct ids here, U users, I items.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+
+from training.config import JobConfig
+from training.data.columns import Bools
+from training.data.dataset import Dataset
+from training.data.interactions import Float32s, Int64s, Interactions
+from training.data.split import parse_split
+from training.data.validation import ZERO_FRACTION
+from training.distributed.cuts import held_out
+from training.distributed.group import Group
+from training.distributed.routing import Route, all_texts
+from training.distributed.shares import USER_COST
+from training.errors import DataError
+from training.parts import Parts
+from training.ranks import BLOCK, Span
+
+
+@dataclass(frozen=True, slots=True)
+class Ids:
+    """The ids of one column: a code for each row, and each code's id, in the order of first appearance."""
+
+    codes_N: Int64s
+    ids: pa.StringArray
+
+    @classmethod
+    def of(cls, group: Group, batches: list[pa.RecordBatch], name: str) -> Ids:
+        chunks = [batch.column(name) for batch in batches]
+        if not chunks:
+            return cls(np.empty(0, np.int64), _plain(group, pa.array([], pa.string())))
+        whole = pa.chunked_array(chunks).unify_dictionaries()
+        texts = _plain(group, whole.chunk(0).dictionary).dictionary_encode()
+        codes_N = np.concatenate([chunk.indices.to_numpy() for chunk in whole.chunks])
+        codes_N = texts.indices.to_numpy()[codes_N].astype(np.int64)
+        codes_N, found = pd.factorize(codes_N)
+        return cls(codes_N.astype(np.int64), texts.dictionary.take(pa.array(found)))
+
+
+def _plain(group: Group, ids: pa.StringArray) -> pa.StringArray:
+    """21 for 21.0 where all ranks' ids are written so."""
+    written_so = pc.all(pc.match_substring_regex(ids, ZERO_FRACTION), min_count=0).as_py()
+    return pc.utf8_slice_codeunits(ids, 0, -2) if group.smallest(bool(written_so)) else ids
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The rows that this rank has read, which are next to one another.
+
+    Attributes:
+        begin, total: where they begin among all rows, and how many these are.
+    """
+
+    users: Ids
+    items: Ids
+    ratings_N: Float32s
+    timestamps_N: Int64s | None
+    begin: int
+    total: int
+
+    @classmethod
+    def of(cls, group: Group, batches: list[pa.RecordBatch], name: str, begin: int, total: int) -> Rows:
+        users, items = Ids.of(group, batches, "user"), Ids.of(group, batches, "item")
+        ratings_N = np.concatenate([np.empty(0, np.float32), *(batch.column("rating").to_numpy() for batch in batches)])
+        return cls(users, items, ratings_N, _timestamps(group, batches, name), begin, total)
+
+
+def _timestamps(group: Group, batches: list[pa.RecordBatch], name: str) -> Int64s | None:
+    """The timestamps, None where nobody has any."""
+    columns = [batch.column("timestamp") for batch in batches if "timestamp" in batch.schema.names]
+    missing = group.total(sum(column.null_count for column in columns))
+    present = group.total(sum(len(column) - column.null_count for column in columns))
+    rows = group.total(sum(batch.num_rows for batch in batches))
+    if present == 0:
+        return None
+    if missing or present < rows:
+        raise DataError(f"{name}: timestamp is missing in {rows - present} of {rows} rows")
+    return np.concatenate([np.empty(0, np.int64), *(column.to_numpy() for column in columns)])
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """Which numbers this rank has given to ids of one column, and to which."""
+
+    given: Span
+    ids: pa.StringArray
+
+
+def numbered(group: Group, column: Ids, rows: Rows) -> tuple[Int64s, Numbers]:
+    """Number the ids of all ranks in the order in which they appear first. Gives the number of each row here too."""
+    count = len(column.ids)
+    first_D = np.full(count, rows.total)
+    np.minimum.at(first_D, column.codes_N, rows.begin + np.arange(len(column.codes_N)))
+    hashes = pd.util.hash_array(np.array(column.ids.to_pylist(), object), categorize=False) if count else np.empty(0)
+    route = Route.to(group, (hashes % np.uint64(group.size)).astype(np.int64) if count else np.empty(0, np.int64))
+    asked = route.texts_there(column.ids).dictionary_encode()
+    codes_M = asked.indices.to_numpy().astype(np.int64)
+    least = np.full(len(asked.dictionary), rows.total)
+    np.minimum.at(least, codes_M, route.there(first_D))
+    mine_D = route.back(least[codes_M]) == first_D
+    given = _given(group, int(mine_D.sum()))
+    number_D = np.where(mine_D, given.start + np.cumsum(mine_D) - 1, -1)
+    told = np.full(len(asked.dictionary), -1)
+    np.maximum.at(told, codes_M, route.there(number_D))
+    return route.back(told[codes_M])[column.codes_N], Numbers(given, column.ids.filter(pa.array(mine_D)))
+
+
+def _given(group: Group, count: int) -> Span:
+    """The span of numbers of a rank that gives out so many, after the ranks before it."""
+    counts = group.stacked(torch.tensor(count)).tolist()
+    return Span(tuple(np.append(0, np.cumsum(counts)).tolist()), group.rank)
+
+
+@dataclass(slots=True)
+class Table:
+    """Ratings of whole users, in the order of all rows. Users and items have the numbers of `numbered`."""
+
+    users_N: Int64s
+    items_N: Int64s
+    ratings_N: Float32s
+    timestamps_N: Int64s | None
+    rows_N: Int64s
+
+    def sent(self, group: Group, owner_N: Int64s) -> Table:
+        """The rows that come here when all go to their owners."""
+        route = Route.to(group, owner_N)
+        rows_N = route.there(self.rows_N)
+        order = np.argsort(rows_N, kind="stable")
+        users_N, items_N = route.there(self.users_N)[order], route.there(self.items_N)[order]
+        times_N = None if self.timestamps_N is None else route.there(self.timestamps_N)[order]
+        return Table(users_N, items_N, route.there(self.ratings_N)[order], times_N, rows_N[order])
+
+    def take(self, rows: Int64s | Bools) -> Table:
+        times_N = None if self.timestamps_N is None else self.timestamps_N[rows]
+        return Table(self.users_N[rows], self.items_N[rows], self.ratings_N[rows], times_N, self.rows_N[rows])
+
+
+def shuffled(group: Group, rows: Rows, digest: str, config: JobConfig, name: str) -> Parts:
+    """The part of this rank. Raises DataError or ConfigError for ratings or a split that cannot be used."""
+    users_N, users = numbered(group, rows.users, rows)
+    items_N, items = numbered(group, rows.items, rows)
+    for what, column in (("user", users), ("item", items)):
+        if column.given.total == 1:
+            raise DataError(f"{config.data}: all ratings are of a single {what}; at least two are needed")
+    total = rows.total
+    read = Table(users_N, items_N, rows.ratings_N, rows.timestamps_N, rows.begin + np.arange(len(users_N)))
+    del rows, users_N, items_N  # as long as there are two tables, nothing else should be there
+    table = read.sent(group, read.users_N % group.size)
+    del read
+    table, duplicates = _without_duplicates(group, table)
+    test_N = held_out(group, table, parse_split(config.split), config.seed, total - duplicates)
+    people = _people(group, table, test_N, total)
+    item_numbers, item_ids = _catalogue(group, table, test_N, items, total)
+    user_number_N = people.number_of(table.users_N)
+    table.users_N, table.items_N = user_number_N, item_numbers[table.items_N]
+    span = people.span
+    owner_N = np.searchsorted(np.array(span.bounds[1:-1]), user_number_N, side="right")
+    parts = [table.take(which_N).sent(group, owner_N[which_N]) for which_N in (~test_N, test_N)]
+    del table, user_number_N
+    user_ids = people.ids(group, users)
+    local = [_interactions(part, span, user_ids, item_ids) for part in parts]
+    dataset = Dataset(name=name, ratings=local[0], duplicates=duplicates, fingerprint=digest)
+    return Parts(dataset, local[0], local[1], ranks=group, users_here=span)
+
+
+def _interactions(table: Table, span: Span, user_ids: pa.StringArray, item_ids: pa.StringArray) -> Interactions:
+    users_N = np.where(table.users_N == span.total, len(span), table.users_N - span.start)
+    return Interactions(
+        users_N=users_N.astype(np.int32),
+        items_N=table.items_N.astype(np.int32),
+        ratings_N=table.ratings_N,
+        timestamps_N=table.timestamps_N,
+        user_ids=user_ids,
+        item_ids=item_ids,
+    )
+
+
+def _without_duplicates(group: Group, table: Table) -> tuple[Table, int]:
+    """Of the ratings of one pair the latest stays. Rows are numbered anew where any have gone; how many have."""
+    items = int(table.items_N.max()) + 1 if len(table.items_N) else 1
+    pairs_N = table.users_N * items + table.items_N
+    keys = (pairs_N,) if table.timestamps_N is None else (table.timestamps_N, pairs_N)
+    order = np.lexsort(keys)  # rows of equal keys stay in their order
+    last_N = np.ones(len(order), bool)
+    last_N[:-1] = np.diff(pairs_N[order]) != 0
+    kept = np.sort(order[last_N])
+    gone = np.delete(table.rows_N, kept)
+    if group.total(len(gone)) == 0:
+        return table, 0
+    every = np.sort(np.concatenate(group.all_objects(gone)))
+    table = table.take(kept)
+    return replace(table, rows_N=table.rows_N - np.searchsorted(every, table.rows_N)), len(every)
+
+
+@dataclass(frozen=True, slots=True)
+class People:
+    """The users whose ratings are here, by `numbered`, ascending, and their numbers among those with training ratings.
+
+    Attributes:
+        known_U: users by `numbered`.
+        numbers_U: the numbers; those without training ratings have that after the last.
+        span: who is on this rank in the end.
+    """
+
+    known_U: Int64s
+    numbers_U: Int64s
+    span: Span
+
+    def number_of(self, users_N: Int64s) -> Int64s:
+        found: Int64s = self.numbers_U[np.searchsorted(self.known_U, users_N)]
+        return found
+
+    def ids(self, group: Group, users: Numbers) -> pa.StringArray:
+        """The ids of the users of this rank, in order, from the ranks that read them."""
+        trained = self.numbers_U < self.span.total
+        owner_U = np.searchsorted(np.array(users.given.bounds[1:-1]), self.known_U[trained], side="right")
+        asked = Route.to(group, owner_U)
+        here_M, number_M = asked.there(self.known_U[trained]), asked.there(self.numbers_U[trained])
+        owner_M = np.searchsorted(np.array(self.span.bounds[1:-1]), number_M, side="right")
+        answer = Route.to(group, owner_M)
+        texts = answer.texts_there(users.ids.take(pa.array(here_M.astype(np.int64) - users.given.start)))
+        return texts.take(pa.array(np.argsort(answer.there(number_M))))
+
+
+def _people(group: Group, table: Table, test_N: Bools, total: int) -> People:
+    known_U, codes_N = np.unique(table.users_N, return_inverse=True)
+    first_U = np.full(len(known_U), total)
+    np.minimum.at(first_U, codes_N, table.rows_N)
+    counts_U = np.bincount(codes_N[~test_N], minlength=len(known_U))
+    trained = counts_U > 0
+    route = Route.to(group, first_U[trained] * group.size // max(1, total))
+    asked_M = route.there(first_U[trained])
+    given = _given(group, len(asked_M))
+    rank_M = np.empty(len(asked_M), np.int64)
+    rank_M[np.argsort(asked_M)] = np.arange(len(asked_M))
+    numbers_U = np.full(len(known_U), given.total)
+    numbers_U[trained] = route.back(given.start + rank_M)
+    return People(known_U, numbers_U, _balanced(group, numbers_U[trained], counts_U[trained], given.total))
+
+
+def _balanced(group: Group, numbers_U: Int64s, counts_U: Int64s, users: int) -> Span:
+    """Cut the users so that all ranks have about equal work, as `shares.balanced_bounds` does."""
+    even = Span.even(users, group)
+    route = Route.to(group, numbers_U // max(1, even.longest))
+    counts = np.zeros(len(even), np.int64)
+    counts[route.there(numbers_U).astype(np.int64) - even.start] = route.there(counts_U)
+    work = np.cumsum(counts + USER_COST)
+    before = _given(group, int(work[-1]) if len(work) else 0)
+    targets = np.linspace(0, before.total, group.size + 1)[1:-1]
+    mine = (targets > before.start) & (targets <= before.stop)
+    cuts = np.where(mine, even.start + np.searchsorted(work, targets - before.start) + 1, 0)
+    cuts = group.sum(torch.from_numpy(cuts)).numpy()
+    whole = np.minimum(-(-cuts // BLOCK) * BLOCK, users)
+    return Span((0, *(int(cut) for cut in whole), users), group.rank)
+
+
+def _catalogue(group: Group, table: Table, test_N: Bools, items: Numbers, total: int) -> tuple[Int64s, pa.StringArray]:
+    """The number of each item among those with training ratings, that after the last without, and the ids of these."""
+    first_I = np.full(items.given.total, total)
+    np.minimum.at(first_I, table.items_N, table.rows_N)
+    first_I = group.least(torch.from_numpy(first_I)).numpy()
+    trained_I = group.sum(torch.from_numpy(np.bincount(table.items_N[~test_N], minlength=len(first_I)))).numpy() > 0
+    order = np.argsort(np.where(trained_I, first_I, total), kind="stable")[: trained_I.sum()]
+    numbers_I = np.full(len(first_I), len(order))
+    numbers_I[order] = np.arange(len(order))
+    return numbers_I, all_texts(group, items.ids).take(pa.array(order))

@@ -1,0 +1,163 @@
+"""A spread fit that was interrupted goes on where it stopped, with any number of ranks.
+
+Every rank writes its part of a checkpoint of torch.distributed; a directory of them, of which the last two are kept, is
+what `training.resume.Bookmark` is for a fit on one rank. One that is being written is not looked at by anybody.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.tensor import DTensor, Shard
+
+from training.distributed.group import Group, as_group
+from training.errors import ConfigError
+from training.loop import Epoch
+from training.names import SAVE_SECONDS
+from training.ranks import Ranks, Span
+from training.trainer import Trainer
+
+FACTS, PART, KEPT = "fit.json", ".part", 2
+
+
+@dataclass(slots=True)
+class SpreadBookmark:
+    """Where a fit was last saved. Every rank makes the same calls.
+
+    Attributes:
+        directory: on storage that all ranks see.
+        fit: identifies the fit: data, settings and seed. A directory of another one is refused.
+        ranks: all of them.
+        every: least time between two saves, in seconds.
+    """
+
+    directory: Path
+    fit: str
+    ranks: Ranks
+    every: float = SAVE_SECONDS
+    _saved_at: float = field(default_factory=time.monotonic)
+
+    @property
+    def group(self) -> Group:
+        return as_group(self.ranks)
+
+    def restore(self, trainer: Trainer[Any]) -> list[Epoch]:
+        """Put `trainer` into the last state that was saved and return its history; empty where there is none.
+
+        Raises ConfigError for a directory that is not of this fit.
+        """
+        saved = self._saved()
+        last = self.group.agreed(saved[-1].name if saved else None)
+        if last is None:
+            return []
+        try:
+            facts = json.loads((self.directory / last / FACTS).read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{self.directory / last} is not a saved fit: {error}") from error
+        if facts["fit"] != self.fit:
+            raise ConfigError(f"{self.directory} is of another fit: other data, settings or seed")
+        trainer.restore(self._read(self.directory / last, trainer))
+        return [Epoch(**epoch) for epoch in facts["history"]]
+
+    def save(self, trainer: Trainer[Any], history: Sequence[Epoch]) -> None:
+        """Save the state, unless the last save was a moment ago."""
+        if not self.group.agreed(time.monotonic() - self._saved_at >= self.every):
+            return
+        name = f"sweep-{len(history):06d}"
+        part = self.directory / f"{name}{PART}"
+        if self.group.first:
+            shutil.rmtree(part, ignore_errors=True)
+            self.directory.mkdir(parents=True, exist_ok=True)
+        self.group.barrier()
+        with _without_warnings():
+            save(self._spread(trainer), storage_writer=FileSystemWriter(part, overwrite=True))
+        if self.group.first:
+            facts = {"fit": self.fit, "history": [asdict(epoch) for epoch in history]}
+            (part / FACTS).write_text(json.dumps(facts), "utf-8")
+            shutil.rmtree(self.directory / name, ignore_errors=True)
+            part.rename(self.directory / name)
+            for old in self._saved()[:-KEPT]:
+                shutil.rmtree(old, ignore_errors=True)
+        self._saved_at = time.monotonic()
+
+    def forget(self) -> None:
+        """Remove what was saved: the fit is finished."""
+        self.group.barrier()
+        if self.group.first:
+            shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _saved(self) -> list[Path]:
+        """What was saved completely, in order."""
+        return sorted(entry for entry in self.directory.glob("sweep-*") if entry.suffix != PART)
+
+    def _spread(self, trainer: Trainer[Any]) -> dict[str, Tensor]:
+        """The state in equal blocks of rows, each rank's in its own: what can be read by other numbers of ranks."""
+        state: dict[str, Tensor] = {}
+        for name, tensor in trainer.state().items():
+            span = self._span(trainer, name, len(tensor) if tensor.ndim else 0)
+            state[name] = tensor.detach().cpu().contiguous()
+            if span is not None:
+                even = Span.even(span.total, self.group)
+                state[name] = self._sharded(self.group.moved(state[name], span, even), even.total)
+        return state
+
+    def _read(self, saved: Path, trainer: Trainer[Any]) -> dict[str, Tensor]:
+        known = FileSystemReader(saved).read_metadata().state_dict_metadata
+        state: dict[str, Tensor] = {}
+        for name, facts in known.items():
+            if not isinstance(facts, TensorStorageMetadata):
+                raise ConfigError(f"{saved} is not a saved fit: {name} is no tensor")
+            spread = trainer.side_of(name) is not None
+            rows = [len(Span.even(facts.size[0], self.group))] if spread else facts.size[:1]
+            state[name] = torch.zeros([*rows, *facts.size[1:]], dtype=facts.properties.dtype)
+            if spread:
+                state[name] = self._sharded(state[name], facts.size[0])
+        with _without_warnings():
+            load(state, storage_reader=FileSystemReader(saved))
+        return {name: self._here(tensor, trainer, name) for name, tensor in state.items()}
+
+    def _here(self, tensor: Tensor, trainer: Trainer[Any], name: str) -> Tensor:
+        if isinstance(tensor, DTensor):
+            even = Span.even(tensor.shape[0], self.group)
+            tensor = tensor.to_local()
+            span = self._span(trainer, name, len(tensor))
+            tensor = tensor if span is None else self.group.moved(tensor, even, span)
+        return tensor.to(trainer.data.device)
+
+    def _sharded(self, rows: Tensor, total: int) -> DTensor:
+        mesh = DeviceMesh("cpu", list(range(self.group.size)))
+        shape = torch.Size([total, *rows.shape[1:]])
+        stride = torch.empty(shape, device="meta").stride()
+        return DTensor.from_local(rows, mesh, [Shard(0)], run_check=False, shape=shape, stride=stride)
+
+    def _span(self, trainer: Trainer[Any], name: str, rows: int) -> Span | None:
+        """Which rows of a tensor are here, None where it is the same on all ranks."""
+        side, data = trainer.side_of(name), trainer.data
+        if side != "other":
+            return {"user": data.user_span, "item": data.item_span, None: None}[side]
+        counts = self.group.stacked(torch.tensor(rows)).tolist()
+        return Span(tuple(accumulate(counts, initial=0)), self.group.rank)
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """torch warns of its own storage classes."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
