@@ -102,7 +102,7 @@ def test_a_split_by_time_needs_times(split: str, group: Group, tmp_path: Path) -
 
 def test_a_test_file_does_not_go_with_parts(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--test does not go with ratings that are read in parts"):
-        read_share(configured(tmp_path, test="held-out.csv"), OneOf(0, 2), lambda _: None)
+        read_share(configured(tmp_path, test="held-out.csv"), OneOf(0, 2))
 
 
 def test_parts_are_read_from_an_object_store(group: Group, tmp_path: Path) -> None:
