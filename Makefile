@@ -24,7 +24,7 @@ train: $(VENV)/.serve ## fit the preset PRESET to MovieLens-100K and publish it 
 	$(BIN)/python -m training fit --data ml-100k --split random:0.1 --preset $(PRESET) --out $(CHECKPOINTS)
 
 test: $(VENV)/.test machine browser ## the whole test suite
-	$(BIN)/python -m pytest -n 3 --dist worksteal
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 machine: ## install the programs of Debian that the tests use, where they are missing
 	.ci/packages
