@@ -1,8 +1,15 @@
 """`python -m training`. The program is `training/cli/program.py`."""
 
+import os
 import sys
 
 from training.cli.program import main
+from training.launch import started_by_torchrun
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    if started_by_torchrun():  # threads of the group outlive it, and now and then abort what ends in the usual way
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
