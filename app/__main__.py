@@ -1,4 +1,4 @@
-"""`python -m app`: its options become RATECAST_… variables, which workers read. What follows is `app/running.py`.
+"""`python -m app`: its options become RATECAST_… variables, which workers read. `app/server/launcher.py` does the rest.
 
 Nothing slow is imported before the options have been read: help and completion come at once.
 """
@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import click
 from click.shell_completion import BashComplete, FishComplete, ZshComplete
 
-from app.options import OPTIONS
+from app.server.options import OPTIONS
 
 PREFIX = "RATECAST_"
 DEVICES = ["auto", "cpu", "cuda", "cuda:0"]
@@ -83,12 +83,12 @@ def serve(check: bool, as_json: bool, **settings: str | None) -> None:
     for name, value in settings.items():
         if value is not None:
             os.environ[PREFIX + name.upper()] = value
-    from app import running  # noqa: PLC0415 - imports torch
+    from app.server import launcher  # noqa: PLC0415 - imports torch
 
     if not check:
-        running.run()
+        launcher.run()
         return
-    found = running.check()
+    found = launcher.check()
     width = max(map(len, found))
     click.echo(json.dumps(found) if as_json else "\n".join(f"{name:<{width}}  {text}" for name, text in found.items()))
 

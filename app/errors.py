@@ -18,6 +18,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from app.api.schemas import FORMS, FieldError, Problem
 from app.engine.errors import (
     ActivationError,
     DeadlineExceededError,
@@ -27,8 +28,7 @@ from app.engine.errors import (
     OverloadedError,
     UnknownVersionError,
 )
-from app.schemas import FORMS, FieldError, Problem
-from app.store.errors import NoStoreError, RequestKeyError, StoreUnavailableError, StoreUnusableError
+from app.ratings.errors import NoStoreError, RequestKeyError, StoreUnavailableError, StoreUnusableError
 from models.errors import (
     CheckpointCorruptError,
     CheckpointFormatError,

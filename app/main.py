@@ -18,26 +18,26 @@ from starlette.types import ASGIApp
 
 from app import errors
 from app.api import health, items, metrics, models, predict, ratings, users
+from app.api.deps import State
+from app.api.fast_path import FrontDoor
+from app.api.limits import BodyLimit, Limits
+from app.api.openapi import Service
 from app.api.paths import EncodedSlashes
 from app.console import routes as console
 from app.console.files import read_files
-from app.deps import State
-from app.draining import Draining
 from app.engine.device import choose_place
 from app.engine.engine import Bounds, Engine
-from app.front_door import FrontDoor
-from app.gate import Gate, Rules
-from app.keys import Keys
-from app.limits import BodyLimit, Limits
-from app.logs import RequestLog
-from app.openapi import Service
-from app.rates import Rates
+from app.middleware.auth import Keys
+from app.middleware.gate import Gate, Rules
+from app.middleware.rate_limit import RateLimit
+from app.observability.logs import RequestLog
+from app.observability.telemetry import Telemetry
+from app.observability.tracing import NamedSpans
+from app.ratings.revisions import Revisions
+from app.ratings.schema import address
+from app.ratings.store import RatingsStore
+from app.server.shutdown import Shutdown
 from app.settings import Settings
-from app.store.changes import Changes
-from app.store.ratings import RatingsStore
-from app.store.schema import address
-from app.telemetry import Telemetry
-from app.tracing import NamedSpans
 
 VERSION = "0.1.0"
 RESOURCES = (predict, ratings, users, items, models, health, metrics)  # lists last of those below /users: see `paths`
@@ -52,7 +52,7 @@ def create_app(settings: Settings | None = None, shared: Path | None = None) -> 
     `shared` is a folder in which the workers of one service keep which version they serve, and whose ratings changed.
     """
     settings = settings or Settings()
-    telemetry, draining = Telemetry(), Draining(settings.shutdown_pause)
+    telemetry, draining = Telemetry(), Shutdown(settings.shutdown_pause)
     limits = Limits(settings.max_pairs, settings.max_list, settings.max_id_length, settings.max_inline_ratings)
     app = Service(
         title="Ratecast",
@@ -103,14 +103,14 @@ def rules(settings: Settings) -> Rules:
     rate = settings.rate_limit
     return Rules(
         keys=Keys(settings.accepted_keys(), settings.accepted_admin_keys()),
-        rates=None if rate is None else Rates(rate / settings.workers),
+        rates=None if rate is None else RateLimit(rate / settings.workers),
         under_way=settings.max_concurrent,
         all_may_rate=settings.api_keys_may_rate,
     )
 
 
 def lifespan(
-    settings: Settings, limits: Limits, telemetry: Telemetry, draining: Draining, shared: Path | None
+    settings: Settings, limits: Limits, telemetry: Telemetry, draining: Shutdown, shared: Path | None
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[State]]:
     """Load the model before the first request, and let the last one finish."""
 
@@ -161,7 +161,7 @@ def ratings_store(settings: Settings, telemetry: Telemetry, shared: Path | None)
     url = settings.store_url()
     if url is None:
         return None
-    changes = Changes(None if shared is None else shared / "changes")
+    changes = Revisions(None if shared is None else shared / "changes")
     return RatingsStore(address(url), changes, telemetry.committed)
 
 

@@ -15,11 +15,11 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from app.connections import ConnectionBounds
-from app.options import OPTIONS
-from models.manifest import VERSION_NAME
-from models.mirror import Mirror
-from models.remote import Remote, is_url
+from app.server.connections import ConnectionBounds
+from app.server.options import OPTIONS
+from models.checkpoint.manifest import VERSION_NAME
+from models.registry.checkpoint_sync import CheckpointSync
+from models.registry.remote import RemoteRegistry, is_url
 
 PREFIX = "RATECAST_"
 MIN_KEY_LENGTH = 16
@@ -142,11 +142,11 @@ class Settings(BaseSettings):
             return Path(cache, "checkpoints", name)
         return Path(gettempdir(), f"ratecast-{os.getuid()}-{name}")  # nobody else can rename what is just below it
 
-    def mirror(self) -> Mirror | None:
+    def mirror(self) -> CheckpointSync | None:
         """What keeps that copy; None for a directory."""
         if not is_url(self.checkpoints):
             return None
-        return Mirror(Remote(self.checkpoints), self.directory(), self.pinned_version)
+        return CheckpointSync(RemoteRegistry(self.checkpoints), self.directory(), self.pinned_version)
 
     def connection_bounds(self) -> ConnectionBounds:
         """How much clients may take."""

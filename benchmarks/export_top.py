@@ -22,15 +22,15 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from models import golden
-from models.checkpoint import ITEM_SCHEMA, Checkpoint
-from models.manifest import DataRecord, GateRecord, Manifest, ModelShape, TrainerRecord
+from models.checkpoint import golden
+from models.checkpoint.manifest import DataRecord, GateRecord, Manifest, ModelShape, TrainerRecord
+from models.checkpoint.reader import ITEM_SCHEMA, Checkpoint
+from models.checkpoint.vocabulary import Vocabulary
+from models.fold_in_prior import FoldInPrior
 from models.mf import MatrixFactorization
-from models.priors import Priors
 from models.ranking import by_rating
-from models.seen import SeenItems
 from models.sharding import Sharded
-from models.vocabulary import Vocabulary
+from models.training_ratings import TrainingRatings
 from training.export import export_top
 
 HEADER = (
@@ -102,7 +102,7 @@ def _random_checkpoint(users: int, items: int, factors: int, seen: int) -> Check
     )
     offsets = np.minimum(np.arange(users + 2) * seen, users * seen)
     items_N = torch.from_numpy(rng.integers(0, items, users * seen, np.int32))
-    seen_items = SeenItems(torch.from_numpy(offsets), items_N, torch.full((users * seen,), 3.0))
+    seen_items = TrainingRatings(torch.from_numpy(offsets), items_N, torch.full((users * seen,), 3.0))
     ids = pa.array([f"item-{item}" for item in range(items)])
     return Checkpoint(
         manifest=_manifest(users, items, factors),
@@ -111,7 +111,7 @@ def _random_checkpoint(users: int, items: int, factors: int, seen: int) -> Check
         items=Vocabulary(ids),
         catalogue=ITEM_SCHEMA.empty_table(),
         seen=seen_items,
-        priors=Priors(torch.ones(()), torch.eye(factors + 1), torch.eye(factors + 1)),
+        priors=FoldInPrior(torch.ones(()), torch.eye(factors + 1), torch.eye(factors + 1)),
         relevance=None,
         golden=golden.SCHEMA.empty_table(),
     )

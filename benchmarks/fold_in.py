@@ -34,18 +34,18 @@ import torch
 from matplotlib.figure import Figure
 
 from benchmarks.soak import service
-from models import checkpoint
-from models.checkpoint import Checkpoint
+from models.checkpoint import reader
+from models.checkpoint.reader import Checkpoint
 from models.fold_in import FoldIn, RowSolver
+from models.fold_in_prior import FoldInPrior
 from models.mf import MatrixFactorization
-from models.priors import Priors
-from models.seen import SeenItems
+from models.training_ratings import TrainingRatings
 from training.config import load_preset
 from training.data.dataset import load
 from training.data.fetch import default_cache
 from training.data.interactions import Interactions
-from training.loop import fit
-from training.trainer import TrainingSet
+from training.fit.loop import fit
+from training.fit.trainer import TrainingSet
 
 HELD_OUT_USERS, COLD, ORDERS, REPLICATES = 100, (0, 1, 2, 5, 10, 20), 5, 1_000
 COLUMNS = {"user": "user_id", "item": "item_id"}
@@ -81,7 +81,7 @@ def main() -> None:
         with TemporaryDirectory() as folder:
             publish_ml_100k(Path(folder))
             if "speed" in arguments.parts:
-                speed(checkpoint.load(Path(folder)))
+                speed(reader.load(Path(folder)))
             if "service" in arguments.parts:
                 asyncio.run(latency(Path(folder)))
 
@@ -158,8 +158,8 @@ def fitted(preset: str, ratings: Interactions, rows: npt.NDArray[np.bool_]) -> t
     trainer = found.trainer_class(data, found.settings, np.random.default_rng([0, 1]))
     fit(trainer, None, lambda _: None)
     model = trainer.model()
-    seen = SeenItems.from_ratings(train.users_N, train.items_N, train.ratings_N, ratings.users)
-    priors = Priors.learn(model, seen)
+    seen = TrainingRatings.from_ratings(train.users_N, train.items_N, train.ratings_N, ratings.users)
+    priors = FoldInPrior.learn(model, seen)
     prior_K = torch.cat([model.user_factors[-1], model.user_bias[-1:]])
     solver = RowSolver(
         model.item_factors[:-1],

@@ -22,12 +22,12 @@ from torch import Tensor
 from models.mf import MatrixFactorization
 from models.ranking import Ordering, by_rating, top_items
 from training.config import JobConfig, load_preset
+from training.constants import preset_names
 from training.data.fetch import default_cache
-from training.evaluate import clipped_rmse, make_test_set
+from training.data.train_test import read
+from training.evaluation.evaluate import clipped_rmse, make_test_set
+from training.fit.loop import fit
 from training.job import make_trainer
-from training.loop import fit
-from training.names import preset_names
-from training.parts import read
 
 CPU = torch.device("cpu")
 USERS, ITEMS, FACTORS, BATCH, LIST = 100_000, 1_000_000, 64, 32, 10

@@ -9,10 +9,10 @@ import torch
 from worker import Bilinear, Model, Task, Watch, serve
 
 from training.config import load_preset
+from training.constants import preset_names
 from training.device import choose_device
-from training.loop import fit
-from training.names import preset_names
-from training.trainer import TrainingSet
+from training.fit.loop import fit
+from training.fit.trainer import TrainingSet
 
 
 def fit_preset(name: str, task: Task, watch: Watch) -> Bilinear:

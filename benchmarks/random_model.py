@@ -8,11 +8,11 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from models.checkpoint import ITEM_SCHEMA
-from models.manifest import DataRecord, GateRecord, Manifest, TrainerRecord
+from models.checkpoint.manifest import DataRecord, GateRecord, Manifest, TrainerRecord
+from models.checkpoint.publication import Draft, publish
+from models.checkpoint.reader import ITEM_SCHEMA
 from models.mf import MatrixFactorization
-from models.publication import Draft, publish
-from models.seen import SeenItems
+from models.training_ratings import TrainingRatings
 
 
 def publish_random(directory: Path, users: int, items: int, factors: int, seen: int, seed: int = 0) -> Manifest:
@@ -43,7 +43,7 @@ def publish_random(directory: Path, users: int, items: int, factors: int, seen: 
             ),
             users=pa.table({"id": pa.array(np.arange(users)).cast(pa.string())}),
             items=pa.table(columns).select(ITEM_SCHEMA.names),
-            seen=SeenItems.from_ratings(
+            seen=TrainingRatings.from_ratings(
                 (cells_N // items).astype(np.int32),
                 (cells_N % items).astype(np.int32),
                 rng.integers(1, 6, len(cells_N)).astype(np.float32),

@@ -36,19 +36,19 @@ import pyarrow.parquet as pq
 import torch
 from matplotlib.figure import Figure
 
-from models.checkpoint import load
-from training import trainers
+from models.checkpoint.reader import load
+from training.communicator import ALONE, Communicator, joined
 from training.config import JobConfig
 from training.data.synthetic import planted
+from training.data.train_test import TrainTest, read
 from training.distributed.reading import read_share
-from training.evaluate import make_test_set, test_rmse
+from training.evaluation.evaluate import make_test_set, test_rmse
+from training.fit import trainers
+from training.fit.kernels.als_cpu import padded_width
+from training.fit.kernels.als_rows import packed_width
+from training.fit.kernels.gibbs_torch import STEPS
+from training.fit.trainer import Trainer, TrainingSet
 from training.job import training_set
-from training.kernels.als_cpu import padded_width
-from training.kernels.als_rows import packed_width
-from training.kernels.gibbs_torch import STEPS
-from training.parts import Parts, read
-from training.ranks import ALONE, Ranks, joined
-from training.trainer import Trainer, TrainingSet
 
 PARTS, SPLIT = 8, "random:0.05"
 
@@ -100,7 +100,7 @@ def measure(folder: Path, name: str, sweeps: int, threads: int) -> None:
     (folder / f"result-{ranks.rank}.json").write_text(json.dumps(result))
 
 
-def _sweeps(trainer: Trainer[Any], ranks: Ranks, sweeps: int) -> tuple[list[float], float, float]:
+def _sweeps(trainer: Trainer[Any], ranks: Communicator, sweeps: int) -> tuple[list[float], float, float]:
     """Seconds of each sweep; bytes of a sweep as this rank counted them, and as the loopback interface did per rank."""
     seconds, begun, sent = [], _loopback(), ranks.sent_bytes
     for _ in range(sweeps):
@@ -117,7 +117,7 @@ def _loopback() -> int:
     return int(line.split(":")[1].split()[8])
 
 
-def share_bytes(parts: Parts, trainer: Trainer[Any]) -> int:
+def share_bytes(parts: TrainTest, trainer: Trainer[Any]) -> int:
     """What grows with a rank's users and ratings: the ratings as read, and every tensor of the state by user."""
     state = trainer.state()
     by_user = sum(tensor.nbytes for name, tensor in state.items() if trainer.side_of(name) == "user")

@@ -50,13 +50,13 @@ from benchmarks.accuracy import (
     read_folds,
 )
 from models.mf import MatrixFactorization
-from models.seen import SeenItems
+from models.training_ratings import TrainingRatings
 from training.config import load_preset
 from training.data.interactions import Int64s
-from training.evaluate import LIST_LENGTH
-from training.loop import fit
-from training.relevance import RelevanceFit
-from training.trainer import TrainingSet
+from training.evaluation.evaluate import LIST_LENGTH
+from training.fit.loop import fit
+from training.fit.relevance import RelevanceFit
+from training.fit.trainer import TrainingSet
 
 Z = 1.645
 INNER = {"inner": ("random", (9, 0, 3, 6)), "inner-1m": ("glocalk", (9,))}  # of which training part, which tenths
@@ -136,7 +136,7 @@ def line(name: str, figures: Sequence[tuple[float, float | None]]) -> str:
 def ours(fold: Fold, options: argparse.Namespace) -> Iterator[tuple[str, float, float | None]]:
     """Name, NDCG@10 and seconds of each of our orders."""
     train = fold.train
-    seen = SeenItems.from_ratings(train.users_N, train.items_N, train.ratings_N, train.users)
+    seen = TrainingRatings.from_ratings(train.users_N, train.items_N, train.ratings_N, train.users)
     counts_I = torch.from_numpy(seen.counts(train.items)).float()
     yield "popularity", figure(lambda users_B: counts_I.repeat(len(users_B), 1), seen, fold), None
     columns = (torch.tensor(column) for column in (train.users_N, train.items_N, train.ratings_N))
@@ -175,13 +175,13 @@ def orders(model: MatrixFactorization) -> dict[str, Score]:
     }
 
 
-def figure(score: Score, seen: SeenItems, fold: Fold) -> float:
+def figure(score: Score, seen: TrainingRatings, fold: Fold) -> float:
     users = torch.arange(fold.train.users).split(USERS_AT_ONCE)
     lists = [top_unseen(score(users_B), seen, users_B) for users_B in users]
     return ndcg10(torch.cat(lists).numpy().astype(np.int32), fold)
 
 
-def top_unseen(scores_BI: Tensor, seen: SeenItems, users_B: Tensor) -> Tensor:
+def top_unseen(scores_BI: Tensor, seen: TrainingRatings, users_B: Tensor) -> Tensor:
     offsets, items_M = seen.rows(users_B)
     scores_BI[torch.repeat_interleave(offsets.diff()), items_M.long()] = -torch.inf
     return scores_BI.topk(LIST_LENGTH).indices

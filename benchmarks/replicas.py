@@ -31,8 +31,8 @@ import uvloop
 from benchmarks.checked_load import Load, Record, Truth, requests
 from benchmarks.local_proxy import Proxy, free_port, proxy
 from benchmarks.random_model import publish_random
-from models.checkpoint import current_version
-from models.lifecycle import activate
+from models.checkpoint.reader import current_version
+from models.registry.lifecycle import activate
 
 USERS, ITEMS, FACTORS, SEEN = 943, 1682, 48, 100
 PATIENCE = 120.0

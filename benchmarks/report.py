@@ -19,16 +19,16 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from models.manifest import GateRecord, RelevanceRule
+from models.checkpoint.manifest import GateRecord, RelevanceRule
 from models.mf import MatrixFactorization
 from models.relevance import RelevanceHead
-from models.seen import SeenItems
+from models.training_ratings import TrainingRatings
 from training.config import load_preset
 from training.data.dataset import Dataset
 from training.data.interactions import Interactions
-from training.evaluate import make_test_set
-from training.loop import Epoch
-from training.parts import Parts
+from training.data.train_test import TrainTest
+from training.evaluation.evaluate import make_test_set
+from training.fit.loop import Epoch
 from training.report import write_report
 from training.results import METRICS, Fitted, Result
 
@@ -74,13 +74,13 @@ def random_result(users: int, items: int, ratings: int, factors: int) -> Result:
     history = [Epoch(n, 100, {"loss": 1 / n}, 1 / n, fit_seconds=1.0, examples_per_second=1.0) for n in range(1, 101)]
     tables = (torch.rand(users + 1, 64), torch.rand(items + 1, 64))
     fitted = Fitted(random_model(users, items, factors), history, RelevanceHead(*tables, rule=RULE), history)
-    parts = Parts(Dataset(name="random", ratings=ratings_of_all, fingerprint="0" * 64), train, test)
+    parts = TrainTest(Dataset(name="random", ratings=ratings_of_all, fingerprint="0" * 64), train, test)
     return Result(
         parts=parts,
         preset=load_preset("bayes"),
         fitted=fitted,
         evaluated=fitted,
-        seen=SeenItems.from_ratings(train.users_N, train.items_N, train.ratings_N, users),
+        seen=TrainingRatings.from_ratings(train.users_N, train.items_N, train.ratings_N, users),
         test=make_test_set(train, test, None, torch.device("cpu")),
         metrics=dict.fromkeys(METRICS, 1.0),
         run={"seed": 0, "split": "random:0.1", "device": "cpu", "threads": torch.get_num_threads()} | parts.totals(),

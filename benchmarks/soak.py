@@ -36,7 +36,7 @@ import uvloop
 
 from benchmarks.checked_load import Load, Record, Truth, requests
 from benchmarks.random_model import publish_random
-from models.lifecycle import activate
+from models.registry.lifecycle import activate
 
 USERS, ITEMS, FACTORS, SEEN = 943, 1682, 48, 100
 SETTLED = 300.0  # seconds after which memory should not grow

@@ -20,11 +20,11 @@ from torch.utils.data import DataLoader, TensorDataset
 from models.mf import MatrixFactorization
 from training.config import JobConfig, load_preset
 from training.data.fetch import default_cache
-from training.evaluate import make_test_set, test_rmse
+from training.data.train_test import TrainTest, read
+from training.evaluation.evaluate import make_test_set, test_rmse
+from training.fit.loop import fit
+from training.fit.trainer import Trainer
 from training.job import make_trainer
-from training.loop import fit
-from training.parts import Parts, read
-from training.trainer import Trainer
 
 CPU = torch.device("cpu")
 PRESET = load_preset("textbook")
@@ -41,7 +41,7 @@ def main() -> None:
     print_speed(read_parts("last-out", 0), options.rounds)
 
 
-def read_parts(split: str, seed: int) -> Parts:
+def read_parts(split: str, seed: int) -> TrainTest:
     return read(JobConfig(data="ml-100k", split=split, preset="textbook", seed=seed, cache=default_cache()))
 
 
@@ -63,12 +63,12 @@ def print_accuracy(split: str, seeds: int) -> None:
     print(f"{'dev':>6}{deviations[0]:>12.4f}{deviations[1]:>12.4f}{deviations[2]:>12.3f}")
 
 
-def predict_pair(model: MatrixFactorization, parts: Parts) -> float:
+def predict_pair(model: MatrixFactorization, parts: TrainTest) -> float:
     user, item = parts.train.user_ids.index(USER).as_py(), parts.train.item_ids.index(ITEM).as_py()
     return float(model(torch.tensor([user]), torch.tensor([item])))
 
 
-def print_speed(parts: Parts, rounds: int) -> None:
+def print_speed(parts: TrainTest, rounds: int) -> None:
     plain, ours = [], []
     for _ in range(rounds):
         plain.append(plain_examples_per_second(parts))
@@ -80,7 +80,7 @@ def print_speed(parts: Parts, rounds: int) -> None:
     print(f"{'ratio':>20}{statistics.median(ours) / statistics.median(plain):>14.1f}")
 
 
-def our_examples_per_second(parts: Parts) -> float:
+def our_examples_per_second(parts: TrainTest) -> float:
     trainer: Trainer = make_trainer(PRESET, parts, 0, CPU)
     return fit(trainer, None, lambda _: None)[-1].examples_per_second
 
@@ -102,7 +102,7 @@ class PlainMF(nn.Module):
         return (self.P(users) * self.Q(items)).sum(1) + biases
 
 
-def plain_examples_per_second(parts: Parts) -> float:
+def plain_examples_per_second(parts: TrainTest) -> float:
     """One epoch of the plain loop."""
     train, settings = parts.train, PRESET.settings.model_dump()
     columns = (torch.from_numpy(c) for c in (train.users_N.astype("i8"), train.items_N.astype("i8"), train.ratings_N))

@@ -31,7 +31,7 @@ from benchmarks import speed_peers
 from benchmarks.speed_peers import Clock, Floats, Indices, Predict
 from training.config import load_preset
 from training.data.synthetic import planted
-from training.trainer import TrainingSet
+from training.fit.trainer import TrainingSet
 
 TEST_PART = 0.05
 SHAPES = {1_000_000: (6_000, 4_000), 10_000_000: (70_000, 11_000), 100_000_000: (480_000, 17_770)}

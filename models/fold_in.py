@@ -20,8 +20,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from models.checkpoint import Checkpoint
-from models.manifest import RelevanceRule
+from models.checkpoint.manifest import RelevanceRule
+from models.checkpoint.reader import Checkpoint
 
 Float64s = npt.NDArray[np.float64]
 Float32s = npt.NDArray[np.float32]
@@ -229,7 +229,7 @@ class RowSolver:
 
 
 class HeadSolver:
-    """The row of the relevance head that follows from ratings: least squares over all items, as `training.relevance`.
+    """The relevance head's row for a user, from their ratings: least squares over all items, as `training.fit.relevance`.
 
     A rated item has the target of its rating and weight 1, any other item target 0 and weight w:
     (w YᵀY + (1−w) Σ y_i y_iᵀ + ridge) x = Σ t_i y_i over the rated. Hu, Koren and Volinsky 2008, eq. 4.

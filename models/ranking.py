@@ -18,7 +18,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from models.checkpoint import Checkpoint
+from models.checkpoint.reader import Checkpoint
 from models.mf import MatrixFactorization
 from models.scoring import dot_all, gather_dot, square_root
 

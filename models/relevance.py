@@ -12,7 +12,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from models.manifest import RelevanceRule
+from models.checkpoint.manifest import RelevanceRule
 from models.mf import with_average_row
 
 

@@ -21,7 +21,7 @@ CPU = torch.device("cpu")
 Excluded = tuple[Tensor, Tensor]
 
 
-class Place(NamedTuple):
+class DevicePlacement(NamedTuple):
     """Where a model lives.
 
     Attributes:
@@ -33,7 +33,7 @@ class Place(NamedTuple):
     shards: tuple[torch.device, ...] = ()
 
     @classmethod
-    def over(cls, devices: Sequence[torch.device]) -> Place:
+    def over(cls, devices: Sequence[torch.device]) -> DevicePlacement:
         """One device, or the items over several. The host then keeps all that is not spread, as mapped files."""
         return cls(devices[0]) if len(devices) == 1 else cls(CPU, tuple(devices))
 

@@ -1,0 +1,1 @@
+"""The offline job: read, split, fit, evaluate, judge, publish. It knows no HTTP server."""

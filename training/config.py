@@ -14,14 +14,14 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from models.remote import Remote
-from models.suggestions import did_you_mean
-from training import trainers
+from models.did_you_mean import did_you_mean
+from models.registry.remote import RemoteRegistry
+from training.constants import DEFAULT_TOLERANCE, RELEVANCE, SAVE_SECONDS, preset_content, preset_file
 from training.errors import ConfigError
-from training.names import DEFAULT_TOLERANCE, RELEVANCE, SAVE_SECONDS, preset_content, preset_file
-from training.relevance import RelevanceSettings
+from training.fit import trainers
+from training.fit.relevance import RelevanceSettings
+from training.fit.trainer import Trainer, TrainerSettings
 from training.settings import allowed
-from training.trainer import Trainer, TrainerSettings
 
 SettingsT = TypeVar("SettingsT", bound=BaseModel)
 
@@ -139,7 +139,7 @@ class JobConfig:
     device: str = "auto"
     threads: int | None = None
     out: Path | None = None
-    remote: Remote | None = None
+    remote: RemoteRegistry | None = None
     tolerance: float = DEFAULT_TOLERANCE
     force: bool = False
     activate: bool = True

@@ -9,14 +9,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from models.errors import CheckpointError, CheckpointNotFoundError, RemoteError
-from models.mirror import Mirror
-from models.remote import Remote, is_url
+from models.registry.checkpoint_sync import CheckpointSync
+from models.registry.remote import RemoteRegistry, is_url
 
 log = logging.getLogger(__name__)
 
 
 @contextmanager
-def destination(out: str | None) -> Iterator[tuple[Path | None, Remote | None]]:
+def destination(out: str | None) -> Iterator[tuple[Path | None, RemoteRegistry | None]]:
     """The directory to publish in, and where to send the version from there, if it is to be sent.
 
     What is current behind a URL is brought into that directory: the gate compares with it, and a fit may start from it.
@@ -26,14 +26,14 @@ def destination(out: str | None) -> Iterator[tuple[Path | None, Remote | None]]:
         yield None if out is None else Path(out), None
         return
     with TemporaryDirectory(prefix="ratecast-") as folder:
-        directory, remote = Path(folder), Remote(out)
+        directory, remote = Path(folder), RemoteRegistry(out)
         _bring_current(remote, directory)
         yield directory, remote
 
 
-def _bring_current(remote: Remote, directory: Path) -> None:
+def _bring_current(remote: RemoteRegistry, directory: Path) -> None:
     try:
-        Mirror(remote, directory).provide(remote.current())
+        CheckpointSync(remote, directory).provide(remote.current())
     except (CheckpointNotFoundError, RemoteError) as error:
         if isinstance(error, RemoteError):
             raise

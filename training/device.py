@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from models.sharding import Place
+from models.sharding import DevicePlacement
 from training.errors import ConfigError
 
 CGROUPS = (
@@ -33,12 +33,12 @@ def choose_device(wish: str) -> torch.device:
     return device
 
 
-def choose_place(wish: str) -> Place:
+def choose_place(wish: str) -> DevicePlacement:
     """One device, or several of one kind separated by commas. Raises ConfigError for one that is not there."""
     devices = [choose_device(name) for name in wish.split(",")]
     if len({device.type for device in devices}) > 1 or (len(devices) > 1 and "auto" in wish):
         raise ConfigError(f"no devices {wish!r}: several are all cpu, or all cuda or cuda:N")
-    return Place.over(devices)
+    return DevicePlacement.over(devices)
 
 
 def use_threads(wish: int | None) -> int:

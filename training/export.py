@@ -17,10 +17,10 @@ import torch
 from pyarrow import parquet
 from torch import Tensor
 
-from models.checkpoint import Checkpoint, load
+from models.checkpoint.reader import Checkpoint, load
+from models.did_you_mean import did_you_mean
 from models.ranking import NOTHING, orderings
 from models.sharding import Sharded, spread
-from models.suggestions import did_you_mean
 from training.device import choose_place, use_threads
 from training.errors import ConfigError, ExportError
 

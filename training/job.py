@@ -17,31 +17,31 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
-from models.checkpoint import Checkpoint
-from models.manifest import GateRecord
+from models.checkpoint.manifest import GateRecord
+from models.checkpoint.publication import publish
+from models.checkpoint.reader import Checkpoint
 from models.mf import MatrixFactorization
-from models.publication import publish
 from models.relevance import RelevanceHead
-from models.seen import SeenItems
-from training import drift
+from models.training_ratings import TrainingRatings
+from training.communicator import ALONE, Communicator, joined
 from training.config import JobConfig, Preset, load_preset
 from training.data.interactions import Interactions
+from training.data.train_test import TrainTest, read
 from training.device import available_memory, choose_device, use_threads
 from training.errors import ConfigError
-from training.evaluate import TestSet, evaluate, make_test_set, test_rmse
-from training.gate import Candidate, judge, served
+from training.evaluation import drift
+from training.evaluation.evaluate import TestSet, evaluate, make_test_set, test_rmse
+from training.evaluation.quality_gate import Candidate, judge, served
+from training.fit.loop import Epoch, fit
+from training.fit.relevance import RelevanceFit
+from training.fit.resume import FitState
+from training.fit.trainer import Trainer, TrainingSet
 from training.launch import ranks_here
-from training.loop import Epoch, fit
-from training.parts import Parts, read
-from training.ranks import ALONE, Ranks, joined
-from training.relevance import RelevanceFit
 from training.report import write_report
 from training.results import AsItIs, Fitted, Result, draft
-from training.resume import Bookmark
-from training.trainer import Trainer, TrainingSet
 
 if TYPE_CHECKING:
-    from training.distributed.state import SpreadBookmark
+    from training.distributed.state import DistributedFitState
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ def run(config: JobConfig, report: Callable[[Epoch], None], phase: Callable[[str
 
 
 def run_on(
-    ranks: Ranks,
+    ranks: Communicator,
     config: JobConfig,
     preset: Preset,
     report: Callable[[Epoch], None],
@@ -129,7 +129,7 @@ def finish(
     device: torch.device,
     report: Callable[[Epoch], None],
     phase: Callable[[str], None],
-    bookmark: Bookmark | SpreadBookmark | None,
+    bookmark: FitState | DistributedFitState | None,
 ) -> Outcome:
     """Judge the model, and publish it or one of all ratings, where there is a directory to publish to."""
     if config.out is None:
@@ -152,7 +152,7 @@ def finish(
     return offer(config, config.out, result, verdict.model_copy(update={"forced": refused}))
 
 
-def read_parts(config: JobConfig, preset: Preset, ranks: Ranks, phase: Callable[[str], None]) -> Parts:
+def read_parts(config: JobConfig, preset: Preset, ranks: Communicator, phase: Callable[[str], None]) -> TrainTest:
     """The ratings of this rank. Raises ConfigError for what cannot be spread over ranks."""
     if ranks is ALONE:
         return read(config, phase, with_attributes=preset.settings.uses_attributes)
@@ -166,16 +166,16 @@ def read_parts(config: JobConfig, preset: Preset, ranks: Ranks, phase: Callable[
     return read_share(config, ranks)
 
 
-def keep(config: JobConfig, preset: Preset, parts: Parts) -> Bookmark | SpreadBookmark | None:
+def keep(config: JobConfig, preset: Preset, parts: TrainTest) -> FitState | DistributedFitState | None:
     """Where the fit is saved, None where it is not to be."""
     if config.resume is None:
         return None
     fit_id = identity(config, preset, parts)
     if parts.ranks is ALONE:
-        return Bookmark(config.resume, fit_id, config.save_every)
-    from training.distributed.state import SpreadBookmark  # noqa: PLC0415 - only several ranks need it
+        return FitState(config.resume, fit_id, config.save_every)
+    from training.distributed.state import DistributedFitState  # noqa: PLC0415 - only several ranks need it
 
-    return SpreadBookmark(config.resume, fit_id, parts.ranks, config.save_every)
+    return DistributedFitState(config.resume, fit_id, parts.ranks, config.save_every)
 
 
 def described_by(before: Checkpoint) -> pa.Table | None:
@@ -185,22 +185,22 @@ def described_by(before: Checkpoint) -> pa.Table | None:
     return described if len(described) else None
 
 
-def seen_items(parts: Parts) -> SeenItems:
+def seen_items(parts: TrainTest) -> TrainingRatings:
     """The training ratings of each user."""
     train = parts.train
-    return SeenItems.from_ratings(train.users_N, train.items_N, train.ratings_N, train.users)
+    return TrainingRatings.from_ratings(train.users_N, train.items_N, train.ratings_N, train.users)
 
 
 def fit_all(
     config: JobConfig,
     preset: Preset,
-    parts: Parts,
+    parts: TrainTest,
     test: TestSet | None,
     device: torch.device,
     report: Callable[[Epoch], None],
     phase: Callable[[str], None],
     before: Checkpoint | None,
-    bookmark: Bookmark | SpreadBookmark | None,
+    bookmark: FitState | DistributedFitState | None,
 ) -> Fitted:
     """Fit the rating model and the relevance head; what was interrupted goes on where it was."""
     trainer = make_trainer(preset, parts, config.seed, device)
@@ -233,7 +233,7 @@ def fit_model(
     trainer: Trainer[Any],
     test: TestSet | None,
     report: Callable[[Epoch], None],
-    bookmark: Bookmark | SpreadBookmark | None,
+    bookmark: FitState | DistributedFitState | None,
 ) -> tuple[MatrixFactorization, list[Epoch]]:
     """Fit the rating model, going on from the bookmark where an earlier fit was interrupted."""
     error = None if test is None else partial(test_rmse, test=test)
@@ -245,7 +245,7 @@ def fit_model(
 
 
 def fit_head(
-    preset: Preset, parts: Parts, seed: int, device: torch.device, report: Callable[[Epoch], None]
+    preset: Preset, parts: TrainTest, seed: int, device: torch.device, report: Callable[[Epoch], None]
 ) -> tuple[RelevanceHead | None, list[Epoch]]:
     """Fit the preset's relevance head, where it has one. An interrupted fit starts anew: it takes seconds."""
     if preset.relevance is None:
@@ -255,7 +255,7 @@ def fit_head(
     return head.model(), history
 
 
-def identity(config: JobConfig, preset: Preset, parts: Parts) -> str:
+def identity(config: JobConfig, preset: Preset, parts: TrainTest) -> str:
     """What makes two fits the same: data, split, trainer, settings and seed."""
     split = config.split_name if parts.ranks.total(len(parts.test)) else "none"
     facts = (parts.dataset.fingerprint, split, preset.trainer, preset.settings.model_dump_json())
@@ -279,7 +279,7 @@ def offer(config: JobConfig, out: Path, result: Result, verdict: GateRecord) -> 
     return Outcome(result.figures() | {"version": version, "checkpoint": f"{place}/{version}"}, None)
 
 
-def check_memory(preset: Preset, parts: Parts, device: torch.device) -> None:
+def check_memory(preset: Preset, parts: TrainTest, device: torch.device) -> None:
     """Raise ConfigError if a fit would not fit into the memory that is free, before it has begun.
 
     The rating model and the head are fitted one after the other.
@@ -296,12 +296,12 @@ def check_memory(preset: Preset, parts: Parts, device: torch.device) -> None:
         )
 
 
-def make_trainer(preset: Preset, parts: Parts, seed: int, device: torch.device) -> Trainer[Any]:
+def make_trainer(preset: Preset, parts: TrainTest, seed: int, device: torch.device) -> Trainer[Any]:
     """The preset's trainer on the training part, with a random generator of its own."""
     return preset.trainer_class(training_set(parts, device), preset.settings, np.random.default_rng([seed, 1]))
 
 
-def training_set(parts: Parts, device: torch.device) -> TrainingSet:
+def training_set(parts: TrainTest, device: torch.device) -> TrainingSet:
     """The training part as the fits are given it."""
     train = parts.train
     return TrainingSet(
@@ -322,7 +322,7 @@ def on_device(values: npt.NDArray[Any] | None, device: torch.device) -> Tensor |
     return None if values is None else torch.tensor(values, device=device)
 
 
-def fit_baseline(parts: Parts, seed: int, device: torch.device) -> MatrixFactorization:
+def fit_baseline(parts: TrainTest, seed: int, device: torch.device) -> MatrixFactorization:
     """The model of the preset `bias` for the training part."""
     model, _ = fit_model(make_trainer(load_preset("bias"), parts, seed, device), None, lambda _: None, None)
     return model

@@ -15,12 +15,12 @@ from rich.table import Column
 from training.launch import is_first
 
 if TYPE_CHECKING:
-    from training.loop import Epoch
+    from training.fit.loop import Epoch
 
 BAR = 16  # columns; with the longest phase and its figures a line then fits into 80
 
 
-class Follower(Protocol):
+class ModelWatcher(Protocol):
     """Is told how far a job has come."""
 
     def phase(self, name: str) -> None:
@@ -88,7 +88,7 @@ class Bars:
 
 
 @contextmanager
-def following(*, quiet: bool = False) -> Iterator[Follower]:
+def following(*, quiet: bool = False) -> Iterator[ModelWatcher]:
     """Yields what is told how far a job has come."""
     console = terminal()
     if quiet or not is_first():

@@ -13,19 +13,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
-from models.checkpoint import ITEM_SCHEMA
-from models.manifest import DataRecord, Drift, GateRecord, Manifest, TrainerRecord
+from models.checkpoint.manifest import DataRecord, Drift, GateRecord, Manifest, TrainerRecord
+from models.checkpoint.publication import Draft
+from models.checkpoint.reader import ITEM_SCHEMA
 from models.mf import MatrixFactorization
-from models.publication import Draft
 from models.relevance import RelevanceHead
-from models.seen import SeenItems
+from models.training_ratings import TrainingRatings
+from training.communicator import ALONE, Communicator
 from training.config import Preset
 from training.data.interactions import Interactions
+from training.data.train_test import TrainTest
 from training.device import peak_memory_mb
-from training.evaluate import TestSet
-from training.loop import Epoch
-from training.parts import Parts
-from training.ranks import ALONE, Ranks
+from training.evaluation.evaluate import TestSet
+from training.fit.loop import Epoch
 
 METRICS = (
     "rmse",
@@ -70,7 +70,7 @@ class Result:
         seen: the training ratings of each user.
         test: the test part, None where there is none.
         metrics: those of `METRICS` that were measured.
-        run: `seed`, `split`, `device` and `threads` of this run, and what `Parts.totals` tells.
+        run: `seed`, `split`, `device` and `threads` of this run, and what `TrainTest.totals` tells.
         described: items with title, year and genres, as far as they are known; None where nothing is.
         drift: how the ratings differ from those of the version being served; None where there is none.
         measured_on: the parts that `evaluated` was fitted on, and that `test` was divided from.
@@ -78,17 +78,17 @@ class Result:
         served: what is known of the version being served; None where there is none.
     """
 
-    parts: Parts
+    parts: TrainTest
     preset: Preset
     fitted: Fitted
     evaluated: Fitted
-    seen: SeenItems
+    seen: TrainingRatings
     test: TestSet | None
     metrics: Mapping[str, float | None]
     run: Mapping[str, Any]
     described: pa.Table | None = None
     drift: Drift | None = None
-    measured_on: Parts
+    measured_on: TrainTest
     baseline: MatrixFactorization | None = None
     served: Manifest | None = None
 
@@ -126,7 +126,7 @@ class Collected(Protocol):
 
     def head(self, head: RelevanceHead) -> RelevanceHead: ...
 
-    def seen(self, seen: SeenItems) -> SeenItems: ...
+    def seen(self, seen: TrainingRatings) -> TrainingRatings: ...
 
     def ids(self, ids: pa.StringArray) -> pa.StringArray: ...
 
@@ -140,7 +140,7 @@ class AsItIs:
     def head(self, head: RelevanceHead) -> RelevanceHead:
         return head
 
-    def seen(self, seen: SeenItems) -> SeenItems:
+    def seen(self, seen: TrainingRatings) -> TrainingRatings:
         return seen
 
     def ids(self, ids: pa.StringArray) -> pa.StringArray:
@@ -183,7 +183,7 @@ def draft(result: Result, gate: GateRecord, collected: Collected, write_report: 
     )
 
 
-def _moments(parts: Parts) -> tuple[float, float]:
+def _moments(parts: TrainTest) -> tuple[float, float]:
     """Mean and standard deviation of the training ratings."""
     ratings_N = torch.tensor(parts.train.ratings_N, dtype=torch.float64)
     mean = float(parts.ranks.mean(ratings_N))
@@ -196,7 +196,7 @@ def settings(preset: Preset) -> dict[str, Any]:
     return preset.settings.model_dump(mode="json") | {"relevance": head}
 
 
-def catalogue(described: pa.Table | None, train: Interactions, ranks: Ranks = ALONE) -> pa.Table:
+def catalogue(described: pa.Table | None, train: Interactions, ranks: Communicator = ALONE) -> pa.Table:
     """What is known about each item, in the order of the model's rows: `ITEM_SCHEMA`, null where nobody said anything.
 
     `described` has the columns id, title, year and genres of some items.

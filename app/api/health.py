@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from app.deps import DrainingDep, EngineDep
-from app.engine.follower import Failure
+from app.api.deps import EngineDep, ShutdownDep
+from app.api.openapi import problems
+from app.api.schemas import FailedLoad, Live, Ready
+from app.engine.model_watcher import Failure
 from app.errors import StoppingError
-from app.openapi import problems
-from app.schemas import FailedLoad, Live, Ready
 
 router = APIRouter(prefix="/health", tags=["health"])
 
@@ -20,7 +20,7 @@ async def live() -> Live:
 
 
 @router.get("/ready", summary="Is a model being served?", responses=problems(413, 500, 503))
-async def ready(engine: EngineDep, draining: DrainingDep) -> Ready:
+async def ready(engine: EngineDep, draining: ShutdownDep) -> Ready:
     """200 with the version being served, or 503: no model yet, or about to stop. Send traffic while it is 200.
 
     A version that is wanted and could not be loaded is in `failed_load`; the one before it goes on being served.

@@ -7,12 +7,12 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query
 
+from app.api.deps import EngineDep, LimitsDep
+from app.api.openapi import link, problems
 from app.api.parameters import MAX_QUERY, N, YearMax, YearMin
 from app.api.paths import ITEM, SIMILAR
-from app.deps import EngineDep, LimitsDep
-from app.engine.answers import Choice, ItemDetails
-from app.openapi import link, problems
-from app.schemas import CatalogueItem, FoundItems, Genre, Genres, Item, SimilarItem, SimilarItems
+from app.api.schemas import CatalogueItem, FoundItems, Genre, Genres, Item, SimilarItem, SimilarItems
+from app.engine.types import Choice, ItemDetails
 
 router = APIRouter(tags=["items"])
 

@@ -6,9 +6,9 @@ import asyncio
 
 from fastapi import APIRouter, Response
 
-from app.deps import TelemetryDep
-from app.openapi import problems
-from app.telemetry import MEDIA_TYPE
+from app.api.deps import TelemetryDep
+from app.api.openapi import problems
+from app.observability.telemetry import MEDIA_TYPE
 
 router = APIRouter(tags=["operations"])
 

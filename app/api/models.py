@@ -9,12 +9,12 @@ from fastapi import APIRouter, Path, Response
 from pydantic import TypeAdapter, ValidationError
 from starlette.responses import HTMLResponse
 
-from app.deps import EngineDep
-from app.openapi import link, links, problems
-from app.schemas import Activated, CurrentModel, History, Pass, PublishedModel, PublishedModels
-from models.checkpoint import HISTORY, REPORT, REPORT_PAGE
+from app.api.deps import EngineDep
+from app.api.openapi import link, links, problems
+from app.api.schemas import Activated, CurrentModel, History, Pass, PublishedModel, PublishedModels
+from models.checkpoint.manifest import VERSION_NAME, Manifest
+from models.checkpoint.reader import HISTORY, REPORT, REPORT_PAGE
 from models.errors import CheckpointCorruptError
-from models.manifest import VERSION_NAME, Manifest
 
 router = APIRouter(tags=["models"])
 

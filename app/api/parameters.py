@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import Query
 
-from app.schemas import Year
+from app.api.schemas import Year
 
 MAX_QUERY = 256  # characters that are searched for
 N = Annotated[int, Query(ge=1, description="How many; the service has an upper bound.")]

@@ -1,4 +1,4 @@
-"""POST /predict. Plain requests are answered by `app.front_door`, with the same answers; this route has the rest."""
+"""POST /predict. Plain requests are answered by `app.api.fast_path`, with the same answers; this route has the rest."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ from typing import Annotated
 import numpy as np
 from fastapi import APIRouter, Body, Query, Request, Response
 
-from app.answering import prediction, predictions
-from app.deps import EngineDep, LimitsDep
-from app.engine.answers import SOURCES, InlineRatings, Pair, Pairs, Prediction, Predictions
-from app.engine.engine import Engine
-from app.limits import Limits
-from app.openapi import problems
-from app.schemas import (
+from app.api.answering import prediction, predictions
+from app.api.deps import EngineDep, LimitsDep
+from app.api.encodings import arrow, json, msgpack
+from app.api.limits import Limits
+from app.api.openapi import problems
+from app.api.schemas import (
     AnonymousColumnsRequest,
     AnonymousPairRequest,
     AnonymousPrediction,
@@ -24,7 +23,8 @@ from app.schemas import (
     PairRequest,
     PredictRequest,
 )
-from app.wire import arrow, json, msgpack
+from app.engine.engine import Engine
+from app.engine.types import SOURCES, InlineRatings, Pair, Pairs, Prediction, Predictions
 from models.errors import UnknownItemError
 
 router = APIRouter(tags=["predictions"])

@@ -12,14 +12,14 @@ from typing import Annotated
 
 from fastapi import APIRouter, Body, Header, Path, Query
 
-from app import answering, schemas
+from app.api import answering, schemas
+from app.api.deps import EngineDep, LimitsDep
+from app.api.limits import Limits, check_scale
+from app.api.openapi import problems
 from app.api.paths import BECAUSE, EXPORT, RATING, RATINGS, USER
-from app.deps import EngineDep, LimitsDep
-from app.engine import answers
+from app.engine import types
 from app.errors import InvalidRequestError
-from app.limits import Limits, check_scale
-from app.openapi import problems
-from app.store.ratings import Bulk, Erase, Rating, Remove
+from app.ratings.store import Bulk, Erase, Rating, Remove
 
 router = APIRouter(tags=["ratings"])
 
@@ -161,7 +161,7 @@ def _whole(timestamp: float | None) -> int | None:
     return None if timestamp is None else int(timestamp)
 
 
-def _shown(found: answers.UserRatings) -> schemas.UserRatings:
+def _shown(found: types.UserRatings) -> schemas.UserRatings:
     return schemas.UserRatings(
         user=found.user,
         ratings=[schemas.UserRating(**rating._asdict()) for rating in found.ratings],

@@ -1,6 +1,6 @@
 """GET /users/{user}/top and POST /recommend. An id may hold any character, slashes too.
 
-Plain requests for one list are answered by `app.front_door`, which gives the same answers; this route has the rest.
+Plain requests for one list are answered by `app.api.fast_path`, which gives the same answers; this route has the rest.
 """
 
 from __future__ import annotations
@@ -9,16 +9,16 @@ from typing import Annotated
 
 from fastapi import APIRouter, Body, Path, Query, Request, Response
 
-from app.answering import top_list, top_lists
+from app.api.answering import top_list, top_lists
+from app.api.deps import EngineDep, LimitsDep
+from app.api.encodings import json
+from app.api.openapi import link, problems
 from app.api.parameters import MAX_QUERY, N, YearMax, YearMin
 from app.api.paths import TOP
 from app.api.predict import inline
-from app.deps import EngineDep, LimitsDep
-from app.engine.answers import ListQuery, RankBy
+from app.api.schemas import FoundUser, FoundUsers, Recommendations, RecommendRequest, TopItems
+from app.engine.types import ListQuery, RankBy
 from app.errors import InvalidRequestError
-from app.openapi import link, problems
-from app.schemas import FoundUser, FoundUsers, Recommendations, RecommendRequest, TopItems
-from app.wire import json
 
 router = APIRouter(tags=["lists"])
 

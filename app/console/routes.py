@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from app.console.files import PREFIX, File
-from app.gate import ROUTE
+from app.middleware.gate import ROUTE
 
 TEMPLATE = PREFIX + "{name:path}"
 GZIP = re.compile(r"\bgzip\b", re.IGNORECASE)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from app.engine.errors import DeadlineExceededError, OverloadedError
-from app.engine.hooks import Batch, Listener
+from app.engine.events import Batch, Listener
 
 Job = TypeVar("Job")
 Answer = TypeVar("Answer")

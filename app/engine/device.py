@@ -3,12 +3,12 @@
 import torch
 
 from app.engine.errors import DeviceUnavailableError
-from models.sharding import Place
+from models.sharding import DevicePlacement
 
 
-def choose_place(wish: str) -> Place:
+def choose_place(wish: str) -> DevicePlacement:
     """One device or several, separated by commas. Raises DeviceUnavailableError for one that is not there."""
-    return Place.over([choose_device(name) for name in wish.split(",")])
+    return DevicePlacement.over([choose_device(name) for name in wish.split(",")])
 
 
 def choose_device(wish: str) -> torch.device:

@@ -17,7 +17,17 @@ from typing import Any, NoReturn, TypeVar
 import numpy as np
 import torch
 
-from app.engine.answers import (
+from app.engine.batcher import Batcher
+from app.engine.errors import DeadlineExceededError, UnknownVersionError
+from app.engine.events import Event, Listed, Listener, Predicted
+from app.engine.explanations import explain, item_row, similar
+from app.engine.fresh_users import UNSETTLED, FoldedUser, Fresh, FreshUsers, Rated, Unsettled, fold
+from app.engine.lists import RecentLists, top_list, top_lists
+from app.engine.model_watcher import Failure, ModelWatcher
+from app.engine.predictions import predict_folded, predict_pair, predict_rows, predict_together, rows
+from app.engine.search import find_items, find_users
+from app.engine.serving_model import Served, Store
+from app.engine.types import (
     SOURCES,
     Choice,
     Explanation,
@@ -36,23 +46,13 @@ from app.engine.answers import (
     UserRating,
     UserRatings,
 )
-from app.engine.batcher import Batcher
-from app.engine.errors import DeadlineExceededError, UnknownVersionError
-from app.engine.explaining import explain, item_row, similar
-from app.engine.follower import Failure, Follower
-from app.engine.hooks import Event, Listed, Listener, Predicted
-from app.engine.lists import RecentLists, top_list, top_lists
-from app.engine.people import UNSETTLED, Folded, Fresh, People, Rated, Unsettled, fold
-from app.engine.predictions import predict_folded, predict_pair, predict_rows, predict_together, rows
-from app.engine.search import find_items, find_users
-from app.engine.store import Served, Store
-from app.store.errors import NoStoreError
-from app.store.ratings import RatingsStore, Stored
-from models import checkpoint
+from app.ratings.errors import NoStoreError
+from app.ratings.store import RatingsStore, Stored
+from models.checkpoint import reader
+from models.checkpoint.manifest import Manifest
 from models.errors import CheckpointNotFoundError, UnknownItemError, UnknownUserError
-from models.manifest import Manifest
-from models.mirror import Mirror
-from models.sharding import Place
+from models.registry.checkpoint_sync import CheckpointSync
+from models.sharding import DevicePlacement
 
 T = TypeVar("T")
 
@@ -94,7 +94,7 @@ class _Pairs:
 class _Lists:
     served: Served
     queries: Sequence[ListQuery]
-    people: Sequence[Folded | None]
+    people: Sequence[FoldedUser | None]
 
 
 class Engine:
@@ -115,22 +115,22 @@ class Engine:
     def __init__(
         self,
         directory: Path,
-        place: Place,
+        place: DevicePlacement,
         threads: int,
         bounds: Bounds = Bounds(),
         listeners: Sequence[Listener] = (),
         pinned: str | None = None,
         remembered: Path | None = None,
         ratings: RatingsStore | None = None,
-        mirror: Mirror | None = None,
+        mirror: CheckpointSync | None = None,
     ) -> None:
         self._directory = directory
         self._mirror = mirror
         self._store = Store(place)
         changes = None if ratings is None else ratings.changes
-        self._follower = Follower(self._store, directory, pinned, remembered, self._tell, changes, mirror)
+        self._follower = ModelWatcher(self._store, directory, pinned, remembered, self._tell, changes, mirror)
         self._ratings = ratings
-        self._people = People(ratings, bounds.recent_users)
+        self._people = FreshUsers(ratings, bounds.recent_users)
         self._on_cpu = place.is_cpu_alone
         self._listeners = listeners
         self._seconds = bounds.seconds
@@ -158,7 +158,7 @@ class Engine:
         )
 
     @property
-    def place(self) -> Place:
+    def place(self) -> DevicePlacement:
         return self._store.place
 
     @property
@@ -187,7 +187,7 @@ class Engine:
         """What is known about each version that is published and can be read, in the order of publication."""
         if self._mirror is not None:
             return await asyncio.to_thread(self._mirror.published)
-        return await asyncio.to_thread(checkpoint.published, self._directory)
+        return await asyncio.to_thread(reader.published, self._directory)
 
     def quick_pairs(self, pairs: int) -> bool:
         """Whether so many pairs are to be asked of `predict_now`: it takes less time than another thread would."""
@@ -383,14 +383,14 @@ class Engine:
             return False
         return served.cells <= QUICK_CELLS if query.only is None else len(query.only) <= QUICK_PAIRS
 
-    def _person_now(self, served: Served, query: ListQuery) -> Folded | Unsettled | None:
+    def _person_now(self, served: Served, query: ListQuery) -> FoldedUser | Unsettled | None:
         if query.user is None:
             return None
         return self._people.find(served, query.user, served.checkpoint.users.row(query.user))
 
-    async def _people_of(self, served: Served, queries: Sequence[ListQuery]) -> list[Folded | None]:
+    async def _people_of(self, served: Served, queries: Sequence[ListQuery]) -> list[FoldedUser | None]:
         users = [query.user or "" for query in queries]
-        people: list[Folded | None] = [None] * len(queries)
+        people: list[FoldedUser | None] = [None] * len(queries)
         for positions_M, person in await self._people.settle(served, users, served.checkpoint.users.rows(users)):
             for position in positions_M.tolist():
                 people[position] = person
@@ -440,7 +440,7 @@ class Engine:
     async def report(self, version: str, name: str) -> bytes:
         """A file of the report of a version. Raises UnknownVersionError, ReportNotFoundError or CheckpointError."""
         try:
-            return await asyncio.to_thread(checkpoint.read_report, self._directory, version, name)
+            return await asyncio.to_thread(reader.read_report, self._directory, version, name)
         except CheckpointNotFoundError:
             raise UnknownVersionError(f"there is no version {version!r}") from None
 

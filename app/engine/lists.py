@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from app.engine.answers import Choice, Interval, ListQuery, ListSource, RankBy, RankedItem, TopList
-from app.engine.people import Folded
-from app.engine.store import Chosen, Served
+from app.engine.fresh_users import FoldedUser
+from app.engine.serving_model import Chosen, Served
+from app.engine.types import Choice, Interval, ListQuery, ListSource, RankBy, RankedItem, TopList
 from models.ranking import NOTHING, top_among, top_of_one
 from models.sharding import Sharded
 
@@ -30,7 +30,7 @@ class Who(NamedTuple):
     """Whom a list is for: a row of the model, or one that was folded in."""
 
     row: int
-    person: Folded | None
+    person: FoldedUser | None
 
 
 class RecentLists:
@@ -59,7 +59,7 @@ def _is_plain(query: ListQuery) -> bool:
     return query.n <= RECENT_LENGTH and query.only is None and not query.exclude
 
 
-def top_list(served: Served, query: ListQuery, person: Folded | None = None) -> TopList:
+def top_list(served: Served, query: ListQuery, person: FoldedUser | None = None) -> TopList:
     """The list of one query; `person` is the user's row where that is not the model's.
 
     An unknown user is shown what has the most training ratings.
@@ -80,7 +80,7 @@ def top_list(served: Served, query: ListQuery, person: Folded | None = None) -> 
     return _shown(served, query, who, rows_N)
 
 
-def top_lists(served: Served, queries: Sequence[ListQuery], people: Sequence[Folded | None]) -> list[TopList]:
+def top_lists(served: Served, queries: Sequence[ListQuery], people: Sequence[FoldedUser | None]) -> list[TopList]:
     """The list of each query, in that order. Those that one matrix product can answer are answered by one."""
     if len(queries) == 1:
         return [top_list(served, queries[0], people[0])]
@@ -101,7 +101,7 @@ def top_lists(served: Served, queries: Sequence[ListQuery], people: Sequence[Fol
     return [answers[position] for position in range(len(queries))]
 
 
-def _who(served: Served, query: ListQuery, person: Folded | None) -> Who:
+def _who(served: Served, query: ListQuery, person: FoldedUser | None) -> Who:
     users = served.checkpoint.users
     row = len(users) if query.user is None or person is not None else users.row(query.user)
     return Who(row, person)

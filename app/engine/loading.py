@@ -7,31 +7,31 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from app.engine.answers import ListQuery, Pair, Pairs, RankBy
 from app.engine.lists import top_list, top_lists
 from app.engine.predictions import predict, predict_pair
-from app.engine.store import Served
-from app.store.changes import Changes
-from models import checkpoint, golden
-from models.lifecycle import Hold
-from models.sharding import Place
+from app.engine.serving_model import Served
+from app.engine.types import ListQuery, Pair, Pairs, RankBy
+from app.ratings.revisions import Revisions
+from models.checkpoint import golden, reader
+from models.registry.lifecycle import Hold
+from models.sharding import DevicePlacement
 
 WARM_USERS = 3
 
 
-def load(directory: Path, version: str, place: Place, changes: Changes | None = None) -> Served:
+def load(directory: Path, version: str, place: DevicePlacement, changes: Revisions | None = None) -> Served:
     """The model of a version, verified and proven.
 
     Raises a CheckpointError or OSError for one that cannot be read, GoldenPairsError for one that predicts something
     else than it did when it was published.
     """
     hold = Hold(directory / version)
-    served = Served.of(checkpoint.load(directory, version, place.device), hold, changes, place.shards)
+    served = Served.of(reader.load(directory, version, place.device), hold, changes, place.shards)
     _prove(served)
     return served
 
 
-def prepare(directory: Path, version: str, place: Place, changes: Changes | None = None) -> Served:
+def prepare(directory: Path, version: str, place: DevicePlacement, changes: Revisions | None = None) -> Served:
     """As `load`, and warm."""
     served = load(directory, version, place, changes)
     _warm_up(served)

@@ -9,13 +9,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from app.engine.answers import FOLDED, SOURCES, Pair, Pairs, Prediction, Predictions
-from app.engine.people import Folded, Fresh
+from app.engine.fresh_users import FoldedUser, Fresh
 from app.engine.scorer import Rows
-from app.engine.store import Served
+from app.engine.serving_model import Served
+from app.engine.types import FOLDED, SOURCES, Pair, Pairs, Prediction, Predictions
 
 
-def predict_pair(served: Served, pair: Pair, person: Folded | None = None) -> Prediction:
+def predict_pair(served: Served, pair: Pair, person: FoldedUser | None = None) -> Prediction:
     """The rating of one pair; `person` is the user's row where that is not the model's."""
     users, items = served.checkpoint.users, served.checkpoint.items
     item = items.row(pair.item)
@@ -53,7 +53,7 @@ def predict_together(served: Served, jobs: Sequence[tuple[Pairs, Sequence[Fresh]
     ]
 
 
-def predict_folded(served: Served, person: Folded, items: Sequence[str]) -> Predictions:
+def predict_folded(served: Served, person: FoldedUser, items: Sequence[str]) -> Predictions:
     """What somebody whose row is given would give each of some items."""
     items_N = served.checkpoint.items.rows(items)
     known_N = items_N < len(served.checkpoint.items)
@@ -67,7 +67,7 @@ def rows(served: Served, pairs: Pairs) -> tuple[Rows, Rows]:
     return served.checkpoint.users.rows(pairs.users), served.checkpoint.items.rows(pairs.items)
 
 
-def _source(person: Folded, item_is_known: bool) -> int:
+def _source(person: FoldedUser, item_is_known: bool) -> int:
     if person.is_known and item_is_known:
         return FOLDED
     return 2 * (not person.is_known) + (not item_is_known)

@@ -10,9 +10,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from app.engine.answers import Choice, FoundItems, FoundUser, ItemDetails
 from app.engine.lists import chosen
-from app.engine.store import Served, fold_text
+from app.engine.serving_model import Served, fold_text
+from app.engine.types import Choice, FoundItems, FoundUser, ItemDetails
 
 MOST_WORDS = 8  # further ones are ignored: of a million titles a word takes up to 40 ms
 NO_MATCH, WITHIN, WORD, START, WHOLE, ID = range(6)  # how well a title matches

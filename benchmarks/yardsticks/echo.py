@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
-from app.schemas import ColumnsRequest
+from app.api.schemas import ColumnsRequest
 
 app = FastAPI()
 

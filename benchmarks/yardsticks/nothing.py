@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
-from app.engine.answers import Source
-from app.schemas import ColumnPredictions, PairPrediction, PredictRequest
+from app.api.schemas import ColumnPredictions, PairPrediction, PredictRequest
+from app.engine.types import Source
 
 app = FastAPI()
 ANSWER = {"rating": 3.634894371032715, "source": Source.MODEL, "model_version": "20261124T044523Z-bayes-3b0dbc"}

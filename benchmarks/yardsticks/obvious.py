@@ -10,9 +10,9 @@ import torch
 from fastapi import FastAPI
 from pydantic import BaseModel, Field
 
-from models import checkpoint
+from models.checkpoint import reader
 
-loaded = checkpoint.load(Path(os.environ["RATECAST_CHECKPOINTS"]))
+loaded = reader.load(Path(os.environ["RATECAST_CHECKPOINTS"]))
 USERS, ITEMS = (
     {id_: row for row, id_ in enumerate(vocabulary.ids.to_pylist())} for vocabulary in (loaded.users, loaded.items)
 )

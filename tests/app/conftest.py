@@ -21,13 +21,13 @@ import torch
 
 from app.main import create_app
 from app.settings import Settings
-from models import checkpoint
-from models.checkpoint import ITEM_SCHEMA, USER_SCHEMA, Checkpoint
-from models.manifest import DataRecord, GateRecord, TrainerRecord
+from models.checkpoint import reader
+from models.checkpoint.manifest import DataRecord, GateRecord, TrainerRecord
+from models.checkpoint.publication import Draft, publish
+from models.checkpoint.reader import ITEM_SCHEMA, USER_SCHEMA, Checkpoint
 from models.mf import MatrixFactorization
-from models.publication import Draft, publish
 from models.relevance import RelevanceHead
-from models.seen import SeenItems
+from models.training_ratings import TrainingRatings
 from tests.support.checkpoints import RULE
 
 USERS, ITEMS, FACTORS, RATINGS = 300, 400, 12, 6_000
@@ -60,7 +60,7 @@ def draft(seed: int, users: int = USERS, items: int = ITEMS, factors: int = FACT
     cells_N = rng.choice(users * items, min(RATINGS, users * items // 2), replace=False)
     ratings_N = rng.integers(1, 6, len(cells_N)).astype(np.float32)
     users_N, items_N = (cells_N // items).astype(np.int32), (cells_N % items).astype(np.int32)
-    seen = SeenItems.from_ratings(users_N, items_N, ratings_N, users)
+    seen = TrainingRatings.from_ratings(users_N, items_N, ratings_N, users)
     item_ids = ids(items)
     catalogue = pa.Table.from_pydict(
         {
@@ -125,7 +125,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def loaded(checkpoints: Path) -> Checkpoint:
     """The same checkpoint, read offline."""
-    return checkpoint.load(checkpoints)
+    return reader.load(checkpoints)
 
 
 Start = Callable[..., AbstractContextManager[tuple[httpx.Client, "subprocess.Popen[str]"]]]

@@ -1,4 +1,4 @@
-"""What every trainer must do. A new file in `training/trainers/` inherits all of this, with its default settings."""
+"""What every trainer must do. A file in `training/fit/trainers/` inherits all of this, with its default settings."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import torch
 
 from models.mf import MatrixFactorization
 from tests.support.data import planted_set, training_set
-from training import config, trainers
-from training.loop import Epoch, fit
-from training.names import preset_names
-from training.trainer import Trainer, TrainingSet
+from training import config
+from training.constants import preset_names
+from training.fit import trainers
+from training.fit.loop import Epoch, fit
+from training.fit.trainer import Trainer, TrainingSet
 
 MAX_EPOCHS = 20  # what a trainer can show it can show in so many: more would only take longer
 

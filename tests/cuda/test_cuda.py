@@ -9,16 +9,16 @@ import torch
 from app.engine.scorer import Scorer
 from models import ranking
 from models.mf import MatrixFactorization
-from models.nearest import Nearest
 from models.ranking import by_rating, top_among, top_items
 from models.scoring import gather_dot
 from models.sharding import Sharded, spread
+from models.similar_items import Nearest
 from tests.support.data import planted_set
-from training import trainers
-from training.minibatch import captured
-from training.relevance import RelevanceFit, RelevanceSettings
-from training.trainer import TrainingSet
-from training.trainers.adam import Adam, AdamSettings
+from training.fit import trainers
+from training.fit.minibatch import captured
+from training.fit.relevance import RelevanceFit, RelevanceSettings
+from training.fit.trainer import TrainingSet
+from training.fit.trainers.adam import Adam, AdamSettings
 
 pytestmark = pytest.mark.cuda
 

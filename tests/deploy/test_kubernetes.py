@@ -13,9 +13,9 @@ import pytest
 import yaml
 
 from app.main import create_app
-from app.running import GRACE_SECONDS
+from app.server.launcher import GRACE_SECONDS
 from app.settings import MIN_KEY_LENGTH, PREFIX, Settings
-from models.remote import is_url
+from models.registry.remote import is_url
 from training.cli.program import cli
 
 ROOT = Path(__file__).parents[2]

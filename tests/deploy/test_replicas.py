@@ -16,8 +16,8 @@ from benchmarks.checked_load import Load
 from benchmarks.local_proxy import Proxy, proxy
 from benchmarks.random_model import publish_random
 from benchmarks.replicas import Fleet, Outcome, loaded, open_load
-from models.checkpoint import current_version, versions
-from models.lifecycle import activate
+from models.checkpoint.reader import current_version, versions
+from models.registry.lifecycle import activate
 from tests.support.ftp import serving
 
 pytestmark = pytest.mark.timeout(300)  # four services start, on a machine that has other tests to do

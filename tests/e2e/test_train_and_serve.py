@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.checkpoint import Checkpoint, load
+from models.checkpoint.reader import Checkpoint, load
 from models.ranking import by_rating, top_items
 
 START_SECONDS = 30

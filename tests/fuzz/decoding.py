@@ -17,9 +17,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from app.wire import arrow, json, msgpack
-from models import checkpoint, lifecycle
+from app.api.encodings import arrow, json, msgpack
+from models.checkpoint import reader
 from models.errors import CheckpointError
+from models.registry import lifecycle
 from tests.support.checkpoints import replace_file
 from training.data import attributes, delimited, parquet
 from training.errors import TrainingError
@@ -33,31 +34,31 @@ def _checkpoint_file(path: Path) -> None:
     """The file is one of a checkpoint beside the folder, and its hash is right: who made it could make that too."""
     name = path.name.partition("@")[2]
     directory = path.parent.parent / "checkpoints"
-    version = directory / checkpoint.current_version(directory)
-    valid, manifest = (version / name).read_bytes(), (version / checkpoint.MANIFEST).read_bytes()
+    version = directory / reader.current_version(directory)
+    valid, manifest = (version / name).read_bytes(), (version / reader.MANIFEST).read_bytes()
     try:
         replace_file(version, name, path.read_bytes())
-        loaded = checkpoint.load(directory)
+        loaded = reader.load(directory)
         lifecycle.prove(loaded)
         for vocabulary in (loaded.users, loaded.items):
             vocabulary.rows(["1", "nobody", "", "\0", "\ud800"])
     finally:
         (version / name).write_bytes(valid)
-        (version / checkpoint.MANIFEST).write_bytes(manifest)
+        (version / reader.MANIFEST).write_bytes(manifest)
 
 
 def _manifest(path: Path) -> None:
     version = path.parent / "version"
     version.mkdir(exist_ok=True)
-    (version / checkpoint.MANIFEST).write_bytes(path.read_bytes())
-    checkpoint.read_manifest(version)
+    (version / reader.MANIFEST).write_bytes(path.read_bytes())
+    reader.read_manifest(version)
 
 
 def _current(path: Path) -> None:
     directory = path.parent / "directory"
     directory.mkdir(exist_ok=True)
-    (directory / checkpoint.CURRENT).write_bytes(path.read_bytes())
-    checkpoint.load(directory)
+    (directory / reader.CURRENT).write_bytes(path.read_bytes())
+    reader.load(directory)
 
 
 def _attributes(path: Path) -> None:

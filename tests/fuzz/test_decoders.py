@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from models.checkpoint import MANIFEST
-from models.publication import publish
+from models.checkpoint.publication import publish
+from models.checkpoint.reader import MANIFEST
 from tests.fuzz.mutations import mutations
 from tests.fuzz.structures import bomb, documents, headers, tables, values
 from tests.support.checkpoints import small_draft, small_head
@@ -76,7 +76,12 @@ FILES = ("csv", "tsv", "data", "dat", "csv.gz", "parquet", "attributes.csv", "at
 @pytest.fixture(scope="module")
 def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
     """Processes that have what decoders import behind them."""
-    preloaded = ["app.wire.arrow", "app.wire.json", "models.lifecycle", "training.data.attributes"]
+    preloaded = [
+        "app.api.encodings.arrow",
+        "app.api.encodings.json",
+        "models.registry.lifecycle",
+        "training.data.attributes",
+    ]
     with Nursery(tmp_path_factory.mktemp("children"), [*preloaded, "tests.support.checkpoints"]) as nursery:
         yield nursery
 

@@ -9,13 +9,13 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from models import checkpoint
+from models.checkpoint import reader
+from models.checkpoint.publication import publish
 from models.fold_in import FoldIn, HeadSolver, RowSolver
-from models.priors import LEAST_NOISE, Priors
-from models.publication import publish
-from models.seen import SeenItems
+from models.fold_in_prior import LEAST_NOISE, FoldInPrior
+from models.training_ratings import TrainingRatings
 from tests.support.checkpoints import RULE, small_draft, small_head, small_model
-from training.kernels import als_reference, gibbs_reference
+from training.fit.kernels import als_reference, gibbs_reference
 
 C, F, MEAN, NOISE = 60, 7, 3.5, 0.8
 K = F + 1
@@ -186,7 +186,7 @@ def test_without_ratings_the_head_has_the_row_of_unknown_users(rng: np.random.Ge
 def test_what_a_model_says_of_rows_it_has_not_seen_is_learned_from_those_it_has() -> None:
     """User 1 has no ratings: its row says nothing of users."""
     model, seen = small_model(), small_draft().seen
-    priors = Priors.learn(model, seen)
+    priors = FoldInPrior.learn(model, seen)
     table = torch.cat([model.user_factors, model.user_bias[:, None]], 1).double()
     away = table[[0, 2]] - table[-1]
     torch.testing.assert_close(priors.user_covariance_KK, (away.T @ away / 2).float())
@@ -198,14 +198,14 @@ def test_what_a_model_says_of_rows_it_has_not_seen_is_learned_from_those_it_has(
 def test_a_model_without_errors_keeps_a_little_noise() -> None:
     model = small_model(user_factors=torch.zeros(4, 2), user_bias=torch.zeros(4), item_bias=torch.zeros(5))
     seen = small_draft().seen
-    exact = SeenItems(seen.offsets, seen.items_N, torch.full((3,), float(model.mean)))
-    assert float(Priors.learn(model, exact).noise) == pytest.approx(LEAST_NOISE)
+    exact = TrainingRatings(seen.offsets, seen.items_N, torch.full((3,), float(model.mean)))
+    assert float(FoldInPrior.learn(model, exact).noise) == pytest.approx(LEAST_NOISE)
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
 def test_users_and_items_of_a_published_model_are_folded_in(tmp_path: Path, device: str) -> None:
     publish(tmp_path, small_draft(relevance=small_head()))
-    loaded = checkpoint.load(tmp_path, device=device)
+    loaded = reader.load(tmp_path, device=device)
     folding = FoldIn(loaded)
     nothing = (np.empty(0, np.int64), np.empty(0))
     assert folding.users.solve(*nothing).factors.tolist() == loaded.model.user_factors[-1].tolist()
@@ -220,7 +220,7 @@ def test_users_and_items_of_a_published_model_are_folded_in(tmp_path: Path, devi
 
 def test_a_model_without_a_head_has_none_to_fold_into(tmp_path: Path) -> None:
     publish(tmp_path, small_draft())
-    assert FoldIn(checkpoint.load(tmp_path)).head is None
+    assert FoldIn(reader.load(tmp_path)).head is None
 
 
 def test_a_row_is_solved_on_the_meta_device_without_a_value() -> None:
@@ -237,6 +237,6 @@ def test_a_row_is_solved_on_the_meta_device_without_a_value() -> None:
 def test_the_priors_travel_with_the_checkpoint(tmp_path: Path) -> None:
     draft = small_draft()
     publish(tmp_path, draft)
-    priors, wanted = checkpoint.load(tmp_path).priors, Priors.learn(draft.model, draft.seen)
+    priors, wanted = reader.load(tmp_path).priors, FoldInPrior.learn(draft.model, draft.seen)
     for name, table in wanted.tensors().items():
         torch.testing.assert_close(priors.tensors()[name], table)

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from models import ranking
 from models.mf import MatrixFactorization
-from models.nearest import Nearest
 from models.ranking import NOTHING, Ordering, by_factors, by_lower_bound, by_popularity, by_rating, top_among, top_items
-from models.sharding import CPU, Place, Sharded, spread
+from models.sharding import CPU, DevicePlacement, Sharded, spread
+from models.similar_items import Nearest
 from tests.support.orderings import KINDS, USERS, Case, by_sorting, cases, make_ordering, rows_of
 
 META = torch.device("meta")
@@ -219,5 +219,9 @@ def test_a_catalogue_smaller_than_the_number_of_devices() -> None:
 
 
 def test_a_place_names_its_devices() -> None:
-    assert [str(Place.over(devices)) for devices in ([META], [CPU, META])] == ["meta", "cpu,meta"]
-    assert [Place.over(devices).is_cpu_alone for devices in ([CPU], [CPU, CPU], [META])] == [True, False, False]
+    assert [str(DevicePlacement.over(devices)) for devices in ([META], [CPU, META])] == ["meta", "cpu,meta"]
+    assert [DevicePlacement.over(devices).is_cpu_alone for devices in ([CPU], [CPU, CPU], [META])] == [
+        True,
+        False,
+        False,
+    ]

@@ -15,12 +15,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from models.checkpoint import ITEM_SCHEMA, MANIFEST, USER_SCHEMA
-from models.manifest import DataRecord, GateRecord, RelevanceRule, TrainerRecord
+from models.checkpoint.manifest import DataRecord, GateRecord, RelevanceRule, TrainerRecord
+from models.checkpoint.publication import Draft
+from models.checkpoint.reader import ITEM_SCHEMA, MANIFEST, USER_SCHEMA
 from models.mf import MatrixFactorization
-from models.publication import Draft
 from models.relevance import RelevanceHead
-from models.seen import SeenItems
+from models.training_ratings import TrainingRatings
 
 USERS, ITEMS, FACTORS, RELEVANCE_FACTORS = 3, 4, 2, 3
 RULE = RelevanceRule(mean=3.5, deviation=1.1, slope=0.28, missing_weight=0.25, regularisation=0.4, exponent=0.5)
@@ -64,7 +64,7 @@ def small_draft(**changes: Any) -> Draft:
         model=small_model(),
         users=pa.table({"id": ["u0", "u1", "ü2"]}, USER_SCHEMA),
         items=pa.table(items, ITEM_SCHEMA),
-        seen=SeenItems.from_ratings(
+        seen=TrainingRatings.from_ratings(
             np.array([2, 0, 0], np.int32), np.array([0, 3, 1], np.int32), np.array([3, 1, 4.5], np.float32), USERS
         ),
         scale=(1.0, 5.0),

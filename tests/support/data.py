@@ -10,7 +10,7 @@ import torch
 
 from training.data.interactions import Interactions
 from training.data.synthetic import planted
-from training.trainer import TrainingSet
+from training.fit.trainer import TrainingSet
 
 Rating = tuple[int, int, float]
 

@@ -13,9 +13,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from models import lifecycle
-from models.checkpoint import current_version, versions
-from models.publication import publish
+from models.checkpoint.publication import publish
+from models.checkpoint.reader import current_version, versions
+from models.registry import lifecycle
 from tests.support.checkpoints import small_draft
 
 CHANGES = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.truncate", "shutil.copyfile"}  # as they are audited

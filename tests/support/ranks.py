@@ -116,33 +116,33 @@ def resume_bayes(group: Any, folder: Path) -> Any:
 
 def refused_state(group: Any, folder: Path) -> Any:
     """Why a rank does not go on from what another fit has saved, or from what is no saved fit."""
-    from training.distributed.state import SpreadBookmark
+    from training.distributed.state import DistributedFitState
     from training.errors import ConfigError
 
     (folder / "torn" / "sweep-000001").mkdir(parents=True, exist_ok=True)
     reasons = []
     for directory in (folder / "bayes-state", folder / "torn"):
         try:
-            SpreadBookmark(directory, "another fit", group).restore(None)  # type: ignore[arg-type]
+            DistributedFitState(directory, "another fit", group).restore(None)  # type: ignore[arg-type]
         except ConfigError as error:
             reasons.append(str(error))
     return reasons
 
 
 def _fitted(group: Any, folder: Path, name: str, item_bytes: int, **settings: Any) -> Any:
-    from training import trainers
     from training.distributed.publication import Collector
     from training.distributed.reading import read_share
-    from training.distributed.state import SpreadBookmark
+    from training.distributed.state import DistributedFitState
+    from training.fit import trainers
+    from training.fit.loop import fit
     from training.job import training_set
-    from training.loop import fit
 
     group.item_bytes = item_bytes
     share = read_share(parts(folder, "whole.csv", "none"), group)
     trainer_class = trainers.find(name)
     data = training_set(share, torch.device("cpu"))
     trainer = trainer_class(data, trainer_class.Settings(**SETTINGS, **settings), np.random.default_rng(0))
-    bookmark = SpreadBookmark(folder / f"{name}-state", f"{name} {item_bytes}", group, every=0.0)
+    bookmark = DistributedFitState(folder / f"{name}-state", f"{name} {item_bytes}", group, every=0.0)
     history = bookmark.restore(trainer) if name == "bayes" else []
     sent: list[dict[str, int]] = []
 
@@ -167,7 +167,7 @@ JOBS: dict[str, Callable[[Any, Path], Any]] = {
 
 
 def main(job: str, folder: Path) -> None:
-    from training.ranks import joined
+    from training.communicator import joined
 
     with joined("cpu", None) as (group, _):
         result = JOBS[job](group, folder)

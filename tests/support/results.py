@@ -9,13 +9,13 @@ import pyarrow as pa
 import torch
 
 from models.mf import MatrixFactorization
-from models.seen import SeenItems
+from models.training_ratings import TrainingRatings
 from tests.support.data import Rating, interactions
 from training.config import load_preset
 from training.data.dataset import Dataset
-from training.evaluate import evaluate, make_test_set, test_rmse
-from training.loop import Epoch
-from training.parts import Parts
+from training.data.train_test import TrainTest
+from training.evaluation.evaluate import evaluate, make_test_set, test_rmse
+from training.fit.loop import Epoch
 from training.results import Fitted, Result
 
 HISTORY = [
@@ -58,9 +58,9 @@ def make_result(
     described = None
     if titles is not None:
         described = pa.table({"id": training.item_ids, "title": titles, "year": [1999] * items}, schema=ITEM_SCHEMA)
-    parts = Parts(Dataset(name=name, ratings=training, fingerprint="f" * 64), training, held_out)
+    parts = TrainTest(Dataset(name=name, ratings=training, fingerprint="f" * 64), training, held_out)
     test_set = make_test_set(training, held_out, None, torch.device("cpu"))
-    seen = SeenItems.from_ratings(training.users_N, training.items_N, training.ratings_N, users)
+    seen = TrainingRatings.from_ratings(training.users_N, training.items_N, training.ratings_N, users)
     fitted = Fitted(model, history, None, [])
     metrics: dict[str, float | None] = {}
     if test_set is not None and baseline is not None:

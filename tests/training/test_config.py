@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from training import config, trainers
+from training import config
+from training.constants import preset_names
 from training.errors import ConfigError
-from training.names import preset_names
-from training.relevance import RelevanceSettings
-from training.trainers.adam import AdamSettings
+from training.fit import trainers
+from training.fit.relevance import RelevanceSettings
+from training.fit.trainers.adam import AdamSettings
 
 
 @pytest.mark.parametrize("name", preset_names())
@@ -171,5 +172,5 @@ def test_a_word_that_is_nearly_right_is_mended() -> None:
 
 def test_every_file_of_a_trainer_holds_one() -> None:
     assert [trainers.find(name).__module__ for name in trainers.names()] == [
-        f"training.trainers.{name}" for name in trainers.names()
+        f"training.fit.trainers.{name}" for name in trainers.names()
     ]

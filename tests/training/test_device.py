@@ -7,7 +7,7 @@ import os
 import pytest
 import torch
 
-from models.sharding import Place
+from models.sharding import DevicePlacement
 from training.device import choose_device, choose_place, peak_memory_mb, use_threads
 from training.errors import ConfigError
 
@@ -40,7 +40,7 @@ def test_peak_memory_is_of_this_process() -> None:
 
 
 def test_several_devices_of_one_kind_share_the_items() -> None:
-    assert choose_place("cpu") == Place(torch.device("cpu"))
+    assert choose_place("cpu") == DevicePlacement(torch.device("cpu"))
     assert choose_place("cpu,cpu").shards == (torch.device("cpu"), torch.device("cpu"))
 
 

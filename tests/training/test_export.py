@@ -14,11 +14,11 @@ import pytest
 import torch
 from pyarrow import parquet
 
-from models.checkpoint import USER_SCHEMA, Checkpoint, load
-from models.publication import Draft, publish
+from models.checkpoint.publication import Draft, publish
+from models.checkpoint.reader import USER_SCHEMA, Checkpoint, load
 from models.ranking import orderings
-from models.seen import SeenItems
 from models.sharding import Sharded
+from models.training_ratings import TrainingRatings
 from tests.support.checkpoints import ITEMS, USERS, small_draft, small_model
 from tests.support.forks import ROOT, Finished, Nursery
 from training import export
@@ -101,7 +101,7 @@ def test_a_version_can_be_named(nursery: Nursery, checkpoints: Path, tmp_path: P
     first = load(checkpoints).version
     publish(
         checkpoints,
-        small_draft(seen=SeenItems.from_ratings(*np.empty((2, 0), np.int32), np.empty(0, np.float32), USERS)),
+        small_draft(seen=TrainingRatings.from_ratings(*np.empty((2, 0), np.int32), np.empty(0, np.float32), USERS)),
     )
     rows = [
         (
@@ -169,7 +169,7 @@ def many_users() -> Draft:
         "user_factors": torch.tensor(rng.standard_normal((users + 1, 2)), dtype=torch.float32),
         "user_bias": torch.zeros(users + 1),
     }
-    nobody = SeenItems.from_ratings(*np.empty((2, 0), np.int32), np.empty(0, np.float32), users)
+    nobody = TrainingRatings.from_ratings(*np.empty((2, 0), np.int32), np.empty(0, np.float32), users)
     ids = pa.table({"id": [f"u{user}" for user in range(users)]}, USER_SCHEMA)
     return small_draft(model=small_model(**tables), users=ids, seen=nobody)
 

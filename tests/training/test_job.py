@@ -10,15 +10,15 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from models.checkpoint import ITEM_SCHEMA, RELEVANCE, load, versions
+from models.checkpoint.reader import ITEM_SCHEMA, RELEVANCE, load, versions
 from models.relevance import RelevanceHead
 from tests.support.data import interactions
 from training import job
 from training.config import JobConfig
+from training.data.train_test import read
 from training.errors import ConfigError, OverlapError
-from training.loop import Epoch
-from training.parts import read
-from training.relevance import RelevanceSettings
+from training.fit.loop import Epoch
+from training.fit.relevance import RelevanceSettings
 from training.results import catalogue
 
 KEYS = [

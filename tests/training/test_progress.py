@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from training import progress
-from training.loop import Epoch
+from training.fit.loop import Epoch
 
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from training import names
+from training import constants
 from training.cli import output
 from training.cli.help import Command
 from training.cli.parameters import one_of
@@ -19,14 +19,14 @@ def datasets(as_json: bool) -> None:
     from training.cli.tables import rows
 
     output.answer(
-        {"datasets": [{"name": name, "summary": summary} for name, summary in names.DATA_SETS.items()]},
-        rows({"data set": {"no_wrap": True}, "what it holds": {}}, names.DATA_SETS.items()),
+        {"datasets": [{"name": name, "summary": summary} for name, summary in constants.DATA_SETS.items()]},
+        rows({"data set": {"no_wrap": True}, "what it holds": {}}, constants.DATA_SETS.items()),
         as_json=as_json,
     )
 
 
 @click.command(cls=Command, examples=("python -m training presets", "python -m training presets als"))
-@click.argument("preset", required=False, shell_complete=one_of(names.preset_names(), or_file=True))
+@click.argument("preset", required=False, shell_complete=one_of(constants.preset_names(), or_file=True))
 @output.json_option
 def presets(preset: str | None, as_json: bool) -> None:
     """List the presets, or the settings of PRESET: what they are and what they may be."""
@@ -39,13 +39,13 @@ def presets(preset: str | None, as_json: bool) -> None:
 def _list(as_json: bool) -> None:
     from training.cli.tables import rows
 
-    found = {name: names.preset_content(name) for name in names.preset_names()}
+    found = {name: constants.preset_content(name) for name in constants.preset_names()}
     described = [
         {
             "name": name,
             "trainer": content["trainer"],
             "description": content["description"],
-            "settings": names.stated_settings(content),
+            "settings": constants.stated_settings(content),
         }
         for name, content in found.items()
     ]

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from training import names
+from training import constants
 from training.cli import output
 from training.cli.help import Command, option
 from training.cli.parameters import (
@@ -65,7 +65,7 @@ def job_options(default_split: str) -> Decorator:
             metavar="NAME",
             group="Model",
             is_eager=True,  # what completes --set looks at it
-            shell_complete=one_of(names.preset_names(), or_file=True),
+            shell_complete=one_of(constants.preset_names(), or_file=True),
             help="One of those that `presets` lists, or a .toml file.",
         ),
         option(
@@ -97,7 +97,7 @@ def job_options(default_split: str) -> Decorator:
             "--save-every",
             type=click.FloatRange(min=0),
             metavar="SECONDS",
-            default=names.SAVE_SECONDS,
+            default=constants.SAVE_SECONDS,
             show_default=True,
             group="Machine",
             help="Least seconds between two saves of that state.",
@@ -136,7 +136,7 @@ def job_options(default_split: str) -> Decorator:
     "--tolerance",
     type=click.FloatRange(min=0),
     metavar="SHARE",
-    default=names.DEFAULT_TOLERANCE,
+    default=constants.DEFAULT_TOLERANCE,
     show_default=True,
     group="Publication",
     help="How much worse than the served model's RMSE is acceptable, relatively.",
@@ -199,7 +199,7 @@ def evaluate(as_json: bool, quiet: bool, **chosen: Any) -> None:
 def _run(as_json: bool, quiet: bool, chosen: Mapping[str, Any]) -> None:
     from training.progress import following
 
-    names.preset_file(chosen["preset"])  # at once, where there is none
+    constants.preset_file(chosen["preset"])  # at once, where there is none
     with following(quiet=quiet) as progress:
         from training import config, job
         from training.cli.tables import figures

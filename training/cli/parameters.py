@@ -10,7 +10,7 @@ from typing import ClassVar
 import click
 from click.shell_completion import CompletionItem
 
-from training import names
+from training import constants
 from training.cli.help import option
 from training.errors import ConfigError
 
@@ -64,7 +64,7 @@ def one_of(words: Iterable[str], *, or_file: bool = False) -> Completion:
 def complete_setting(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """`KEY=` for the settings that stand in the preset, as far as one is named before."""
     try:
-        stated = names.stated_settings(names.preset_content(ctx.params.get("preset") or ""))
+        stated = constants.stated_settings(constants.preset_content(ctx.params.get("preset") or ""))
     except (ConfigError, OSError, ValueError):
         return []
     return [CompletionItem(f"{key}={value}") for key, value in stated.items() if key.startswith(incomplete)]
@@ -113,7 +113,7 @@ source_options = options(
         required=True,
         metavar="SOURCE",
         group="Data",
-        shell_complete=one_of(names.DATA_SETS, or_file=True),
+        shell_complete=one_of(constants.DATA_SETS, or_file=True),
         help="A named data set, a file, a database URL, or synthetic:UxIxN.",
     ),
     option("--table", metavar="NAME", group="Data", help="The table to read, where --data is a database URL."),

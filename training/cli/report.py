@@ -12,7 +12,7 @@ from training.cli.help import Command, option
 from training.cli.parameters import checkpoints_option, complete_version
 
 if TYPE_CHECKING:
-    from models.manifest import Manifest
+    from models.checkpoint.manifest import Manifest
 
 PAGE = "report/index.html"
 
@@ -26,22 +26,22 @@ def report(checkpoints: str, version: str | None, open_: bool, as_json: bool) ->
     """Print where the report of a version is, and its main figures."""
     import webbrowser
 
-    from models import checkpoint
+    from models.checkpoint import reader
+    from models.did_you_mean import did_you_mean
     from models.errors import CheckpointNotFoundError
-    from models.remote import is_url
-    from models.suggestions import did_you_mean
+    from models.registry.remote import is_url
     from training.cli.tables import figures
 
     if is_url(checkpoints):
         raise click.UsageError("a report is read from a directory; a service shows it at /models/VERSION/report")
     directory = Path(checkpoints)
-    version = version or checkpoint.current_version(directory)
-    if version not in (known := checkpoint.versions(directory)):
+    version = version or reader.current_version(directory)
+    if version not in (known := reader.versions(directory)):
         raise CheckpointNotFoundError(f"no version {version!r} in {checkpoints}{did_you_mean(version, known)}")
     page = (directory / version / PAGE).resolve()
     if not page.is_file():
         raise CheckpointNotFoundError(f"version {version} has no {PAGE}: fit again to have one")
-    facts = _facts(checkpoint.read_manifest(directory / version), str(page))
+    facts = _facts(reader.read_manifest(directory / version), str(page))
     output.answer(facts, figures(facts), as_json=as_json)
     if open_ and not webbrowser.open(page.as_uri()):
         raise click.UsageError(f"there is no browser here: open {page}")

@@ -1,4 +1,4 @@
-"""The commands that look after published versions. What they do is in `models/shelf.py`."""
+"""The commands that look after published versions. What they do is in `models/registry/registry.py`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from training.cli.help import Command, option
 from training.cli.parameters import checkpoints_option, complete_version
 
 if TYPE_CHECKING:
-    from models.manifest import Manifest
+    from models.checkpoint.manifest import Manifest
 
 version_argument = click.argument("version", shell_complete=complete_version)
 UNKNOWN = "-"
@@ -24,10 +24,10 @@ UNKNOWN = "-"
 @output.json_option
 def publish(source: str, checkpoints: str, no_activate: bool, as_json: bool) -> None:
     """Publish a version made elsewhere: SOURCE is its path or URL, or that of a directory with a CURRENT."""
-    from models import shelf
+    from models.registry import registry
 
-    with shelf.version_at(source) as found:
-        version = shelf.at(checkpoints).put(found, current=not no_activate).version
+    with registry.version_at(source) as found:
+        version = registry.at(checkpoints).put(found, current=not no_activate).version
     output.answer(
         {"version": version, "checkpoint": f"{checkpoints.rstrip('/')}/{version}", "current": not no_activate},
         f"{version} is published in {checkpoints}" + ("" if no_activate else " and current"),
@@ -41,9 +41,9 @@ def publish(source: str, checkpoints: str, no_activate: bool, as_json: bool) -> 
 @output.json_option
 def activate(version: str, checkpoints: str, as_json: bool) -> None:
     """Make VERSION the current one. Services follow within two seconds."""
-    from models import shelf
+    from models.registry import registry
 
-    shelf.at(checkpoints).activate(version)
+    registry.at(checkpoints).activate(version)
     output.answer({"current": version}, f"{version} is current", as_json=as_json)
 
 
@@ -52,9 +52,9 @@ def activate(version: str, checkpoints: str, as_json: bool) -> None:
 @output.json_option
 def rollback(checkpoints: str, as_json: bool) -> None:
     """Make the version that was published before the current one current."""
-    from models import shelf
+    from models.registry import registry
 
-    left, taken = shelf.at(checkpoints).rollback()
+    left, taken = registry.at(checkpoints).rollback()
     output.answer({"current": taken, "before": left}, f"{taken} is current, {left} no longer", as_json=as_json)
 
 
@@ -63,10 +63,10 @@ def rollback(checkpoints: str, as_json: bool) -> None:
 @output.json_option
 def list_(checkpoints: str, as_json: bool) -> None:
     """List the published versions in the order of publication; * marks the current one."""
-    from models import shelf
+    from models.registry import registry
     from training.cli.tables import rows
 
-    versions = shelf.at(checkpoints)
+    versions = registry.at(checkpoints)
     current = versions.current()
     known = [_row(manifest, current) for manifest in versions.published()]
     unreadable = sorted(set(versions.versions()) - {row["version"] for row in known})
@@ -87,9 +87,9 @@ def list_(checkpoints: str, as_json: bool) -> None:
 @output.json_option
 def prune(checkpoints: str, keep: int, as_json: bool) -> None:
     """Remove old versions, but never the current one or one that a service has loaded."""
-    from models import shelf
+    from models.registry import registry
 
-    removed = shelf.at(checkpoints).prune(keep)
+    removed = registry.at(checkpoints).prune(keep)
     output.answer({"removed": removed}, "\n".join([*removed, f"{len(removed)} removed"]), as_json=as_json)
 
 

@@ -12,8 +12,8 @@ import sqlalchemy as sa
 from sqlalchemy.engine import URL, Connection, Inspector
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
-from models.manifest import Snapshot
-from models.suggestions import did_you_mean
+from models.checkpoint.manifest import Snapshot
+from models.did_you_mean import did_you_mean
 from training.data.validation import Checked, Origin, checked, chosen_columns
 from training.errors import DataError
 

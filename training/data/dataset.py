@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from models.manifest import Snapshot
-from models.suggestions import did_you_mean
+from models.checkpoint.manifest import Snapshot
+from models.did_you_mean import did_you_mean
 from training.data import database, delimited, movielens, parquet
 from training.data.interactions import Interactions
 from training.data.validation import Checked, Origin, checked

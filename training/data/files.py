@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
-from models.suggestions import did_you_mean
+from models.did_you_mean import did_you_mean
 from training.errors import DataError
 
 

@@ -15,11 +15,11 @@ from zipfile import BadZipFile, ZipFile
 
 import pyarrow as pa
 
+from training.constants import DATA_SETS
 from training.data.delimited import COMMA, RATINGS_DAT, U_DATA, Layout, read_stream
 from training.data.fetch import Download, Wheel, fetch
 from training.data.validation import Checked
 from training.errors import DataError, SourceUnavailableError
-from training.names import DATA_SETS
 
 ITEM_SCHEMA = pa.schema({"id": pa.string(), "title": pa.string(), "year": pa.int32(), "genres": pa.list_(pa.string())})
 USER_ATTRIBUTES = ("id", "age", "gender", "occupation", "zip_code")

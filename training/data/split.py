@@ -12,10 +12,10 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from models.suggestions import did_you_mean
+from models.did_you_mean import did_you_mean
+from training.constants import SPLITS
 from training.data.interactions import Int64s, Interactions
 from training.errors import ConfigError
-from training.names import SPLITS
 
 Kind = Literal["last-out", "random", "time", "none"]
 WITH_FRACTION = ("random", "time")

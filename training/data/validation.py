@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from models.suggestions import closest, did_you_mean
+from models.did_you_mean import closest, did_you_mean
 from training.data import columns
 from training.data.columns import Bools
 from training.data.interactions import Int32s, Int64s, Interactions

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from training.communicator import Span
 from training.distributed.group import Group
 from training.distributed.items import ColdItems, HotItems, is_hot
-from training.kernels.als_rows import Rows, Solver, packed_width
-from training.ranks import Span
-from training.trainer import TrainingSet
+from training.fit.kernels.als_rows import Rows, Solver, packed_width
+from training.fit.trainer import TrainingSet
 
 MakeRows = Callable[[Tensor, Tensor, Tensor, int, int], Rows]  # rows_N, columns_N, values_N, rows, columns
 NUMBER = 4  # bytes

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from training.distributed.group import as_group
-from training.trainer import TrainingSet
+from training.fit.trainer import TrainingSet
 
 TABLES = ("left", "right", "user_bias", "item_bias")
 BY_ROW = ("table_RK", "effect_RK", "shift_RK", "weight_R")  # of `gibbs.Side`

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from training.distributed.group import as_group
 from training.distributed.items import ColdItems, HotItems, is_hot
-from training.kernels.gibbs import Normal, Rows, SummingRows
-from training.kernels.gibbs_torch import EffectSums, draw_effects
-from training.trainer import TrainingSet
+from training.fit.kernels.gibbs import Normal, Rows, SummingRows
+from training.fit.kernels.gibbs_torch import EffectSums, draw_effects
+from training.fit.trainer import TrainingSet
 
 MakeRows = Callable[[Tensor, Tensor, Tensor, int, int], SummingRows]  # rows_N, columns_N, values_N, rows, columns
 

@@ -18,15 +18,15 @@ from torch import Tensor
 from torch._C._distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
+from training.communicator import Communicator, Span
 from training.device import available_memory, choose_device
 from training.launch import ranks_here
-from training.ranks import Ranks, Span
 
 T = TypeVar("T")
 PATIENCE = timedelta(minutes=30)  # for the slowest rank, which may still be reading
 
 
-class Group(Ranks):
+class Group(Communicator):
     """All ranks of the job.
 
     Attributes:
@@ -122,7 +122,7 @@ class Group(Ranks):
         self.sent[kind] = self.sent.get(kind, 0) + share * (self.size - 1)
 
 
-def as_group(ranks: Ranks) -> Group:
+def as_group(ranks: Communicator) -> Group:
     """The ranks, which are known to be several."""
     if not isinstance(ranks, Group):
         raise TypeError("a single rank is no group")

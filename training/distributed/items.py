@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from training.distributed.group import Group
-from training.trainer import TrainingSet
+from training.fit.trainer import TrainingSet
 
 CHUNK_BYTES = 1 << 26  # of sums at a time
 

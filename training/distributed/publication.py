@@ -15,18 +15,18 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from models.checkpoint.publication import Draft, publish
 from models.errors import PublicationError
 from models.mf import MatrixFactorization
-from models.publication import Draft, publish
 from models.relevance import RelevanceHead
-from models.seen import SeenItems
+from models.training_ratings import TrainingRatings
+from training.communicator import Communicator
 from training.distributed.group import Group, as_group
-from training.ranks import Ranks
 
 PIECE_BYTES = 1 << 24
 
 
-def publish_from(ranks: Ranks, out: Path, make: Callable[[Collector], Draft], *, activate: bool) -> str:
+def publish_from(ranks: Communicator, out: Path, make: Callable[[Collector], Draft], *, activate: bool) -> str:
     """Publish what all ranks have, and tell each of them the version. `make` is called on every rank.
 
     Raises PublicationError on every rank where the first cannot write.
@@ -66,10 +66,10 @@ class Collector:
     def head(self, head: RelevanceHead) -> RelevanceHead:
         return RelevanceHead(self._with_last_row(head.user_factors), head.item_factors, head.rule)
 
-    def seen(self, seen: SeenItems) -> SeenItems:
+    def seen(self, seen: TrainingRatings) -> TrainingRatings:
         counts = self.rows(seen.offsets.diff()[:-1])
         offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0), counts.sum()[None]])
-        return SeenItems(offsets, self.rows(seen.items_N), self.rows(seen.ratings_N))
+        return TrainingRatings(offsets, self.rows(seen.items_N), self.rows(seen.ratings_N))
 
     def ids(self, ids: pa.StringArray) -> pa.StringArray:
         texts = "".join(ids.to_pylist()).encode()

@@ -19,18 +19,18 @@ import pyarrow as pa
 from fsspec import AbstractFileSystem
 from pyarrow import parquet as pq
 
+from training.communicator import Communicator
 from training.config import JobConfig
 from training.data.parquet import BATCH_ROWS, renamed
+from training.data.train_test import TrainTest, read
 from training.data.validation import Origin, checked_rows, chosen_columns
 from training.distributed.group import Group, as_group
 from training.distributed.shares import share
 from training.distributed.shuffle import Rows, shuffled
 from training.errors import ConfigError, DataError
-from training.parts import Parts, read
-from training.ranks import Ranks
 
 
-def read_share(config: JobConfig, ranks: Ranks) -> Parts:
+def read_share(config: JobConfig, ranks: Communicator) -> TrainTest:
     """The users of this rank with all their ratings. Raises DataError or ConfigError for what cannot be read."""
     if not _in_parts(config):
         return share(read(config), ranks)

@@ -10,14 +10,14 @@ from dataclasses import replace
 
 import numpy as np
 
+from training.communicator import BLOCK, Communicator, Span
 from training.data.interactions import Int64s, Interactions
-from training.parts import Parts
-from training.ranks import BLOCK, Ranks, Span
+from training.data.train_test import TrainTest
 
 USER_COST = 25  # in ratings: solving a user takes as long as 50 of them, a user's rows as much memory as 10
 
 
-def share(parts: Parts, ranks: Ranks) -> Parts:
+def share(parts: TrainTest, ranks: Communicator) -> TrainTest:
     """The part of a rank. Items keep their numbers; users are numbered from 0, and len(users) means none of them.
 
     Held-out ratings of users without training ratings are with the last rank.

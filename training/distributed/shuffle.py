@@ -15,19 +15,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
+from training.communicator import BLOCK, Span
 from training.config import JobConfig
 from training.data.columns import Bools
 from training.data.dataset import Dataset
 from training.data.interactions import Float32s, Int64s, Interactions
 from training.data.split import parse_split
+from training.data.train_test import TrainTest
 from training.data.validation import ZERO_FRACTION
 from training.distributed.cuts import held_out
 from training.distributed.group import Group
 from training.distributed.routing import Route, all_texts
 from training.distributed.shares import USER_COST
 from training.errors import DataError
-from training.parts import Parts
-from training.ranks import BLOCK, Span
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +148,7 @@ class Table:
         return Table(self.users_N[rows], self.items_N[rows], self.ratings_N[rows], times_N, self.rows_N[rows])
 
 
-def shuffled(group: Group, rows: Rows, digest: str, config: JobConfig, name: str) -> Parts:
+def shuffled(group: Group, rows: Rows, digest: str, config: JobConfig, name: str) -> TrainTest:
     """The part of this rank. Raises DataError or ConfigError for ratings or a split that cannot be used."""
     users_N, users = numbered(group, rows.users, rows)
     items_N, items = numbered(group, rows.items, rows)
@@ -173,7 +173,7 @@ def shuffled(group: Group, rows: Rows, digest: str, config: JobConfig, name: str
     user_ids = people.ids(group, users)
     local = [_interactions(part, span, user_ids, item_ids) for part in parts]
     dataset = Dataset(name=name, ratings=local[0], duplicates=duplicates, fingerprint=digest)
-    return Parts(dataset, local[0], local[1], ranks=group, users_here=span)
+    return TrainTest(dataset, local[0], local[1], ranks=group, users_here=span)
 
 
 def _interactions(table: Table, span: Span, user_ids: pa.StringArray, item_ids: pa.StringArray) -> Interactions:
@@ -206,7 +206,7 @@ def _without_duplicates(group: Group, table: Table) -> tuple[Table, int]:
 
 
 @dataclass(frozen=True, slots=True)
-class People:
+class FreshUsers:
     """The users whose ratings are here, by `numbered`, ascending, and their numbers among those with training ratings.
 
     Attributes:
@@ -235,7 +235,7 @@ class People:
         return texts.take(pa.array(np.argsort(answer.there(number_M))))
 
 
-def _people(group: Group, table: Table, test_N: Bools, total: int) -> People:
+def _people(group: Group, table: Table, test_N: Bools, total: int) -> FreshUsers:
     known_U, codes_N = np.unique(table.users_N, return_inverse=True)
     first_U = np.full(len(known_U), total)
     np.minimum.at(first_U, codes_N, table.rows_N)
@@ -248,7 +248,7 @@ def _people(group: Group, table: Table, test_N: Bools, total: int) -> People:
     rank_M[np.argsort(asked_M)] = np.arange(len(asked_M))
     numbers_U = np.full(len(known_U), given.total)
     numbers_U[trained] = route.back(given.start + rank_M)
-    return People(known_U, numbers_U, _balanced(group, numbers_U[trained], counts_U[trained], given.total))
+    return FreshUsers(known_U, numbers_U, _balanced(group, numbers_U[trained], counts_U[trained], given.total))
 
 
 def _balanced(group: Group, numbers_U: Int64s, counts_U: Int64s, users: int) -> Span:

@@ -1,7 +1,7 @@
 """A spread fit that was interrupted goes on where it stopped, with any number of ranks.
 
 Every rank writes its part of a checkpoint of torch.distributed; a directory of them, of which the last two are kept, is
-what `training.resume.Bookmark` is for a fit on one rank. One that is being written is not looked at by anybody.
+what `training.fit.resume.FitState` is for a fit on one rank. One that is being written is not looked at by anybody.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, Shard
 
+from training.communicator import Communicator, Span
+from training.constants import SAVE_SECONDS
 from training.distributed.group import Group, as_group
 from training.errors import ConfigError
-from training.loop import Epoch
-from training.names import SAVE_SECONDS
-from training.ranks import Ranks, Span
-from training.trainer import Trainer
+from training.fit.loop import Epoch
+from training.fit.trainer import Trainer
 
 FACTS, PART, KEPT = "fit.json", ".part", 2
 
 
 @dataclass(slots=True)
-class SpreadBookmark:
+class DistributedFitState:
     """Where a fit was last saved. Every rank makes the same calls.
 
     Attributes:
@@ -49,7 +49,7 @@ class SpreadBookmark:
 
     directory: Path
     fit: str
-    ranks: Ranks
+    ranks: Communicator
     every: float = SAVE_SECONDS
     _saved_at: float = field(default_factory=time.monotonic)
 

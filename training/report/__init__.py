@@ -10,7 +10,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from models.manifest import GateRecord
+from models.checkpoint.manifest import GateRecord
 from training.report.page import render
 from training.results import Result
 

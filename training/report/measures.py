@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from models.fold_in import RowSolver
+from models.fold_in_prior import FoldInPrior
 from models.mf import MatrixFactorization
-from models.priors import Priors
-from models.seen import SeenItems
-from training import metrics
+from models.training_ratings import TrainingRatings
 from training.data.interactions import Interactions
-from training.evaluate import TestSet, predict
-from training.report.spread import GROUPS, Floats, Ints, group_names, group_of, levels
+from training.evaluation import metrics
+from training.evaluation.evaluate import TestSet, predict
+from training.report.distributions import GROUPS, Floats, Ints, group_names, group_of, levels
 
 PERCENTILES = (5, 25, 50, 75, 95)
 INTERVALS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
@@ -180,14 +180,14 @@ def newcomers(model: MatrixFactorization, train: Interactions, test: TestSet) ->
     return Newcomers(len(chosen_S), len(theirs), errors, metrics.rmse(predict(model, theirs), theirs.ratings_N))
 
 
-def _ratings_of(train: Interactions, place_U: Ints) -> SeenItems:
+def _ratings_of(train: Interactions, place_U: Ints) -> TrainingRatings:
     """The training ratings of users with a place, all others having none."""
     rows = np.flatnonzero(place_U[train.users_N] >= 0)
     columns = (train.users_N[rows], train.items_N[rows], train.ratings_N[rows])
-    return SeenItems.from_ratings(*columns, len(place_U) - 1)
+    return TrainingRatings.from_ratings(*columns, len(place_U) - 1)
 
 
-def _drawn(sample: SeenItems, chosen_S: Ints, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+def _drawn(sample: TrainingRatings, chosen_S: Ints, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
     """As many ratings of each user as are ever given, in random order: items and ratings, shape (S, k)."""
     offsets = sample.offsets.numpy()
     drawn = [rng.permutation(np.arange(offsets[user], offsets[user + 1]))[: GIVEN[-1]] for user in chosen_S]
@@ -195,9 +195,9 @@ def _drawn(sample: SeenItems, chosen_S: Ints, rng: np.random.Generator) -> tuple
     return sample.items_N[drawn_Sk].long(), sample.ratings_N[drawn_Sk]
 
 
-def _solver(model: MatrixFactorization, sample: SeenItems) -> RowSolver:
+def _solver(model: MatrixFactorization, sample: TrainingRatings) -> RowSolver:
     """What folds users in, as the service does, but with a prior learned from a sample of users."""
-    priors = Priors.learn(model, sample)
+    priors = FoldInPrior.learn(model, sample)
     return RowSolver(
         model.item_factors[:-1],
         model.item_bias[:-1],

@@ -15,8 +15,8 @@ import torch
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from models.manifest import GateRecord
-from training.report import people, plots, sections, words
+from models.checkpoint.manifest import GateRecord
+from training.report import formatting, plots, sample_users, sections
 from training.results import Result, settings
 
 LONGEST = 500  # characters of a title, an id or a setting: more are left out, so that the page stays small
@@ -47,7 +47,7 @@ def render(result: Result, gate: GateRecord) -> str:
         data=sections.data(result),
         errors=sections.errors(result),
         learning=plots.of_learning(result.evaluated.history),
-        people=people.sample(result),
+        people=sample_users.sample(result),
         refitted=result.evaluated is not result.fitted,
         same_ratings=_same_ratings(result),
     )
@@ -73,7 +73,7 @@ def _templates() -> Environment:
         finalize=_plain,
     )
     templates.filters |= {
-        name: getattr(words, name) for name in ("count", "figure", "short", "signed", "percent", "beside")
+        name: getattr(formatting, name) for name in ("count", "figure", "short", "signed", "percent", "beside")
     } | {"along": _along}
     return templates
 

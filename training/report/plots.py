@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from training.loop import Epoch
+from training.fit.loop import Epoch
 from training.report.charts import Box, Chart, Line, categories, numbers
+from training.report.formatting import count, figure, percent, signed
 from training.report.measures import Group, Newcomers, Residuals
-from training.report.words import count, figure, percent, signed
 
 CURVE_POINTS = 100  # of a learning curve: of more epochs every so manieth is drawn
 LEAST_DRAWN = 20  # held-out ratings of a group whose error is drawn: fewer say little

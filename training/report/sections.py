@@ -10,6 +10,7 @@ import numpy as np
 from training.data.interactions import Interactions
 from training.report import plots
 from training.report.charts import Chart
+from training.report.distributions import Activity, Ints, activity, levels
 from training.report.measures import (
     Newcomers,
     Predicted,
@@ -20,7 +21,6 @@ from training.report.measures import (
     predicted,
     residuals,
 )
-from training.report.spread import Activity, Ints, activity, levels
 from training.results import Result
 
 

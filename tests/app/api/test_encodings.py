@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from models.checkpoint import Checkpoint
+from models.checkpoint.reader import Checkpoint
 
 ARROW, MSGPACK = "application/vnd.apache.arrow.stream", "application/msgpack"
 

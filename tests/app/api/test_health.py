@@ -7,13 +7,13 @@ import httpx
 import torch
 from starlette.types import Receive, Scope, Send
 
-from app.draining import Draining
+from app.api.limits import Limits
 from app.engine.engine import Engine
-from app.limits import Limits
 from app.main import create_app
+from app.server.shutdown import Shutdown
 from app.settings import Settings
-from models.checkpoint import Checkpoint
-from models.sharding import Place
+from models.checkpoint.reader import Checkpoint
+from models.sharding import DevicePlacement
 
 
 def test_a_process_that_answers_is_live(client: httpx.Client) -> None:
@@ -30,11 +30,11 @@ def test_a_service_with_a_model_is_ready(client: httpx.Client, loaded: Checkpoin
 
 def test_a_service_without_a_model_is_live_but_not_ready(tmp_path: Path) -> None:
     app = create_app(Settings())
-    engine = Engine(tmp_path, Place(torch.device("cpu")), threads=1)
+    engine = Engine(tmp_path, DevicePlacement(torch.device("cpu")), threads=1)
 
     async def with_state(scope: Scope, receive: Receive, send: Send) -> None:
         await app(
-            scope | {"state": {"engine": engine, "limits": Limits(1, 1, 1, 1), "draining": Draining(0)}}, receive, send
+            scope | {"state": {"engine": engine, "limits": Limits(1, 1, 1, 1), "draining": Shutdown(0)}}, receive, send
         )
 
     async def ask() -> list[httpx.Response]:

@@ -4,7 +4,7 @@ from urllib.parse import quote
 
 import httpx
 
-from models.checkpoint import Checkpoint
+from models.checkpoint.reader import Checkpoint
 
 
 def test_an_item_is_described_by_the_catalogue_and_its_ratings(client: httpx.Client, loaded: Checkpoint) -> None:

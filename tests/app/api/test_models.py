@@ -11,9 +11,9 @@ import torch
 
 from app.main import create_app
 from app.settings import Settings
-from models.checkpoint import CURRENT, Checkpoint, current_version
-from models.lifecycle import activate
-from models.publication import Draft, publish
+from models.checkpoint.publication import Draft, publish
+from models.checkpoint.reader import CURRENT, Checkpoint, current_version
+from models.registry.lifecycle import activate
 from tests.support.asgi import Caller, calling
 from tests.support.checkpoints import edit_manifest
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.checkpoint import Checkpoint
+from models.checkpoint.reader import Checkpoint
 
 JSON = {"content-type": "application/json"}
 

@@ -11,9 +11,9 @@ import httpx
 import numpy as np
 import pytest
 
-from models.checkpoint import Checkpoint
+from models.checkpoint.publication import publish
+from models.checkpoint.reader import Checkpoint
 from models.fold_in import FoldIn
-from models.publication import publish
 from tests.app.conftest import Start, draft
 
 USER, ITEM = "1", "3"

@@ -9,12 +9,12 @@ import httpx
 import pytest
 import torch
 
-from app.engine.answers import ListQuery, TopList
 from app.engine.engine import Engine
+from app.engine.types import ListQuery, TopList
 from app.main import create_app
 from app.settings import Settings
-from models.checkpoint import Checkpoint
-from models.publication import Draft, publish
+from models.checkpoint.publication import Draft, publish
+from models.checkpoint.reader import Checkpoint
 from models.ranking import orderings
 from tests.support.asgi import calling
 

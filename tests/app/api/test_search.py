@@ -13,15 +13,15 @@ import pyarrow as pa
 import pytest
 import torch
 
-from app.engine.answers import Choice
 from app.engine.search import find_items, find_users
-from app.engine.store import Served
+from app.engine.serving_model import Served
+from app.engine.types import Choice
 from app.main import create_app
 from app.settings import Settings
-from models import checkpoint
-from models.checkpoint import ITEM_SCHEMA, Checkpoint
+from models.checkpoint import reader
+from models.checkpoint.publication import Draft, publish
+from models.checkpoint.reader import ITEM_SCHEMA, Checkpoint
 from models.mf import MatrixFactorization
-from models.publication import Draft, publish
 from tests.support.asgi import calling
 from tests.support.checkpoints import small_draft
 
@@ -39,7 +39,7 @@ def titled(tmp_path_factory: pytest.TempPathFactory, make_draft: Callable[..., D
     column = draft.items.schema.get_field_index("title")
     items = draft.items.set_column(column, ITEM_SCHEMA.field("title"), pa.array(titles))
     publish(directory, replace(draft, items=items))
-    return checkpoint.load(directory)
+    return reader.load(directory)
 
 
 @pytest.fixture(scope="module")
@@ -188,7 +188,7 @@ def uncertain(tmp_path_factory: pytest.TempPathFactory, make_draft: Callable[...
 def test_intervals_are_where_the_expected_rating_lies_with_ninety_percent(
     start: Start, uncertain: Path, order: str
 ) -> None:
-    loaded = checkpoint.load(uncertain)
+    loaded = reader.load(uncertain)
     with start(uncertain) as (client, _):
         wishes = {"n": 50, "rank_by": order, "intervals": True}
         items = client.get("/users/196/top", params=wishes).json()["items"]
@@ -280,6 +280,6 @@ def test_a_learning_curve_that_is_none_is_not_served(tmp_path: Path) -> None:
 
 
 def test_a_report_larger_than_may_be_is_not_read(reported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoint, "MAX_REPORT_BYTES", 10)
+    monkeypatch.setattr(reader, "MAX_REPORT_BYTES", 10)
     with calling(create_app(Settings(checkpoints=reported.parent))) as call:
         assert call("GET", f"/models/{reported.name}/report").status == 404

@@ -6,7 +6,7 @@ import httpx
 import pytest
 import torch
 
-from models.checkpoint import Checkpoint
+from models.checkpoint.reader import Checkpoint
 
 
 def top(client: httpx.Client, user: str, **parameters: object) -> httpx.Response:

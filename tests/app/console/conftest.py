@@ -12,8 +12,8 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from models.checkpoint import versions
-from models.lifecycle import activate
+from models.checkpoint.reader import versions
+from models.registry.lifecycle import activate
 from tests.support.browser import Watched, launch, watching
 from tests.support.checkpoints import replace_file
 

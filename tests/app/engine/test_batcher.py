@@ -12,7 +12,7 @@ import pytest
 
 from app.engine.batcher import Batcher
 from app.engine.errors import DeadlineExceededError, OverloadedError
-from app.engine.hooks import Batch, Event
+from app.engine.events import Batch, Event
 
 LONG = 60.0  # seconds that no test may reach
 

@@ -3,7 +3,7 @@ import torch
 
 from app.engine.device import choose_device, choose_place
 from app.engine.errors import DeviceUnavailableError
-from models.sharding import Place
+from models.sharding import DevicePlacement
 
 
 def test_auto_takes_cuda_where_there_is_one() -> None:
@@ -20,12 +20,12 @@ def test_a_device_that_is_not_there_is_refused_by_name() -> None:
 
 
 def test_one_device_holds_the_whole_model() -> None:
-    assert choose_place("cpu") == Place(torch.device("cpu"))
+    assert choose_place("cpu") == DevicePlacement(torch.device("cpu"))
 
 
 def test_several_devices_share_the_items_and_the_host_keeps_the_rest() -> None:
     place = choose_place("cpu,cpu")
-    assert place == Place(torch.device("cpu"), (torch.device("cpu"), torch.device("cpu")))
+    assert place == DevicePlacement(torch.device("cpu"), (torch.device("cpu"), torch.device("cpu")))
     assert str(place) == "cpu,cpu"
 
 

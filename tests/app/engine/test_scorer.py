@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.engine.scorer import CHUNK, Scorer
-from models.checkpoint import Checkpoint
+from models.checkpoint.publication import Draft
+from models.checkpoint.reader import Checkpoint
 from models.mf import MatrixFactorization
-from models.publication import Draft
 
 SCALE = (1.0, 5.0)
 

@@ -18,17 +18,17 @@ from click.testing import CliRunner
 from tests.support.data import interactions
 from training import job
 from training.cli.program import cli
+from training.communicator import ALONE, BLOCK, Communicator, LocalRows, Span, drawn_rows
 from training.config import JobConfig, load_preset
 from training.data.dataset import Dataset
+from training.data.train_test import TrainTest, read
 from training.distributed.chains import row_side
 from training.distributed.group import Group
 from training.distributed.reading import read_share
 from training.distributed.shares import share
 from training.errors import ConfigError, DataError
-from training.kernels.gibbs import Noise
-from training.parts import Parts, read
-from training.ranks import ALONE, BLOCK, Place, Ranks, Span, drawn_rows
-from training.resume import Bookmark
+from training.fit.kernels.gibbs import Noise
+from training.fit.resume import FitState
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def group() -> Iterator[Group]:
     dist.destroy_process_group()
 
 
-class OneOf(Ranks):
+class OneOf(Communicator):
     """One of several ranks, which nobody may ask for the others."""
 
     def __init__(self, rank: int, size: int) -> None:
@@ -146,13 +146,13 @@ def test_a_job_that_is_done_again_and_again_is_not_one_for_torchrun(monkeypatch:
 
 def test_what_ranks_have_saved_is_not_taken_up_by_a_single_process(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="goes on under torchrun alone"):
-        Bookmark(tmp_path, "a fit").restore(None)  # type: ignore[arg-type]
+        FitState(tmp_path, "a fit").restore(None)  # type: ignore[arg-type]
 
 
 def test_shares_are_whole_users_and_together_everything() -> None:
     ratings = interactions([(user, user % 7, 1.0) for user in range(500) for _ in range(1 + user % 3)], 500, 7)
     test = interactions([(3, 1, 2.0), (500, 2, 3.0), (499, 7, 1.0)], 500, 7)
-    parts = Parts(Dataset(name="planted", ratings=ratings, fingerprint=""), ratings, test)
+    parts = TrainTest(Dataset(name="planted", ratings=ratings, fingerprint=""), ratings, test)
     shares = [share(parts, OneOf(rank, 3)) for rank in range(3)]
     bounds = shares[0].users_here.bounds  # type: ignore[union-attr]
     assert all(bound % BLOCK == 0 for bound in bounds[:-1])
@@ -167,7 +167,7 @@ def test_a_row_has_the_same_random_numbers_on_whichever_rank_it_is() -> None:
     bounds = (0, 64, 192, 200)
 
     def drawn(span: Span) -> tuple[torch.Tensor, torch.Tensor]:
-        noise, place = Noise(1, 0, 5, torch.device("cpu")), Place(OneOf(span.rank, 3), span)
+        noise, place = Noise(1, 0, 5, torch.device("cpu")), LocalRows(OneOf(span.rank, 3), span)
         shapes_R = torch.arange(1, 201, dtype=torch.float64)[span.rows]
         return noise.row_normal(place, 8), noise.row_gamma(place, shapes_R)
 
@@ -179,7 +179,7 @@ def test_a_row_has_the_same_random_numbers_on_whichever_rank_it_is() -> None:
 
 
 def test_the_start_of_a_span_is_that_of_all_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("training.ranks.DRAWN_AT_ONCE", 7)
+    monkeypatch.setattr("training.communicator.DRAWN_AT_ONCE", 7)
     expected = np.random.default_rng(0).standard_normal((50, 3), dtype=np.float32)
     for rank in range(4):
         span = Span((0, 10, 10, 31, 50), rank)

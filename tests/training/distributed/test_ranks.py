@@ -16,13 +16,14 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from models.checkpoint import Checkpoint, load
+from models.checkpoint.reader import Checkpoint, load
 from tests.support import ranks as support
 from tests.support import two_hosts
-from training import job, trainers
+from training import job
 from training.config import JobConfig
-from training.loop import fit
-from training.parts import read
+from training.data.train_test import read
+from training.fit import trainers
+from training.fit.loop import fit
 
 SPLITS = ("none", "random:0.1", "time:0.2", "last-out")
 

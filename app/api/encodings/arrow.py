@@ -1,0 +1,69 @@
+"""Arrow IPC streams: columns `user` and `item` in, `rating` and `source` out.
+
+A stream from a stranger is checked before it is believed: its messages before they are read, its columns in full.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from app.engine.types import SOURCES, Pairs, Predictions
+from models.checkpoint.arrow_messages import refuse_compressed
+
+MEDIA_TYPE = "application/vnd.apache.arrow.stream"
+COLUMNS = ["user", "item"]
+END_OF_STREAM = b"\xff\xff\xff\xff\x00\x00\x00\x00"
+_SOURCES = pa.array([str(source) for source in SOURCES])
+_SCHEMA = pa.schema({"rating": pa.float32(), "source": pa.dictionary(pa.int8(), pa.string())})
+
+
+def decode(body: bytes) -> Pairs:
+    """The pairs of a stream. Raises ValueError, whose message does not repeat the body."""
+    if not body.endswith(END_OF_STREAM):
+        raise ValueError("the Arrow stream is cut short: it lacks its end-of-stream marker")
+    stream = pa.py_buffer(body)
+    refuse_compressed(stream)
+    try:
+        with pa.ipc.open_stream(stream) as reader:
+            _check_schema(reader.schema)
+            table = reader.read_all()
+        table.validate(full=True)
+    except (pa.ArrowException, OSError, EOFError, UnicodeDecodeError) as error:
+        raise ValueError(f"not a readable Arrow stream: {type(error).__name__}") from error
+    return Pairs(*(_texts(table, name) for name in COLUMNS))
+
+
+def encode_predictions(answer: Predictions) -> bytes:
+    """One batch; the schema's metadata has `model_version`."""
+    sources = pa.DictionaryArray.from_arrays(pa.array(answer.sources_B.astype(np.int8)), _SOURCES)
+    schema = _SCHEMA.with_metadata({"model_version": answer.version})
+    batch = pa.record_batch([pa.array(answer.ratings_B), sources], schema=schema)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, schema) as writer:
+        writer.write_batch(batch)
+    content: bytes = sink.getvalue().to_pybytes()
+    return content
+
+
+def _check_schema(schema: pa.Schema) -> None:
+    if schema.names != COLUMNS:
+        raise ValueError(f"the Arrow stream holds other columns than {', '.join(COLUMNS)}")
+    for name, kind in zip(COLUMNS, map(_kind, schema.types), strict=True):
+        if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_integer(kind)):
+            raise ValueError(f"column {name} of the Arrow stream holds neither texts nor integers")
+
+
+def _kind(type_: pa.DataType) -> pa.DataType:
+    return type_.value_type if pa.types.is_dictionary(type_) else type_
+
+
+def _texts(table: pa.Table, name: str) -> pa.ChunkedArray:
+    column = table[name]
+    if pa.types.is_integer(_kind(column.type)):
+        column = pc.cast(column, pa.string())
+    dictionaries = [chunk.dictionary for chunk in column.chunks if pa.types.is_dictionary(column.type)]
+    if column.null_count or any(dictionary.null_count for dictionary in dictionaries):
+        raise ValueError(f"column {name} of the Arrow stream holds nulls")
+    return column

@@ -1,0 +1,121 @@
+"""JSON: plain bodies straight into columns, answers in one pass.
+
+`Decoder` knows the plain cases alone. Pydantic validates every other body and explains what is wrong
+with it (`app.api.schemas`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from app.engine.types import SOURCES, Pair, Pairs, Prediction, Predictions, TopList
+
+MEDIA_TYPE = "application/json"
+_encode = msgspec.json.Encoder().encode
+_SOURCES = [f'"{source}",'.encode() for source in SOURCES]
+
+
+class Decoder:
+    """Decodes bodies of `POST /predict`.
+
+    Args:
+        id_length: most characters of an id.
+    """
+
+    def __init__(self, id_length: int) -> None:
+        text: Any = Annotated[str, msgspec.Meta(min_length=1, max_length=id_length)]
+        forms = [("pair", ("user", "item"), text | int), ("columns", ("users", "items"), list[text | int])]
+        pair, columns = (
+            msgspec.defstruct(name, [(field, type_) for field in fields], forbid_unknown_fields=True)
+            for name, fields, type_ in forms
+        )
+        self._pair = msgspec.json.Decoder(pair)
+        self._columns = msgspec.json.Decoder(columns)
+        self._id_length = id_length
+
+    def __call__(self, body: bytes) -> Pair | Pairs | None:
+        """What a body asks for, None where it is not plain: invalid, or of numbers with very many digits."""
+        try:
+            if b'"users"' in body:
+                columns: Any = self._columns.decode(body)
+                return Pairs(self._texts(columns.users), self._texts(columns.items))
+            pair: Any = self._pair.decode(body)
+            if pair.user.__class__ is pair.item.__class__ is str:
+                return Pair(pair.user, pair.item)
+            return Pair(*self._texts([pair.user, pair.item]))
+        except ValueError:  # of which msgspec's errors are
+            return None
+
+    def _texts(self, ids: list[Any]) -> list[str]:
+        """Numbers as their digits. Raises ValueError for one with too many."""
+        try:
+            "".join(ids)  # the cheapest test of whether all are texts
+        except TypeError:
+            ids = list(map(str, ids))
+            if max(map(len, ids)) > self._id_length:
+                raise ValueError from None
+        return ids
+
+
+class RatingBody(msgspec.Struct, forbid_unknown_fields=True):
+    """The plain body of a rating."""
+
+    rating: float
+    timestamp: Annotated[int, msgspec.Meta(ge=0, le=(1 << 53) - 1)] | None = None
+
+
+_decode_rating = msgspec.json.Decoder(RatingBody).decode
+
+
+def decode_rating(body: bytes) -> RatingBody | None:
+    """What a body of `PUT /users/{user}/ratings/{item}` says, None where it is not plain."""
+    try:
+        return _decode_rating(body)
+    except ValueError:
+        return None
+
+
+def encode_members(members: Mapping[str, object]) -> bytes:
+    """A document of these members."""
+    return _encode(members)
+
+
+def encode_predictions(answer: Prediction | Predictions, **more: int) -> bytes:
+    """The answer to one pair, or to columns, and perhaps more members."""
+    if isinstance(answer, Prediction):
+        return _encode({"rating": answer.rating, "source": answer.source, "model_version": answer.version} | more)
+    ratings, sources = answer.ratings_B.tolist(), _sources(answer.sources_B)
+    return _encode({"ratings": ratings, "sources": sources, "model_version": answer.version} | more)
+
+
+def encode_list(answer: TopList) -> bytes:
+    """One list."""
+    return _encode(_list(answer) | {"model_version": answer.version})
+
+
+def encode_lists(answers: list[TopList], version: str, **more: int) -> bytes:
+    """Several lists of one version, and perhaps more members."""
+    return _encode({"lists": [_list(answer) for answer in answers], "model_version": version} | more)
+
+
+def _list(answer: TopList) -> dict[str, Any]:
+    items: list[dict[str, Any]] = [
+        {"item": id_, "rating": rating, "title": title, "year": year} for id_, rating, title, year in answer.items
+    ]
+    if answer.intervals is not None:
+        for item, (low, high) in zip(items, answer.intervals, strict=True):
+            item |= {"low": low, "high": high}
+    return {"user": answer.user, "source": answer.source, "rank_by": answer.rank_by, "items": items}
+
+
+def _sources(sources_B: npt.NDArray[np.uint8]) -> msgspec.Raw:
+    """The column as JSON: each byte of it is replaced by the text it stands for, and texts hold no such bytes."""
+    column = sources_B.tobytes()
+    for number, source in enumerate(_SOURCES):
+        column = column.replace(bytes([number]), source)
+    return msgspec.Raw(b"[" + column[:-1] + b"]")

@@ -1,0 +1,55 @@
+"""msgpack: the documents of `POST /predict` in JSON, member for member."""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from app.engine.types import SOURCES, Pair, Pairs, Prediction, Predictions
+
+MEDIA_TYPE = "application/msgpack"
+_encode = msgspec.msgpack.Encoder().encode
+_Id = str | int
+
+
+class _Body(msgspec.Struct, forbid_unknown_fields=True):
+    user: _Id | UnsetType = UNSET
+    item: _Id | UnsetType = UNSET
+    users: list[_Id] | UnsetType = UNSET
+    items: list[_Id] | UnsetType = UNSET
+
+
+_decode = msgspec.msgpack.Decoder(_Body).decode
+
+
+def decode(content: bytes) -> Pair | Pairs:
+    """What a body asks for. Raises ValueError, whose message does not repeat the body."""
+    try:
+        body = _decode(content)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(f"not the msgpack wanted: {_reason(error)}") from error
+    user, item, users, items = body.user, body.item, body.users, body.items
+    if users is UNSET and items is UNSET and user is not UNSET and item is not UNSET:
+        return Pair(*_texts([user, item]))
+    if user is UNSET and item is UNSET and users is not UNSET and items is not UNSET:
+        return Pairs(_texts(users), _texts(items))
+    raise ValueError("not the msgpack wanted: it holds either user and item or users and items")
+
+
+def _reason(error: Exception) -> str:
+    """What msgspec says, unless that names a member which the client made up."""
+    if not isinstance(error, msgspec.DecodeError):
+        return "malformed"
+    return "it holds a member that is not known" if "unknown field" in str(error) else str(error)
+
+
+def encode_predictions(answer: Prediction | Predictions) -> bytes:
+    """The answer to one pair, or to columns. Ratings are float64 with float32 values."""
+    if isinstance(answer, Prediction):
+        return _encode({"rating": answer.rating, "source": answer.source, "model_version": answer.version})
+    sources = [SOURCES[source] for source in answer.sources_B.tolist()]
+    return _encode({"ratings": answer.ratings_B.tolist(), "sources": sources, "model_version": answer.version})
+
+
+def _texts(ids: list[_Id]) -> list[str]:
+    return [id_ if isinstance(id_, str) else str(id_) for id_ in ids]

@@ -1,0 +1,141 @@
+"""How much one request may ask for. Past a bound the answer is an error, before any work is done."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.engine.types import Ids, InlineRatings, Pairs
+from app.errors import BodyTooLargeError, InvalidRequestError, answer_error
+from app.ratings.store import storable
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of one request: pairs, items of a list, characters of an id, ratings given with it."""
+
+    pairs: int
+    list_length: int
+    id_length: int
+    inline_ratings: int
+
+    def check_id(self, id_: str, *location: str) -> None:
+        """Raise InvalidRequestError for an id that is empty or too long."""
+        if not id_:
+            raise InvalidRequestError(location, "an id has at least one character")
+        if len(id_) > self.id_length:
+            raise InvalidRequestError(location, f"an id has at most {self.id_length} characters")
+
+    def check_ids(self, ids: Ids, *location: str) -> None:
+        """Raise InvalidRequestError for the first id that is empty or too long."""
+        if isinstance(ids, pa.ChunkedArray):
+            self._check_array(ids, *location)
+            return
+        for position, id_ in enumerate(ids):
+            if not 0 < len(id_) <= self.id_length:
+                self.check_id(id_, *location, str(position))
+
+    def _check_array(self, ids: pa.ChunkedArray, *location: str) -> None:
+        """In characters, but counted only where there are enough bytes for too many."""
+        for chunk in ids.chunks:
+            texts = chunk.dictionary if pa.types.is_dictionary(chunk.type) else chunk
+            bytes_ = pc.min_max(pc.binary_length(texts)).as_py()
+            if bytes_["min"] == 0:
+                raise InvalidRequestError(location, "an id has at least one character")
+            if (bytes_["max"] or 0) > self.id_length and pc.max(pc.utf8_length(texts)).as_py() > self.id_length:
+                raise InvalidRequestError(location, f"an id has at most {self.id_length} characters")
+
+    def check_pairs(self, pairs: Pairs) -> None:
+        """Raise InvalidRequestError for columns that are unequal, too long or hold ids that cannot be used."""
+        users, items = len(pairs.users), len(pairs.items)
+        if users != items:
+            raise InvalidRequestError(
+                ("body",), f"columns are of one length, but there are {users} users and {items} items"
+            )
+        if users > self.pairs:
+            raise InvalidRequestError(("body",), f"a request holds at most {self.pairs} pairs")
+        self.check_ids(pairs.users, "body", "users")
+        self.check_ids(pairs.items, "body", "items")
+
+    def check_list(self, n: int, *location: str) -> None:
+        """Raise InvalidRequestError for a list that is too long."""
+        if n > self.list_length:
+            raise InvalidRequestError(location, f"a list holds at most {self.list_length} items")
+
+    def check_lists(self, users: Sequence[str], n: int) -> None:
+        """Raise InvalidRequestError for lists that together hold more items than a request may hold pairs."""
+        if len(users) * n > self.pairs:
+            raise InvalidRequestError(("body",), f"a request's lists hold at most {self.pairs} items together")
+
+    def check_filter(self, ids: Sequence[str], *location: str) -> None:
+        """Raise InvalidRequestError for a filter that names more items than a request may hold pairs."""
+        if len(ids) > self.pairs:
+            raise InvalidRequestError(location, f"a filter names at most {self.pairs} items")
+
+    def check_inline(self, inline: InlineRatings, scale: tuple[float, float]) -> None:
+        """Raise InvalidRequestError for too many ratings, two of one item, or one that is not on the scale."""
+        if len(inline.items) > self.inline_ratings:
+            raise InvalidRequestError(("body", "ratings"), f"a request brings at most {self.inline_ratings} ratings")
+        known: set[str] = set()
+        for position, (item, rating) in enumerate(zip(inline.items, inline.ratings, strict=True)):
+            where = ("body", "ratings", str(position))
+            self.check_id(item, *where, "item")
+            check_scale(rating, scale, *where, "rating")
+            if item in known:
+                raise InvalidRequestError((*where, "item"), "an item is rated once")
+            known.add(item)
+
+    def check_storable(self, id_: str, *location: str) -> None:
+        """As `check_id`, and for an id that databases cannot hold."""
+        self.check_id(id_, *location)
+        if not storable(id_):
+            raise InvalidRequestError(location, "an id that is stored has no NUL and no lone surrogate")
+
+
+def check_scale(rating: float, scale: tuple[float, float], *location: str) -> None:
+    """Raise InvalidRequestError for a rating that is not on the scale."""
+    if not scale[0] <= rating <= scale[1]:
+        raise InvalidRequestError(location, f"a rating is from {scale[0]:g} to {scale[1]:g}")
+
+
+class BodyLimit:
+    """Refuses bodies of more than `max_bytes`, declared or chunked, with a problem of status 413.
+
+    Starlette's own `max_body_size` answers in plain text where the length is declared.
+    """
+
+    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+        self.app = app
+        self.max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        too_large = BodyTooLargeError(f"a request body has at most {self.max_bytes} bytes")
+        declared = Headers(scope=scope).get("content-length", "")
+        if declared.isdecimal() and int(declared) > self.max_bytes:
+            await answer_error(too_large)(scope, receive, send)
+            return
+        received = 0
+
+        async def counted() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self.max_bytes:
+                raise too_large
+            return message
+
+        async def unless_too_large(message: Message) -> None:
+            if received <= self.max_bytes:
+                await send(message)
+
+        await self.app(scope, counted, unless_too_large)
+        if received > self.max_bytes:  # FastAPI takes the error for a body that it cannot parse
+            await answer_error(too_large)(scope, receive, send)

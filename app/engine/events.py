@@ -1,0 +1,65 @@
+"""What the engine tells those who listen. It does not know who they are; metrics are one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import NamedTuple, TypeAlias
+
+from app.engine.types import ListSource, Source
+from models.checkpoint.manifest import DataRecord
+
+
+class Predicted(NamedTuple):
+    """Predictions that were made, and what they rest on."""
+
+    source: Source
+    number: int
+
+
+class Listed(NamedTuple):
+    """Lists that were made, and what they rest on."""
+
+    source: ListSource
+    number: int
+
+
+class Batch(NamedTuple):
+    """A batch that was computed on the engine's thread.
+
+    Attributes:
+        kind: `predictions` or `lists`.
+        rows: pairs, or users of lists.
+        queue_seconds: how long each of its jobs waited.
+        compute_seconds: from hand-over to answer.
+        waiting_rows: what was waiting when it ended.
+    """
+
+    kind: str
+    rows: int
+    queue_seconds: Sequence[float]
+    compute_seconds: float
+    waiting_rows: int
+
+
+class Loaded(NamedTuple):
+    """A model that is being served from now on."""
+
+    version: str
+    created_at: datetime
+    data: DataRecord
+
+
+class LoadFailed(NamedTuple):
+    """A version that is wanted and could not be loaded, None where CURRENT names none, and the kind of error."""
+
+    version: str | None
+    kind: str
+
+
+class Settled(NamedTuple):
+    """What could not be loaded is wanted no longer, or was loaded after all."""
+
+
+Event: TypeAlias = Predicted | Listed | Batch | Loaded | LoadFailed | Settled
+Listener: TypeAlias = Callable[[Event], None]

@@ -1,0 +1,1 @@
+"""The ratings that users gave: tables, migrations, revisions. It knows neither HTTP nor models."""

@@ -1,0 +1,83 @@
+"""Who has fresh ratings, as all workers of a service see it at once: a table in memory that they share.
+
+A slot holds the revision of the last change of any user whose id falls into it. A change is marked after it has been
+committed and before it is acknowledged, so whoever asks after that finds a revision that they do not know yet. Users
+who share a slot are taken for changed together; that costs a look into the database and nothing else.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from tempfile import mkstemp
+
+import numpy as np
+import numpy.typing as npt
+
+from models.checkpoint.vocabulary import Vocabulary, hash_of
+
+SLOTS = 1 << 20  # 8 MB of which only what is touched takes memory; 10,000 changed users share a slot with 1 % of all
+MASK = SLOTS - 1
+
+
+class Revisions:
+    """Changes by slot, and the latest of all.
+
+    Args:
+        file: shared by the workers of a service; None where there is one.
+    """
+
+    def __init__(self, file: Path | None = None) -> None:
+        self._descriptor = _nameless() if file is None else os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        size = 8 * (SLOTS + 1)
+        os.ftruncate(self._descriptor, size)
+        memory = mmap.mmap(self._descriptor, size)
+        self._slots = memoryview(memory).cast("q")
+        self._table = np.frombuffer(memory, np.int64)
+
+    def __del__(self) -> None:
+        os.close(self._descriptor)
+
+    @property
+    def latest(self) -> int:
+        """The revision of the last change that was marked."""
+        return self._slots[SLOTS]
+
+    def slot_of(self, user: str) -> int:
+        """The slot of a user."""
+        return hash_of(user.encode("utf-8", "surrogatepass")) & MASK
+
+    def slots_of(self, users: Vocabulary) -> npt.NDArray[np.int32]:
+        """The slot of each row of a vocabulary."""
+        return (users.hashes() & np.uint64(MASK)).astype(np.int32)
+
+    def at(self, slot: int) -> int:
+        """The revision of the last change in a slot, 0 where there was none."""
+        return self._slots[slot]
+
+    def beyond(self, slots_B: npt.NDArray[np.int32], revision: int) -> npt.NDArray[np.int64]:
+        """Positions of the slots that were changed after a revision."""
+        return np.flatnonzero(self._table[slots_B] > revision)
+
+    def mark(self, changed: Iterable[tuple[str, int]]) -> None:
+        """Note the revisions of some users' last changes. A slot never falls: the lock is for that."""
+        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        try:
+            for user, revision in changed:
+                slot = self.slot_of(user)
+                if self._slots[slot] < revision:
+                    self._slots[slot] = revision
+                if self._slots[SLOTS] < revision:
+                    self._slots[SLOTS] = revision
+        finally:
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+
+
+def _nameless() -> int:
+    """A descriptor of an empty file that nobody else can open."""
+    descriptor, name = mkstemp()
+    os.unlink(name)  # noqa: PTH108 - the name is a string that only this needs
+    return descriptor

@@ -1,0 +1,147 @@
+"""From the URL of a database to a store that may be used: the tables are made, or brought up to date, under a lock.
+
+Alembic needs a synchronous connection; what is done later is asynchronous (`app.ratings.store`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import resources
+
+import sqlalchemy as sa
+from sqlalchemy.engine import URL, Connection
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
+
+from app.ratings.errors import StoreUnavailableError, StoreUnusableError
+from app.ratings.tables import HEAD, VERSION_TABLE, metadata
+
+DRIVERS = {"sqlite": ("sqlite+pysqlite", "sqlite+aiosqlite"), "postgresql": ("postgresql+psycopg",) * 2}
+LOCK = 0x52617465  # of PostgreSQL's advisory locks; any number that others do not use
+LOCKED_SECONDS = 0.02  # between two tries
+SECONDS = 5  # to connect, and for which a lock of SQLite is waited for
+
+
+def address(text: str) -> URL:
+    """The URL of a store. Raises StoreUnusableError for one that is neither SQLite's nor PostgreSQL's."""
+    try:
+        url = sa.make_url(text)
+    except (ArgumentError, ValueError):
+        raise StoreUnusableError(
+            "the store's URL cannot be read; it should look like sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME"
+        ) from None
+    if url.drivername == "postgres":
+        url = url.set(drivername="postgresql")
+    if url.get_backend_name() not in DRIVERS:
+        raise StoreUnusableError(f"a store is SQLite or PostgreSQL, not {url.get_backend_name()}")
+    if is_sqlite(url) and url.database in (None, "", ":memory:"):
+        raise StoreUnusableError("a store in memory is gone with the process; give the name of a file")
+    return url
+
+
+def is_sqlite(url: URL) -> bool:
+    return url.get_backend_name() == "sqlite"
+
+
+def asynchronous(url: URL) -> URL:
+    return url.set(drivername=DRIVERS[url.get_backend_name()][1])
+
+
+def connect_args(url: URL) -> dict[str, object]:
+    return {"timeout": SECONDS} if is_sqlite(url) else {"connect_timeout": SECONDS}
+
+
+def shown(url: URL) -> str:
+    """The URL for messages: without its password and its parameters, which may hold one."""
+    return URL.create(url.get_backend_name(), host=url.host, port=url.port, database=url.database).render_as_string()
+
+
+def reason(error: BaseException) -> str:
+    """What the driver says, on one line."""
+    return " ".join(str(getattr(error, "orig", None) or error).split()) or type(error).__name__
+
+
+def prepare(url: URL) -> None:
+    """Make the tables, or bring them up to date; one process does so at a time.
+
+    Raises StoreUnusableError for tables that are not ours or of a newer release, StoreUnavailableError where the
+    database does not answer.
+    """
+    try:
+        engine = sa.create_engine(
+            url.set(drivername=DRIVERS[url.get_backend_name()][0]),
+            connect_args=connect_args(url),
+            poolclass=sa.NullPool,
+            **({"isolation_level": "AUTOCOMMIT"} if is_sqlite(url) else {}),
+        )
+        with engine.connect() as connection, _locked(connection):
+            _upgrade(connection, shown(url))
+    except (NoSuchModuleError, ModuleNotFoundError) as error:
+        raise StoreUnusableError(f"{shown(url)}: no driver for this kind of database ({error})") from error
+    except DBAPIError as error:
+        raise StoreUnavailableError(f"{shown(url)}: {_without(url, reason(error))}") from error
+
+
+@contextmanager
+def _locked(connection: Connection) -> Iterator[None]:
+    """A transaction that nobody else prepares a store in."""
+    if connection.dialect.name == "sqlite":
+        _log_ahead(connection)
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    else:
+        connection.execute(sa.text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
+    yield
+    connection.exec_driver_sql("COMMIT") if connection.dialect.name == "sqlite" else connection.commit()
+
+
+def _log_ahead(connection: Connection) -> None:
+    """Let readers and the writer of SQLite not wait for one another. Who begins meanwhile must wait here itself."""
+    give_up = time.monotonic() + SECONDS
+    while True:
+        try:
+            connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+        except OperationalError:
+            if time.monotonic() > give_up:
+                raise
+            time.sleep(LOCKED_SECONDS)
+        else:
+            return
+
+
+def _upgrade(connection: Connection, name: str) -> None:
+    found = _version(connection)
+    if found == HEAD:
+        return
+    from alembic import command  # noqa: PLC0415 - takes 0.2 s, which a store that is up to date need not
+    from alembic.config import Config  # noqa: PLC0415
+    from alembic.script import ScriptDirectory  # noqa: PLC0415
+
+    with resources.as_file(resources.files("app.ratings") / "migrations") as folder:
+        config = Config(attributes={"connection": connection})
+        config.set_main_option("script_location", str(folder).replace("%", "%%"))
+        if found is None:
+            _refuse_foreign(connection, name)
+        elif found not in {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}:
+            raise StoreUnusableError(f"{name} was written by a newer release: its schema is {found}, ours is {HEAD}")
+        command.upgrade(config, "head")
+
+
+def _version(connection: Connection) -> str | None:
+    """Of the schema; None where no migration was ever run."""
+    if not sa.inspect(connection).has_table(VERSION_TABLE):
+        return None
+    version = sa.table(VERSION_TABLE, sa.column("version_num", sa.Text))
+    return connection.execute(sa.select(version.c.version_num)).scalar_one_or_none()
+
+
+def _refuse_foreign(connection: Connection, name: str) -> None:
+    foreign = sorted(set(sa.inspect(connection).get_table_names()) & set(metadata.tables))
+    if foreign:
+        raise StoreUnusableError(
+            f"{name} has a table {foreign[0]} that is not Ratecast's: give the store a database of its own"
+        )
+
+
+def _without(url: URL, text: str) -> str:
+    return text.replace(str(url.password), "***") if url.password else text

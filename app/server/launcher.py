@@ -1,0 +1,216 @@
+"""Running the service: check that it can start, then hand over to uvicorn.
+
+The settings are in RATECAST_… variables, which workers read. The checkpoint is verified here, once: one worker is this
+process, several are told the stamps of the files that were verified. Exit code 2: a setting, checkpoint or address that
+it cannot use; 3: a worker that could not start.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from math import ceil
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from threading import Thread
+from types import FrameType
+from typing import Any, NoReturn
+
+import torch
+import uvicorn
+from fastapi import FastAPI
+from pydantic import ValidationError
+from uvicorn.config import STARTUP_FAILURE
+from uvicorn.supervisors import Multiprocess
+
+from app.engine import loading
+from app.engine.device import choose_place
+from app.observability import logs
+from app.ratings import schema
+from app.ratings.errors import StoreUnavailableError
+from app.server import worker
+from app.server.admission import Admission
+from app.server.protocol import JoiningProtocol
+from app.settings import PREFIX, ConfigurationError, Settings, explain
+from models.checkpoint import reader, verification_cache
+from models.checkpoint.manifest import Manifest
+from models.did_you_mean import closest
+from models.errors import RatecastError
+from models.sharding import DevicePlacement
+
+APP = "app.main:create_app"
+HINTS = {
+    errno.EADDRINUSE: "; --port takes another, 0 a free one",
+    errno.EACCES: "; --port takes one from 1024 on",
+}
+GRACE_SECONDS = 5  # beyond the longest time of a request, for answers under way when the service stops
+WORKER_SECONDS = 30  # for a worker to start, which takes five, and for one to say that it is alive
+
+
+def run() -> None:
+    """Run the service until it is told to stop."""
+    settings, _ = _ready()
+    if (mirror := settings.mirror()) is not None:  # workers have better things to do, and one of a host is enough
+        Thread(target=mirror.follow, name="mirror", daemon=True).start()
+    signal.signal(signal.SIGTERM, _done)  # uvicorn drains, then raises the signal again for whoever handled it before
+    if not (_serve(settings) if settings.workers == 1 else _supervise(settings)):
+        sys.exit(STARTUP_FAILURE)
+
+
+def check() -> dict[str, Any]:
+    """What the service would run with, once it is known that it can."""
+    settings, manifest = _ready()
+    shape, mirror = manifest.model, settings.mirror()
+    return {
+        "checkpoints": settings.checkpoints if mirror is None else mirror.source,
+        "version": manifest.version,
+        "users": shape.users,
+        "items": shape.items,
+        "device": str(choose_place(settings.device)),
+        "host": settings.host,
+        "port": settings.port,
+        "workers": settings.workers,
+        "threads": settings.threads_per_worker(),
+        "keeps_ratings": settings.store_url() is not None,
+        "api_keys": len(settings.accepted_keys()),
+        "admin_keys": len(settings.accepted_admin_keys()),
+    }
+
+
+def _ready() -> tuple[Settings, Manifest]:
+    """The settings, and the manifest of the version that they name. Ends the program where they cannot be used."""
+    _warn_of_misspelt_variables()
+    try:
+        settings = Settings()
+        manifest = _preflight(settings)
+        _allow_many_files()
+    except ValidationError as error:
+        _refuse(explain(error))
+    except (RatecastError, ConfigurationError, OSError) as error:
+        _refuse(str(error))
+    return settings, manifest
+
+
+def _serve(settings: Settings) -> bool:
+    """Be the only worker. Says whether it could start."""
+    signal.signal(signal.SIGHUP, _terminate)  # nobody would start another in its place
+    server = uvicorn.Server(_config(settings, APP))
+    with suppress(KeyboardInterrupt):
+        server.run()
+    return server.started
+
+
+def _supervise(settings: Settings) -> bool:
+    """Run workers, and replace those that die. Says whether all of them could start.
+
+    They share a folder: the files in which their metrics add up, the name of the version that they serve, and whose
+    ratings changed.
+    """
+    with TemporaryDirectory(prefix="ratecast-") as folder:
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder  # workers read it when they start
+        config = _config(settings, partial(worker.create_app, verification_cache.stamps(), Path(folder)))
+        with config.bind_socket() as listener:
+            supervisor = Multiprocess(config, sockets=[listener])
+            supervisor.run()
+    return all(process.exitcode != STARTUP_FAILURE for process in supervisor.processes)
+
+
+def _config(settings: Settings, app: str | Callable[[], FastAPI]) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        factory=True,
+        host=settings.host,
+        port=settings.port,
+        workers=settings.workers,
+        loop="uvloop",
+        http=partial(
+            JoiningProtocol, bounds=settings.connection_bounds(), turnstile=Admission(settings.max_concurrent)
+        ),  # type: ignore[arg-type]
+        timeout_keep_alive=settings.idle_seconds,
+        ws="none",
+        lifespan="on",
+        server_header=False,
+        access_log=False,
+        proxy_headers=False,
+        log_level=settings.log_level,
+        log_config=logs.configuration(settings.log_level, settings.log_format),
+        timeout_graceful_shutdown=ceil(settings.max_seconds) + GRACE_SECONDS,
+        timeout_worker_healthcheck=WORKER_SECONDS,
+    )
+
+
+def _preflight(settings: Settings) -> Manifest:
+    """What will be served.
+
+    Raises RatecastError or OSError for what would end every worker on start-up, where one line can still tell.
+    """
+    settings.check_exposure()
+    settings.accepted_admin_keys()
+    choose_place(settings.device)
+    _check_store(settings)
+    if (mirror := settings.mirror()) is not None:
+        mirror.start()
+    directory = settings.directory()
+    version = settings.pinned_version or reader.current_version(directory)
+    manifest = loading.load(directory, version, DevicePlacement(torch.device("cpu"))).checkpoint.manifest
+    _check_address(settings)
+    return manifest
+
+
+def _check_address(settings: Settings) -> None:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[
+            0
+        ]
+        with socket.socket(family, kind, protocol) as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+    except OSError as error:
+        hint = HINTS.get(error.errno or 0, "; --host takes an address of this machine, such as 127.0.0.1")
+        raise OSError(f"cannot listen on {settings.host} port {settings.port}: {error.strerror}{hint}") from error
+
+
+def _check_store(settings: Settings) -> None:
+    """Raise StoreUnusableError for a database that cannot be the store. One that is away may come back."""
+    url = settings.store_url()
+    if url is not None:
+        with suppress(StoreUnavailableError):  # the workers log it
+            schema.prepare(schema.address(url))
+
+
+def _allow_many_files() -> None:
+    """Each connection is an open file, and the usual soft limit is 1,024."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def _warn_of_misspelt_variables() -> None:
+    """A variable that is like none of ours, such as RATECAST_CACHE, is another program's."""
+    for name in sorted(os.environ):
+        key = name.removeprefix(PREFIX).lower()
+        if (
+            name.startswith(PREFIX)
+            and key not in Settings.model_fields
+            and (meant := closest(key, Settings.model_fields))
+        ):
+            sys.stderr.write(f"ratecast: {name} sets nothing: did you mean {PREFIX}{meant.upper()}?\n")
+
+
+def _terminate(_signal: int, _frame: FrameType | None) -> None:
+    signal.raise_signal(signal.SIGTERM)
+
+
+def _done(_signal: int, _frame: FrameType | None) -> NoReturn:
+    sys.exit(0)
+
+
+def _refuse(reason: str) -> NoReturn:
+    sys.stderr.write(f"ratecast: {reason}\n")
+    sys.exit(2)

@@ -1,0 +1,139 @@
+"""The manifest: every fact about a model that is not a table. Specified in `docs/checkpoint-format.md`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, StringConstraints, model_validator
+
+FORMAT_VERSION = 4
+FILE_NAME = re.compile(r"([A-Za-z0-9_][A-Za-z0-9_.-]*/)?[A-Za-z0-9_][A-Za-z0-9_.-]*")
+VERSION_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+
+
+def _safe_names(files: Mapping[str, FileEntry]) -> Mapping[str, FileEntry]:
+    for name in files:
+        if not FILE_NAME.fullmatch(name):
+            raise ValueError(f"{name!r} is not a file name inside a checkpoint")
+    return files
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class FileEntry(_Record):
+    """What a file of the checkpoint must be, byte for byte."""
+
+    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+    bytes: Annotated[int, Field(ge=0)]
+
+
+class RelevanceRule(_Record):
+    """How a user's row of the relevance head follows from their ratings; see `training.fit.relevance`."""
+
+    mean: float
+    deviation: Annotated[float, Field(gt=0)]
+    slope: Annotated[float, Field(ge=0)]
+    missing_weight: Annotated[float, Field(gt=0, lt=1)]
+    regularisation: Annotated[float, Field(gt=0)]
+    exponent: Annotated[float, Field(ge=0, le=1)]
+
+
+class ModelShape(_Record):
+    """Sizes of the tables, whether variances and a relevance head are there, and the scale for clipping predictions."""
+
+    users: Annotated[int, Field(ge=1)]
+    items: Annotated[int, Field(ge=1)]
+    factors: Annotated[int, Field(ge=0)]
+    uncertainty: bool
+    relevance_factors: Annotated[int, Field(ge=1)] | None
+    relevance_rule: RelevanceRule | None
+    rating_min: float
+    rating_max: float
+
+    @model_validator(mode="after")
+    def _ordered(self) -> ModelShape:
+        if self.rating_min > self.rating_max:
+            raise ValueError("rating_min is above rating_max")
+        if (self.relevance_factors is None) != (self.relevance_rule is None):
+            raise ValueError("relevance_factors and relevance_rule are there together or not at all")
+        return self
+
+
+class TrainerRecord(_Record):
+    """How the model was fitted: enough to fit it again."""
+
+    name: str
+    preset: str
+    settings: Mapping[str, JsonValue]
+    seed: int
+    device: str
+    threads: int
+    fit_seconds: float
+
+
+class Snapshot(_Record):
+    """A state of a ratings store: which store, and the last change that is in it."""
+
+    store: Annotated[str, StringConstraints(pattern=r"^[0-9a-f-]{36}$")]
+    revision: Annotated[int, Field(ge=0)]
+
+
+class Drift(_Record):
+    """How the training ratings differ from those of the version that was current before.
+
+    Attributes:
+        against: that version.
+        rating_mean, rating_deviation: of its training ratings.
+        known_users, known_items: shares of the training ratings whose user (item) it knows.
+        coverage: share of those whose user and item it knows both.
+    """
+
+    against: str
+    rating_mean: float
+    rating_deviation: float
+    known_users: float
+    known_items: float
+    coverage: float
+
+
+class DataRecord(_Record):
+    """What the model was fitted on."""
+
+    name: str
+    split: str
+    fingerprint: str
+    train_ratings: int
+    test_ratings: int
+    duplicates: int
+    rating_mean: float
+    rating_deviation: float
+    snapshot: Snapshot | None = None
+    drift: Drift | None = None
+
+
+class GateRecord(_Record):
+    """What the quality gate said of the model, and whether it was published against that."""
+
+    verdict: Literal["passed", "refused", "not measured"]
+    reasons: tuple[str, ...] = ()
+    forced: bool = False
+
+
+class Manifest(_Record):
+    """The content of `manifest.json`."""
+
+    format_version: Literal[4] = 4
+    number: Annotated[int, Field(ge=1)]
+    version: Annotated[str, StringConstraints(pattern=f"^{VERSION_NAME.pattern}$")]
+    created_at: datetime
+    model: ModelShape
+    trainer: TrainerRecord
+    data: DataRecord
+    gate: GateRecord
+    metrics: Mapping[str, float | None]
+    files: Annotated[Mapping[str, FileEntry], AfterValidator(_safe_names)]

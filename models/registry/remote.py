@@ -1,0 +1,241 @@
+"""A checkpoint directory behind a URL: `s3://…`, `gs://…`, `ftp://…`, `file://…`, whatever fsspec opens.
+
+Stores of objects have neither renames nor locks; order does instead. The manifest is written after all other files and
+CURRENT after it, and removing a version begins with its manifest: what has no manifest is no version.
+"""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from urllib.parse import urlsplit
+
+from fsspec.core import url_to_fs
+
+from models.checkpoint import reader
+from models.checkpoint.manifest import VERSION_NAME, FileEntry, Manifest
+from models.checkpoint.reader import CURRENT, MANIFEST, MAX_MANIFEST_BYTES, hash_file, parse_manifest
+from models.errors import (
+    CheckpointCorruptError,
+    CheckpointError,
+    CheckpointNotFoundError,
+    PublicationError,
+    RemoteError,
+)
+from models.registry import lifecycle
+
+MAX_CURRENT_BYTES = 256  # a name has at most 128
+IDLE_SECONDS = 60.0  # after which a server may have closed the connection
+
+
+def is_url(place: str) -> bool:
+    """Whether a place is a URL rather than a path."""
+    return "://" in place
+
+
+class RemoteRegistry:
+    """Reads and writes the checkpoints below a URL. May be used by several threads; one waits for the other.
+
+    Attributes:
+        name: the URL without a password, for messages.
+    """
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        self._secret = parts.password or ""
+        self.name = url.replace(f":{self._secret}@", "@", 1) if self._secret else url
+        self.name = self.name.rstrip("/")
+        self._url = url
+        self._opened: tuple[Any, str] | None = None
+        self._used_at = 0.0
+        self._manifests: dict[str, Manifest] = {}
+        self._lock = threading.RLock()
+
+    def current(self) -> str:
+        """The version that CURRENT names. Raises CheckpointNotFoundError where nothing has been published."""
+        try:
+            text = self._read(CURRENT, MAX_CURRENT_BYTES)
+        except FileNotFoundError:
+            raise CheckpointNotFoundError(f"no checkpoint has been published in {self.name}") from None
+        name = text.decode("utf-8", "replace").strip()
+        if not VERSION_NAME.fullmatch(name):
+            raise CheckpointCorruptError(f"{self.name}/{CURRENT} does not hold the name of a version")
+        return name
+
+    def versions(self) -> list[str]:
+        """Names of the versions, readable or not, and of those that are being written or removed."""
+        with self._files() as (files, root):
+            try:
+                names = [str(entry["name"]).rstrip("/").rpartition("/")[2] for entry in files.ls(root, detail=True)]
+            except FileNotFoundError:
+                return []
+        return sorted(name for name in names if VERSION_NAME.fullmatch(name) and name != CURRENT)
+
+    def published(self) -> list[Manifest]:
+        """What is known about each version whose manifest can be read, in the order in which they were published."""
+        found = {}
+        for version in self.versions():
+            with suppress(CheckpointCorruptError, CheckpointNotFoundError):
+                found[version] = self._manifests.get(version) or self.manifest(version)
+        self._manifests = found
+        return sorted(found.values(), key=lambda manifest: (manifest.number, manifest.created_at))
+
+    def manifest(self, version: str) -> Manifest:
+        """Of one version. Raises CheckpointNotFoundError, or another CheckpointError for one that is damaged."""
+        return parse_manifest(self._manifest(version), f"{self.name}/{version}/{MANIFEST}", version)
+
+    def fetch(self, version: str, path: Path) -> None:
+        """Download a version into the new directory `path`, and check sizes and hashes.
+
+        Raises a CheckpointError that names the file; what was downloaded until then stays.
+        """
+        text = self._manifest(version)
+        manifest = parse_manifest(text, f"{self.name}/{version}/{MANIFEST}", version)
+        self._check_sizes(manifest)
+        path.mkdir(parents=True)
+        needed, free = sum(entry.bytes for entry in manifest.files.values()), shutil.disk_usage(path).free
+        if needed > free:
+            raise RemoteError(f"{self.name}/{version} takes {needed:,} bytes and {free:,} are free in {path.parent}")
+        for folder in {(path / name).parent for name in manifest.files}:
+            folder.mkdir(exist_ok=True)
+        with self._files() as (files, root):
+            names = [*manifest.files]
+            self._found(files.get, [f"{root}/{version}/{name}" for name in names], [str(path / name) for name in names])
+        for name, entry in manifest.files.items():
+            _check(path / name, entry, f"{self.name}/{version}/{name}")
+        (path / MANIFEST).write_bytes(text)
+
+    def put(self, path: Path, *, current: bool = True) -> Manifest:
+        """Publish the version in the local directory `path`, once it is verified and proven, and make it current.
+
+        Raises PublicationError or RemoteError, with nothing published, where it is there already or cannot be written,
+        another CheckpointError for one that is damaged.
+        """
+        lifecycle.prove(reader.load(path.parent, path.name))
+        before = self.published()
+        if path.name in (manifest.version for manifest in before):
+            raise PublicationError(f"{self.name} has a version {path.name} already; nothing was published")
+        number = max((manifest.number for manifest in before), default=0) + 1
+        manifest = reader.read_manifest(path).model_copy(update={"number": number})
+        sent = [*manifest.files]
+        with self._files() as (files, root):
+            for folder in sorted({f"{root}/{path.name}/{name}".rpartition("/")[0] for name in sent}):
+                files.makedirs(folder, exist_ok=True)
+            files.put([str(path / name) for name in sent], [f"{root}/{path.name}/{name}" for name in sent])
+            files.pipe_file(f"{root}/{path.name}/{MANIFEST}", manifest.model_dump_json(indent=2).encode() + b"\n")
+        if current or not before:
+            self.point(manifest.version)
+        return manifest
+
+    def point(self, version: str) -> None:
+        """Make a version that the caller has verified the current one."""
+        self.manifest(version)
+        with self._files() as (files, root):
+            files.pipe_file(f"{root}/{CURRENT}", f"{version}\n".encode())
+
+    def activate(self, version: str) -> None:
+        """Make a version the current one, once it has been downloaded, verified and proven."""
+        with self.borrowed(version) as path:
+            lifecycle.prove(reader.load(path.parent, version))
+        self.point(version)
+
+    def rollback(self) -> tuple[str, str]:
+        """Make the version that was published before the current one current. Gives both names, from and to."""
+        current = self.current()
+        before = lifecycle.predecessor(self.published(), current, self.name)
+        self.activate(before)
+        return current, before
+
+    def prune(self, keep: int) -> list[str]:
+        """Remove all but the last `keep` versions and the current one. Whoever serves one has a copy. Gives names."""
+        current, found = self.current(), self.published()
+        old = [manifest.version for manifest in found[: len(found) - keep] if manifest.version != current]
+        for version in old:
+            with self._files() as (files, root):
+                files.rm_file(f"{root}/{version}/{MANIFEST}")
+                files.rm(f"{root}/{version}", recursive=True)
+        return old
+
+    @contextmanager
+    def borrowed(self, version: str | None) -> Iterator[Path]:
+        """A local copy of a version, by default the current one, for the time of the block: a directory of its name."""
+        name = version or self.current()
+        with TemporaryDirectory(prefix="ratecast-") as folder:
+            self.fetch(name, Path(folder) / name)
+            yield Path(folder) / name
+
+    def _manifest(self, version: str) -> bytes:
+        if not VERSION_NAME.fullmatch(version):
+            raise CheckpointNotFoundError(f"no version {version!r} in {self.name}")
+        try:
+            return self._read(f"{version}/{MANIFEST}", MAX_MANIFEST_BYTES)
+        except FileNotFoundError:
+            raise CheckpointNotFoundError(f"no version {version!r} in {self.name}") from None
+
+    def _read(self, name: str, most: int) -> bytes:
+        with self._files() as (files, root):
+            content: bytes = files.cat_file(f"{root}/{name}", 0, most + 1)
+        if len(content) > most:
+            raise CheckpointCorruptError(f"{self.name}/{name} is larger than {most} bytes")
+        return content
+
+    def _check_sizes(self, manifest: Manifest) -> None:
+        """Refuse what is torn before anything of it is downloaded."""
+        for name, entry in manifest.files.items():
+            with self._files() as (files, root):
+                size = self._found(files.info, f"{root}/{manifest.version}/{name}").get("size")
+            if size is not None and size != entry.bytes:
+                _corrupt(f"{self.name}/{manifest.version}/{name}", f"{size} bytes, the manifest says {entry.bytes}")
+
+    def _found(self, ask: Any, wanted: str | Sequence[str], *arguments: Any) -> Any:
+        try:
+            return ask(wanted, *arguments)
+        except FileNotFoundError as error:
+            name = wanted if isinstance(wanted, str) else str(error)
+            raise CheckpointCorruptError(f"{self.name}: a file of the manifest is missing: {name}") from error
+
+    @contextmanager
+    def _files(self) -> Iterator[tuple[Any, str]]:
+        """The file system and the path of the directory in it, for one at a time.
+
+        Each file system raises errors of its own; they become RemoteError, but for FileNotFoundError, and the next
+        use connects anew.
+        """
+        with self._lock:
+            try:
+                if self._opened is None or time.monotonic() - self._used_at > IDLE_SECONDS:
+                    files, root = url_to_fs(self._url, skip_instance_cache=True, use_listings_cache=False)
+                    self._opened = files, root.rstrip("/")
+                yield self._opened
+                self._used_at = time.monotonic()
+            except CheckpointError:
+                raise
+            except FileNotFoundError:
+                self._opened = None
+                raise
+            except Exception as error:
+                self._opened = None
+                raise RemoteError(f"{self.name} cannot be used: {self._reason(error)}") from error
+
+    def _reason(self, error: Exception) -> str:
+        """One line without the password."""
+        text = next(iter(str(error).splitlines()), "") or type(error).__name__
+        return text.replace(self._secret, "…") if self._secret else text
+
+
+def _check(file: Path, entry: FileEntry, name: str) -> None:
+    size = file.stat().st_size
+    if size != entry.bytes:
+        _corrupt(name, f"{size} bytes, the manifest says {entry.bytes}")
+    if hash_file(file) != entry.sha256:
+        _corrupt(name, "its content does not match the sha256 in the manifest")
+
+
+def _corrupt(name: str, reason: str) -> None:
+    raise CheckpointCorruptError(f"{name}: {reason}")

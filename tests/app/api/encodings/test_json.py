@@ -1,0 +1,81 @@
+"""What the decoder must not know is in `tests/app/test_front_door.py`."""
+
+from __future__ import annotations
+
+import json as plain
+
+import numpy as np
+import pytest
+
+from app.api.encodings import json
+from app.engine.types import (
+    SOURCES,
+    ListSource,
+    Pair,
+    Pairs,
+    Prediction,
+    Predictions,
+    RankBy,
+    RankedItem,
+    Source,
+    TopList,
+)
+
+LIST = TopList(
+    user="ü",
+    source=ListSource.MODEL,
+    rank_by=RankBy.RATING,
+    items=[RankedItem('"', 4.5, None, None), RankedItem("2", 1.0, "T", 1999)],
+    version="v1",
+)
+LISTED = {
+    "user": "ü",
+    "source": "model",
+    "rank_by": "rating",
+    "items": [
+        {"item": '"', "rating": 4.5, "title": None, "year": None},
+        {"item": "2", "rating": 1.0, "title": "T", "year": 1999},
+    ],
+}
+
+
+def test_plain_bodies_are_decoded() -> None:
+    decode = json.Decoder(id_length=5)
+    assert decode(b'{"user": "1", "item": 2}') == Pair("1", "2")
+    assert decode(b'{"users": ["1", 2], "items": ["\\u00fc", "b"]}') == Pairs(["1", "2"], ["ü", "b"])
+    assert decode(b'{"users": [], "items": []}') == Pairs([], [])
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"user": "1", "item": "users"}',
+        b'{"user": "123456", "item": "1"}',
+        b'{"user": 123456, "item": "1"}',
+        b"{",
+        b"[]",
+    ],
+)
+def test_what_is_not_plain_is_left_to_others(body: bytes) -> None:
+    assert json.Decoder(id_length=5)(body) is None
+
+
+@pytest.mark.parametrize("sources", [[], [0], [0, 0, 0], [3, 0, 1, 2, 2]])
+def test_columns_are_encoded(sources: list[int]) -> None:
+    ratings = np.linspace(1, 5, len(sources), dtype=np.float32)
+    encoded = json.encode_predictions(Predictions(ratings, np.array(sources, np.uint8), "v1"))
+    assert plain.loads(encoded) == {
+        "ratings": ratings.tolist(),
+        "sources": [SOURCES[source] for source in sources],
+        "model_version": "v1",
+    }
+
+
+def test_a_pair_is_encoded() -> None:
+    encoded = json.encode_predictions(Prediction(3.5, Source.USER_BIAS, "v1"))
+    assert encoded == b'{"rating":3.5,"source":"user_bias","model_version":"v1"}'
+
+
+def test_lists_are_encoded() -> None:
+    assert plain.loads(json.encode_list(LIST)) == LISTED | {"model_version": "v1"}
+    assert plain.loads(json.encode_lists([LIST, LIST], "v1")) == {"lists": [LISTED, LISTED], "model_version": "v1"}

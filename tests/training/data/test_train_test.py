@@ -1,0 +1,75 @@
+"""Side information in a job: whom it is about, where it comes from, what it makes possible."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from training import job
+from training.config import JobConfig, load_preset
+from training.data.train_test import read
+from training.errors import ConfigError
+from training.fit.loop import Epoch
+
+USERS, ITEMS = 40, 30
+
+
+def ignore(_: Epoch) -> None:
+    pass
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, Path]:
+    """Ratings that depend on an item's kind alone, and the kinds, of two items more than were rated."""
+    rng = np.random.default_rng(0)
+    lines = [
+        f"u{user},i{item},{(2 if item % 2 else 4) + rng.choice([-0.5, 0.5])}"
+        for user in range(USERS)
+        for item in range(ITEMS)
+        if rng.random() < 0.5
+    ]
+    (tmp_path / "ratings.csv").write_text("\n".join(["user,item,rating", *lines]) + "\n")
+    kinds = [f"i{item},{'odd' if item % 2 else 'even'}" for item in range(ITEMS + 2)]
+    (tmp_path / "items.csv").write_text("\n".join(["id,kind", *kinds]) + "\n")
+    return {"ratings": tmp_path / "ratings.csv", "items": tmp_path / "items.csv", "cache": tmp_path}
+
+
+def config(files: dict[str, Path], **changes: Any) -> JobConfig:
+    options = {"data": str(files["ratings"]), "preset": "bayes-side", "cache": files["cache"], "device": "cpu"}
+    return JobConfig(**(options | changes))
+
+
+def test_items_with_attributes_alone_come_after_the_rated_ones(files: dict[str, Path]) -> None:
+    parts = read(config(files, item_attributes=files["items"]), with_attributes=True)
+    assert parts.train.item_ids.to_pylist()[-2:] == ["i30", "i31"]
+    assert parts.item_attributes_IA is not None
+    assert parts.item_attributes_IA.shape == (ITEMS + 2, 2)
+    assert parts.user_attributes_UA is None
+
+
+def test_an_item_nobody_has_rated_is_predicted_from_its_kind(files: dict[str, Path]) -> None:
+    settings = config(files, item_attributes=files["items"], overrides=["burn_in=10", "samples=30"])
+    preset = load_preset(settings.preset, settings.overrides)
+    parts = read(settings, with_attributes=True)
+    trainer = job.make_trainer(preset, parts, 0, torch.device("cpu"))
+    for _ in range(trainer.epochs):
+        trainer.epoch()
+    mean_I = trainer.model().score_items(torch.arange(USERS)).mean(0)
+    even, odd = mean_I[-2:].tolist()
+    assert 3.5 < even < 4.5
+    assert 1.5 < odd < 2.5
+
+
+def test_a_preset_that_wants_attributes_says_how_to_give_them(files: dict[str, Path]) -> None:
+    with pytest.raises(ConfigError, match="--user-attributes or --item-attributes"):
+        job.run(config(files), ignore)
+
+
+def test_a_fit_larger_than_the_memory_is_refused_before_it_starts(files: dict[str, Path]) -> None:
+    many = config(files, data="synthetic:300000x300000x2000", preset="bayes", overrides=["factors=255", "chains=64"])
+    with pytest.raises(ConfigError, match=r"needs about [\d.]+ GB and [\d.]+ GB are free on cpu"):
+        job.run(many, ignore)

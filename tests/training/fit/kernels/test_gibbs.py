@@ -1,0 +1,200 @@
+"""The fast steps of the Gibbs sampler against the plain float64 ones, fed with the same random numbers."""
+
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor
+
+from training.fit.kernels.gibbs import Rows, SummingRows
+from training.fit.kernels.gibbs_cpu import CpuRows, padded_width
+from training.fit.kernels.gibbs_reference import ReferenceRows, gaussian
+from training.fit.kernels.gibbs_torch import TorchRows
+
+ROWS, COLUMNS, WIDTH = 23, 17, 16
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(1)
+
+
+@pytest.fixture
+def ratings(generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """About half of all pairs; row 3 has none, row 5 one, row 7 all of them."""
+    rated_RC = torch.rand(ROWS, COLUMNS, generator=generator) < 0.5
+    rated_RC[3], rated_RC[5, 1:], rated_RC[5, 0], rated_RC[7] = False, False, True, True
+    rows_N, columns_N = rated_RC.nonzero().T.to(torch.int32)
+    order_N = torch.randperm(len(rows_N), generator=generator)
+    return rows_N[order_N], columns_N[order_N], torch.randn(len(rows_N), generator=generator)
+
+
+@pytest.fixture
+def reference(ratings: tuple[Tensor, Tensor, Tensor]) -> ReferenceRows:
+    rows_N, columns_N, values_N = ratings
+    return ReferenceRows(rows_N, columns_N, values_N.double(), rows=ROWS)
+
+
+@pytest.fixture(params=["cpu", "cpu with rows cut and two threads", "torch"])
+def fast(request: pytest.FixtureRequest, ratings: tuple[Tensor, Tensor, Tensor]) -> Rows:
+    if request.param == "torch":
+        return TorchRows(*ratings, rows=ROWS, columns=COLUMNS, steps=100)
+    if request.param == "cpu":
+        return CpuRows(*ratings, rows=ROWS)
+    return CpuRows(*ratings, rows=ROWS, threads=2, segment=3)
+
+
+def test_gram_is_that_of_the_reference(reference: ReferenceRows, fast: Rows, generator: torch.Generator) -> None:
+    other_CK, weight_C = random(generator, COLUMNS, WIDTH), random(generator, COLUMNS).exp()
+
+    gram_RKK, rhs_RK = fast.gram(other_CK, weight_C)
+
+    expected_RKK, expected_RK = reference.gram(other_CK.double(), weight_C.double())
+    torch.testing.assert_close(gram_RKK.double(), expected_RKK, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(rhs_RK.double(), expected_RK, rtol=1e-5, atol=1e-5)
+
+
+def test_draw_is_that_of_the_reference(reference: ReferenceRows, fast: Rows, generator: torch.Generator) -> None:
+    gram_RKK, rhs_RK = fast.gram(random(generator, COLUMNS, WIDTH), torch.ones(COLUMNS))
+    scale_R, precision_K = random(generator, ROWS).exp(), 3 * random(generator, WIDTH).exp()
+    prior_RK, noise_RK = random(generator, ROWS, WIDTH), random(generator, ROWS, WIDTH)
+    expected_RKK, expected_RK = gram_RKK.double(), rhs_RK.double()
+
+    drawn_RK = fast.draw(gram_RKK, rhs_RK, scale_R, prior_RK, precision_K, noise_RK)
+
+    doubles = (tensor.double() for tensor in (scale_R, prior_RK, precision_K, noise_RK))
+    expected_drawn_RK = reference.draw(expected_RKK, expected_RK, *doubles)
+    torch.testing.assert_close(drawn_RK.double(), expected_drawn_RK, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(gram_RKK.double(), expected_RKK, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(rhs_RK.double(), expected_RK, rtol=1e-3, atol=1e-3)
+
+
+def test_implicit_effects_are_those_of_the_reference(
+    ratings: tuple[Tensor, Tensor, Tensor], fast: Rows, generator: torch.Generator
+) -> None:
+    rows_N, columns_N, values_N = ratings
+    reference = ReferenceRows(rows_N, columns_N, values_N, rows=ROWS, joint=isinstance(fast, TorchRows))
+    root_CKK = random(generator, COLUMNS, WIDTH, WIDTH)
+    fixed = (random(generator, COLUMNS).abs(), root_CKK @ root_CKK.mT / WIDTH)
+    gradient_CK, effect_RK = random(generator, COLUMNS, WIDTH), random(generator, ROWS, WIDTH)
+    noises = {shape: random(generator, *shape) for shape in ((ROWS, WIDTH), (COLUMNS, WIDTH))}
+    precision_K = 2 + random(generator, WIDTH).abs()
+    table_CK, shift_CK = random(generator, COLUMNS, WIDTH), random(generator, COLUMNS, WIDTH)
+    actual = (*fixed, gradient_CK, effect_RK, precision_K, table_CK, shift_CK)
+    expected = tuple(tensor.double() for tensor in actual)
+
+    for rows, tensors in ((fast, actual), (reference, expected)):
+        rows.implicit(*tensors[:5], lambda *shape: noises[shape], *tensors[5:])
+
+    for tensor, expected_tensor in zip(actual, expected, strict=True):
+        torch.testing.assert_close(tensor.double(), expected_tensor, rtol=1e-3, atol=1e-3)
+
+
+def test_joint_effects_have_the_mean_and_the_covariance_of_the_conditional(generator: torch.Generator) -> None:
+    rows_N, columns_N = torch.tensor([0, 0, 1, 1, 1]), torch.tensor([0, 1, 0, 1, 2])
+    reference = ReferenceRows(rows_N, columns_N, torch.zeros(5), rows=2, joint=True)
+    root_CKK, share_C = random(generator, 3, 2, 2).double(), torch.tensor([0.9, 0.7, 0.5]).double()
+    gram_CKK, precision_K = root_CKK @ root_CKK.mT, torch.tensor([1.0, 2.0]).double()
+    gradient_CK, old_RK = random(generator, 3, 2).double(), random(generator, 2, 2).double()
+    drawn = []
+    for _ in range(4_000):
+        effect_RK, state = old_RK.clone(), (torch.zeros(3, 2).double(), torch.zeros(3, 2).double())
+        normal = partial(torch.randn, generator=generator, dtype=torch.float64)
+        reference.implicit(share_C, gram_CKK, gradient_CK.clone(), effect_RK, precision_K, normal, *state)
+        drawn.append(effect_RK.flatten())
+    drawn_SP = torch.stack(drawn)
+
+    design_CKP = torch.zeros(3, 2, 4).double()
+    for row, column in zip(rows_N, columns_N, strict=True):
+        design_CKP[column, [0, 1], [2 * row, 2 * row + 1]] = share_C[column]
+    precision_PP = torch.einsum("cap,cab,cbq->pq", design_CKP, gram_CKK, design_CKP) + precision_K.repeat(2).diag()
+    covariance_PP = precision_PP.inverse()
+    slope_P = torch.einsum("cap,ca->p", design_CKP, gradient_CK) - precision_K.repeat(2) * old_RK.flatten()
+    expected_P = old_RK.flatten() + covariance_PP @ slope_P
+    torch.testing.assert_close(drawn_SP.mean(0), expected_P, rtol=0, atol=0.06)
+    torch.testing.assert_close(drawn_SP.T.cov(), covariance_PP, rtol=0, atol=0.06)
+
+
+def test_errors_are_those_of_the_reference(reference: ReferenceRows, fast: Rows, generator: torch.Generator) -> None:
+    own_RK, other_CK = random(generator, ROWS, WIDTH), random(generator, COLUMNS, WIDTH)
+    weight_C = random(generator, COLUMNS).exp()
+
+    errors_R2 = fast.errors(own_RK, other_CK, weight_C)
+
+    expected_R2 = reference.errors(own_RK.double(), other_CK.double(), weight_C.double())
+    torch.testing.assert_close(errors_R2, expected_R2, rtol=1e-5, atol=1e-5)
+
+
+def test_draws_have_the_mean_and_the_covariance_of_the_conditional(generator: torch.Generator) -> None:
+    root_KK = torch.randn(3, 3, generator=generator, dtype=torch.float64)
+    precision_KK, side_K = root_KK @ root_KK.T + torch.eye(3), torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
+    noise_SK = torch.randn(4_000, 3, generator=generator, dtype=torch.float64)
+
+    drawn_SK = torch.stack([gaussian(precision_KK, side_K, noise_K) for noise_K in noise_SK])
+
+    covariance_KK = precision_KK.inverse()
+    torch.testing.assert_close(drawn_SK.mean(0), covariance_KK @ side_K, rtol=0, atol=0.05)
+    torch.testing.assert_close(drawn_SK.T.cov(), covariance_KK, rtol=0, atol=0.05)
+
+
+def test_implicit_gradients_stay_those_of_the_likelihood(
+    reference: ReferenceRows, ratings: tuple[Tensor, Tensor, Tensor], generator: torch.Generator
+) -> None:
+    rows_N, columns_N, values_N = ratings
+    columns = ReferenceRows(columns_N, rows_N, values_N.double(), rows=COLUMNS)
+    other_CK, ones_K = random(generator, COLUMNS, WIDTH).double(), torch.ones(WIDTH).double()
+    gram_RKK, rhs_RK = reference.gram(other_CK, torch.ones(COLUMNS).double())
+    prior_RK, noise_RK = torch.zeros(ROWS, WIDTH).double(), random(generator, ROWS, WIDTH).double()
+    table_RK = reference.draw(gram_RKK, rhs_RK, torch.ones(ROWS).double(), prior_RK, ones_K, noise_RK)
+    effect_CK, noise_CK = torch.zeros(COLUMNS, WIDTH).double(), random(generator, COLUMNS, WIDTH).double()
+
+    share_R = torch.full((ROWS,), 0.3).double()
+    columns.implicit(share_R, gram_RKK, rhs_RK, effect_CK, ones_K, lambda *_: noise_CK, table_RK, prior_RK)
+
+    _, side_RK = reference.gram(other_CK, torch.ones(COLUMNS).double())
+    torch.testing.assert_close(rhs_RK, side_RK - torch.einsum("rab,rb->ra", gram_RKK, table_RK))
+
+
+def test_torch_steps_read_nothing_from_the_device(ratings: tuple[Tensor, Tensor, Tensor]) -> None:
+    rows = on_meta(TorchRows(*ratings, rows=ROWS, columns=COLUMNS))
+    normal = partial(torch.zeros, device="meta")
+    own_RK, other_CK, ones_K = normal(ROWS, WIDTH), normal(COLUMNS, WIDTH), normal(WIDTH)
+
+    gram_RKK, rhs_RK = rows.gram(other_CK, normal(COLUMNS))
+    drawn_RK = rows.draw(gram_RKK, rhs_RK, normal(ROWS), own_RK, ones_K, own_RK)
+    gram_CKK = normal(COLUMNS, WIDTH, WIDTH)
+    rows.implicit(normal(COLUMNS), gram_CKK, other_CK, own_RK, ones_K, normal, other_CK, other_CK)
+    errors_R2 = rows.errors(own_RK, other_CK, normal(COLUMNS))
+
+    assert drawn_RK.shape == (ROWS, WIDTH)
+    assert errors_R2.shape == (ROWS, 2)
+
+
+def on_meta(rows: TorchRows) -> TorchRows:
+    """The same, on a device where tensors have no values: whatever asks for one raises."""
+    for name, value in vars(rows).items():
+        if isinstance(value, Tensor):
+            setattr(rows, name, value.to("meta"))
+    rows._buckets = [(rows_B.to("meta"), length) for rows_B, length in rows._buckets]
+    return rows
+
+
+@pytest.mark.parametrize(("factors", "width"), [(1, 8), (7, 8), (8, 16), (15, 16), (31, 32)])
+def test_tables_are_whole_vectors(factors: int, width: int) -> None:
+    assert padded_width(factors) == width
+
+
+def random(generator: torch.Generator, *shape: int) -> Tensor:
+    return torch.randn(shape, generator=generator)
+
+
+@pytest.mark.parametrize("make", [CpuRows, partial(TorchRows, columns=7)])
+def test_sums_are_those_of_the_columns_that_a_row_was_rated_with(make: Callable[..., SummingRows]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    rows_N = torch.tensor([0, 0, 0, 2, 2, 3], dtype=torch.int32)  # row 1 has none
+    columns_N = torch.tensor([0, 4, 6, 1, 4, 5], dtype=torch.int32)
+    table_CK = torch.randn(7, 16, generator=generator)
+    expected_RK = torch.stack([table_CK[columns_N[rows_N == row].long()].sum(0) for row in range(4)])
+    actual_RK = make(rows_N, columns_N, torch.zeros(6), rows=4).sums(table_CK)
+    torch.testing.assert_close(actual_RK, expected_RK)

@@ -1,0 +1,48 @@
+import os
+import subprocess
+import sys
+
+import pytest
+
+from training.fit.kernels.jit import run_tasks
+
+PROGRAM = """
+import sys
+from numba.core.caching import CacheImpl
+if "nowhere" in sys.argv:
+    CacheImpl._locator_classes = []
+import logging, numpy as np
+logging.basicConfig(level=logging.INFO, format="%(message)s")
+from training.fit.kernels import jit
+from training.fit.kernels.grouping import group
+one = np.zeros(1, np.int32)
+for _ in range(2):
+    group(one, one, np.zeros(1, np.float32), rows=1)
+print(jit.compile_seconds() > 0)
+"""
+
+
+def run_program(cache, *arguments):
+    command = [sys.executable, "-c", PROGRAM, *arguments]
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(cache)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    return done.stdout.strip(), done.stderr
+
+
+def test_kernels_are_compiled_once_and_kept_where_the_environment_says(tmp_path):
+    compiled, log = run_program(tmp_path)
+    assert (compiled, log.count("compiling kernels, once")) == ("True", 1)
+    assert list(tmp_path.rglob("*.nbc"))
+    compiled, log = run_program(tmp_path)
+    assert (compiled, log) == ("False", "")
+
+
+def test_kernels_work_where_nothing_can_be_kept(tmp_path):
+    compiled, log = run_program(tmp_path, "nowhere")
+    assert (compiled, list(tmp_path.iterdir())) == ("True", [])
+    assert "set NUMBA_CACHE_DIR" in log
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_results_are_in_the_order_of_the_tasks(threads):
+    assert run_tasks(threads, divmod, [(n, 7) for n in range(50)]) == [divmod(n, 7) for n in range(50)]

@@ -1,0 +1,245 @@
+"""The trainer `bayes`: what it recovers, what must not matter to it, and what it refuses."""
+
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from models.mf import MatrixFactorization
+from training.errors import DataError
+from training.fit.trainer import TrainingSet
+from training.fit.trainers.bayes import Bayes, BayesSettings
+
+USERS, ITEMS, NOISE = 120, 80, 0.5
+QUICK: dict[str, Any] = {"factors": 7, "burn_in": 8, "samples": 20, "rank": 16}
+
+
+@pytest.fixture(scope="module")
+def planted() -> tuple[TrainingSet, TrainingSet]:
+    """Ratings of three factors, biases and noise; 4,000 to train on and 1,000 held out."""
+    rng = np.random.default_rng(5)
+    p_UF, q_IF = rng.normal(size=(USERS, 3)), rng.normal(size=(ITEMS, 3))
+    expected_UI = 3 + 0.6 * p_UF @ q_IF.T + 0.4 * rng.normal(size=(USERS, 1)) + 0.4 * rng.normal(size=ITEMS)
+    pairs_N = rng.permutation(USERS * ITEMS)[:5000]
+    ratings_N = (expected_UI + NOISE * rng.normal(size=expected_UI.shape)).ravel()[pairs_N]
+    everything = make_set(pairs_N // ITEMS, pairs_N % ITEMS, ratings_N, USERS, ITEMS)
+    return take(everything, slice(None, 4000)), take(everything, slice(4000, None))
+
+
+def make_set(users: Any, items: Any, ratings: Any, user_count: int, item_count: int, **more: Any) -> TrainingSet:
+    return TrainingSet(
+        users=user_count,
+        items=item_count,
+        users_N=torch.as_tensor(np.asarray(users), dtype=torch.int32),
+        items_N=torch.as_tensor(np.asarray(items), dtype=torch.int32),
+        ratings_N=torch.as_tensor(np.asarray(ratings), dtype=torch.float32),
+        **more,
+    )
+
+
+def take(data: TrainingSet, rows: Any) -> TrainingSet:
+    return dataclasses.replace(
+        data, users_N=data.users_N[rows], items_N=data.items_N[rows], ratings_N=data.ratings_N[rows]
+    )
+
+
+def trained(data: TrainingSet, epochs: int | None = None, **settings: Any) -> Bayes:
+    trainer = Bayes(data, BayesSettings(**(QUICK | settings)), np.random.default_rng(0))
+    for _ in range(trainer.epochs if epochs is None else epochs):
+        trainer.epoch()
+    return trainer
+
+
+def predictions(model: MatrixFactorization, data: TrainingSet) -> Tensor:
+    return model(data.users_N.long(), data.items_N.long())
+
+
+def rmse(model: MatrixFactorization, data: TrainingSet) -> float:
+    return float((predictions(model, data) - data.ratings_N).double().square().mean().sqrt())
+
+
+@pytest.mark.parametrize("implicit", [False, True])
+def test_held_out_error_comes_near_the_noise(planted: tuple[TrainingSet, TrainingSet], implicit: bool) -> None:
+    train, test = planted
+
+    assert NOISE * 0.95 < rmse(trained(train, implicit=implicit).model(), test) < NOISE * 1.2
+
+
+def test_intervals_cover_what_they_say(planted: tuple[TrainingSet, TrainingSet]) -> None:
+    train, test = planted
+    model = trained(train, samples=60).model()
+
+    variance_N = model.variance(test.users_N.long(), test.items_N.long())
+
+    assert variance_N is not None
+    covered_N = (predictions(model, test) - test.ratings_N).abs() < 1.645 * variance_N.sqrt()
+    assert covered_N.double().mean().item() == pytest.approx(0.9, abs=0.04)
+
+
+def test_order_of_users_items_and_rows_does_not_matter(planted: tuple[TrainingSet, TrainingSet]) -> None:
+    train, test = planted
+    generator = torch.Generator().manual_seed(3)
+    new_user_U, new_item_I = torch.randperm(USERS, generator=generator), torch.randperm(ITEMS, generator=generator)
+    renamed = [
+        dataclasses.replace(part, users_N=new_user_U[part.users_N].int(), items_N=new_item_I[part.items_N].int())
+        for part in (train, test)
+    ]
+    shuffled = take(renamed[0], torch.randperm(len(train), generator=generator))
+
+    assert rmse(trained(shuffled).model(), renamed[1]) == pytest.approx(rmse(trained(train).model(), test), rel=0.02)
+
+
+@pytest.mark.parametrize(("scale", "shift"), [(10, 3), (1e-6, 0), (1e6, -1e6)])
+def test_scale_of_the_ratings_does_not_matter(
+    planted: tuple[TrainingSet, TrainingSet], scale: float, shift: float
+) -> None:
+    train, test = (dataclasses.replace(part, ratings_N=part.ratings_N * scale + shift) for part in planted)
+
+    expected = scale * rmse(trained(planted[0]).model(), planted[1])
+
+    assert rmse(trained(train).model(), test) == pytest.approx(expected, rel=1e-3)
+
+
+def test_number_of_threads_does_not_matter(planted: tuple[TrainingSet, TrainingSet]) -> None:
+    train, test = planted
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        one_N = predictions(trained(train).model(), test)
+        torch.set_num_threads(3)
+        three_N = predictions(trained(train).model(), test)
+    finally:
+        torch.set_num_threads(before)
+
+    torch.testing.assert_close(one_N, three_N, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("stop", [3, 15])
+def test_interrupted_fit_goes_on_as_if_it_had_not_been(planted: tuple[TrainingSet, TrainingSet], stop: int) -> None:
+    train, test = planted
+    first = trained(train, epochs=stop)
+    second = Bayes(train, first.settings, np.random.default_rng(99))
+    second.restore(first.state())
+    for trainer in (first, second):
+        for _ in range(5):
+            trainer.epoch()
+
+    assert torch.equal(predictions(second.model(), test), predictions(first.model(), test))
+    assert torch.equal(second.model().item_variance, first.model().item_variance)
+
+
+def test_collapse_to_the_published_rank_loses_nothing_to_speak_of(planted: tuple[TrainingSet, TrainingSet]) -> None:
+    train, test = planted
+
+    published, whole = (rmse(trained(train, rank=rank).model(), test) for rank in (16, 60))
+
+    assert published == pytest.approx(whole, abs=3e-4)
+
+
+def test_loss_is_the_training_error_of_the_sample_in_units_of_the_ratings(
+    planted: tuple[TrainingSet, TrainingSet],
+) -> None:
+    train = planted[0]
+    trainer = Bayes(train, BayesSettings(**QUICK | {"chains": 1, "burn_in": 5}), np.random.default_rng(0))
+
+    loss = trainer.epoch()["loss"]
+
+    assert math.sqrt(loss) == pytest.approx(rmse(trainer.model(), train), rel=1e-4)
+
+
+def test_model_is_usable_before_the_first_epoch(planted: tuple[TrainingSet, TrainingSet]) -> None:
+    train, test = planted
+
+    assert rmse(trained(train, epochs=0).model(), test) < 1.1 * test.ratings_N.std().item()
+
+
+def test_attributes_predict_items_that_nobody_has_rated() -> None:
+    rng = np.random.default_rng(2)
+    attributes_IA = rng.normal(size=(60, 3)).astype(np.float32)
+    bias_I = attributes_IA @ [0.7, -0.5, 0.0]
+    users_N, items_N = rng.integers(100, size=3000), rng.integers(50, size=3000)
+    ratings_N = 3 + bias_I[items_N] + 0.3 * rng.normal(size=3000)
+    data = make_set(users_N, items_N, ratings_N, 100, 60, item_attributes_IA=torch.from_numpy(attributes_IA))
+
+    model = trained(data, side_information=True).model()
+
+    unrated_I = torch.arange(50, 60)
+    predicted_I = model(torch.zeros(10, dtype=torch.int64), unrated_I)
+    assert np.corrcoef(predicted_I, bias_I[50:])[0, 1] > 0.9
+    assert model.item_variance[50:60].mean() > model.item_variance[:50].mean()
+
+
+def test_unknown_user_and_item_get_about_the_mean_with_more_variance(
+    planted: tuple[TrainingSet, TrainingSet],
+) -> None:
+    train, test = planted
+    model = trained(train).model()
+    unknown_N = torch.full((len(test),), USERS)
+
+    predicted_N = model(unknown_N, test.items_N.long())
+
+    assert predicted_N.mean().item() == pytest.approx(train.ratings_N.mean().item(), abs=0.2)
+    assert model.user_variance[-1] > model.user_variance[:-1].mean()
+    assert model.item_variance[-1] > model.item_variance[:-1].mean()
+
+
+@pytest.mark.parametrize("table", ["user_attributes_UA", "item_attributes_IA"])
+def test_attributes_that_are_not_finite_are_refused(planted: tuple[TrainingSet, TrainingSet], table: str) -> None:
+    attributes = torch.ones(USERS if table.startswith("user") else ITEMS, 2)
+    attributes[4, 1] = math.nan
+    data = dataclasses.replace(planted[0], **{table: attributes})
+
+    with pytest.raises(DataError, match="attributes hold a value that is not finite"):
+        trained(data, side_information=True)
+
+
+def test_equal_ratings_are_predicted_as_such() -> None:
+    data = make_set(np.arange(40) % 8, np.arange(40) % 5, np.full(40, 4.0), 8, 5)
+
+    model = trained(data).model()
+
+    assert rmse(model, data) < 0.2
+
+
+@pytest.mark.parametrize(
+    ("users", "items"),
+    [
+        (np.arange(30), np.arange(30)),
+        (np.zeros(500), np.arange(500)),
+        (np.arange(40) // 2, np.arange(40) % 2),
+    ],
+    ids=["one rating each", "one giant user", "more factors than items"],
+)
+def test_odd_data_gives_finite_answers_within_reach(users: Any, items: Any) -> None:
+    ratings_N = np.random.default_rng(0).choice([1.0, 5.0], len(users))
+    data = make_set(users, items, ratings_N, int(users.max()) + 1, int(items.max()) + 1)
+
+    model = trained(data).model()
+
+    predicted_N = predictions(model, data)
+    variance_N = model.variance(data.users_N.long(), data.items_N.long())
+    assert predicted_N.isfinite().all()
+    assert variance_N is not None
+    assert (variance_N > 0).all()
+    assert -3 < predicted_N.min().item() <= predicted_N.max().item() < 9
+
+
+def test_memory_estimate_covers_the_tensors_it_holds(planted: tuple[TrainingSet, TrainingSet]) -> None:
+    train = planted[0]
+    trainer = trained(train, epochs=12)
+
+    held = sum(tensor.numel() * tensor.element_size() for tensor in trainer.state().values())
+
+    assert held < Bayes.memory_bytes(USERS, ITEMS, len(train), trainer.settings)
+
+
+def test_missing_attributes_are_mentioned(
+    planted: tuple[TrainingSet, TrainingSet], caplog: pytest.LogCaptureFixture
+) -> None:
+    trained(planted[0], epochs=0, side_information=True)
+
+    assert "the data has no attributes" in caplog.text

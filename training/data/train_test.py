@@ -1,0 +1,133 @@
+"""Reading and dividing: the ratings of a job as a training and a test part, with side information where wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from training.communicator import ALONE, Communicator, Span
+from training.config import JobConfig
+from training.data.attributes import Matrix, encode, read_attributes
+from training.data.dataset import Dataset, load
+from training.data.interactions import Interactions
+from training.data.split import parse_split, split
+from training.errors import ConfigError, DataError
+
+
+@dataclass(frozen=True, slots=True)
+class TrainTest:
+    """The ratings of a job.
+
+    Attributes:
+        dataset: what was read.
+        train: the training part. Its vocabularies hold the ids with training ratings and, after them, those with
+            attributes alone.
+        test: the test part under the same vocabularies, perhaps empty.
+        user_attributes_UA, item_attributes_IA: side information, None where there is none or none is wanted.
+        ranks: who fits together. Of several ranks each has some of the users, numbered from 0, and all items.
+        users_here: which of all users; None for all.
+    """
+
+    dataset: Dataset
+    train: Interactions
+    test: Interactions
+    user_attributes_UA: Matrix | None = None
+    item_attributes_IA: Matrix | None = None
+    ranks: Communicator = ALONE
+    users_here: Span | None = None
+
+    def totals(self) -> dict[str, int]:
+        """How much there is on all ranks, keyed as `--json` prints it."""
+        return {
+            "users": self.ranks.total(self.train.users),
+            "items": self.train.items,
+            "train_ratings": self.ranks.total(len(self.train)),
+            "test_ratings": self.ranks.total(len(self.test)),
+        }
+
+    def scale(self) -> tuple[float, float]:
+        """The lowest and the highest training rating."""
+        low, high = self.train.scale
+        return self.ranks.smallest(low), self.ranks.largest(high)
+
+    def undivided(self) -> TrainTest:
+        """All ratings as the training part. Ids that only the test part has get no attributes."""
+        ratings = self.dataset.ratings
+        train = ratings.aligned(
+            _extended(self.train.user_ids, ratings.user_ids), _extended(self.train.item_ids, ratings.item_ids)
+        )
+        empty = train.take(np.empty(0, np.int64))
+        users = _padded(self.user_attributes_UA, train.users)
+        return TrainTest(self.dataset, train, empty, users, _padded(self.item_attributes_IA, train.items))
+
+
+def read(
+    config: JobConfig, phase: Callable[[str], None] = lambda _: None, *, with_attributes: bool = False
+) -> TrainTest:
+    """Read the ratings and divide them. The split draws from `default_rng(seed)` and nothing else does.
+
+    `phase` is told what begins.
+
+    Raises DataError or ConfigError for ratings, attributes or a split that cannot be used.
+    """
+    dataset, train, test = _divided(config, phase)
+    if not with_attributes:
+        return TrainTest(dataset, train, test.aligned(train.user_ids, train.item_ids))
+    users = _table(config.user_attributes, dataset.users)
+    items = _table(config.item_attributes, dataset.items)
+    if users is None and items is None:
+        raise ConfigError(
+            "the preset wants attributes and the data has none: give --user-attributes or --item-attributes"
+        )
+    train = train.aligned(_with_ids(train.user_ids, users), _with_ids(train.item_ids, items))
+    return TrainTest(
+        dataset,
+        train,
+        test.aligned(train.user_ids, train.item_ids),
+        None if users is None else encode(users, train.user_ids),
+        None if items is None else encode(items, train.item_ids),
+    )
+
+
+def _divided(config: JobConfig, phase: Callable[[str], None]) -> tuple[Dataset, Interactions, Interactions]:
+    kind = parse_split("none" if config.test else config.split)
+    rng = np.random.default_rng(config.seed)
+    phase(f"reading {config.table or Path(config.data.partition('://')[0]).name}")  # a URL may hold a password
+    dataset = load(config.data, table=config.table, columns=config.columns, rng=rng, cache=config.cache)
+    ratings = dataset.ratings
+    if config.test is not None:
+        table = config.table if "://" in config.test else None
+        test = load(config.test, table=table, columns=config.columns, rng=rng, cache=config.cache, held_out=True)
+        return dataset, ratings, test.ratings
+    if config.split != "none":
+        phase(f"splitting by {config.split}")
+    train_rows, test_rows = split(ratings, kind, np.random.default_rng(config.seed))
+    if len(train_rows) == 0:
+        raise DataError(f"the split {config.split} leaves no ratings to train on")
+    return dataset, ratings.take(train_rows).compacted(), ratings.take(test_rows)
+
+
+def _table(file: Path | None, brought: pa.Table | None) -> pa.Table | None:
+    return brought if file is None else read_attributes(file)
+
+
+def _extended(ids: pa.StringArray, more: pa.StringArray) -> pa.StringArray:
+    """`ids`, and after them those of `more` that are not among them."""
+    return pa.concat_arrays([ids, more.filter(pc.invert(pc.is_in(more, value_set=ids)))])
+
+
+def _padded(table: Matrix | None, rows: int) -> Matrix | None:
+    """With rows of zeros at the end."""
+    return None if table is None else np.pad(table, ((0, rows - len(table)), (0, 0)))
+
+
+def _with_ids(ids: pa.StringArray, table: pa.Table | None) -> pa.StringArray:
+    """`ids`, and after them those that only the table has."""
+    if table is None:
+        return ids
+    return _extended(ids, table["id"].combine_chunks())

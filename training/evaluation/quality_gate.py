@@ -1,0 +1,106 @@
+"""The quality gate: whether a fitted model may replace the one being served.
+
+It compares errors on held-out ratings, clipped to the scale as the service answers them, and knows nothing of trainers.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from models.checkpoint.manifest import GateRecord
+from models.checkpoint.reader import Checkpoint, load
+from models.errors import CheckpointError, CheckpointNotFoundError
+from models.mf import MatrixFactorization
+from training.communicator import Communicator
+from training.data.interactions import Interactions
+from training.evaluation.evaluate import TestSet, clipped_rmse
+
+log = logging.getLogger(__name__)
+MIN_SHARED = 100  # fewer held-out ratings that are new to both models decide nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A fitted model, the bias model of the same ratings, and what both are judged by.
+
+    Attributes:
+        model, baseline: on one device.
+        test: the held-out ratings as these models see them, on their device.
+        held_out: the same ratings, row by row, with their ids.
+    """
+
+    model: MatrixFactorization
+    baseline: MatrixFactorization
+    test: TestSet
+    held_out: Interactions
+
+
+def judge(candidate: Candidate | None, directory: Path, tolerance: float) -> GateRecord:
+    """Refuse a model that does not beat the baseline, or is worse than the current one in `directory` by more than
+    `tolerance` (relative, of the RMSE). Without held-out ratings (None) nothing is measured and nothing refused.
+
+    The served model is judged only by ratings that it was not trained on.
+    """
+    if candidate is None:
+        return GateRecord(verdict="not measured", reasons=("no held-out ratings",))
+    reasons = [*_against_baseline(candidate), *_against_served(candidate, served(directory), tolerance)]
+    return GateRecord(verdict="refused" if reasons else "passed", reasons=tuple(reasons))
+
+
+def _against_baseline(candidate: Candidate) -> list[str]:
+    ours, theirs = (clipped_rmse(model, candidate.test) for model in (candidate.model, candidate.baseline))
+    return [] if ours < theirs else [f"RMSE {ours:.4f} does not beat the bias model's {theirs:.4f}"]
+
+
+def _against_served(candidate: Candidate, served: Checkpoint | None, tolerance: float) -> list[str]:
+    if served is None:
+        return []
+    rows = _new_to(served, candidate.held_out)
+    ranks = candidate.test.ranks
+    new = ranks.total(len(rows))
+    if new < MIN_SHARED:
+        log.warning("%d held-out ratings are new to %s: too few to compare with it", new, served.version)
+        return []
+    theirs = clipped_rmse(served.model, _as_test_set(served, candidate.held_out.take(rows), ranks))
+    ours = clipped_rmse(candidate.model, candidate.test.take(torch.from_numpy(rows)))
+    if ours <= theirs * (1 + tolerance):
+        return []
+    return [f"RMSE {ours:.4f} is more than {tolerance:.1%} above the {theirs:.4f} of {served.version}, being served"]
+
+
+def served(directory: Path) -> Checkpoint | None:
+    """The current checkpoint, None where there is none or none that can be read: then any model is an improvement."""
+    try:
+        return load(directory)
+    except CheckpointNotFoundError:
+        return None
+    except CheckpointError as error:
+        log.warning("the current checkpoint cannot be compared with: %s", error)
+        return None
+
+
+def _new_to(served: Checkpoint, held_out: Interactions) -> npt.NDArray[np.int64]:
+    """Rows of `held_out` whose pair of user and item the served model was not trained on."""
+    theirs = held_out.aligned(served.users.ids, served.items.ids)
+    offsets, items_N = served.seen.offsets.numpy(), served.seen.items_N.numpy()
+    users_N = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+    return np.flatnonzero(~np.isin(theirs.pairs_N(), users_N * (theirs.items + 1) + items_N))
+
+
+def _as_test_set(served: Checkpoint, held_out: Interactions, ranks: Communicator) -> TestSet:
+    theirs = held_out.aligned(served.users.ids, served.items.ids)
+    shape = served.manifest.model
+    return TestSet(
+        users_N=torch.from_numpy(theirs.users_N).long(),
+        items_N=torch.from_numpy(theirs.items_N).long(),
+        ratings_N=torch.from_numpy(theirs.ratings_N),
+        scale=(shape.rating_min, shape.rating_max),
+        relevant=shape.rating_max,
+        ranks=ranks,
+    )

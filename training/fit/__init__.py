@@ -1,0 +1,1 @@
+"""Fitting: the loop, the trainers, their kernels. It knows neither files nor checkpoints."""

@@ -1,0 +1,327 @@
+"""One chain of the Gibbs sampler for Bayesian matrix factorization with implicit effects on both sides.
+
+r_ui ~ N(b_u + b_i + p̃_u·q̃_i, 1/(α a_u c_i)), p̃_u = p_u + |N(u)|^-½ Σ_{j∈N(u)} y_j and likewise q̃_i and the biases:
+SVD++ (Koren 2008) in both directions, as in Rendle, Zhang and Koren, "On the difficulty of evaluating baselines", 2019.
+Rows [p_u, b_u] have the prior N(m + Bᵀx_u, Λ⁻¹) with attributes x_u (Simm et al., "Macau", 2017), every column of it a
+Normal–Gamma of its own. The weights a_u, c_i ~ Gamma(ν/2, ν/2) give the errors heavy tails (Lakshminarayanan, Bouchard
+and Archambeau 2011). A sweep draws each of them given all others. Ratings are standardised by the caller.
+Shapes: R rows of one side, C of the other, K table width (factors, then bias), A attributes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from training.communicator import ALONE, BLOCK, LocalRows, Span
+
+STRENGTH = 1.0  # of the priors on column means and precisions, in rows; ratings are standardised, so 1 is their scale
+START_FACTORS = 0.1  # standard deviation
+START_EFFECTS = 0.05  # likewise; a chain that starts with effects of zero takes long to find them
+EFFECT_RATE = 0.1  # of the Gamma prior on the precision of implicit effects, which are smaller than factors
+
+
+Normal = Callable[[int, int], Tensor]  # standard normal numbers in the shape asked for
+Sums = Callable[[Tensor], Tensor]  # one side's table to the sums that each row of the other side has of it
+
+
+class Rows(Protocol):
+    """The ratings of one side, grouped by row. `gibbs_reference.ReferenceRows` says what each step computes."""
+
+    def gram(self, other_CK: Tensor, weight_C: Tensor) -> tuple[Tensor, Tensor]: ...
+
+    def draw(
+        self, gram_RKK: Tensor, rhs_RK: Tensor, scale_R: Tensor, prior_RK: Tensor, precision_K: Tensor, noise_RK: Tensor
+    ) -> Tensor: ...
+
+    def implicit(
+        self,
+        share_C: Tensor,
+        gram_CKK: Tensor,
+        gradient_CK: Tensor,
+        effect_RK: Tensor,
+        precision_K: Tensor,
+        normal: Normal,
+        table_CK: Tensor,
+        shift_CK: Tensor,
+    ) -> None: ...
+
+    def errors(self, own_RK: Tensor, other_CK: Tensor, weight_C: Tensor) -> Tensor: ...
+
+
+class SummingRows(Rows, Protocol):
+    """Rows that can tell sums of the other side's table."""
+
+    def sums(self, table_CK: Tensor) -> Tensor:
+        """For each row the sum of the columns that it was rated with."""
+        ...
+
+
+class Noise:
+    """The random numbers of one sweep of one chain, from a counter-based generator (Salmon et al. 2011) on the host.
+
+    They depend on the key and on the order of the calls alone. The large draws of a CUDA chain are made on the device.
+    """
+
+    def __init__(self, key: int, chain: int, sweep: int, device: torch.device) -> None:
+        self._host = np.random.Generator(np.random.Philox(key=[key, chain], counter=[0, 0, 0, sweep]))
+        self._key, self._sweep, self._calls = [key, chain], sweep, 0
+        self._device = device
+        self._cuda = torch.Generator(device) if device.type == "cuda" else None
+        if self._cuda is not None:
+            self._cuda.manual_seed(int(self._host.integers(2**63)))
+
+    def normal(self, *shape: int) -> Tensor:
+        """Standard normal numbers, float32."""
+        if self._cuda is not None:
+            return torch.randn(shape, generator=self._cuda, device=self._device)
+        return torch.from_numpy(self._host.standard_normal(shape, dtype=np.float32)).to(self._device)
+
+    def row_normal(self, place: LocalRows, width: int) -> Tensor:
+        """Standard normal numbers for the rows that are here. But on CUDA a row's are the same on whichever rank."""
+        if place.ranks is ALONE:
+            return self.normal(len(place.span), width)
+        if self._cuda is not None:
+            return self._on_my_own(place, lambda noise: noise.normal(len(place.span), width))
+        blocks = [
+            generator.standard_normal((len(rows), width), dtype=np.float32)
+            for rows, generator in self._blocks(place.span)
+        ]
+        return torch.from_numpy(np.concatenate([np.empty((0, width), np.float32), *blocks]))
+
+    def row_gamma(self, place: LocalRows, shape_R: Tensor) -> Tensor:
+        """`gamma` for the rows that are here."""
+        if place.ranks is ALONE:
+            return self.gamma(shape_R)
+        if self._cuda is not None:
+            return self._on_my_own(place, lambda noise: noise.gamma(shape_R))
+        blocks = [
+            generator.standard_gamma(shape_R[rows.start : rows.stop].numpy())
+            for rows, generator in self._blocks(place.span)
+        ]
+        return torch.from_numpy(np.concatenate([np.empty(0), *blocks]))
+
+    def in_turn(self, *places: LocalRows) -> Normal:
+        """`normal`, of which each call is for the rows of the next place."""
+        if places[0].ranks is ALONE:
+            return self.normal
+        turns = iter(places)
+        return lambda _, width: self.row_normal(next(turns), width)
+
+    def _blocks(self, span: Span) -> Iterator[tuple[range, np.random.Generator]]:
+        """Rows of the span, counted from 0, with a generator of their own: that of this call and of their block."""
+        self._calls += 1
+        for begin in range(span.start, span.stop, BLOCK):
+            counter = [0, 1 + begin // BLOCK, self._calls, self._sweep]
+            rows = range(begin - span.start, min(begin + BLOCK, span.stop) - span.start)
+            yield rows, np.random.Generator(np.random.Philox(key=self._key, counter=counter))
+
+    def _on_my_own(self, place: LocalRows, draw: Callable[[Noise], Tensor]) -> Tensor:
+        """Numbers that other ranks do not have."""
+        self._calls += 1
+        own = Noise(int(self._key[0]) ^ (self._calls << 32), int(self._key[1]), self._sweep, self._device)
+        own._cuda.manual_seed(int(own._host.integers(2**62)) + place.ranks.rank)  # type: ignore[union-attr]
+        return draw(own)
+
+    def gamma(self, shape_R: Tensor) -> Tensor:
+        """Gamma numbers of the given shapes and rate 1, float64, on the device of the shapes."""
+        if self._cuda is not None:
+            return torch._standard_gamma(shape_R, generator=self._cuda)  # noqa: SLF001 - torch.distributions has no seed
+        return torch.as_tensor(self._host.standard_gamma(shape_R.numpy()))
+
+
+@dataclass(slots=True)
+class Side:
+    """Users or items: what is fixed, then what a sweep changes (`STATE`).
+
+    Attributes:
+        rows: their ratings.
+        place: which of all users or items are here; every tensor has the rows of these.
+        counts_R: how many, float64.
+        share_R: counts^-½, float32.
+        attributes_RA: side information, or (R, 0).
+        table_RK: [p̃, b].
+        effect_RK: y, what a row adds to those of the other side it was rated with.
+        shift_RK: the sum of the other side's effects in `table_RK`.
+        weight_R: a, relative precision of the row's ratings.
+        coefficients_AK: B.
+        unknown_K: what to expect of a row without ratings: the mean of the rows' priors.
+        spread_K: the variances of such a row.
+    """
+
+    rows: Rows
+    place: LocalRows
+    counts_R: Tensor
+    share_R: Tensor
+    attributes_RA: Tensor
+    table_RK: Tensor
+    effect_RK: Tensor
+    shift_RK: Tensor
+    weight_R: Tensor
+    coefficients_AK: Tensor
+    unknown_K: Tensor
+    spread_K: Tensor
+
+
+STATE = tuple(field.name for field in fields(Side))[5:]
+
+
+@dataclass(slots=True)
+class Chain:
+    """A sampler's state. `freedom` is ν of users and of items, 0 for Gaussian errors."""
+
+    user: Side
+    item: Side
+    precision: Tensor
+    implicit: bool
+    freedom: tuple[float, float]
+
+    def sweep(self, noise: Noise) -> Tensor:
+        """Draw everything once; the mean squared error of the training ratings after it."""
+        _update_rows(self.user, self.item, self.precision, noise, implicit=self.implicit)
+        if self.freedom[0]:
+            errors_R2 = self.user.rows.errors(self.user.table_RK, self.item.table_RK, self.item.weight_R)
+            _update_weights(self.user, errors_R2, self.precision, self.freedom[0], noise)
+        _update_rows(self.item, self.user, self.precision, noise, implicit=self.implicit)
+        errors_R2 = self.item.rows.errors(self.item.table_RK, self.user.table_RK, self.user.weight_R)
+        if self.freedom[1]:
+            _update_weights(self.item, errors_R2, self.precision, self.freedom[1], noise)
+        ranks = self.item.place.ranks
+        ratings = ranks.sum(self.item.counts_R.sum())
+        weighted = ranks.sum((errors_R2[:, 0] * self.item.weight_R).sum())
+        self.precision = noise.gamma(1 + ratings / 2) / (1 + weighted / 2)
+        return ranks.sum(errors_R2[:, 1].sum()) / ratings
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything a sweep changes."""
+        sides = (("user", self.user), ("item", self.item))
+        tables = {f"{name}.{field}": getattr(side, field).clone() for name, side in sides for field in STATE}
+        return tables | {"precision": self.precision.clone()}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Continue from what `state` returned."""
+        for name, side in (("user", self.user), ("item", self.item)):
+            for field in STATE:
+                setattr(side, field, state[f"{name}.{field}"].clone())
+        self.precision = state["precision"].clone()
+
+
+def start_side(
+    rows: Rows,
+    counts_R: Tensor,
+    attributes_RA: Tensor | None,
+    width: int,
+    noise: Noise,
+    place: LocalRows | None = None,
+) -> Side:
+    """A side with small random factors and zero biases, which nothing has had an effect on yet.
+
+    `place` says which of all rows are here; None for all.
+    """
+    place = place or LocalRows.alone(len(counts_R))
+    count, device = len(counts_R), counts_R.device
+    attributes_RA = torch.zeros(count, 0, device=device) if attributes_RA is None else attributes_RA
+    zeros_RK = torch.zeros(count, width, device=device)
+    table_RK = START_FACTORS * noise.row_normal(place, width)
+    table_RK[:, -1] = 0
+    return Side(
+        rows=rows,
+        place=place,
+        counts_R=counts_R.double(),
+        share_R=counts_R.clamp(min=1).float().rsqrt(),
+        attributes_RA=attributes_RA,
+        table_RK=table_RK,
+        effect_RK=zeros_RK.clone(),
+        shift_RK=zeros_RK,
+        weight_R=torch.ones(count, device=device),
+        coefficients_AK=torch.zeros(attributes_RA.shape[1], width, device=device),
+        unknown_K=torch.zeros(width, device=device),
+        spread_K=torch.ones(width, device=device),
+    )
+
+
+def start_effects(users: Side, items: Side, over_items: Sums, over_users: Sums, noise: Noise) -> None:
+    """Give both sides small random effects, and their sums to the other side's rows."""
+    for side, other, sums in ((users, items, over_items), (items, users, over_users)):
+        other.effect_RK = START_EFFECTS * noise.row_normal(other.place, other.effect_RK.shape[1])
+        side.shift_RK = sums(other.effect_RK) * side.share_R[:, None]
+        side.table_RK += side.shift_RK
+
+
+def sums_of(rows_N: Tensor, columns_N: Tensor, rows: int) -> Sums:
+    """The function that gives for each row the sum of the columns that it was rated with."""
+
+    def sums(table_CK: Tensor) -> Tensor:
+        sums_RK = table_CK.new_zeros(rows, table_CK.shape[1])
+        for column_K, sum_K in zip(table_CK.T, sums_RK.T, strict=True):
+            sum_K.index_add_(0, rows_N, column_K[columns_N])
+        return sums_RK
+
+    return sums
+
+
+def _update_rows(side: Side, other: Side, precision: Tensor, noise: Noise, *, implicit: bool) -> None:
+    """Draw the rows of one side, after their hyper-parameters, then the effects of the other side on them."""
+    explained_RK = side.attributes_RA @ side.coefficients_AK
+    mean_K, precision_K = normal_gamma(side.table_RK - side.shift_RK - explained_RK, noise, side.place)
+    prior_RK = mean_K + side.shift_RK + explained_RK
+    side.unknown_K, side.spread_K = side.place.mean(prior_RK), side.place.variance(prior_RK) + 1 / precision_K
+    gram_RKK, rhs_RK = side.rows.gram(other.table_RK, other.weight_R)
+    scale_R = (precision * side.weight_R).float()
+    noise_RK = noise.row_normal(side.place, prior_RK.shape[1])
+    side.table_RK = side.rows.draw(gram_RKK, rhs_RK, scale_R, prior_RK, precision_K, noise_RK)
+    if implicit:
+        squares_K = other.place.ranks.sum(other.effect_RK.double().square().sum(0))
+        effect_precision_K = _gammas(noise, other.place.span.total, squares_K, EFFECT_RATE)
+        normal = noise.in_turn(other.place, side.place)
+        state = (other.effect_RK, effect_precision_K, normal, side.table_RK, side.shift_RK)
+        other.rows.implicit(side.share_R, gram_RKK, rhs_RK, *state)
+    if side.attributes_RA.shape[1]:
+        side.coefficients_AK = _coefficients(side, side.table_RK - side.shift_RK - mean_K, precision_K, noise)
+
+
+def _update_weights(side: Side, errors_R2: Tensor, precision: Tensor, freedom: float, noise: Noise) -> None:
+    rate_R = (freedom + precision * errors_R2[:, 0]) / 2
+    side.weight_R = (noise.row_gamma(side.place, (freedom + side.counts_R) / 2) / rate_R).float()
+
+
+def normal_gamma(base_RK: Tensor, noise: Noise, place: LocalRows) -> tuple[Tensor, Tensor]:
+    """Draw mean and precision of each column given its entries (Murphy 2007, "Conjugate Bayesian analysis", sec. 3)."""
+    rows, width = place.span.total, base_RK.shape[1]
+    mean_K = place.ranks.sum(base_RK.sum(0, dtype=torch.float64)) / rows
+    squares_K = (
+        place.ranks.sum((base_RK - mean_K).square().sum(0)) + STRENGTH * rows / (STRENGTH + rows) * mean_K.square()
+    )
+    precision_K = _gammas(noise, rows, squares_K, STRENGTH)
+    deviation_K = ((rows + STRENGTH) * precision_K).rsqrt()
+    return (rows * mean_K / (rows + STRENGTH) + noise.normal(width) * deviation_K).float(), precision_K
+
+
+def _gammas(noise: Noise, rows: int, squares_K: Tensor, rate: float) -> Tensor:
+    shape_K = torch.full_like(squares_K, 1 + rows / 2, dtype=torch.float64)
+    return (noise.gamma(shape_K) / (rate + squares_K / 2)).float()
+
+
+def _coefficients(side: Side, target_RK: Tensor, precision_K: Tensor, noise: Noise) -> Tensor:
+    """Draw B given rows ~ N(Bᵀx, Λ⁻¹): a ridge regression for each column, whose ridge is drawn as well."""
+    attributes_RA, attributes = side.attributes_RA.double(), side.attributes_RA.shape[1]
+    ridge_K = _gammas(noise, attributes, side.coefficients_AK.double().square().sum(0), EFFECT_RATE).double()
+    precision_KAA = precision_K.double()[:, None, None] * (attributes_RA.T @ attributes_RA) + torch.diag_embed(
+        ridge_K[:, None].expand(-1, attributes)
+    )
+    side_KA = precision_K.double()[:, None] * (target_RK.double().T @ attributes_RA)
+    lower_KAA = torch.linalg.cholesky_ex(precision_KAA).L
+    half_KA1 = torch.linalg.solve_triangular(lower_KAA, side_KA[..., None], upper=False)
+    noise_KA1 = noise.normal(len(precision_K), attributes)[..., None]
+    drawn_KA1: Tensor = torch.linalg.solve_triangular(lower_KAA.mT, half_KA1 + noise_KA1, upper=True)
+    return drawn_KA1[..., 0].T.float().contiguous()
+
+
+def memory_of_sweep(rows: int, width: int) -> int:
+    """Bytes that a sweep over one side holds beside the ratings: tables, Gram matrices and their factors."""
+    return 4 * rows * (2 * width * width + 10 * width)

@@ -1,0 +1,156 @@
+"""The heavy steps of the Gibbs sampler in plain torch, row by row: what the fast kernels are tested against.
+
+Shapes: R rows of one side, C of the other, N ratings, M ratings of one row, K table width (factors, then bias).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from training.fit.kernels.gibbs import Normal
+
+BLOCK = 8  # columns of an effect drawn at once, given the others
+JITTER = 1e-5  # of a Gram matrix's trace, added to its diagonal so that its Cholesky factor exists in float32
+
+
+class ReferenceRows:
+    """The ratings of one side, grouped by row (implements `gibbs.Rows`). `joint`: draw all implicit effects at once."""
+
+    def __init__(self, rows_N: Tensor, columns_N: Tensor, values_N: Tensor, *, rows: int, joint: bool = False) -> None:
+        self._rows = rows
+        self._joint = joint
+        self._ratings = [(columns_N[rows_N == row].long(), values_N[rows_N == row]) for row in range(rows)]
+
+    def gram(self, other_CK: Tensor, weight_C: Tensor) -> tuple[Tensor, Tensor]:
+        """For each row Σ w v vᵀ, (R, K, K), and Σ w v (r − b), (R, K); v = [factors, 1] and b are the other side's."""
+        vector_CK = torch.cat([other_CK[:, :-1], torch.ones_like(other_CK[:, :1])], dim=1)
+        grams, sides = [], []
+        for columns_M, values_M in self._ratings:
+            weighted_MK = weight_C[columns_M, None] * vector_CK[columns_M]
+            grams.append(weighted_MK.T @ vector_CK[columns_M])
+            sides.append(weighted_MK.T @ (values_M - other_CK[columns_M, -1]))
+        return torch.stack(grams), torch.stack(sides)
+
+    def draw(
+        self, gram_RKK: Tensor, rhs_RK: Tensor, scale_R: Tensor, prior_RK: Tensor, precision_K: Tensor, noise_RK: Tensor
+    ) -> Tensor:
+        """Draw each row x from N(A⁻¹ (s h + Λ m), A⁻¹) with A = s G + Λ (Salakhutdinov and Mnih 2008, eq. 11-13).
+
+        In place, `gram_RKK` G becomes s G and `rhs_RK` h the gradient s h − s G x of the log-likelihood at the draw.
+        The noise z enters as L⁻ᵀ z with A = L Lᵀ.
+        """
+        gram_RKK.mul_(scale_R[:, None, None])
+        rhs_RK.mul_(scale_R[:, None])
+        drawn = [
+            gaussian(gram_RKK[row] + precision_K.diag(), rhs_RK[row] + precision_K * prior_RK[row], noise_RK[row])
+            for row in range(self._rows)
+        ]
+        drawn_RK = torch.stack(drawn)
+        rhs_RK.sub_(torch.einsum("rab,rb->ra", gram_RKK, drawn_RK))
+        return drawn_RK
+
+    def implicit(
+        self,
+        share_C: Tensor,
+        gram_CKK: Tensor,
+        gradient_CK: Tensor,
+        effect_RK: Tensor,
+        precision_K: Tensor,
+        normal: Normal,
+        table_CK: Tensor,
+        shift_CK: Tensor,
+    ) -> None:
+        """Draw the effects y of the rows, each adding `share_C` · y to the table of every row it was rated with.
+
+        The model is that of SVD++ (Koren 2008, eq. 15). The log-likelihood is quadratic in the table, with gradient g
+        and Hessian −G, so no rating is read. In place: effects, table, the sum of effects in it (`shift_CK`) and g.
+        """
+        draw = self._joint_effects if self._joint else self._effects_in_turn
+        share_RC = self._shares(share_C)
+        new_RK = draw(share_RC, gram_CKK, gradient_CK, effect_RK, precision_K, normal)
+        step_CK = share_RC.T @ (new_RK - effect_RK)
+        effect_RK.copy_(new_RK)
+        table_CK.add_(step_CK)
+        shift_CK.add_(step_CK)
+        gradient_CK.sub_(torch.einsum("cab,cb->ca", gram_CKK, step_CK))
+
+    def _shares(self, share_C: Tensor) -> Tensor:
+        """W, (R, C): `share_C` where there is a rating."""
+        share_RC = share_C.new_zeros(self._rows, len(share_C))
+        for row, (columns_M, _) in enumerate(self._ratings):
+            share_RC[row, columns_M] = share_C[columns_M]
+        return share_RC
+
+    def _effects_in_turn(
+        self,
+        share_RC: Tensor,
+        gram_CKK: Tensor,
+        gradient_CK: Tensor,
+        effect_RK: Tensor,
+        precision_K: Tensor,
+        normal: Normal,
+    ) -> Tensor:
+        """Block of columns after block; in it, row after row.
+
+        With all else fixed, y has precision Σ share² G + Λ; the likelihood's gradient at its old value is Σ share g.
+        """
+        effect_RK, gradient_CK = effect_RK.clone(), gradient_CK.clone()
+        noise_RK = normal(*effect_RK.shape).to(effect_RK)
+        for first in range(0, effect_RK.shape[1], BLOCK):
+            block = slice(first, first + BLOCK)
+            for row, share_C in enumerate(share_RC):
+                gram_BB = torch.einsum("c,cab->ab", share_C.square(), gram_CKK[:, block, block])
+                old_B = effect_RK[row, block].clone()
+                side_B = share_C @ gradient_CK[:, block] + gram_BB @ old_B
+                effect_RK[row, block] = gaussian(gram_BB + precision_K[block].diag(), side_B, noise_RK[row, block])
+                gradient_CK -= share_C[:, None] * (gram_CKK[:, :, block] @ (effect_RK[row, block] - old_B))
+        return effect_RK
+
+    def _joint_effects(
+        self,
+        share_RC: Tensor,
+        gram_CKK: Tensor,
+        gradient_CK: Tensor,
+        effect_RK: Tensor,
+        precision_K: Tensor,
+        normal: Normal,
+    ) -> Tensor:
+        """Solve (Λ + W G Wᵀ) y = W (g + G Wᵀ y_old + ζ) + Λ^½ z, where ζ has covariance G: y is a draw.
+
+        Perturbation of the equations: Papandreou and Yuille 2010, "Gaussian sampling by local perturbations".
+        """
+        rows, width = effect_RK.shape
+        noise_RK, noise_CK = normal(rows, width).to(effect_RK), normal(*gradient_CK.shape).to(effect_RK)
+        matrix = torch.einsum("rc,sc,cab->rasb", share_RC, share_RC, gram_CKK).reshape(rows * width, rows * width)
+        matrix += precision_K.repeat(rows).diag()
+        fitted_CK = torch.einsum("cab,cb->ca", gram_CKK, share_RC.T @ effect_RK)
+        noisy_CK = gradient_CK + fitted_CK + torch.einsum("cab,cb->ca", root(gram_CKK), noise_CK)
+        side_RK = share_RC @ noisy_CK + precision_K.sqrt() * noise_RK
+        solution: Tensor = torch.linalg.solve(matrix, side_RK.flatten())
+        return solution.view(rows, width)
+
+    def errors(self, own_RK: Tensor, other_CK: Tensor, weight_C: Tensor) -> Tensor:
+        """The sums of each row's squared errors, weighted by the other side and plain, float64, (R, 2)."""
+        sums = []
+        for row, (columns_M, values_M) in enumerate(self._ratings):
+            other_MK = other_CK[columns_M]
+            squared_M = (values_M - other_MK[:, :-1] @ own_RK[row, :-1] - other_MK[:, -1] - own_RK[row, -1]).square()
+            sums.append(torch.stack([weight_C[columns_M] @ squared_M, squared_M.sum()]))
+        return torch.stack(sums).double()
+
+
+def gaussian(precision_KK: Tensor, side_K: Tensor, noise_K: Tensor) -> Tensor:
+    """A draw from N(A⁻¹ v, A⁻¹), made from standard normal noise."""
+    lower_KK = torch.linalg.cholesky(precision_KK)
+    half_K1 = torch.linalg.solve_triangular(lower_KK, side_K[:, None], upper=False)
+    drawn_K1: Tensor = torch.linalg.solve_triangular(lower_KK.T, half_K1 + noise_K[:, None], upper=True)
+    return drawn_K1[:, 0]
+
+
+def root(gram_RKK: Tensor) -> Tensor:
+    """L with L Lᵀ = G, nearly: a Gram matrix of few ratings is singular, so its diagonal gets `JITTER`."""
+    trace_R = gram_RKK.diagonal(dim1=1, dim2=2).sum(1)
+    jitter_R1 = (JITTER * trace_R).clamp(min=torch.finfo(torch.float32).tiny)[:, None]
+    lower_RKK: Tensor = torch.linalg.cholesky_ex(gram_RKK + torch.diag_embed(jitter_R1.expand(gram_RKK.shape[:2]))).L
+    return lower_RKK

@@ -1,0 +1,173 @@
+"""What is kept of the posterior samples: their mean as one bilinear form, and how far ratings lie from it.
+
+Shapes: U users, I items, K table width (factors, then bias), F published rank, N probes. Tables have one row more, for
+unknown ids.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from training.communicator import ALONE, Communicator
+from training.fit.kernels.collapse import Collapse
+
+PROBES = 4  # pairs for each user and each item
+UNKNOWN_PROBES = 512  # pairs for the unknown user and the unknown item
+LEAST = 0.45  # of the average variance, by which a user or an item may fall below it
+PASSES = 10  # of the fit of row variances; the sums change by less than 1 % after 5
+
+
+class Posterior:
+    """Running sums over samples.
+
+    The variance of a rating is followed on probe pairs, each row's partners drawn as often as they were rated, and
+    split into a part for each row. Unlike the training pairs, probes are mostly pairs the sampler has not seen.
+
+    Of several ranks each has the sums of the `users` that are here, of `items_here` of all `items`, and of the probes
+    of its users. All have the rows for unknown ids, which count on the first alone.
+    """
+
+    def __init__(
+        self,
+        probes_2N: Tensor,
+        users: int,
+        items: int,
+        ranks: Communicator = ALONE,
+        items_here: int | None = None,
+        *,
+        rank: int,
+        block: int,
+    ) -> None:
+        device = probes_2N.device
+        self._ranks = ranks
+        self._probes_2N = probes_2N
+        self._items = items + 1
+        here = items if items_here is None else items_here
+        self._form = Collapse(users + 1, here + 1, rank=rank, block=block, device=device, ranks=ranks)
+        self._user_bias_U = torch.zeros(users + 1, dtype=torch.float64, device=device)
+        self._item_bias_I = torch.zeros(here + 1, dtype=torch.float64, device=device)
+        self._moments_3N = torch.zeros(3, probes_2N.shape[1], dtype=torch.float64, device=device)
+        self._samples = torch.zeros((), dtype=torch.float64, device=device)
+
+    def add(self, user_UK: Tensor, item_IK: Tensor) -> None:
+        """Add one sample's tables to the mean."""
+        self._form.add(self._counted(user_UK[:, :-1]), self._counted(item_IK[:, :-1]))
+        self._user_bias_U += user_UK[:, -1]
+        self._item_bias_I += item_IK[:, -1]
+        self._samples += 1
+
+    def probe(self, user_UK: Tensor, item_IK: Tensor, user_noise_U: Tensor, item_noise_I: Tensor) -> None:
+        """Follow one sample's predictions, unknown rows being draws. A rating's noise is its rows' product."""
+        users_N, items_N = self._probes_2N
+        p_NK, q_NK = user_UK[users_N], item_IK[items_N]
+        predicted_N = ((p_NK[:, :-1] * q_NK[:, :-1]).sum(1) + p_NK[:, -1] + q_NK[:, -1]).double()
+        noise_N = user_noise_U[users_N] * item_noise_I[items_N]
+        self._moments_3N += torch.stack([predicted_N, predicted_N.square(), noise_N])
+
+    def factors(self, rank: int) -> tuple[Tensor, Tensor]:
+        """Mean of the bilinear part as factors of the given rank, (U+1, F) and (I+1, F)."""
+        left_UF, right_IF = self._form.factors(rank)
+        root = self._samples.sqrt().float()
+        return self._completed(left_UF) / root, self._completed(right_IF) / root
+
+    def _counted(self, table_RF: Tensor) -> Tensor:
+        """The row for unknown ids is 0 on all ranks but the first."""
+        return table_RF if self._ranks.first else torch.cat([table_RF[:-1], torch.zeros_like(table_RF[-1:])])
+
+    def _completed(self, table_RF: Tensor) -> Tensor:
+        """With the first rank's row for unknown ids."""
+        return torch.cat([table_RF[:-1], self._ranks.sum(table_RF[-1:])]) if self._ranks is not ALONE else table_RF
+
+    def biases(self) -> tuple[Tensor, Tensor]:
+        """Means of the biases, (U+1,) and (I+1,)."""
+        return (self._user_bias_U / self._samples).float(), (self._item_bias_I / self._samples).float()
+
+    def variances(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Least-squares split of the probes' variances into a common part (), one for each user (U+1,) and item (I+1,).
+
+        None is negative: what a row lacks to the average, `LEAST` of it at most, is moved into the rows' parts.
+        """
+        mean_N, squares_N, noise_N = self._moments_3N / self._samples
+        variance_N = (squares_N - mean_N.square()).clamp(min=0) + noise_N
+        common, user_U, item_I = additive(variance_N, self._probes_2N, len(self._user_bias_U), self._items, self._ranks)
+        least = LEAST * common
+        return (
+            (common - 2 * least).float(),
+            (user_U + least).clamp(min=0).float(),
+            (item_I + least).clamp(min=0).float(),
+        )
+
+    def state(self) -> dict[str, Tensor]:
+        """All sums, by name."""
+        return {
+            "probes": self._probes_2N.clone(),
+            "left": self._form.left_UW.clone(),
+            "right": self._form.right_IW.clone(),
+            "user_bias": self._user_bias_U.clone(),
+            "item_bias": self._item_bias_I.clone(),
+            "moments": self._moments_3N.clone(),
+            "samples": self._samples.clone(),
+        }
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Continue from what `state` returned."""
+        self._probes_2N = state["probes"].clone()
+        self._form.left_UW, self._form.right_IW = state["left"].clone(), state["right"].clone()
+        self._user_bias_U, self._item_bias_I = state["user_bias"].clone(), state["item_bias"].clone()
+        self._moments_3N, self._samples = state["moments"].clone(), state["samples"].clone()
+
+
+def additive(
+    values_N: Tensor, pairs_2N: Tensor, users: int, items: int, ranks: Communicator = ALONE
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Fit values ≈ common + user part + item part by alternating averages, shrunk by one observation.
+
+    Of several ranks each has the pairs of its own users; the last user and all items are everybody's.
+    """
+    users_N, items_N = pairs_2N
+    common = ranks.mean(values_N)
+    user_U, item_I = values_N.new_zeros(users), values_N.new_zeros(items)
+    for _ in range(PASSES):
+        user_U = _averages(_with_total_last(_sums(values_N - common - item_I[items_N], users_N, users), ranks))
+        item_I = _averages(ranks.sum(_sums(values_N - common - user_U[users_N], items_N, items)))
+    return common, user_U, item_I
+
+
+def _sums(values_N: Tensor, rows_N: Tensor, rows: int) -> Tensor:
+    """Sums and numbers of the values of each row, (R, 2)."""
+    both_N2 = torch.stack([values_N, torch.ones_like(values_N)], dim=1)
+    return values_N.new_zeros(rows, 2).index_add_(0, rows_N, both_N2)
+
+
+def _with_total_last(sums_R2: Tensor, ranks: Communicator) -> Tensor:
+    return sums_R2 if ranks is ALONE else torch.cat([sums_R2[:-1], ranks.sum(sums_R2[-1:])])
+
+
+def _averages(sums_R2: Tensor) -> Tensor:
+    return sums_R2[:, 0] / (1 + sums_R2[:, 1])
+
+
+def draw_probes(
+    users_N: Tensor,
+    items_N: Tensor,
+    users: int,
+    items: int,
+    rng: np.random.Generator,
+    items_here: slice | None = None,
+) -> Tensor:
+    """Pairs to follow, int64, (2, N): `PROBES` for each row, the partner taken from a random training rating.
+
+    Of several ranks each draws those of its users, and of `items_here` with users of its own.
+    """
+    if len(users_N) == 0:
+        return torch.empty(2, 0, dtype=torch.int64, device=users_N.device)
+    own_U = np.append(np.repeat(np.arange(users), PROBES), np.full(UNKNOWN_PROBES, users))
+    own_I = np.append(np.repeat(np.arange(items)[items_here or slice(None)], PROBES), np.full(UNKNOWN_PROBES, items))
+    of_user = items_N.cpu()[torch.from_numpy(rng.integers(len(items_N), size=len(own_U)))]
+    of_item = users_N.cpu()[torch.from_numpy(rng.integers(len(users_N), size=len(own_I)))]
+    users_P, items_P = torch.cat([torch.from_numpy(own_U), of_item]), torch.cat([of_user, torch.from_numpy(own_I)])
+    return torch.stack([users_P, items_P]).long().to(users_N.device)

@@ -1,0 +1,120 @@
+"""The loop that drives every fit: timing, figures, held-out error, the check for divergence. Written once."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from training.errors import DivergedError
+from training.fit.trainer import TrainingSet
+
+CURVE_POINTS = 30  # evaluations of a long fit; making the model of `bayes` takes about as long as a sweep
+
+
+ModelT = TypeVar("ModelT")
+ModelT_co = TypeVar("ModelT_co", covariant=True)
+
+
+class Fit(Protocol[ModelT_co]):
+    """What the loop drives: a trainer, or the fit of a relevance head. `training.fit.trainer.Trainer` says more."""
+
+    data: TrainingSet
+
+    @property
+    def epochs(self) -> int: ...
+
+    def epoch(self) -> Mapping[str, Tensor]: ...
+
+    def model(self) -> ModelT_co: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """What is known after a pass.
+
+    Attributes:
+        number: 1 for the first pass.
+        epochs: how many there will be.
+        figures: what the trainer reported; `loss` is always there.
+        test_rmse: error on the held-out ratings, None where there are none or the epoch is not a point of the curve.
+        fit_seconds: time spent fitting so far, without evaluation.
+        examples_per_second: training ratings passed over per second of fitting so far.
+        name: what a pass is called where it is reported.
+    """
+
+    number: int
+    epochs: int
+    figures: dict[str, float]
+    test_rmse: float | None
+    fit_seconds: float
+    examples_per_second: float
+    name: str = "epoch"
+
+    @property
+    def seconds_left(self) -> float:
+        return self.fit_seconds / self.number * (self.epochs - self.number)
+
+
+def fit(
+    trainer: Fit[ModelT],
+    test_rmse: Callable[[ModelT], float] | None,
+    report: Callable[[Epoch], None],
+    history: Sequence[Epoch] = (),
+    save: Callable[[Any, Sequence[Epoch]], None] | None = None,
+    name: str = "epoch",
+) -> list[Epoch]:
+    """Run all epochs and return what was known after each. The fitted model is `trainer.model()`.
+
+    Args:
+        trainer: fresh, or restored to the end of `history`.
+        test_rmse: the error on held-out ratings, where there are any.
+        report: called after each epoch.
+        history: the epochs that were run before, if this fit was interrupted.
+        save: called after each epoch with all that is needed to continue from there.
+        name: what a pass is called where it is reported.
+
+    Raises DivergedError as soon as the training loss is not finite.
+    """
+    history = list(history)
+    fit_seconds = history[-1].fit_seconds if history else 0.0
+    ratings = trainer.data.total()
+    for number in range(len(history) + 1, trainer.epochs + 1):
+        began = time.perf_counter()
+        figures = trainer.epoch()
+        _finish(trainer.data.device)
+        fit_seconds += time.perf_counter() - began
+        epoch = Epoch(
+            number=number,
+            epochs=trainer.epochs,
+            figures={name: float(value) for name, value in figures.items()},
+            test_rmse=None if test_rmse is None or not _shown(number, trainer.epochs) else test_rmse(trainer.model()),
+            fit_seconds=fit_seconds,
+            examples_per_second=ratings * number / fit_seconds,
+            name=name,
+        )
+        if not math.isfinite(epoch.figures["loss"]):
+            raise DivergedError(
+                f"the training loss is {epoch.figures['loss']} after epoch {number}: try a smaller step"
+            )
+        history.append(epoch)
+        report(epoch)
+        if save is not None:
+            save(trainer, history)
+    return history
+
+
+def _shown(number: int, epochs: int) -> bool:
+    """Whether an epoch is a point of the learning curve: the last is."""
+    return number == epochs or number % math.ceil(epochs / CURVE_POINTS) == 0
+
+
+def _finish(device: torch.device) -> None:
+    """Wait until the device has done what it was given, so that the clock can be read."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -1,0 +1,32 @@
+"""The trainers: one algorithm a file, found by the file's name."""
+
+from __future__ import annotations
+
+import pkgutil
+from importlib import import_module
+from inspect import isabstract
+from typing import Any
+
+from training.errors import ConfigError
+from training.fit.trainer import Trainer
+
+
+def names() -> list[str]:
+    """Names of all trainers."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def find(name: str) -> type[Trainer[Any]]:
+    """The trainer in the file `name`.py. Raises ConfigError where there is none."""
+    if name not in names():
+        raise ConfigError(f"no trainer {name!r}; there are {', '.join(names())}")
+    module = import_module(f"{__name__}.{name}")
+    (trainer,) = (
+        member
+        for member in vars(module).values()
+        if isinstance(member, type)
+        and issubclass(member, Trainer)
+        and not isabstract(member)
+        and member.__module__ == module.__name__
+    )
+    return trainer

@@ -1,0 +1,135 @@
+"""Matrix factorization with biases by alternating least squares: all users exactly, then all items, and again.
+
+Zhou, Wilkinson, Schreiber and Pan, "Large-scale parallel collaborative filtering for the Netflix prize" (2008), with
+two changes: a row's bias is solved together with its factors, and the penalty of a row of n ratings, there weighted
+by n, is weighted by n^exponent as in Rendle, Krichene, Zhang and Koren, "Revisiting the performance of iALS" (2022).
+Shapes: U users, I items, F factors, N training ratings, K width of a table: factors, zeros up to a multiple of 8, bias.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from models.mf import MatrixFactorization, with_average_row
+from training.communicator import drawn_rows
+from training.distributed.als import sides
+from training.fit.kernels.als_cpu import CpuRows, compile_for, padded_width
+from training.fit.kernels.als_rows import Rows, Solver
+from training.fit.kernels.als_torch import TorchRows
+from training.fit.kernels.collapse import ranked
+from training.fit.kernels.grouping import group
+from training.fit.trainer import Trainer, TrainerSettings, TrainingSet
+
+START_DEVIATION = 0.1  # of the item factors; from 0.1 to 1 the error after five sweeps is the same to 0.0005
+
+
+class AlsSettings(TrainerSettings):
+    """Settings of `als`. Ratings are standardised before they are fitted, so none of these depends on their scale.
+
+    A row of n ratings pays regularisation · n^exponent · |factors|² (exponent 1 is the weighted-λ regularisation of the
+    paper, 0 the plain one) and bias_regularisation · bias².
+    """
+
+    factors: int = Field(default=31, ge=1, le=1023)
+    sweeps: int = Field(default=6, ge=1)
+    regularisation: float = Field(default=1.1, gt=0)
+    exponent: float = Field(default=0.5, ge=0, le=1)
+    bias_regularisation: float = Field(default=3.0, gt=0)
+
+
+class Als(Trainer[AlsSettings]):
+    """An epoch solves every user's row [p_u, b_u] against the items' [q_i, 1], then every item's against the users'."""
+
+    Settings = AlsSettings
+    spreads = True
+
+    def __init__(self, data: TrainingSet, settings: AlsSettings, rng: np.random.Generator) -> None:
+        super().__init__(data, settings, rng)
+        width = padded_width(settings.factors)
+        self.user_table_UK = torch.zeros(data.users, width, device=data.device)
+        self.item_table_IK = torch.zeros(len(data.item_span), width, device=data.device)
+        start_IF = drawn_rows(rng, data.item_span, settings.factors)
+        self.item_table_IK[:, : settings.factors] = START_DEVIATION * torch.from_numpy(start_IF)
+        self._user_counts_U, self._item_counts_I = data.user_counts(), data.item_totals()
+        self._mean, self._deviation = data.standardisation()
+        self._ratings = data.total()
+        self._on_cpu = data.device.type == "cpu"
+        if self._on_cpu:
+            compile_for(width)
+
+    @classmethod
+    def memory_bytes(cls, users: int, items: int, ratings: int, settings: AlsSettings) -> int:
+        """The ratings as given and grouped by user and by item, and the tables once more as a model."""
+        given, grouped_twice = 12 * ratings, 16 * ratings
+        tables = 4 * (users + items) * padded_width(settings.factors)
+        return given + grouped_twice + 2 * tables + 40 * (users + items)
+
+    @property
+    def epochs(self) -> int:
+        return self.settings.sweeps
+
+    def epoch(self) -> Mapping[str, Tensor]:
+        users, items = self._sides
+        bias_ridge = self.settings.bias_regularisation
+        users.solve(self.item_table_IK, self._ridge(self._user_counts_U), bias_ridge, self.user_table_UK)
+        counts_I = self._item_counts_I[self.data.item_span.rows]
+        error = items.solve(self.user_table_UK, self._ridge(counts_I), bias_ridge, self.item_table_IK)
+        return {"loss": error * (self._deviation.square() / self._ratings)}
+
+    @cached_property
+    def _sides(self) -> tuple[Solver, Solver]:
+        """Users and items. Grouping the ratings is a part of fitting, so the first epoch does it."""
+        make = self._cpu_rows if self._on_cpu else self._torch_rows
+        return sides(self.data, self.data.ratings_N, make, self.user_table_UK.shape[1])
+
+    def _cpu_rows(self, rows_N: Tensor, columns_N: Tensor, ratings_N: Tensor, rows: int, _columns: int) -> Rows:
+        threads = torch.get_num_threads()
+        ratings = (rows_N.numpy(), columns_N.numpy(), ratings_N.numpy())
+        shift, scale = float(self._mean), 1 / float(self._deviation)
+        return CpuRows(group(*ratings, rows=rows, shift=shift, scale=scale, threads=threads), threads=threads)
+
+    def _torch_rows(self, rows_N: Tensor, columns_N: Tensor, ratings_N: Tensor, rows: int, columns: int) -> Rows:
+        values_N = ((ratings_N - self._mean) / self._deviation).float()
+        return TorchRows(rows_N, columns_N, values_N, rows=rows, columns=columns, width=self.user_table_UK.shape[1])
+
+    def _ridge(self, counts_R: Tensor) -> Tensor:
+        return self.settings.regularisation * counts_R.clamp(min=1).float() ** self.settings.exponent
+
+    def model(self) -> MatrixFactorization:
+        factors, deviation, data = self.settings.factors, self._deviation.float(), self.data
+        users_UK = data.ranks.with_average_row(self.user_table_UK, self._user_counts_U)
+        items_IK = data.ranks.gathered(self.item_table_IK, data.item_span)
+        items_IK = with_average_row(items_IK, self._item_counts_I)
+        return MatrixFactorization(
+            self._mean.float(),
+            users_UK[:, :factors] * deviation.sqrt(),
+            items_IK[:, :factors] * deviation.sqrt(),
+            users_UK[:, -1] * deviation,
+            items_IK[:, -1] * deviation,
+        )
+
+    def warm_start(self, model: MatrixFactorization) -> bool:
+        """The first half-step solves the users against the items, so that only the items' start matters."""
+        _, factors_IF = ranked(model.user_factors[:-1], model.item_factors[:-1], self.settings.factors)
+        deviation = self._deviation.float()
+        self.item_table_IK[:, : factors_IF.shape[1]] = factors_IF / deviation.sqrt()
+        self.item_table_IK[:, -1] = model.item_bias[:-1] / deviation
+        return True
+
+    def state(self) -> Mapping[str, Tensor]:
+        """The tables; the generator has done its work when they have been filled for the first time."""
+        return {"user_table": self.user_table_UK.clone(), "item_table": self.item_table_IK.clone()}
+
+    def side_of(self, name: str) -> Literal["user", "item"] | None:
+        return "user" if name == "user_table" else "item"
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        self.user_table_UK.copy_(state["user_table"])
+        self.item_table_IK.copy_(state["item_table"])

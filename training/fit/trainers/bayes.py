@@ -1,0 +1,273 @@
+"""Bayesian matrix factorization by Gibbs sampling, published as the posterior mean (Salakhutdinov and Mnih 2008).
+
+With `implicit` it is a Bayesian SVD++ in both directions, with `side_information` the prior knows the attributes; see
+`training.fit.kernels.gibbs` for the model. Independent chains run side by side and their samples are averaged.
+Shapes: U users, I items, K table width (factors, then bias), N training ratings.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from models.mf import MatrixFactorization
+from training.communicator import ALONE, LocalRows
+from training.distributed.chains import posterior_of_rows, posterior_rows, row_side
+from training.distributed.gibbs import SpreadItems, SpreadUsers, sides
+from training.errors import DataError
+from training.fit.kernels.collapse import ranked
+from training.fit.kernels.gibbs import (
+    Chain,
+    Noise,
+    Rows,
+    Side,
+    SummingRows,
+    Sums,
+    memory_of_sweep,
+    start_effects,
+    start_side,
+    sums_of,
+)
+from training.fit.kernels.gibbs_cpu import CpuRows, padded_width, warm_up
+from training.fit.kernels.gibbs_torch import TorchRows
+from training.fit.kernels.posterior import PROBES, Posterior, draw_probes
+from training.fit.trainer import Trainer, TrainerSettings, TrainingSet
+
+log = logging.getLogger(__name__)
+
+START = 2**63 - 1  # the number of the sweep whose noise a chain starts from
+
+
+class BayesSettings(TrainerSettings):
+    """Settings of `bayes`. Ratings are standardised before they are fitted, so none of these depends on their scale.
+
+    `factors` is rounded up to one less than a multiple of 8: a row of factors and bias then fills whole vectors.
+    `freedom` is that of the errors' t-like distribution, a weight for each user and each item; 0 means Gaussian errors.
+    """
+
+    factors: int = Field(default=15, ge=1, le=255)
+    chains: int = Field(default=2, ge=1, le=64)
+    burn_in: int = Field(default=20, ge=0)
+    samples: int = Field(default=130, ge=1)
+    rank: int = Field(default=32, ge=1)
+    implicit: bool = True
+    side_information: bool = False
+    user_freedom: float = Field(default=20.0, ge=0)
+    item_freedom: float = Field(default=10.0, ge=0)
+
+    @property
+    def uses_attributes(self) -> bool:
+        return self.side_information
+
+
+class Bayes(Trainer[BayesSettings]):
+    """An epoch is one sweep of every chain. During burn-in the model is the present sample, then the mean since."""
+
+    Settings = BayesSettings
+    spreads = True
+
+    def __init__(self, data: TrainingSet, settings: BayesSettings, rng: np.random.Generator) -> None:
+        super().__init__(data, settings, rng)
+        self._attributes = self._checked_attributes() if settings.side_information else (None, None)
+        self._mean, self._deviation = data.standardisation()
+        self._seed = int(rng.integers(2**63))
+        here = (data.users, data.items, rng, data.item_span.rows)
+        self._probes_2N = draw_probes(data.users_N, data.items_N, *here)
+        self._sweeps = 0
+        if data.device.type == "cpu":
+            warm_up(padded_width(settings.factors))
+
+    def _checked_attributes(self) -> tuple[Tensor | None, Tensor | None]:
+        tables = (self.data.user_attributes_UA, self.data.item_attributes_IA)
+        if tables == (None, None):
+            log.warning("side_information is set, but the data has no attributes")
+        for name, table in zip(("user", "item"), tables, strict=True):
+            if table is not None and not table.isfinite().all():
+                raise DataError(f"the {name} attributes hold a value that is not finite")
+        return tables
+
+    @classmethod
+    def memory_bytes(cls, users: int, items: int, ratings: int, settings: BayesSettings) -> int:
+        """The ratings as given, standardised and grouped by user and by item, the chains, and the sums over samples."""
+        rows, width = users + items, padded_width(settings.factors)
+        grouped = (12 + 4 + 2 * 8) * ratings
+        chains = settings.chains * (memory_of_sweep(max(users, items), width) + 4 * rows * 8 * width)
+        columns = 2 * settings.rank + 8 * settings.factors + settings.factors
+        posterior = 4 * rows * 3 * columns + 8 * 4 * PROBES * rows
+        return grouped + chains + posterior
+
+    @property
+    def epochs(self) -> int:
+        return self.settings.burn_in + self.settings.samples
+
+    def epoch(self) -> Mapping[str, Tensor]:
+        noises = [self._noise(chain, self._sweeps) for chain in range(self.settings.chains)]
+        losses = self._sweep(noises)
+        self._sweeps += 1
+        variance = self._deviation.square()
+        precision = torch.stack([chain.precision for chain in self._chains]).mean()
+        return {"loss": torch.stack(losses).mean() * variance, "noise_deviation": (variance / precision).sqrt()}
+
+    def _sweep(self, noises: Sequence[Noise]) -> list[Tensor]:
+        """One sweep of each chain, side by side where that pays; their losses.
+
+        The tensors of a chain are small: torch's own threads would wait for one another more than they work.
+        """
+        if not self._concurrent:
+            losses = list(map(Chain.sweep, self._chains, noises))
+            self._collect(noises)
+            return losses
+        threads, chains = torch.get_num_threads(), self._chains
+        with ThreadPoolExecutor(len(noises), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            losses = list(pool.map(Chain.sweep, chains, noises))
+            pool.submit(self._collect, noises).result()
+        torch.set_num_threads(threads)  # the default of later threads, which is shared
+        return losses
+
+    @property
+    def _concurrent(self) -> bool:
+        many = self.settings.chains > 1 and torch.get_num_threads() > 1
+        return many and self.data.device.type == "cpu" and self.data.ranks is ALONE
+
+    def _noise(self, chain: int, sweep: int) -> Noise:
+        return Noise(self._seed, chain, sweep, self.data.device)
+
+    @cached_property
+    def _chains(self) -> list[Chain]:
+        """The chains at their start. Grouping the ratings is a part of fitting, so the first epoch does it."""
+        users, items = self._grouped()
+        return [self._start(users, items, self._noise(chain, START)) for chain in range(self.settings.chains)]
+
+    @cached_property
+    def _posterior(self) -> Posterior:
+        """Before the first sweep: the mean of where the chains start."""
+        posterior = self._empty_posterior()
+        for chain in self._chains:
+            posterior.add(_with_unknown(chain.user), _with_unknown(chain.item))
+        return posterior
+
+    def _grouped(self) -> tuple[Rows, Rows]:
+        values_N = ((self.data.ratings_N - self._mean) / self._deviation).float()
+        return sides(self.data, values_N, self._rows, padded_width(self.settings.factors))
+
+    def _rows(self, rows_N: Tensor, columns_N: Tensor, values_N: Tensor, rows: int, columns: int) -> SummingRows:
+        if self.data.device.type != "cpu":
+            return TorchRows(rows_N, columns_N, values_N, rows=rows, columns=columns)
+        cores = torch.get_num_threads()
+        threads = cores if cores > self.settings.chains or not self._concurrent else 1
+        return CpuRows(rows_N, columns_N, values_N, rows=rows, threads=threads)
+
+    def _start(self, users: Rows, items: Rows, noise: Noise) -> Chain:
+        data, settings, width = self.data, self.settings, padded_width(self.settings.factors)
+        counts_I = data.item_totals()[data.item_span.rows]
+        user = start_side(users, data.user_counts(), self._attributes[0], width, noise, data.places[0])
+        item = start_side(items, counts_I, self._attributes[1], width, noise, data.places[1])
+        if settings.implicit:
+            start_effects(user, item, *self._sums(users, items), noise)
+        precision = torch.ones((), dtype=torch.float64, device=data.device)
+        return Chain(user, item, precision, settings.implicit, (settings.user_freedom, settings.item_freedom))
+
+    def _sums(self, users: Rows, items: Rows) -> tuple[Sums, Sums]:
+        """What gives the sums over the items of each user here, and over the users of each item here."""
+        if isinstance(users, SpreadUsers) and isinstance(items, SpreadItems):
+            return users.sums, items.sums
+        data = self.data
+        over_items = sums_of(data.users_N, data.items_N, data.users)
+        return over_items, sums_of(data.items_N, data.users_N, data.items)
+
+    def _empty_posterior(self) -> Posterior:
+        rank, block, data = 2 * self.settings.rank, 8 * self.settings.factors, self.data
+        shape = (data.users, data.items, data.ranks, len(data.item_span))
+        return Posterior(self._probes_2N, *shape, rank=rank, block=block)
+
+    def _collect(self, noises: Sequence[Noise]) -> None:
+        """Add each chain's present state to the posterior, which is empty until the burn-in is over."""
+        if self._sweeps <= self.settings.burn_in:
+            self._posterior = self._empty_posterior()
+        for chain, noise in zip(self._chains, noises, strict=True):
+            user_UK, item_IK = _with_unknown(chain.user), _with_unknown(chain.item)
+            self._posterior.add(user_UK, item_IK)
+            for table_RK, side in ((user_UK, chain.user), (item_IK, chain.item)):
+                table_RK[-1] += side.spread_K.sqrt() * noise.normal(table_RK.shape[1])
+            user_noise_U = _with_mean(1 / chain.user.weight_R, chain.user.place) / chain.precision
+            item_noise_I = _with_mean(1 / chain.item.weight_R, chain.item.place)
+            self._posterior.probe(user_UK, self._all_items(item_IK), user_noise_U, self._all_items(item_noise_I))
+
+    def _all_items(self, here_R: Tensor) -> Tensor:
+        """All items' rows and that for unknown ones, given those here."""
+        ranks = self.data.ranks
+        return here_R if ranks is ALONE else torch.cat([ranks.gathered(here_R[:-1], self.data.item_span), here_R[-1:]])
+
+    def model(self) -> MatrixFactorization:
+        root, deviation = self._deviation.sqrt().float(), self._deviation.float()
+        user_factors, item_factors = self._posterior.factors(self.settings.rank)
+        user_bias, item_bias = self._posterior.biases()
+        noise, user_variance, item_variance = self._posterior.variances()
+        return MatrixFactorization(
+            self._mean.float(),
+            user_factors * root,
+            self._all_items(item_factors * root),
+            user_bias * deviation,
+            self._all_items(item_bias * deviation),
+            noise * deviation.square(),
+            user_variance * deviation.square(),
+            item_variance * deviation.square(),
+        )
+
+    def warm_start(self, model: MatrixFactorization) -> bool:
+        """Every chain starts at the earlier model; during the burn-in, which may be shorter, noise parts them again."""
+        tables = ranked(model.user_factors[:-1], model.item_factors[:-1], padded_width(self.settings.factors) - 1)
+        deviation = self._deviation.float()
+        for chain in self._chains:
+            for side, factors_RF, bias_R in zip(
+                (chain.user, chain.item), tables, (model.user_bias, model.item_bias), strict=True
+            ):
+                side.table_RK[:, : factors_RF.shape[1]] = factors_RF / deviation.sqrt()
+                side.table_RK[:, -1] = bias_R[:-1] / deviation
+        return True
+
+    def state(self) -> Mapping[str, Tensor]:
+        chains = {
+            f"chain{number}.{name}": table
+            for number, chain in enumerate(self._chains)
+            for name, table in chain.state().items()
+        }
+        posterior = {f"posterior.{name}": table for name, table in self._posterior_state().items()}
+        counters = {"seed": torch.tensor(self._seed), "sweeps": torch.tensor(self._sweeps)}
+        return chains | posterior | counters
+
+    def _posterior_state(self) -> dict[str, Tensor]:
+        state, data = self._posterior.state(), self.data
+        return state if data.ranks is ALONE else posterior_rows(state, data)
+
+    def side_of(self, name: str) -> Literal["user", "item", "other"] | None:
+        return row_side(name)
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        self._seed, self._sweeps = int(state["seed"]), int(state["sweeps"])
+        for number, chain in enumerate(self._chains):
+            chain.restore(_under(f"chain{number}.", state))
+        self._posterior = self._empty_posterior()
+        posterior = _under("posterior.", state)
+        self._posterior.restore(posterior if self.data.ranks is ALONE else posterior_of_rows(posterior, self.data))
+        self._probes_2N = self._posterior.state()["probes"]
+
+
+def _under(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): table for name, table in state.items() if name.startswith(prefix)}
+
+
+def _with_unknown(side: Side) -> Tensor:
+    return torch.cat([side.table_RK, side.unknown_K[None]])
+
+
+def _with_mean(values_R: Tensor, place: LocalRows) -> Tensor:
+    return torch.cat([values_R, place.mean(values_R[:, None])])
