@@ -1,1 +1,1 @@
-"""What a trained model is: its formula, scoring, top-N, fold-in, relevance. It knows neither HTTP nor how a model was fitted."""
+"""What a trained model is: formula, scoring, top-N, fold-in, relevance. It knows no HTTP and no trainers."""

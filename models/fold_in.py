@@ -229,7 +229,7 @@ class RowSolver:
 
 
 class HeadSolver:
-    """The relevance head's row for a user, from their ratings: least squares over all items, as `training.fit.relevance`.
+    """A user's row of the relevance head, from ratings: least squares over all items, as `training.fit.relevance`.
 
     A rated item has the target of its rating and weight 1, any other item target 0 and weight w:
     (w YᵀY + (1−w) Σ y_i y_iᵀ + ridge) x = Σ t_i y_i over the rated. Hu, Koren and Volinsky 2008, eq. 4.

@@ -1,1 +1,1 @@
-"""HTTP: a module for each resource, its schemas and the OpenAPI document. It asks the engine and computes nothing itself."""
+"""HTTP: a module for each resource, its schemas and the OpenAPI document. It asks the engine and computes nothing."""

@@ -1,1 +1,1 @@
-"""What every request passes before its route: id, key, rate limit, body limit, log. It knows neither ratings nor models."""
+"""What every request passes before its route: id, key, rate limit, body limit, log. It knows no models."""

@@ -1,1 +1,1 @@
-"""The server: uvicorn's processes, the bounds of a connection, admission and shutdown. It knows neither routes nor models."""
+"""uvicorn: its processes, the bounds of a connection, admission and shutdown. It knows neither routes nor models."""

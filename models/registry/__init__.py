@@ -1,1 +1,1 @@
-"""Published versions in a directory or behind a URL: list, activate, roll back, prune, copy. It does not know who serves them."""
+"""Published versions in a directory or behind a URL: list, activate, roll back, prune, copy. It knows no service."""
