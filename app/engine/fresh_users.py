@@ -8,7 +8,7 @@ and what is kept answer. Event-loop side only.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final, Literal, NamedTuple, Protocol, TypeAlias
@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from app.engine.serving_model import Served
-from app.engine.types import Ids
+from app.engine.types import Ids, InlineRatings
 from app.ratings.errors import StoreUnavailableError
 from app.ratings.revisions import Revisions
 from app.ratings.store import Stored
@@ -173,6 +173,17 @@ class FreshUsers:
         rows = np.concatenate([rows_T[kept_T].astype(np.int64), rows_M])
         return Rated(rows, np.concatenate([values_T[kept_T].astype(np.float64), values_M]), unknown)
 
+    async def stored(self, user: str) -> Stored:
+        """What the ratings store knows of a user. Raises StoreUnavailableError."""
+        return Stored() if self._ratings is None else (await self._ratings.of([user]))[user]
+
+    async def with_usable_rows(self, served: Served, users: Sequence[str]) -> Collection[str]:
+        """Of some users of the model those whose row rests on nothing that they had erased."""
+        if self._ratings is None or not users:
+            return users
+        stored = await self._ratings.of(users)
+        return {user for user in users if self.may_use_row(served, stored[user])}
+
     def trained_on_others(self, served: Served, stored: Stored) -> bool:
         """Whether a model's training ratings of a user count beside the store's: not where it was fitted on the store,
         which has all of them then, and not after an erasure."""
@@ -233,6 +244,13 @@ class FreshUsers:
         if len(self._kept) >= self._most:
             del self._kept[next(iter(self._kept))]
         self._kept[user] = (revision, person)
+
+
+def rated_inline(served: Served, inline: InlineRatings) -> Rated:
+    """Ratings given with a request."""
+    rows_M = served.checkpoint.items.rows(inline.items)
+    known_M = rows_M < len(served.checkpoint.items)
+    return Rated(rows_M[known_M], np.asarray(inline.ratings, np.float64)[known_M], int(np.count_nonzero(~known_M)))
 
 
 def fold(served: Served, rated: Rated) -> FoldedUser:

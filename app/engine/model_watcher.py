@@ -22,7 +22,7 @@ import torch
 from app.engine.errors import ActivationError, UnknownVersionError
 from app.engine.events import Listener, Loaded, LoadFailed, Settled
 from app.engine.loading import prepare
-from app.engine.serving_model import Served, Store
+from app.engine.serving_model import ModelHolder, Served
 from app.ratings.revisions import Revisions
 from models.checkpoint import reader
 from models.errors import CheckpointError, CheckpointNotFoundError, RatecastError, RemoteError
@@ -56,10 +56,10 @@ class Failure:
 
 
 class ModelWatcher:
-    """Keeps a store at the version that is wanted.
+    """Keeps the holder of the current model at the version that is wanted.
 
     Args:
-        store: what answers come from.
+        models: where the current model is.
         directory: of the published checkpoints.
         pinned: a version to serve whatever CURRENT names.
         remembered: a file that workers share, to which the version being served is written. A worker that starts
@@ -71,7 +71,7 @@ class ModelWatcher:
 
     def __init__(
         self,
-        store: Store,
+        models: ModelHolder,
         directory: Path,
         pinned: str | None,
         remembered: Path | None,
@@ -80,7 +80,7 @@ class ModelWatcher:
         mirror: CheckpointSync | None = None,
     ) -> None:
         self.failure: Failure | None = None
-        self._store = store
+        self._models = models
         self._directory = directory
         self._pinned = pinned
         self._remembered = remembered
@@ -138,7 +138,7 @@ class ModelWatcher:
         version = None
         try:
             version = await self._run(self._wanted)
-            if version == self._store.version:
+            if version == self._models.version:
                 await self._heed()
             elif self.failure is None or self.failure.version != version or time.monotonic() >= self._retry_at:
                 await self._serve(version)
@@ -170,18 +170,18 @@ class ModelWatcher:
 
     def _prepare(self, version: str) -> Served:
         """Prepared already, where it is the one being served."""
-        served = self._store.served
+        served = self._models.served
         if served is not None and served.version == version:
             return served
-        return prepare(self._directory, version, self._store.place, self._changes)
+        return prepare(self._directory, version, self._models.placement, self._changes)
 
     def _swap(self, served: Served) -> None:
         self._settle()
-        if served is self._store.served:
+        if served is self._models.served:
             return
-        self._store.swap(served)
+        self._models.swap(served)
         self._remember(served.version)
-        logger.info("Serving model %s on %s", served.version, self._store.place)
+        logger.info("Serving model %s on %s", served.version, self._models.placement)
         manifest = served.checkpoint.manifest
         self._tell(Loaded(manifest.version, manifest.created_at, manifest.data))
 

@@ -186,11 +186,11 @@ def fold_text(texts: pa.ChunkedArray) -> pa.Array:
     return pc.replace_with_mask(folded, accented_N, bare)
 
 
-class Store:
+class ModelHolder:
     """Holds the current model. Swapping it is one assignment: answers under way keep the snapshot they took."""
 
-    def __init__(self, place: DevicePlacement) -> None:
-        self.place = place
+    def __init__(self, placement: DevicePlacement) -> None:
+        self.placement = placement
         self.served: Served | None = None
 
     @property

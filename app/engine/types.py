@@ -93,6 +93,10 @@ class Predictions:
     sources_B: npt.NDArray[np.uint8]
     version: str
 
+    def at(self, position: int) -> Prediction:
+        """The prediction of one of the pairs."""
+        return Prediction(float(self.ratings_B[position]), SOURCES[self.sources_B[position]], self.version)
+
 
 class Choice(NamedTuple):
     """Items by their genre and their first and last year; None for any. An item without a year is in no span."""

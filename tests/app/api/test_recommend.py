@@ -9,6 +9,7 @@ import httpx
 import pytest
 import torch
 
+from app.engine.cancellation import Cancelled
 from app.engine.engine import Engine
 from app.engine.types import ListQuery, TopList
 from app.main import create_app
@@ -144,16 +145,16 @@ def test_the_lists_name_the_model_they_came_from_though_another_came_meanwhile(
     with calling(create_app(Settings(checkpoints=tmp_path))) as call:
         engine: Engine = call._state["engine"]
         publish(tmp_path, make_draft(2))
-        top = engine.top
+        top = engine.lists.top_many
 
-        async def top_then_load(queries: Sequence[ListQuery]) -> list[TopList]:
-            answers = await top(queries)
+        async def top_then_load(queries: Sequence[ListQuery], cancelled: Cancelled) -> list[TopList]:
+            answers = await top(queries, cancelled)
             await engine.load()
             return answers
 
-        engine.top = top_then_load  # type: ignore[method-assign]
+        engine.lists.top_many = top_then_load  # type: ignore[method-assign]
         answer = call("POST", "/recommend", b'{"users": ["1"]}', (("content-type", "application/json"),))
-        assert engine.manifest.version != version
+        assert engine.versions.manifest.version != version
     assert json.loads(answer.body)["model_version"] == version
 
 

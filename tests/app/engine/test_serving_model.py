@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from app.engine.errors import NotReadyError, OrderingUnavailableError
-from app.engine.serving_model import Served, Store
+from app.engine.serving_model import ModelHolder, Served
 from app.engine.types import Choice, RankBy
 from models.checkpoint.reader import Checkpoint
 from models.sharding import DevicePlacement
@@ -16,7 +16,7 @@ CPU = DevicePlacement(torch.device("cpu"))
 
 def test_nothing_is_served_before_a_model_is_loaded() -> None:
     with pytest.raises(NotReadyError):
-        _ = Store(CPU).current
+        _ = ModelHolder(CPU).current
 
 
 def test_what_an_item_shows_and_what_users_saw_come_from_the_checkpoint(loaded: Checkpoint) -> None:

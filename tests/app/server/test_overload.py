@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.engine.engine import QUICK_CELLS
+from app.engine.threads import QUICK_CELLS
 from models.checkpoint.publication import Draft, publish
 
 ITEMS, FACTORS = 40_000, 64
