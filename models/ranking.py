@@ -8,7 +8,7 @@ M pairs, K candidates, R items of a block, S stretches of a block.
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Container, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol, TypeAlias
@@ -285,6 +285,11 @@ def orderings(checkpoint: Checkpoint) -> Mapping[str, Ordering]:
     if checkpoint.relevance is not None:
         named["relevance"] = by_factors(**checkpoint.relevance.tensors())
     return named
+
+
+def default_order(names: Container[str]) -> str:
+    """What orders lists by default, among these orderings: relevance where there is one, else the rating."""
+    return "relevance" if "relevance" in names else "rating"
 
 
 def top_items(

@@ -14,9 +14,12 @@ from app.engine.batcher import Batcher
 from app.engine.cancellation import Cancelled, unless_cancelled
 from app.engine.events import Listener, Predicted
 from app.engine.explanations import explain, item_row
-from app.engine.fresh_users import UNSETTLED, Fresh, FreshUsers, fold, rated_inline
+from app.engine.folding import fold, rated_inline
+from app.engine.fresh_users import FreshUser, FreshUsers, UnreadRatingsError
+from app.engine.model_holder import ModelHolder
 from app.engine.predictions import predict_folded, predict_pair, predict_rows, predict_together, rows
-from app.engine.serving_model import ModelHolder, Served
+from app.engine.rating_history import RatingHistory
+from app.engine.serving_model import ServingModel
 from app.engine.threads import QUICK_PAIRS, Threads
 from app.engine.types import SOURCES, Explanation, InlineRatings, Pair, Pairs, Prediction, Predictions
 from models.errors import UnknownUserError
@@ -26,9 +29,9 @@ PAIRS_PER_BATCH = 100_000
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    served: Served
+    model: ServingModel
     pairs: Pairs
-    fresh: Sequence[Fresh]
+    fresh: Sequence[FreshUser]
 
 
 class Predictor:
@@ -37,16 +40,24 @@ class Predictor:
     Args:
         models: where the current model is.
         fresh_users: users whose ratings are fresher than the model.
+        history: what ratings a user has.
         threads: what is not quick is computed on one of them.
         max_queued: how many pairs may wait.
         tell: is told of predictions and batches.
     """
 
     def __init__(
-        self, models: ModelHolder, fresh_users: FreshUsers, threads: Threads, max_queued: int, tell: Listener
+        self,
+        models: ModelHolder,
+        fresh_users: FreshUsers,
+        history: RatingHistory,
+        threads: Threads,
+        max_queued: int,
+        tell: Listener,
     ) -> None:
         self._models = models
         self._fresh_users = fresh_users
+        self._history = history
         self._threads = threads
         self._tell = tell
         self._quick_pairs = QUICK_PAIRS if models.placement.is_cpu_alone else -1
@@ -65,37 +76,43 @@ class Predictor:
 
         Raises OverloadedError, DeadlineExceededError, or CancelledRequestError once `cancelled` has ended.
         """
-        served = self._models.current
+        model = self._models.current
         if self._quick_pairs > 0:
-            person = self._fresh_users.find(served, pair.user, served.checkpoint.users.row(pair.user))
-            if person is not UNSETTLED:
-                answer = predict_pair(served, pair, person)
+            try:
+                folded = self._fresh_users.find(model, pair.user, model.users.row(pair.user))
+            except UnreadRatingsError:
+                pass
+            else:
+                answer = predict_pair(model, pair, folded)
                 self._tell(Predicted(answer.source, 1))
                 return answer
-        return (await self._wait(served, Pairs([pair.user], [pair.item]), cancelled)).at(0)
+        return (await self._wait(model, Pairs([pair.user], [pair.item]), cancelled)).at(0)
 
     async def pairs(self, pairs: Pairs, cancelled: Cancelled | None = None) -> Predictions:
         """The rating of each pair, clipped to the scale. Raises as `pair` does."""
-        served = self._models.current
+        model = self._models.current
         if len(pairs) <= self._quick_pairs:
-            users_B, items_B = rows(served, pairs)
-            fresh = self._fresh_users.find_all(served, pairs.users, users_B)
-            if fresh is not UNSETTLED:
-                answer = predict_rows(served, users_B, items_B, fresh)
+            users_B, items_B = rows(model, pairs)
+            try:
+                fresh = self._fresh_users.find_all(model, pairs.users, users_B)
+            except UnreadRatingsError:
+                pass
+            else:
+                answer = predict_rows(model, users_B, items_B, fresh)
                 self._tell_of(answer)
                 return answer
-        return await self._wait(served, pairs, cancelled)
+        return await self._wait(model, pairs, cancelled)
 
     async def inline(self, inline: InlineRatings, items: Sequence[str]) -> tuple[Predictions, int]:
         """What somebody who gave these ratings would give some items, and how many of the ratings that rests on.
 
         Nothing is kept. Raises DeadlineExceededError.
         """
-        served = self._models.current
+        model = self._models.current
 
         def work() -> tuple[Predictions, int]:
-            person = fold(served, rated_inline(served, inline))
-            return predict_folded(served, person, items), len(person.rated_M)
+            folded = fold(model, rated_inline(model, inline))
+            return predict_folded(model, folded, items), len(folded.rated_M)
 
         quick = len(inline.items) + len(items) <= QUICK_PAIRS
         answer, used = await self._threads.run(work, quick=quick, thread=self._threads.compute)
@@ -107,26 +124,27 @@ class Predictor:
 
         Raises UnknownItemError, UnknownUserError, StoreUnavailableError or DeadlineExceededError.
         """
-        served = self._models.current
-        item_row(served, item)
-        rated = self._fresh_users.rated(served, user, await self._fresh_users.stored(user))
+        model = self._models.current
+        item_row(model, item)
+        stored = await self._history.stored([user])
+        rated = self._history.rated(model, user, stored[user])
         if len(rated.rows_M) == 0:
             raise UnknownUserError(user)
         return await self._threads.run(
-            lambda: explain(served, user, item, rated, n),
+            lambda: explain(model, user, item, rated, n),
             quick=len(rated.rows_M) <= QUICK_PAIRS,
             thread=self._threads.compute,
         )
 
-    async def _wait(self, served: Served, pairs: Pairs, cancelled: Cancelled | None) -> Predictions:
+    async def _wait(self, model: ServingModel, pairs: Pairs, cancelled: Cancelled | None) -> Predictions:
         self._batcher.check_room(len(pairs))
-        answer = await unless_cancelled(self._submit(served, pairs), cancelled)
+        answer = await unless_cancelled(self._submit(model, pairs), cancelled)
         self._tell_of(answer)
         return answer
 
-    async def _submit(self, served: Served, pairs: Pairs) -> Predictions:
-        fresh = await self._fresh_users.settle(served, pairs.users, served.checkpoint.users.rows(pairs.users))
-        return await self._batcher.submit(_Job(served, pairs, fresh), len(pairs), served)
+    async def _submit(self, model: ServingModel, pairs: Pairs) -> Predictions:
+        fresh = await self._fresh_users.read_all(model, pairs.users, model.users.rows(pairs.users))
+        return await self._batcher.submit(_Job(model, pairs, fresh), len(pairs), model)
 
     def _tell_of(self, answer: Predictions) -> None:
         for source, count in zip(SOURCES, np.bincount(answer.sources_B, minlength=len(SOURCES)).tolist(), strict=True):
@@ -136,4 +154,4 @@ class Predictor:
 
 def _answer(jobs: Sequence[_Job]) -> list[Predictions]:
     """All pairs of a batch together; the jobs share their model."""
-    return predict_together(jobs[0].served, [(job.pairs, job.fresh) for job in jobs])
+    return predict_together(jobs[0].model, [(job.pairs, job.fresh) for job in jobs])

@@ -6,8 +6,8 @@ import asyncio
 from pathlib import Path
 
 from app.engine.errors import UnknownVersionError
+from app.engine.model_holder import ModelHolder
 from app.engine.model_watcher import Failure, ModelWatcher
-from app.engine.serving_model import ModelHolder
 from models.checkpoint import reader
 from models.checkpoint.manifest import Manifest
 from models.errors import CheckpointNotFoundError
@@ -20,16 +20,16 @@ class Versions:
 
     Args:
         directory: of the published checkpoints.
-        mirror: what the directory is a copy of; None where versions are published in the directory itself.
+        sync: copies versions into the directory; None where they are published in the directory itself.
         models: where the current model is.
         watcher: keeps that current.
     """
 
     def __init__(
-        self, directory: Path, mirror: CheckpointSync | None, models: ModelHolder, watcher: ModelWatcher
+        self, directory: Path, sync: CheckpointSync | None, models: ModelHolder, watcher: ModelWatcher
     ) -> None:
         self._directory = directory
-        self._mirror = mirror
+        self._sync = sync
         self._models = models
         self._watcher = watcher
 
@@ -50,7 +50,7 @@ class Versions:
 
     @property
     def failure(self) -> Failure | None:
-        """Why the version that is wanted is not the one being served; None while it is."""
+        """Why the version that is wanted is not the one being model; None while it is."""
         return self._watcher.failure
 
     async def activate(self, version: str) -> None:
@@ -59,8 +59,8 @@ class Versions:
 
     async def published(self) -> list[Manifest]:
         """What is known about each version that is published and can be read, in the order of publication."""
-        if self._mirror is not None:
-            return await asyncio.to_thread(self._mirror.published)
+        if self._sync is not None:
+            return await asyncio.to_thread(self._sync.published)
         return await asyncio.to_thread(reader.published, self._directory)
 
     async def report(self, version: str, name: str) -> bytes:

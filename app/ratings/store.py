@@ -127,12 +127,12 @@ class RatingsStore:
 
     Args:
         url: as `schema.address` gives it.
-        changes: where changes are marked.
+        revisions: where changes are marked.
         tell: is told of each transaction.
     """
 
-    def __init__(self, url: URL, changes: Revisions, tell: Callable[[Committed], None] = lambda _: None) -> None:
-        self.changes = changes
+    def __init__(self, url: URL, revisions: Revisions, tell: Callable[[Committed], None] = lambda _: None) -> None:
+        self.revisions = revisions
         self.id: str | None = None
         self._url = url
         self._tell = tell
@@ -214,7 +214,7 @@ class RatingsStore:
         """Mark what was changed since the last look."""
         while True:
             rows = await self._ask(partial(_changed, since=self._seen))
-            self.changes.mark(rows)
+            self.revisions.mark(rows)
             if rows:
                 self._seen = rows[-1][1]
             if len(rows) < CHANGED_AT_ONCE:
@@ -239,7 +239,7 @@ class RatingsStore:
                 if not done.done():
                     done.set_exception(error)
             return
-        self.changes.mark((user, revision) for user in changed)
+        self.revisions.mark((user, revision) for user in changed)
         for (_, done), outcome in zip(batch, outcomes, strict=True):
             if done.done():
                 continue

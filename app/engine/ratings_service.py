@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from app.engine.fresh_users import FreshUsers
-from app.engine.serving_model import ModelHolder
+from app.engine.model_holder import ModelHolder
+from app.engine.rating_history import RatingHistory
 from app.engine.types import UserRating, UserRatings
 from app.ratings.errors import NoStoreError
 from app.ratings.store import Bulk, Change, Erase, Put, Rating, RatingsStore, Remove
@@ -19,13 +19,13 @@ class RatingsService:
 
     Args:
         models: where the current model is.
-        fresh_users: users whose ratings are fresher than the model.
+        history: what ratings a user has.
         store: the ratings store; None where the service keeps no ratings.
     """
 
-    def __init__(self, models: ModelHolder, fresh_users: FreshUsers, store: RatingsStore | None) -> None:
+    def __init__(self, models: ModelHolder, history: RatingHistory, store: RatingsStore | None) -> None:
         self._models = models
-        self._fresh_users = fresh_users
+        self._history = history
         self._store = store
 
     async def put(self, user: str, rating: Rating) -> int:
@@ -46,12 +46,12 @@ class RatingsService:
 
     async def of(self, user: str) -> UserRatings:
         """All ratings that a user has, in the order of the items' ids. Raises StoreUnavailableError."""
-        served = self._models.current
-        stored = await self._fresh_users.stored(user)
-        titles, items = served.title, served.checkpoint.items
+        model = self._models.current
+        stored = (await self._history.stored([user]))[user]
+        titles, items = model.catalogue.title, model.items
         found = {}
-        if self._fresh_users.trained_on_others(served, stored):
-            rows_T, values_T = served.rated(served.checkpoint.users.row(user))
+        if self._history.counts_training(model, stored):
+            rows_T, values_T = model.training_ratings(model.users.row(user))
             for row, value in zip(rows_T.tolist(), values_T.tolist(), strict=True):
                 title = titles(row)
                 if title.id not in stored.deleted:
@@ -60,20 +60,21 @@ class RatingsService:
             row = items.row(rating.item)
             title_text = titles(row).title if row < len(items) else None
             found[rating.item] = UserRating(rating.item, rating.rating, rating.timestamp, title_text)
-        return UserRatings(user, [found[item] for item in sorted(found)], served.version)
+        return UserRatings(user, [found[item] for item in sorted(found)], model.version)
 
     async def row_of(self, user: str) -> dict[str, Any] | None:
         """What the model learned of a user: bias, factors, relevance_factors. None where it has no row to be used."""
-        served = self._models.current
-        row = served.checkpoint.users.row(user)
-        if row == len(served.checkpoint.users) or not self._fresh_users.may_use_row(
-            served, await self._fresh_users.stored(user)
-        ):
+        model = self._models.current
+        row = model.users.row(user)
+        if row == len(model.users):
             return None
-        model, head = served.checkpoint.model, served.checkpoint.relevance
+        stored = await self._history.stored([user])
+        if not self._history.may_use_row(model, stored[user]):
+            return None
+        tables, head = model.checkpoint.model, model.checkpoint.relevance
         return {
-            "bias": float(model.user_bias[row]),
-            "factors": model.user_factors[row].tolist(),
+            "bias": float(tables.user_bias[row]),
+            "factors": tables.user_factors[row].tolist(),
             "relevance_factors": None if head is None else head.user_factors[row].tolist(),
         }
 
