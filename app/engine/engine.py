@@ -48,10 +48,10 @@ from app.engine.types import (
 )
 from app.ratings.errors import NoStoreError
 from app.ratings.store import RatingsStore, Stored
-from models.checkpoint import reader
 from models.checkpoint.manifest import Manifest
 from models.errors import CheckpointNotFoundError, UnknownItemError, UnknownUserError
 from models.registry.checkpoint_sync import CheckpointSync
+from models.registry.directory import published, read_report
 from models.sharding import DevicePlacement
 
 T = TypeVar("T")
@@ -187,7 +187,7 @@ class Engine:
         """What is known about each version that is published and can be read, in the order of publication."""
         if self._mirror is not None:
             return await asyncio.to_thread(self._mirror.published)
-        return await asyncio.to_thread(reader.published, self._directory)
+        return await asyncio.to_thread(published, self._directory)
 
     def quick_pairs(self, pairs: int) -> bool:
         """Whether so many pairs are to be asked of `predict_now`: it takes less time than another thread would."""
@@ -440,7 +440,7 @@ class Engine:
     async def report(self, version: str, name: str) -> bytes:
         """A file of the report of a version. Raises UnknownVersionError, ReportNotFoundError or CheckpointError."""
         try:
-            return await asyncio.to_thread(reader.read_report, self._directory, version, name)
+            return await asyncio.to_thread(read_report, self._directory, version, name)
         except CheckpointNotFoundError:
             raise UnknownVersionError(f"there is no version {version!r}") from None
 

@@ -16,7 +16,8 @@ import torch
 from app.engine.fresh_users import FoldedUser
 from app.engine.serving_model import Chosen, Served
 from app.engine.types import Choice, Interval, ListQuery, ListSource, RankBy, RankedItem, TopList
-from models.ranking import NOTHING, top_among, top_of_one
+from models.list_keys import NOTHING
+from models.search import top_among, top_of_one
 from models.sharding import Sharded
 
 RECENT_LENGTH = 50  # longer lists are not kept: one of ten takes 1.5 kB
@@ -174,7 +175,7 @@ def _shown(served: Served, query: ListQuery, who: Who, rows_N: Rows) -> TopList:
     """The list as answered: whatever ordered it, the rating of each item is the one that a prediction gives."""
     person = who.person
     if person is None:
-        ratings_N = served.scorer.predict_row(who.row, rows_N)
+        ratings_N = served.scorer.predict(who.row, rows_N)
     else:
         ratings_N = served.scorer.predict_folded(person.factors_F, person.bias, rows_N)
     known = ListSource.MODEL if person is None else ListSource.FOLD_IN

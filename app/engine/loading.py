@@ -13,6 +13,7 @@ from app.engine.serving_model import Served
 from app.engine.types import ListQuery, Pair, Pairs, RankBy
 from app.ratings.revisions import Revisions
 from models.checkpoint import golden, reader
+from models.registry.directory import version_path
 from models.registry.lifecycle import Hold
 from models.sharding import DevicePlacement
 
@@ -26,7 +27,7 @@ def load(directory: Path, version: str, place: DevicePlacement, changes: Revisio
     else than it did when it was published.
     """
     hold = Hold(directory / version)
-    served = Served.of(reader.load(directory, version, place.device), hold, changes, place.shards)
+    served = Served.of(reader.read(version_path(directory, version), place.device), hold, changes, place.shards)
     _prove(served)
     return served
 

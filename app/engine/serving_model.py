@@ -20,7 +20,7 @@ from app.engine.types import Choice, Genre, RankBy
 from app.ratings.revisions import Revisions
 from models.checkpoint.reader import Checkpoint
 from models.fold_in import FoldIn
-from models.ranking import by_popularity, orderings
+from models.orderings import by_popularity, default_order, orderings
 from models.registry.lifecycle import Hold
 from models.sharding import DevicePlacement, Sharded, spread
 from models.similar_items import Nearest
@@ -128,12 +128,12 @@ class Served:
             return sorted(found, key=lambda genre: (-genre.items, genre.name))
 
         counts_I = torch.tensor(loaded.ratings_I).to(loaded.model.device)
-        known = spread({**orderings(loaded), POPULARITY: by_popularity(counts_I)}, shards)
+        known = spread({**orderings(loaded.model, loaded.relevance), POPULARITY: by_popularity(counts_I)}, shards)
         popularity, variance = known.pop(POPULARITY), loaded.model.user_variance
 
         return cls(
             checkpoint=loaded,
-            scorer=Scorer(loaded.model, (shape.rating_min, shape.rating_max), known[RankBy.RATING]),
+            scorer=Scorer(known[RankBy.RATING], (shape.rating_min, shape.rating_max)),
             orderings=known,
             cells=max(ordering.cells for ordering in known.values()),
             popularity=popularity,
@@ -141,13 +141,13 @@ class Served:
             seen_N=loaded.seen.items_N.cpu().numpy(),
             ratings_N=loaded.seen.ratings_N.cpu().numpy(),
             slots_U=np.empty(0, np.int32) if changes is None else changes.slots_of(loaded.users),
-            fold_in=FoldIn(loaded),
+            fold_in=FoldIn.of(loaded.model, loaded.prior, loaded.relevance, loaded.ratings_I),
             unknown_variance=None if variance is None else float(variance[-1]),
             title=lru_cache(CACHED_TITLES)(title),
             chosen=lru_cache(CACHED_CHOICES)(chosen),
             folded_titles=lru_cache(1)(lambda: fold_text(titles)),
             genres=lru_cache(1)(counted_genres),
-            nearest=Nearest(known[RankBy.RELEVANCE if RankBy.RELEVANCE in known else RankBy.RATING]),
+            nearest=Nearest(known[default_order(known)]),
             hold=hold,
         )
 
@@ -161,7 +161,7 @@ class Served:
         Raises OrderingUnavailableError for an order that this model cannot give.
         """
         if wish is None:
-            return RankBy.RELEVANCE if RankBy.RELEVANCE in self.orderings else RankBy.RATING
+            return RankBy(default_order(self.orderings))
         if wish not in self.orderings:
             raise OrderingUnavailableError(
                 f"this model cannot order by {wish}: it can by {', '.join(sorted(self.orderings))}"

@@ -14,9 +14,12 @@ import pytest
 import torch
 from pyarrow import parquet
 
-from models.checkpoint.publication import Draft, publish
-from models.checkpoint.reader import USER_SCHEMA, Checkpoint, load
-from models.ranking import orderings
+from models.checkpoint.files import USER_SCHEMA
+from models.checkpoint.reader import Checkpoint
+from models.checkpoint.writer import Draft
+from models.orderings import orderings
+from models.registry.directory import load
+from models.registry.publication import publish
 from models.sharding import Sharded
 from models.training_ratings import TrainingRatings
 from tests.support.checkpoints import ITEMS, USERS, small_draft, small_model

@@ -13,9 +13,10 @@ from app.engine.engine import Engine
 from app.engine.types import ListQuery, TopList
 from app.main import create_app
 from app.settings import Settings
-from models.checkpoint.publication import Draft, publish
 from models.checkpoint.reader import Checkpoint
-from models.ranking import orderings
+from models.checkpoint.writer import Draft
+from models.orderings import orderings
+from models.registry.publication import publish
 from tests.support.asgi import calling
 
 
