@@ -23,8 +23,8 @@ from app.engine.search import find_items, find_users
 from app.engine.serving_model import ServingModel
 from app.engine.types import ItemFilter
 from benchmarks.random_model import publish_random
-from models.checkpoint import reader
 from models.checkpoint.reader import Checkpoint
+from models.registry.directory import load
 
 ROUNDS = 7
 WORDS = np.array(["star", "wars", "matrix", "the", "love", "of", "day", "night", "return", "café"])
@@ -44,7 +44,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with TemporaryDirectory() as folder:
         publish_random(Path(folder), arguments.users, arguments.items, factors=8, seen=20)
-        served = ServingModel(_titled(reader.load(Path(folder))))
+        served = ServingModel(_titled(load(Path(folder))))
         began = time.perf_counter()
         find_items(served, "matrix", 10, ItemFilter())
         print(f"{arguments.items:,} items, {arguments.users:,} users\n\n| search | ms, median of {ROUNDS} |\n|---|---|")

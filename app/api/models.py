@@ -12,8 +12,8 @@ from starlette.responses import HTMLResponse
 from app.api.deps import EngineDep
 from app.api.openapi import link, links, problems
 from app.api.schemas import Activated, CurrentModel, History, Pass, PublishedModel, PublishedModels
+from models.checkpoint.files import HISTORY, REPORT, REPORT_PAGE
 from models.checkpoint.manifest import VERSION_NAME, Manifest
-from models.checkpoint.reader import HISTORY, REPORT, REPORT_PAGE
 from models.errors import CheckpointCorruptError
 
 router = APIRouter(tags=["models"])

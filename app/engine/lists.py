@@ -16,7 +16,8 @@ import torch
 from app.engine.folding import FoldedUser
 from app.engine.serving_model import ServingModel
 from app.engine.types import Interval, ItemFilter, ListQuery, ListSource, RankBy, RankedItem, TopList
-from models.ranking import NOTHING, top_among, top_of_one
+from models.list_keys import NOTHING
+from models.search import top_among, top_of_one
 from models.sharding import Sharded
 
 RECENT_LENGTH = 50  # longer lists are not kept: one of ten takes 1.5 kB
@@ -174,7 +175,7 @@ def _shown(model: ServingModel, query: ListQuery, user: ListUser, rows_N: Rows) 
     """The list as answered: whatever ordered it, the rating of each item is the one that a prediction gives."""
     folded = user.folded
     if folded is None:
-        ratings_N = model.scorer.predict_row(user.row, rows_N)
+        ratings_N = model.scorer.predict(user.row, rows_N)
     else:
         ratings_N = model.scorer.predict_folded(folded.factors_F, folded.bias, rows_N)
     source = ListSource.MODEL if folded is None else ListSource.FOLD_IN

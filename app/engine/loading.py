@@ -13,6 +13,7 @@ from app.engine.serving_model import ServingModel
 from app.engine.types import ListQuery, Pair, Pairs, RankBy
 from app.ratings.revisions import Revisions
 from models.checkpoint import golden, reader
+from models.registry.directory import version_path
 from models.registry.lifecycle import Hold
 from models.sharding import DevicePlacement
 
@@ -26,7 +27,9 @@ def load(directory: Path, version: str, placement: DevicePlacement, revisions: R
     else.
     """
     hold = Hold(directory / version)
-    model = ServingModel(reader.load(directory, version, placement.device), hold, revisions, placement.shards)
+    model = ServingModel(
+        reader.read(version_path(directory, version), placement.device), hold, revisions, placement.shards
+    )
     _check_golden_pairs(model)
     return model
 

@@ -25,10 +25,10 @@ from app.engine.loading import prepare
 from app.engine.model_holder import ModelHolder
 from app.engine.serving_model import ServingModel
 from app.ratings.revisions import Revisions
-from models.checkpoint import reader
 from models.errors import CheckpointError, CheckpointNotFoundError, RatecastError, RemoteError
 from models.registry import lifecycle
 from models.registry.checkpoint_sync import CheckpointSync
+from models.registry.directory import current_version
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -210,7 +210,7 @@ class ModelWatcher:
         return text.replace(f"{self._directory}{os.sep}", "").splitlines()[0]
 
     def _wanted(self) -> str:
-        return self._pinned or reader.current_version(self._directory)
+        return self._pinned or current_version(self._directory)
 
     def _remember(self, version: str) -> None:
         """Write down which version is served, for workers that start later."""

@@ -21,7 +21,7 @@ from app.engine.types import ItemFilter, RankBy
 from app.ratings.revisions import Revisions
 from models.checkpoint.reader import Checkpoint
 from models.fold_in import FoldIn
-from models.ranking import by_popularity, default_order, orderings
+from models.orderings import by_popularity, default_order, orderings
 from models.registry.lifecycle import Hold
 from models.sharding import Sharded, spread
 from models.similar_items import Nearest
@@ -80,13 +80,13 @@ class ServingModel:
         self.version = checkpoint.version
         self.users, self.items = checkpoint.users, checkpoint.items
         self.catalogue = Catalogue(checkpoint.catalogue)
-        self.orderings = spread({**orderings(checkpoint), POPULARITY: by_popularity(counts_I)}, shards)
+        self.orderings = spread({**orderings(model, checkpoint.relevance), POPULARITY: by_popularity(counts_I)}, shards)
         self.popularity = self.orderings.pop(POPULARITY)
         self.default_order = RankBy(default_order(self.orderings))
         self.cells = max(ordering.cells for ordering in self.orderings.values())
-        self.scorer = Scorer(model, (shape.rating_min, shape.rating_max), self.orderings[RankBy.RATING])
+        self.scorer = Scorer(self.orderings[RankBy.RATING], (shape.rating_min, shape.rating_max))
         self.similar_items = Nearest(self.orderings[self.default_order])
-        self.fold_in = FoldIn(checkpoint)
+        self.fold_in = FoldIn.of(model, checkpoint.prior, checkpoint.relevance, checkpoint.ratings_I)
         self.unknown_variance = None if model.user_variance is None else float(model.user_variance[-1])
         self.revision_slots_U = np.empty(0, np.int32) if revisions is None else revisions.slots_of(checkpoint.users)
         self._hold = hold

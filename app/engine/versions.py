@@ -8,10 +8,10 @@ from pathlib import Path
 from app.engine.errors import UnknownVersionError
 from app.engine.model_holder import ModelHolder
 from app.engine.model_watcher import Failure, ModelWatcher
-from models.checkpoint import reader
 from models.checkpoint.manifest import Manifest
 from models.errors import CheckpointNotFoundError
 from models.registry.checkpoint_sync import CheckpointSync
+from models.registry.directory import published, read_report
 from models.sharding import DevicePlacement
 
 
@@ -61,11 +61,11 @@ class Versions:
         """What is known about each version that is published and can be read, in the order of publication."""
         if self._sync is not None:
             return await asyncio.to_thread(self._sync.published)
-        return await asyncio.to_thread(reader.published, self._directory)
+        return await asyncio.to_thread(published, self._directory)
 
     async def report(self, version: str, name: str) -> bytes:
         """A file of the report of a version. Raises UnknownVersionError, ReportNotFoundError or CheckpointError."""
         try:
-            return await asyncio.to_thread(reader.read_report, self._directory, version, name)
+            return await asyncio.to_thread(read_report, self._directory, version, name)
         except CheckpointNotFoundError:
             raise UnknownVersionError(f"there is no version {version!r}") from None

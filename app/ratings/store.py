@@ -30,6 +30,7 @@ from app.ratings import postgres_upsert, schema
 from app.ratings.errors import RequestKeyError, StoreError, StoreUnavailableError
 from app.ratings.revisions import Revisions
 from app.ratings.tables import deletions, ratings, requests, store, users
+from models.urls import without_credentials
 
 T = TypeVar("T")
 
@@ -279,7 +280,7 @@ class RatingsStore:
     def _away(self, error: BaseException) -> None:
         if self._available:
             self._available = False
-            logger.warning("The ratings store is away: %s: %s", schema.shown(self._url), schema.reason(error))
+            logger.warning("The ratings store is away: %s: %s", without_credentials(self._url), schema.reason(error))
 
 
 def storable(id_: str) -> bool:

@@ -18,9 +18,9 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from models.checkpoint.manifest import RelevanceRule
 from models.mf import with_average_row
 from models.relevance import RelevanceHead
+from models.relevance_rule import RelevanceRule, penalty, targets, total_weight
 from training.communicator import drawn_rows
 from training.distributed.als import sides
 from training.fit.kernels.als_cpu import CpuRows, compile_for, padded_width
@@ -102,16 +102,16 @@ class RelevanceFit:
         """Solve the rows against all `columns`; return their error and that of unrated cells, divided by 1 − w."""
         settings = self.settings
         weight = 1 - settings.missing_weight
-        weights_R = settings.missing_weight * columns + weight * counts_R
-        ridge_R = settings.regularisation / weight * weights_R.float() ** settings.exponent
+        weights_R = total_weight(settings.missing_weight, columns, counts_R).float()
+        ridge_R = penalty(settings.regularisation / weight, weights_R, settings.exponent)
         gram_KK = settings.missing_weight / weight * self.data.ranks.sum(other_CK.T @ other_CK)
         return rows.solve(other_CK, ridge_R, None, out_RK, gram_KK)
 
     @cached_property
     def _targets_N(self) -> Tensor:
         mean, deviation = self.data.standardisation()
-        standard_N = (self.data.ratings_N - mean.float()) / deviation.float()
-        return (1 + self.settings.slope * standard_N).clamp_(min=0)
+        targets_N: Tensor = targets(self.data.ratings_N, mean.float(), deviation.float(), self.settings.slope)
+        return targets_N
 
     @cached_property
     def _sides(self) -> tuple[Solver, Solver]:

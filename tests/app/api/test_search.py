@@ -19,9 +19,12 @@ from app.engine.types import ItemFilter
 from app.main import create_app
 from app.settings import Settings
 from models.checkpoint import reader
-from models.checkpoint.publication import Draft, publish
-from models.checkpoint.reader import ITEM_SCHEMA, Checkpoint
+from models.checkpoint.files import ITEM_SCHEMA
+from models.checkpoint.reader import Checkpoint
+from models.checkpoint.writer import Draft
 from models.mf import MatrixFactorization
+from models.registry.directory import load
+from models.registry.publication import publish
 from tests.support.asgi import calling
 from tests.support.checkpoints import small_draft
 
@@ -39,7 +42,7 @@ def titled(tmp_path_factory: pytest.TempPathFactory, make_draft: Callable[..., D
     column = draft.items.schema.get_field_index("title")
     items = draft.items.set_column(column, ITEM_SCHEMA.field("title"), pa.array(titles))
     publish(directory, replace(draft, items=items))
-    return reader.load(directory)
+    return load(directory)
 
 
 @pytest.fixture(scope="module")
@@ -190,7 +193,7 @@ def uncertain(tmp_path_factory: pytest.TempPathFactory, make_draft: Callable[...
 def test_intervals_are_where_the_expected_rating_lies_with_ninety_percent(
     start: Start, uncertain: Path, order: str
 ) -> None:
-    loaded = reader.load(uncertain)
+    loaded = load(uncertain)
     with start(uncertain) as (client, _):
         wishes = {"n": 50, "rank_by": order, "intervals": True}
         items = client.get("/users/196/top", params=wishes).json()["items"]

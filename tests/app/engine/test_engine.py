@@ -18,8 +18,9 @@ from app.engine.events import Batch, Event, Listed, Loaded, Predicted
 from app.engine.recommender import LISTS_PER_BATCH
 from app.engine.threads import QUICK_PAIRS
 from app.engine.types import SOURCES, ListQuery, Pair, Pairs, RankBy, Source, TopList
-from models.checkpoint import reader
-from models.checkpoint.publication import Draft, publish
+from models.checkpoint.writer import Draft
+from models.registry.directory import load
+from models.registry.publication import publish
 from models.sharding import DevicePlacement
 
 T = TypeVar("T")
@@ -111,7 +112,7 @@ def test_requests_that_wait_together_are_answered_together_each_with_its_own(che
 
 def test_an_answer_under_way_keeps_to_the_model_it_began_with(tmp_path: Path, make_draft: Callable[..., Draft]) -> None:
     first = publish(tmp_path, make_draft(1)).version
-    expected = reader.load(tmp_path, first).model(torch.tensor([0]), torch.tensor([0])).clamp(1, 5).tolist()
+    expected = load(tmp_path, first).model(torch.tensor([0]), torch.tensor([0])).clamp(1, 5).tolist()
 
     async def publish_then_ask() -> tuple[str, list[float]]:
         async with opened(tmp_path) as engine:

@@ -18,10 +18,11 @@ from app.engine.errors import ActivationError, UnknownVersionError
 from app.engine.events import Event, Loaded, LoadFailed
 from app.engine.serving_model import ServingModel
 from app.engine.types import Pair
-from models.checkpoint.publication import Draft, publish
-from models.checkpoint.reader import CURRENT, current_version
+from models.checkpoint.writer import Draft
 from models.errors import CheckpointCorruptError, CheckpointNotFoundError
+from models.registry.directory import CURRENT, current_version
 from models.registry.lifecycle import activate
+from models.registry.publication import publish
 from models.sharding import DevicePlacement
 from tests.support.checkpoints import replace_tensors
 
