@@ -40,7 +40,7 @@ def run_tasks(threads: int, function: Callable[..., Any], tasks: Sequence[tuple[
 
 
 def run_ranges(
-    threads: int, function: Callable[..., Any], ranges: Sequence[tuple[int, int]], *arguments: Any
+    threads: int, function: Callable[..., Any], *arguments: Any, ranges: Sequence[tuple[int, int]]
 ) -> list[Any]:
     """Call a kernel once per range, whose ends are its last arguments."""
     return run_tasks(threads, function, [(*arguments, first, last) for first, last in ranges])
