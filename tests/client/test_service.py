@@ -179,7 +179,7 @@ def test_what_is_wrong_with_a_request_is_said_part_by_part(client: Any) -> None:
     with pytest.raises(r.InvalidError) as caught:
         client.rate("1", "1", 99)
     assert caught.value.errors == (r.FieldError(location="body.rating", message="a rating is from 1 to 5"),)
-    assert str(caught.value).startswith("PUT /users/1/ratings/1: 422 The request is not valid: a rating is from 1 to 5")
+    assert str(caught.value).startswith("PUT /users/1/ratings/1: 422 Invalid request: a rating is from 1 to 5")
     assert caught.value.request_id
 
 
