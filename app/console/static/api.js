@@ -84,14 +84,14 @@ export function useAnswer(ask, name, request, inputs) {
       setAnswer({ content: null, problem: null, waiting: false });
       return;
     }
-    let wanted = true;
+    let current = true;
     setAnswer((known) => ({ ...known, waiting: true }));
     ask(name, request).then(
-      (content) => wanted && setAnswer({ content, problem: null, waiting: false }),
-      (problem) => wanted && setAnswer({ content: null, problem, waiting: false }),
+      (content) => current && setAnswer({ content, problem: null, waiting: false }),
+      (problem) => current && setAnswer({ content: null, problem, waiting: false }),
     );
     return () => {
-      wanted = false;
+      current = false;
     };
   }, inputs);
   return answer;

@@ -39,12 +39,12 @@ export function quantile(before, after, name, share, which = every) {
   const grown = buckets(after, name, which).map(([bound, number]) => [bound, number - (earlier.get(bound) ?? 0)]);
   const total = grown.at(-1)?.[1] ?? 0;
   if (total <= 0) return null;
-  const wanted = share * total;
-  const at = grown.findIndex(([, number]) => number >= wanted);
+  const target = share * total;
+  const at = grown.findIndex(([, number]) => number >= target);
   const [low, below] = at > 0 ? grown[at - 1] : [0, 0];
   const [high, upTo] = grown[at];
   if (high === Infinity) return low;
-  return low + ((high - low) * (wanted - below)) / (upTo - below || 1);
+  return low + ((high - low) * (target - below)) / (upTo - below || 1);
 }
 
 const answered = ({ route }) => route !== "/metrics" && !route?.startsWith("/health") && !route?.startsWith("/console") && route !== "/";

@@ -110,18 +110,18 @@ function written({ category, year_min: from, year_max: to }) {
 // The number of positions by which each item has risen since the previous list, not counting items that are rated now.
 // It is Infinity for an item that was not in that list.
 function useMoves(list, ratings) {
-  const seen = useRef({ list: null, moves: new Map() });
-  if (list && seen.current.list !== list) {
+  const previous = useRef({ list: null, moves: new Map() });
+  if (list && previous.current.list !== list) {
     const rated = new Set(ratings.map(({ item }) => item));
-    const before = seen.current.list?.items.filter(({ item }) => !rated.has(item)).map(({ item }) => item);
+    const before = previous.current.list?.items.filter(({ item }) => !rated.has(item)).map(({ item }) => item);
     const moves = new Map();
     list.items.forEach(({ item }, at) => {
       const was = before ? before.indexOf(item) : at;
       moves.set(item, was < 0 ? Infinity : was - at);
     });
-    seen.current = { list, moves };
+    previous.current = { list, moves };
   }
-  return seen.current.moves;
+  return previous.current.moves;
 }
 
 function Move({ move }) {

@@ -50,7 +50,7 @@ function User({ user, model, ask }) {
           <${Filters} genres=${genres.content?.genres} filters=${filters} change=${setFilters} />
         </div>
         <${Failure} problem=${listed.problem} />
-        <p class="muted" role="status">${list && told(list, model.shape.uncertainty)}</p>
+        <p class="muted" role="status">${list && describe(list, model.shape.uncertainty)}</p>
         ${list && html`<${Explained} user=${user} items=${list.items} source=${list.source} scale=${scale} ask=${ask} />`}
       </section>
       <section class="card">
@@ -62,7 +62,7 @@ function User({ user, model, ask }) {
   `;
 }
 
-function told({ items, source }, uncertainty) {
+function describe({ items, source }, uncertainty) {
   if (!items.length) return "There are no items to list. Try other filters.";
   const sources = {
     model: "From the model.",
