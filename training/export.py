@@ -1,4 +1,4 @@
-"""Lists of all users at once, into a Parquet file: what the service would answer, at the speed of matrix products.
+"""The lists of all users in a Parquet file, as the service would answer them.
 
 It knows checkpoints and files, not how models are fitted. Shapes: B users of a batch, I items, N list length.
 """
@@ -25,14 +25,14 @@ from training.device import choose_place, use_threads
 from training.errors import ConfigError, ExportError
 
 SCHEMA = pa.schema({"user": pa.string(), "rank": pa.int32(), "item": pa.string(), "rating": pa.float32()})
-PREFERENCE = ("relevance", "rating")  # what lists are ordered by unless said otherwise: the first that there is
+PREFERENCE = ("relevance", "rating")  # the default order of lists is the first of these that the checkpoint has
 USERS_PER_BATCH = 1024  # 17,770 items × 32 factors: 256 to 2,048 differ by less than one run from the next
 ROWS_PER_GROUP = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportConfig:
-    """What to export, as the options of `python -m training export-top` say it; None stands for their defaults."""
+    """The options of `python -m training export-top`; None stands for the default."""
 
     checkpoints: Path
     version: str | None
@@ -48,8 +48,8 @@ class ExportConfig:
 def run(config: ExportConfig, progress: Callable[[int, str], AbstractContextManager[Callable[[int], None]]]) -> int:
     """Load the checkpoint, write the lists and return the number of rows.
 
-    `progress` is given the number of users and yields what is told how many are done. Raises a CheckpointError,
-    ConfigError or ExportError.
+    `progress` is called with the number of users and yields a function to call with how many are done. Raises a
+    CheckpointError, ConfigError or ExportError.
     """
     place = choose_place(config.device)
     use_threads(config.threads)
@@ -71,7 +71,7 @@ def run(config: ExportConfig, progress: Callable[[int, str], AbstractContextMana
 
 
 def choose_ordering(version: str, named: Mapping[str, Sharded], rank_by: str | None) -> Sharded:
-    """The ordering of that name, by default the one that the service takes. Raises ConfigError where there is none."""
+    """The ordering of that name, by default that of the service. Raises ConfigError for one that is not there."""
     name = rank_by or next(name for name in PREFERENCE if name in named)
     if name not in named:
         raise ConfigError(f"version {version} has no ordering by {name}: it has {', '.join(sorted(named))}")
@@ -79,10 +79,7 @@ def choose_ordering(version: str, named: Mapping[str, Sharded], rank_by: str | N
 
 
 def choose_items(checkpoint: Checkpoint, category: str | None) -> Tensor | None:
-    """Which items are of a category, bool (I,); None for all of them.
-
-    Raises ConfigError for a category that no item has.
-    """
+    """The items of a category, bool (I,); None for all items. Raises ConfigError for a category without items."""
     if category is None:
         return None
     genres = checkpoint.catalogue["genres"].to_pylist()
@@ -110,7 +107,7 @@ def export_top(
 
     Columns: user, rank from 1, item, rating (r̂ clipped to the scale, as the service answers it). Users stand in the
     order of their rows. `rating` is the ordering by r̂. `report` is called with the number of users done. Raises
-    ExportError if the file cannot be written; what was there before is then still there, and nothing else.
+    ExportError if the file cannot be written; a file that was there before is then unchanged.
     """
     seen = None if include_seen else checkpoint.seen
     allowed = None if allowed_I is None else ordering.cut(allowed_I)
@@ -141,7 +138,7 @@ def _records(checkpoint: Checkpoint, rating: Sharded, users_B: Tensor, items_BN:
 
 @contextmanager
 def _parquet(out: Path) -> Iterator[Callable[[pa.RecordBatch], int]]:
-    """Yields what adds records to the file and returns how many. The file gets its name once all are on the disk."""
+    """Yields a function that adds records and returns their number. The file gets its name once it is on the disk."""
     if out.is_dir():
         raise ExportError(f"cannot write {out}: it is a directory")
     staging = out.with_name(f".{out.name}.{secrets.token_hex(4)}")
@@ -161,7 +158,7 @@ def _parquet(out: Path) -> Iterator[Callable[[pa.RecordBatch], int]]:
 
 @contextmanager
 def _grouped(writer: parquet.ParquetWriter) -> Iterator[Callable[[pa.RecordBatch], int]]:
-    """Gathers records into row groups, and closes the writer whatever happens: left open, it would try later."""
+    """Gathers records into row groups, and always closes the writer, which would otherwise write later."""
     pending: list[pa.RecordBatch] = []
 
     def flush() -> None:

@@ -1,10 +1,11 @@
-"""`fit` and `evaluate`: the job, with or without publication at its end."""
+"""`fit` and `evaluate`: run the job, with or without publishing its model."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -24,6 +25,9 @@ from training.cli.parameters import (
 )
 from training.launch import is_first, started_by_torchrun
 
+if TYPE_CHECKING:
+    from training.runtime import Runtime
+
 
 def job_options(default_split: str) -> Decorator:
     """The options that `fit` and `evaluate` share."""
@@ -33,7 +37,7 @@ def job_options(default_split: str) -> Decorator:
             "--user-attributes",
             type=click.Path(path_type=Path),
             group="Data",
-            help="A .csv or .parquet file: id, then anything.",
+            help="A .csv or .parquet file with a column id and any attributes of users.",
         ),
         option("--item-attributes", type=click.Path(path_type=Path), group="Data", help="The same for items."),
         option(
@@ -43,30 +47,30 @@ def job_options(default_split: str) -> Decorator:
             metavar="KIND",
             group="Held-out ratings",
             shell_complete=one_of(("last-out", "random:0.1", "time:0.1", "none")),
-            help="Hold out last-out, random:F, time:F or none.",
+            help="Which ratings to hold out: last-out, random:F, time:F or none.",
         ),
         option(
             "--test",
             metavar="FILE",
             group="Held-out ratings",
             shell_complete=one_of((), or_file=True),
-            help="A file whose ratings are the test part; --split is then not used.",
+            help="A file of held-out ratings; --split is then ignored.",
         ),
         option(
             "--relevant",
             type=float,
             metavar="RATING",
             group="Held-out ratings",
-            help="Rating from which an item is relevant [3/4 up the scale].",
+            help="The lowest rating of a relevant item [three quarters up the scale].",
         ),
         option(
             "--preset",
             required=True,
             metavar="NAME",
             group="Model",
-            is_eager=True,  # what completes --set looks at it
+            is_eager=True,  # completion of --set reads it
             shell_complete=one_of(constants.preset_names(), or_file=True),
-            help="One of those that `presets` lists, or a .toml file.",
+            help="A preset that `presets` lists, or a .toml file.",
         ),
         option(
             "--set",
@@ -75,7 +79,7 @@ def job_options(default_split: str) -> Decorator:
             metavar="KEY=VALUE",
             group="Model",
             shell_complete=complete_setting,
-            help="Override a setting (`presets NAME` lists them); repeatable.",
+            help="Change a setting (`presets NAME` lists them); may be repeated.",
         ),
         option(
             "--seed",
@@ -84,14 +88,14 @@ def job_options(default_split: str) -> Decorator:
             metavar="N",
             show_default=True,
             group="Model",
-            help="Fixes every choice.",
+            help="Seed of all random choices.",
         ),
         device_options,
         option(
             "--resume",
             type=click.Path(path_type=Path),
             group="Machine",
-            help="Keep the state of the fit in this file (directory under torchrun), and go on from it if interrupted.",
+            help="Save the state of the fit in this file (under torchrun: directory), and resume from it.",
         ),
         option(
             "--save-every",
@@ -100,14 +104,14 @@ def job_options(default_split: str) -> Decorator:
             default=constants.SAVE_SECONDS,
             show_default=True,
             group="Machine",
-            help="Least seconds between two saves of that state.",
+            help="Minimum seconds between two saves of the state.",
         ),
         option(
             "--item-bytes",
             type=click.IntRange(min=1),
             metavar="N",
             group="Machine",
-            help="Under torchrun: the most a copy of all items' rows may take on a rank [a quarter of what is free].",
+            help="Under torchrun: maximum bytes of a copy of all items' rows on a rank [a quarter of the free memory].",
         ),
         quiet_option,
         output.json_option,
@@ -130,7 +134,7 @@ def job_options(default_split: str) -> Decorator:
     required=True,
     group="Publication",
     shell_complete=complete_directory,
-    help="The checkpoint directory to publish to, or the URL of one.",
+    help="The checkpoint directory to publish to, or its URL.",
 )
 @option(
     "--tolerance",
@@ -139,7 +143,7 @@ def job_options(default_split: str) -> Decorator:
     default=constants.DEFAULT_TOLERANCE,
     show_default=True,
     group="Publication",
-    help="How much worse than the served model's RMSE is acceptable, relatively.",
+    help="How much higher the RMSE may be than that of the served model, as a share of it.",
 )
 @option(
     "--no-activate",
@@ -147,37 +151,38 @@ def job_options(default_split: str) -> Decorator:
     flag_value=False,
     default=True,
     group="Publication",
-    help="Publish, and leave CURRENT as it is.",
+    help="Publish the model without making it the current version.",
 )
-@option("--warm-start", is_flag=True, group="Model", help="Start from the current checkpoint where the trainer can.")
+@option("--warm-start", is_flag=True, group="Model", help="Start from the current checkpoint, if the trainer can.")
 @option(
     "--refit",
     is_flag=True,
     group="Publication",
-    help="Publish a model of all ratings once one without the held-out has passed.",
+    help="Once the model has passed the quality gate, fit all ratings and publish that model.",
 )
 @option(
     "--every",
     type=Duration(),
     group="Publication",
-    help="Fit again and again, so often: 30m, 6h, 1d. Failures are logged.",
+    help="Repeat the fit at this interval: 30m, 6h or 1d. Failures are logged.",
 )
 @option(
     "--force",
     is_flag=True,
     group="Publication",
-    help="Publish even what the quality gate refuses; the manifest says so.",
+    help="Publish the model even if the quality gate refuses it; the manifest records that.",
 )
 def fit(as_json: bool, quiet: bool, every: float | None, **chosen: Any) -> None:
     """Fit a model and publish it as the current checkpoint.
 
-    With held-out ratings, a model that does not beat the preset `bias`, or is worse than the served one, is refused.
+    If ratings are held out, the quality gate refuses a model that does not beat the preset `bias` or is worse than the
+    served model.
     """
     if every is None:
         _run(as_json, quiet, chosen)
         return
     if started_by_torchrun():
-        raise click.UsageError("--every does not go with torchrun")
+        raise click.UsageError("--every cannot be used under torchrun")
     from training import schedule
 
     schedule.repeat(every, lambda: _run(as_json, quiet, chosen))
@@ -192,14 +197,23 @@ def fit(as_json: bool, quiet: bool, every: float | None, **chosen: Any) -> None:
 )
 @job_options(default_split="last-out")
 def evaluate(as_json: bool, quiet: bool, **chosen: Any) -> None:
-    """Fit a model and print its figures on held-out ratings. Publishes nothing."""
+    """Fit a model and print its figures on held-out ratings. Nothing is published."""
     _run(as_json, quiet, chosen)
+
+
+def _runtime(device: str, item_bytes: int | None) -> AbstractContextManager[Runtime | None]:
+    """One of the processes that torchrun has started; None for a single process."""
+    if not started_by_torchrun():
+        return nullcontext()
+    from training.distributed.runtime import distributed
+
+    return distributed(device, item_bytes)
 
 
 def _run(as_json: bool, quiet: bool, chosen: Mapping[str, Any]) -> None:
     from training.progress import following
 
-    constants.preset_file(chosen["preset"])  # at once, where there is none
+    constants.preset_file(chosen["preset"])  # refuses an unknown name before the slow imports
     with following(quiet=quiet) as progress:
         from training import config, job
         from training.cli.tables import figures
@@ -207,11 +221,12 @@ def _run(as_json: bool, quiet: bool, chosen: Mapping[str, Any]) -> None:
         from training.destination import destination
         from training.errors import RefusedError
 
-        with destination(chosen.get("out")) as (out, remote):
-            place = {"out": out, "remote": remote, "cache": default_cache()}
-            outcome = job.run(config.JobConfig(**{**chosen, **place}), progress.epoch, progress.phase)
+        options = {**chosen, "cache": default_cache()}
+        joined = _runtime(chosen["device"], options.pop("item_bytes"))
+        with destination(chosen.get("out")) as (options["out"], options["remote"]), joined as runtime:
+            outcome = job.run(config.JobConfig(**options), progress.epoch, progress.phase, runtime)
     if not is_first():
         return
     output.answer(outcome.figures, figures(outcome.figures), as_json=as_json)
     if outcome.refusal is not None:
-        raise RefusedError(f"not published: {outcome.refusal} (--force publishes it all the same)")
+        raise RefusedError(f"not published: {outcome.refusal} (use --force to publish it anyway)")

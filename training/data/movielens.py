@@ -1,4 +1,4 @@
-"""The named MovieLens sets: where they come from, how their archives are laid out, what their items and users are.
+"""The named MovieLens sets: their sources, the layouts of their archives, their items and users.
 
 F. M. Harper and J. A. Konstan, "The MovieLens Datasets: History and Context", ACM TiiS 5(4), 2015. Their licences
 forbid redistribution: the archives are fetched from their publisher, and live in a cache only.
@@ -57,7 +57,7 @@ class TextTable:
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """An archive and what is where in it.
+    """An archive and its layout.
 
     Attributes:
         source: where it is fetched from.
@@ -65,7 +65,7 @@ class Archive:
         layout: of the ratings.
         items: where the items are; has the fields id, title, perhaps year, and those that `item_genres` reads.
         item_genres: the genres of one item.
-        users: where the users are, with the fields USER_ATTRIBUTES; None where there is nothing about them.
+        users: where the users are, with the fields USER_ATTRIBUTES; None if it describes none.
         columns: our name → the archive's name of a column of the ratings.
     """
 
@@ -80,13 +80,13 @@ class Archive:
 
 @dataclass(frozen=True, slots=True)
 class NamedSet:
-    """A data set that can be asked for by name.
+    """A data set with a name.
 
     Attributes:
-        name: what it is asked for by.
+        name: as `--data` takes it.
         summary: one line about it.
         archives: tried in order.
-        hint: a sentence for the message if none can be had.
+        hint: a sentence for the message if none can be fetched.
     """
 
     name: str
@@ -97,7 +97,7 @@ class NamedSet:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What a set holds beside its ratings; see `training.data.dataset.Dataset`."""
+    """The content of a set; see `training.data.dataset.Dataset`."""
 
     checked: Checked
     items: pa.Table
@@ -105,11 +105,11 @@ class Content:
 
 
 def read(named: NamedSet, cache: Path) -> Content:
-    """The set, from the first of its archives that can be had.
+    """The set, from the first of its archives that can be fetched.
 
     Raises:
-        SourceUnavailableError: none can; the message says of each why.
-        DataError: an archive does not hold what it should.
+        SourceUnavailableError: none can be fetched; the message gives each reason.
+        DataError: an archive lacks a file, or holds an unreadable one.
     """
     failures = []
     for archive in named.archives:
@@ -121,7 +121,7 @@ def read(named: NamedSet, cache: Path) -> Content:
             return _content(archive, path)
     raise SourceUnavailableError(
         f"{named.name} cannot be fetched. Tried {'; then '.join(failures)}. {named.hint}"
-        f"A copy of {named.archives[0].source.file_name} in {cache} would be taken."
+        f"You can put a copy of {named.archives[0].source.file_name} into {cache} yourself."
     )
 
 

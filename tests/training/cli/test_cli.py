@@ -163,7 +163,7 @@ MENDED = {
     "misspelt split": (["--split", "lastout"], "did you mean 'last-out'?"),
     "misspelt name of a column": (["--columns", "users=x"], "did you mean 'user'?"),
     "another file": (["--data", "{folder}/rating.csv"], "no such file: did you mean 'ratings.csv'?"),
-    "another column": (["--data", "{folder}/stars.csv"], "--columns rating=ratings renames"),
+    "another column": (["--data", "{folder}/stars.csv"], "use --columns rating=ratings"),
     "split without its part": (["--split", "random"], "as in random:0.1"),
     "a part of everything": (["--split", "time:1"], "as in time:0.1"),
     "setting of another type": (["--set", "epochs=many"], "must be a whole number, at least 1, and is many"),

@@ -195,7 +195,7 @@ def test_a_set_that_no_source_has_names_all_of_them_and_why(tmp_path: Path) -> N
     assert re.fullmatch(
         r"ml-100k cannot be fetched\. Tried http://127\.0\.0\.1:1/ml\.zip: .*refused; "
         r"then http://127\.0\.0\.1:1/other\.zip: .*refused\. "
-        rf"A hint\. A copy of ml\.zip in {tmp_path} would be taken\.",
+        rf"A hint\. You can put a copy of ml\.zip into {tmp_path} yourself\.",
         str(caught.value),
     )
 

@@ -19,7 +19,6 @@ from torch import Tensor
 
 from models.mf import MatrixFactorization, with_average_row
 from training.communicator import drawn_rows
-from training.distributed.als import sides
 from training.fit.kernels.als_cpu import CpuRows, compile_for, padded_width
 from training.fit.kernels.als_rows import Rows, Solver
 from training.fit.kernels.als_torch import TorchRows
@@ -48,7 +47,7 @@ class Als(Trainer[AlsSettings]):
     """An epoch solves every user's row [p_u, b_u] against the items' [q_i, 1], then every item's against the users'."""
 
     Settings = AlsSettings
-    spreads = True
+    distributes = True
 
     def __init__(self, data: TrainingSet, settings: AlsSettings, rng: np.random.Generator) -> None:
         super().__init__(data, settings, rng)
@@ -87,7 +86,7 @@ class Als(Trainer[AlsSettings]):
     def _sides(self) -> tuple[Solver, Solver]:
         """Users and items. Grouping the ratings is a part of fitting, so the first epoch does it."""
         make = self._cpu_rows if self._on_cpu else self._torch_rows
-        return sides(self.data, self.data.ratings_N, make, self.user_table_UK.shape[1])
+        return self.data.als_sides(self.data.ratings_N, make, self.user_table_UK.shape[1])
 
     def _cpu_rows(self, rows_N: Tensor, columns_N: Tensor, ratings_N: Tensor, rows: int, _columns: int) -> Rows:
         threads = torch.get_num_threads()
@@ -104,8 +103,8 @@ class Als(Trainer[AlsSettings]):
 
     def model(self) -> MatrixFactorization:
         factors, deviation, data = self.settings.factors, self._deviation.float(), self.data
-        users_UK = data.ranks.with_average_row(self.user_table_UK, self._user_counts_U)
-        items_IK = data.ranks.gathered(self.item_table_IK, data.item_span)
+        users_UK = data.communicator.with_average_row(self.user_table_UK, self._user_counts_U)
+        items_IK = data.communicator.gathered(self.item_table_IK, data.item_span)
         items_IK = with_average_row(items_IK, self._item_counts_I)
         return MatrixFactorization(
             self._mean.float(),
@@ -127,7 +126,8 @@ class Als(Trainer[AlsSettings]):
         """The tables; the generator has done its work when they have been filled for the first time."""
         return {"user_table": self.user_table_UK.clone(), "item_table": self.item_table_IK.clone()}
 
-    def side_of(self, name: str) -> Literal["user", "item"] | None:
+    @classmethod
+    def side_of(cls, name: str) -> Literal["user", "item"] | None:
         return "user" if name == "user_table" else "item"
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
