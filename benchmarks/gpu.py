@@ -28,7 +28,7 @@ from training.data.train_test import read
 from training.evaluation.evaluate import clipped_rmse, make_test_set
 from training.fit.loop import fit
 from training.fitting import make_trainer
-from training.runtime import LocalRuntime
+from training.runtime import Runtime
 
 CPU = torch.device("cpu")
 USERS, ITEMS, FACTORS, BATCH, LIST = 100_000, 1_000_000, 64, 32, 10
@@ -61,7 +61,7 @@ def print_preset(name: str, rounds: int) -> bool:
         assert test is not None
         seconds = []
         for _ in range(rounds + 1):
-            trainer = make_trainer(preset, LocalRuntime().training_set(ratings, device), 0)
+            trainer = make_trainer(preset, Runtime().training_set(ratings, device), 0)
             seconds.append(fit(trainer, None, lambda _: None)[-1].fit_seconds)
         figures[device.type] = (clipped_rmse(trainer.model(), test), statistics.median(seconds[1:]))
     (cpu_rmse, cpu_seconds), (gpu_rmse, gpu_seconds) = figures["cpu"], figures["cuda"]

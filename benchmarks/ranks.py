@@ -51,7 +51,7 @@ from training.fit.kernels.als_rows import packed_width
 from training.fit.kernels.gibbs_torch import STEPS
 from training.fit.trainer import Trainer, TrainingSet
 from training.launch import started_by_torchrun
-from training.runtime import LocalRuntime, Runtime
+from training.runtime import Runtime
 
 PARTS, SPLIT = 8, "random:0.05"
 
@@ -74,7 +74,7 @@ def measure(folder: Path, name: str, sweeps: int, threads: int) -> None:
     torch.set_num_threads(threads)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     several = started_by_torchrun()
-    joined: AbstractContextManager[Runtime] = distributed("cpu", None) if several else nullcontext(LocalRuntime())
+    joined: AbstractContextManager[Runtime] = distributed("cpu", None) if several else nullcontext(Runtime())
     with joined as runtime:
         source = folder / ("parts" if several else "whole.parquet")
         config = JobConfig(data=str(source), preset=name, cache=folder, split=SPLIT)

@@ -25,7 +25,7 @@ from training.evaluation.evaluate import make_test_set, test_rmse
 from training.fit.loop import fit
 from training.fit.trainer import Trainer
 from training.fitting import make_trainer
-from training.runtime import LocalRuntime
+from training.runtime import Runtime
 
 CPU = torch.device("cpu")
 PRESET = load_preset("textbook")
@@ -52,7 +52,7 @@ def print_accuracy(split: str, seeds: int) -> None:
     rows = []
     for seed in range(seeds):
         ratings = read_ratings(split, seed)
-        trainer = make_trainer(PRESET, LocalRuntime().training_set(ratings, CPU), seed)
+        trainer = make_trainer(PRESET, Runtime().training_set(ratings, CPU), seed)
         loss = fit(trainer, None, lambda _: None)[-1].figures["loss"]
         model = trainer.model()
         test = make_test_set(ratings.train, ratings.test, None, CPU)
@@ -82,7 +82,7 @@ def print_speed(ratings: TrainTest, rounds: int) -> None:
 
 
 def our_examples_per_second(ratings: TrainTest) -> float:
-    trainer: Trainer = make_trainer(PRESET, LocalRuntime().training_set(ratings, CPU), 0)
+    trainer: Trainer = make_trainer(PRESET, Runtime().training_set(ratings, CPU), 0)
     return fit(trainer, None, lambda _: None)[-1].examples_per_second
 
 

@@ -1,13 +1,12 @@
 """The processes that fit one model together, as one of them sees the others.
 
 Each process of a distributed job is a *rank*: it runs the same job on its own users and their ratings, and goes through
-`Communicator` for everything that concerns all of them. A single process does not communicate: `SINGLE_PROCESS` returns
-what it is given. This module does not know torch.distributed. Shapes: R rows of one side on this rank, K columns.
+`Communicator` for everything that concerns all of them. This module does not know torch.distributed.
+Shapes: R rows of one side on this rank, K columns.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar, TypeVar
@@ -26,56 +25,62 @@ BLOCK = (
 T = TypeVar("T")
 
 
-class Communicator(ABC):
-    """Operations over all ranks. Every rank makes the same calls in the same order."""
+class Communicator:
+    """Operations over all ranks: here of a single process, which is the only rank, so that each is trivial.
 
-    rank: int
-    size: int
-    thread_safe: ClassVar[bool]  # whether several threads of a rank may use it at the same time
+    Every rank makes the same calls in the same order. `training.distributed.group.Group` has several ranks.
 
-    @abstractmethod
-    def sum(self, values: Tensor) -> Tensor:
-        """The sum over the ranks' tensors, which all have one shape."""
+    Attributes:
+        thread_safe: whether several threads of a rank may use it at the same time.
+    """
 
-    @abstractmethod
-    def least(self, values: Tensor) -> Tensor:
-        """The smallest of the ranks' numbers in each place of tensors of one shape."""
-
-    @abstractmethod
-    def gathered(self, rows_RK: Tensor, span: Span) -> Tensor:
-        """All rows of a side, on every rank, given the rows of each rank's `Span`."""
-
-    @abstractmethod
-    def from_first(self, values: Tensor) -> Tensor:
-        """The first rank's tensor. All have one shape."""
-
-    @abstractmethod
-    def agreed(self, value: T) -> T:
-        """The first rank's value."""
-
-    @abstractmethod
-    def pooled(self, mean: float, weight: int) -> float:
-        """The mean over the numbers of all ranks, given the mean of this rank's `weight` numbers."""
-
-    @abstractmethod
-    def row_mean(self, table_RK: Tensor, total: int) -> Tensor:
-        """The mean of the `total` rows of all ranks, (K,)."""
-
-    @abstractmethod
-    def row_variance(self, table_RK: Tensor, total: int) -> Tensor:
-        """The variance of the `total` rows of all ranks, (K,)."""
-
-    @abstractmethod
-    def qr(self, rows_RK: Tensor) -> tuple[Tensor, Tensor]:
-        """Q and R of the rows of all ranks: this rank's rows of Q, and all of R."""
-
-    @abstractmethod
-    def with_average_row(self, table_RK: Tensor, counts_R: Tensor) -> Tensor:
-        """`models.mf.with_average_row` over the rows of all ranks; every rank appends the same row."""
+    rank, size = 0, 1
+    thread_safe: ClassVar[bool] = True
 
     @property
     def first(self) -> bool:
         return self.rank == 0
+
+    def sum(self, values: Tensor) -> Tensor:
+        """The sum over the ranks' tensors, which all have one shape."""
+        return values
+
+    def least(self, values: Tensor) -> Tensor:
+        """The smallest of the ranks' numbers in each place of tensors of one shape."""
+        return values
+
+    def gathered(self, rows_RK: Tensor, span: Span) -> Tensor:  # noqa: ARG002
+        """All rows of a side, on every rank, given the rows of each rank's `Span`."""
+        return rows_RK
+
+    def from_first(self, values: Tensor) -> Tensor:
+        """The first rank's tensor. All have one shape."""
+        return values
+
+    def agreed(self, value: T) -> T:
+        """The first rank's value."""
+        return value
+
+    def pooled(self, mean: float, weight: int) -> float:  # noqa: ARG002
+        """The mean over the numbers of all ranks, given the mean of this rank's `weight` numbers."""
+        return mean
+
+    def row_mean(self, table_RK: Tensor, total: int) -> Tensor:  # noqa: ARG002
+        """The mean of the `total` rows of all ranks, (K,)."""
+        return table_RK.mean(0)
+
+    def row_variance(self, table_RK: Tensor, total: int) -> Tensor:  # noqa: ARG002
+        """The variance of the `total` rows of all ranks, (K,)."""
+        return table_RK.var(0, correction=0)
+
+    def qr(self, rows_RK: Tensor) -> tuple[Tensor, Tensor]:
+        """Q and R of the rows of all ranks: this rank's rows of Q, and all of R."""
+        basis_RK, core_KK = torch.linalg.qr(rows_RK)
+        return basis_RK, core_KK
+
+    def with_average_row(self, table_RK: Tensor, counts_R: Tensor) -> Tensor:
+        """`models.mf.with_average_row` over the rows of all ranks; every rank appends the same row."""
+        return with_average_row(table_RK, counts_R)
 
     def total(self, count: int) -> int:
         """The sum of a whole number."""
@@ -92,45 +97,7 @@ class Communicator(ABC):
         return self.sum(values_N.sum(dtype=torch.float64)) / self.total(len(values_N))
 
 
-class SingleProcess(Communicator):
-    """The only rank: there is nothing to exchange."""
-
-    rank, size = 0, 1
-    thread_safe = True
-
-    def sum(self, values: Tensor) -> Tensor:
-        return values
-
-    def least(self, values: Tensor) -> Tensor:
-        return values
-
-    def gathered(self, rows_RK: Tensor, span: Span) -> Tensor:  # noqa: ARG002
-        return rows_RK
-
-    def from_first(self, values: Tensor) -> Tensor:
-        return values
-
-    def agreed(self, value: T) -> T:
-        return value
-
-    def pooled(self, mean: float, weight: int) -> float:  # noqa: ARG002
-        return mean
-
-    def row_mean(self, table_RK: Tensor, total: int) -> Tensor:  # noqa: ARG002
-        return table_RK.mean(0)
-
-    def row_variance(self, table_RK: Tensor, total: int) -> Tensor:  # noqa: ARG002
-        return table_RK.var(0, correction=0)
-
-    def qr(self, rows_RK: Tensor) -> tuple[Tensor, Tensor]:
-        basis_RK, core_KK = torch.linalg.qr(rows_RK)
-        return basis_RK, core_KK
-
-    def with_average_row(self, table_RK: Tensor, counts_R: Tensor) -> Tensor:
-        return with_average_row(table_RK, counts_R)
-
-
-SINGLE_PROCESS: Communicator = SingleProcess()
+SINGLE_PROCESS = Communicator()
 
 
 @dataclass(frozen=True, slots=True)

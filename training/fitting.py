@@ -21,7 +21,7 @@ from training.data.interactions import Interactions
 from training.data.train_test import TrainTest
 from training.errors import ConfigError
 from training.evaluation.evaluate import TestSet, make_test_set, test_rmse
-from training.fit.fit_state import FitState, NoFitState
+from training.fit.fit_state import FitState
 from training.fit.loop import Epoch, fit
 from training.fit.relevance import RelevanceFit
 from training.fit.trainer import Trainer, TrainingSet
@@ -98,7 +98,7 @@ def saved_state(run: Run, ratings: TrainTest) -> FitState:
     """What an earlier run has saved of this fit, and where this one saves it."""
     config, preset = run.config, run.preset
     if config.resume is None:
-        return NoFitState()
+        return FitState()
     split = config.split_name if ratings.communicator.total(len(ratings.test)) else "none"
     facts = (ratings.dataset.fingerprint, split, preset.trainer, preset.settings.model_dump_json(), config.seed)
     fit_id = hashlib.sha256(repr(facts).encode()).hexdigest()

@@ -25,7 +25,7 @@ from training.fitting import FitData, Run, fit_baseline, fit_models, prepare, sa
 from training.refit import check_refit, refit
 from training.report import write_report
 from training.results import Fitted, Result, draft
-from training.runtime import LocalRuntime, Runtime
+from training.runtime import Runtime
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ def run(
     Raises a TrainingError for what the user can correct, and a PublicationError if the checkpoint cannot be written. In
     either case nothing is published.
     """
-    job = start(config, report, phase, runtime or LocalRuntime())
+    job = start(config, report, phase, runtime or Runtime())
     data = prepare(job, job.runtime.read(config, job.preset, phase))
     check_refit(config, data.test)
     served = None if config.out is None else load_served(config.out)

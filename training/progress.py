@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 BAR = 16  # columns; the longest step with its figures then fits into a line of 80
 
 
-class JobProgress(Protocol):
-    """Shows how far a job is."""
+class JobProgress:
+    """Shows how far a job is: here nothing."""
 
     def phase(self, name: str) -> None:
         """A step begins."""
@@ -30,17 +30,7 @@ class JobProgress(Protocol):
         """A pass of the present step has ended."""
 
 
-class Silent:
-    """Shows nothing."""
-
-    def phase(self, name: str) -> None:
-        pass
-
-    def epoch(self, epoch: Epoch) -> None:
-        pass
-
-
-class Lines:
+class Lines(JobProgress):
     """Prints a line for each step and each pass."""
 
     def __init__(self, console: Console) -> None:
@@ -56,7 +46,7 @@ class Lines:
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-class Bars:
+class Bars(JobProgress):
     """Shows a row for each step, ticked off when the next begins; the row of a fit has a bar."""
 
     def __init__(self, progress: Progress) -> None:
@@ -93,7 +83,7 @@ def following(*, quiet: bool = False) -> Iterator[JobProgress]:
     console = terminal()
     if quiet or not is_first():
         with _only_warnings():
-            yield Silent()
+            yield JobProgress()
     elif not _has_bars(console):
         yield Lines(console)
     else:

@@ -1,11 +1,10 @@
-"""How a job is run: what a single process does in one way, and several do in another. The job asks a `Runtime` for it.
+"""What a single process does in one way and several processes in another. The job asks its `Runtime` for it.
 
-`training.distributed` has the runtime of several processes; nothing here knows it.
+`training.distributed.runtime` has that of several processes; nothing here knows it.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
@@ -25,34 +24,26 @@ from training.fit.trainer import TrainingSet
 from training.results import Result, WholeModel
 
 
-class Runtime(ABC):
-    """The process that runs the job, or one of several. Each of several makes the same calls in the same order."""
+class Runtime:
+    """The process that does a job: here the only one. Of several, each makes the same calls in the same order."""
 
-    communicator: Communicator
-    training_set_class: ClassVar[type[TrainingSet]]
+    communicator: Communicator = SINGLE_PROCESS
+    training_set_class: ClassVar[type[TrainingSet]] = TrainingSet
 
-    @abstractmethod
     def choose_device(self, wish: str) -> torch.device:
         """The device that `--device` names. Raises ConfigError for one that is not there."""
+        return devices.choose_device(wish)
 
-    @abstractmethod
     def free_memory(self, device: torch.device) -> int:
         """Bytes that a fit in this process may take on the device."""
+        return devices.available_memory(device)
 
-    @abstractmethod
     def read(self, config: JobConfig, preset: Preset, phase: Callable[[str], None]) -> TrainTest:
         """The ratings that this process fits and evaluates on.
 
         Raises DataError or ConfigError for ratings, a split or options that cannot be used.
         """
-
-    @abstractmethod
-    def saved_state(self, path: Path, fit: str, every: float) -> FitState:
-        """The state of the fit that `fit` identifies, saved at `path` at most every so many seconds."""
-
-    @abstractmethod
-    def publish(self, out: Path, result: Result, draft: Callable[[WholeModel], Draft], *, activate: bool) -> str:
-        """Publish what `draft` makes of the whole model, and return its version. Raises PublicationError."""
+        return train_test.read(config, phase, with_attributes=preset.settings.uses_attributes)
 
     def training_set(self, ratings: TrainTest, device: torch.device) -> TrainingSet:
         """The training part as trainers take it."""
@@ -69,26 +60,12 @@ class Runtime(ABC):
             users_here=ratings.users_here,
         )
 
-
-class LocalRuntime(Runtime):
-    """The only process of a job."""
-
-    communicator = SINGLE_PROCESS
-    training_set_class = TrainingSet
-
-    def choose_device(self, wish: str) -> torch.device:
-        return devices.choose_device(wish)
-
-    def free_memory(self, device: torch.device) -> int:
-        return devices.available_memory(device)
-
-    def read(self, config: JobConfig, preset: Preset, phase: Callable[[str], None]) -> TrainTest:
-        return train_test.read(config, phase, with_attributes=preset.settings.uses_attributes)
-
     def saved_state(self, path: Path, fit: str, every: float) -> FitState:
+        """The state of the fit that `fit` identifies, saved at `path` at most every so many seconds."""
         return FitStateFile(path, fit, every)
 
     def publish(self, out: Path, result: Result, draft: Callable[[WholeModel], Draft], *, activate: bool) -> str:
+        """Publish what `draft` makes of the whole model, and return its version. Raises PublicationError."""
         return publish(out, draft(WholeModel.of(result)), activate=activate).version
 
 

@@ -11,13 +11,14 @@ import click
 
 from training import constants
 from training.cli import output
-from training.cli.help import Command, option
+from training.cli.help import Command, Decorator, in_group
 from training.cli.parameters import (
-    Decorator,
     Duration,
     complete_directory,
     complete_setting,
+    data_option,
     device_options,
+    machine_option,
     one_of,
     options,
     quiet_option,
@@ -29,88 +30,81 @@ if TYPE_CHECKING:
     from training.runtime import Runtime
 
 
+PATH = click.Path(path_type=Path)
+held_out_option, model_option = in_group("Held-out ratings"), in_group("Model")
+publication_option = in_group("Publication")
+
+
 def job_options(default_split: str) -> Decorator:
     """The options that `fit` and `evaluate` share."""
     return options(
         source_options,
-        option(
-            "--user-attributes",
-            type=click.Path(path_type=Path),
-            group="Data",
-            help="A .csv or .parquet file with a column id and any attributes of users.",
+        data_option(
+            "--user-attributes", type=PATH, help="A .csv or .parquet file with a column id and any attributes of users."
         ),
-        option("--item-attributes", type=click.Path(path_type=Path), group="Data", help="The same for items."),
-        option(
+        data_option("--item-attributes", type=PATH, help="The same for items."),
+        held_out_option(
             "--split",
             default=default_split,
             show_default=True,
             metavar="KIND",
-            group="Held-out ratings",
             shell_complete=one_of(("last-out", "random:0.1", "time:0.1", "none")),
             help="Which ratings to hold out: last-out, random:F, time:F or none.",
         ),
-        option(
+        held_out_option(
             "--test",
             metavar="FILE",
-            group="Held-out ratings",
             shell_complete=one_of((), or_file=True),
             help="A file of held-out ratings; --split is then ignored.",
         ),
-        option(
+        held_out_option(
             "--relevant",
             type=float,
             metavar="RATING",
-            group="Held-out ratings",
             help="The lowest rating of a relevant item [three quarters up the scale].",
         ),
-        option(
+        model_option(
             "--preset",
             required=True,
             metavar="NAME",
-            group="Model",
             is_eager=True,  # completion of --set reads it
             shell_complete=one_of(constants.preset_names(), or_file=True),
             help="A preset that `presets` lists, or a .toml file.",
         ),
-        option(
+        model_option(
             "--set",
             "overrides",
             multiple=True,
             metavar="KEY=VALUE",
-            group="Model",
             shell_complete=complete_setting,
             help="Change a setting (`presets NAME` lists them); may be repeated.",
         ),
-        option(
+        model_option(
             "--seed",
             type=click.IntRange(min=0),
             default=0,
             metavar="N",
             show_default=True,
-            group="Model",
             help="Seed of all random choices.",
         ),
         device_options,
-        option(
+        machine_option(
             "--resume",
-            type=click.Path(path_type=Path),
-            group="Machine",
+            type=PATH,
             help="Save the state of the fit in this file (under torchrun: directory), and resume from it.",
         ),
-        option(
+        machine_option(
             "--save-every",
             type=click.FloatRange(min=0),
             metavar="SECONDS",
             default=constants.SAVE_SECONDS,
             show_default=True,
-            group="Machine",
             help="Minimum seconds between two saves of the state.",
         ),
-        option(
+        machine_option(
             "--item-bytes",
             type=click.IntRange(min=1),
             metavar="N",
-            group="Machine",
             help="Under torchrun: maximum bytes of a copy of all items' rows on a rank [a quarter of the free memory].",
         ),
         quiet_option,
@@ -128,49 +122,37 @@ def job_options(default_split: str) -> Decorator:
     ),
 )
 @job_options(default_split="none")
-@option(
+@publication_option(
     "--out",
     metavar="DIR",
     required=True,
-    group="Publication",
     shell_complete=complete_directory,
     help="The checkpoint directory to publish to, or its URL.",
 )
-@option(
+@publication_option(
     "--tolerance",
     type=click.FloatRange(min=0),
     metavar="SHARE",
     default=constants.DEFAULT_TOLERANCE,
     show_default=True,
-    group="Publication",
     help="How much higher the RMSE may be than that of the served model, as a share of it.",
 )
-@option(
+@publication_option(
     "--no-activate",
     "activate",
     flag_value=False,
     default=True,
-    group="Publication",
     help="Publish the model without making it the current version.",
 )
-@option("--warm-start", is_flag=True, group="Model", help="Start from the current checkpoint, if the trainer can.")
-@option(
-    "--refit",
-    is_flag=True,
-    group="Publication",
-    help="Once the model has passed the quality gate, fit all ratings and publish that model.",
+@model_option("--warm-start", is_flag=True, help="Start from the current checkpoint, if the trainer can.")
+@publication_option(
+    "--refit", is_flag=True, help="Once the model has passed the quality gate, fit all ratings and publish that model."
 )
-@option(
-    "--every",
-    type=Duration(),
-    group="Publication",
-    help="Repeat the fit at this interval: 30m, 6h or 1d. Failures are logged.",
+@publication_option(
+    "--every", type=Duration(), help="Repeat the fit at this interval: 30m, 6h or 1d. Failures are logged."
 )
-@option(
-    "--force",
-    is_flag=True,
-    group="Publication",
-    help="Publish the model even if the quality gate refuses it; the manifest records that.",
+@publication_option(
+    "--force", is_flag=True, help="Publish the model even if the quality gate refuses it; the manifest records that."
 )
 def fit(as_json: bool, quiet: bool, every: float | None, **chosen: Any) -> None:
     """Fit a model and publish it as the current checkpoint.

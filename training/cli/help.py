@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
 import click
 
+Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 OTHER = "Options"
 WHOLE_SENTENCE = 200  # characters of a command's first sentence; click cuts a longer one
 
@@ -72,3 +73,8 @@ def _sections(formatter: click.HelpFormatter, sections: Mapping[str, list[tuple[
 
 
 option = partial(click.option, cls=_Option)
+
+
+def in_group(title: str) -> Callable[..., Decorator]:
+    """`option` for the options of one group."""
+    return partial(option, group=title)

@@ -5,20 +5,21 @@ from __future__ import annotations
 import click
 
 from training.cli import output
-from training.cli.help import Command, option
+from training.cli.help import Command, in_group
 from training.cli.parameters import quiet_option, source_options
+
+service_option = in_group("Service")
 
 
 @click.command(
     "import", cls=Command, examples=("python -m training import --data ratings.csv --to http://127.0.0.1:8000",)
 )
 @source_options
-@option("--to", "url", required=True, metavar="URL", group="Service", help="The service that stores the ratings.")
-@option(
+@service_option("--to", "url", required=True, metavar="URL", help="The service that stores the ratings.")
+@service_option(
     "--key",
     envvar="RATECAST_KEY",
     metavar="KEY",
-    group="Service",
     help="An API key that may change ratings [the variable RATECAST_KEY].",
 )
 @quiet_option

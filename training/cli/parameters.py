@@ -11,11 +11,10 @@ import click
 from click.shell_completion import CompletionItem
 
 from training import constants
-from training.cli.help import option
+from training.cli.help import Decorator, in_group, option
 from training.errors import ConfigError
 
 Completion = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
-Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 CHECKPOINTS_VARIABLE = "RATECAST_CHECKPOINTS"
 
 
@@ -93,6 +92,8 @@ def options(*chosen: Decorator) -> Decorator:
     return decorate
 
 
+data_option, machine_option = in_group("Data"), in_group("Machine")
+
 quiet_option = option("--quiet", "-q", is_flag=True, help="Show no progress, only warnings, errors and the result.")
 
 checkpoints_option = option(
@@ -108,29 +109,25 @@ checkpoints_option = option(
 )
 
 source_options = options(
-    option(
+    data_option(
         "--data",
         required=True,
         metavar="SOURCE",
-        group="Data",
         shell_complete=one_of(constants.DATA_SETS, or_file=True),
         help="A named data set, a file, a database URL, or synthetic:UxIxN.",
     ),
-    option("--table", metavar="NAME", group="Data", help="The table to read if --data is a database URL."),
-    option("--columns", type=Columns(), default={}, group="Data", help="Names of the columns in the data."),
+    data_option("--table", metavar="NAME", help="The table to read if --data is a database URL."),
+    data_option("--columns", type=Columns(), default={}, help="Names of the columns in the data."),
 )
 
 device_options = options(
-    option(
+    machine_option(
         "--device",
         default="auto",
         metavar="DEVICE",
         show_default=True,
-        group="Machine",
         shell_complete=one_of(("auto", "cpu", "cuda", "cuda:0")),
         help="The device to use: auto, cpu, cuda or cuda:N.",
     ),
-    option(
-        "--threads", type=click.IntRange(min=1), metavar="N", group="Machine", help="Number of CPU threads [all cores]."
-    ),
+    machine_option("--threads", type=click.IntRange(min=1), metavar="N", help="Number of CPU threads [all cores]."),
 )

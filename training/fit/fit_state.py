@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -22,36 +21,21 @@ from training.fit.loop import Epoch
 from training.fit.trainer import Trainer
 
 
-class FitState(ABC):
-    """What is saved of a fit."""
+class FitState:
+    """What is saved of a fit: here nothing, because the fit is not to be resumed."""
 
-    @abstractmethod
-    def restore(self, trainer: Trainer[Any]) -> list[Epoch]:
+    def restore(self, trainer: Trainer[Any]) -> list[Epoch]:  # noqa: ARG002
         """Put `trainer` into the state that was saved last and return its history; empty where nothing was saved.
 
         Raises ConfigError for what is not a state of this fit.
         """
-
-    @abstractmethod
-    def save(self, trainer: Trainer[Any], history: Sequence[Epoch]) -> None:
-        """Save the state, unless the last save was a moment ago."""
-
-    @abstractmethod
-    def delete(self) -> None:
-        """Delete what was saved, because the fit is complete."""
-
-
-class NoFitState(FitState):
-    """Of a fit that is not to be resumed: nothing is saved."""
-
-    def restore(self, trainer: Trainer[Any]) -> list[Epoch]:  # noqa: ARG002
         return []
 
     def save(self, trainer: Trainer[Any], history: Sequence[Epoch]) -> None:
-        pass
+        """Save the state, unless the last save was a moment ago."""
 
     def delete(self) -> None:
-        pass
+        """Delete what was saved, because the fit is complete."""
 
 
 @dataclass(slots=True)

@@ -15,7 +15,7 @@ from training.data.train_test import read
 from training.errors import ConfigError
 from training.fit.loop import Epoch
 from training.fitting import make_trainer
-from training.runtime import LocalRuntime
+from training.runtime import Runtime
 
 USERS, ITEMS = 40, 30
 
@@ -57,7 +57,7 @@ def test_an_item_nobody_has_rated_is_predicted_from_its_kind(files: dict[str, Pa
     settings = config(files, item_attributes=files["items"], overrides=["burn_in=10", "samples=30"])
     preset = load_preset(settings.preset, settings.overrides)
     ratings = read(settings, with_attributes=True)
-    trainer = make_trainer(preset, LocalRuntime().training_set(ratings, torch.device("cpu")), 0)
+    trainer = make_trainer(preset, Runtime().training_set(ratings, torch.device("cpu")), 0)
     for _ in range(trainer.epochs):
         trainer.epoch()
     mean_I = trainer.model().score_items(torch.arange(USERS)).mean(0)

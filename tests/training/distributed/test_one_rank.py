@@ -17,7 +17,7 @@ from click.testing import CliRunner
 
 from tests.support.data import interactions
 from training.cli.program import cli
-from training.communicator import BLOCK, SINGLE_PROCESS, LocalRows, SingleProcess, Span, drawn_rows
+from training.communicator import BLOCK, SINGLE_PROCESS, Communicator, LocalRows, Span, drawn_rows
 from training.config import JobConfig, load_preset
 from training.data.dataset import Dataset
 from training.data.train_test import TrainTest, read
@@ -39,7 +39,7 @@ def group() -> Iterator[Group]:
     dist.destroy_process_group()
 
 
-class OneOf(SingleProcess):
+class OneOf(Communicator):
     """One of several ranks, whose tests do not need the others."""
 
     def __init__(self, rank: int, size: int) -> None:

@@ -24,7 +24,7 @@ from training.config import JobConfig
 from training.data.train_test import read
 from training.fit import trainers
 from training.fit.loop import fit
-from training.runtime import LocalRuntime
+from training.runtime import Runtime
 
 SPLITS = ("none", "random:0.1", "time:0.2", "last-out")
 
@@ -88,7 +88,7 @@ def test_no_rank_has_more_than_its_share_of_the_ratings(read_by_three: list[Any]
 def plain_model(folder: Path, name: str, **settings: Any) -> dict[str, torch.Tensor]:
     """The tables that one process fits."""
     trainer_class = trainers.find(name)
-    data = LocalRuntime().training_set(read(support.job_config(folder, "whole.csv", "none")), torch.device("cpu"))
+    data = Runtime().training_set(read(support.job_config(folder, "whole.csv", "none")), torch.device("cpu"))
     chosen = trainer_class.Settings(**support.SETTINGS, **settings)
     trainer = trainer_class(data, chosen, np.random.default_rng(0))
     fit(trainer, None, lambda _: None)
