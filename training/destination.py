@@ -34,8 +34,9 @@ def destination(out: str | None) -> Iterator[tuple[Path | None, RemoteRegistry |
 def _bring_current(remote: RemoteRegistry, directory: Path) -> None:
     try:
         CheckpointSync(remote, directory).provide(remote.current())
-    except (CheckpointNotFoundError, RemoteError) as error:
-        if isinstance(error, RemoteError):
-            raise
+    except RemoteError:
+        raise
+    except CheckpointNotFoundError:
+        pass  # the first version
     except CheckpointError as error:
         log.warning("the current checkpoint cannot be copied, so the new model is not compared with it: %s", error)

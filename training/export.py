@@ -111,13 +111,18 @@ def export_top(
     """
     seen = None if include_seen else checkpoint.seen
     allowed = None if allowed_I is None else ordering.cut(allowed_I)
-    rows = 0
-    with _parquet(out) as write:
+    rows, pending = 0, []
+    with _parquet(out) as writer:
         for users_B in torch.arange(checkpoint.model.users).split(USERS_PER_BATCH):
             excluded = None if seen is None else seen.rows(users_B.to(seen.offsets.device))
             items_BN = ordering.top_items(users_B, n, excluded=excluded, allowed=allowed)
-            rows += write(_records(checkpoint, rating, users_B, items_BN))
-            report(int(users_B[-1]) + 1)
+            pending.append(_records(checkpoint, rating, users_B, items_BN))
+            rows += len(pending[-1])
+            done = int(users_B[-1]) + 1
+            if done == checkpoint.model.users or sum(map(len, pending)) >= ROWS_PER_GROUP:
+                writer.write_table(pa.Table.from_batches(pending, SCHEMA))
+                pending.clear()
+            report(done)
     return rows
 
 
@@ -137,14 +142,14 @@ def _records(checkpoint: Checkpoint, rating: Sharded, users_B: Tensor, items_BN:
 
 
 @contextmanager
-def _parquet(out: Path) -> Iterator[Callable[[pa.RecordBatch], int]]:
-    """Yields a function that adds records and returns their number. The file gets its name once it is on the disk."""
+def _parquet(out: Path) -> Iterator[parquet.ParquetWriter]:
+    """A writer of the file, which gets its name once it is on the disk."""
     if out.is_dir():
         raise ExportError(f"cannot write {out}: it is a directory")
     staging = out.with_name(f".{out.name}.{secrets.token_hex(4)}")
     try:
-        with staging.open("wb") as stream, _grouped(parquet.ParquetWriter(stream, SCHEMA)) as write:
-            yield write
+        with staging.open("wb") as stream, parquet.ParquetWriter(stream, SCHEMA) as writer:
+            yield writer
         with staging.open("rb") as written:
             os.fsync(written.fileno())
         staging.rename(out)
@@ -154,29 +159,3 @@ def _parquet(out: Path) -> Iterator[Callable[[pa.RecordBatch], int]]:
     finally:
         with suppress(OSError):
             staging.unlink()
-
-
-@contextmanager
-def _grouped(writer: parquet.ParquetWriter) -> Iterator[Callable[[pa.RecordBatch], int]]:
-    """Gathers records into row groups, and always closes the writer, which would otherwise write later."""
-    pending: list[pa.RecordBatch] = []
-
-    def flush() -> None:
-        writer.write_table(pa.Table.from_batches(pending, SCHEMA))
-        pending.clear()
-
-    def write(records: pa.RecordBatch) -> int:
-        pending.append(records)
-        if sum(map(len, pending)) >= ROWS_PER_GROUP:
-            flush()
-        return len(records)
-
-    try:
-        yield write
-        if pending:
-            flush()
-    except BaseException:
-        with suppress(OSError, pa.ArrowException):
-            writer.close()
-        raise
-    writer.close()

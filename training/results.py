@@ -39,6 +39,7 @@ METRICS = (
     "recall10",
     "ndcg10_rating",
 )
+RUN_FACTS = ("device", "threads", "seed", "users", "items", "train_ratings", "test_ratings")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +101,7 @@ class Result:
             "split": self.run["split"],
             "preset": self.preset.name,
             "trainer": self.preset.trainer,
-            "device": self.run["device"],
-            "threads": self.run["threads"],
-            "seed": self.run["seed"],
-            **{key: self.run[key] for key in ("users", "items", "train_ratings", "test_ratings")},
+            **{key: self.run[key] for key in RUN_FACTS},
             "train_loss": last.figures["loss"],
             **dict.fromkeys(METRICS),
             **self.metrics,

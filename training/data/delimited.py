@@ -63,7 +63,7 @@ def read(path: Path, layout: Layout, columns: Mapping[str, str] | None = None, *
         DataError: the file cannot be read or its rows are not ratings. Names the line.
     """
     check_file(path)
-    opener = _gzip_opener(path) if path.suffix == ".gz" else _plain_opener(path)
+    opener: Opener = (lambda: gzip.GzipFile(path)) if path.suffix == ".gz" else (lambda: path.open("rb"))
     return read_stream(opener, layout, str(path), columns, held_out=held_out)
 
 
@@ -82,14 +82,6 @@ def read_stream(
         raise DataError(f"{name}: not a gzip file ({error})") from error
     except EOFError as error:
         raise DataError(f"{name}: the gzip file is truncated") from error
-
-
-def _plain_opener(path: Path) -> Opener:
-    return lambda: path.open("rb")
-
-
-def _gzip_opener(path: Path) -> Opener:
-    return lambda: gzip.GzipFile(path)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,6 @@ from zipfile import BadZipFile, ZipFile
 
 import pyarrow as pa
 
-from training.constants import DATA_SETS
 from training.data.delimited import COMMA, RATINGS_DAT, U_DATA, Layout, read_stream
 from training.data.fetch import Download, Wheel, fetch
 from training.data.validation import Checked
@@ -84,13 +83,11 @@ class NamedSet:
 
     Attributes:
         name: as `--data` takes it.
-        summary: one line about it.
         archives: tried in order.
         hint: a sentence for the message if none can be fetched.
     """
 
     name: str
-    summary: str
     archives: tuple[Archive, ...]
     hint: str = ""
 
@@ -179,12 +176,8 @@ def _flagged_genres(record: Mapping[str, str]) -> list[str]:
     return [genre for genre in GENRES if record[genre] == "1"]
 
 
-def _barred_genres(record: Mapping[str, str]) -> list[str]:
-    return record["genres"].split("|")
-
-
-def _spaced_genres(record: Mapping[str, str]) -> list[str]:
-    return record["genres"].split(" ")
+def _genres(separator: str) -> Callable[[Mapping[str, str]], list[str]]:
+    return lambda record: record["genres"].split(separator)
 
 
 MOVIES = ("id", "title", "genres")
@@ -208,7 +201,7 @@ def recbole_ml_100k(source: Download | Wheel) -> Archive:
         f"{stem}.inter",
         Layout("\t"),
         TextTable(f"{stem}.item", "\t", ("id", "title", "year", "genres"), header=True),
-        _spaced_genres,
+        _genres(" "),
         TextTable(f"{stem}.user", "\t", USER_ATTRIBUTES, header=True),
         {"user": "user_id:token", "item": "item_id:token", "rating": "rating:float", "timestamp": "timestamp:float"},
     )
@@ -220,7 +213,7 @@ def ml_1m(source: Download) -> Archive:
         "ml-1m/ratings.dat",
         RATINGS_DAT,
         TextTable("ml-1m/movies.dat", "::", MOVIES, "latin-1"),
-        _barred_genres,
+        _genres("|"),
         TextTable("ml-1m/users.dat", "::", ("id", "gender", "age", "occupation", "zip_code")),
     )
 
@@ -228,7 +221,7 @@ def ml_1m(source: Download) -> Archive:
 def ml_10m(source: Download) -> Archive:
     folder = "ml-10M100K"
     return Archive(
-        source, f"{folder}/ratings.dat", RATINGS_DAT, TextTable(f"{folder}/movies.dat", "::", MOVIES), _barred_genres
+        source, f"{folder}/ratings.dat", RATINGS_DAT, TextTable(f"{folder}/movies.dat", "::", MOVIES), _genres("|")
     )
 
 
@@ -240,7 +233,7 @@ def csv_archive(source: Download) -> Archive:
         f"{folder}/ratings.csv",
         COMMA,
         TextTable(f"{folder}/movies.csv", ",", MOVIES, header=True),
-        _barred_genres,
+        _genres("|"),
         columns={"user": "userId", "item": "movieId"},
     )
 
@@ -264,14 +257,13 @@ ML_LATEST_SMALL = _grouplens("ml-latest-small", "696d65a3dfceac7c45750ad32df2c25
 SETS = {
     named.name: named
     for named in (
-        NamedSet("ml-100k", DATA_SETS["ml-100k"], (ml_100k(ML_100K), recbole_ml_100k(RECBOLE))),
-        NamedSet("ml-1m", DATA_SETS["ml-1m"], (ml_1m(ML_1M),)),
-        NamedSet("ml-10m", DATA_SETS["ml-10m"], (ml_10m(ML_10M),)),
-        NamedSet("ml-25m", DATA_SETS["ml-25m"], (csv_archive(ML_25M),)),
-        NamedSet("ml-32m", DATA_SETS["ml-32m"], (csv_archive(ML_32M),)),
+        NamedSet("ml-100k", (ml_100k(ML_100K), recbole_ml_100k(RECBOLE))),
+        NamedSet("ml-1m", (ml_1m(ML_1M),)),
+        NamedSet("ml-10m", (ml_10m(ML_10M),)),
+        NamedSet("ml-25m", (csv_archive(ML_25M),)),
+        NamedSet("ml-32m", (csv_archive(ML_32M),)),
         NamedSet(
             "ml-latest-small",
-            DATA_SETS["ml-latest-small"],
             (csv_archive(ML_LATEST_SMALL),),
             "GroupLens replaces this set from time to time, so another sha256 may only mean a newer edition; "
             "its ratings.csv can be read as a file with --columns user=userId,item=movieId. ",

@@ -6,7 +6,6 @@ It refuses a test part that overlaps the training part. Shapes: N test ratings, 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -51,11 +50,8 @@ class TestSet:
 
     def take(self, rows: Tensor) -> TestSet:
         """The given rows (int64, on any device) in the given order."""
-        users_N, items_N, ratings_N = (column[rows.to(column.device)] for column in self._columns())
-        return replace(self, users_N=users_N, items_N=items_N, ratings_N=ratings_N)
-
-    def _columns(self) -> tuple[Tensor, Tensor, Tensor]:
-        return self.users_N, self.items_N, self.ratings_N
+        rows = rows.to(self.ratings_N.device)
+        return replace(self, users_N=self.users_N[rows], items_N=self.items_N[rows], ratings_N=self.ratings_N[rows])
 
 
 def make_test_set(
@@ -149,14 +145,10 @@ def _ranking(
         return None, None
     pairs_M = users_M * (model.items + 1) + items_M
     ndcg_U, recall_U = [], []
-    for users_B, counts_B in _batches(users_U, counts_U, USERS_PER_BATCH):
+    for users_B, counts_B in zip(users_U.split(USERS_PER_BATCH), counts_U.split(USERS_PER_BATCH), strict=True):
         top_BK = top_items(ordering, users_B, LIST_LENGTH, excluded=seen.rows(users_B))
         hits_BK = torch.isin(users_B[:, None] * (model.items + 1) + top_BK, pairs_M) & (top_BK >= 0)
         ndcg_U.append(metrics.ndcg(hits_BK, counts_B))
         recall_U.append(metrics.recall(hits_BK, counts_B))
     means = (float(torch.cat(ndcg_U).mean()), float(torch.cat(recall_U).mean()))
     return test.communicator.pooled(means[0], len(users_U)), test.communicator.pooled(means[1], len(users_U))
-
-
-def _batches(users_U: Tensor, counts_U: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    yield from zip(users_U.split(size), counts_U.split(size), strict=True)
