@@ -13,8 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from models.checkpoint.manifest import GateRecord
-from models.checkpoint.reader import Checkpoint, load
+from models.checkpoint.reader import Checkpoint
 from models.errors import CheckpointError, CheckpointNotFoundError
+from models.registry.directory import load
 from training.config import JobConfig, load_preset
 from training.device import use_threads
 from training.evaluation import drift
@@ -151,6 +152,6 @@ def publish(run: Run, out: Path, result: Result, verdict: GateRecord) -> Outcome
     version = run.runtime.publish(out, result, make_draft, activate=config.activate)
     if config.remote is not None:
         if run.runtime.communicator.first:
-            config.remote.put(out / version, current=config.activate)
+            config.remote.add(out / version, current=config.activate)
         place = config.remote.name
     return Outcome(result.figures() | {"version": version, "checkpoint": f"{place}/{version}"}, None)

@@ -13,9 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
+from models.checkpoint.files import ITEM_SCHEMA
 from models.checkpoint.manifest import DataRecord, Drift, GateRecord, Manifest, TrainerRecord
-from models.checkpoint.publication import Draft
-from models.checkpoint.reader import ITEM_SCHEMA
+from models.checkpoint.writer import Draft
+from models.fold_in_prior import FoldInPrior
 from models.mf import MatrixFactorization
 from models.relevance import RelevanceHead
 from models.training_ratings import TrainingRatings
@@ -124,19 +125,22 @@ class WholeModel:
     Attributes:
         user_ids: in the order of the model's rows.
         seen: the training ratings of each user.
+        prior: of users that are folded in.
         head: what orders lists, None where only r̂ does.
     """
 
     model: MatrixFactorization
     user_ids: pa.StringArray
     seen: TrainingRatings
+    prior: FoldInPrior
     head: RelevanceHead | None
 
     @classmethod
     def of(cls, result: Result) -> WholeModel:
         """The model of a single process, which has all users."""
-        fitted = result.fitted
-        return cls(fitted.model, result.train_test.train.user_ids, result.seen, fitted.head)
+        model, seen = result.fitted.model, result.seen
+        user_ids, prior = result.train_test.train.user_ids, FoldInPrior.learn(model, seen)
+        return cls(model, user_ids, seen, prior, result.fitted.head)
 
 
 def draft(result: Result, gate: GateRecord, whole: WholeModel, write_report: Report) -> Draft:
@@ -151,6 +155,7 @@ def draft(result: Result, gate: GateRecord, whole: WholeModel, write_report: Rep
         users=pa.table({"id": whole.user_ids}),
         items=catalogue(result.described, ratings.train, ratings.communicator),
         seen=whole.seen,
+        prior=whole.prior,
         scale=ratings.scale(),
         trainer=TrainerRecord(
             name=result.preset.trainer,

@@ -13,7 +13,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from models.checkpoint.publication import Draft, publish
+from models.checkpoint.writer import Draft
+from models.registry.publication import publish
 from training import device as devices
 from training.communicator import SINGLE_PROCESS, Communicator
 from training.config import JobConfig, Preset

@@ -53,11 +53,11 @@ def export_top(as_json: bool, quiet: bool, **chosen: Any) -> None:
 
     The items can be distributed over several devices: `--device cuda:0,cuda:1`.
     """
-    from models.registry import registry
+    from models.registry.registry import open_registry
     from training import export
     from training.progress import counting
 
-    with registry.at(chosen["checkpoints"]).borrowed(chosen["version"]) as version:
+    with open_registry(chosen["checkpoints"]).local(chosen["version"]) as version:
         place = {"checkpoints": version.parent, "version": version.name}
         rows = export.run(export.ExportConfig(**chosen | place), partial(counting, quiet=quiet))
     output.answer(

@@ -14,8 +14,8 @@ from torch import Tensor
 from training.communicator import Span
 from training.distributed.group import Group
 from training.distributed.items import ColdItems, HotItems, is_hot
-from training.fit.kernels.gibbs import Normal, SummingRows
-from training.fit.kernels.gibbs_torch import EffectSums, draw_effects
+from training.fit.kernels.effects_torch import EffectSums, draw_effects
+from training.fit.kernels.gibbs_rows import EffectState, Normal, Rows, RowState
 from training.fit.trainer import MakeRows, TrainingSet
 
 
@@ -26,7 +26,7 @@ class Exchange:
         by_user, by_item: the ratings here, of the users here and of all items.
     """
 
-    def __init__(self, group: Group, items: Span, by_user: SummingRows, by_item: SummingRows) -> None:
+    def __init__(self, group: Group, items: Span, by_user: Rows, by_item: Rows) -> None:
         self.group, self._items = group, items
         self.by_user, self.by_item = by_user, by_item
 
@@ -51,7 +51,7 @@ class Exchange:
 
 
 class DistributedUsers:
-    """Users (implements `gibbs.Rows`)."""
+    """Users (implements `gibbs_rows.Rows`)."""
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange, self._rows = exchange, exchange.by_user
@@ -59,24 +59,12 @@ class DistributedUsers:
     def gram(self, other_CK: Tensor, weight_C: Tensor) -> tuple[Tensor, Tensor]:
         return self._rows.gram(*self._all_items(other_CK, weight_C))
 
-    def draw(
-        self, gram_RKK: Tensor, rhs_RK: Tensor, scale_R: Tensor, prior_RK: Tensor, precision_K: Tensor, noise_RK: Tensor
-    ) -> Tensor:
-        return self._rows.draw(gram_RKK, rhs_RK, scale_R, prior_RK, precision_K, noise_RK)
+    def draw(self, state: RowState, noise_RK: Tensor) -> Tensor:
+        return self._rows.draw(state, noise_RK)
 
-    def implicit(
-        self,
-        share_C: Tensor,
-        gram_CKK: Tensor,
-        gradient_CK: Tensor,
-        effect_RK: Tensor,
-        precision_K: Tensor,
-        normal: Normal,
-        table_CK: Tensor,
-        shift_CK: Tensor,
-    ) -> None:
+    def draw_effects(self, state: EffectState, normal: Normal) -> None:
         sums = EffectSums(self._exchange.over_users, self._exchange.over_items, self._exchange.group.sum)
-        draw_effects(sums, share_C, gram_CKK, gradient_CK, effect_RK, precision_K, normal, table_CK, shift_CK)
+        draw_effects(sums, state, normal)
 
     def errors(self, own_RK: Tensor, other_CK: Tensor, weight_C: Tensor) -> Tensor:
         return self._rows.errors(own_RK, *self._all_items(other_CK, weight_C))
@@ -91,10 +79,10 @@ class DistributedUsers:
 
 
 class DistributedItems:
-    """Items (implements `gibbs.Rows`)."""
+    """Items (implements `gibbs_rows.Rows`)."""
 
     def __init__(
-        self, exchange: Exchange, data: TrainingSet, values_N: Tensor, make: MakeRows[SummingRows], width: int
+        self, exchange: Exchange, data: TrainingSet, values_N: Tensor, make: MakeRows[Rows], width: int
     ) -> None:
         self._exchange, group = exchange, exchange.group
         sums = width * (width + 1) // 2 + width
@@ -127,24 +115,12 @@ class DistributedItems:
         gram_RKK[self._cold.mine_R], rhs_RK[self._cold.mine_R] = cold
         return gram_RKK, rhs_RK
 
-    def draw(
-        self, gram_RKK: Tensor, rhs_RK: Tensor, scale_R: Tensor, prior_RK: Tensor, precision_K: Tensor, noise_RK: Tensor
-    ) -> Tensor:
-        return self._drawn.draw(gram_RKK, rhs_RK, scale_R, prior_RK, precision_K, noise_RK)
+    def draw(self, state: RowState, noise_RK: Tensor) -> Tensor:
+        return self._drawn.draw(state, noise_RK)
 
-    def implicit(
-        self,
-        share_C: Tensor,
-        gram_CKK: Tensor,
-        gradient_CK: Tensor,
-        effect_RK: Tensor,
-        precision_K: Tensor,
-        normal: Normal,
-        table_CK: Tensor,
-        shift_CK: Tensor,
-    ) -> None:
+    def draw_effects(self, state: EffectState, normal: Normal) -> None:
         sums = EffectSums(self._exchange.over_items, self._exchange.over_users, self._exchange.group.sum)
-        draw_effects(sums, share_C, gram_CKK, gradient_CK, effect_RK, precision_K, normal, table_CK, shift_CK)
+        draw_effects(sums, state, normal)
 
     def errors(self, own_RK: Tensor, other_CK: Tensor, weight_C: Tensor) -> Tensor:
         return self._exchange.added(self._exchange.by_item.errors(self._exchange.all_items(own_RK), other_CK, weight_C))

@@ -15,9 +15,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from models.checkpoint.publication import Draft, publish
+from models.checkpoint.writer import Draft
 from models.errors import PublicationError
+from models.fold_in_prior import FoldInPrior
 from models.mf import MatrixFactorization
+from models.registry.publication import publish
 from models.relevance import RelevanceHead
 from models.training_ratings import TrainingRatings
 from training.distributed.group import Group
@@ -60,12 +62,13 @@ class Collector:
         self._files = 0
 
     def whole(self, result: Result) -> WholeModel:
-        """The model of all users."""
-        model, head = result.fitted.model, result.fitted.head
+        """The model of all users. The prior is learned on the first rank; that of the others is empty."""
+        model, seen, head = self.model(result.fitted.model), self.seen(result.seen), result.fitted.head
         return WholeModel(
-            model=self.model(model),
+            model=model,
             user_ids=self.ids(result.train_test.train.user_ids),
-            seen=self.seen(result.seen),
+            seen=seen,
+            prior=FoldInPrior.learn(model, seen) if self._group.first else FoldInPrior(*(torch.empty(0),) * 3),
             head=None if head is None else self.head(head),
         )
 

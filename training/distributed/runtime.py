@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from models.checkpoint.publication import Draft
+from models.checkpoint.writer import Draft
 from training.config import JobConfig, Preset
 from training.data.train_test import TrainTest
 from training.distributed.group import Group, free_memory, joined

@@ -10,7 +10,7 @@ from training.distributed.als import NUMBER, BlockUsers, Items, WholeUsers
 from training.distributed.gibbs import DistributedItems, DistributedUsers, Exchange
 from training.distributed.group import Group
 from training.distributed.noise import RowNoise
-from training.fit.kernels import als_rows, gibbs
+from training.fit.kernels import als_rows, gibbs, gibbs_rows
 from training.fit.trainer import GibbsSides, MakeRows, TrainingSet
 
 
@@ -30,7 +30,7 @@ class DistributedTrainingSet(TrainingSet):
         by_user = make(self.users_N, self.items_N, values_N, self.users, self.items)
         return WholeUsers(group, self.item_span, by_user), items
 
-    def gibbs_sides(self, values_N: Tensor, make: MakeRows[gibbs.SummingRows], width: int) -> GibbsSides:
+    def gibbs_sides(self, values_N: Tensor, make: MakeRows[gibbs_rows.Rows], width: int) -> GibbsSides:
         if self.communicator.size == 1:  # one rank has all rows, and draws effects one after the other
             return TrainingSet.gibbs_sides(self, values_N, make, width)
         exchange = Exchange(self.communicator, self.item_span, *self.grouped(values_N, make))

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from models.mf import MatrixFactorization
 from training.communicator import BLOCK, SINGLE_PROCESS, Communicator, LocalRows, Span
-from training.fit.kernels import als_rows, gibbs
+from training.fit.kernels import als_rows, gibbs, gibbs_rows
 
 RowsT = TypeVar("RowsT")
 MakeRows = Callable[[Tensor, Tensor, Tensor, int, int], RowsT]  # rows_N, columns_N, values_N, rows, columns
@@ -28,8 +28,8 @@ MakeRows = Callable[[Tensor, Tensor, Tensor, int, int], RowsT]  # rows_N, column
 class GibbsSides(NamedTuple):
     """The ratings as the Gibbs sampler takes them: by user and by item, and the sums from one side to the other."""
 
-    users: gibbs.Rows
-    items: gibbs.Rows
+    users: gibbs_rows.Rows
+    items: gibbs_rows.Rows
     over_items: gibbs.Sums
     over_users: gibbs.Sums
 
@@ -121,7 +121,7 @@ class TrainingSet:
         """Users and items for alternating least squares. `width` is that of a table."""
         return self.grouped(values_N, make)
 
-    def gibbs_sides(self, values_N: Tensor, make: MakeRows[gibbs.SummingRows], width: int) -> GibbsSides:  # noqa: ARG002
+    def gibbs_sides(self, values_N: Tensor, make: MakeRows[gibbs_rows.Rows], width: int) -> GibbsSides:  # noqa: ARG002
         """Users and items for the Gibbs sampler. `width` is that of a table."""
         over_items = gibbs.sums_of(self.users_N, self.items_N, self.users)
         return GibbsSides(
