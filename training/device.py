@@ -1,4 +1,4 @@
-"""Where the arithmetic happens: which device, and how many CPU threads."""
+"""The device and the CPU threads of a job, and how much memory it has."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ def use_threads(wish: int | None) -> int:
 
 
 def available_memory(device: torch.device) -> int:
-    """Bytes that a fit may still take: on the device where that is CUDA, else of this machine or container."""
+    """Bytes that are free: on the device if that is CUDA, else on this machine or in this container."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     return min(psutil.virtual_memory().available, *(_left_in(group) for group in CGROUPS))
 
 
 def _left_in(group: tuple[Path, Path]) -> int:
-    """What a control group's limit leaves; a very large number where there is no limit."""
+    """Bytes below a control group's limit; a very large number if there is no limit."""
     try:
         limit, used = (int(file.read_text()) for file in group)
     except (OSError, ValueError):

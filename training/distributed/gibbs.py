@@ -1,4 +1,4 @@
-"""Both sides of the Gibbs sampler where users and their ratings are spread over ranks, and items' rows too.
+"""Both sides of the Gibbs sampler where users with their ratings, and items, are distributed over ranks.
 
 As in `training.distributed.als` a row is drawn by the rank that has it. Sums over a user's items come from a copy of
 all items' rows, sums over an item's users are made by every rank for its users and added by the item's owner. The
@@ -8,31 +8,15 @@ Shapes: U users here, I items of all ranks, R rows of a side here, C of the othe
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
-from training.distributed.group import as_group
+from training.communicator import Span
+from training.distributed.group import Group
 from training.distributed.items import ColdItems, HotItems, is_hot
 from training.fit.kernels.effects_torch import EffectSums, draw_effects
 from training.fit.kernels.gibbs_rows import EffectState, Normal, Rows, RowState
-from training.fit.trainer import TrainingSet
-
-MakeRows = Callable[[Tensor, Tensor, Tensor, int, int], Rows]  # rows_N, columns_N, values_N, rows, columns
-
-
-def sides(data: TrainingSet, values_N: Tensor, make: MakeRows, width: int) -> tuple[Rows, Rows]:
-    """Users and items. Tables hold the rows that are here; `make` groups ratings by row.
-
-    A single rank has all rows, and draws effects one after the other.
-    """
-    by_user = make(data.users_N, data.items_N, values_N, data.users, data.items)
-    by_item = make(data.items_N, data.users_N, values_N, data.items, data.users)
-    if data.ranks.size == 1:
-        return by_user, by_item
-    exchange = Exchange(data, by_user, by_item)
-    return SpreadUsers(exchange), SpreadItems(exchange, data, values_N, make, width)
+from training.fit.trainer import MakeRows, TrainingSet
 
 
 class Exchange:
@@ -42,8 +26,8 @@ class Exchange:
         by_user, by_item: the ratings here, of the users here and of all items.
     """
 
-    def __init__(self, data: TrainingSet, by_user: Rows, by_item: Rows) -> None:
-        self.group, self._items = as_group(data.ranks), data.item_span
+    def __init__(self, group: Group, items: Span, by_user: Rows, by_item: Rows) -> None:
+        self.group, self._items = group, items
         self.by_user, self.by_item = by_user, by_item
 
     def all_items(self, rows_RK: Tensor) -> Tensor:
@@ -66,7 +50,7 @@ class Exchange:
         return self.added(self.by_item.sums(table_UK))
 
 
-class SpreadUsers:
+class DistributedUsers:
     """Users (implements `gibbs_rows.Rows`)."""
 
     def __init__(self, exchange: Exchange) -> None:
@@ -94,10 +78,12 @@ class SpreadUsers:
         return both[:, :-1].contiguous(), both[:, -1].contiguous()
 
 
-class SpreadItems:
+class DistributedItems:
     """Items (implements `gibbs_rows.Rows`)."""
 
-    def __init__(self, exchange: Exchange, data: TrainingSet, values_N: Tensor, make: MakeRows, width: int) -> None:
+    def __init__(
+        self, exchange: Exchange, data: TrainingSet, values_N: Tensor, make: MakeRows[Rows], width: int
+    ) -> None:
         self._exchange, group = exchange, exchange.group
         sums = width * (width + 1) // 2 + width
         hot_I = is_hot(data.item_totals(), group, sums, width + 1)

@@ -59,7 +59,7 @@ def _same_ratings(result: Result) -> bool:
         return False
     data, seed = result.served.data, result.served.trainer.seed
     theirs = (data.fingerprint, data.split, seed)
-    return theirs == (result.parts.dataset.fingerprint, result.run["split"], result.run["seed"])
+    return theirs == (result.train_test.dataset.fingerprint, result.run["split"], result.run["seed"])
 
 
 @cache

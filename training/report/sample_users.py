@@ -77,7 +77,7 @@ class SampleUser:
 
 def sample(result: Result) -> list[SampleUser]:
     """A light, a median and a heavy rater; fewer where fewer users have ratings."""
-    counts_U = np.bincount(result.parts.train.users_N, minlength=result.parts.train.users)
+    counts_U = np.bincount(result.train_test.train.users_N, minlength=result.train_test.train.users)
     order_U = np.lexsort((np.arange(len(counts_U)), counts_U))
     order_U = order_U[counts_U[order_U] > 0]
     chosen: dict[int, str] = {}
@@ -88,7 +88,7 @@ def sample(result: Result) -> list[SampleUser]:
 
 @torch.inference_mode()
 def _sample_user(result: Result, user: int, kind: str) -> SampleUser:
-    train, model = result.parts.train, result.fitted.model
+    train, model = result.train_test.train, result.fitted.model
     begin, end = result.seen.offsets[user : user + 2].tolist()
     items_N, ratings_N = (of_all[begin:end].cpu().numpy() for of_all in (result.seen.items_N, result.seen.ratings_N))
     popularity_N = np.bincount(train.items_N, minlength=train.items)[items_N]
@@ -109,12 +109,12 @@ def _sample_user(result: Result, user: int, kind: str) -> SampleUser:
 
 
 def _recommendations(result: Result, user: int, items_N: Ints) -> list[Recommendation]:
-    model, (low, high) = result.fitted.model, result.parts.train.scale
+    model, (low, high) = result.fitted.model, result.train_test.train.scale
     places_N = torch.from_numpy(items_N).to(model.device)
     users_N = torch.full_like(places_N, user)
     ratings_N = model(users_N, places_N).cpu().numpy()
     variance_N = model.variance(users_N, places_N)
-    held_out = _held_out(result.parts.test, user)
+    held_out = _held_out(result.train_test.test, user)
     intervals: list[tuple[float, float] | None] = [None] * len(items_N)
     if variance_N is not None:
         half_N = DEVIATIONS * np.sqrt(variance_N.cpu().numpy())
@@ -135,7 +135,7 @@ def _held_out(test: Interactions, user: int) -> dict[int, float]:
 
 
 def _items(result: Result, rows_N: Ints) -> list[Item]:
-    ids = result.parts.train.item_ids.take(pa.array(rows_N))
+    ids = result.train_test.train.item_ids.take(pa.array(rows_N))
     if result.described is None:
         return [Item(id_, None, None) for id_ in ids.to_pylist()]
     places = pc.index_in(ids, value_set=result.described["id"].combine_chunks())

@@ -48,13 +48,13 @@ class Data:
 
 def data(result: Result) -> Data:
     """What the published model was fitted on."""
-    train = result.parts.train
+    train = result.train_test.train
     scale, counts_L = levels(train.ratings_N)
     users, items = (activity(counts[counts > 0]) for counts in map(np.bincount, (train.users_N, train.items_N)))
     sizes = list(zip(scale.names, scale.names, counts_L.tolist(), strict=True))
     return Data(
         train_days=_days(train),
-        test_days=_days(result.parts.test),
+        test_days=_days(result.train_test.test),
         density=len(train) / (train.users * train.items),
         mean=float(train.ratings_N.mean(dtype=np.float64)),
         deviation=float(train.ratings_N.std(dtype=np.float64)),

@@ -97,10 +97,10 @@ def test_how_ratings_users_and_items_are_spread(tmp_path: Path) -> None:
 
 def test_days_stand_there_where_ratings_have_times_even_far_from_today(tmp_path: Path) -> None:
     result = small_result()
-    parts = result.parts
+    ratings = result.train_test
     times = np.array([0, 86_400, 253_402_300_800, 5, 6, 7])
-    parts = replace(parts, train=replace(parts.train, timestamps_N=times))
-    table = dict(rows(page(tmp_path, replace(result, parts=parts)), "The ratings"))
+    ratings = replace(ratings, train=replace(ratings.train, timestamps_N=times))
+    table = dict(rows(page(tmp_path, replace(result, train_test=ratings)), "The ratings"))
     assert table["Dates (UTC)"] == "1970-01-01 to 10000-01-01"
     assert "Dates (UTC)" not in dict(rows(page(tmp_path, result), "The ratings"))
 
@@ -360,8 +360,8 @@ def test_users_without_ratings_of_their_own_are_no_samples(tmp_path: Path) -> No
 def test_a_model_fitted_again_to_all_ratings_is_told_from_the_measured_one(tmp_path: Path) -> None:
     result = small_result()
     whole = make_result([*TRAIN, *TEST[:3]], [], 4, 4, constant_model(3.4, 4, 4))
-    run = {**result.run, **whole.parts.totals(), "test_ratings": result.run["test_ratings"]}
-    refitted = replace(result, parts=whole.parts, fitted=whole.fitted, seen=whole.seen, run=run)
+    run = {**result.run, **whole.train_test.totals(), "test_ratings": result.run["test_ratings"]}
+    refitted = replace(result, train_test=whole.train_test, fitted=whole.fitted, seen=whole.seen, run=run)
     document = page(tmp_path, refitted)
     assert "The published model was then fitted to all ratings" in document.text
     assert dict(rows(document, "The ratings"))["Training ratings"].startswith("9: ")
@@ -379,13 +379,13 @@ HOSTILE = (
 
 def test_text_from_data_is_text_whatever_it_says(tmp_path: Path) -> None:
     result = small_result(titles=HOSTILE, name=HOSTILE[0])
-    train = result.parts.train
-    parts = replace(result.parts, train=replace(train, user_ids=pa.array(HOSTILE[:3])))
+    train = result.train_test.train
+    ratings = replace(result.train_test, train=replace(train, user_ids=pa.array(HOSTILE[:3])))
     settings = replace(result.preset, name=HOSTILE[1])
     gate = GateRecord(verdict="refused", reasons=HOSTILE, forced=True)
     before = served(data=served().data.model_copy(update={"name": HOSTILE[1], "split": HOSTILE[2]}))
     drift = Drift(against="x", rating_mean=3, rating_deviation=1, known_users=1, known_items=1, coverage=1)
-    changed = replace(result, parts=parts, preset=settings, served=before, drift=drift)
+    changed = replace(result, train_test=ratings, preset=settings, served=before, drift=drift)
     document = page(tmp_path, changed, gate)
     assert {element.tag for element in document.all()} == {element.tag for element in page(tmp_path, result).all()} | {
         "ul",
