@@ -19,7 +19,8 @@ from app.engine.rating_history import RatingHistory
 from app.engine.serving_model import ServingModel
 from app.engine.types import Ids
 from app.ratings.errors import StoreUnavailableError
-from app.ratings.store import RatingsStore, Stored
+from app.ratings.records import StoredUser
+from app.ratings.store import RatingsStore
 
 QUICK_USERS = 32  # more are folded on another thread: each takes about 100 µs
 
@@ -103,7 +104,7 @@ class FreshUsers:
             self._kept.put(model, user, unread[user], folded)
         return users
 
-    def _fold_all(self, model: ServingModel, stored: Mapping[str, Stored]) -> dict[str, FoldedUser | None]:
+    def _fold_all(self, model: ServingModel, stored: Mapping[str, StoredUser]) -> dict[str, FoldedUser | None]:
         fitted = self._history.revision(model)
         return {
             user: fold(model, self._history.rated(model, user, known)) if known.revision > fitted else None

@@ -8,7 +8,8 @@ from app.engine.model_holder import ModelHolder
 from app.engine.rating_history import RatingHistory
 from app.engine.types import UserRating, UserRatings
 from app.ratings.errors import NoStoreError
-from app.ratings.store import Bulk, Change, Erase, Put, Rating, RatingsStore, Remove
+from app.ratings.records import Change, Delete, Erase, Put, PutMany, Rating
+from app.ratings.store import RatingsStore
 
 
 class RatingsService:
@@ -32,13 +33,13 @@ class RatingsService:
         """Store a rating, in place of the one before it."""
         return await self._change(Put(user, rating))
 
-    async def put_many(self, ratings: Bulk) -> int:
+    async def put_many(self, ratings: PutMany) -> int:
         """Store many ratings in one transaction. Raises RequestKeyError too."""
         return await self._change(ratings)
 
     async def delete(self, user: str, item: str) -> int:
         """Delete a rating, be it stored or only in the model's training data."""
-        return await self._change(Remove(user, item))
+        return await self._change(Delete(user, item))
 
     async def erase(self, user: str) -> int:
         """Delete all that is known of a user."""
