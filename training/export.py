@@ -18,10 +18,11 @@ from pyarrow import parquet
 from torch import Tensor
 
 from models.checkpoint.reader import Checkpoint, load
+from models.devices import choose_placement
 from models.did_you_mean import did_you_mean
 from models.ranking import NOTHING, orderings
 from models.sharding import Sharded, spread
-from training.device import choose_place, use_threads
+from training.device import use_threads
 from training.errors import ConfigError, ExportError
 
 SCHEMA = pa.schema({"user": pa.string(), "rank": pa.int32(), "item": pa.string(), "rating": pa.float32()})
@@ -49,12 +50,12 @@ def run(config: ExportConfig, progress: Callable[[int, str], AbstractContextMana
     """Load the checkpoint, write the lists and return the number of rows.
 
     `progress` is given the number of users and yields what is told how many are done. Raises a CheckpointError,
-    ConfigError or ExportError.
+    DeviceUnavailableError, ConfigError or ExportError.
     """
-    place = choose_place(config.device)
+    placement = choose_placement(config.device)
     use_threads(config.threads)
-    checkpoint = load(config.checkpoints, config.version, place.device)
-    named = spread(orderings(checkpoint), place.shards)
+    checkpoint = load(config.checkpoints, config.version, placement.device)
+    named = spread(orderings(checkpoint), placement.shards)
     ordering = choose_ordering(checkpoint.version, named, config.rank_by)
     allowed_I = choose_items(checkpoint, config.category)
     with progress(checkpoint.model.users, "users") as report:

@@ -20,6 +20,7 @@ from torch import Tensor
 from models.checkpoint.manifest import GateRecord
 from models.checkpoint.publication import publish
 from models.checkpoint.reader import Checkpoint
+from models.devices import choose_device
 from models.mf import MatrixFactorization
 from models.relevance import RelevanceHead
 from models.training_ratings import TrainingRatings
@@ -27,7 +28,7 @@ from training.communicator import ALONE, Communicator, joined
 from training.config import JobConfig, Preset, load_preset
 from training.data.interactions import Interactions
 from training.data.train_test import TrainTest, read
-from training.device import available_memory, choose_device, use_threads
+from training.device import available_memory, use_threads
 from training.errors import ConfigError
 from training.evaluation import drift
 from training.evaluation.evaluate import TestSet, evaluate, make_test_set, test_rmse
