@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from app.engine.model_holder import ModelHolder
 from app.engine.rating_history import RatingHistory
+from app.engine.serving_model import ModelHolder
 from app.engine.types import UserRating, UserRatings
 from app.ratings.errors import NoStoreError
 from app.ratings.records import Change, Delete, Erase, Put, PutMany, Rating
@@ -17,11 +17,6 @@ class RatingsService:
 
     Each change ends when it is durable, and gives the store's revision after it. It raises NoStoreError where the
     service keeps no ratings, and StoreUnavailableError, after which the change may or may not have been made.
-
-    Args:
-        models: where the current model is.
-        history: what ratings a user has.
-        store: the ratings store; None where the service keeps no ratings.
     """
 
     def __init__(self, models: ModelHolder, history: RatingHistory, store: RatingsStore | None) -> None:
