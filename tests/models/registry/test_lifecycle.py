@@ -198,7 +198,7 @@ def test_what_a_kill_left_behind_is_cleaned_up_by_whoever_comes_next(
         lambda directory, _: rollback(DirectoryRegistry(directory)),
         lambda directory, _: prune(directory, keep=1),
         lambda directory, source: copy(source, directory),
-        lambda directory, _: publish(directory, small_draft()),
+        lambda directory, _, draft=small_draft(): publish(directory, draft),  # not in the child: torch has threads
     ],
     ids=["activate", "rollback", "prune", "copy", "publish"],
 )
