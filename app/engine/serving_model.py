@@ -59,6 +59,7 @@ class Served:
         checkpoint: the model and what is known about its users and items.
         scorer: predicts with its tables.
         orderings: what can order a list.
+        default_order: what does unless something else is asked for.
         cells: multiplications that scoring the whole catalogue for one user takes, in the order that takes most.
         popularity: orders the list of an unknown user: by the number of training ratings.
         seen_offsets, seen_N, ratings_N: the training ratings of each user as compressed rows, in the host's memory.
@@ -76,6 +77,7 @@ class Served:
     checkpoint: Checkpoint
     scorer: Scorer
     orderings: Mapping[str, Sharded]
+    default_order: RankBy
     cells: int
     popularity: Sharded
     seen_offsets: npt.NDArray[np.int64]
@@ -135,6 +137,7 @@ class Served:
             checkpoint=loaded,
             scorer=Scorer(known[RankBy.RATING], (shape.rating_min, shape.rating_max)),
             orderings=known,
+            default_order=RankBy(default_order(known)),
             cells=max(ordering.cells for ordering in known.values()),
             popularity=popularity,
             seen_offsets=loaded.seen.offsets.cpu().numpy(),
@@ -161,7 +164,7 @@ class Served:
         Raises OrderingUnavailableError for an order that this model cannot give.
         """
         if wish is None:
-            return RankBy(default_order(self.orderings))
+            return self.default_order
         if wish not in self.orderings:
             raise OrderingUnavailableError(
                 f"this model cannot order by {wish}: it can by {', '.join(sorted(self.orderings))}"
