@@ -81,7 +81,7 @@ def calibration_chart(inside: Sequence[tuple[float, float]]) -> Chart:
     return Chart(
         name="intervals",
         title="Ratings inside their intervals",
-        text=f"Furthest from its level: {percent(share)} of the ratings are inside the {percent(furthest, 0)} intervals.",
+        text=f"Furthest from its level: {percent(share)} are inside the {percent(furthest, 0)} intervals.",
         x=numbers("level of the interval", [0, 1]),
         y=numbers("share inside", [0, 1]),
         head=("Level", "Inside"),
