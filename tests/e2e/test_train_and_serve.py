@@ -17,6 +17,8 @@ from models.checkpoint.reader import Checkpoint, load
 from models.ranking import by_rating, top_items
 from tests.support.service import Start
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def figures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
