@@ -22,7 +22,7 @@ from tempfile import TemporaryDirectory
 
 import uvloop
 
-from models.checkpoint.reader import current_version
+from models.registry.directory import current_version
 from models.registry.lifecycle import activate
 from tests.support.drafts import publish_random
 from tests.support.proxy import Proxy, proxy

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from models.checkpoint import reader
-from models.checkpoint.publication import Draft
 from models.checkpoint.reader import Checkpoint
+from models.checkpoint.writer import Draft
 from tests.support.drafts import STRANGE_IDS, random_draft
 
 

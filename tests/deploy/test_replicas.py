@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from models.checkpoint.reader import current_version, versions
+from models.registry.directory import current_version, versions
 from models.registry.lifecycle import activate
 from tests.support.checked_load import Load
 from tests.support.drafts import publish_random

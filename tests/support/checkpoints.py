@@ -14,8 +14,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from models.checkpoint.publication import Draft
 from models.checkpoint.reader import ITEM_SCHEMA, MANIFEST, USER_SCHEMA
+from models.checkpoint.writer import Draft
 from models.mf import MatrixFactorization
 from models.relevance import RelevanceHead
 from models.training_ratings import TrainingRatings

@@ -9,11 +9,14 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from models.checkpoint.manifest import DataRecord, GateRecord, Manifest, RelevanceRule, TrainerRecord
-from models.checkpoint.publication import Draft, publish
-from models.checkpoint.reader import ITEM_SCHEMA, USER_SCHEMA
+from models.checkpoint.files import ITEM_SCHEMA, USER_SCHEMA
+from models.checkpoint.manifest import DataRecord, GateRecord, Manifest, TrainerRecord
+from models.checkpoint.writer import Draft
+from models.fold_in_prior import FoldInPrior
 from models.mf import MatrixFactorization
+from models.registry.publication import publish
 from models.relevance import RelevanceHead
+from models.relevance_rule import RelevanceRule
 from models.training_ratings import TrainingRatings
 
 USERS, ITEMS, FACTORS, RATINGS = 300, 400, 12, 6_000
@@ -30,6 +33,7 @@ def make_draft(
         "users": users,
         "items": items,
         "seen": seen,
+        "prior": FoldInPrior.learn(model, seen),
         "scale": (1.0, 5.0),
         "trainer": trainer_record(),
         "data": data_record(train_ratings=seen.items_N.numel()),

@@ -19,9 +19,10 @@ from typing import Any
 import pytest
 import torch
 
-from models.checkpoint.publication import Draft, publish
+from models.checkpoint.writer import Draft
 from models.mf import MatrixFactorization
 from models.registry.lifecycle import activate
+from models.registry.publication import publish
 from tests.support import ROOT
 from tests.support.service import Start
 

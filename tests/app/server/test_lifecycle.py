@@ -17,7 +17,7 @@ import psutil
 import pytest
 import uvloop
 
-from models.checkpoint.reader import CURRENT, current_version
+from models.registry.directory import CURRENT, current_version
 from models.registry.lifecycle import activate
 from tests.support import soak
 from tests.support.checked_load import Load, Truth, requests
