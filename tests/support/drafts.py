@@ -16,6 +16,7 @@ from models.fold_in_prior import FoldInPrior
 from models.mf import MatrixFactorization
 from models.registry.publication import publish
 from models.relevance import RelevanceHead
+from models.relevance_rule import RelevanceRule
 from models.training_ratings import TrainingRatings
 
 USERS, ITEMS, FACTORS, RATINGS = 300, 400, 12, 6_000
