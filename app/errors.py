@@ -21,6 +21,7 @@ from starlette.types import Receive, Scope, Send
 from app.api.schemas import FORMS, FieldError, Problem
 from app.engine.errors import (
     ActivationError,
+    CancelledRequestError,
     DeadlineExceededError,
     DeviceUnavailableError,
     NotReadyError,
@@ -82,10 +83,6 @@ class StoppingError(RatecastError):
     """The process is about to stop."""
 
 
-class ClientGoneError(RatecastError):
-    """A client that closed its connection before it was answered. Nobody reads this answer; metrics count it."""
-
-
 @dataclass(frozen=True, slots=True)
 class Kind:
     """A kind of problem: the last part of its `type`, its status and its title."""
@@ -105,7 +102,7 @@ KINDS: Mapping[type[RatecastError], Kind] = {
     ForbiddenError: Kind("forbidden", 403, "The API key does not allow this request"),
     TooManyRequestsError: Kind("too-many-requests", 429, "Too many requests"),
     BodyTooLargeError: Kind("body-too-large", 413, "The request body is too large"),
-    ClientGoneError: Kind("client-gone", 499, "The client closed the connection"),
+    CancelledRequestError: Kind("client-gone", 499, "The client closed the connection"),
     OverloadedError: Kind("overloaded", 503, "The service is overloaded"),
     DeadlineExceededError: Kind("deadline-exceeded", 504, "The request took too long"),
     NotReadyError: Kind("not-ready", 503, "No model is being served yet"),

@@ -19,7 +19,8 @@ from app.server.connections import ConnectionBounds
 from app.server.options import OPTIONS
 from models.checkpoint.manifest import VERSION_NAME
 from models.registry.checkpoint_sync import CheckpointSync
-from models.registry.remote import RemoteRegistry, is_url
+from models.registry.remote import RemoteRegistry
+from models.urls import is_url
 
 PREFIX = "RATECAST_"
 MIN_KEY_LENGTH = 16

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
-from models.checkpoint import reader
+from models.registry.directory import load
 
 CONNECTIONS = 32
 PAIRS, COLUMNS, LISTS = 300, 30, 60  # different requests of each kind
@@ -75,7 +75,7 @@ def _differ(found: Sequence[float], wanted: Sequence[float]) -> bool:
 
 def _answers(directory: Path, version: str, asked: Sequence[Asked]) -> list[_Answer]:
     """Of items whose scores are closer than float32 can tell, either may come first: lists are compared by scores."""
-    loaded = reader.load(directory, version)
+    loaded = load(directory, version)
     model = loaded.model
     p_UF, q_IF = model.user_factors.double().numpy(), model.item_factors.double().numpy()
     b_U, b_I, mean = model.user_bias.double().numpy(), model.item_bias.double().numpy(), float(model.mean)

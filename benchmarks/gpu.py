@@ -20,7 +20,9 @@ import torch
 from torch import Tensor
 
 from models.mf import MatrixFactorization
-from models.ranking import Ordering, by_rating, top_items
+from models.orderings import by_rating
+from models.scoring import BilinearForm
+from models.search import top_items
 from training.config import JobConfig, load_preset
 from training.constants import preset_names
 from training.data.fetch import default_cache
@@ -88,7 +90,7 @@ def print_scorer(rounds: int) -> bool:
     return bool(torch.allclose(*answers, atol=1e-5))
 
 
-def lists(ordering: Ordering, users_B: Tensor) -> Tensor:
+def lists(ordering: BilinearForm, users_B: Tensor) -> Tensor:
     return top_items(ordering, users_B, LIST)
 
 

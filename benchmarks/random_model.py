@@ -8,10 +8,12 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from models.checkpoint.files import ITEM_SCHEMA
 from models.checkpoint.manifest import DataRecord, GateRecord, Manifest, TrainerRecord
-from models.checkpoint.publication import Draft, publish
-from models.checkpoint.reader import ITEM_SCHEMA
+from models.checkpoint.writer import Draft
+from models.fold_in_prior import FoldInPrior
 from models.mf import MatrixFactorization
+from models.registry.publication import publish
 from models.training_ratings import TrainingRatings
 
 
@@ -31,24 +33,19 @@ def publish_random(directory: Path, users: int, items: int, factors: int, seen: 
     mean = pa.array(np.full(items, 3.5, np.float32))
     columns = {"id": ids, "title": titles, "year": pa.array(np.full(items, 1999, np.int32)), "mean_rating": mean}
     columns |= {"genres": pa.array([["Drama"]] * items, pa.list_(pa.string())), "ratings": pa.array(counts_I)}
+    shapes = ((users + 1, factors), (items + 1, factors), (users + 1,), (items + 1,))
+    model = MatrixFactorization(torch.tensor(3.5), *(table(*shape) for shape in shapes))
+    ratings_N = rng.integers(1, 6, len(cells_N)).astype(np.float32)
+    columns_N = ((cells_N // items).astype(np.int32), (cells_N % items).astype(np.int32), ratings_N)
+    rated = TrainingRatings.from_ratings(*columns_N, users)
     return publish(
         directory,
         Draft(
-            model=MatrixFactorization(
-                torch.tensor(3.5),
-                table(users + 1, factors),
-                table(items + 1, factors),
-                table(users + 1),
-                table(items + 1),
-            ),
+            model=model,
             users=pa.table({"id": pa.array(np.arange(users)).cast(pa.string())}),
             items=pa.table(columns).select(ITEM_SCHEMA.names),
-            seen=TrainingRatings.from_ratings(
-                (cells_N // items).astype(np.int32),
-                (cells_N % items).astype(np.int32),
-                rng.integers(1, 6, len(cells_N)).astype(np.float32),
-                users,
-            ),
+            seen=rated,
+            prior=FoldInPrior.learn(model, rated),
             scale=(1.0, 5.0),
             trainer=TrainerRecord(
                 name="random", preset="random", settings={}, seed=0, device="cpu", threads=1, fit_seconds=0.0

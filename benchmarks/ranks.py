@@ -36,7 +36,8 @@ import pyarrow.parquet as pq
 import torch
 from matplotlib.figure import Figure
 
-from models.checkpoint.reader import load
+from benchmarks.topn import all_products
+from models.registry.directory import load
 from training.communicator import ALONE, Communicator, joined
 from training.config import JobConfig
 from training.data.synthetic import planted
@@ -44,9 +45,9 @@ from training.data.train_test import TrainTest, read
 from training.distributed.reading import read_share
 from training.evaluation.evaluate import make_test_set, test_rmse
 from training.fit import trainers
-from training.fit.kernels.als_cpu import padded_width
 from training.fit.kernels.als_rows import packed_width
 from training.fit.kernels.gibbs_torch import STEPS
+from training.fit.kernels.tiles import padded_width
 from training.fit.trainer import Trainer, TrainingSet
 from training.job import training_set
 
@@ -268,7 +269,7 @@ def run_and_kill(command: list[str], environment: dict[str, str], rng: np.random
 def predictions(directory: Path) -> torch.Tensor:
     """The ratings that a checkpoint predicts for some users and all items."""
     model = load(directory).model
-    return model.score_items(torch.arange(0, model.users, max(1, model.users // 200)))
+    return all_products(model, torch.arange(0, model.users, max(1, model.users // 200)))
 
 
 def main() -> None:

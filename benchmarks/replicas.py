@@ -31,7 +31,7 @@ import uvloop
 from benchmarks.checked_load import Load, Record, Truth, requests
 from benchmarks.local_proxy import Proxy, free_port, proxy
 from benchmarks.random_model import publish_random
-from models.checkpoint.reader import current_version
+from models.registry.directory import current_version
 from models.registry.lifecycle import activate
 
 USERS, ITEMS, FACTORS, SEEN = 943, 1682, 48, 100

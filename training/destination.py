@@ -10,7 +10,8 @@ from tempfile import TemporaryDirectory
 
 from models.errors import CheckpointError, CheckpointNotFoundError, RemoteError
 from models.registry.checkpoint_sync import CheckpointSync
-from models.registry.remote import RemoteRegistry, is_url
+from models.registry.remote import RemoteRegistry
+from models.urls import is_url
 
 log = logging.getLogger(__name__)
 

@@ -17,15 +17,16 @@ import torch
 from pyarrow import parquet
 from torch import Tensor
 
-from models.checkpoint.reader import Checkpoint, load
+from models.checkpoint.reader import Checkpoint
 from models.did_you_mean import did_you_mean
-from models.ranking import NOTHING, orderings
+from models.list_keys import NOTHING
+from models.orderings import default_order, orderings
+from models.registry.directory import load
 from models.sharding import Sharded, spread
 from training.device import choose_place, use_threads
 from training.errors import ConfigError, ExportError
 
 SCHEMA = pa.schema({"user": pa.string(), "rank": pa.int32(), "item": pa.string(), "rating": pa.float32()})
-PREFERENCE = ("relevance", "rating")  # what lists are ordered by unless said otherwise: the first that there is
 USERS_PER_BATCH = 1024  # 17,770 items × 32 factors: 256 to 2,048 differ by less than one run from the next
 ROWS_PER_GROUP = 1 << 20
 
@@ -54,7 +55,7 @@ def run(config: ExportConfig, progress: Callable[[int, str], AbstractContextMana
     place = choose_place(config.device)
     use_threads(config.threads)
     checkpoint = load(config.checkpoints, config.version, place.device)
-    named = spread(orderings(checkpoint), place.shards)
+    named = spread(orderings(checkpoint.model, checkpoint.relevance), place.shards)
     ordering = choose_ordering(checkpoint.version, named, config.rank_by)
     allowed_I = choose_items(checkpoint, config.category)
     with progress(checkpoint.model.users, "users") as report:
@@ -72,7 +73,7 @@ def run(config: ExportConfig, progress: Callable[[int, str], AbstractContextMana
 
 def choose_ordering(version: str, named: Mapping[str, Sharded], rank_by: str | None) -> Sharded:
     """The ordering of that name, by default the one that the service takes. Raises ConfigError where there is none."""
-    name = rank_by or next(name for name in PREFERENCE if name in named)
+    name = rank_by or default_order(named)
     if name not in named:
         raise ConfigError(f"version {version} has no ordering by {name}: it has {', '.join(sorted(named))}")
     return named[name]

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 
 from models.checkpoint.manifest import GateRecord
-from models.checkpoint.publication import publish
 from models.checkpoint.reader import Checkpoint
 from models.mf import MatrixFactorization
+from models.registry.publication import publish
 from models.relevance import RelevanceHead
 from models.training_ratings import TrainingRatings
 from training.communicator import ALONE, Communicator, joined
@@ -274,7 +274,7 @@ def offer(config: JobConfig, out: Path, result: Result, verdict: GateRecord) -> 
         version = publish_from(ranks, out, drafted, activate=config.activate)
     if config.remote is not None:
         if ranks.first:
-            config.remote.put(out / version, current=config.activate)
+            config.remote.add(out / version, current=config.activate)
         place = config.remote.name
     return Outcome(result.figures() | {"version": version, "checkpoint": f"{place}/{version}"}, None)
 

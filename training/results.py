@@ -13,9 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
+from models.checkpoint.files import ITEM_SCHEMA
 from models.checkpoint.manifest import DataRecord, Drift, GateRecord, Manifest, TrainerRecord
-from models.checkpoint.publication import Draft
-from models.checkpoint.reader import ITEM_SCHEMA
+from models.checkpoint.writer import Draft
+from models.fold_in_prior import FoldInPrior
 from models.mf import MatrixFactorization
 from models.relevance import RelevanceHead
 from models.training_ratings import TrainingRatings
@@ -128,6 +129,8 @@ class Collected(Protocol):
 
     def seen(self, seen: TrainingRatings) -> TrainingRatings: ...
 
+    def prior(self, model: MatrixFactorization, seen: TrainingRatings) -> FoldInPrior: ...
+
     def ids(self, ids: pa.StringArray) -> pa.StringArray: ...
 
 
@@ -143,6 +146,9 @@ class AsItIs:
     def seen(self, seen: TrainingRatings) -> TrainingRatings:
         return seen
 
+    def prior(self, model: MatrixFactorization, seen: TrainingRatings) -> FoldInPrior:
+        return FoldInPrior.learn(model, seen)
+
     def ids(self, ids: pa.StringArray) -> pa.StringArray:
         return ids
 
@@ -154,11 +160,13 @@ def draft(result: Result, gate: GateRecord, collected: Collected, write_report: 
     """
     parts, figures = result.parts, result.figures()
     mean, deviation = _moments(parts)
+    model, seen = collected.model(result.fitted.model), collected.seen(result.seen)
     return Draft(
-        model=collected.model(result.fitted.model),
+        model=model,
         users=pa.table({"id": collected.ids(parts.train.user_ids)}),
         items=catalogue(result.described, parts.train, parts.ranks),
-        seen=collected.seen(result.seen),
+        seen=seen,
+        prior=collected.prior(model, seen),
         scale=parts.scale(),
         trainer=TrainerRecord(
             name=result.preset.trainer,

@@ -23,8 +23,9 @@ from app.api.encodings import arrow, json, msgpack
 from app.api.limits import Limits
 from app.api.paths import RATING, TOP, rated_pair
 from app.engine.engine import Engine
+from app.engine.errors import CancelledRequestError
 from app.engine.types import ListQuery, Pair, Pairs, Prediction, Predictions, RankBy
-from app.errors import BodyTooLargeError, ClientGoneError, InvalidRequestError, answer_error
+from app.errors import BodyTooLargeError, InvalidRequestError, answer_error
 from app.middleware.gate import ROUTE
 from models.errors import RatecastError
 
@@ -105,9 +106,7 @@ class FrontDoor:
         engine: Engine = scope["state"]["engine"]
         answer: Prediction | Predictions | None
         if isinstance(asked, Pair):
-            answer = engine.predict_pair_now(asked) if engine.quick_pairs(1) and not strict else None
-            if answer is None:
-                answer = await answering.prediction(engine, asked, receive, strict=strict)
+            answer = await answering.prediction(engine, asked, receive, strict=strict)
         else:
             answer = await answering.predictions(engine, asked, receive, strict=strict)
         await _send(send, await asyncio.to_thread(codec.encode, answer) if large else codec.encode(answer), media_type)
@@ -149,7 +148,7 @@ class FrontDoor:
             if not message.get("more_body"):
                 return b"".join(parts) if len(parts) > 1 else bytes(parts[0])
             message = await receive()
-        raise ClientGoneError("the client has gone before it had sent its request")
+        raise CancelledRequestError("the client has gone before it had sent its request")
 
     async def _rate(self, pair: Pair, scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(reversed(scope["headers"]))

@@ -27,7 +27,7 @@ async def ready(engine: EngineDep, draining: ShutdownDep) -> Ready:
     """
     if draining.begun:
         raise StoppingError("the service is about to stop")
-    return Ready(model_version=engine.manifest.version, failed_load=_failed(engine.failure))
+    return Ready(model_version=engine.versions.manifest.version, failed_load=_failed(engine.versions.failure))
 
 
 def _failed(failure: Failure | None) -> FailedLoad | None:

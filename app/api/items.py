@@ -12,7 +12,7 @@ from app.api.openapi import link, problems
 from app.api.parameters import MAX_QUERY, N, YearMax, YearMin
 from app.api.paths import ITEM, SIMILAR
 from app.api.schemas import CatalogueItem, FoundItems, Genre, Genres, Item, SimilarItem, SimilarItems
-from app.engine.types import Choice, ItemDetails
+from app.engine.types import ItemDetails, ItemFilter
 
 router = APIRouter(tags=["items"])
 
@@ -39,14 +39,14 @@ async def find_items(
     that does; equal ones by their number of ratings. Without a query it is the most rated items.
     """
     limits.check_list(n, "query", "n")
-    found = await engine.find_items(query, n, Choice(category, year_min, year_max))
+    found = await engine.catalogue.find_items(query, n, ItemFilter(category, year_min, year_max))
     return FoundItems(items=[CatalogueItem(**_members(item)) for item in found.items], model_version=found.version)
 
 
 @router.get("/genres", summary="The genres of the items", responses=problems(413, 500, 503, 504))
 async def genres(engine: EngineDep) -> Genres:
     """Each genre with its number of items, those of the most items first. They are what `category` takes."""
-    found = await engine.genres()
+    found = await engine.catalogue.genres()
     return Genres(genres=[Genre(**genre._asdict()) for genre in found.genres], model_version=found.version)
 
 
@@ -60,7 +60,7 @@ async def similar(
     """The items whose factors point the most nearly in the same direction, by the cosine between them."""
     limits.check_id(item, "path", "item")
     limits.check_list(n, "query", "n")
-    found = await engine.similar(item, n)
+    found = await engine.lists.similar(item, n)
     items = [SimilarItem(**near._asdict()) for near in found.items]
     return SimilarItems(item=item, items=items, model_version=found.version)
 
@@ -73,7 +73,7 @@ async def item(
 ) -> Item:
     """Title, year and genres where the data has them, and how the item was rated in the training data."""
     limits.check_id(item, "path", "item")
-    found = await engine.item(item)
+    found = await engine.catalogue.item(item)
     return Item(**_members(found), model_version=found.version)
 
 

@@ -12,8 +12,8 @@ from starlette.responses import HTMLResponse
 from app.api.deps import EngineDep
 from app.api.openapi import link, links, problems
 from app.api.schemas import Activated, CurrentModel, History, Pass, PublishedModel, PublishedModels
+from models.checkpoint.files import HISTORY, REPORT, REPORT_PAGE
 from models.checkpoint.manifest import VERSION_NAME, Manifest
-from models.checkpoint.reader import HISTORY, REPORT, REPORT_PAGE
 from models.errors import CheckpointCorruptError
 
 router = APIRouter(tags=["models"])
@@ -37,7 +37,7 @@ PASSES = TypeAdapter(list[Pass])
 )
 async def published(engine: EngineDep) -> PublishedModels:
     """Every published version that can be read, oldest first, and which one is being served."""
-    serving = engine.manifest.version
+    serving = engine.versions.manifest.version
     models = [
         PublishedModel(
             version=manifest.version,
@@ -48,7 +48,7 @@ async def published(engine: EngineDep) -> PublishedModels:
             report=_has_report(manifest),
             serving=manifest.version == serving,
         )
-        for manifest in await engine.published()
+        for manifest in await engine.versions.published()
     ]
     return PublishedModels(models=models, model_version=serving)
 
@@ -66,19 +66,19 @@ async def activate(
 
     The answer comes once this worker serves it; others follow within two seconds.
     """
-    await engine.activate(version)
+    await engine.versions.activate(version)
     return Activated(model_version=version)
 
 
 @router.get("/models/{version}/history", summary="How a model was fitted", responses=OF_VERSION)
 async def history(version: Version, engine: EngineDep) -> History:
     """The learning curve of a version: what was known after each pass of its fit."""
-    content = await engine.report(version, HISTORY)
+    content = await engine.versions.report(version, HISTORY)
     try:
         passes = PASSES.validate_json(content)
     except ValidationError:
         raise CheckpointCorruptError(f"version {version}: {HISTORY} is not a learning curve") from None
-    return History(version=version, passes=passes, model_version=engine.manifest.version)
+    return History(version=version, passes=passes, model_version=engine.versions.manifest.version)
 
 
 @router.get(
@@ -89,7 +89,7 @@ async def history(version: Version, engine: EngineDep) -> History:
 )
 async def report(version: Version, engine: EngineDep) -> Response:
     """The page that was published with a version, for people: it needs nothing else. 404 where there is none."""
-    return HTMLResponse(await engine.report(version, REPORT_PAGE))
+    return HTMLResponse(await engine.versions.report(version, REPORT_PAGE))
 
 
 @router.get(
@@ -104,12 +104,12 @@ async def report(version: Version, engine: EngineDep) -> Response:
 )
 async def current(engine: EngineDep) -> CurrentModel:
     """Which model is being served, how it was fitted, on what, and how well it did."""
-    manifest = engine.manifest
+    manifest = engine.versions.manifest
     return CurrentModel(
         version=manifest.version,
         created_at=manifest.created_at,
         age_seconds=max(0.0, (datetime.now(UTC) - manifest.created_at).total_seconds()),
-        device=str(engine.place),
+        device=str(engine.versions.placement),
         shape=manifest.model,
         trainer=manifest.trainer,
         data=manifest.data,

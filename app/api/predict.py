@@ -24,7 +24,7 @@ from app.api.schemas import (
     PredictRequest,
 )
 from app.engine.engine import Engine
-from app.engine.types import SOURCES, InlineRatings, Pair, Pairs, Prediction, Predictions
+from app.engine.types import InlineRatings, Pair, Pairs, Prediction, Predictions
 from models.errors import UnknownItemError
 
 router = APIRouter(tags=["predictions"])
@@ -89,18 +89,18 @@ async def _anonymous(
     alone = isinstance(body, AnonymousPairRequest)
     items = [body.item] if isinstance(body, AnonymousPairRequest) else body.items
     limits.check_pairs(Pairs(items, items))
-    answer, used = await engine.predict_inline(inline(body.ratings, engine, limits), items)
+    answer, used = await engine.predictions.inline(inline(body.ratings, engine, limits), items)
     if strict:
         for position in np.flatnonzero(answer.sources_B % 2).tolist():  # the odd ones are of unknown items
             raise UnknownItemError(items[position], None if alone else position)
     shown: Prediction | Predictions = answer
     if alone:
-        shown = Prediction(float(answer.ratings_B[0]), SOURCES[answer.sources_B[0]], answer.version)
+        shown = answer.at(0)
     return Response(json.encode_predictions(shown, ratings_used=used), media_type=json.MEDIA_TYPE)
 
 
 def inline(ratings: Inline, engine: Engine, limits: Limits) -> InlineRatings:
     """Ratings given with a request. Raises InvalidRequestError."""
     given = InlineRatings([rating.item for rating in ratings], [rating.rating for rating in ratings])
-    limits.check_inline(given, engine.scale)
+    limits.check_inline(given, engine.versions.scale)
     return given

@@ -19,7 +19,7 @@ from app.api.openapi import problems
 from app.api.paths import BECAUSE, EXPORT, RATING, RATINGS, USER
 from app.engine import types
 from app.errors import InvalidRequestError
-from app.ratings.store import Bulk, Erase, Rating, Remove
+from app.ratings.store import Bulk, Rating
 
 router = APIRouter(tags=["ratings"])
 
@@ -46,15 +46,15 @@ async def unrate(user: User, item: Item, engine: EngineDep, limits: LimitsDep) -
     """Remove a rating, also one that is only in the training data. Doing it twice is doing it once."""
     limits.check_storable(user, "path", "user")
     limits.check_storable(item, "path", "item")
-    await engine.store.change(Remove(user, item))
-    return schemas.RemovedRating(user=user, item=item, model_version=engine.manifest.version)
+    await engine.ratings.delete(user, item)
+    return schemas.RemovedRating(user=user, item=item, model_version=engine.versions.manifest.version)
 
 
 @router.get(RATINGS, summary="What a user rated", responses=problems(413, 422, 500, 503))
 async def ratings(user: User, engine: EngineDep, limits: LimitsDep) -> schemas.UserRatings:
     """All ratings that count for a user: the stored ones, and those of the training data that were not replaced."""
     limits.check_id(user, "path", "user")
-    return _shown(await engine.ratings_of(user))
+    return _shown(await engine.ratings.of(user))
 
 
 @router.post("/ratings", summary="Store many ratings", responses=problems(409, 413, 422, 500, 501, 503))
@@ -77,12 +77,13 @@ async def rate_many(
     """Store ratings given as columns, all of them or none."""
     if idempotency_key is not None and not idempotency_key.isprintable():
         raise InvalidRequestError(("header", "Idempotency-Key"), "a key consists of printable characters")
-    bulk = await asyncio.to_thread(_bulk, body, limits, engine.scale, idempotency_key)  # a large one takes long
-    await engine.store.change(bulk)
+    scale = engine.versions.scale
+    bulk = await asyncio.to_thread(_bulk, body, limits, scale, idempotency_key)  # a large one takes long
+    await engine.ratings.put_many(bulk)
     return schemas.StoredRatings(
         stored=len(bulk.users),
-        unknown_items=sum(not engine.knows_item(item) for item in body.items),
-        model_version=engine.manifest.version,
+        unknown_items=sum(not engine.ratings.knows_item(item) for item in body.items),
+        model_version=engine.versions.manifest.version,
     )
 
 
@@ -103,7 +104,7 @@ async def because(
     limits.check_id(user, "path", "user")
     limits.check_id(item, "path", "item")
     limits.check_list(n, "query", "n")
-    found = await engine.explain(user, item, n)
+    found = await engine.predictions.explain(user, item, n)
     return schemas.Because(
         user=user,
         item=item,
@@ -120,8 +121,8 @@ async def because(
 async def export(user: User, engine: EngineDep, limits: LimitsDep) -> schemas.UserExport:
     """For a person who asks what is known of them: their ratings, and what the model learned of them."""
     limits.check_id(user, "path", "user")
-    shown = _shown(await engine.ratings_of(user))
-    row = await engine.row_of(user)
+    shown = _shown(await engine.ratings.of(user))
+    row = await engine.ratings.row_of(user)
     return schemas.UserExport(
         **shown.model_dump(), known_to_model=row is not None, row=None if row is None else schemas.UserRow(**row)
     )
@@ -135,8 +136,8 @@ async def erase(user: User, engine: EngineDep, limits: LimitsDep) -> schemas.Era
     on disk until they are pruned; it is not used.
     """
     limits.check_storable(user, "path", "user")
-    await engine.store.change(Erase(user))
-    return schemas.ErasedUser(user=user, model_version=engine.manifest.version)
+    await engine.ratings.erase(user)
+    return schemas.ErasedUser(user=user, model_version=engine.versions.manifest.version)
 
 
 def _bulk(body: schemas.BulkRequest, limits: Limits, scale: tuple[float, float], key: str | None) -> Bulk:

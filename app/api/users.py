@@ -100,7 +100,7 @@ async def find_users(
     Whoever was erased, or rated for the first time after the fit, is not among them.
     """
     limits.check_list(n, "query", "n")
-    found = await engine.find_users(query, n)
+    found = await engine.catalogue.find_users(query, n)
     return FoundUsers(users=[FoundUser(**user._asdict()) for user in found.users], model_version=found.version)
 
 
@@ -146,8 +146,8 @@ async def recommend(
         for user in (users if body.ratings is None else [None])
     ]
     if body.ratings is not None:
-        answer, used = await engine.top_inline(inline(body.ratings, engine, limits), queries[0])
+        answer, used = await engine.lists.inline(inline(body.ratings, engine, limits), queries[0])
         return Response(json.encode_lists([answer], answer.version, ratings_used=used), media_type=json.MEDIA_TYPE)
     answers = await top_lists(engine, queries, request.receive, strict=strict)
-    version = answers[0].version if answers else engine.manifest.version
+    version = answers[0].version if answers else engine.versions.manifest.version
     return Response(json.encode_lists(answers, version), media_type=json.MEDIA_TYPE)

@@ -86,7 +86,7 @@ class Batcher(Generic[Job, Answer]):
                 answer: Answer = await waiting.answer
                 return answer
         except TimeoutError:
-            raise DeadlineExceededError(f"no answer within {self._seconds:g} seconds") from None
+            raise DeadlineExceededError.after(self._seconds) from None
         finally:
             self._leave(waiting)
 

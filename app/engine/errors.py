@@ -1,5 +1,7 @@
 """What can go wrong in the engine, beside what `models.errors` names."""
 
+from __future__ import annotations
+
 from models.errors import RatecastError
 
 
@@ -21,6 +23,15 @@ class OverloadedError(EngineError):
 
 class DeadlineExceededError(EngineError):
     """An answer that did not come in the time a request may take."""
+
+    @classmethod
+    def after(cls, seconds: float) -> DeadlineExceededError:
+        """The error of a request that was given up after some seconds."""
+        return cls(f"no answer within {seconds:g} seconds")
+
+
+class CancelledRequestError(EngineError):
+    """Whoever asked has gone before the answer was there. What was under way for them was stopped."""
 
 
 class OrderingUnavailableError(EngineError):

@@ -26,7 +26,7 @@ from prometheus_client import (
     multiprocess,
 )
 
-from app.engine.events import Batch, Event, Listed, Loaded, LoadFailed, Predicted, Settled
+from app.engine.events import Batch, Event, Listed, Loaded, LoadFailed, LoadFailureEnded, Predicted
 from app.engine.types import Source
 from app.ratings.store import Committed
 from models.checkpoint.manifest import DataRecord
@@ -164,7 +164,7 @@ class Telemetry:
             case LoadFailed():
                 self._loads.labels("failed").inc()
                 self._failing.set(1)
-            case Settled():
+            case LoadFailureEnded():
                 self._failing.set(0)
 
     def committed(self, transaction: Committed) -> None:

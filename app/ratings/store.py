@@ -30,6 +30,7 @@ from app.ratings import postgres_upsert, schema
 from app.ratings.errors import RequestKeyError, StoreError, StoreUnavailableError
 from app.ratings.revisions import Revisions
 from app.ratings.tables import deletions, ratings, requests, store, users
+from models.urls import without_credentials
 
 T = TypeVar("T")
 
@@ -127,12 +128,12 @@ class RatingsStore:
 
     Args:
         url: as `schema.address` gives it.
-        changes: where changes are marked.
+        revisions: where changes are marked.
         tell: is told of each transaction.
     """
 
-    def __init__(self, url: URL, changes: Revisions, tell: Callable[[Committed], None] = lambda _: None) -> None:
-        self.changes = changes
+    def __init__(self, url: URL, revisions: Revisions, tell: Callable[[Committed], None] = lambda _: None) -> None:
+        self.revisions = revisions
         self.id: str | None = None
         self._url = url
         self._tell = tell
@@ -214,7 +215,7 @@ class RatingsStore:
         """Mark what was changed since the last look."""
         while True:
             rows = await self._ask(partial(_changed, since=self._seen))
-            self.changes.mark(rows)
+            self.revisions.mark(rows)
             if rows:
                 self._seen = rows[-1][1]
             if len(rows) < CHANGED_AT_ONCE:
@@ -239,7 +240,7 @@ class RatingsStore:
                 if not done.done():
                     done.set_exception(error)
             return
-        self.changes.mark((user, revision) for user in changed)
+        self.revisions.mark((user, revision) for user in changed)
         for (_, done), outcome in zip(batch, outcomes, strict=True):
             if done.done():
                 continue
@@ -279,7 +280,7 @@ class RatingsStore:
     def _away(self, error: BaseException) -> None:
         if self._available:
             self._available = False
-            logger.warning("The ratings store is away: %s: %s", schema.shown(self._url), schema.reason(error))
+            logger.warning("The ratings store is away: %s: %s", without_credentials(self._url), schema.reason(error))
 
 
 def storable(id_: str) -> bool:

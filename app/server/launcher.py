@@ -39,10 +39,11 @@ from app.server import worker
 from app.server.admission import Admission
 from app.server.protocol import JoiningProtocol
 from app.settings import PREFIX, ConfigurationError, Settings, explain
-from models.checkpoint import reader, verification_cache
+from models.checkpoint import verification_cache
 from models.checkpoint.manifest import Manifest
 from models.did_you_mean import closest
 from models.errors import RatecastError
+from models.registry.directory import current_version
 from models.sharding import DevicePlacement
 
 APP = "app.main:create_app"
@@ -158,7 +159,7 @@ def _preflight(settings: Settings) -> Manifest:
     if (mirror := settings.mirror()) is not None:
         mirror.start()
     directory = settings.directory()
-    version = settings.pinned_version or reader.current_version(directory)
+    version = settings.pinned_version or current_version(directory)
     manifest = loading.load(directory, version, DevicePlacement(torch.device("cpu"))).checkpoint.manifest
     _check_address(settings)
     return manifest

@@ -21,11 +21,14 @@ import torch
 
 from app.main import create_app
 from app.settings import Settings
-from models.checkpoint import reader
+from models.checkpoint.files import ITEM_SCHEMA, USER_SCHEMA
 from models.checkpoint.manifest import DataRecord, GateRecord, TrainerRecord
-from models.checkpoint.publication import Draft, publish
-from models.checkpoint.reader import ITEM_SCHEMA, USER_SCHEMA, Checkpoint
+from models.checkpoint.reader import Checkpoint
+from models.checkpoint.writer import Draft
+from models.fold_in_prior import FoldInPrior
 from models.mf import MatrixFactorization
+from models.registry.directory import load
+from models.registry.publication import publish
 from models.relevance import RelevanceHead
 from models.training_ratings import TrainingRatings
 from tests.support.checkpoints import RULE
@@ -73,11 +76,13 @@ def draft(seed: int, users: int = USERS, items: int = ITEMS, factors: int = FACT
         },
         schema=ITEM_SCHEMA,
     )
+    model = random_model(rng, users, items, factors)
     return Draft(
-        model=random_model(rng, users, items, factors),
+        model=model,
         users=pa.Table.from_pydict({"id": ids(users)}, schema=USER_SCHEMA),
         items=catalogue,
         seen=seen,
+        prior=FoldInPrior.learn(model, seen),
         scale=(1.0, 5.0),
         trainer=TrainerRecord(
             name="random", preset="random", settings={}, seed=seed, device="cpu", threads=1, fit_seconds=0.0
@@ -125,7 +130,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def loaded(checkpoints: Path) -> Checkpoint:
     """The same checkpoint, read offline."""
-    return reader.load(checkpoints)
+    return load(checkpoints)
 
 
 Start = Callable[..., AbstractContextManager[tuple[httpx.Client, "subprocess.Popen[str]"]]]

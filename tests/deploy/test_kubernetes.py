@@ -15,7 +15,7 @@ import yaml
 from app.main import create_app
 from app.server.launcher import GRACE_SECONDS
 from app.settings import MIN_KEY_LENGTH, PREFIX, Settings
-from models.registry.remote import is_url
+from models.urls import is_url
 from training.cli.program import cli
 
 ROOT = Path(__file__).parents[2]

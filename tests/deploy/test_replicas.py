@@ -16,7 +16,7 @@ from benchmarks.checked_load import Load
 from benchmarks.local_proxy import Proxy, proxy
 from benchmarks.random_model import publish_random
 from benchmarks.replicas import Fleet, Outcome, loaded, open_load
-from models.checkpoint.reader import current_version, versions
+from models.registry.directory import current_version, versions
 from models.registry.lifecycle import activate
 from tests.support.ftp import serving
 

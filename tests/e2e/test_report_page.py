@@ -10,7 +10,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from models.checkpoint.reader import published
+from models.registry.directory import published
 from training import job
 from training.config import JobConfig
 from training.data.fetch import default_cache

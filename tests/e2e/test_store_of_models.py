@@ -13,8 +13,8 @@ from typing import Any
 import httpx
 import pytest
 
-from models.checkpoint.publication import publish
-from models.checkpoint.reader import CURRENT, current_version
+from models.registry.directory import CURRENT, current_version
+from models.registry.publication import publish
 from tests.app.conftest import Start, start
 from tests.support.checkpoints import small_draft
 from tests.support.ftp import PASSWORD, FtpServer, serving

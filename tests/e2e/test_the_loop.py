@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
-from models.checkpoint import reader
+from models.registry.directory import load
 from tests.app.conftest import Start, start
 
 pytestmark = pytest.mark.timeout(300)
@@ -83,7 +83,7 @@ def test_a_rating_goes_all_the_way(start: Start, ratings: Path, tmp_path: Path, 
         client.put("/users/7/ratings/i1", json={"rating": 5}).raise_for_status()
         assert prediction(client, "7", "i11")["source"] == "fold_in"
         metrics = client.get("/metrics").text
-    loaded = reader.load(out)
+    loaded = load(out)
     assert "7" not in loaded.users
     assert {"newcomer"} <= set(loaded.users.ids.to_pylist())
     seen, data = loaded.seen, loaded.manifest.data

@@ -16,8 +16,10 @@ import numpy as np
 import pytest
 import torch
 
-from models.checkpoint.reader import Checkpoint, load
-from models.ranking import by_rating, top_items
+from models.checkpoint.reader import Checkpoint
+from models.orderings import by_rating
+from models.registry.directory import load
+from models.search import top_items
 
 START_SECONDS = 30
 

@@ -15,11 +15,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from models.checkpoint.manifest import DataRecord, GateRecord, RelevanceRule, TrainerRecord
-from models.checkpoint.publication import Draft
-from models.checkpoint.reader import ITEM_SCHEMA, MANIFEST, USER_SCHEMA
+from models.checkpoint.files import ITEM_SCHEMA, MANIFEST, USER_SCHEMA
+from models.checkpoint.manifest import DataRecord, GateRecord, TrainerRecord
+from models.checkpoint.writer import Draft
+from models.fold_in_prior import FoldInPrior
 from models.mf import MatrixFactorization
 from models.relevance import RelevanceHead
+from models.relevance_rule import RelevanceRule
 from models.training_ratings import TrainingRatings
 
 USERS, ITEMS, FACTORS, RELEVANCE_FACTORS = 3, 4, 2, 3
@@ -60,13 +62,16 @@ def small_draft(**changes: Any) -> Draft:
     items = {"id": ["i0", "i1", "i2", "i3"], "title": ["A", None, "C", "D"], "year": [1995, 1996, None, 1998]}
     items |= {"genres": [["Drama"], [], None, ["Comedy", "War"]], "mean_rating": [3.0, 4.5, None, 1.0]}
     items |= {"ratings": [1, 1, 0, 1]}
+    model = changes.pop("model", None) or small_model()
+    seen = changes.pop("seen", None) or TrainingRatings.from_ratings(
+        np.array([2, 0, 0], np.int32), np.array([0, 3, 1], np.int32), np.array([3, 1, 4.5], np.float32), USERS
+    )
     draft = Draft(
-        model=small_model(),
+        model=model,
         users=pa.table({"id": ["u0", "u1", "ü2"]}, USER_SCHEMA),
         items=pa.table(items, ITEM_SCHEMA),
-        seen=TrainingRatings.from_ratings(
-            np.array([2, 0, 0], np.int32), np.array([0, 3, 1], np.int32), np.array([3, 1, 4.5], np.float32), USERS
-        ),
+        seen=seen,
+        prior=FoldInPrior.learn(model, seen),
         scale=(1.0, 5.0),
         trainer=TrainerRecord(
             name="adam", preset="small", settings={"factors": 2}, seed=0, device="cpu", threads=1, fit_seconds=0.5

@@ -10,7 +10,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from models.checkpoint.reader import ITEM_SCHEMA, RELEVANCE, load, versions
+from models.checkpoint.files import ITEM_SCHEMA, RELEVANCE
+from models.registry.directory import load, versions
 from models.relevance import RelevanceHead
 from tests.support.data import interactions
 from training import job

@@ -51,11 +51,11 @@ def export_top(as_json: bool, quiet: bool, **chosen: Any) -> None:
 
     Several devices, as `--device cuda:0,cuda:1`, share the items.
     """
-    from models.registry import registry
+    from models.registry.registry import open_registry
     from training import export
     from training.progress import counting
 
-    with registry.at(chosen["checkpoints"]).borrowed(chosen["version"]) as version:
+    with open_registry(chosen["checkpoints"]).local(chosen["version"]) as version:
         place = {"checkpoints": version.parent, "version": version.name}
         rows = export.run(export.ExportConfig(**chosen | place), partial(counting, quiet=quiet))
     output.answer({"rows": rows, "file": str(chosen["out"])}, f"{rows:,} rows in {chosen['out']}", as_json=as_json)

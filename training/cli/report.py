@@ -29,14 +29,15 @@ def report(checkpoints: str, version: str | None, open_: bool, as_json: bool) ->
     from models.checkpoint import reader
     from models.did_you_mean import did_you_mean
     from models.errors import CheckpointNotFoundError
-    from models.registry.remote import is_url
+    from models.registry.directory import current_version, versions
+    from models.urls import is_url
     from training.cli.tables import figures
 
     if is_url(checkpoints):
         raise click.UsageError("a report is read from a directory; a service shows it at /models/VERSION/report")
     directory = Path(checkpoints)
-    version = version or reader.current_version(directory)
-    if version not in (known := reader.versions(directory)):
+    version = version or current_version(directory)
+    if version not in (known := versions(directory)):
         raise CheckpointNotFoundError(f"no version {version!r} in {checkpoints}{did_you_mean(version, known)}")
     page = (directory / version / PAGE).resolve()
     if not page.is_file():

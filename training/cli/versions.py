@@ -24,10 +24,10 @@ UNKNOWN = "-"
 @output.json_option
 def publish(source: str, checkpoints: str, no_activate: bool, as_json: bool) -> None:
     """Publish a version made elsewhere: SOURCE is its path or URL, or that of a directory with a CURRENT."""
-    from models.registry import registry
+    from models.registry.registry import local_version, open_registry
 
-    with registry.version_at(source) as found:
-        version = registry.at(checkpoints).put(found, current=not no_activate).version
+    with local_version(source) as found:
+        version = open_registry(checkpoints).add(found, current=not no_activate).version
     output.answer(
         {"version": version, "checkpoint": f"{checkpoints.rstrip('/')}/{version}", "current": not no_activate},
         f"{version} is published in {checkpoints}" + ("" if no_activate else " and current"),
@@ -41,9 +41,9 @@ def publish(source: str, checkpoints: str, no_activate: bool, as_json: bool) -> 
 @output.json_option
 def activate(version: str, checkpoints: str, as_json: bool) -> None:
     """Make VERSION the current one. Services follow within two seconds."""
-    from models.registry import registry
+    from models.registry.registry import open_registry
 
-    registry.at(checkpoints).activate(version)
+    open_registry(checkpoints).activate(version)
     output.answer({"current": version}, f"{version} is current", as_json=as_json)
 
 
@@ -54,7 +54,7 @@ def rollback(checkpoints: str, as_json: bool) -> None:
     """Make the version that was published before the current one current."""
     from models.registry import registry
 
-    left, taken = registry.at(checkpoints).rollback()
+    left, taken = registry.rollback(registry.open_registry(checkpoints))
     output.answer({"current": taken, "before": left}, f"{taken} is current, {left} no longer", as_json=as_json)
 
 
@@ -63,10 +63,10 @@ def rollback(checkpoints: str, as_json: bool) -> None:
 @output.json_option
 def list_(checkpoints: str, as_json: bool) -> None:
     """List the published versions in the order of publication; * marks the current one."""
-    from models.registry import registry
+    from models.registry.registry import open_registry
     from training.cli.tables import rows
 
-    versions = registry.at(checkpoints)
+    versions = open_registry(checkpoints)
     current = versions.current()
     known = [_row(manifest, current) for manifest in versions.published()]
     unreadable = sorted(set(versions.versions()) - {row["version"] for row in known})
@@ -87,9 +87,9 @@ def list_(checkpoints: str, as_json: bool) -> None:
 @output.json_option
 def prune(checkpoints: str, keep: int, as_json: bool) -> None:
     """Remove old versions, but never the current one or one that a service has loaded."""
-    from models.registry import registry
+    from models.registry.registry import open_registry
 
-    removed = registry.at(checkpoints).prune(keep)
+    removed = open_registry(checkpoints).prune(keep)
     output.answer({"removed": removed}, "\n".join([*removed, f"{len(removed)} removed"]), as_json=as_json)
 
 

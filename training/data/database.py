@@ -14,6 +14,7 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from models.checkpoint.manifest import Snapshot
 from models.did_you_mean import did_you_mean
+from models.urls import masked, without_credentials
 from training.data.validation import Checked, Origin, checked, chosen_columns
 from training.errors import DataError
 
@@ -58,9 +59,9 @@ def _connected(url: str) -> Iterator[Connection]:
         with engine.connect() as connection:
             yield connection
     except (NoSuchModuleError, ModuleNotFoundError) as error:
-        raise DataError(f"{_shown(address)}: no driver for this kind of database ({error})") from error
+        raise DataError(f"{without_credentials(address)}: no driver for this kind of database ({error})") from error
     except SQLAlchemyError as error:
-        raise DataError(f"{_shown(address)}: {_reason(error, address)}") from error
+        raise DataError(f"{without_credentials(address)}: {_reason(error, address)}") from error
 
 
 def _address(url: str) -> URL:
@@ -81,19 +82,11 @@ def _connect_args(address: URL) -> dict[str, object]:
     return {"connect_timeout": CONNECT_SECONDS} if address.get_backend_name() == "postgresql" else {}
 
 
-def _shown(address: URL) -> str:
-    return URL.create(
-        address.get_backend_name(), host=address.host, port=address.port, database=address.database
-    ).render_as_string()
-
-
 def _reason(error: SQLAlchemyError, address: URL) -> str:
     """What the driver says, on one line and without what the URL keeps secret."""
     reason = " ".join(str(getattr(error, "orig", None) or error).split())
     secrets = [address.password, *(value for key, value in address.query.items() if key.endswith("password"))]
-    for secret in filter(None, secrets):
-        reason = reason.replace(str(secret), "***")
-    return reason
+    return masked(reason, secrets)
 
 
 def _checked_rows(connection: Connection, table: str, columns: Mapping[str, str] | None, *, held_out: bool) -> Checked:

@@ -15,9 +15,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from models.checkpoint.publication import Draft, publish
+from models.checkpoint.writer import Draft
 from models.errors import PublicationError
+from models.fold_in_prior import FoldInPrior
 from models.mf import MatrixFactorization
+from models.registry.publication import publish
 from models.relevance import RelevanceHead
 from models.training_ratings import TrainingRatings
 from training.communicator import Communicator
@@ -70,6 +72,11 @@ class Collector:
         counts = self.rows(seen.offsets.diff()[:-1])
         offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0), counts.sum()[None]])
         return TrainingRatings(offsets, self.rows(seen.items_N), self.rows(seen.ratings_N))
+
+    def prior(self, model: MatrixFactorization, seen: TrainingRatings) -> FoldInPrior:
+        """Learned on the first rank from what was brought together there. The others publish nothing and get no more
+        than an empty one."""
+        return FoldInPrior.learn(model, seen) if self._group.first else FoldInPrior(*(torch.empty(0),) * 3)
 
     def ids(self, ids: pa.StringArray) -> pa.StringArray:
         texts = "".join(ids.to_pylist()).encode()

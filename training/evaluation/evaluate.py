@@ -13,8 +13,10 @@ import torch
 from torch import Tensor
 
 from models.mf import MatrixFactorization
-from models.ranking import Ordering, by_factors, by_rating, top_items
+from models.orderings import by_rating, by_relevance
 from models.relevance import RelevanceHead
+from models.scoring import BilinearForm
+from models.search import top_items
 from models.training_ratings import TrainingRatings
 from training.communicator import ALONE, Communicator
 from training.data.interactions import Interactions
@@ -120,7 +122,7 @@ def evaluate(
     predicted_N = predict(model, test)
     variance_N = model.variance(test.users_N, test.items_N)
     rated = _ranking(model, by_rating(model), test, seen)
-    ndcg10, recall10 = rated if head is None else _ranking(model, by_factors(**head.tensors()), test, seen)
+    ndcg10, recall10 = rated if head is None else _ranking(model, by_relevance(head), test, seen)
     ranks, actual_N = test.ranks, test.ratings_N
     coverage = nll = None
     if variance_N is not None:
@@ -140,7 +142,7 @@ def evaluate(
 
 
 def _ranking(
-    model: MatrixFactorization, ordering: Ordering, test: TestSet, seen: TrainingRatings
+    model: MatrixFactorization, ordering: BilinearForm, test: TestSet, seen: TrainingRatings
 ) -> tuple[float | None, float | None]:
     """NDCG@10 and recall@10 of the lists in an order that has the model's users and items."""
     relevant_N = (test.ratings_N >= test.relevant) & (test.users_N < model.users)

@@ -14,9 +14,10 @@ import numpy.typing as npt
 import torch
 
 from models.checkpoint.manifest import GateRecord
-from models.checkpoint.reader import Checkpoint, load
+from models.checkpoint.reader import Checkpoint
 from models.errors import CheckpointError, CheckpointNotFoundError
 from models.mf import MatrixFactorization
+from models.registry.directory import load
 from training.communicator import Communicator
 from training.data.interactions import Interactions
 from training.evaluation.evaluate import TestSet, clipped_rmse

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.fold_in import RowSolver
+from models.fold_in import RowSolver, user_solver
 from models.fold_in_prior import FoldInPrior
 from models.mf import MatrixFactorization
 from models.training_ratings import TrainingRatings
@@ -197,12 +197,4 @@ def _drawn(sample: TrainingRatings, chosen_S: Ints, rng: np.random.Generator) ->
 
 def _solver(model: MatrixFactorization, sample: TrainingRatings) -> RowSolver:
     """What folds users in, as the service does, but with a prior learned from a sample of users."""
-    priors = FoldInPrior.learn(model, sample)
-    return RowSolver(
-        model.item_factors[:-1],
-        model.item_bias[:-1],
-        float(model.mean),
-        torch.cat([model.user_factors[-1], model.user_bias[-1:]]),
-        priors.user_covariance_KK,
-        float(priors.noise),
-    )
+    return user_solver(model, FoldInPrior.learn(model, sample))

@@ -13,7 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
-from models.ranking import NOTHING, by_factors, by_rating, top_items
+from models.list_keys import NOTHING
+from models.orderings import by_default
+from models.search import top_items
 from training.data.interactions import Interactions
 from training.report.distributions import Ints
 from training.results import Result
@@ -92,8 +94,7 @@ def _person(result: Result, user: int, kind: str) -> Person:
     popularity_N = np.bincount(train.items_N, minlength=train.items)[items_N]
     best_N = np.lexsort((items_N, -popularity_N, -ratings_N))[:FAVOURITES]  # of equal ones those that many know
     rated = zip(_items(result, items_N[best_N]), ratings_N[best_N].tolist(), strict=True)
-    head = result.fitted.head
-    ordering = by_rating(model) if head is None else by_factors(**head.tensors())
+    ordering = by_default(model, result.fitted.head)
     users_1 = torch.tensor([user], device=ordering.device)
     seen = result.seen.rows(users_1.to(result.seen.offsets.device))
     listed_N = top_items(ordering, users_1, LIST_LENGTH, excluded=seen)[0].cpu().numpy()

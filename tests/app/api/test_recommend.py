@@ -9,13 +9,15 @@ import httpx
 import pytest
 import torch
 
+from app.engine.cancellation import Cancelled
 from app.engine.engine import Engine
 from app.engine.types import ListQuery, TopList
 from app.main import create_app
 from app.settings import Settings
-from models.checkpoint.publication import Draft, publish
 from models.checkpoint.reader import Checkpoint
-from models.ranking import orderings
+from models.checkpoint.writer import Draft
+from models.orderings import orderings
+from models.registry.publication import publish
 from tests.support.asgi import calling
 
 
@@ -30,7 +32,7 @@ def listed(answer: dict[str, Any]) -> list[str]:
 @pytest.mark.parametrize("rank_by", ["relevance", "rating"])
 def test_each_order_is_a_sort_of_every_exact_score(client: httpx.Client, loaded: Checkpoint, rank_by: str) -> None:
     users = loaded.users.ids.to_pylist()[::11]
-    ordering, items_I = orderings(loaded)[rank_by], torch.arange(len(loaded.items))
+    ordering, items_I = orderings(loaded.model, loaded.relevance)[rank_by], torch.arange(len(loaded.items))
     lists = recommend(client, users=users, n=30, rank_by=rank_by).json()["lists"]
     for user, answer in zip(users, lists, strict=True):
         row = loaded.users.row(user)
@@ -144,16 +146,16 @@ def test_the_lists_name_the_model_they_came_from_though_another_came_meanwhile(
     with calling(create_app(Settings(checkpoints=tmp_path))) as call:
         engine: Engine = call._state["engine"]
         publish(tmp_path, make_draft(2))
-        top = engine.top
+        top = engine.lists.top_many
 
-        async def top_then_load(queries: Sequence[ListQuery]) -> list[TopList]:
-            answers = await top(queries)
+        async def top_then_load(queries: Sequence[ListQuery], cancelled: Cancelled) -> list[TopList]:
+            answers = await top(queries, cancelled)
             await engine.load()
             return answers
 
-        engine.top = top_then_load  # type: ignore[method-assign]
+        engine.lists.top_many = top_then_load  # type: ignore[method-assign]
         answer = call("POST", "/recommend", b'{"users": ["1"]}', (("content-type", "application/json"),))
-        assert engine.manifest.version != version
+        assert engine.versions.manifest.version != version
     assert json.loads(answer.body)["model_version"] == version
 
 

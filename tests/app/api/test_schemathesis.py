@@ -20,9 +20,10 @@ import httpx
 import pytest
 import torch
 
-from models.checkpoint.publication import Draft, publish
+from models.checkpoint.writer import Draft
 from models.mf import MatrixFactorization
 from models.registry.lifecycle import activate
+from models.registry.publication import publish
 
 ROOT = Path(__file__).parents[3]
 CONFIGURATION = Path(__file__).with_name("schemathesis.toml")

@@ -20,7 +20,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
-from models.checkpoint.reader import current_version
+from models.registry.directory import current_version
 from tests.app.console.conftest import version_of
 from tests.support.browser import Watched, watching
 

@@ -12,12 +12,15 @@ import numpy as np
 import pytest
 import torch
 
-from app.engine.engine import LISTS_PER_BATCH, QUICK_PAIRS, Bounds, Engine
-from app.engine.errors import DeadlineExceededError, OrderingUnavailableError, OverloadedError
-from app.engine.events import Event, Listed, Loaded, Predicted
+from app.engine.engine import Bounds, Engine
+from app.engine.errors import CancelledRequestError, DeadlineExceededError, OrderingUnavailableError, OverloadedError
+from app.engine.events import Batch, Event, Listed, Loaded, Predicted
+from app.engine.recommender import LISTS_PER_BATCH
+from app.engine.threads import QUICK_PAIRS
 from app.engine.types import SOURCES, ListQuery, Pair, Pairs, RankBy, Source, TopList
-from models.checkpoint import reader
-from models.checkpoint.publication import Draft, publish
+from models.checkpoint.writer import Draft
+from models.registry.directory import load
+from models.registry.publication import publish
 from models.sharding import DevicePlacement
 
 T = TypeVar("T")
@@ -36,6 +39,25 @@ async def opened(
         engine.close()
 
 
+async def gone() -> None:
+    """Whoever asked has gone already."""
+
+
+async def forever() -> None:
+    """Whoever asked stays."""
+    await asyncio.Event().wait()
+
+
+def never_asked() -> Coroutine[object, object, None]:
+    raise AssertionError
+
+
+def without_quick_answers(engine: Engine) -> None:
+    """Let every answer wait for the engine's thread, as those of large requests do."""
+    engine.predictions._quick_pairs = -1
+    engine.lists._on_cpu = False
+
+
 def run(scenario: Coroutine[object, object, T]) -> T:
     return asyncio.run(asyncio.wait_for(scenario, 60))
 
@@ -45,9 +67,11 @@ def test_each_combination_of_unknown_ids_has_its_source_however_it_is_asked(chec
 
     async def answers() -> tuple[list[Source], ...]:
         async with opened(checkpoints) as engine:
-            now, later = engine.predict_now(Pairs(users, items)), await engine.predict(Pairs(users, items))
-            alone = [engine.predict_pair_now(Pair(*pair)) for pair in zip(users, items, strict=True)]
-            waited = [await engine.predict_pair(Pair(*pair)) for pair in zip(users, items, strict=True)]
+            now = await engine.predictions.pairs(Pairs(users, items))
+            alone = [await engine.predictions.pair(Pair(*pair)) for pair in zip(users, items, strict=True)]
+            without_quick_answers(engine)
+            later = await engine.predictions.pairs(Pairs(users, items))
+            waited = [await engine.predictions.pair(Pair(*pair)) for pair in zip(users, items, strict=True)]
             assert [one.rating for one in alone] == [one.rating for one in waited] == now.ratings_B.tolist()
             assert later.ratings_B.tolist() == now.ratings_B.tolist()
             named = [[SOURCES[source] for source in answer.sources_B] for answer in (now, later)]
@@ -60,9 +84,10 @@ def test_each_combination_of_unknown_ids_has_its_source_however_it_is_asked(chec
 def test_no_pairs_get_no_predictions(checkpoints: Path) -> None:
     async def answer() -> list[float]:
         async with opened(checkpoints) as engine:
-            return (await engine.predict(Pairs([], []))).ratings_B.tolist() + engine.predict_now(
-                Pairs([], [])
-            ).ratings_B.tolist()
+            now = await engine.predictions.pairs(Pairs([], []))
+            without_quick_answers(engine)
+            later = await engine.predictions.pairs(Pairs([], []))
+            return now.ratings_B.tolist() + later.ratings_B.tolist()
 
     assert run(answer()) == []
 
@@ -71,31 +96,34 @@ def test_requests_that_wait_together_are_answered_together_each_with_its_own(che
     async def ask() -> None:
         events: list[Event] = []
         async with opened(checkpoints, events=events) as engine:
-            busy = threading.Event()
-            engine._executor.submit(busy.wait)
             asked = [Pairs([str(k)] * k, [str(k + 1)] * k) for k in range(1, 30)]
-            tasks = [asyncio.ensure_future(engine.predict(pairs)) for pairs in asked]
+            alone = [await engine.predictions.pairs(pairs) for pairs in asked]
+            without_quick_answers(engine)
+            busy = threading.Event()
+            engine._threads.compute.submit(busy.wait)
+            tasks = [asyncio.ensure_future(engine.predictions.pairs(pairs)) for pairs in asked]
             await asyncio.sleep(0)
             busy.set()
-            for pairs, answer in zip(asked, await asyncio.gather(*tasks), strict=True):
-                assert answer.ratings_B.tolist() == engine.predict_now(pairs).ratings_B.tolist()
+            together = await asyncio.gather(*tasks)
+            assert [one.ratings_B.tolist() for one in together] == [one.ratings_B.tolist() for one in alone]
 
     run(ask())
 
 
 def test_an_answer_under_way_keeps_to_the_model_it_began_with(tmp_path: Path, make_draft: Callable[..., Draft]) -> None:
     first = publish(tmp_path, make_draft(1)).version
-    expected = reader.load(tmp_path, first).model(torch.tensor([0]), torch.tensor([0])).clamp(1, 5).tolist()
+    expected = load(tmp_path, first).model(torch.tensor([0]), torch.tensor([0])).clamp(1, 5).tolist()
 
     async def publish_then_ask() -> tuple[str, list[float]]:
         async with opened(tmp_path) as engine:
             busy = threading.Event()
-            waiting = asyncio.get_running_loop().run_in_executor(engine._executor, busy.wait)
-            asked = asyncio.create_task(engine.predict(Pairs(["1"], ["1"])))
+            without_quick_answers(engine)
+            waiting = asyncio.get_running_loop().run_in_executor(engine._threads.compute, busy.wait)
+            asked = asyncio.create_task(engine.predictions.pairs(Pairs(["1"], ["1"])))
             await asyncio.sleep(0)  # it has begun: the loop is free although the engine is not
             second = publish(tmp_path, make_draft(2)).version
             await engine.load()
-            assert (asked.done(), engine.manifest.version) == (False, second)
+            assert (asked.done(), engine.versions.manifest.version) == (False, second)
             busy.set()
             await waiting
             answer = await asked
@@ -110,12 +138,12 @@ def test_old_and_new_models_do_not_share_a_batch(tmp_path: Path, make_draft: Cal
     async def ask() -> list[str]:
         async with opened(tmp_path) as engine:
             busy = threading.Event()
-            engine._executor.submit(busy.wait)
-            tasks = [asyncio.ensure_future(engine.top([ListQuery(user="1")]))]
+            engine._threads.compute.submit(busy.wait)
+            tasks = [asyncio.ensure_future(engine.lists.top_many([ListQuery(user="1")]))]
             await asyncio.sleep(0)
             publish(tmp_path, make_draft(2))
             await engine.load()
-            tasks.append(asyncio.ensure_future(engine.top([ListQuery(user="1")])))
+            tasks.append(asyncio.ensure_future(engine.lists.top_many([ListQuery(user="1")])))
             await asyncio.sleep(0)
             busy.set()
             return [lists[0].version for lists in await asyncio.gather(*tasks)]
@@ -129,9 +157,9 @@ def test_a_list_is_the_same_at_once_in_a_batch_and_from_memory(checkpoints: Path
 
     async def ask() -> list[list[TopList]]:
         async with opened(checkpoints) as engine:
-            batched = await engine.top(queries)
-            once = [engine.top_now(query) for query in queries]
-            again = [engine.top_now(query) for query in queries]
+            batched = await engine.lists.top_many(queries)
+            once = [await engine.lists.top(query) for query in queries]
+            again = [await engine.lists.top(query) for query in queries]
             assert all(first is second for first, second in zip(once, again, strict=True))
             return [batched, once]
 
@@ -146,13 +174,14 @@ def test_kept_lists_are_bounded_and_forgotten_with_their_model(
 
     async def ask() -> None:
         async with opened(tmp_path, bounds=Bounds(recent_lists=3)) as engine:
-            lists = [engine.top_now(ListQuery(user=str(user))) for user in range(1, 6)]
-            assert len(engine._recent_lists()._lists) == 3
-            assert engine.top_now(ListQuery(user="5")) is lists[4]
-            assert engine.top_now(ListQuery(user="1")) is not lists[0]
+            lists = [await engine.lists.top(ListQuery(user=str(user))) for user in range(1, 6)]
+            assert len(engine.lists._recent[1]._lists) == 3
+            assert await engine.lists.top(ListQuery(user="5")) is lists[4]
+            assert await engine.lists.top(ListQuery(user="1")) is not lists[0]
             publish(tmp_path, make_draft(2))
             await engine.load()
-            assert engine.top_now(ListQuery(user="5")).version == engine.manifest.version != lists[4].version
+            later = await engine.lists.top(ListQuery(user="5"))
+            assert later.version == engine.versions.manifest.version != lists[4].version
 
     run(ask())
 
@@ -168,8 +197,8 @@ def test_filtered_and_long_lists_are_not_kept(checkpoints: Path) -> None:
                 replace(plain, only=("1",)),
                 replace(plain, category="Drama"),
             ):
-                engine.top_now(query)
-            assert engine._recent_lists()._lists == {}
+                await engine.lists.top(query)
+            assert engine.lists._recent[1]._lists == {}
 
     run(ask())
 
@@ -179,9 +208,9 @@ def test_an_order_that_the_model_lacks_is_refused_before_anything_waits(checkpoi
         async with opened(checkpoints) as engine:
             query = ListQuery(user="1", rank_by=RankBy.LOWER_BOUND)
             with pytest.raises(OrderingUnavailableError, match="it can by rating, relevance"):
-                await engine.top([query])
+                await engine.lists.top_many([query])
             with pytest.raises(OrderingUnavailableError):
-                engine.top_now(query)
+                await engine.lists.top(query)
 
     run(ask())
 
@@ -190,8 +219,10 @@ def test_past_its_bound_the_queue_refuses(checkpoints: Path) -> None:
     async def ask() -> None:
         async with opened(checkpoints, bounds=Bounds(queued_pairs=5)) as engine:
             busy = threading.Event()
-            engine._executor.submit(busy.wait)
-            tasks = [asyncio.ensure_future(engine.predict(Pairs(["1"] * 3, ["1"] * 3))) for _ in range(4)]
+            without_quick_answers(engine)
+            engine._threads.compute.submit(busy.wait)
+            asked = Pairs(["1"] * 3, ["1"] * 3)
+            tasks = [asyncio.ensure_future(engine.predictions.pairs(asked)) for _ in range(4)]
             await asyncio.sleep(0)
             busy.set()
             outcomes = await asyncio.gather(*tasks, return_exceptions=True)
@@ -203,9 +234,67 @@ def test_past_its_bound_the_queue_refuses(checkpoints: Path) -> None:
 def test_what_is_quick_depends_on_its_size(checkpoints: Path) -> None:
     async def ask() -> None:
         async with opened(checkpoints) as engine:
-            assert (engine.quick_pairs(QUICK_PAIRS), engine.quick_pairs(QUICK_PAIRS + 1)) == (True, False)
-            assert engine.top_now(ListQuery(user="1")) is not None
-            assert engine.top_now(ListQuery(user="1", only=("1",) * (QUICK_PAIRS + 1))) is None
+            many = ["1"] * (QUICK_PAIRS + 1)
+            quick = [
+                engine.predictions.pair(Pair("1", "1"), never_asked),
+                engine.predictions.pairs(Pairs(many[1:], many[1:]), never_asked),
+                engine.lists.top(ListQuery(user="1"), never_asked),
+                engine.lists.top(ListQuery(user="1", only=tuple(many[1:])), never_asked),
+            ]
+            for answer in quick:
+                with pytest.raises(StopIteration):  # it never waited
+                    answer.send(None)
+            busy = threading.Event()
+            engine._threads.compute.submit(busy.wait)
+            slow = [
+                engine.predictions.pairs(Pairs(many, many), gone),
+                engine.lists.top(ListQuery(user="1", only=tuple(many)), gone),
+                engine.lists.top_many([ListQuery(user="1")], gone),
+            ]
+            for answer in slow:
+                with pytest.raises(CancelledRequestError):
+                    await answer
+            busy.set()
+
+    run(ask())
+
+
+def test_nothing_waits_on_for_a_request_whose_client_has_gone(checkpoints: Path) -> None:
+    events: list[Event] = []
+
+    async def ask() -> None:
+        async with opened(checkpoints, events=events) as engine:
+            without_quick_answers(engine)
+            busy = threading.Event()
+            engine._threads.compute.submit(busy.wait)
+            first = asyncio.create_task(engine.predictions.pair(Pair("1", "1")))
+            await asyncio.sleep(0)
+            with pytest.raises(CancelledRequestError):
+                await engine.predictions.pair(Pair("2", "2"), gone)
+            busy.set()
+            await first
+
+    run(ask())
+    assert [event.rows for event in events if isinstance(event, Batch)] == [1]
+
+
+def test_a_full_queue_refuses_before_it_asks_whether_the_client_is_there(checkpoints: Path) -> None:
+    async def ask() -> None:
+        async with opened(checkpoints, bounds=Bounds(queued_pairs=1, queued_lists=1)) as engine:
+            without_quick_answers(engine)
+            busy = threading.Event()
+            engine._threads.compute.submit(busy.wait)
+            waiting = []
+            for _ in "12":  # the first is with the thread, the second waits
+                waiting.append(asyncio.create_task(engine.predictions.pair(Pair("1", "1"), forever)))
+                waiting.append(asyncio.create_task(engine.lists.top(ListQuery(user="1"), forever)))
+                await asyncio.sleep(0.01)
+            with pytest.raises(OverloadedError):
+                await engine.predictions.pair(Pair("1", "1"), never_asked)
+            with pytest.raises(OverloadedError):
+                await engine.lists.top(ListQuery(user="1"), never_asked)
+            busy.set()
+            await asyncio.gather(*waiting)
 
     run(ask())
 
@@ -215,9 +304,9 @@ def test_listeners_are_told_of_answers_and_models(checkpoints: Path) -> None:
 
     async def ask() -> None:
         async with opened(checkpoints, events=events) as engine:
-            engine.predict_now(Pairs(["1", "?", "1"], ["1", "1", "2"]))
-            engine.predict_pair_now(Pair("1", "?"))
-            engine.top_now(ListQuery(user="?"))
+            await engine.predictions.pairs(Pairs(["1", "?", "1"], ["1", "1", "2"]))
+            await engine.predictions.pair(Pair("1", "?"))
+            await engine.lists.top(ListQuery(user="?"))
 
     run(ask())
     loaded, *answered = events
@@ -236,10 +325,9 @@ def test_a_large_batch_is_what_its_parts_are(checkpoints: Path) -> None:
 
     async def ask() -> None:
         async with opened(checkpoints) as engine:
-            together = engine.predict_now(Pairs(users, items)).ratings_B.tolist()
-            assert together[::500] == [
-                engine.predict_pair_now(Pair(*pair)).rating for pair in list(zip(users, items, strict=True))[::500]
-            ]
+            together = (await engine.predictions.pairs(Pairs(users, items))).ratings_B.tolist()
+            alone = [await engine.predictions.pair(Pair(*pair)) for pair in list(zip(users, items, strict=True))[::500]]
+            assert together[::500] == [one.rating for one in alone]
 
     run(ask())
 
@@ -257,8 +345,8 @@ def test_a_request_that_takes_several_batches_has_one_deadline(
 
     async def ask() -> None:
         async with opened(checkpoints, bounds=Bounds(seconds=0.01)) as engine:
-            monkeypatch.setattr(engine._lists, "submit", submit)
-            await engine.top([ListQuery(user="1")] * (LISTS_PER_BATCH + 1))
+            monkeypatch.setattr(engine.lists._batcher, "submit", submit)
+            await engine.lists.top_many([ListQuery(user="1")] * (LISTS_PER_BATCH + 1))
 
     with pytest.raises(DeadlineExceededError, match=r"within 0\.01 seconds"):
         run(ask())

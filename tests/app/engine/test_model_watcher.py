@@ -16,12 +16,13 @@ from app.engine import model_watcher
 from app.engine.engine import Bounds, Engine
 from app.engine.errors import ActivationError, UnknownVersionError
 from app.engine.events import Event, Loaded, LoadFailed
-from app.engine.serving_model import Served
+from app.engine.serving_model import ServingModel
 from app.engine.types import Pair
-from models.checkpoint.publication import Draft, publish
-from models.checkpoint.reader import CURRENT, current_version
+from models.checkpoint.writer import Draft
 from models.errors import CheckpointCorruptError, CheckpointNotFoundError
+from models.registry.directory import CURRENT, current_version
 from models.registry.lifecycle import activate
+from models.registry.publication import publish
 from models.sharding import DevicePlacement
 from tests.support.checkpoints import replace_tensors
 
@@ -79,11 +80,11 @@ def test_what_becomes_current_is_served(tmp_path: Path, versions: list[str]) -> 
     async def scenario() -> None:
         events: list[Event] = []
         async with following(tmp_path, events) as engine:
-            assert engine.manifest.version == versions[0]
+            assert engine.versions.manifest.version == versions[0]
             for version in (versions[1], versions[0]):
                 activate(tmp_path, version)
-                await until(lambda version=version: engine.manifest.version == version)
-                assert engine.predict_pair_now(Pair("1", "2")).version == version
+                await until(lambda version=version: engine.versions.manifest.version == version)
+                assert (await engine.predictions.pair(Pair("1", "2"))).version == version
             assert [event.version for event in events if isinstance(event, Loaded)] == [*versions, versions[0]]
 
     run(scenario())
@@ -97,11 +98,11 @@ def test_a_version_that_is_damaged_before_it_is_served_changes_nothing(
     async def scenario() -> None:
         events: list[Event] = []
         async with following(tmp_path, events) as engine:
-            before = engine.predict_pair_now(Pair("1", "2"))
+            before = await engine.predictions.pair(Pair("1", "2"))
             (tmp_path / CURRENT).write_text(versions[1])
-            await until(lambda: engine.failure is not None)
+            await until(lambda: engine.versions.failure is not None)
             await asyncio.sleep(0.2)  # several more attempts
-            failure = engine.failure
+            failure = engine.versions.failure
             assert failure is not None
             assert (failure.version, failure.kind) == (versions[1], "CheckpointCorruptError")
             assert failure.reason.startswith(f"{versions[1]}/weights.safetensors")
@@ -109,10 +110,10 @@ def test_a_version_that_is_damaged_before_it_is_served_changes_nothing(
             assert [event for event in events if isinstance(event, LoadFailed)] == [
                 LoadFailed(versions[1], "CheckpointCorruptError")
             ]
-            assert engine.predict_pair_now(Pair("1", "2")) == before
+            assert (await engine.predictions.pair(Pair("1", "2"))) == before
             third = publish(tmp_path, make_draft(3)).version
-            await until(lambda: engine.manifest.version == third)
-            assert engine.failure is None
+            await until(lambda: engine.versions.manifest.version == third)
+            assert engine.versions.failure is None
 
     run(scenario())
 
@@ -125,10 +126,10 @@ def test_a_model_that_predicts_something_else_than_at_its_publication_is_not_ser
     async def scenario() -> None:
         async with following(tmp_path) as engine:
             (tmp_path / CURRENT).write_text(versions[1])
-            await until(lambda: engine.failure is not None)
-            assert engine.failure is not None
-            assert engine.failure.kind == "GoldenPairsError"
-            assert engine.manifest.version == versions[0]
+            await until(lambda: engine.versions.failure is not None)
+            assert engine.versions.failure is not None
+            assert engine.versions.failure.kind == "GoldenPairsError"
+            assert engine.versions.manifest.version == versions[0]
 
     run(scenario())
 
@@ -143,10 +144,10 @@ def test_a_current_that_names_nothing_changes_nothing_until_it_does_again(
                 (tmp_path / CURRENT).unlink()
             else:
                 (tmp_path / CURRENT).write_bytes(content)
-            await until(lambda: engine.failure is not None)
-            assert engine.manifest.version == versions[0]
+            await until(lambda: engine.versions.failure is not None)
+            assert engine.versions.manifest.version == versions[0]
             (tmp_path / CURRENT).write_text(versions[0])
-            await until(lambda: engine.failure is None)
+            await until(lambda: engine.versions.failure is None)
 
     run(scenario())
 
@@ -157,10 +158,10 @@ def test_a_directory_that_vanishes_and_comes_back_changes_nothing(tmp_path: Path
     async def scenario() -> None:
         async with following(tmp_path) as engine:
             tmp_path.rename(elsewhere)
-            await until(lambda: engine.failure is not None)
-            assert engine.predict_pair_now(Pair("1", "2")).version == versions[0]
+            await until(lambda: engine.versions.failure is not None)
+            assert (await engine.predictions.pair(Pair("1", "2"))).version == versions[0]
             elsewhere.rename(tmp_path)
-            await until(lambda: engine.failure is None)
+            await until(lambda: engine.versions.failure is None)
 
     run(scenario())
 
@@ -168,14 +169,14 @@ def test_a_directory_that_vanishes_and_comes_back_changes_nothing(tmp_path: Path
 def test_answers_come_while_a_load_takes_its_time(tmp_path: Path, versions: list[str]) -> None:
     async def scenario() -> None:
         async with following(tmp_path) as engine:
-            loader, going_on = engine._follower._executor, threading.Event()
+            loader, going_on = engine._watcher._executor, threading.Event()
             loader.submit(going_on.wait, PATIENCE)
             activate(tmp_path, versions[1])
             for _ in range(100):
-                assert engine.predict_pair_now(Pair("1", "2")).version == versions[0]
+                assert (await engine.predictions.pair(Pair("1", "2"))).version == versions[0]
                 await asyncio.sleep(0)
             going_on.set()
-            await until(lambda: engine.manifest.version == versions[1])
+            await until(lambda: engine.versions.manifest.version == versions[1])
 
     run(scenario())
 
@@ -191,9 +192,9 @@ def test_a_worker_that_starts_while_a_damaged_version_is_current_serves_what_the
         damage(tmp_path / versions[1])
         (tmp_path / CURRENT).write_text(versions[1])
         async with following(tmp_path, remembered=remembered) as engine:
-            assert engine.manifest.version == versions[0]
-            assert engine.failure is not None
-            assert engine.failure.version == versions[1]
+            assert engine.versions.manifest.version == versions[0]
+            assert engine.versions.failure is not None
+            assert engine.versions.failure.version == versions[1]
 
     run(scenario())
 
@@ -204,7 +205,7 @@ def test_a_worker_that_starts_where_the_current_version_does_not_fit_serves_what
     """As torch says it when a device has no room."""
     remembered, prepare = tmp_path / "served", model_watcher.prepare
 
-    def without_room(directory: Path, version: str, place: DevicePlacement, changes: None) -> Served:
+    def without_room(directory: Path, version: str, place: DevicePlacement, changes: None) -> ServingModel:
         if version == versions[1]:
             raise RuntimeError("out of memory")
         return prepare(directory, version, place, changes)
@@ -215,9 +216,10 @@ def test_a_worker_that_starts_where_the_current_version_does_not_fit_serves_what
         activate(tmp_path, versions[1])
         monkeypatch.setattr(model_watcher, "prepare", without_room)
         async with following(tmp_path, remembered=remembered) as engine:
-            assert engine.manifest.version == versions[0]
-            assert engine.failure is not None
-            assert (engine.failure.version, engine.failure.reason) == (versions[1], "RuntimeError: out of memory")
+            assert engine.versions.manifest.version == versions[0]
+            failure = engine.versions.failure
+            assert failure is not None
+            assert (failure.version, failure.reason) == (versions[1], "RuntimeError: out of memory")
 
     run(scenario())
 
@@ -251,9 +253,9 @@ def test_a_folder_that_cannot_be_written_does_not_keep_a_model_from_being_served
         events: list[Event] = []
         async with following(tmp_path, events, remembered=Path("/dev/null/served")) as engine:
             activate(tmp_path, versions[1])
-            await until(lambda: engine.manifest.version == versions[1])
-            assert engine.failure is None
-            assert events[-1] == Loaded(versions[1], engine.manifest.created_at, engine.manifest.data)
+            await until(lambda: engine.versions.manifest.version == versions[1])
+            assert engine.versions.failure is None
+            assert events[-1] == Loaded(versions[1], engine.versions.manifest.created_at, engine.versions.manifest.data)
 
     run(scenario())
 
@@ -262,9 +264,9 @@ def test_a_pinned_version_is_served_whatever_is_current(tmp_path: Path, versions
     async def scenario() -> None:
         async with following(tmp_path, pinned=versions[1]) as engine:
             await asyncio.sleep(0.1)
-            assert engine.manifest.version == versions[1]
+            assert engine.versions.manifest.version == versions[1]
             with pytest.raises(ActivationError, match=versions[1]):
-                await engine.activate(versions[0])
+                await engine.versions.activate(versions[0])
 
     run(scenario())
 
@@ -272,10 +274,10 @@ def test_a_pinned_version_is_served_whatever_is_current(tmp_path: Path, versions
 def test_activating_makes_a_version_current_and_serves_it(tmp_path: Path, versions: list[str]) -> None:
     async def scenario() -> None:
         async with following(tmp_path) as engine:
-            await engine.activate(versions[1])
-            assert engine.manifest.version == current_version(tmp_path) == versions[1]
-            await engine.activate(versions[0])
-            assert engine.manifest.version == current_version(tmp_path) == versions[0]
+            await engine.versions.activate(versions[1])
+            assert engine.versions.manifest.version == current_version(tmp_path) == versions[1]
+            await engine.versions.activate(versions[0])
+            assert engine.versions.manifest.version == current_version(tmp_path) == versions[0]
 
     run(scenario())
 
@@ -286,10 +288,10 @@ def test_what_cannot_be_activated_changes_nothing(tmp_path: Path, versions: list
     async def scenario() -> None:
         async with following(tmp_path) as engine:
             with pytest.raises(UnknownVersionError, match="nowhere"):
-                await engine.activate("nowhere")
+                await engine.versions.activate("nowhere")
             with pytest.raises(ActivationError, match=r"weights\.safetensors"):
-                await engine.activate(versions[1])
-            assert engine.manifest.version == current_version(tmp_path) == versions[0]
+                await engine.versions.activate(versions[1])
+            assert engine.versions.manifest.version == current_version(tmp_path) == versions[0]
 
     run(scenario())
 
@@ -303,6 +305,6 @@ def test_the_published_versions_are_listed_but_for_those_that_cannot_be_read(
 
     async def scenario() -> None:
         async with following(tmp_path) as engine:
-            assert [manifest.version for manifest in await engine.published()] == versions
+            assert [manifest.version for manifest in await engine.versions.published()] == versions
 
     run(scenario())

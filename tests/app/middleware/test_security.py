@@ -21,7 +21,7 @@ from app.middleware.auth import Keys, Principal
 from app.middleware.rate_limit import RateLimit
 from app.observability.logs import JsonFormatter
 from app.settings import ConfigurationError, Settings, is_loopback
-from models.checkpoint.reader import current_version
+from models.registry.directory import current_version
 from tests.support.asgi import Answer, Caller, calling
 
 CLIENT, OTHER, ADMIN = "client-key-0123456789", "other-key-0123456789", "admin-key-0123456789"

@@ -13,8 +13,9 @@ from pydantic import SecretStr
 
 from app.main import create_app
 from app.settings import Settings
-from models.checkpoint.publication import Draft, publish
-from models.checkpoint.reader import CURRENT
+from models.checkpoint.writer import Draft
+from models.registry.directory import CURRENT
+from models.registry.publication import publish
 from tests.support.asgi import calling
 
 FOLDER = Path(__file__).parents[3] / "docs/operations"

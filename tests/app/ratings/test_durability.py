@@ -21,7 +21,7 @@ import psutil
 import pytest
 import sqlalchemy as sa
 
-from models.checkpoint.publication import publish
+from models.registry.publication import publish
 from tests.app.conftest import Start, draft
 
 pytestmark = pytest.mark.timeout(300)  # services and databases are started and killed, while other tests have work too

@@ -19,8 +19,9 @@ from app.__main__ import main
 from app.server import worker
 from app.server.options import OPTIONS
 from app.settings import Settings
-from models.checkpoint.publication import Draft, publish
-from models.checkpoint.reader import current_version
+from models.checkpoint.writer import Draft
+from models.registry.directory import current_version
+from models.registry.publication import publish
 
 SIGNALS = [*uvicorn.supervisors.multiprocess.SIGNALS]
 

@@ -20,7 +20,7 @@ import uvloop
 from benchmarks import soak
 from benchmarks.checked_load import Load, Truth, requests
 from benchmarks.random_model import publish_random
-from models.checkpoint.reader import CURRENT, current_version
+from models.registry.directory import CURRENT, current_version
 from models.registry.lifecycle import activate
 
 pytestmark = pytest.mark.timeout(300)  # each starts a service or two, on a machine that has other tests to do

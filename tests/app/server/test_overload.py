@@ -13,8 +13,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.engine.engine import QUICK_CELLS
-from models.checkpoint.publication import Draft, publish
+from app.engine.threads import QUICK_CELLS
+from models.checkpoint.writer import Draft
+from models.registry.publication import publish
 
 ITEMS, FACTORS = 40_000, 64
 Start = Callable[..., AbstractContextManager[tuple[httpx.Client, object]]]

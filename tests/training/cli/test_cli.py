@@ -15,8 +15,8 @@ from typing import Any
 import click
 import pytest
 
-from models.checkpoint.publication import publish
-from models.checkpoint.reader import load
+from models.registry.directory import load
+from models.registry.publication import publish
 from tests.support.checkpoints import small_draft
 from tests.support.forks import ROOT, Finished, Nursery
 from training.cli.program import cli

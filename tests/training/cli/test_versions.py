@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from models.checkpoint.publication import publish
-from models.checkpoint.reader import CURRENT, current_version, published
+from models.registry.directory import CURRENT, current_version, published
+from models.registry.publication import publish
 from tests.support.checkpoints import small_draft
 from tests.support.forks import Finished, Nursery
 

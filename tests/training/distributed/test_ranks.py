@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from models.checkpoint.reader import Checkpoint, load
+from models.checkpoint.reader import Checkpoint
+from models.registry.directory import load
 from tests.support import ranks as support
 from tests.support import two_hosts
 from training import job

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from models.checkpoint.manifest import GateRecord
-from models.checkpoint.reader import current_version, load
+from models.registry.directory import current_version, load
 from training import job
 from training.config import JobConfig
 from training.fit.loop import Epoch

@@ -43,7 +43,7 @@ class CpuRows:
     ) -> None:
         self._threads = threads
         grouped = group(rows_N.numpy(), columns_N.numpy(), values_N.numpy(), rows=rows, threads=threads)
-        self._starts_R, self._columns_N, self._values_N = grouped.arrays
+        self._starts_R, self._columns_N, self._values_N = grouped
         self._cuts_S, self._segments_R = cut(self._starts_R, segment)
         self._segment_tasks = tasks_of(self._cuts_S)
         self._row_tasks = tasks_of(self._starts_R)

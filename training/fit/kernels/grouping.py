@@ -5,8 +5,8 @@ Shapes: R rows, N ratings, T threads.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +18,8 @@ Int32s = NDArray[np.int32]
 Int64s = NDArray[np.int64]
 
 
-@dataclass(frozen=True, slots=True)
-class Grouped:
-    """Compressed sparse rows.
+class Grouped(NamedTuple):
+    """Compressed sparse rows, as kernels take them.
 
     Attributes:
         starts_R: where each row begins, and after the last the end: R + 1 offsets, int64.
@@ -31,10 +30,6 @@ class Grouped:
     starts_R: Int64s
     columns_N: Int32s
     values_N: Float32s
-
-    @property
-    def arrays(self) -> tuple[Int64s, Int32s, Float32s]:
-        return self.starts_R, self.columns_N, self.values_N
 
     @property
     def counts_R(self) -> Int64s:

@@ -39,6 +39,13 @@ def run_tasks(threads: int, function: Callable[..., Any], tasks: Sequence[tuple[
     return list(_pool(threads).map(lambda task: function(*task), tasks))
 
 
+def run_ranges(
+    threads: int, function: Callable[..., Any], ranges: Sequence[tuple[int, int]], *arguments: Any
+) -> list[Any]:
+    """Call a kernel once per range, whose ends are its last arguments."""
+    return run_tasks(threads, function, [(*arguments, first, last) for first, last in ranges])
+
+
 @cache
 def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="kernel")

@@ -10,33 +10,27 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models import ranking
+from models import block_search, products, search
+from models.list_keys import NOTHING
 from models.mf import MatrixFactorization
-from models.ranking import (
-    NOTHING,
-    Ordering,
-    by_factors,
-    by_lower_bound,
-    by_popularity,
-    by_rating,
-    top_among,
-    top_items,
-)
+from models.orderings import by_factors, by_popularity, by_rating
+from models.scoring import BilinearForm, Side
+from models.search import top_among, top_items
 from tests.support.orderings import KINDS, USERS, Case, by_sorting, cases, make_ordering, rows_of
 
 
 @pytest.fixture(params=[1 << 20, 0], ids=["scored exactly throughout", "by candidates"])
 def direct_numbers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ranking, "DIRECT_NUMBERS", request.param)
+    monkeypatch.setattr(search, "DIRECT_NUMBERS", request.param)
 
 
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ranking, "MIN_BLOCK_ROWS", 16)
-    monkeypatch.setattr(ranking, "STRETCH", 8)
-    monkeypatch.setattr(ranking, "STRIPES", 8)
-    monkeypatch.setattr(ranking, "DIRECT_NUMBERS", 0)
-    monkeypatch.setattr(ranking, "BLOCK_CELLS", {"cpu": 1, "cuda": 1})
+    monkeypatch.setattr(block_search, "MIN_BLOCK_ROWS", 16)
+    monkeypatch.setattr(search, "STRETCH", 8)
+    monkeypatch.setattr(block_search, "STRETCH", 8)
+    monkeypatch.setattr(search, "DIRECT_NUMBERS", 0)
+    monkeypatch.setattr(block_search, "BLOCK_CELLS", {"cpu": 1, "cuda": 1})
 
 
 def check(case: Case) -> None:
@@ -95,49 +89,6 @@ def test_scores_that_are_very_small_or_very_large(scale: float) -> None:
     assert listed.tolist() == [by_sorting(ordering, user, 10, [], None) for user in range(USERS)]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_all_scores_of_a_user_have_the_bits_of_single_ones(kind: str) -> None:
-    for factors in (0, 1, 7, 48, 257):
-        ordering = make_ordering(kind, 500, factors, 1, 1e-4)
-        items_I = torch.arange(500)
-        for user in range(USERS + 1):
-            expected = ordering.exact(torch.full_like(items_I, user), items_I)
-            assert ordering.exact_for_all(user).tolist() == expected.tolist()
-
-
-def test_the_order_by_rating_is_that_of_predictions() -> None:
-    ordering = make_ordering("rating", 300, 8, 0, 1e-3)
-    model = MatrixFactorization(
-        ordering.mean, ordering.user_factors, ordering.item_factors, ordering.user_bias, ordering.item_bias
-    )
-    items_I = torch.arange(300)
-    users_I = items_I % (USERS + 1)
-    assert torch.equal(ordering.exact(users_I, items_I), model(users_I, items_I))
-
-
-def test_the_lower_bound_is_that_of_the_central_90_percent() -> None:
-    model = MatrixFactorization(
-        mean=torch.tensor(3.0),
-        user_factors=torch.zeros(2, 0),
-        item_factors=torch.zeros(3, 0),
-        user_bias=torch.zeros(2),
-        item_bias=torch.tensor([0.5, 0.0, 0.0]),
-        noise_variance=torch.tensor(1.0),
-        user_variance=torch.tensor([0.05, 0.0]),
-        item_variance=torch.tensor([0.20, 0.04, 0.0]),
-    )
-    ordering, rows = by_lower_bound(model), torch.tensor([0, 1])
-    expected = torch.tensor([3.5 - 1.645 * 0.5, 3.0 - 1.645 * 0.3])
-    torch.testing.assert_close(ordering.exact(torch.zeros(2, dtype=torch.int64), rows), expected)
-    assert top_items(ordering, torch.tensor([0]), 2).tolist() == [[0, 1]]
-    assert top_items(ordering, torch.tensor([1]), 2).tolist() == [[0, 1]]
-
-
-def test_a_model_without_variances_has_no_lower_bound() -> None:
-    with pytest.raises(ValueError, match="no variances"):
-        by_lower_bound(make_zeros(3))
-
-
 def test_the_most_popular_are_the_same_for_everyone() -> None:
     ordering = by_popularity(torch.tensor([3, 9, 3, 0], dtype=torch.int32))
     assert top_items(ordering, torch.tensor([0, 7, 1_000_000]), 5).tolist() == [[1, 0, 2, 3, NOTHING]] * 3
@@ -147,8 +98,8 @@ def test_the_most_popular_are_the_same_for_everyone() -> None:
 @given(cases(), st.data())
 def test_the_best_among_given_rows(case: Case, data: st.DataObject) -> None:
     ordering, (user, *_), n, *_ = case
-    rows = data.draw(st.lists(st.integers(0, ordering.items - 1), unique=True))
-    allowed = [item in rows for item in range(ordering.items)]
+    rows = data.draw(st.lists(st.integers(0, ordering.item_count - 1), unique=True))
+    allowed = [item in rows for item in range(ordering.item_count)]
     expected = [item for item in by_sorting(ordering, user, n, [], allowed) if item != NOTHING]
     assert top_among(ordering, user, torch.tensor(rows, dtype=torch.int64), n).tolist() == expected
 
@@ -156,7 +107,7 @@ def test_the_best_among_given_rows(case: Case, data: st.DataObject) -> None:
 def test_minus_zero_ties_with_zero() -> None:
     model = make_zeros(4)
     model.item_bias.copy_(torch.tensor([0.0, -0.0, 0.0, -0.0, 0.0]))
-    ordering = Ordering(item_factors=model.item_factors, user_factors=model.user_factors, item_bias=model.item_bias)
+    ordering = BilinearForm(Side(model.user_factors), Side(model.item_factors, model.item_bias))
     for users in ([0], [0, 1]):
         assert top_items(ordering, torch.tensor(users), 4).tolist() == [[0, 1, 2, 3]] * len(users)
 
@@ -173,14 +124,14 @@ def test_a_setting_of_torch_for_faster_products_widens_the_bound(
     ordering = make_ordering("rating", 5_000, 16, 0, 1e-3)
     rounded = {"highest": torch.float32, "high": torch.float16, "medium": torch.bfloat16}[precision]
     users_B, items_I = torch.arange(USERS), torch.arange(5_000)
-    product_BI = ordering.user_factors[:-1].to(rounded).float() @ ordering.item_factors[:-1].to(rounded).float().T
-    rough_BI = (product_BI + ordering.item_bias[:-1]).double() + ordering.constant(users_B)[:, None]
+    product_BI = ordering.users.factors[:-1].to(rounded).float() @ ordering.item_factors[:-1].to(rounded).float().T
+    rough_BI = (product_BI + ordering.items.bias[:-1]).double() + products.constant(ordering, users_B)[:, None]
     exact_BI = torch.stack([ordering.exact(torch.full_like(items_I, user), items_I) for user in range(USERS)])
-    assert ((rough_BI - exact_BI).abs().amax(1) <= ordering.error(users_B)).all()
+    assert ((rough_BI - exact_BI).abs().amax(1) <= products.error(ordering, users_B)).all()
 
 
 @pytest.mark.parametrize("make", [by_rating, lambda model: by_factors(model.user_factors, model.item_factors)])
-def test_shapes_on_the_meta_device(make: Callable[[MatrixFactorization], Ordering]) -> None:
+def test_shapes_on_the_meta_device(make: Callable[[MatrixFactorization], BilinearForm]) -> None:
     ordering = make(make_zeros(9).to("meta"))
     assert top_items(ordering, torch.tensor([0, 1, 1]), 7, excluded=rows_of([[0], [], []])).shape == (3, 7)
     assert top_among(ordering, 0, torch.tensor([3, 1]), 7).shape == (2,)

@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from models.checkpoint.publication import LOCK, publish
-from models.checkpoint.reader import CURRENT, MANIFEST, hash_file, load, versions
+from models.checkpoint.files import MANIFEST, hash_file
 from models.errors import PublicationError
+from models.registry.directory import CURRENT, load, versions
 from models.registry.lifecycle import activate
+from models.registry.publication import LOCK, publish
 from tests.support.checkpoints import small_draft
 from tests.support.forks import ROOT, Nursery
 

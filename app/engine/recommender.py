@@ -1,0 +1,182 @@
+"""Lists on request: for users, for somebody who is known by ratings alone, and of items that are like another one.
+
+A list of a small catalogue is made at once, on the caller's thread; others go through a batcher to the engine's thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from app.engine.batcher import Batcher
+from app.engine.cancellation import Cancelled, unless_cancelled
+from app.engine.errors import DeadlineExceededError
+from app.engine.events import Listed, Listener
+from app.engine.explanations import similar
+from app.engine.folding import FoldedUser, fold, rated_inline
+from app.engine.fresh_users import FreshUsers, UnreadRatingsError
+from app.engine.lists import RecentLists, top_list, top_lists
+from app.engine.model_holder import ModelHolder
+from app.engine.serving_model import ServingModel
+from app.engine.threads import QUICK_CELLS, QUICK_PAIRS, Threads
+from app.engine.types import InlineRatings, ListQuery, SimilarItems, TopList
+
+LISTS_PER_BATCH = 64  # more users at once save little: at 32 the product is bound by arithmetic, no longer by memory
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    model: ServingModel
+    queries: Sequence[ListQuery]
+    folded: Sequence[FoldedUser | None]
+
+
+class Recommender:
+    """Lists of items, by the current model.
+
+    Args:
+        models: where the current model is.
+        fresh_users: users whose ratings are fresher than the model.
+        threads: what is not quick is computed on one of them.
+        max_queued: how many lists may wait.
+        max_recent: how many lists are kept to be answered again.
+        tell: is told of lists and batches.
+    """
+
+    def __init__(
+        self,
+        models: ModelHolder,
+        fresh_users: FreshUsers,
+        threads: Threads,
+        max_queued: int,
+        max_recent: int,
+        tell: Listener,
+    ) -> None:
+        self._models = models
+        self._fresh_users = fresh_users
+        self._threads = threads
+        self._tell = tell
+        self._on_cpu = models.placement.is_cpu_alone
+        self._max_recent = max_recent
+        self._recent: tuple[ServingModel | None, RecentLists] = (None, RecentLists(max_recent))
+        self._batcher: Batcher[_Job, list[TopList]] = Batcher(
+            "lists",
+            _answer,
+            threads.compute,
+            max_rows=LISTS_PER_BATCH,
+            max_queued=max_queued,
+            seconds=threads.seconds,
+            listeners=[tell],
+        )
+
+    async def top(self, query: ListQuery, cancelled: Cancelled | None = None) -> TopList:
+        """The list of a query.
+
+        Raises OrderingUnavailableError, OverloadedError, DeadlineExceededError, or CancelledRequestError once
+        `cancelled` has ended.
+        """
+        model = self._models.current
+        answer = self._quick_top(model, query)
+        if answer is None:
+            (answer,) = await self._wait(model, [query], cancelled)
+        self._tell(Listed(answer.source, 1))
+        return answer
+
+    async def top_many(self, queries: Sequence[ListQuery], cancelled: Cancelled | None = None) -> list[TopList]:
+        """The lists of some queries, all of one version; many are done in several steps. Raises as `top` does."""
+        answers = await self._wait(self._models.current, queries, cancelled)
+        for source, count in Counter(answer.source for answer in answers).items():
+            self._tell(Listed(source, count))
+        return answers
+
+    async def inline(self, inline: InlineRatings, query: ListQuery) -> tuple[TopList, int]:
+        """The list of somebody who gave these ratings, and how many of them it rests on. Nothing is kept.
+
+        Raises OrderingUnavailableError or DeadlineExceededError.
+        """
+        model = self._models.current
+        model.order(query.rank_by)
+
+        def work() -> tuple[TopList, int]:
+            folded = fold(model, rated_inline(model, inline))
+            return top_list(model, query, folded), len(folded.rated_M)
+
+        quick = len(inline.items) <= QUICK_PAIRS and self._is_quick(model, query)
+        answer, used = await self._threads.run(work, quick=quick, thread=self._threads.compute)
+        self._tell(Listed(answer.source, 1))
+        return answer, used
+
+    async def similar(self, item: str, n: int) -> SimilarItems:
+        """The n items that are most like another one. Raises UnknownItemError or DeadlineExceededError."""
+        model = self._models.current
+        quick = self._on_cpu and model.cells <= QUICK_CELLS
+        return await self._threads.run(lambda: similar(model, item, n), quick=quick, thread=self._threads.compute)
+
+    def _quick_top(self, model: ServingModel, query: ListQuery) -> TopList | None:
+        """The list of a query from memory, or made here; None where that would take long."""
+        folded = None
+        if query.user is not None:
+            try:
+                folded = self._fresh_users.find(model, query.user, model.users.row(query.user))
+            except UnreadRatingsError:
+                return None
+        recent = self._recent_lists(model)
+        answer = recent.get(query) if folded is None else None
+        if answer is None and self._is_quick(model, query):
+            answer = top_list(model, query, folded)
+            if folded is None:
+                recent.put(query, answer)
+        return answer
+
+    def _is_quick(self, model: ServingModel, query: ListQuery) -> bool:
+        """Whether finding a list takes less time than another thread would."""
+        if not self._on_cpu:
+            return False
+        return model.cells <= QUICK_CELLS if query.only is None else len(query.only) <= QUICK_PAIRS
+
+    async def _wait(
+        self, model: ServingModel, queries: Sequence[ListQuery], cancelled: Cancelled | None
+    ) -> list[TopList]:
+        if queries:
+            self._batcher.check_room(min(len(queries), LISTS_PER_BATCH))
+        return await unless_cancelled(self._submit(model, queries), cancelled)
+
+    async def _submit(self, model: ServingModel, queries: Sequence[ListQuery]) -> list[TopList]:
+        for query in queries:
+            model.order(query.rank_by)
+        answers: list[TopList] = []
+        try:
+            async with asyncio.timeout(self._threads.seconds):  # of all steps together: the batcher times each
+                folded = await self._read_fresh(model, queries)
+                for at in range(0, len(queries), LISTS_PER_BATCH):
+                    step = slice(at, at + LISTS_PER_BATCH)
+                    job = _Job(model, queries[step], folded[step])
+                    answers += await self._batcher.submit(job, len(job.queries), model)
+        except TimeoutError:
+            raise DeadlineExceededError.after(self._threads.seconds) from None
+        if len(queries) == 1 and folded[0] is None and model is self._recent[0]:
+            self._recent[1].put(queries[0], answers[0])
+        return answers
+
+    async def _read_fresh(self, model: ServingModel, queries: Sequence[ListQuery]) -> list[FoldedUser | None]:
+        users = [query.user or "" for query in queries]
+        found: list[FoldedUser | None] = [None] * len(queries)
+        for positions_M, folded in await self._fresh_users.read_all(model, users, model.users.rows(users)):
+            for position in positions_M.tolist():
+                found[position] = folded
+        return found
+
+    def _recent_lists(self, model: ServingModel) -> RecentLists:
+        """Those of the current model; when that changes, the old ones are forgotten."""
+        if self._recent[0] is not model:
+            self._recent = (model, RecentLists(self._max_recent))
+        return self._recent[1]
+
+
+def _answer(jobs: Sequence[_Job]) -> list[list[TopList]]:
+    """All lists of a batch together; the jobs share their model."""
+    folded = [user for job in jobs for user in job.folded]
+    lists = iter(top_lists(jobs[0].model, [query for job in jobs for query in job.queries], folded))
+    return [[next(lists) for _ in job.queries] for job in jobs]
