@@ -33,13 +33,13 @@ import numpy.typing as npt
 import torch
 from matplotlib.figure import Figure
 
-from benchmarks.soak import service
 from models.checkpoint.reader import Checkpoint
 from models.fold_in import FoldIn, RowSolver, user_solver
 from models.fold_in_prior import FoldInPrior
 from models.mf import MatrixFactorization
 from models.registry.directory import load
 from models.training_ratings import TrainingRatings
+from tests.support.service import serving
 from training.config import load_preset
 from training.data.fetch import default_cache
 from training.data.interactions import Interactions
@@ -284,8 +284,9 @@ async def latency(folder: Path) -> None:
             file = Path(requests) / str(number)
             file.write_bytes(f"{head}\r\n\r\n".encode() + body)
             files.append(str(file))
-        async with service(folder, 1) as (port, _):
-            command = [sys.executable, "-m", "benchmarks.open_loop", "--port", str(port), "--rate", "100", "--requests"]
+        with serving(folder) as service:
+            command = [sys.executable, "-m", "benchmarks.open_loop", "--port", str(service.port)]
+            command += ["--rate", "100", "--requests"]
             for seconds in ("3", "20"):
                 client = await asyncio.create_subprocess_exec(
                     *command, *files, "--seconds", seconds, stdout=asyncio.subprocess.PIPE

@@ -22,9 +22,9 @@ import pyarrow as pa
 from app.engine.search import find_items, find_users
 from app.engine.serving_model import ServingModel
 from app.engine.types import ItemFilter
-from benchmarks.random_model import publish_random
 from models.checkpoint.reader import Checkpoint
 from models.registry.directory import load
+from tests.support.drafts import publish_random
 
 ROUNDS = 7
 WORDS = np.array(["star", "wars", "matrix", "the", "love", "of", "day", "night", "return", "café"])

@@ -14,9 +14,7 @@ from typing import Any
 import pytest
 from ratecast_client import AsyncClient, Client, Clock
 
-from tests.app.conftest import Start, checkpoints, start
-
-__all__ = ["checkpoints", "start"]
+from tests.support.service import Start
 
 
 class Blocking:

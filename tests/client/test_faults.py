@@ -16,6 +16,7 @@ from ratecast_client.exchange import Attempt, Request, http_request
 
 from tests.client.conftest import Connect, HandClock
 from tests.support.faulty_server import answer, drip, faulty_server, hang_up, problem, raw, stay_silent
+from tests.support.ports import held_port
 
 PREDICTION = {"rating": 4.5, "source": "model", "model_version": "v1"}
 STORED = {"stored": 1, "unknown_items": 0, "model_version": "v1"}
@@ -112,14 +113,13 @@ def test_a_service_that_stays_broken_is_a_transport_error(connect: Connect, hand
 
 
 def test_a_service_that_is_not_there_is_tried_and_is_a_transport_error(connect: Connect, hand_clock: HandClock) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        url = f"http://127.0.0.1:{free.getsockname()[1]}"
-    client = connect(url, clock=hand_clock.clock(), retries=r.Retries(attempts=3))
-    for ask in (lambda: client.predict("1", "2"), lambda: client.activate("v1")):  # nothing was sent: both may
-        hand_clock.pauses.clear()
-        with pytest.raises(r.TransportError):
-            ask()
-        assert len(hand_clock.pauses) == 2
+    with held_port() as port:
+        client = connect(f"http://127.0.0.1:{port}", clock=hand_clock.clock(), retries=r.Retries(attempts=3))
+        for ask in (lambda: client.predict("1", "2"), lambda: client.activate("v1")):  # nothing was sent: both may
+            hand_clock.pauses.clear()
+            with pytest.raises(r.TransportError):
+                ask()
+            assert len(hand_clock.pauses) == 2
 
 
 @pytest.mark.parametrize("fault", [hang_up, problem(503), problem(429), raw(HEAD)])

@@ -14,9 +14,9 @@ import pytest
 import ratecast_client as r
 from ratecast_client import frames
 
-from tests.app.conftest import Start
 from tests.client.conftest import Connect
 from tests.support.faulty_server import answer, faulty_server, raw
+from tests.support.service import Start
 
 COLUMNS = ["predicted_rating", "predicted_source"]
 SOURCE = Path(r.__file__).parents[1]

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import ratecast_client as r
 
-from tests.app.conftest import Start
 from tests.client.conftest import Connect
+from tests.support.service import Start
 
 KEY, ADMIN = "an-api-key-of-a-test", "an-admin-key-of-a-test"
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tests.support.forks import ROOT
+from tests.support import ROOT
 
 SETTINGS = {"factors": 7}
 

@@ -15,11 +15,11 @@ from torch import Tensor
 
 from training.distributed.group import as_group
 from training.distributed.items import ColdItems, HotItems, is_hot
-from training.fit.kernels.gibbs import Normal, Rows, SummingRows
-from training.fit.kernels.gibbs_torch import EffectSums, draw_effects
+from training.fit.kernels.effects_torch import EffectSums, draw_effects
+from training.fit.kernels.gibbs_rows import EffectState, Normal, Rows, RowState
 from training.fit.trainer import TrainingSet
 
-MakeRows = Callable[[Tensor, Tensor, Tensor, int, int], SummingRows]  # rows_N, columns_N, values_N, rows, columns
+MakeRows = Callable[[Tensor, Tensor, Tensor, int, int], Rows]  # rows_N, columns_N, values_N, rows, columns
 
 
 def sides(data: TrainingSet, values_N: Tensor, make: MakeRows, width: int) -> tuple[Rows, Rows]:
@@ -42,7 +42,7 @@ class Exchange:
         by_user, by_item: the ratings here, of the users here and of all items.
     """
 
-    def __init__(self, data: TrainingSet, by_user: SummingRows, by_item: SummingRows) -> None:
+    def __init__(self, data: TrainingSet, by_user: Rows, by_item: Rows) -> None:
         self.group, self._items = as_group(data.ranks), data.item_span
         self.by_user, self.by_item = by_user, by_item
 
@@ -67,7 +67,7 @@ class Exchange:
 
 
 class SpreadUsers:
-    """Users (implements `gibbs.Rows`)."""
+    """Users (implements `gibbs_rows.Rows`)."""
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange, self._rows = exchange, exchange.by_user
@@ -75,24 +75,12 @@ class SpreadUsers:
     def gram(self, other_CK: Tensor, weight_C: Tensor) -> tuple[Tensor, Tensor]:
         return self._rows.gram(*self._all_items(other_CK, weight_C))
 
-    def draw(
-        self, gram_RKK: Tensor, rhs_RK: Tensor, scale_R: Tensor, prior_RK: Tensor, precision_K: Tensor, noise_RK: Tensor
-    ) -> Tensor:
-        return self._rows.draw(gram_RKK, rhs_RK, scale_R, prior_RK, precision_K, noise_RK)
+    def draw(self, state: RowState, noise_RK: Tensor) -> Tensor:
+        return self._rows.draw(state, noise_RK)
 
-    def implicit(
-        self,
-        share_C: Tensor,
-        gram_CKK: Tensor,
-        gradient_CK: Tensor,
-        effect_RK: Tensor,
-        precision_K: Tensor,
-        normal: Normal,
-        table_CK: Tensor,
-        shift_CK: Tensor,
-    ) -> None:
+    def draw_effects(self, state: EffectState, normal: Normal) -> None:
         sums = EffectSums(self._exchange.over_users, self._exchange.over_items, self._exchange.group.sum)
-        draw_effects(sums, share_C, gram_CKK, gradient_CK, effect_RK, precision_K, normal, table_CK, shift_CK)
+        draw_effects(sums, state, normal)
 
     def errors(self, own_RK: Tensor, other_CK: Tensor, weight_C: Tensor) -> Tensor:
         return self._rows.errors(own_RK, *self._all_items(other_CK, weight_C))
@@ -107,7 +95,7 @@ class SpreadUsers:
 
 
 class SpreadItems:
-    """Items (implements `gibbs.Rows`)."""
+    """Items (implements `gibbs_rows.Rows`)."""
 
     def __init__(self, exchange: Exchange, data: TrainingSet, values_N: Tensor, make: MakeRows, width: int) -> None:
         self._exchange, group = exchange, exchange.group
@@ -141,24 +129,12 @@ class SpreadItems:
         gram_RKK[self._cold.mine_R], rhs_RK[self._cold.mine_R] = cold
         return gram_RKK, rhs_RK
 
-    def draw(
-        self, gram_RKK: Tensor, rhs_RK: Tensor, scale_R: Tensor, prior_RK: Tensor, precision_K: Tensor, noise_RK: Tensor
-    ) -> Tensor:
-        return self._drawn.draw(gram_RKK, rhs_RK, scale_R, prior_RK, precision_K, noise_RK)
+    def draw(self, state: RowState, noise_RK: Tensor) -> Tensor:
+        return self._drawn.draw(state, noise_RK)
 
-    def implicit(
-        self,
-        share_C: Tensor,
-        gram_CKK: Tensor,
-        gradient_CK: Tensor,
-        effect_RK: Tensor,
-        precision_K: Tensor,
-        normal: Normal,
-        table_CK: Tensor,
-        shift_CK: Tensor,
-    ) -> None:
+    def draw_effects(self, state: EffectState, normal: Normal) -> None:
         sums = EffectSums(self._exchange.over_items, self._exchange.over_users, self._exchange.group.sum)
-        draw_effects(sums, share_C, gram_CKK, gradient_CK, effect_RK, precision_K, normal, table_CK, shift_CK)
+        draw_effects(sums, state, normal)
 
     def errors(self, own_RK: Tensor, other_CK: Tensor, weight_C: Tensor) -> Tensor:
         return self._exchange.added(self._exchange.by_item.errors(self._exchange.all_items(own_RK), other_CK, weight_C))

@@ -14,7 +14,8 @@ import pytest
 from models.checkpoint.reader import Checkpoint
 from models.fold_in import FoldIn
 from models.registry.publication import publish
-from tests.app.conftest import Start, draft
+from tests.support.drafts import random_draft
+from tests.support.service import Start
 
 USER, ITEM = "1", "3"
 
@@ -23,7 +24,7 @@ USER, ITEM = "1", "3"
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Checkpoints of this module's own: what is rated here is nobody else's business."""
     directory = tmp_path_factory.mktemp("rated")
-    publish(directory, draft(seed=0))
+    publish(directory, random_draft(seed=0))
     return directory
 
 

@@ -24,8 +24,8 @@ from models.checkpoint.writer import Draft
 from models.mf import MatrixFactorization
 from models.registry.lifecycle import activate
 from models.registry.publication import publish
+from tests.support import ROOT
 
-ROOT = Path(__file__).parents[3]
 CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
 PHASES = ("examples", "coverage", "fuzzing", "stateful")
 CLIENT, ADMIN = "client-key-0123456789", "admin-key-0123456789"

@@ -22,7 +22,8 @@ import pytest
 import sqlalchemy as sa
 
 from models.registry.publication import publish
-from tests.app.conftest import Start, draft
+from tests.support.drafts import random_draft
+from tests.support.service import Start
 
 pytestmark = pytest.mark.timeout(300)  # services and databases are started and killed, while other tests have work too
 
@@ -31,7 +32,7 @@ ITEM = "3"
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
-    publish(tmp_path / "checkpoints", draft(seed=0))
+    publish(tmp_path / "checkpoints", random_draft(seed=0))
     return tmp_path / "checkpoints"
 
 

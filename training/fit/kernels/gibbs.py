@@ -12,54 +12,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
-from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from training.communicator import ALONE, BLOCK, LocalRows, Span
+from training.fit.kernels.gibbs_rows import EffectState, Normal, Rows, RowState
 
 STRENGTH = 1.0  # of the priors on column means and precisions, in rows; ratings are standardised, so 1 is their scale
 START_FACTORS = 0.1  # standard deviation
 START_EFFECTS = 0.05  # likewise; a chain that starts with effects of zero takes long to find them
 EFFECT_RATE = 0.1  # of the Gamma prior on the precision of implicit effects, which are smaller than factors
 
-
-Normal = Callable[[int, int], Tensor]  # standard normal numbers in the shape asked for
 Sums = Callable[[Tensor], Tensor]  # one side's table to the sums that each row of the other side has of it
-
-
-class Rows(Protocol):
-    """The ratings of one side, grouped by row. `gibbs_reference.ReferenceRows` says what each step computes."""
-
-    def gram(self, other_CK: Tensor, weight_C: Tensor) -> tuple[Tensor, Tensor]: ...
-
-    def draw(
-        self, gram_RKK: Tensor, rhs_RK: Tensor, scale_R: Tensor, prior_RK: Tensor, precision_K: Tensor, noise_RK: Tensor
-    ) -> Tensor: ...
-
-    def implicit(
-        self,
-        share_C: Tensor,
-        gram_CKK: Tensor,
-        gradient_CK: Tensor,
-        effect_RK: Tensor,
-        precision_K: Tensor,
-        normal: Normal,
-        table_CK: Tensor,
-        shift_CK: Tensor,
-    ) -> None: ...
-
-    def errors(self, own_RK: Tensor, other_CK: Tensor, weight_C: Tensor) -> Tensor: ...
-
-
-class SummingRows(Rows, Protocol):
-    """Rows that can tell sums of the other side's table."""
-
-    def sums(self, table_CK: Tensor) -> Tensor:
-        """For each row the sum of the columns that it was rated with."""
-        ...
 
 
 class Noise:
@@ -274,13 +240,13 @@ def _update_rows(side: Side, other: Side, precision: Tensor, noise: Noise, *, im
     gram_RKK, rhs_RK = side.rows.gram(other.table_RK, other.weight_R)
     scale_R = (precision * side.weight_R).float()
     noise_RK = noise.row_normal(side.place, prior_RK.shape[1])
-    side.table_RK = side.rows.draw(gram_RKK, rhs_RK, scale_R, prior_RK, precision_K, noise_RK)
+    side.table_RK = side.rows.draw(RowState(gram_RKK, rhs_RK, scale_R, prior_RK, precision_K), noise_RK)
     if implicit:
         squares_K = other.place.ranks.sum(other.effect_RK.double().square().sum(0))
         effect_precision_K = _gammas(noise, other.place.span.total, squares_K, EFFECT_RATE)
         normal = noise.in_turn(other.place, side.place)
-        state = (other.effect_RK, effect_precision_K, normal, side.table_RK, side.shift_RK)
-        other.rows.implicit(side.share_R, gram_RKK, rhs_RK, *state)
+        effects = (other.effect_RK, effect_precision_K, side.table_RK, side.shift_RK)
+        other.rows.draw_effects(EffectState(side.share_R, gram_RKK, rhs_RK, *effects), normal)
     if side.attributes_RA.shape[1]:
         side.coefficients_AK = _coefficients(side, side.table_RK - side.shift_RK - mean_K, precision_K, noise)
 

@@ -27,18 +27,18 @@ from training.fit.kernels.collapse import ranked
 from training.fit.kernels.gibbs import (
     Chain,
     Noise,
-    Rows,
     Side,
-    SummingRows,
     Sums,
     memory_of_sweep,
     start_effects,
     start_side,
     sums_of,
 )
-from training.fit.kernels.gibbs_cpu import CpuRows, padded_width, warm_up
+from training.fit.kernels.gibbs_cpu import CpuRows, compile_for
+from training.fit.kernels.gibbs_rows import Rows
 from training.fit.kernels.gibbs_torch import TorchRows
 from training.fit.kernels.posterior import PROBES, Posterior, draw_probes
+from training.fit.kernels.tiles import padded_width
 from training.fit.trainer import Trainer, TrainerSettings, TrainingSet
 
 log = logging.getLogger(__name__)
@@ -83,7 +83,7 @@ class Bayes(Trainer[BayesSettings]):
         self._probes_2N = draw_probes(data.users_N, data.items_N, *here)
         self._sweeps = 0
         if data.device.type == "cpu":
-            warm_up(padded_width(settings.factors))
+            compile_for(padded_width(settings.factors))
 
     def _checked_attributes(self) -> tuple[Tensor | None, Tensor | None]:
         tables = (self.data.user_attributes_UA, self.data.item_attributes_IA)
@@ -158,9 +158,10 @@ class Bayes(Trainer[BayesSettings]):
         values_N = ((self.data.ratings_N - self._mean) / self._deviation).float()
         return sides(self.data, values_N, self._rows, padded_width(self.settings.factors))
 
-    def _rows(self, rows_N: Tensor, columns_N: Tensor, values_N: Tensor, rows: int, columns: int) -> SummingRows:
+    def _rows(self, rows_N: Tensor, columns_N: Tensor, values_N: Tensor, rows: int, columns: int) -> Rows:
         if self.data.device.type != "cpu":
-            return TorchRows(rows_N, columns_N, values_N, rows=rows, columns=columns)
+            width = padded_width(self.settings.factors)
+            return TorchRows(rows_N, columns_N, values_N, rows=rows, columns=columns, width=width)
         cores = torch.get_num_threads()
         threads = cores if cores > self.settings.chains or not self._concurrent else 1
         return CpuRows(rows_N, columns_N, values_N, rows=rows, threads=threads)

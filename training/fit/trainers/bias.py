@@ -1,4 +1,4 @@
-"""The baseline that every other model must beat: r̂_ui = μ + b_u + b_i, with regularised biases and no factors.
+"""The baseline that other models must beat: r̂_ui = μ + b_u + b_i, with regularised biases and no factors.
 
 Koren, "Factor in the neighbors" (2010), section 2.1: b_i = Σ_u (r_ui − μ − b_u) / (λ_i + n_i) and b_u alternately.
 Shapes: U users, I items, N training ratings.
@@ -19,7 +19,7 @@ from training.fit.trainer import Trainer, TrainerSettings, TrainingSet
 
 
 class BiasSettings(TrainerSettings):
-    """Settings of `bias`. The regularisations count like so many ratings at the mean."""
+    """Settings of `bias`. A regularisation of λ acts like λ more ratings at the mean."""
 
     epochs: int = Field(default=10, ge=1)
     user_regularisation: float = Field(default=15.0, ge=0)

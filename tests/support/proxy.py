@@ -11,13 +11,15 @@ import socket
 import struct
 import subprocess
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-CONFIGURATION = Path(__file__).parents[1] / "deploy/proxy"
+from tests.support import ROOT
+from tests.support.waiting import SECONDS, wait_until
+
+CONFIGURATION = ROOT / "deploy/proxy"
 PROGRAM = "/usr/sbin/haproxy"
 NAME = "replicas.test"
 ANSWER, NOTHING = 0x8580, 0x8583  # flags of an answer with authority; the second says that there is no such name
@@ -57,8 +59,9 @@ class Names:
 class Proxy:
     """A running proxy: its port, the names it asks, what it knows of replicas, and what it has logged."""
 
-    def __init__(self, port: int, names: Names, control: Path, log: Path) -> None:
-        self.port, self.names, self._control, self._log = port, names, control, log
+    def __init__(self, port: int, names: Names, control: Path, log: Path, process: subprocess.Popen[bytes]) -> None:
+        self.port, self.names, self.process = port, names, process
+        self._control, self._log = control, log
 
     def logged(self) -> str:
         return self._log.read_text("utf-8")
@@ -84,44 +87,31 @@ class Proxy:
         up = [row for row in self.replicas().values() if row["status"].startswith("UP")]
         return len(up) if all("L7OK" in row["check_status"] for row in up) else None
 
-    def until_ready(self, wanted: int, patience: float = 60) -> None:
-        deadline = time.monotonic() + patience
-        while (found := self.ready()) != wanted:
-            assert time.monotonic() < deadline, f"{found}, not {wanted}, replicas are ready"
-            time.sleep(0.02)
-
-
-def free_port(addresses: Sequence[str]) -> int:
-    """A port that is free at all of some addresses."""
-    while True:
-        with socket.create_server((addresses[0], 0)) as first:
-            port: int = first.getsockname()[1]
-            try:
-                for address in addresses[1:]:
-                    socket.create_server((address, port)).close()
-            except OSError:
-                continue
-        return port
+    def until_ready(self, wanted: int, seconds: float = SECONDS) -> None:
+        """Wait until it sends requests to so many replicas."""
+        wait_until(lambda: self.ready() == wanted, self.process, log=self._log, seconds=seconds)
 
 
 @contextmanager
 def proxy(addresses: Sequence[str], port: int) -> Iterator[Proxy]:
     """The proxy before replicas at these addresses, all at one port."""
-    names, listen = Names(addresses), free_port(["127.0.0.1"])
-    with TemporaryDirectory(prefix="proxy") as folder:
+    names = Names(addresses)
+    with TemporaryDirectory(prefix="proxy") as folder, socket.create_server(("127.0.0.1", 0)) as listener:
         control = Path(folder) / "control"
-        environment = {"LISTEN": f"127.0.0.1:{listen}", "REPLICAS_AT": f"{NAME}:{port}", "SOCKET": str(control)}
+        environment = {"LISTEN": f"fd@{listener.fileno()}", "REPLICAS_AT": f"{NAME}:{port}", "SOCKET": str(control)}
         environment |= {"RESOLVER": f"127.0.0.1:{names.port}", "HTTP_ERRORS": str(CONFIGURATION / "errors")}
         command, log = [PROGRAM, "-db", "-f", str(CONFIGURATION / "haproxy.cfg")], Path(folder) / "log"
         with (
             log.open("wb") as stderr,
-            subprocess.Popen(command, env=os.environ | environment, stderr=stderr) as process,
+            subprocess.Popen(
+                command, env=os.environ | environment, stderr=stderr, pass_fds=[listener.fileno()]
+            ) as process,
         ):
             try:
-                while not control.exists():
-                    assert process.poll() is None, log.read_text()
-                    time.sleep(0.01)
-                yield Proxy(listen, names, control, log)
+                wait_until(control.exists, process, log=log)
+                port = listener.getsockname()[1]
+                listener.close()  # the proxy has it
+                yield Proxy(port, names, control, log, process)
             finally:
                 process.terminate()
                 process.wait(30)

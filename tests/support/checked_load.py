@@ -26,7 +26,7 @@ CONNECTIONS = 32
 PAIRS, COLUMNS, LISTS = 300, 30, 60  # different requests of each kind
 TOLERANCE = 1e-4
 SETTLE_SECONDS = 60.0  # every worker may have been killed, and another takes some seconds to start
-LOWEST, HIGHEST = 1.0, 5.0  # the scale of `benchmarks.random_model`
+LOWEST, HIGHEST = 1.0, 5.0  # the scale of `publish_random`
 LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 
 
