@@ -10,7 +10,7 @@ import pyarrow as pa
 import torch
 
 from models.checkpoint.files import ITEM_SCHEMA, USER_SCHEMA
-from models.checkpoint.manifest import DataRecord, GateRecord, Manifest, RelevanceRule, TrainerRecord
+from models.checkpoint.manifest import DataRecord, GateRecord, Manifest, TrainerRecord
 from models.checkpoint.writer import Draft
 from models.fold_in_prior import FoldInPrior
 from models.mf import MatrixFactorization
