@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,8 @@ from tests.support.drafts import random_draft
 from tests.support.service import Start, serving
 from training.data.fetch import default_cache
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what it runs in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # else no program that a test starts could be interrupted
 settings.register_profile("deterministic", derandomize=True, deadline=None)
 settings.load_profile("deterministic")
 
@@ -69,7 +72,8 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Start:
 
 
 @pytest.fixture(scope="session")
-def client(start: Start, checkpoints: Path) -> Iterator[httpx.Client]:
-    """A client of a service with default limits that answers from `checkpoints`."""
-    with start(checkpoints) as (client, _):
+def client(start: Start, checkpoints: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    """A client of a service with default limits that answers from `checkpoints`, and that nobody else stores in."""
+    store = tmp_path_factory.mktemp("store") / "ratings.sqlite"
+    with start(checkpoints, store=f"sqlite:///{store}") as (client, _):
         yield client

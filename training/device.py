@@ -1,4 +1,4 @@
-"""The device and the CPU threads of a job, and how much memory it has."""
+"""CPU threads, and how much memory a fit may take and took."""
 
 from __future__ import annotations
 
@@ -9,36 +9,10 @@ from pathlib import Path
 import psutil
 import torch
 
-from models.sharding import DevicePlacement
-from training.errors import ConfigError
-
 CGROUPS = (
     (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
     (Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"), Path("/sys/fs/cgroup/memory/memory.usage_in_bytes")),
 )
-
-
-def choose_device(wish: str) -> torch.device:
-    """`auto` is CUDA where there is one. Raises ConfigError for a device that is not there."""
-    if wish == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(wish)
-    except RuntimeError:
-        raise ConfigError(f"no device {wish!r}: use auto, cpu, cuda or cuda:N") from None
-    if device.type not in ("cpu", "cuda"):
-        raise ConfigError(f"no device {wish!r}: use auto, cpu, cuda or cuda:N")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ConfigError(f"no device {wish!r}: this machine has {torch.cuda.device_count()} CUDA devices")
-    return device
-
-
-def choose_place(wish: str) -> DevicePlacement:
-    """One device, or several of one kind separated by commas. Raises ConfigError for one that is not there."""
-    devices = [choose_device(name) for name in wish.split(",")]
-    if len({device.type for device in devices}) > 1 or (len(devices) > 1 and "auto" in wish):
-        raise ConfigError(f"no devices {wish!r}: several are all cpu, or all cuda or cuda:N")
-    return DevicePlacement.over(devices)
 
 
 def use_threads(wish: int | None) -> int:

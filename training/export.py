@@ -18,12 +18,13 @@ from pyarrow import parquet
 from torch import Tensor
 
 from models.checkpoint.reader import Checkpoint
+from models.devices import choose_placement
 from models.did_you_mean import did_you_mean
 from models.list_keys import NOTHING
 from models.orderings import default_order, orderings
 from models.registry.directory import load
 from models.sharding import Sharded, spread
-from training.device import choose_place, use_threads
+from training.device import use_threads
 from training.errors import ConfigError, ExportError
 
 SCHEMA = pa.schema({"user": pa.string(), "rank": pa.int32(), "item": pa.string(), "rating": pa.float32()})
@@ -50,12 +51,13 @@ def run(config: ExportConfig, progress: Callable[[int, str], AbstractContextMana
     """Load the checkpoint, write the lists and return the number of rows.
 
     `progress` is called with the number of users and yields a function to call with how many are done. Raises a
-    CheckpointError, ConfigError or ExportError.
+    CheckpointError,
+    DeviceUnavailableError, ConfigError or ExportError.
     """
-    place = choose_place(config.device)
+    placement = choose_placement(config.device)
     use_threads(config.threads)
-    checkpoint = load(config.checkpoints, config.version, place.device)
-    named = spread(orderings(checkpoint.model, checkpoint.relevance), place.shards)
+    checkpoint = load(config.checkpoints, config.version, placement.device)
+    named = spread(orderings(checkpoint.model, checkpoint.relevance), placement.shards)
     ordering = choose_ordering(checkpoint.version, named, config.rank_by)
     allowed_I = choose_items(checkpoint, config.category)
     with progress(checkpoint.model.users, "users") as report:

@@ -13,13 +13,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from models import devices
 from models.checkpoint.writer import Draft
 from models.registry.publication import publish
-from training import device as devices
 from training.communicator import SINGLE_PROCESS, Communicator
 from training.config import JobConfig, Preset
 from training.data import train_test
 from training.data.train_test import TrainTest
+from training.device import available_memory
 from training.fit.fit_state import FitState, FitStateFile
 from training.fit.trainer import TrainingSet
 from training.results import Result, WholeModel
@@ -37,7 +38,7 @@ class Runtime:
 
     def free_memory(self, device: torch.device) -> int:
         """Bytes that a fit in this process may take on the device."""
-        return devices.available_memory(device)
+        return available_memory(device)
 
     def read(self, config: JobConfig, preset: Preset, phase: Callable[[str], None]) -> TrainTest:
         """The ratings that this process fits and evaluates on.

@@ -20,7 +20,10 @@ from tests.support.proxy import Proxy, proxy
 from tests.support.replicas import ITEMS, USERS, Fleet, Outcome, fleet_of, loaded, open_load
 from tests.support.waiting import until
 
-pytestmark = pytest.mark.timeout(300)  # four services start, on a machine that has other tests to do
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(300),
+]  # four services start, on a machine that has other tests to do
 COUNT = 4
 RATE = 150.0  # requests a second
 ROLL_SECONDS = 10.0

@@ -53,8 +53,8 @@ def test_every_path_into_the_repository_exists() -> None:
 
 
 def test_every_target_is_one_of_make() -> None:
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
-    assert set(re.findall(r"`make ([a-z]+)[^`]*`|^make ([a-z]+)", TEXT, re.MULTILINE)) <= {
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    assert set(re.findall(r"`make ([a-z-]+)[^`]*`|^make ([a-z-]+)", TEXT, re.MULTILINE)) <= {
         pair for name in targets for pair in ((name, ""), ("", name))
     }
 

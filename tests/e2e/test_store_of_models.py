@@ -37,6 +37,7 @@ def ready(client: httpx.Client) -> Any:
     return client.get("/health/ready").json()
 
 
+@pytest.mark.slow
 def test_what_is_fitted_into_a_store_is_served_from_it(start: Start, server: FtpServer, tmp_path: Path) -> None:
     data = tmp_path / "ratings.csv"
     data.write_text("user,item,rating\n" + "\n".join(f"{n % 5},{n % 7},{1 + n % 3}" for n in range(35)) + "\n")

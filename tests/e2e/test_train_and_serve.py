@@ -19,6 +19,8 @@ from models.registry.directory import load
 from models.search import top_items
 from tests.support.service import Start
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def figures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:

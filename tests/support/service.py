@@ -44,8 +44,10 @@ class Service:
 
 
 @contextmanager
-def serving(checkpoints: Path | str, *flags: str, log: Path | None = None, **settings: str) -> Iterator[Service]:
-    """Run `python -m app` until the block ends, which must end well.
+def serving(
+    checkpoints: Path | str, *flags: str, log: Path | None = None, ends_with: int = 0, **settings: str
+) -> Iterator[Service]:
+    """Run `python -m app` until the block ends; its exit code must be `ends_with`.
 
     `settings` are its RATECAST_… variables; none is taken over from this process. Unless they name another, the pause
     before it stops is 0.
@@ -65,7 +67,7 @@ def serving(checkpoints: Path | str, *flags: str, log: Path | None = None, **set
             finally:
                 process.terminate()
                 code = process.wait(END_SECONDS)
-            assert code == 0, log.read_text("utf-8")
+            assert code == ends_with, log.read_text("utf-8")
 
 
 def environment(**settings: str) -> dict[str, str]:

@@ -18,8 +18,9 @@ from torch import Tensor
 from torch._C._distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
+from models.devices import choose_device
 from training.communicator import Communicator, Span
-from training.device import available_memory, choose_device
+from training.device import available_memory
 from training.launch import ranks_here
 
 T = TypeVar("T")

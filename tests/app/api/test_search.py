@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -189,17 +189,22 @@ def uncertain(tmp_path_factory: pytest.TempPathFactory, make_draft: Callable[...
     return directory
 
 
+@pytest.fixture(scope="module")
+def uncertain_client(start: Start, uncertain: Path) -> Iterator[httpx.Client]:
+    with start(uncertain) as (client, _):
+        yield client
+
+
 @pytest.mark.parametrize("order", ["rating", "lower_bound", "relevance"])
 def test_intervals_are_where_the_expected_rating_lies_with_ninety_percent(
-    start: Start, uncertain: Path, order: str
+    uncertain_client: httpx.Client, uncertain: Path, order: str
 ) -> None:
-    loaded = load(uncertain)
-    with start(uncertain) as (client, _):
-        wishes = {"n": 50, "rank_by": order, "intervals": True}
-        items = client.get("/users/196/top", params=wishes).json()["items"]
-        unknown = client.get("/users/nobody/top", params=wishes).json()["items"]
-        inline = client.post("/recommend", json=wishes | {"ratings": [{"item": "3", "rating": 5}]}).json()["lists"][0]
-        plain = client.get("/users/196/top", params=wishes | {"intervals": False}).json()["items"]
+    loaded, client = reader.load(uncertain), uncertain_client
+    wishes = {"n": 50, "rank_by": order, "intervals": True}
+    items = client.get("/users/196/top", params=wishes).json()["items"]
+    unknown = client.get("/users/nobody/top", params=wishes).json()["items"]
+    inline = client.post("/recommend", json=wishes | {"ratings": [{"item": "3", "rating": 5}]}).json()["lists"][0]
+    plain = client.get("/users/196/top", params=wishes | {"intervals": False}).json()["items"]
     users = torch.full((50,), loaded.users.row("196"))
     rows = torch.from_numpy(loaded.items.rows([item["item"] for item in items]))
     deviation = (loaded.model.user_variance[users] + loaded.model.item_variance[rows]).sqrt()

@@ -102,6 +102,7 @@ def test_a_damaged_checkpoint_ends_the_process_with_one_line(
     assert "weights.safetensors" in line
 
 
+@pytest.mark.slow
 def test_a_worker_that_cannot_start_ends_the_service_with_exit_code_3(
     checkpoints: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

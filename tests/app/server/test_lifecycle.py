@@ -152,6 +152,7 @@ async def all_report(scene: Scene, version: str) -> bool:
     return named == {version} == set(re.findall(r'version="([^"]+)"', series))
 
 
+@pytest.mark.slow
 def test_a_killed_worker_takes_only_what_it_had_under_way_and_is_replaced(directory: Path) -> None:
     async def scenario() -> None:
         async with under_load(directory, workers=2) as scene:
@@ -170,6 +171,7 @@ async def two_workers(scene: Scene, before: set[int]) -> bool:
     return len(scene.workers) == 2 and scene.workers != before
 
 
+@pytest.mark.slow
 def test_a_worker_told_to_stop_fails_no_request_and_is_replaced(directory: Path) -> None:
     async def scenario() -> None:
         async with under_load(directory, workers=2) as scene:
@@ -182,6 +184,7 @@ def test_a_worker_told_to_stop_fails_no_request_and_is_replaced(directory: Path)
     run(scenario())
 
 
+@pytest.mark.slow
 def test_a_rolling_restart_fails_no_request(directory: Path) -> None:
     async def scenario() -> None:
         async with under_load(directory, workers=2) as scene:
@@ -194,7 +197,14 @@ def test_a_rolling_restart_fails_no_request(directory: Path) -> None:
     run(scenario())
 
 
-@pytest.mark.parametrize(("workers", "sign"), [(1, signal.SIGTERM), (1, signal.SIGHUP), (2, signal.SIGTERM)])
+@pytest.mark.parametrize(
+    ("workers", "sign"),
+    [
+        (1, signal.SIGTERM),
+        pytest.param(1, signal.SIGHUP, marks=pytest.mark.slow),
+        pytest.param(2, signal.SIGTERM, marks=pytest.mark.slow),
+    ],
+)
 def test_a_service_told_to_stop_says_so_first_and_fails_no_request(
     directory: Path, workers: int, sign: signal.Signals
 ) -> None:
@@ -220,6 +230,7 @@ async def gone(scene: Scene) -> bool:
     return scene.service.process.poll() is not None
 
 
+@pytest.mark.slow
 def test_a_worker_killed_while_a_damaged_version_is_current_comes_back_with_the_old_one(directory: Path) -> None:
     async def scenario() -> None:
         async with under_load(directory, workers=2) as scene:
@@ -242,6 +253,7 @@ async def failing(scene: Scene) -> bool:
     return (await scene.ready()).get("failed_load") is not None
 
 
+@pytest.mark.slow
 def test_a_model_for_which_there_is_no_memory_is_not_served_until_there_is(directory: Path) -> None:
     first = current_version(directory)
     large = publish_random(directory, 400_000, ITEMS, 64, 1, seed=2).version
@@ -277,6 +289,7 @@ def test_a_model_for_which_there_is_no_memory_is_not_served_until_there_is(direc
     run(scenario())
 
 
+@pytest.mark.slow
 def test_a_short_soak_finds_nothing_wrong() -> None:
     done = uvloop.run(soak.soak(seconds=12, swap_every=1.5, kill_every=5, workers=2))
     assert done.record.wrong == 0
