@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from models.checkpoint import reader
 from models.checkpoint.reader import Checkpoint
 from models.checkpoint.writer import Draft
+from models.registry.directory import load
 from tests.support.drafts import STRANGE_IDS, random_draft
 
 
@@ -26,4 +26,4 @@ def strange_ids() -> list[str]:
 @pytest.fixture(scope="session")
 def loaded(checkpoints: Path) -> Checkpoint:
     """The checkpoint that `client` asks, read offline."""
-    return reader.load(checkpoints)
+    return load(checkpoints)
