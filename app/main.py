@@ -25,7 +25,6 @@ from app.api.openapi import Service
 from app.api.paths import EncodedSlashes
 from app.console import routes as console
 from app.console.files import read_files
-from app.engine.device import choose_place
 from app.engine.engine import Bounds, Engine
 from app.middleware.auth import Keys
 from app.middleware.gate import Gate, Rules
@@ -38,6 +37,7 @@ from app.ratings.schema import address
 from app.ratings.store import RatingsStore
 from app.server.shutdown import Shutdown
 from app.settings import Settings
+from models.devices import choose_placement
 
 VERSION = "0.1.0"
 RESOURCES = (predict, ratings, users, items, models, health, metrics)  # lists last of those below /users: see `paths`
@@ -124,11 +124,11 @@ def lifespan(
             recent_lists=settings.recent_lists,
             recent_users=settings.recent_users,
         )
-        place = choose_place(settings.device)
+        placement = choose_placement(settings.device)
         store = ratings_store(settings, telemetry, shared)
         engine = Engine(
             settings.directory(),
-            place,
+            placement,
             threads,
             bounds,
             [telemetry.listen],

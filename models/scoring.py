@@ -46,7 +46,7 @@ def score(user: SideRows, item: SideRows, mean: Any) -> Any:
 
 
 def dot(p: Any, q: Any) -> Any:
-    """p · q of float32 rows, arrays or tensors, (…, G): q is (G,) or (N, G), p too, or one row for all of q.
+    """p · q of float32 rows, (…, G): q is (G,) or (N, G), p too, or one row for all of q. Arrays are contiguous.
 
     The bits of a dot product depend on its two rows alone, not on their number, position or alignment: numpy calls
     the same function of BLAS for each pair of contiguous rows, which sums in one fixed order. They may differ between
@@ -56,7 +56,7 @@ def dot(p: Any, q: Any) -> Any:
         return _dot_tensors(p, q)
     if p.ndim == q.ndim == 1:
         return p.dot(q)
-    return np.vecdot(np.ascontiguousarray(p), np.ascontiguousarray(q))
+    return np.vecdot(p, q)
 
 
 def norms(q_IG: Tensor) -> Tensor:
@@ -74,7 +74,7 @@ def square_root(values: Any) -> Any:
 
 def _dot_tensors(p: Tensor, q_NG: Tensor) -> Tensor:
     if q_NG.device.type == "cpu":
-        return torch.from_numpy(dot(p.numpy(), q_NG.numpy()))
+        return torch.from_numpy(dot(p.contiguous().numpy(), q_NG.contiguous().numpy()))
     parts = zip(p.expand_as(q_NG).split(ROWS_AT_ONCE), q_NG.split(ROWS_AT_ONCE), strict=True)
     return torch.cat([_sum_by_halves(p_RG * q_RG) for p_RG, q_RG in parts])
 
@@ -233,7 +233,8 @@ class BilinearForm:
         if not self.is_on_cpu:
             return scores_on_device(self, users, items_N)
         if len(items_N) <= PAIRS_AT_ONCE:
-            return self._on_host(take(self.users.host, users), items_N)
+            result: Floats = score(take(self.users.host, users), take(self.items.host, items_N), self._host_mean)
+            return result
         scores_N = np.empty(len(items_N), np.float32)
         for begin in range(0, len(items_N), PAIRS_AT_ONCE):
             part = slice(begin, begin + PAIRS_AT_ONCE)

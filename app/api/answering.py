@@ -27,7 +27,7 @@ from app.engine.types import (
     Source,
     TopList,
 )
-from app.ratings.store import Rating
+from app.ratings.records import Rating
 from models.errors import UnknownItemError, UnknownUserError
 
 

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.engine.types import Ids, InlineRatings, Pairs
 from app.errors import BodyTooLargeError, InvalidRequestError, answer_error
-from app.ratings.store import storable
+from app.ratings.records import storable
 
 
 @dataclass(frozen=True, slots=True)

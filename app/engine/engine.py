@@ -11,16 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from app.engine.catalogue_search import CatalogueSearch
 from app.engine.events import Event, Listener
 from app.engine.fresh_users import FreshUsers
-from app.engine.model_holder import ModelHolder
 from app.engine.model_watcher import ModelWatcher
 from app.engine.predictor import Predictor
 from app.engine.rating_history import RatingHistory
 from app.engine.ratings_service import RatingsService
 from app.engine.recommender import Recommender
-from app.engine.threads import Threads
+from app.engine.search import CatalogueSearch
+from app.engine.serving_model import ModelHolder
+from app.engine.threads import Worker
 from app.engine.versions import Versions
 from app.ratings.store import RatingsStore
 from models.registry.checkpoint_sync import CheckpointSync
@@ -84,14 +84,15 @@ class Engine:
         models = ModelHolder(placement)
         revisions = None if ratings is None else ratings.revisions
         self._watcher = ModelWatcher(models, directory, pinned, remembered, self._tell, revisions, sync)
-        self._threads = Threads(threads, bounds.seconds)
+        self._worker = Worker("engine", bounds.seconds, threads)
+        self._searcher = Worker("search", bounds.seconds)  # of its own: predictions do not wait for searches
         history = RatingHistory(ratings)
         fresh_users = FreshUsers(ratings, history, bounds.recent_users)
-        self.predictions = Predictor(models, fresh_users, history, self._threads, bounds.queued_pairs, self._tell)
+        self.predictions = Predictor(models, fresh_users, history, self._worker, bounds.queued_pairs, self._tell)
         self.lists = Recommender(
-            models, fresh_users, self._threads, bounds.queued_lists, bounds.recent_lists, self._tell
+            models, fresh_users, self._worker, bounds.queued_lists, bounds.recent_lists, self._tell
         )
-        self.catalogue = CatalogueSearch(models, history, self._threads)
+        self.catalogue = CatalogueSearch(models, history, self._searcher)
         self.ratings = RatingsService(models, history, ratings)
         self.versions = Versions(directory, sync, models, self._watcher)
 
@@ -106,7 +107,8 @@ class Engine:
     def close(self) -> None:
         """Finish what is under way and end the threads."""
         self._watcher.close()
-        self._threads.close()
+        self._worker.close()
+        self._searcher.close()
 
     def _tell(self, event: Event) -> None:
         for listener in self._listeners:

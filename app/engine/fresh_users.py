@@ -16,12 +16,15 @@ import numpy.typing as npt
 
 from app.engine.folding import FoldedUser, fold
 from app.engine.rating_history import RatingHistory
+from app.engine.recent import Recent
 from app.engine.serving_model import ServingModel
 from app.engine.types import Ids
 from app.ratings.errors import StoreUnavailableError
-from app.ratings.store import RatingsStore, Stored
+from app.ratings.records import StoredUser
+from app.ratings.store import RatingsStore
 
 QUICK_USERS = 32  # more are folded on another thread: each takes about 100 µs
+NOTHING_KEPT = (0, None)
 
 Rows = npt.NDArray[np.int64]
 
@@ -56,7 +59,8 @@ class FreshUsers:
     def __init__(self, store: RatingsStore | None, history: RatingHistory, max_kept: int) -> None:
         self._store = store
         self._history = history
-        self._kept = _KeptUsers(max_kept)
+        # By the revision that a row follows from. None is kept for a user whose row in the model holds.
+        self._kept: Recent[str, tuple[int, FoldedUser | None]] = Recent(max_kept)
 
     def find(self, model: ServingModel, user: str, row: int) -> FoldedUser | None:
         """The row folded in for a user, or None where the one in the model holds.
@@ -94,16 +98,16 @@ class FreshUsers:
         try:
             stored = await self._history.stored(list(unread))
         except StoreUnavailableError:
-            return {user: self._kept.get(model, user)[1] for user in unread}
+            return {user: (self._kept.get(model, user) or NOTHING_KEPT)[1] for user in unread}
         if len(unread) > QUICK_USERS:
             users = await asyncio.to_thread(self._fold_all, model, stored)
         else:
             users = self._fold_all(model, stored)
         for user, folded in users.items():
-            self._kept.put(model, user, unread[user], folded)
+            self._kept.put(model, user, (unread[user], folded))
         return users
 
-    def _fold_all(self, model: ServingModel, stored: Mapping[str, Stored]) -> dict[str, FoldedUser | None]:
+    def _fold_all(self, model: ServingModel, stored: Mapping[str, StoredUser]) -> dict[str, FoldedUser | None]:
         fitted = self._history.revision(model)
         return {
             user: fold(model, self._history.rated(model, user, known)) if known.revision > fitted else None
@@ -130,37 +134,10 @@ class FreshUsers:
 
     def _recall(self, model: ServingModel, user: str, revision: int) -> FoldedUser | None:
         """What is kept of a user for a revision; while the ratings store is unreachable, for any revision."""
-        kept_revision, folded = self._kept.get(model, user)
+        kept_revision, folded = self._kept.get(model, user) or NOTHING_KEPT
         if kept_revision != revision and self._store is not None and self._store.available:
             raise UnreadRatingsError
         return folded
-
-
-class _KeptUsers:
-    """The users of one model that were folded in last. None is kept for those whose row in the model holds.
-
-    Args:
-        max_kept: the number of users; beyond, the one kept longest goes.
-    """
-
-    def __init__(self, max_kept: int) -> None:
-        self._max_kept = max_kept
-        self._model: ServingModel | None = None
-        self._users: dict[str, tuple[int, FoldedUser | None]] = {}
-
-    def get(self, model: ServingModel, user: str) -> tuple[int, FoldedUser | None]:
-        """What is kept of a user, and of which revision it is; revision 0 for nothing."""
-        if self._model is not model:
-            self._model, self._users = model, {}
-        return self._users.get(user, (0, None))
-
-    def put(self, model: ServingModel, user: str, revision: int, folded: FoldedUser | None) -> None:
-        if self._model is not model or self._max_kept == 0:
-            return
-        self._users.pop(user, None)
-        if len(self._users) >= self._max_kept:
-            del self._users[next(iter(self._users))]
-        self._users[user] = (revision, folded)
 
 
 def _placed(changed: Mapping[str, _Changed], users: Mapping[str, FoldedUser | None]) -> list[FreshUser]:

@@ -32,31 +32,8 @@ class ListUser(NamedTuple):
     folded: FoldedUser | None
 
 
-class RecentLists:
-    """The lists of one model that were asked for last: a model does not change, nor do its lists. For one thread.
-
-    Args:
-        max_kept: the number of lists; beyond, the one kept longest goes.
-    """
-
-    def __init__(self, max_kept: int) -> None:
-        self._max_kept = max_kept
-        self._lists: dict[ListQuery, TopList] = {}
-
-    def get(self, query: ListQuery) -> TopList | None:
-        """The list of a query that was kept, else None."""
-        return self._lists.get(query) if _is_plain(query) else None
-
-    def put(self, query: ListQuery, answer: TopList) -> None:
-        """Keep a list, if it is a short one without filters."""
-        if self._max_kept == 0 or not _is_plain(query):
-            return
-        if len(self._lists) >= self._max_kept:
-            del self._lists[next(iter(self._lists))]
-        self._lists[query] = answer
-
-
-def _is_plain(query: ListQuery) -> bool:
+def is_worth_keeping(query: ListQuery) -> bool:
+    """Whether a list is likely to be asked for again: a short one without filters."""
     if query.category is not None or query.year_min is not None or query.year_max is not None:
         return False
     return query.n <= RECENT_LENGTH and query.only is None and not query.exclude

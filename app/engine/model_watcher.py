@@ -22,8 +22,7 @@ import torch
 from app.engine.errors import ActivationError, UnknownVersionError
 from app.engine.events import Listener, Loaded, LoadFailed, LoadFailureEnded
 from app.engine.loading import prepare
-from app.engine.model_holder import ModelHolder
-from app.engine.serving_model import ServingModel
+from app.engine.serving_model import ModelHolder, ServingModel
 from app.ratings.revisions import Revisions
 from models.errors import CheckpointError, CheckpointNotFoundError, RatecastError, RemoteError
 from models.registry import lifecycle

@@ -16,11 +16,10 @@ from app.engine.events import Listener, Predicted
 from app.engine.explanations import explain, item_row
 from app.engine.folding import fold, rated_inline
 from app.engine.fresh_users import FreshUser, FreshUsers, UnreadRatingsError
-from app.engine.model_holder import ModelHolder
 from app.engine.predictions import predict_folded, predict_pair, predict_rows, predict_together, rows
 from app.engine.rating_history import RatingHistory
-from app.engine.serving_model import ServingModel
-from app.engine.threads import QUICK_PAIRS, Threads
+from app.engine.serving_model import ModelHolder, ServingModel
+from app.engine.threads import QUICK_PAIRS, Worker
 from app.engine.types import SOURCES, Explanation, InlineRatings, Pair, Pairs, Prediction, Predictions
 from models.errors import UnknownUserError
 
@@ -35,39 +34,30 @@ class _Job:
 
 
 class Predictor:
-    """What users would give items, by the current model.
-
-    Args:
-        models: where the current model is.
-        fresh_users: users whose ratings are fresher than the model.
-        history: what ratings a user has.
-        threads: what is not quick is computed on one of them.
-        max_queued: how many pairs may wait.
-        tell: is told of predictions and batches.
-    """
+    """What users would give items, by the current model."""
 
     def __init__(
         self,
         models: ModelHolder,
         fresh_users: FreshUsers,
         history: RatingHistory,
-        threads: Threads,
+        worker: Worker,
         max_queued: int,
         tell: Listener,
     ) -> None:
         self._models = models
         self._fresh_users = fresh_users
         self._history = history
-        self._threads = threads
+        self._worker = worker
         self._tell = tell
         self._quick_pairs = QUICK_PAIRS if models.placement.is_cpu_alone else -1
         self._batcher: Batcher[_Job, Predictions] = Batcher(
             "predictions",
             _answer,
-            threads.compute,
+            worker.executor,
             max_rows=PAIRS_PER_BATCH,
             max_queued=max_queued,
-            seconds=threads.seconds,
+            seconds=worker.seconds,
             listeners=[tell],
         )
 
@@ -115,7 +105,7 @@ class Predictor:
             return predict_folded(model, folded, items), len(folded.rated_M)
 
         quick = len(inline.items) + len(items) <= QUICK_PAIRS
-        answer, used = await self._threads.run(work, quick=quick, thread=self._threads.compute)
+        answer, used = await self._worker.run(work, quick=quick)
         self._tell_of(answer)
         return answer, used
 
@@ -130,10 +120,8 @@ class Predictor:
         rated = self._history.rated(model, user, stored[user])
         if len(rated.rows_M) == 0:
             raise UnknownUserError(user)
-        return await self._threads.run(
-            lambda: explain(model, user, item, rated, n),
-            quick=len(rated.rows_M) <= QUICK_PAIRS,
-            thread=self._threads.compute,
+        return await self._worker.run(
+            lambda: explain(model, user, item, rated, n), quick=len(rated.rows_M) <= QUICK_PAIRS
         )
 
     async def _wait(self, model: ServingModel, pairs: Pairs, cancelled: Cancelled | None) -> Predictions:

@@ -8,7 +8,8 @@ import numpy as np
 
 from app.engine.folding import RatedItems
 from app.engine.serving_model import ServingModel
-from app.ratings.store import RatingsStore, Stored
+from app.ratings.records import StoredUser
+from app.ratings.store import RatingsStore
 
 
 class RatingHistory:
@@ -21,9 +22,9 @@ class RatingHistory:
     def __init__(self, store: RatingsStore | None) -> None:
         self._store = store
 
-    async def stored(self, users: Sequence[str]) -> Mapping[str, Stored]:
+    async def stored(self, users: Sequence[str]) -> Mapping[str, StoredUser]:
         """What the ratings store knows of some users. Raises StoreUnavailableError."""
-        return dict.fromkeys(users, Stored()) if self._store is None else await self._store.of(users)
+        return dict.fromkeys(users, StoredUser()) if self._store is None else await self._store.of(users)
 
     def revision(self, model: ServingModel) -> int:
         """The revision of the ratings store that a model was fitted on; 0 where it was fitted on other data."""
@@ -32,7 +33,7 @@ class RatingHistory:
             return 0
         return snapshot.revision
 
-    def counts_training(self, model: ServingModel, stored: Stored) -> bool:
+    def counts_training(self, model: ServingModel, stored: StoredUser) -> bool:
         """Whether a user's training ratings count beside the stored ones.
 
         They do not where the model was fitted on the ratings store, which has them all, and not after an erasure.
@@ -41,11 +42,11 @@ class RatingHistory:
         ours = self._store is not None and snapshot is not None and snapshot.store == self._store.id
         return not ours and not stored.erased
 
-    def may_use_row(self, model: ServingModel, stored: Stored) -> bool:
+    def may_use_row(self, model: ServingModel, stored: StoredUser) -> bool:
         """Whether the model was fitted without what the user had erased."""
         return self.revision(model) >= stored.erased
 
-    def rated(self, model: ServingModel, user: str, stored: Stored) -> RatedItems:
+    def rated(self, model: ServingModel, user: str, stored: StoredUser) -> RatedItems:
         """All ratings of items of the model that a user has. A stored one replaces the training rating."""
         given = {rating.item: rating.rating for rating in stored.ratings}
         rows_M, values_M = model.items.rows(list(given)), np.fromiter(given.values(), np.float64, len(given))

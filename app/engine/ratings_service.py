@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from app.engine.model_holder import ModelHolder
 from app.engine.rating_history import RatingHistory
+from app.engine.serving_model import ModelHolder
 from app.engine.types import UserRating, UserRatings
 from app.ratings.errors import NoStoreError
-from app.ratings.store import Bulk, Change, Erase, Put, Rating, RatingsStore, Remove
+from app.ratings.records import Change, Delete, Erase, Put, PutMany, Rating
+from app.ratings.store import RatingsStore
 
 
 class RatingsService:
@@ -16,11 +17,6 @@ class RatingsService:
 
     Each change ends when it is durable, and gives the store's revision after it. It raises NoStoreError where the
     service keeps no ratings, and StoreUnavailableError, after which the change may or may not have been made.
-
-    Args:
-        models: where the current model is.
-        history: what ratings a user has.
-        store: the ratings store; None where the service keeps no ratings.
     """
 
     def __init__(self, models: ModelHolder, history: RatingHistory, store: RatingsStore | None) -> None:
@@ -32,13 +28,13 @@ class RatingsService:
         """Store a rating, in place of the one before it."""
         return await self._change(Put(user, rating))
 
-    async def put_many(self, ratings: Bulk) -> int:
+    async def put_many(self, ratings: PutMany) -> int:
         """Store many ratings in one transaction. Raises RequestKeyError too."""
         return await self._change(ratings)
 
     async def delete(self, user: str, item: str) -> int:
         """Delete a rating, be it stored or only in the model's training data."""
-        return await self._change(Remove(user, item))
+        return await self._change(Delete(user, item))
 
     async def erase(self, user: str) -> int:
         """Delete all that is known of a user."""

@@ -17,10 +17,10 @@ from app.engine.events import Listed, Listener
 from app.engine.explanations import similar
 from app.engine.folding import FoldedUser, fold, rated_inline
 from app.engine.fresh_users import FreshUsers, UnreadRatingsError
-from app.engine.lists import RecentLists, top_list, top_lists
-from app.engine.model_holder import ModelHolder
-from app.engine.serving_model import ServingModel
-from app.engine.threads import QUICK_CELLS, QUICK_PAIRS, Threads
+from app.engine.lists import is_worth_keeping, top_list, top_lists
+from app.engine.recent import Recent
+from app.engine.serving_model import ModelHolder, ServingModel
+from app.engine.threads import QUICK_CELLS, QUICK_PAIRS, Worker
 from app.engine.types import InlineRatings, ListQuery, SimilarItems, TopList
 
 LISTS_PER_BATCH = 64  # more users at once save little: at 32 the product is bound by arithmetic, no longer by memory
@@ -34,40 +34,30 @@ class _Job:
 
 
 class Recommender:
-    """Lists of items, by the current model.
-
-    Args:
-        models: where the current model is.
-        fresh_users: users whose ratings are fresher than the model.
-        threads: what is not quick is computed on one of them.
-        max_queued: how many lists may wait.
-        max_recent: how many lists are kept to be answered again.
-        tell: is told of lists and batches.
-    """
+    """Lists of items, by the current model."""
 
     def __init__(
         self,
         models: ModelHolder,
         fresh_users: FreshUsers,
-        threads: Threads,
+        worker: Worker,
         max_queued: int,
         max_recent: int,
         tell: Listener,
     ) -> None:
         self._models = models
         self._fresh_users = fresh_users
-        self._threads = threads
+        self._worker = worker
         self._tell = tell
         self._on_cpu = models.placement.is_cpu_alone
-        self._max_recent = max_recent
-        self._recent: tuple[ServingModel | None, RecentLists] = (None, RecentLists(max_recent))
+        self._recent: Recent[ListQuery, TopList] = Recent(max_recent)
         self._batcher: Batcher[_Job, list[TopList]] = Batcher(
             "lists",
             _answer,
-            threads.compute,
+            worker.executor,
             max_rows=LISTS_PER_BATCH,
             max_queued=max_queued,
-            seconds=threads.seconds,
+            seconds=worker.seconds,
             listeners=[tell],
         )
 
@@ -104,7 +94,7 @@ class Recommender:
             return top_list(model, query, folded), len(folded.rated_M)
 
         quick = len(inline.items) <= QUICK_PAIRS and self._is_quick(model, query)
-        answer, used = await self._threads.run(work, quick=quick, thread=self._threads.compute)
+        answer, used = await self._worker.run(work, quick=quick)
         self._tell(Listed(answer.source, 1))
         return answer, used
 
@@ -112,7 +102,7 @@ class Recommender:
         """The n items that are most like another one. Raises UnknownItemError or DeadlineExceededError."""
         model = self._models.current
         quick = self._on_cpu and model.cells <= QUICK_CELLS
-        return await self._threads.run(lambda: similar(model, item, n), quick=quick, thread=self._threads.compute)
+        return await self._worker.run(lambda: similar(model, item, n), quick=quick)
 
     def _quick_top(self, model: ServingModel, query: ListQuery) -> TopList | None:
         """The list of a query from memory, or made here; None where that would take long."""
@@ -122,12 +112,12 @@ class Recommender:
                 folded = self._fresh_users.find(model, query.user, model.users.row(query.user))
             except UnreadRatingsError:
                 return None
-        recent = self._recent_lists(model)
-        answer = recent.get(query) if folded is None else None
+        keep = folded is None and is_worth_keeping(query)
+        answer = self._recent.get(model, query) if keep else None
         if answer is None and self._is_quick(model, query):
             answer = top_list(model, query, folded)
-            if folded is None:
-                recent.put(query, answer)
+            if keep:
+                self._recent.put(model, query, answer)
         return answer
 
     def _is_quick(self, model: ServingModel, query: ListQuery) -> bool:
@@ -148,16 +138,16 @@ class Recommender:
             model.order(query.rank_by)
         answers: list[TopList] = []
         try:
-            async with asyncio.timeout(self._threads.seconds):  # of all steps together: the batcher times each
+            async with asyncio.timeout(self._worker.seconds):  # of all steps together: the batcher times each
                 folded = await self._read_fresh(model, queries)
                 for at in range(0, len(queries), LISTS_PER_BATCH):
                     step = slice(at, at + LISTS_PER_BATCH)
                     job = _Job(model, queries[step], folded[step])
                     answers += await self._batcher.submit(job, len(job.queries), model)
         except TimeoutError:
-            raise DeadlineExceededError.after(self._threads.seconds) from None
-        if len(queries) == 1 and folded[0] is None and model is self._recent[0]:
-            self._recent[1].put(queries[0], answers[0])
+            raise DeadlineExceededError.after(self._worker.seconds) from None
+        if len(queries) == 1 and folded[0] is None and is_worth_keeping(queries[0]):
+            self._recent.put(model, queries[0], answers[0])
         return answers
 
     async def _read_fresh(self, model: ServingModel, queries: Sequence[ListQuery]) -> list[FoldedUser | None]:
@@ -167,12 +157,6 @@ class Recommender:
             for position in positions_M.tolist():
                 found[position] = folded
         return found
-
-    def _recent_lists(self, model: ServingModel) -> RecentLists:
-        """Those of the current model; when that changes, the old ones are forgotten."""
-        if self._recent[0] is not model:
-            self._recent = (model, RecentLists(self._max_recent))
-        return self._recent[1]
 
 
 def _answer(jobs: Sequence[_Job]) -> list[list[TopList]]:

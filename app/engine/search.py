@@ -1,9 +1,12 @@
-"""Finding items by their titles and users by their ids. Arrow scans the columns; only folded titles are kept.
+"""Items and users of the current model: by their id, or searched for. Arrow scans the columns.
 
 Shapes: I items, U users, W items in which every word was found, N results.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable, Sized
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -11,13 +14,55 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from app.engine.catalogue import fold_text
-from app.engine.serving_model import ServingModel
-from app.engine.types import FoundItems, FoundUser, ItemDetails, ItemFilter
+from app.engine.explanations import item_row
+from app.engine.rating_history import RatingHistory
+from app.engine.serving_model import ModelHolder, ServingModel
+from app.engine.threads import QUICK_ROWS, Worker
+from app.engine.types import FoundItems, FoundUser, FoundUsers, Genres, ItemDetails, ItemFilter
 
 MOST_WORDS = 8  # further ones are ignored: of a million titles a word takes up to 40 ms
 NO_MATCH, WITHIN, WORD, START, WHOLE, ID = range(6)  # how well a title matches
 
 Rows = npt.NDArray[np.int64]
+T = TypeVar("T")
+
+
+class CatalogueSearch:
+    """Searches the current model's items, users and genres; a large table on a thread."""
+
+    def __init__(self, models: ModelHolder, history: RatingHistory, worker: Worker) -> None:
+        self._models = models
+        self._history = history
+        self._worker = worker
+
+    async def item(self, id_: str) -> ItemDetails:
+        """What is known about an item. Raises UnknownItemError."""
+        model = self._models.current
+        return ItemDetails(**model.catalogue.record(item_row(model, id_)), version=model.version)
+
+    async def find_items(self, query: str, n: int, wanted: ItemFilter) -> FoundItems:
+        """Items by their title, best match first. Raises DeadlineExceededError."""
+        model = self._models.current
+        return await self._search(model.items, lambda: find_items(model, query, n, wanted))
+
+    async def find_users(self, prefix: str, n: int) -> FoundUsers:
+        """Users by the beginning of their id; nobody who was erased.
+
+        Raises DeadlineExceededError or StoreUnavailableError.
+        """
+        model = self._models.current
+        found = await self._search(model.users, lambda: find_users(model, prefix, n))
+        stored = await self._history.stored([user.id for user in found])
+        usable = [user for user in found if self._history.may_use_row(model, stored[user.id])]
+        return FoundUsers(usable, model.version)
+
+    async def genres(self) -> Genres:
+        """The genres of the items, those of the most items first. Raises DeadlineExceededError."""
+        model = self._models.current
+        return Genres(await self._search(model.items, lambda: model.catalogue.genres), model.version)
+
+    async def _search(self, table: Sized, work: Callable[[], T]) -> T:
+        return await self._worker.run(work, quick=len(table) <= QUICK_ROWS)
 
 
 def find_items(model: ServingModel, query: str, n: int, wanted: ItemFilter) -> FoundItems:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from app.engine.catalogue import Catalogue
-from app.engine.errors import OrderingUnavailableError
+from app.engine.errors import NotReadyError, OrderingUnavailableError
 from app.engine.scorer import Scorer
 from app.engine.types import ItemFilter, RankBy
 from app.ratings.revisions import Revisions
@@ -23,7 +23,7 @@ from models.checkpoint.reader import Checkpoint
 from models.fold_in import FoldIn
 from models.orderings import by_popularity, default_order, orderings
 from models.registry.lifecycle import Hold
-from models.sharding import Sharded, spread
+from models.sharding import DevicePlacement, Sharded, spread
 from models.similar_items import Nearest
 
 CACHED_FILTERS = 64
@@ -123,6 +123,29 @@ class ServingModel:
         """How many training ratings each of some users has."""
         counts_N: npt.NDArray[np.int64] = self._offsets[users_N + 1] - self._offsets[users_N]
         return counts_N
+
+
+class ModelHolder:
+    """Holds the current model, None before the first one. Swapping it is one assignment.
+
+    Whoever answers takes the model once and keeps to it.
+    """
+
+    def __init__(self, placement: DevicePlacement) -> None:
+        self.placement = placement
+        self.model: ServingModel | None = None
+
+    @property
+    def current(self) -> ServingModel:
+        """The current model. Raises NotReadyError before the first one is loaded."""
+        if self.model is None:
+            raise NotReadyError("no model has been loaded yet")
+        return self.model
+
+    @property
+    def version(self) -> str | None:
+        """The version of the current model, None before there is one."""
+        return None if self.model is None else self.model.version
 
 
 def _allowed(catalogue: Catalogue, ordering: Sharded, wanted: ItemFilter) -> AllowedItems:

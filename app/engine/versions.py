@@ -6,8 +6,8 @@ import asyncio
 from pathlib import Path
 
 from app.engine.errors import UnknownVersionError
-from app.engine.model_holder import ModelHolder
 from app.engine.model_watcher import Failure, ModelWatcher
+from app.engine.serving_model import ModelHolder
 from models.checkpoint.manifest import Manifest
 from models.errors import CheckpointNotFoundError
 from models.registry.checkpoint_sync import CheckpointSync
@@ -16,14 +16,7 @@ from models.sharding import DevicePlacement
 
 
 class Versions:
-    """What is known about the versions in a directory.
-
-    Args:
-        directory: of the published checkpoints.
-        sync: copies versions into the directory; None where they are published in the directory itself.
-        models: where the current model is.
-        watcher: keeps that current.
-    """
+    """What is known about the versions in a directory."""
 
     def __init__(
         self, directory: Path, sync: CheckpointSync | None, models: ModelHolder, watcher: ModelWatcher

@@ -28,7 +28,7 @@ from prometheus_client import (
 
 from app.engine.events import Batch, Event, Listed, Loaded, LoadFailed, LoadFailureEnded, Predicted
 from app.engine.types import Source
-from app.ratings.store import Committed
+from app.ratings.records import Committed
 from models.checkpoint.manifest import DataRecord
 
 DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"

@@ -185,12 +185,12 @@ def test_every_status_has_its_class_also_without_a_problem_document(
 @pytest.mark.parametrize(
     ("document", "said"),
     [
-        ("", "an object is wanted"),
-        ([], "an object is wanted"),
-        ({"rating": 4.5, "source": "model"}, "model_version: a value is wanted"),
-        (PREDICTION | {"rating": "4.5"}, "rating: a number is wanted"),
-        (PREDICTION | {"rating": None}, "rating: a number is wanted"),
-        (PREDICTION | {"source": 1}, "source: a text is wanted"),
+        ("", "expected an object"),
+        ([], "expected an object"),
+        ({"rating": 4.5, "source": "model"}, "model_version: missing"),
+        (PREDICTION | {"rating": "4.5"}, "rating: expected a number"),
+        (PREDICTION | {"rating": None}, "rating: expected a number"),
+        (PREDICTION | {"source": 1}, "source: expected a string"),
     ],
 )
 def test_an_answer_of_something_else_names_what_is_wrong(connect: Connect, document: Any, said: str) -> None:
@@ -235,7 +235,7 @@ def test_the_deadline_ends_what_would_go_on(connect: Connect, fault: Any) -> Non
 
 
 def test_each_step_of_an_attempt_has_what_the_others_left(hand_clock: HandClock) -> None:
-    attempt = Attempt(Request("GET", "/"), pause=0.0, seconds=10.0, silence=7.0)
+    attempt = Attempt(Request("GET", "/"), pause=0.0, seconds=10.0, timeout=7.0)
     timeouts = http_request(attempt, hand_clock.clock())["extensions"]["timeout"]
     left = []
     for seconds in (0.0, 2.0, 4.0, 6.0):
@@ -301,7 +301,7 @@ def test_a_path_in_the_url_goes_before_those_of_the_service(connect: Connect) ->
 
 @pytest.mark.parametrize("url", ["", "localhost:8000", "ftp://localhost", "http://", "/predict"])
 def test_a_url_of_another_kind_is_refused_at_once(connect: Connect, url: str) -> None:
-    with pytest.raises(ValueError, match="http:// or https:// URL is wanted"):
+    with pytest.raises(ValueError, match="must begin with http:// or https://"):
         connect(url)
 
 

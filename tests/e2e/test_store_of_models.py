@@ -58,7 +58,7 @@ def test_what_is_fitted_into_a_store_is_served_from_it(start: Start, server: Ftp
         assert client.post("/models/nowhere/activate").status_code == 404
         assert training("activate", versions[1], "--out", url).returncode == 0
         wait_until(lambda: ready(client)["model_version"] == versions[1], process)
-        assert training("rollback", "--out", url).stdout == f"{versions[0]} is current, {versions[1]} no longer\n"
+        assert training("rollback", "--out", url).stdout == f"{versions[0]} is current instead of {versions[1]}\n"
         wait_until(lambda: ready(client)["model_version"] == versions[0], process)
 
 

@@ -52,7 +52,7 @@ def test_a_rating_goes_all_the_way(start: Start, ratings: Path, tmp_path: Path, 
     with start(out, store=store) as (client, process):
         for _ in range(2):
             imported = training("import", "--data", ratings, "--to", client.base_url)
-            assert (imported.returncode, imported.stdout) == (0, f"1,800 ratings in the store of {client.base_url}\n")
+            assert (imported.returncode, imported.stdout) == (0, f"stored 1,800 ratings in {client.base_url}\n")
         again = training("import", "--data", ratings, "--to", client.base_url, "--json", "--quiet")
         assert json.loads(again.stdout) == {"ratings": 1_800, "service": str(client.base_url)}
         assert again.stderr == ""

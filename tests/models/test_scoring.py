@@ -34,7 +34,8 @@ def test_a_pair_has_the_same_bits_alone_in_a_batch_and_anywhere_in_memory(factor
     assert np.allclose(expected, (p_BF.astype(np.float64) * q_BF).sum(1), atol=1e-4)
     assert [dot(p_BF[[row]], q_BF[[row]])[0] for row in range(ROWS)] == expected
     assert dot(misaligned(p_BF, 1), misaligned(q_BF, 3)).tolist() == expected
-    assert dot(np.asfortranarray(p_BF), q_BF).tolist() == expected
+    by_columns = BilinearForm(Side(torch.from_numpy(np.asfortranarray(p_BF))), Side(torch.from_numpy(q_BF)))
+    assert by_columns.scores(rows, rows).tolist() == expected
     assert form.scores(rows[::-1], rows[::-1]).tolist() == expected[::-1]
     assert [form.scores(rows[[row]], rows[[row]])[0] for row in range(ROWS)] == expected
     assert [form.pair(row, row) for row in range(ROWS)] == expected

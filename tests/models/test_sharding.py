@@ -99,7 +99,7 @@ def test_the_best_among_given_rows_do_not_depend_on_the_number_of_shards(
     case: Case, number: int, data: st.DataObject
 ) -> None:
     ordering, (user, *_), n, *_ = case
-    rows = data.draw(st.lists(st.integers(0, ordering.items - 1), unique=True))
+    rows = data.draw(st.lists(st.integers(0, ordering.item_count - 1), unique=True))
     rows_C = torch.tensor(rows, dtype=torch.int64)
     assert top_among(split(ordering, number), user, rows_C, n).tolist() == top_among(ordering, user, rows_C, n).tolist()
 

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from models.checkpoint.reader import ITEM_SCHEMA, MANIFEST, USER_SCHEMA
+from models.checkpoint.files import ITEM_SCHEMA, MANIFEST, USER_SCHEMA
 from models.checkpoint.writer import Draft
 from models.mf import MatrixFactorization
 from models.relevance import RelevanceHead

@@ -95,7 +95,7 @@ def test_the_file_holds_what_sorting_every_prediction_gives(
     done = run(nursery, checkpoints, tmp_path / "top.parquet", "--n", 2, *options)
     n = 3 if "--category" in options else 2
     expected = expected_rows(load(checkpoints), name, n, seen=seen, allowed=allowed)
-    assert (done.code, done.stdout) == (0, f"{len(expected)} rows in {tmp_path / 'top.parquet'}\n")
+    assert (done.code, done.stdout) == (0, f"wrote {len(expected)} rows to {tmp_path / 'top.parquet'}\n")
     assert done.stderr == f"{USERS} of {USERS} users\n"
     assert parquet.read_table(tmp_path / "top.parquet").to_pylist() == expected
 

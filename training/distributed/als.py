@@ -1,4 +1,4 @@
-"""Both sides of alternating least squares where users and their ratings are spread over ranks, and items too.
+"""Both sides of alternating least squares where users with their ratings, and items, are distributed over ranks.
 
 A rank has a span of users with all their ratings, and a span of items' rows without theirs. Users are solved against
 all items' rows, which are gathered, whole or in blocks. Items are solved by their owner: from sums that every rank
@@ -8,32 +8,16 @@ Shapes: U users and I items of all ranks, R rows of a side here, K width of a ta
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
 from training.communicator import Span
 from training.distributed.group import Group
 from training.distributed.items import ColdItems, HotItems, is_hot
-from training.fit.kernels.als_rows import HalfStep, Rows, Solver, packed_width
-from training.fit.trainer import TrainingSet
+from training.fit.kernels.als_rows import HalfStep, Rows, packed_width
+from training.fit.trainer import MakeRows, TrainingSet
 
-MakeRows = Callable[[Tensor, Tensor, Tensor, int, int], Rows]  # rows_N, columns_N, values_N, rows, columns
-NUMBER = 4  # bytes
-
-
-def sides(data: TrainingSet, values_N: Tensor, make: MakeRows, width: int) -> tuple[Solver, Solver]:
-    """Users and items. Tables hold the rows that are here; `make` groups ratings by row."""
-    ranks = data.ranks
-    by_user = (data.users_N, data.items_N, values_N, data.users, data.items)
-    if not isinstance(ranks, Group):
-        return make(*by_user), make(data.items_N, data.users_N, values_N, data.items, data.users)
-    whole = NUMBER * data.items * width <= ranks.item_bytes
-    users = (
-        WholeUsers(ranks, data.item_span, make(*by_user)) if whole else BlockUsers(ranks, data, values_N, make, width)
-    )
-    return users, Items(ranks, data, values_N, make, width)
+NUMBER = 4  # bytes of a number in a table
 
 
 class WholeUsers:
@@ -54,7 +38,7 @@ class BlockUsers:
     A block is the same part of every rank's span. Sums of a batch and a block are within what the group allows.
     """
 
-    def __init__(self, group: Group, data: TrainingSet, values_N: Tensor, make: MakeRows, width: int) -> None:
+    def __init__(self, group: Group, data: TrainingSet, values_N: Tensor, make: MakeRows[Rows], width: int) -> None:
         self._group = group
         span = data.item_span
         self._longest = span.longest
@@ -104,7 +88,7 @@ class BlockUsers:
 class Items:
     """Items, each solved by the rank that has it."""
 
-    def __init__(self, group: Group, data: TrainingSet, values_N: Tensor, make: MakeRows, width: int) -> None:
+    def __init__(self, group: Group, data: TrainingSet, values_N: Tensor, make: MakeRows[Rows], width: int) -> None:
         self._group = group
         hot_I = is_hot(data.item_totals(), group, packed_width(width), width)
         self._hot = HotItems(group, data, hot_I, packed_width(width))

@@ -22,7 +22,6 @@ from models.mf import with_average_row
 from models.relevance import RelevanceHead
 from models.relevance_rule import RelevanceRule, penalty, targets, total_weight
 from training.communicator import drawn_rows
-from training.distributed.als import sides
 from training.fit.kernels.als import group_rows
 from training.fit.kernels.als_cpu import compile_for
 from training.fit.kernels.als_rows import HalfStep, Solver
@@ -88,7 +87,7 @@ class RelevanceFit:
         counts_I = self._item_counts_I[self.data.item_span.rows]
         self._solve(users, self._items_IK, columns[0], self._user_counts_U, self._users_UK)
         error = self._solve(items, self._users_UK, columns[1], counts_I, self._items_IK)
-        squares = self.data.ranks.sum(self._targets_N.square().sum(dtype=torch.float64))
+        squares = self.data.communicator.sum(self._targets_N.square().sum(dtype=torch.float64))
         weight = 1 - self.settings.missing_weight
         return {"loss": (weight * error - squares * (1 / weight - 1)) / self._ratings}
 
@@ -104,7 +103,7 @@ class RelevanceFit:
         weight = 1 - settings.missing_weight
         weights_R = total_weight(settings.missing_weight, columns, counts_R).float()
         ridge_R = penalty(settings.regularisation / weight, weights_R, settings.exponent)
-        gram_KK = settings.missing_weight / weight * self.data.ranks.sum(other_CK.T @ other_CK)
+        gram_KK = settings.missing_weight / weight * self.data.communicator.sum(other_CK.T @ other_CK)
         return rows.solve(HalfStep(other_CK, ridge_R, prior_KK=gram_KK), out_RK)
 
     @cached_property
@@ -117,14 +116,14 @@ class RelevanceFit:
     def _sides(self) -> tuple[Solver, Solver]:
         """Users and items. Grouping the ratings is a part of fitting, so the first epoch does it."""
         width, scale = self._users_UK.shape[1], 1 / (1 - self.settings.missing_weight)
-        return sides(self.data, self._targets_N, partial(group_rows, width=width, scale=scale), width)
+        return self.data.als_sides(self._targets_N, partial(group_rows, width=width, scale=scale), width)
 
     def model(self) -> RelevanceHead:
         """The head as fitted so far, on the device of the data. A user without ratings has the row of unknown ones."""
         factors, data = self.settings.factors, self.data
-        items_IK = data.ranks.gathered(self._items_IK, data.item_span)
+        items_IK = data.communicator.gathered(self._items_IK, data.item_span)
         head = RelevanceHead(
-            data.ranks.with_average_row(self._users_UK[:, :factors], self._user_counts_U),
+            data.communicator.with_average_row(self._users_UK[:, :factors], self._user_counts_U),
             with_average_row(items_IK[:, :factors], self._item_counts_I),
             self._rule(),
         )

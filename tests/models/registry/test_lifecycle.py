@@ -23,6 +23,7 @@ from models.registry.registry import DirectoryRegistry, rollback
 from tests.support.checkpoints import small_draft
 from tests.support.forks import ROOT, Nursery
 
+DRAFT = small_draft()  # made before a test forks: torch's threads are not in the child
 PUBLISHER = "tests.support.publisher"
 HOLDER = """
 import sys
@@ -198,7 +199,7 @@ def test_what_a_kill_left_behind_is_cleaned_up_by_whoever_comes_next(
         lambda directory, _: rollback(DirectoryRegistry(directory)),
         lambda directory, _: prune(directory, keep=1),
         lambda directory, source: copy(source, directory),
-        lambda directory, _: publish(directory, small_draft()),
+        lambda directory, _: publish(directory, DRAFT),
     ],
     ids=["activate", "rollback", "prune", "copy", "publish"],
 )

@@ -79,7 +79,7 @@ def test_a_version_that_is_not_there_is_named(
     remote: RemoteRegistry, made: list[Path], name: str, tmp_path: Path
 ) -> None:
     remote.add(made[0])
-    for attempt in (remote.activate, remote.point, lambda name: remote.fetch(name, tmp_path / "back")):
+    for attempt in (remote.activate, remote.make_current, lambda name: remote.fetch(name, tmp_path / "back")):
         with pytest.raises(CheckpointNotFoundError, match="no version"):
             attempt(name)
     assert remote.current() == made[0].name

@@ -25,6 +25,7 @@ from training.config import JobConfig
 from training.data.train_test import read
 from training.fit import trainers
 from training.fit.loop import fit
+from training.runtime import Runtime
 
 SPLITS = ("none", "random:0.1", "time:0.2", "last-out")
 
@@ -62,7 +63,7 @@ def read_by_three(folder: Path) -> list[Any]:
 def test_three_ranks_read_from_parts_what_one_process_reads_from_a_file(
     split: str, folder: Path, read_by_three: list[Any]
 ) -> None:
-    expected = read(support.parts(folder, "whole.csv", split))
+    expected = read(support.job_config(folder, "whole.csv", split))
     bounds, duplicates, _, _, item_ids = read_by_three[0][split]
     shares = [facts[split] for facts in read_by_three]
     assert duplicates == expected.dataset.duplicates > 0
@@ -91,7 +92,7 @@ def test_no_rank_has_more_than_its_share_of_the_ratings(read_by_three: list[Any]
 def plain_model(folder: Path, name: str, **settings: Any) -> dict[str, torch.Tensor]:
     """The tables that one process fits."""
     trainer_class = trainers.find(name)
-    data = job.training_set(read(support.parts(folder, "whole.csv", "none")), torch.device("cpu"))
+    data = Runtime().training_set(read(support.job_config(folder, "whole.csv", "none")), torch.device("cpu"))
     chosen = trainer_class.Settings(**support.SETTINGS, **settings)
     trainer = trainer_class(data, chosen, np.random.default_rng(0))
     fit(trainer, None, lambda _: None)
@@ -112,7 +113,7 @@ def test_als_on_three_ranks_is_als_to_five_digits(way: int, folder: Path, als_by
 
 def test_a_sweep_of_als_sends_what_the_formulas_say(folder: Path, als_by_three: list[Any]) -> None:
     """docs/scaling.md has them; what cold items cost is counted from the ratings."""
-    train, size, K = read(support.parts(folder, "whole.csv", "none")).train, 3, 8
+    train, size, K = read(support.job_config(folder, "whole.csv", "none")).train, 3, 8
     S, block = K * (K + 1) // 2 + K + 1, -(-train.items // size // 64) * 64
     counts_I = np.bincount(train.items_N, minlength=train.items)
     hot_I, owner_I = counts_I * K > size * S, np.arange(train.items) // block

@@ -91,4 +91,4 @@ def test_a_broken_served_model_does_not_stand_in_the_way(
     version = str(fit(ratings, tmp_path / "out").figures["version"])
     (tmp_path / "out" / version / "weights.safetensors").write_bytes(b"torn")
     assert fit(ratings, tmp_path / "out").refusal is None
-    assert "cannot be compared with" in caplog.text
+    assert "cannot be read, so the new model is not compared with it" in caplog.text

@@ -43,7 +43,7 @@ class Penalties(NamedTuple):
     @classmethod
     def of(cls, step: HalfStep, width: int) -> Penalties:
         prior_KK = torch.zeros(width, width) if step.prior_KK is None else step.prior_KK.contiguous()
-        return cls(*flat(prior_KK, step.ridge_R), np.float32(step.bias_ridge or 0), step.biased)
+        return cls(flat(prior_KK), flat(step.ridge_R), np.float32(step.bias_ridge or 0), step.biased)
 
 
 class CpuRows:
@@ -56,7 +56,7 @@ class CpuRows:
 
     def solve(self, step: HalfStep, out_RK: Tensor) -> Tensor:
         features, penalties = Features.of(step.other_CK, biased=step.biased), Penalties.of(step, out_RK.shape[1])
-        (out,) = flat(out_RK)
+        out = flat(out_RK)
         error = sum(self._run(_solve_rows, self._ranges, features, self._ratings, penalties, out))
         for row in self._long_rows:
             gram, weighted, squares = self._long_sums(row, features)
@@ -73,7 +73,7 @@ class CpuRows:
 
     def solve_sums(self, sums_RS: Tensor, step: HalfStep, out_RK: Tensor) -> Tensor:
         rows, width = out_RK.shape
-        arguments = (sums_RS.numpy(), tiles(width), Penalties.of(step, width), *flat(out_RK))
+        arguments = (sums_RS.numpy(), tiles(width), Penalties.of(step, width), flat(out_RK))
         errors = self._run(_solve_packed, self._cut(np.arange(rows + 1), 0), *arguments)
         return torch.tensor(sum(errors), dtype=torch.float64)
 
@@ -88,7 +88,7 @@ class CpuRows:
         return balanced_ranges(starts_R, row_cost, TASKS_PER_THREAD * self._threads)
 
     def _run(self, function: Callable[..., Any], ranges: Ranges, *arguments: Any) -> list[Any]:
-        return run_ranges(self._threads, function, ranges, *arguments)
+        return run_ranges(self._threads, function, *arguments, ranges=ranges)
 
 
 def compile_for(width: int) -> None:

@@ -28,7 +28,7 @@ class Features(NamedTuple):
 
     @classmethod
     def of(cls, table_CK: Tensor, *, biased: bool = True) -> Features:
-        return cls(*flat(table_CK), tiles(table_CK.shape[1]), biased)
+        return cls(flat(table_CK), tiles(table_CK.shape[1]), biased)
 
 
 @kernel

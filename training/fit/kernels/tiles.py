@@ -26,9 +26,10 @@ def tiles(width: int) -> Width:
     return (0,) * (width // LANES)
 
 
-def flat(*tensors: Tensor) -> tuple[Float32s, ...]:
-    """Contiguous tensors on the CPU as flat arrays."""
-    return tuple(tensor.view(-1).numpy() for tensor in tensors)
+def flat(tensor: Tensor) -> Float32s:
+    """A contiguous tensor on the CPU as a flat array."""
+    array: Float32s = tensor.view(-1).numpy()
+    return array
 
 
 @kernel

@@ -19,7 +19,6 @@ from torch import Tensor
 
 from models.mf import MatrixFactorization, with_average_row
 from training.communicator import drawn_rows
-from training.distributed.als import sides
 from training.fit.kernels.als import group_rows
 from training.fit.kernels.als_cpu import compile_for
 from training.fit.kernels.als_rows import HalfStep, Solver
@@ -48,7 +47,7 @@ class Als(Trainer[AlsSettings]):
     """An epoch solves every user's row [p_u, b_u] against the items' [q_i, 1], then every item's against the users'."""
 
     Settings = AlsSettings
-    spreads = True
+    distributes = True
 
     def __init__(self, data: TrainingSet, settings: AlsSettings, rng: np.random.Generator) -> None:
         super().__init__(data, settings, rng)
@@ -86,7 +85,7 @@ class Als(Trainer[AlsSettings]):
         """Users and items. Grouping the ratings is a part of fitting, so the first epoch does it."""
         width, shift, scale = self.user_table_UK.shape[1], float(self._mean), 1 / float(self._deviation)
         make = partial(group_rows, width=width, shift=shift, scale=scale)
-        return sides(self.data, self.data.ratings_N, make, width)
+        return self.data.als_sides(self.data.ratings_N, make, width)
 
     def _half_step(self, other_CK: Tensor, counts_R: Tensor) -> HalfStep:
         ridge_R = self.settings.regularisation * counts_R.clamp(min=1).float() ** self.settings.exponent
@@ -94,8 +93,8 @@ class Als(Trainer[AlsSettings]):
 
     def model(self) -> MatrixFactorization:
         factors, deviation, data = self.settings.factors, self._deviation.float(), self.data
-        users_UK = data.ranks.with_average_row(self.user_table_UK, self._user_counts_U)
-        items_IK = data.ranks.gathered(self.item_table_IK, data.item_span)
+        users_UK = data.communicator.with_average_row(self.user_table_UK, self._user_counts_U)
+        items_IK = data.communicator.gathered(self.item_table_IK, data.item_span)
         items_IK = with_average_row(items_IK, self._item_counts_I)
         return MatrixFactorization(
             self._mean.float(),
@@ -117,7 +116,8 @@ class Als(Trainer[AlsSettings]):
         """The tables; the generator has done its work when they have been filled for the first time."""
         return {"user_table": self.user_table_UK.clone(), "item_table": self.item_table_IK.clone()}
 
-    def side_of(self, name: str) -> Literal["user", "item"] | None:
+    @classmethod
+    def side_of(cls, name: str) -> Literal["user", "item"] | None:
         return "user" if name == "user_table" else "item"
 
     def restore(self, state: Mapping[str, Tensor]) -> None:

@@ -1,4 +1,4 @@
-"""What the two clients share: how they are set up. How they ask is in `exchange`, what they ask in `operations`."""
+"""The configuration that both clients share. Requests are made in `operations`, attempts and pauses in `exchange`."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from ratecast_client.exchange import Clock, Policy, Retries, http_options
 from ratecast_client.version import __version__
 
 Http = TypeVar("Http")
-USUAL_RETRIES, REAL_CLOCK = Retries(), Clock()
+DEFAULT_RETRIES, SYSTEM_CLOCK = Retries(), Clock()
 
 
-class Configured(ABC, Generic[Http]):
-    """A client of one service. Its connections are kept and used again until it is closed.
+class BaseClient(ABC, Generic[Http]):
+    """A client of one service. It keeps its connections open and reuses them until it is closed.
 
     Args:
-        url: of the service, perhaps with a path in front of its own.
-        key: is shown with every request.
-        timeout: seconds without a byte after which an attempt is given up.
+        url: URL of the service; it may have a path.
+        key: API key, sent with every request.
+        timeout: seconds without a byte after which an attempt fails.
         deadline: seconds for a request with all its attempts and pauses.
-        retries: how often and after which pauses a request is sent again, where that is safe.
-        verify: False takes any certificate; an SSLContext says which to take.
-        clock: time and chance, for tests.
+        retries: how often and after which pauses a request is sent again, if that is safe.
+        verify: False accepts any certificate; an SSLContext says which to accept.
+        clock: source of time and random numbers, for tests.
     """
 
     def __init__(
@@ -35,9 +35,9 @@ class Configured(ABC, Generic[Http]):
         *,
         timeout: float = 15.0,
         deadline: float = 60.0,
-        retries: Retries = USUAL_RETRIES,
+        retries: Retries = DEFAULT_RETRIES,
         verify: bool | ssl.SSLContext = True,
-        clock: Clock = REAL_CLOCK,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self.url = url
         self._policy = Policy(timeout, deadline, retries, clock)
@@ -51,7 +51,7 @@ class Configured(ABC, Generic[Http]):
 
 
 def as_method(method: Any, operation: Callable[..., Any]) -> None:
-    """Give a method the name, the documentation and the arguments of what it does."""
+    """Give a method the name, the docstring and the signature of its operation."""
     method.__name__ = method.__qualname__ = operation.__name__
     method.__doc__ = operation.__doc__
     signature = inspect.signature(operation)

@@ -10,8 +10,8 @@ import torch
 
 from tests.support.data import planted_set
 from training.errors import ConfigError
+from training.fit.fit_state import FitStateFile
 from training.fit.loop import Epoch, fit
-from training.fit.resume import FitState
 from training.fit.trainers.adam import Adam, AdamSettings
 
 SETTINGS = AdamSettings(factors=4, epochs=6, batch_size=64)
@@ -40,7 +40,7 @@ def ignore(_: Epoch) -> None:
 def interrupted_fit(file: Path) -> None:
     """Three epochs, of which two were saved."""
     with pytest.raises(Interrupted):
-        fit(trainer(), None, stop_after(3), save=FitState(file, "this fit", every=0).save)
+        fit(trainer(), None, stop_after(3), save=FitStateFile(file, "this fit", every=0).save)
 
 
 def test_the_resumed_fit_equals_the_uninterrupted_one(tmp_path: Path) -> None:
@@ -48,8 +48,8 @@ def test_the_resumed_fit_equals_the_uninterrupted_one(tmp_path: Path) -> None:
     expected = fit(whole, None, ignore)
     interrupted_fit(tmp_path / "saved")
     resumed = trainer()
-    bookmark = FitState(tmp_path / "saved", "this fit")
-    done = bookmark.restore(resumed)
+    state = FitStateFile(tmp_path / "saved", "this fit")
+    done = state.restore(resumed)
     history = fit(resumed, None, ignore, done)
     assert len(done) == 2
     assert [epoch.figures for epoch in history] == [epoch.figures for epoch in expected]
@@ -59,17 +59,17 @@ def test_the_resumed_fit_equals_the_uninterrupted_one(tmp_path: Path) -> None:
 def test_a_file_of_another_fit_is_refused(tmp_path: Path) -> None:
     interrupted_fit(tmp_path / "saved")
     with pytest.raises(ConfigError, match="of another fit"):
-        FitState(tmp_path / "saved", "another fit").restore(trainer())
+        FitStateFile(tmp_path / "saved", "another fit").restore(trainer())
 
 
 @pytest.mark.parametrize("content", [b"", b"torn", b"\xff" * 100])
 def test_a_file_that_is_no_saved_fit_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "saved").write_bytes(content)
     with pytest.raises(ConfigError, match="is not a saved fit"):
-        FitState(tmp_path / "saved", "this fit").restore(trainer())
+        FitStateFile(tmp_path / "saved", "this fit").restore(trainer())
 
 
 def test_a_save_soon_after_another_is_left_out(tmp_path: Path) -> None:
-    bookmark = FitState(tmp_path / "saved", "this fit", every=3600)
-    fit(trainer(), None, ignore, save=bookmark.save)
+    state = FitStateFile(tmp_path / "saved", "this fit", every=3600)
+    fit(trainer(), None, ignore, save=state.save)
     assert not (tmp_path / "saved").exists()

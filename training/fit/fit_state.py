@@ -1,6 +1,6 @@
-"""A fit that was interrupted goes on where it stopped: the trainer's state in a file, replaced in one step.
+"""The state of a fit while it runs, so that an interrupted one goes on where it stopped.
 
-It does not know what a state holds. The file is removed by whoever finishes the fit.
+It does not know what a trainer's state holds.
 """
 
 from __future__ import annotations
@@ -21,9 +21,26 @@ from training.fit.loop import Epoch
 from training.fit.trainer import Trainer
 
 
-@dataclass(slots=True)
 class FitState:
-    """Where a fit was last saved.
+    """What is saved of a fit: here nothing, because the fit is not to be resumed."""
+
+    def restore(self, trainer: Trainer[Any]) -> list[Epoch]:  # noqa: ARG002
+        """Put `trainer` into the state that was saved last and return its history; empty where nothing was saved.
+
+        Raises ConfigError for what is not a state of this fit.
+        """
+        return []
+
+    def save(self, trainer: Trainer[Any], history: Sequence[Epoch]) -> None:
+        """Save the state, unless the last save was a moment ago."""
+
+    def delete(self) -> None:
+        """Delete what was saved, because the fit is complete."""
+
+
+@dataclass(slots=True)
+class FitStateFile(FitState):
+    """A file with the state, replaced in one step.
 
     Attributes:
         file: is written, and read at the start if it exists.
@@ -37,14 +54,12 @@ class FitState:
     _saved_at: float = field(default_factory=time.monotonic)
 
     def restore(self, trainer: Trainer[Any]) -> list[Epoch]:
-        """Put `trainer` into the saved state and return its history; empty where nothing has been saved.
-
-        Raises ConfigError for a file that is not of this fit.
-        """
         if not self.file.exists():
             return []
         if self.file.is_dir():
-            raise ConfigError(f"{self.file} is a directory: what several ranks have saved goes on under torchrun alone")
+            raise ConfigError(
+                f"{self.file} is a directory: a distributed fit saved it, and only torchrun can resume it"
+            )
         try:
             with safe_open(self.file, "pt") as content:
                 metadata = content.metadata() or {}
@@ -57,7 +72,6 @@ class FitState:
         return [Epoch(**epoch) for epoch in json.loads(metadata["history"])]
 
     def save(self, trainer: Trainer[Any], history: Sequence[Epoch]) -> None:
-        """Save the state, unless the last save was a moment ago."""
         if time.monotonic() - self._saved_at < self.every:
             return
         part = self.file.with_name(f"{self.file.name}.part")
@@ -66,6 +80,5 @@ class FitState:
         part.replace(self.file)
         self._saved_at = time.monotonic()
 
-    def forget(self) -> None:
-        """Remove what was saved: the fit is finished."""
+    def delete(self) -> None:
         self.file.unlink(missing_ok=True)
