@@ -54,7 +54,7 @@ def run(nursery: Nursery, checkpoints: Path, out: Path, *options: object) -> Fin
 
 
 def expected_rows(checkpoint: Checkpoint, name: str, n: int, *, seen: bool, allowed: set[int]) -> list[dict[str, Any]]:
-    ordering, items_I = orderings(checkpoint)[name], torch.arange(ITEMS)
+    ordering, items_I = orderings(checkpoint.model, checkpoint.relevance)[name], torch.arange(ITEMS)
     rows = []
     for user in range(USERS):
         users_I = torch.full_like(items_I, user)
@@ -183,7 +183,7 @@ def test_row_groups_are_written_as_they_fill(
     monkeypatch.setattr(export, "USERS_PER_BATCH", 1)
     monkeypatch.setattr(export, "ROWS_PER_GROUP", 4)
     checkpoint, done = load(checkpoints), []
-    rating = Sharded.whole(orderings(checkpoint)["rating"])
+    rating = Sharded.whole(orderings(checkpoint.model, checkpoint.relevance)["rating"])
     rows = export.export_top(
         checkpoint,
         tmp_path / "top.parquet",
@@ -203,7 +203,7 @@ def test_row_groups_are_written_as_they_fill(
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
 def test_an_interruption_leaves_nothing(checkpoints: Path, tmp_path: Path, error: BaseException) -> None:
     checkpoint = load(checkpoints)
-    rating = Sharded.whole(orderings(checkpoint)["rating"])
+    rating = Sharded.whole(orderings(checkpoint.model, checkpoint.relevance)["rating"])
 
     def interrupt(_: int) -> None:
         raise error

@@ -31,7 +31,7 @@ def listed(answer: dict[str, Any]) -> list[str]:
 @pytest.mark.parametrize("rank_by", ["relevance", "rating"])
 def test_each_order_is_a_sort_of_every_exact_score(client: httpx.Client, loaded: Checkpoint, rank_by: str) -> None:
     users = loaded.users.ids.to_pylist()[::11]
-    ordering, items_I = orderings(loaded)[rank_by], torch.arange(len(loaded.items))
+    ordering, items_I = orderings(loaded.model, loaded.relevance)[rank_by], torch.arange(len(loaded.items))
     lists = recommend(client, users=users, n=30, rank_by=rank_by).json()["lists"]
     for user, answer in zip(users, lists, strict=True):
         row = loaded.users.row(user)
