@@ -13,7 +13,7 @@ import httpx
 import pytest
 from hypothesis import settings
 
-from models.registry.publication import publish
+from models.registry.directory import publish
 from tests.support.drafts import random_draft
 from tests.support.service import Start, serving
 from training.data.fetch import default_cache

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from models import devices
 from models.checkpoint.writer import Draft
-from models.registry.publication import publish
+from models.registry.directory import publish
 from training.communicator import SINGLE_PROCESS, Communicator
 from training.config import JobConfig, Preset
 from training.data import train_test

@@ -23,8 +23,8 @@ from app.engine.serving_model import ModelHolder
 from app.engine.threads import Worker
 from app.engine.versions import Versions
 from app.ratings.store import RatingsStore
+from models.devices import DevicePlacement
 from models.registry.checkpoint_sync import CheckpointSync
-from models.sharding import DevicePlacement
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -43,7 +43,7 @@ def similar(model: ServingModel, item: str, n: int) -> SimilarItems:
 
     The factors are those of the order that lists have by default: of the relevance head where there is one.
     """
-    rows_N, cosines_N = model.similar_items.to(item_row(model, item), n)
+    rows_N, cosines_N = model.orderings[model.default_order].similar_items(item_row(model, item), n)
     return SimilarItems(
         item=item,
         items=[

@@ -16,7 +16,7 @@ import torch
 from app.engine.folding import FoldedUser
 from app.engine.serving_model import ServingModel
 from app.engine.types import Interval, ItemFilter, ListQuery, ListSource, RankBy, RankedItem, TopList
-from models.list_keys import NOTHING
+from models.block_search import NOTHING
 from models.search import top_among, top_of_one
 from models.sharding import Sharded
 

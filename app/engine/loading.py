@@ -13,9 +13,8 @@ from app.engine.serving_model import ServingModel
 from app.engine.types import ListQuery, Pair, Pairs, RankBy
 from app.ratings.revisions import Revisions
 from models.checkpoint import golden, reader
-from models.registry.directory import version_path
-from models.registry.lifecycle import Hold
-from models.sharding import DevicePlacement
+from models.devices import DevicePlacement
+from models.registry.directory import Hold, version_path
 
 WARM_USERS = 3
 

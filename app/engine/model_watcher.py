@@ -25,9 +25,8 @@ from app.engine.loading import prepare
 from app.engine.serving_model import ModelHolder, ServingModel
 from app.ratings.revisions import Revisions
 from models.errors import CheckpointError, CheckpointNotFoundError, RatecastError, RemoteError
-from models.registry import lifecycle
 from models.registry.checkpoint_sync import CheckpointSync
-from models.registry.directory import current_version
+from models.registry.directory import current_version, make_current
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -160,7 +159,7 @@ class ModelWatcher:
 
     def _make_current(self, version: str) -> None:
         if self._sync is None:
-            lifecycle.make_current(self._directory, version)
+            make_current(self._directory, version)
         else:
             self._sync.make_current(version)
 

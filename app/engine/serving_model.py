@@ -20,11 +20,11 @@ from app.engine.scorer import Scorer
 from app.engine.types import ItemFilter, RankBy
 from app.ratings.revisions import Revisions
 from models.checkpoint.reader import Checkpoint
+from models.devices import DevicePlacement
 from models.fold_in import FoldIn
 from models.orderings import by_popularity, default_order, orderings
-from models.registry.lifecycle import Hold
-from models.sharding import DevicePlacement, Sharded, spread
-from models.similar_items import Nearest
+from models.registry.directory import Hold
+from models.sharding import Sharded, spread
 
 CACHED_FILTERS = 64
 POPULARITY = "popularity"
@@ -85,7 +85,6 @@ class ServingModel:
         self.default_order = RankBy(default_order(self.orderings))
         self.cells = max(ordering.cells for ordering in self.orderings.values())
         self.scorer = Scorer(self.orderings[RankBy.RATING], (shape.rating_min, shape.rating_max))
-        self.similar_items = Nearest(self.orderings[self.default_order])
         self.fold_in = FoldIn.of(model, checkpoint.prior, checkpoint.relevance, checkpoint.ratings_I)
         self.unknown_variance = None if model.user_variance is None else float(model.user_variance[-1])
         self.revision_slots_U = np.empty(0, np.int32) if revisions is None else revisions.slots_of(checkpoint.users)

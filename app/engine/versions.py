@@ -9,10 +9,10 @@ from app.engine.errors import UnknownVersionError
 from app.engine.model_watcher import Failure, ModelWatcher
 from app.engine.serving_model import ModelHolder
 from models.checkpoint.manifest import Manifest
+from models.devices import DevicePlacement
 from models.errors import CheckpointNotFoundError
 from models.registry.checkpoint_sync import CheckpointSync
 from models.registry.directory import published, read_report
-from models.sharding import DevicePlacement
 
 
 class Versions:

@@ -12,8 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from models.registry.directory import CURRENT, current_version
-from models.registry.publication import publish
+from models.registry.directory import CURRENT, current_version, publish
 from tests.support.checkpoints import small_draft
 from tests.support.ftp import PASSWORD, FtpServer, serving
 from tests.support.service import Start

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from models.checkpoint.files import MANIFEST
-from models.registry.publication import publish
+from models.registry.directory import publish
 from tests.fuzz.mutations import mutations
 from tests.fuzz.structures import bomb, documents, headers, tables, values
 from tests.support.checkpoints import small_draft, small_head
@@ -79,7 +79,7 @@ def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
     preloaded = [
         "app.api.encodings.arrow",
         "app.api.encodings.json",
-        "models.registry.lifecycle",
+        "models.registry.directory",
         "training.data.attributes",
     ]
     with Nursery(tmp_path_factory.mktemp("children"), [*preloaded, "tests.support.checkpoints"]) as nursery:

@@ -12,8 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.fold_in import RowSolver, user_solver
-from models.fold_in_prior import FoldInPrior
+from models.fold_in import FoldInPrior, RowSolver, user_solver
 from models.mf import MatrixFactorization
 from models.training_ratings import TrainingRatings
 from training.data.interactions import Interactions

@@ -13,7 +13,7 @@ import pytest
 
 from models.checkpoint.reader import Checkpoint
 from models.fold_in import FoldIn
-from models.registry.publication import publish
+from models.registry.directory import publish
 from tests.support.drafts import random_draft
 from tests.support.service import Start
 

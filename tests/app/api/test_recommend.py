@@ -17,7 +17,7 @@ from app.settings import Settings
 from models.checkpoint.reader import Checkpoint
 from models.checkpoint.writer import Draft
 from models.orderings import orderings
-from models.registry.publication import publish
+from models.registry.directory import publish
 from tests.support.asgi import calling
 
 

@@ -23,8 +23,7 @@ from models.checkpoint.files import ITEM_SCHEMA
 from models.checkpoint.reader import Checkpoint
 from models.checkpoint.writer import Draft
 from models.mf import MatrixFactorization
-from models.registry.directory import load
-from models.registry.publication import publish
+from models.registry.directory import load, publish
 from tests.support.asgi import calling
 from tests.support.checkpoints import small_draft
 

@@ -19,11 +19,9 @@ from app.engine.events import Event, Loaded, LoadFailed
 from app.engine.serving_model import ServingModel
 from app.engine.types import Pair
 from models.checkpoint.writer import Draft
+from models.devices import DevicePlacement
 from models.errors import CheckpointCorruptError, CheckpointNotFoundError
-from models.registry.directory import CURRENT, current_version
-from models.registry.lifecycle import activate
-from models.registry.publication import publish
-from models.sharding import DevicePlacement
+from models.registry.directory import CURRENT, activate, current_version, publish
 from tests.support.checkpoints import replace_tensors
 
 MakeDraft = Callable[..., Draft]

@@ -21,7 +21,7 @@ import psutil
 import pytest
 import sqlalchemy as sa
 
-from models.registry.publication import publish
+from models.registry.directory import publish
 from tests.support.drafts import random_draft
 from tests.support.service import Start, serving
 from tests.support.waiting import wait_until

@@ -20,8 +20,7 @@ from app.server import worker
 from app.server.options import OPTIONS
 from app.settings import Settings
 from models.checkpoint.writer import Draft
-from models.registry.directory import current_version
-from models.registry.publication import publish
+from models.registry.directory import current_version, publish
 
 SIGNALS = [*uvicorn.supervisors.multiprocess.SIGNALS]
 

@@ -15,7 +15,7 @@ import pytest
 
 from app.engine.threads import QUICK_CELLS
 from models.checkpoint.writer import Draft
-from models.registry.publication import publish
+from models.registry.directory import publish
 
 ITEMS, FACTORS = 40_000, 64
 Start = Callable[..., AbstractContextManager[tuple[httpx.Client, object]]]
