@@ -288,3 +288,20 @@ def test_refit_without_a_held_out_part_is_refused(tmp_path: Path) -> None:
     ratings = csv(tmp_path / "ratings.csv", TRAIN)
     with pytest.raises(ConfigError, match="--refit needs --split"):
         job.run(JobConfig(data=ratings, preset="bias", cache=tmp_path, out=tmp_path / "out", refit=True), ignore)
+
+
+def test_a_refit_replaces_the_saved_state_of_the_first_fit_and_deletes_its_own(tmp_path: Path) -> None:
+    saved = tmp_path / "saved"
+    options = {"preset": "als", "split": "random:0.2", "out": tmp_path / "out", "force": True, "refit": True}
+    figures = run(tmp_path, resume=saved, save_every=0, **options).figures
+    assert figures["train_ratings"] == len(TRAIN)
+    assert not saved.exists()
+
+
+def test_the_served_checkpoint_is_loaded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = {"preset": "als", "split": "random:0.2", "out": tmp_path / "out", "force": True}
+    run(tmp_path, **options)
+    loaded = list[Path]()
+    monkeypatch.setattr(job, "load", lambda directory: loaded.append(directory) or load(directory))
+    run(tmp_path, **options, warm_start=True, refit=True)
+    assert loaded == [tmp_path / "out"]
