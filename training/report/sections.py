@@ -55,24 +55,24 @@ def data(result: Result) -> Section:
 
 
 def _facts(result: Result) -> list[tuple[str, str]]:
-    parts, figures = result.train_test, result.figures()
-    density = len(parts.train) / (parts.train.users * parts.train.items)
-    mean, deviation = _moments(parts.train)
+    ratings, figures = result.train_test, result.figures()
+    density = len(ratings.train) / (ratings.train.users * ratings.train.items)
+    mean, deviation = _moments(ratings.train)
     facts = [
         ("Source", figures["dataset"]),
         ("Users, items", f"{count(figures['users'])}, {count(figures['items'])}"),
         ("Training ratings", f"{count(figures['train_ratings'])}: {percent(density, 3)} of all pairs"),
         ("Held-out ratings", f"{count(figures['test_ratings'])}, by {figures['split']}"),
-        ("Rows replaced by a later rating of the same pair", count(train_test.dataset.duplicates)),
-        ("Scale", "{:g} to {:g}".format(*parts.train.scale)),
+        ("Rows replaced by a later rating of the same pair", count(ratings.dataset.duplicates)),
+        ("Scale", "{:g} to {:g}".format(*ratings.train.scale)),
         ("Mean and standard deviation", f"{mean} and {deviation}"),
     ]
-    if days := _days(parts.train):
-        held_out = _days(parts.test)
+    if days := _days(ratings.train):
+        held_out = _days(ratings.test)
         facts.append(("Dates (UTC)", f"{days}; held out: {held_out}" if held_out else days))
-    if snapshot := train_test.dataset.snapshot:
+    if snapshot := ratings.dataset.snapshot:
         facts.append(("Store, revision", f"{snapshot.store}, {count(snapshot.revision)}"))
-    return [*facts, ("Fingerprint", f"{train_test.dataset.fingerprint[:16]}…")]
+    return [*facts, ("Fingerprint", f"{ratings.dataset.fingerprint[:16]}…")]
 
 
 def _moments(train: Interactions) -> tuple[str, str]:
