@@ -20,10 +20,17 @@ from sqlalchemy.engine import URL
 from app.ratings import schema
 from app.ratings.database import ANSWER_SECONDS, BULK_SECONDS, Database
 from app.ratings.errors import StoreError, StoreUnavailableError
-from app.ratings.reading import MAX_CHANGED, read_changed, read_id, read_users
 from app.ratings.records import Change, Committed, Put, PutMany, StoredUser, storable
 from app.ratings.revisions import Revisions
-from app.ratings.writing import Written, put_by_one_statement, write
+from app.ratings.statements import (
+    MAX_CHANGED,
+    Written,
+    put_by_one_statement,
+    read_changed,
+    read_id,
+    read_users,
+    write,
+)
 
 LOOK_SECONDS = 0.25  # how often changes by other workers are looked for
 RETRY_SECONDS = 0.5  # how often an unreachable database is tried
