@@ -42,12 +42,7 @@ logger = logging.getLogger(__name__)
 
 
 class RatingsStore:
-    """The ratings store at a URL.
-
-    Args:
-        url: as `schema.address` gives it.
-        revisions: where changes are marked.
-        tell: is told of each transaction.
+    """The ratings store at a URL, as `schema.address` gives it. It marks changes, and tells of each transaction.
 
     Attributes:
         id: names the store in the manifests of models that are fitted on it; None before it was reached first.
