@@ -52,15 +52,8 @@ class Failure:
 class ModelWatcher:
     """Loads the version that is wanted, swaps it in, and tells what is known of the published versions.
 
-    Args:
-        models: where the current model is.
-        directory: of the published checkpoints.
-        pinned: a version to serve whatever CURRENT names.
-        remembered: a file that workers share, to which the version being served is written. A worker that starts
-            while a damaged version is current serves that one, as the other workers do.
-        tell: is told of each load.
-        revisions: of users' ratings; None where the service keeps no ratings.
-        sync: copies versions into the directory; None where they are published in the directory itself.
+    What it is given is described at `Engine`. A worker that starts while a damaged version is current serves the
+    remembered one, as the other workers do.
 
     Attributes:
         failure: why the version that is wanted is not the one being served; None while it is.
@@ -137,8 +130,7 @@ class ModelWatcher:
             raise ActivationError(f"the service is pinned to version {self._pinned}")
         async with self._lock:
             try:
-                model = await self._run(self._fetch_and_prepare, version)
-                await self._run(self._make_current, version)
+                model = await self._run(self._make_current, version)
             except CheckpointNotFoundError:
                 raise UnknownVersionError(f"there is no version {version!r}") from None
             except RemoteError:
@@ -152,10 +144,10 @@ class ModelWatcher:
         self._executor.shutdown()
 
     async def _look(self) -> None:
-        version, model = None, self._models.current
+        version = None
         try:
             version = await self._run(self._wanted)
-            if version == model.version:
+            if version == self._models.current.version:
                 await self._check_sync()
             elif self.failure is None or self.failure.version != version or time.monotonic() >= self._retry_at:
                 await self._serve(version)
@@ -170,16 +162,16 @@ class ModelWatcher:
         else:
             self._note(*refusal)
 
-    def _fetch_and_prepare(self, version: str) -> ServingModel:
-        if self._sync is not None:
-            self._sync.provide(version)
-        return self._prepare(version)
-
-    def _make_current(self, version: str) -> None:
+    def _make_current(self, version: str) -> ServingModel:
+        """The model of a version, which CURRENT names from now on."""
         if self._sync is None:
+            model = self._prepare(version)
             lifecycle.make_current(self._directory, version)
         else:
+            self._sync.provide(version)
+            model = self._prepare(version)
             self._sync.make_current(version)
+        return model
 
     async def _serve(self, version: str) -> None:
         self._swap(await self._run(self._prepare, version))

@@ -127,23 +127,17 @@ class Recommender:
         return await within(self._worker.seconds, self._steps(model, queries))
 
     async def _steps(self, model: ServingModel, queries: Sequence[ListQuery]) -> list[TopList]:
+        users = [query.user or "" for query in queries]
+        fresh = await self._fresh_users.read_all(model, users, model.users.rows(users))
+        folded = {position: user for positions_M, user in fresh for position in positions_M.tolist()}
         answers: list[TopList] = []
-        folded = await self._read_fresh(model, queries)
         for at in range(0, len(queries), LISTS_PER_BATCH):
-            step = slice(at, at + LISTS_PER_BATCH)
-            job = _Job(model, queries[step], folded[step])
-            answers += await self._batcher.submit(job, len(job.queries), model)
-        if len(queries) == 1 and folded[0] is None and is_worth_keeping(queries[0]):
+            step = queries[at : at + LISTS_PER_BATCH]
+            job = _Job(model, step, [folded.get(at + number) for number in range(len(step))])
+            answers += await self._batcher.submit(job, len(step), model)
+        if len(queries) == 1 and not folded and is_worth_keeping(queries[0]):
             self._recent.put(model, queries[0], answers[0])
         return answers
-
-    async def _read_fresh(self, model: ServingModel, queries: Sequence[ListQuery]) -> list[FoldedUser | None]:
-        users = [query.user or "" for query in queries]
-        found: list[FoldedUser | None] = [None] * len(queries)
-        for positions_M, folded in await self._fresh_users.read_all(model, users, model.users.rows(users)):
-            for position in positions_M.tolist():
-                found[position] = folded
-        return found
 
 
 @torch.inference_mode()

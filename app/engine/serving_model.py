@@ -85,16 +85,10 @@ class ServingModel:
         shards: devices over which the items are spread; none where they stay on the checkpoint's.
 
     Attributes:
-        version: of the checkpoint.
         users, items: the ids of the rows.
-        catalogue: what is known about the items.
         orderings: what can order a list, by name.
-        default_order: what orders a list where nobody asks for another order.
         popularity: orders the list of an unknown user: by the number of training ratings.
         cells: multiplications that scoring the whole catalogue for one user takes, in the order that takes most.
-        scorer: predicts ratings.
-        similar_items: finds the items that are like another one, by the default order.
-        fold_in: solves the rows of users from their ratings.
         unknown_variance: what not knowing the user at all adds to the variance of a rating; None where it is unknown.
         revision_slots_U: where each user stands in the table of revisions; empty where there is none.
     """
