@@ -17,7 +17,7 @@ from pydantic import SecretStr
 
 from app.errors import RatecastError
 from app.main import create_app
-from app.middleware.auth import Keys, Principal
+from app.middleware.auth import ApiKeys, Principal
 from app.middleware.rate_limit import RateLimit
 from app.observability.logs import JsonFormatter
 from app.settings import ConfigurationError, Settings, is_loopback
@@ -71,12 +71,14 @@ def test_an_admin_key_may_ask_too_and_a_client_may_where_only_admins_have_keys(c
         assert call("POST", "/predict", PAIR, (JSON,)).status == 200
 
 
-def test_holders_are_told_apart() -> None:
-    keys = Keys([CLIENT, OTHER], [ADMIN])
-    found = [keys.holder(f"Bearer {key}".encode()) for key in (CLIENT, OTHER, ADMIN)]
-    assert [(holder.changes, holder.admin) for holder in found if holder] == [(False, False)] * 2 + [(True, True)]
-    assert len({holder.number for holder in (*found, Keys([]).holder(None)) if holder}) == 4
-    assert Keys([]).holder(None) == Principal(-1, changes=True, admin=False)
+def test_principals_are_told_apart() -> None:
+    keys = ApiKeys([CLIENT, OTHER], [ADMIN])
+    found = [keys.principal(f"Bearer {key}".encode()) for key in (CLIENT, OTHER, ADMIN)]
+    assert [(principal.changes, principal.admin) for principal in found if principal] == [(False, False)] * 2 + [
+        (True, True)
+    ]
+    assert len({principal.number for principal in (*found, ApiKeys([]).principal(None)) if principal}) == 4
+    assert ApiKeys([]).principal(None) == Principal(-1, changes=True, admin=False)
 
 
 @pytest.mark.parametrize(
