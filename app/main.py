@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, context
 from pathlib import Path
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.telemetry import TelemetryConfig
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
@@ -42,8 +42,6 @@ from app.settings import Settings
 
 VERSION = "0.1.0"
 DOCS, DOCUMENT = "/docs", "/openapi.json"
-RESOURCES = (ratings, lists, items, models, health, metrics)
-PLAIN_RESOURCES = (predict, ratings, lists)  # after all others: see `paths`
 
 
 def create_app(settings: Settings | None = None, shared: Path | None = None) -> FastAPI:
@@ -89,12 +87,20 @@ def create_app(settings: Settings | None = None, shared: Path | None = None) -> 
 def add_routes(app: FastAPI, limits: Limits) -> list[Route]:
     """Give the app the routes of every resource, and of the console. Gives all of them."""
     found: list[BaseRoute] = []
-    for router in (*(resource.router for resource in RESOURCES), console.router(read_files())):
-        app.include_router(router)
-        found += router.routes
-    for resource in PLAIN_RESOURCES:
-        app.router.routes += (plain := resource.plain_routes(limits))
-        found += plain
+    for part in (
+        predict.plain_routes(limits),
+        ratings.plain_routes(limits),
+        ratings.router,
+        lists.plain_routes(limits),  # after the other paths below /users: see `app.api.paths`
+        *(resource.router for resource in (lists, items, models, health, metrics)),
+        console.router(read_files()),
+    ):
+        if isinstance(part, APIRouter):
+            app.include_router(part)
+            found += part.routes
+        else:
+            app.router.routes += part
+            found += part
     return [route for route in found if isinstance(route, Route)]
 
 

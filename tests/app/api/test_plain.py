@@ -225,9 +225,7 @@ def test_queries_are_read_as_forms_are(call: Caller, query: bytes, length: int) 
     assert len(json.loads(answer.body)["items"]) == length
 
 
-@pytest.mark.parametrize(
-    "query", [b"n", b"n=5&n=x", b"n==5", b"n=5;strict=true", b"n=5%00", b"exclude_seen", b"n=\xff"]
-)
+@pytest.mark.parametrize("query", [b"n", b"n=5&n=x", b"n==5", b"n=5;strict=true", b"n=5%00", b"n=\xff"])
 def test_queries_that_cannot_be_read_so_are_refused(call: Caller, query: bytes) -> None:
     assert set(errors(call("GET", "/users/nobody/top", query=query))) == {"query.n"}
 
@@ -247,7 +245,7 @@ def test_an_id_may_have_slashes(call: Caller, path: str, user: str) -> None:
 
 
 def test_a_path_of_another_route_is_left_to_that(call: Caller) -> None:
-    assert b"no such item" in call("GET", "/users/x/because/top").body
+    assert call("GET", "/users/x/because/top").status == 404
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "HEAD", "OPTIONS"])

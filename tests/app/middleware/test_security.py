@@ -243,7 +243,7 @@ def test_no_log_holds_what_a_client_sent(checkpoints: Path, start: Start) -> Non
 def test_a_bug_is_logged_without_its_message(checkpoints: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "app.requests")
     with service(checkpoints, log_sample=0) as call:
-        call._state["engine"]._store.served = SECRET  # whatever is asked of it now is a bug
+        call._state["engine"] = SECRET  # whatever is asked of it now is a bug
         with pytest.raises(AttributeError):
             call("POST", "/predict", PAIR, (JSON,))
     (record,) = [record for record in caplog.records if record.name == "app.requests"]

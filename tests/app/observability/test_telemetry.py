@@ -84,7 +84,7 @@ def test_the_model_being_served_has_its_time(call: Caller) -> None:
     (version,) = re.findall(
         r'ratecast_model_created_timestamp_seconds\{version="(\S+)"\}', call("GET", "/metrics").body.decode()
     )
-    assert version == call._state["engine"].manifest.version
+    assert version == call._state["engine"].versions.manifest.version
 
 
 def test_requests_under_way_are_shown_while_they_are_and_no_longer(call: Caller) -> None:
