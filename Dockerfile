@@ -1,4 +1,4 @@
-# The ratings store of the compose file. Any other PostgreSQL will do: RATECAST_STORE names it.
+# The ratings store of the compose file. RATECAST_STORE can name any other PostgreSQL.
 FROM debian:bookworm-slim AS database
 RUN apt-get update && apt-get install --yes --no-install-recommends postgresql-15 && rm -rf /var/lib/apt/lists/* \
     && install --directory --owner postgres --group postgres --mode 700 /data
@@ -10,7 +10,7 @@ HEALTHCHECK --interval=5s --timeout=3s --start-period=30s CMD ["pg_isready", "--
 COPY --chmod=755 database.sh /usr/local/bin/database
 CMD ["database"]
 
-# One address before the replicas of the compose file.
+# The proxy in front of the replicas of the compose file.
 FROM debian:bookworm-slim AS proxy
 RUN apt-get update && apt-get install --yes --no-install-recommends haproxy && rm -rf /var/lib/apt/lists/*
 COPY deploy/proxy/haproxy.cfg /etc/haproxy/haproxy.cfg
@@ -26,7 +26,7 @@ FROM python:3.11-slim AS build
 RUN python -m venv /opt/ratecast
 ENV PATH=/opt/ratecast/bin:$PATH PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /src
-# The dependencies are a layer of their own: it is built again only when they change.
+# The dependencies are a layer of their own, which is rebuilt only when they change.
 COPY requirements/serve.lock requirements/serve.lock
 RUN pip install --require-hashes --no-deps --requirement requirements/serve.lock
 COPY pyproject.toml constraints.txt README.md LICENSE ./
@@ -35,7 +35,7 @@ COPY models models
 COPY training training
 COPY app app
 RUN pip install --no-deps .
-# What is in the image, as CycloneDX. The program that writes it stays in this stage.
+# The SBOM of the image, as CycloneDX. The program that writes it stays in this stage.
 RUN python -m venv /opt/sbom && /opt/sbom/bin/pip install --constraint constraints.txt cyclonedx-bom \
     && /opt/sbom/bin/cyclonedx-py environment --of JSON -o /sbom.cdx.json /opt/ratecast/bin/python
 

@@ -1,4 +1,4 @@
-# Fresh machine with Python ≥ 3.11 and make: `make serve` or `make test`, nothing else.
+# A fresh machine needs Python 3.11 or newer and make; then `make serve` or `make test` does everything.
 
 PYTHON ?= python3
 PORT ?= 8000
@@ -6,33 +6,37 @@ PRESET ?= bayes
 CHECKPOINTS ?= checkpoints
 VENV := .venv
 BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 COMPILE := $(BIN)/pip-compile --quiet --strip-extras --no-header --no-annotate --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve train test machine browser lint format audit docs bench gpu lock clean
+.PHONY: help install serve train test test-all machine browser lint format audit docs bench gpu lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-install: $(VENV)/.serve ## the virtual environment with what training and serving need
+install: $(VENV)/.serve ## create the virtual environment with what training and serving need
 
-serve: $(CHECKPOINTS)/CURRENT ## the service on :8000 (PORT=… for another), with a model of MovieLens-100K if there is none
+serve: $(CHECKPOINTS)/CURRENT ## start the service on port 8000 (PORT=…); without a model, train one on MovieLens-100K first
 	$(BIN)/python -m app --checkpoints $(CHECKPOINTS) --port $(PORT)
 
-train: $(VENV)/.serve ## fit the preset PRESET to MovieLens-100K and publish it in CHECKPOINTS
+train: $(VENV)/.serve ## train a model on MovieLens-100K (PRESET=bayes) and publish it in CHECKPOINTS=checkpoints
 	$(BIN)/python -m training fit --data ml-100k --split random:0.1 --preset $(PRESET) --out $(CHECKPOINTS)
 
-test: $(VENV)/.test machine browser ## the whole test suite
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+test: $(VENV)/.test machine browser ## run the quick tests: every feature, in less than 4 minutes on 2 cores
+	$(PYTEST) -m 'not slow and not cuda'
 
-machine: ## install the programs of Debian that the tests use, where they are missing
+test-all: test ## run the quick tests, then the slow ones: less than 15 minutes on 2 cores
+	$(PYTEST) -m 'slow and not cuda'
+
+machine: ## install the Debian packages that the tests need, where they are missing
 	.ci/packages
 
-browser: $(VENV)/.test ## Chromium for the browser tests, unless there is one
+browser: $(VENV)/.test ## install Chromium for the browser tests, where it is missing
 	.ci/browser $(BIN)/playwright
 
-lint: $(VENV)/.test ## formatting, lint, types, import rules
+lint: $(VENV)/.test ## check formatting, style, types and the rules for imports
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -42,20 +46,20 @@ format: $(VENV)/.test ## format the code and apply safe fixes
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-audit: $(VENV)/.test ## bandit over the code, pip-audit over the locked versions
+audit: $(VENV)/.test ## look for insecure code with bandit and for vulnerable packages with pip-audit
 	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml app models training client/src
 	.ci/pip-audit $(BIN)/pip-audit requirements/test.lock
 
-docs: $(VENV)/.test ## the documentation, as pages that need no server, into build/docs
+docs: $(VENV)/.test ## build the documentation in build/docs; its pages need no server
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --clean
 
-bench: $(VENV)/.bench ## the programs behind every figure in the documentation; they take a while
+bench: $(VENV)/.bench ## run the benchmarks behind the figures in the documentation; this takes hours
 	for program in textbook loading training_speed relevance topn export_top shards startup serving overload soak replicas accuracy search console client report; do PYTHONPATH=client/src $(BIN)/python -m benchmarks.$$program || exit 1; done
 
-gpu: $(VENV)/.test ## the tests and timings that need an NVIDIA GPU
+gpu: $(VENV)/.test ## run the tests and benchmarks that need an NVIDIA GPU
 	$(BIN)/python -m benchmarks.gpu
 
-lock: $(VENV)/.test ## pin what the package index has today: constraints.txt, and with hashes requirements/*.lock
+lock: $(VENV)/.test ## pin the newest versions of all packages in constraints.txt and requirements/*.lock
 	$(PIP) pip-tools
 	$(COMPILE) --upgrade --all-extras --output-file constraints.txt pyproject.toml
 	sed -i 's/+cpu$$//; /^#/d; /^$$/d' constraints.txt
@@ -64,7 +68,7 @@ lock: $(VENV)/.test ## pin what the package index has today: constraints.txt, an
 	    $$(test $$set = serve || echo --extra test) --output-file requirements/$$set.lock pyproject.toml && \
 	  sed -i '/^# \(The following\|WARNING\)/,$$d' requirements/$$set.lock || exit 1; done
 
-clean: ## remove the virtual environment and caches; checkpoints stay
+clean: ## delete the virtual environment and caches; checkpoints stay
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
 
 $(CHECKPOINTS)/CURRENT: | $(VENV)/.serve
@@ -74,7 +78,7 @@ $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'Python 3.11 or newer is needed: make PYTHON=/path/to/python' >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-# torch is not locked: its build, for the CPU or for CUDA, is the platform's. Everything else is checked against its hash.
+# torch is not locked, because its build depends on the platform (CPU or CUDA). Everything else is checked against its hash.
 define install
 	$(PIP) --require-hashes --no-deps --requirement requirements/$(1).lock
 	$(PIP) --constraint constraints.txt 'torch==2.13.*'

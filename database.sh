@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs the PostgreSQL server of the compose file; at its first start it makes the database, in one step.
+# Runs the PostgreSQL server of the compose file. The first start creates the database and renames it into place.
 set -eu
 if [ ! -d "$PGDATA" ]; then
     rm -rf "$PGDATA.new"

@@ -22,7 +22,6 @@ from app.api.openapi import Service
 from app.api.plain import PlainRoute, PlainRoutes
 from app.console import routes as console
 from app.console.files import read_files
-from app.engine.device import choose_place
 from app.engine.engine import Bounds, Engine
 from app.middleware.access import Access, Needs, RouteNeeds
 from app.middleware.auth import ApiKeys
@@ -39,6 +38,7 @@ from app.ratings.schema import address
 from app.ratings.store import RatingsStore
 from app.server.shutdown import Shutdown
 from app.settings import Settings
+from models.devices import choose_placement
 
 VERSION = "0.1.0"
 DOCS, DOCUMENT = "/docs", "/openapi.json"
@@ -128,11 +128,11 @@ def lifespan(
             recent_lists=settings.recent_lists,
             recent_users=settings.recent_users,
         )
-        place = choose_place(settings.device)
+        placement = choose_placement(settings.device)
         store = ratings_store(settings, telemetry, shared)
         engine = Engine(
             settings.directory(),
-            place,
+            placement,
             threads,
             bounds,
             [telemetry.listen],

@@ -19,7 +19,8 @@ from app.server.connections import ConnectionBounds
 from app.server.options import OPTIONS
 from models.checkpoint.manifest import VERSION_NAME
 from models.registry.checkpoint_sync import CheckpointSync
-from models.registry.remote import RemoteRegistry, is_url
+from models.registry.remote import RemoteRegistry
+from models.urls import is_url
 
 PREFIX = "RATECAST_"
 MIN_KEY_LENGTH = 16
@@ -42,67 +43,75 @@ class Settings(BaseSettings):
     checkpoints: Annotated[str, BeforeValidator(str)] = Field("checkpoints", description=OPTIONS["checkpoints"])
     checkpoint_cache: Path | None = Field(
         None,
-        description="Where versions from a URL are kept on this host. Unset: below `RATECAST_CACHE`, or below the "
+        description="Local copy of the versions behind a URL. Unset: below `RATECAST_CACHE`, or below the "
         "system's directory of temporary files.",
     )
     pinned_version: str | None = Field(
-        None, pattern=f"^{VERSION_NAME.pattern}$", description="Version to serve, whatever `CURRENT` names."
+        None, pattern=f"^{VERSION_NAME.pattern}$", description="Version to serve, regardless of `CURRENT`."
     )
     device: Device = Field("auto", description=OPTIONS["device"])
     host: str = Field("127.0.0.1", min_length=1, description=OPTIONS["host"])
     port: int = Field(8000, ge=0, le=65535, description=OPTIONS["port"])
     workers: int = Field(1, ge=1, le=256, description=OPTIONS["workers"])
     threads: int | None = Field(None, ge=1, le=1024, description=OPTIONS["threads"])
-    max_body_bytes: int = Field(16 << 20, ge=1, description="Largest request body, in bytes.")
-    max_pairs: int = Field(100_000, ge=1, description="Most (user, item) pairs in one request.")
-    max_list: int = Field(1_000, ge=1, description="Longest list of items in one answer.")
-    max_inline_ratings: int = Field(10_000, ge=1, description="Most ratings that an anonymous request may bring.")
-    max_id_length: int = Field(256, ge=1, description="Longest user or item id, in characters.")
-    max_seconds: float = Field(10.0, gt=0, allow_inf_nan=False, description="Longest time of one request, in seconds.")
-    max_connections: int = Field(16_384, ge=1, description="Most connections at a time, in each worker.")
-    idle_seconds: int = Field(75, ge=1, description="Seconds after which a connection without a request is closed.")
-    max_queued_pairs: int = Field(1_000_000, ge=1, description="Most predictions that wait for the device.")
-    max_queued_lists: int = Field(1_024, ge=1, description="Most lists that wait for the device.")
+    max_body_bytes: int = Field(16 << 20, ge=1, description="Maximum size of a request body, in bytes.")
+    max_pairs: int = Field(100_000, ge=1, description="Maximum number of (user, item) pairs in one request.")
+    max_list: int = Field(1_000, ge=1, description="Maximum number of items in one list.")
+    max_inline_ratings: int = Field(10_000, ge=1, description="Maximum number of ratings in a request without a user.")
+    max_id_length: int = Field(256, ge=1, description="Maximum length of a user or item id, in characters.")
+    max_seconds: float = Field(10.0, gt=0, allow_inf_nan=False, description="Time limit of a request, in seconds.")
+    max_connections: int = Field(16_384, ge=1, description="Maximum number of open connections, in each worker.")
+    idle_seconds: int = Field(75, ge=1, description="Seconds after which an idle connection is closed.")
+    max_queued_pairs: int = Field(
+        1_000_000, ge=1, description="Maximum number of predictions in the queue for the device."
+    )
+    max_queued_lists: int = Field(1_024, ge=1, description="Maximum number of lists in the queue for the device.")
     recent_lists: int = Field(
-        4_096, ge=0, description="How many lists each worker keeps, to answer them again at once; 0 keeps none."
+        4_096, ge=0, description="Number of lists that each worker keeps in memory; 0 keeps none."
     )
-    recent_users: int = Field(
-        16_384, ge=0, description="How many users with fresh ratings each worker keeps; the others are read each time."
-    )
+    recent_users: int = Field(16_384, ge=0, description="Number of folded-in users that each worker keeps in memory.")
     store: SecretStr | None = Field(
         None,
-        description="URL of the ratings store, `sqlite:///FILE` or `postgresql://USER:PASSWORD@HOST/NAME`; `none` "
-        "keeps no ratings. Unset: `ratings.sqlite` among the checkpoints, if they are in a directory that may be "
-        "written.",
+        description="URL of the ratings store: `sqlite:///FILE` or `postgresql://USER:PASSWORD@HOST/NAME`;"
+        " `none` stores no ratings. Unset: `ratings.sqlite` in the checkpoint directory, if "
+        "that is a local directory and writable.",
     )
     api_keys_may_rate: bool = Field(
-        False, description="Whether an API key is enough to store and take back ratings; else that takes an admin key."
+        False, description="Whether an API key is enough to store and delete ratings; otherwise an admin key is needed."
     )
     api_keys: SecretStr = Field(
-        SecretStr(""), description="Keys that clients may show, separated by commas. None: no key is asked for."
+        SecretStr(""), description="API keys that are accepted, separated by commas. Empty: no key is needed."
     )
-    api_keys_file: Path | None = Field(None, description="A file with more keys, one a line.")
+    api_keys_file: Path | None = Field(None, description="File with more API keys, one per line.")
     shutdown_pause: float = Field(
-        1.0, ge=0, le=3600, description="Seconds from SIGTERM, when `/health/ready` turns 503, to the end of accepting."
+        1.0,
+        ge=0,
+        le=3600,
+        description="Seconds between SIGTERM, when `/health/ready` turns 503, and the moment when the port is closed.",
     )
-    admin_keys: SecretStr = Field(SecretStr(""), description="Keys that may also change state, separated by commas.")
-    admin_keys_file: Path | None = Field(None, description="A file with more of them, one a line.")
+    admin_keys: SecretStr = Field(
+        SecretStr(""), description="Admin keys, which may also change state, separated by commas."
+    )
+    admin_keys_file: Path | None = Field(None, description="File with more admin keys, one per line.")
     allow_anonymous: bool = Field(
-        False, description="Whether to listen on an address other machines reach though no API key is set."
+        False, description="Whether to listen on an address that other machines reach although no API key is set."
     )
     rate_limit: float | None = Field(
-        None, gt=0, allow_inf_nan=False, description="Most requests a second with one API key; unset: no limit."
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="Maximum number of requests per second with one API key. Unset: no limit.",
     )
-    max_concurrent: int = Field(1_024, ge=1, description="Most requests under way at a time, in each worker.")
+    max_concurrent: int = Field(1_024, ge=1, description="Maximum number of requests in progress, in each worker.")
     cors_origins: str = Field(
-        "", description="Origins, separated by commas, whose pages may ask from a browser. None: no page may."
+        "", description="Origins, separated by commas, whose pages may send requests from a browser. Empty: none."
     )
     opentelemetry: bool = Field(
-        False, description="Whether FastAPI reports to OpenTelemetry, as the `OTEL_…` variables say."
+        False, description="Whether FastAPI reports to OpenTelemetry, as the `OTEL_…` variables configure."
     )
-    log_level: LogLevel = Field("info", description="Least severe level that is logged.")
+    log_level: LogLevel = Field("info", description="Lowest level that is logged.")
     log_format: Literal["auto", "json", "text"] = Field(
-        "auto", description="One JSON object a line, or text; `auto` is text where stderr is a terminal."
+        "auto", description="`json`: one JSON object per line; `text`; `auto`: text if stderr is a terminal, else JSON."
     )
     log_sample: float = Field(0.01, ge=0, le=1, description="Share of the requests that are logged.")
 

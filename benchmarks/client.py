@@ -11,22 +11,19 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-import socket
 import statistics
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import httpx
 import numpy as np
 import pandas as pd
-from ratecast_client import AsyncClient, Client, RatecastError, frames
+from ratecast_client import AsyncClient, Client, frames
 
-from benchmarks.random_model import publish_random
+from tests.support.drafts import publish_random
+from tests.support.service import serving
 
 USERS, ITEMS, FACTORS, SEEN = 6_040, 3_706, 30, 100
 RUNS, TASKS = 3, 32
@@ -36,10 +33,10 @@ def main() -> None:
     arguments = _arguments()
     with TemporaryDirectory() as folder:
         publish_random(Path(folder), USERS, ITEMS, FACTORS, SEEN)
-        with _service(Path(folder)) as url:
+        with serving(Path(folder), "--device", "cpu") as service:
             print(f"load average {os.getloadavg()[0]:.1f} at the start\n\n| what | a second |\n|---|---|")
-            _frames(url, arguments.rows)
-            _singles(url, arguments.singles)
+            _frames(service.url, arguments.rows)
+            _singles(service.url, arguments.singles)
 
 
 def _arguments() -> argparse.Namespace:
@@ -47,32 +44,6 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--singles", type=int, default=5_000)
     return parser.parse_args()
-
-
-@contextmanager
-def _service(checkpoints: Path) -> Iterator[str]:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "app", "--checkpoints", str(checkpoints), "--device", "cpu", "--port", str(port)]
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
-        try:
-            url = f"http://127.0.0.1:{port}"
-            _await(url)
-            yield url
-        finally:
-            process.terminate()
-
-
-def _await(url: str) -> None:
-    with Client(url) as client:
-        for _ in range(600):
-            try:
-                client.ready()
-            except RatecastError:
-                time.sleep(0.1)
-            else:
-                return
-    raise TimeoutError("the service did not get ready")
 
 
 def _frames(url: str, rows: int) -> None:

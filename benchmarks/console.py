@@ -21,12 +21,12 @@ from typing import Any
 from playwright.sync_api import Browser, sync_playwright
 
 from app.console.files import read_files
-from benchmarks.random_model import publish_random
 from benchmarks.serving import running
 from tests.support.browser import launch
+from tests.support.drafts import publish_random
 
 USERS, ITEMS, FACTORS, SEEN = 943, 1682, 48, 100
-VIEWS = {"Model": "", "People": "#people/7", "Try it": "#try", "Live": "#live"}
+VIEWS = {"Model": "", "Users": "#users/7", "Try it": "#try", "Live": "#live"}
 PAINTS = """() => new Promise((done) => {
   new PerformanceObserver((list) => {
     const entries = performance.getEntriesByType("paint");

@@ -23,12 +23,13 @@ import pyarrow as pa
 import torch
 
 from models.checkpoint import golden
+from models.checkpoint.files import ITEM_SCHEMA
 from models.checkpoint.manifest import DataRecord, GateRecord, Manifest, ModelShape, TrainerRecord
-from models.checkpoint.reader import ITEM_SCHEMA, Checkpoint
+from models.checkpoint.reader import Checkpoint
 from models.checkpoint.vocabulary import Vocabulary
 from models.fold_in_prior import FoldInPrior
 from models.mf import MatrixFactorization
-from models.ranking import by_rating
+from models.orderings import by_rating
 from models.sharding import Sharded
 from models.training_ratings import TrainingRatings
 from training.export import export_top
@@ -111,7 +112,7 @@ def _random_checkpoint(users: int, items: int, factors: int, seen: int) -> Check
         items=Vocabulary(ids),
         catalogue=ITEM_SCHEMA.empty_table(),
         seen=seen_items,
-        priors=FoldInPrior(torch.ones(()), torch.eye(factors + 1), torch.eye(factors + 1)),
+        prior=FoldInPrior(torch.ones(()), torch.eye(factors + 1), torch.eye(factors + 1)),
         relevance=None,
         golden=golden.SCHEMA.empty_table(),
     )

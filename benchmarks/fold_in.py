@@ -33,15 +33,14 @@ import numpy.typing as npt
 import torch
 from matplotlib.figure import Figure
 
-from benchmarks.soak import service
-from models.checkpoint import reader
 from models.checkpoint.reader import Checkpoint
-from models.fold_in import FoldIn, RowSolver
+from models.fold_in import FoldIn, RowSolver, user_solver
 from models.fold_in_prior import FoldInPrior
 from models.mf import MatrixFactorization
+from models.registry.directory import load
 from models.training_ratings import TrainingRatings
+from tests.support.service import serving
 from training.config import load_preset
-from training.data.dataset import load
 from training.data.fetch import default_cache
 from training.data.interactions import Interactions
 from training.fit.loop import fit
@@ -81,7 +80,7 @@ def main() -> None:
         with TemporaryDirectory() as folder:
             publish_ml_100k(Path(folder))
             if "speed" in arguments.parts:
-                speed(reader.load(Path(folder)))
+                speed(load(Path(folder)))
             if "service" in arguments.parts:
                 asyncio.run(latency(Path(folder)))
 
@@ -159,18 +158,7 @@ def fitted(preset: str, ratings: Interactions, rows: npt.NDArray[np.bool_]) -> t
     fit(trainer, None, lambda _: None)
     model = trainer.model()
     seen = TrainingRatings.from_ratings(train.users_N, train.items_N, train.ratings_N, ratings.users)
-    priors = FoldInPrior.learn(model, seen)
-    prior_K = torch.cat([model.user_factors[-1], model.user_bias[-1:]])
-    solver = RowSolver(
-        model.item_factors[:-1],
-        model.item_bias[:-1],
-        float(model.mean),
-        prior_K,
-        priors.user_covariance_KK,
-        float(priors.noise),
-        torch.from_numpy(seen.counts(model.items)),
-    )
-    return model, solver
+    return model, user_solver(model, FoldInPrior.learn(model, seen), seen.counts(model.items))
 
 
 def errors(
@@ -244,7 +232,10 @@ def publish_ml_100k(folder: Path) -> None:
 
 def speed(loaded: Checkpoint) -> None:
     torch.set_num_threads(2)
-    folding, rng = FoldIn(loaded), np.random.default_rng(0)
+    folding, rng = (
+        FoldIn.of(loaded.model, loaded.prior, loaded.relevance, loaded.ratings_I),
+        np.random.default_rng(0),
+    )
     assert folding.head is not None
     items, count = len(loaded.items), 20
     lists = [
@@ -293,8 +284,9 @@ async def latency(folder: Path) -> None:
             file = Path(requests) / str(number)
             file.write_bytes(f"{head}\r\n\r\n".encode() + body)
             files.append(str(file))
-        async with service(folder, 1) as (port, _):
-            command = [sys.executable, "-m", "benchmarks.open_loop", "--port", str(port), "--rate", "100", "--requests"]
+        with serving(folder) as service:
+            command = [sys.executable, "-m", "benchmarks.open_loop", "--port", str(service.port)]
+            command += ["--rate", "100", "--requests"]
             for seconds in ("3", "20"):
                 client = await asyncio.create_subprocess_exec(
                     *command, *files, "--seconds", seconds, stdout=asyncio.subprocess.PIPE

@@ -20,14 +20,17 @@ import torch
 from torch import Tensor
 
 from models.mf import MatrixFactorization
-from models.ranking import Ordering, by_rating, top_items
+from models.orderings import by_rating
+from models.scoring import BilinearForm
+from models.search import top_items
 from training.config import JobConfig, load_preset
 from training.constants import preset_names
 from training.data.fetch import default_cache
 from training.data.train_test import read
 from training.evaluation.evaluate import clipped_rmse, make_test_set
 from training.fit.loop import fit
-from training.job import make_trainer
+from training.fitting import make_trainer
+from training.runtime import Runtime
 
 CPU = torch.device("cpu")
 USERS, ITEMS, FACTORS, BATCH, LIST = 100_000, 1_000_000, 64, 32, 10
@@ -53,14 +56,14 @@ def print_preset(name: str, rounds: int) -> bool:
     """Fit seconds and RMSE of a preset on ml-100k random:0.1; whether both devices come to about the same RMSE."""
     preset = load_preset(name)
     config = JobConfig(data="ml-100k", split="random:0.1", preset=name, cache=default_cache())
-    parts = read(config, with_attributes=preset.settings.uses_attributes)
+    ratings = read(config, with_attributes=preset.settings.uses_attributes)
     figures = {}
     for device in (CPU, torch.device("cuda")):
-        test = make_test_set(parts.train, parts.test, None, device)
+        test = make_test_set(ratings.train, ratings.test, None, device)
         assert test is not None
         seconds = []
         for _ in range(rounds + 1):
-            trainer = make_trainer(preset, parts, 0, device)
+            trainer = make_trainer(preset, Runtime().training_set(ratings, device), 0)
             seconds.append(fit(trainer, None, lambda _: None)[-1].fit_seconds)
         figures[device.type] = (clipped_rmse(trainer.model(), test), statistics.median(seconds[1:]))
     (cpu_rmse, cpu_seconds), (gpu_rmse, gpu_seconds) = figures["cpu"], figures["cuda"]
@@ -88,7 +91,7 @@ def print_scorer(rounds: int) -> bool:
     return bool(torch.allclose(*answers, atol=1e-5))
 
 
-def lists(ordering: Ordering, users_B: Tensor) -> Tensor:
+def lists(ordering: BilinearForm, users_B: Tensor) -> Tensor:
     return top_items(ordering, users_B, LIST)
 
 

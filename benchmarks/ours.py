@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from worker import Bilinear, Model, Task, Watch, serve
 
+from models.devices import choose_device
 from training.config import load_preset
 from training.constants import preset_names
-from training.device import choose_device
 from training.fit.loop import fit
 from training.fit.trainer import TrainingSet
 

@@ -30,8 +30,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks.random_model import publish_random
 from benchmarks.serving import Server, get, post, service, write, wrk_command
+from tests.support.drafts import publish_random
 
 PEAK, SOME, MANY = 16, 128, 512  # connections
 PROBES = 40  # a second

@@ -25,6 +25,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -36,19 +37,22 @@ import pyarrow.parquet as pq
 import torch
 from matplotlib.figure import Figure
 
-from models.checkpoint.reader import load
-from training.communicator import ALONE, Communicator, joined
-from training.config import JobConfig
+from benchmarks.topn import all_products
+from models.registry.directory import load
+from training.communicator import Communicator
+from training.config import JobConfig, load_preset
 from training.data.synthetic import planted
-from training.data.train_test import TrainTest, read
-from training.distributed.reading import read_share
+from training.data.train_test import TrainTest
+from training.distributed.group import Group
+from training.distributed.runtime import distributed
 from training.evaluation.evaluate import make_test_set, test_rmse
 from training.fit import trainers
-from training.fit.kernels.als_cpu import padded_width
 from training.fit.kernels.als_rows import packed_width
-from training.fit.kernels.gibbs_torch import STEPS
+from training.fit.kernels.effects_torch import STEPS
+from training.fit.kernels.tiles import padded_width
 from training.fit.trainer import Trainer, TrainingSet
-from training.job import training_set
+from training.launch import started_by_torchrun
+from training.runtime import Runtime
 
 PARTS, SPLIT = 8, "random:0.05"
 
@@ -70,19 +74,20 @@ def measure(folder: Path, name: str, sweeps: int, threads: int) -> None:
     """What one rank, or the only process, finds out; into a file of the folder."""
     torch.set_num_threads(threads)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with joined("cpu", None) as (ranks, _):
-        alone = ranks is ALONE
-        source = folder / ("whole.parquet" if alone else "parts")
+    several = started_by_torchrun()
+    joined: AbstractContextManager[Runtime] = distributed("cpu", None) if several else nullcontext(Runtime())
+    with joined as runtime:
+        source = folder / ("parts" if several else "whole.parquet")
         config = JobConfig(data=str(source), preset=name, cache=folder, split=SPLIT)
-        parts = read(config) if alone else read_share(config, ranks)
+        ratings = runtime.read(config, load_preset(name), lambda _: None)
         read_peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        data = training_set(parts, torch.device("cpu"))
+        data = runtime.training_set(ratings, torch.device("cpu"))
         trainer_class = trainers.find(name)
         chosen = {"sweeps": sweeps} if name == "als" else {"burn_in": 1, "samples": sweeps - 1}
         trainer = trainer_class(data, trainer_class.Settings(**chosen), np.random.default_rng(0))
         trainer.epoch()  # groups the ratings
-        seconds, counted, wire = _sweeps(trainer, ranks, sweeps - 1)
-        test = make_test_set(parts.train, parts.test, None, torch.device("cpu"), ranks)
+        seconds, counted, wire = _sweeps(trainer, sweeps - 1)
+        test = make_test_set(ratings.train, ratings.test, None, torch.device("cpu"), runtime.communicator)
         assert test is not None
         rmse = test_rmse(trainer.model(), test)
         result = {
@@ -90,26 +95,27 @@ def measure(folder: Path, name: str, sweeps: int, threads: int) -> None:
             "seconds": statistics.median(seconds),
             "counted": counted,
             "wire": wire,
-            "formula": 0 if alone else formula(trainer, data),
+            "formula": formula(trainer, data) if several else 0,
             "ratings": len(data),
             "users": data.users,
-            "share_mb": share_bytes(parts, trainer) / 1e6,
+            "share_mb": share_bytes(ratings, trainer) / 1e6,
             "read_mb": (read_peak - before) / 1e3,
             "peak_mb": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1e3,
         }
-    (folder / f"result-{ranks.rank}.json").write_text(json.dumps(result))
+    (folder / f"result-{runtime.communicator.rank}.json").write_text(json.dumps(result))
 
 
-def _sweeps(trainer: Trainer[Any], ranks: Communicator, sweeps: int) -> tuple[list[float], float, float]:
+def _sweeps(trainer: Trainer[Any], sweeps: int) -> tuple[list[float], float, float]:
     """Seconds of each sweep; bytes of a sweep as this rank counted them, and as the loopback interface did per rank."""
-    seconds, begun, sent = [], _loopback(), ranks.sent_bytes
+    communicator = trainer.data.communicator
+    seconds, begun, sent = [], _loopback(), sent_bytes(communicator)
     for _ in range(sweeps):
         began = time.perf_counter()
         trainer.epoch()
         seconds.append(time.perf_counter() - began)
-    counted = (ranks.sent_bytes - sent) / sweeps
-    ranks.total(0)  # until all have sent theirs
-    return seconds, counted, (_loopback() - begun) / sweeps / ranks.size
+    counted = (sent_bytes(communicator) - sent) / sweeps
+    communicator.total(0)  # until all have sent theirs
+    return seconds, counted, (_loopback() - begun) / sweeps / communicator.size
 
 
 def _loopback() -> int:
@@ -117,16 +123,20 @@ def _loopback() -> int:
     return int(line.split(":")[1].split()[8])
 
 
-def share_bytes(parts: TrainTest, trainer: Trainer[Any]) -> int:
+def sent_bytes(communicator: Communicator) -> int:
+    return communicator.sent_bytes if isinstance(communicator, Group) else 0
+
+
+def share_bytes(ratings: TrainTest, trainer: Trainer[Any]) -> int:
     """What grows with a rank's users and ratings: the ratings as read, and every tensor of the state by user."""
     state = trainer.state()
     by_user = sum(tensor.nbytes for name, tensor in state.items() if trainer.side_of(name) == "user")
-    return 12 * len(parts.train) + by_user
+    return 12 * len(ratings.train) + by_user
 
 
 def formula(trainer: Trainer[Any], data: TrainingSet) -> float:
     """Bytes that a rank sends in a sweep, as docs/scaling.md has them."""
-    group = data.ranks
+    group = data.communicator
     others, longest = group.size - 1, data.item_span.longest
     if type(trainer).__name__ == "Als":
         width = padded_width(trainer.settings.factors)
@@ -268,7 +278,7 @@ def run_and_kill(command: list[str], environment: dict[str, str], rng: np.random
 def predictions(directory: Path) -> torch.Tensor:
     """The ratings that a checkpoint predicts for some users and all items."""
     model = load(directory).model
-    return model.score_items(torch.arange(0, model.users, max(1, model.users // 200)))
+    return all_products(model, torch.arange(0, model.users, max(1, model.users // 200)))
 
 
 def main() -> None:

@@ -27,6 +27,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import mean, median
 from tempfile import TemporaryDirectory
@@ -49,7 +50,9 @@ from benchmarks.accuracy import (
     read,
     read_folds,
 )
+from benchmarks.topn import all_products
 from models.mf import MatrixFactorization
+from models.relevance import RelevanceHead
 from models.training_ratings import TrainingRatings
 from training.config import load_preset
 from training.data.interactions import Int64s
@@ -155,21 +158,25 @@ def ours(fold: Fold, options: argparse.Namespace) -> Iterator[tuple[str, float, 
             head = RelevanceFit(data, preset.relevance, np.random.default_rng([fold.seed, 2]))
             seconds = fit(head, None, lambda _: None)[-1].fit_seconds
             title = f"**`{name}`, head, {preset.relevance.factors} factors**"
-            yield title, figure(head.model().score_items, seen, fold), seconds
+            yield title, figure(partial(_head_scores, head.model()), seen, fold), seconds
+
+
+def _head_scores(head: RelevanceHead, users_B: Tensor) -> Tensor:
+    return head.user_factors[users_B] @ head.item_factors[:-1].T
 
 
 def orders(model: MatrixFactorization) -> dict[str, Score]:
     """By predicted rating, and by the lower bounds of a model that knows its variance."""
     noise, user_U, item_I = model.noise_variance, model.user_variance, model.item_variance
     if noise is None or user_U is None or item_I is None:
-        return {"r̂": model.score_items}
+        return {"r̂": partial(all_products, model)}
 
     def bound(users_B: Tensor, variance: Tensor) -> Tensor:
         variance_BI = variance + user_U[users_B, None] + item_I[:-1]
-        return model.score_items(users_B) - Z * variance_BI.sqrt()
+        return all_products(model, users_B) - Z * variance_BI.sqrt()
 
     return {
-        "r̂": model.score_items,
+        "r̂": partial(all_products, model),
         "lower bound of the expectation": lambda users_B: bound(users_B, torch.zeros(())),
         "lower bound of the rating": lambda users_B: bound(users_B, noise),
     }

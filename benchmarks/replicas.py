@@ -14,145 +14,21 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-import signal
-import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import httpx
 import uvloop
 
-from benchmarks.checked_load import Load, Record, Truth, requests
-from benchmarks.local_proxy import Proxy, free_port, proxy
-from benchmarks.random_model import publish_random
-from models.checkpoint.reader import current_version
+from models.registry.directory import current_version
 from models.registry.lifecycle import activate
+from tests.support.drafts import publish_random
+from tests.support.proxy import Proxy, proxy
+from tests.support.replicas import ITEMS, USERS, Fleet, Outcome, fleet_of, loaded, open_load
 
-USERS, ITEMS, FACTORS, SEEN = 943, 1682, 48, 100
-PATIENCE = 120.0
-AFTER = 3.0  # seconds after a kill in which a failure may be of a request that was in flight on the killed one
-
-
-class Fleet:
-    """Replicas on one port of 127.0.0.2, 127.0.0.3 and so on.
-
-    Args:
-        checkpoints: a directory or a URL.
-        count: how many replicas.
-        folder: for what each keeps, and its log.
-        settings: of the service.
-    """
-
-    def __init__(self, checkpoints: str, count: int, folder: Path, **settings: str) -> None:
-        self.addresses = [f"127.0.0.{2 + number}" for number in range(count)]
-        self.port = free_port(self.addresses)
-        self._checkpoints, self._folder, self._settings = checkpoints, folder, settings
-        self.processes: dict[str, subprocess.Popen[bytes]] = {}
-
-    def start(self, address: str) -> None:
-        """Start a replica, and do not wait for it."""
-        settings = {"CHECKPOINTS": self._checkpoints, "CHECKPOINT_CACHE": str(self._folder / address), "STORE": "none"}
-        settings |= {name.upper(): value for name, value in self._settings.items()}
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("RATECAST_")}
-        environment |= {f"RATECAST_{name}": value for name, value in settings.items()}
-        command = [sys.executable, "-m", "app", "--host", address, "--port", str(self.port), "--threads", "1"]
-        with (self._folder / f"{address}.log").open("ab") as log:
-            self.processes[address] = subprocess.Popen(command, env=environment, stderr=log)
-
-    def repair(self, proxy: Proxy) -> None:
-        """Start those that do not run, and wait until all are ready."""
-        for address in self.addresses:
-            process = self.processes.get(address)
-            if process is None or process.poll() is not None:
-                self.start(address)
-        proxy.until_ready(len(self.addresses), PATIENCE)
-
-    def kill(self, address: str, proxy: Proxy) -> int:
-        """Kill a replica. Gives how many requests it had."""
-        process = self.processes[address]
-        process.send_signal(signal.SIGSTOP)
-        time.sleep(0.02)  # requests still come
-        under_way = int(proxy.replicas()[address]["scur"])
-        process.kill()
-        process.wait()
-        return under_way
-
-    def stop(self, address: str) -> int:
-        """Tell a replica to stop, and wait. Gives its exit code."""
-        self.processes[address].terminate()
-        return self.processes[address].wait(PATIENCE)
-
-    def close(self) -> None:
-        for process in self.processes.values():
-            process.terminate()
-        for process in self.processes.values():
-            process.wait(PATIENCE)
-
-    async def rolled(self, version: str) -> float:
-        """Wait until all replicas that run serve a version. Gives the seconds."""
-        began = time.perf_counter()
-        async with httpx.AsyncClient(timeout=PATIENCE) as client:
-            for address, process in self.processes.items():
-                while process.poll() is None and await self._serves(client, address) != version:
-                    assert time.perf_counter() - began < PATIENCE, f"{address} does not serve {version}"
-                    await asyncio.sleep(0.02)
-        return time.perf_counter() - began
-
-    async def _serves(self, client: httpx.AsyncClient, address: str) -> str | None:
-        with suppress(httpx.TransportError):
-            answer = await client.get(f"http://{address}:{self.port}/health/ready")
-            return answer.json().get("model_version") if answer.status_code == 200 else None
-        return None
-
-
-@dataclass
-class Outcome:
-    """What was done, and what it cost.
-
-    Attributes:
-        through, direct: answers a second that the client gets from all replicas, and from one without the proxy.
-        killed: when, and how many requests the replica had.
-        stopped: when. rolls: seconds until all replicas served a version.
-    """
-
-    record: Record
-    rate: float
-    through: float = 0.0
-    direct: float = 0.0
-    killed: list[tuple[float, int]] = field(default_factory=list)
-    stopped: list[float] = field(default_factory=list)
-    rolls: list[float] = field(default_factory=list)
-
-    @property
-    def beyond(self) -> int:
-        """Failures beyond those of requests in flight on a killed replica."""
-        times = [when for when, *_ in self.record.failures]
-        explained = sum(min(had, sum(when <= t <= when + AFTER for t in times)) for when, had in self.killed)
-        return len(times) - explained
-
-
-def open_load(port: int, directory: Path) -> Load:
-    asked = requests(USERS, ITEMS)
-    versions = [path.parent.name for path in directory.glob("*/manifest.json")]
-    return Load(port, asked, Truth(directory, versions, asked))
-
-
-@asynccontextmanager
-async def loaded(load: Load, rate: float) -> AsyncIterator[None]:
-    """Requests at a rate for the time of the block, and all of them answered after it."""
-    await load.open()
-    running = asyncio.ensure_future(load.run(24 * 3600, rate))
-    yield
-    running.cancel()
-    with suppress(asyncio.CancelledError):
-        await running
-    await load.settle()
+FACTORS, SEEN = 48, 100
 
 
 async def capacity(port: int, directory: Path, seconds: float, host: str = "127.0.0.1") -> float:
@@ -179,7 +55,7 @@ async def ordeal(fleet: Fleet, front: Proxy, directory: Path, seconds: float, ev
                 case 0:
                     when = time.perf_counter()
                     outcome.killed.append((when, await asyncio.to_thread(fleet.kill, address, front)))
-                    await asyncio.to_thread(front.until_ready, len(fleet.addresses) - 1, PATIENCE)
+                    await asyncio.to_thread(front.until_ready, len(fleet.addresses) - 1)
                     fleet.start(address)
                 case 1:
                     following = versions.index(current_version(directory)) + 1
@@ -191,7 +67,7 @@ async def ordeal(fleet: Fleet, front: Proxy, directory: Path, seconds: float, ev
                     assert await asyncio.to_thread(fleet.stop, address) == 0
                     fleet.start(address)
             turn += 1
-            await asyncio.to_thread(front.until_ready, len(fleet.addresses), PATIENCE)
+            await asyncio.to_thread(fleet.until_all_ready, front)
     return outcome
 
 
@@ -199,15 +75,12 @@ async def measure(count: int, seconds: float, every: float, rate: float | None, 
     directory = folder / "checkpoints"
     for seed in range(4):
         publish_random(directory, USERS, ITEMS, FACTORS, SEEN, seed=seed)
-    fleet = Fleet(str(directory) if source == "directory" else f"file://{directory}", count, folder)
-    try:
-        with proxy(fleet.addresses, fleet.port) as front:
-            await asyncio.to_thread(fleet.repair, front)
-            through = await capacity(front.port, directory, 3.0)
-            direct = await capacity(fleet.port, directory, 3.0, fleet.addresses[0])
-            outcome = await ordeal(fleet, front, directory, seconds, every, rate or through / 2)
-    finally:
-        fleet.close()
+    checkpoints = str(directory) if source == "directory" else f"file://{directory}"
+    with fleet_of(checkpoints, count, folder) as fleet, proxy(fleet.addresses, fleet.port) as front:
+        await asyncio.to_thread(fleet.repair, front)
+        through = await capacity(front.port, directory, 3.0)
+        direct = await capacity(fleet.port, directory, 3.0, fleet.addresses[0])
+        outcome = await ordeal(fleet, front, directory, seconds, every, rate or through / 2)
     outcome.through, outcome.direct = through, direct
     return outcome
 

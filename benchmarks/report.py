@@ -19,9 +19,10 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from models.checkpoint.manifest import GateRecord, RelevanceRule
+from models.checkpoint.manifest import GateRecord
 from models.mf import MatrixFactorization
 from models.relevance import RelevanceHead
+from models.relevance_rule import RelevanceRule
 from models.training_ratings import TrainingRatings
 from training.config import load_preset
 from training.data.dataset import Dataset
@@ -74,18 +75,19 @@ def random_result(users: int, items: int, ratings: int, factors: int) -> Result:
     history = [Epoch(n, 100, {"loss": 1 / n}, 1 / n, fit_seconds=1.0, examples_per_second=1.0) for n in range(1, 101)]
     tables = (torch.rand(users + 1, 64), torch.rand(items + 1, 64))
     fitted = Fitted(random_model(users, items, factors), history, RelevanceHead(*tables, rule=RULE), history)
-    parts = TrainTest(Dataset(name="random", ratings=ratings_of_all, fingerprint="0" * 64), train, test)
+    train_test = TrainTest(Dataset(name="random", ratings=ratings_of_all, fingerprint="0" * 64), train, test)
     return Result(
-        parts=parts,
+        train_test=train_test,
         preset=load_preset("bayes"),
         fitted=fitted,
         evaluated=fitted,
         seen=TrainingRatings.from_ratings(train.users_N, train.items_N, train.ratings_N, users),
         test=make_test_set(train, test, None, torch.device("cpu")),
         metrics=dict.fromkeys(METRICS, 1.0),
-        run={"seed": 0, "split": "random:0.1", "device": "cpu", "threads": torch.get_num_threads()} | parts.totals(),
+        run={"seed": 0, "split": "random:0.1", "device": "cpu", "threads": torch.get_num_threads()}
+        | train_test.totals(),
         described=described,
-        measured_on=parts,
+        measured_on=train_test,
         baseline=random_model(users, items, 0),
     )
 

@@ -20,11 +20,11 @@ import numpy as np
 import pyarrow as pa
 
 from app.engine.search import find_items, find_users
-from app.engine.serving_model import Served
-from app.engine.types import Choice
-from benchmarks.random_model import publish_random
-from models.checkpoint import reader
+from app.engine.serving_model import ServingModel
+from app.engine.types import ItemFilter
 from models.checkpoint.reader import Checkpoint
+from models.registry.directory import load
+from tests.support.drafts import publish_random
 
 ROUNDS = 7
 WORDS = np.array(["star", "wars", "matrix", "the", "love", "of", "day", "night", "return", "café"])
@@ -44,14 +44,14 @@ def main() -> None:
     arguments = parser.parse_args()
     with TemporaryDirectory() as folder:
         publish_random(Path(folder), arguments.users, arguments.items, factors=8, seen=20)
-        served = Served.of(_titled(reader.load(Path(folder))))
+        served = ServingModel(_titled(load(Path(folder))))
         began = time.perf_counter()
-        find_items(served, "matrix", 10, Choice())
+        find_items(served, "matrix", 10, ItemFilter())
         print(f"{arguments.items:,} items, {arguments.users:,} users\n\n| search | ms, median of {ROUNDS} |\n|---|---|")
         print(f"| the first of a version | {1e3 * (time.perf_counter() - began):.0f} |")
         for name, query in QUERIES.items():
-            print(f"| {name} | {_milliseconds(lambda query=query: find_items(served, query, 10, Choice())):.1f} |")
-        years = Choice(None, 1990, 1999)
+            print(f"| {name} | {_milliseconds(lambda query=query: find_items(served, query, 10, ItemFilter())):.1f} |")
+        years = ItemFilter(None, 1990, 1999)
         print(f"| one word, of some years | {_milliseconds(lambda: find_items(served, 'matrix', 10, years)):.1f} |")
         print(f"| users by a prefix | {_milliseconds(lambda: find_users(served, '12', 10)):.1f} |")
 

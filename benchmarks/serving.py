@@ -21,23 +21,23 @@ import random
 import re
 import shutil
 import signal
-import socket
 import statistics
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import httpx
 import pyarrow as pa
 
-from benchmarks.random_model import publish_random
+from tests.support.drafts import publish_random
+from tests.support.ports import held_port
+from tests.support.waiting import wait_until
 
 KEY = "benchmark-key-0123456789"
 SERVERS = ("ratecast", "nothing", "bare", "obvious", "litserve")
@@ -268,32 +268,25 @@ def http(method: str, path: str, body: bytes = b"", media_type: str | None = Non
 def running(
     name: str, checkpoints: Path, probe: str, command: Callable[[int], list[str]], more: Mapping[str, str] | None = None
 ) -> Iterator[Server]:
-    """Start a server on a free port, wait until it answers, end it with the block."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    """Start a server on a port held for it, wait until it answers, end it with the block."""
     settings = {"CHECKPOINTS": str(checkpoints), "API_KEYS": KEY, "LOG_LEVEL": "warning"} | dict(more or {})
     environment = os.environ | {f"RATECAST_{name}": value for name, value in settings.items()}
-    with subprocess.Popen(command(port), env=environment, stdout=subprocess.DEVNULL, start_new_session=True) as process:
+    with (
+        held_port() as port,
+        subprocess.Popen(command(port), env=environment, stdout=subprocess.DEVNULL, start_new_session=True) as process,
+    ):
         try:
-            await_answer(f"http://127.0.0.1:{port}{probe}", process)
+            wait_until(lambda: answers(f"http://127.0.0.1:{port}{probe}"), process)
             yield Server(name, port)
         finally:
             os.killpg(process.pid, signal.SIGTERM)
 
 
-def await_answer(url: str, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        assert process.poll() is None, f"{process.args} ended"
-        try:
-            urllib.request.urlopen(url, timeout=5)  # noqa: S310
-        except urllib.error.HTTPError:
-            return
-        except OSError:
-            time.sleep(0.1)
-        else:
-            return
-    raise TimeoutError(url)
+def answers(url: str) -> bool:
+    """Whether anything is answered, an error too."""
+    with suppress(httpx.TransportError):
+        return httpx.get(url, timeout=5).status_code < 500
+    return False
 
 
 def service(checkpoints: Path, name: str = "ratecast", **settings: str) -> AbstractContextManager[Server]:

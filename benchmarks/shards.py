@@ -18,7 +18,9 @@ import torch
 from torch import Tensor
 
 from models.mf import MatrixFactorization
-from models.ranking import Ordering, by_rating, top_items
+from models.orderings import by_rating
+from models.scoring import BilinearForm
+from models.search import top_items
 from models.sharding import Sharded, spread
 
 USERS, LIST, SEEN = 1_000, 10, 100
@@ -52,7 +54,7 @@ def main() -> None:
         print(f"| {batch} | " + " | ".join(cells) + " |", flush=True)
 
 
-def make_ordering(items: int, factors: int) -> Ordering:
+def make_ordering(items: int, factors: int) -> BilinearForm:
     draw = torch.Generator().manual_seed(0)
     shapes = ((USERS + 1, factors), (items + 1, factors), (USERS + 1,), (items + 1,))
     return by_rating(
@@ -60,14 +62,14 @@ def make_ordering(items: int, factors: int) -> Ordering:
     )
 
 
-def contenders(ordering: Ordering, batch: int, device: torch.device) -> Mapping[str, Lists]:
+def contenders(ordering: BilinearForm, batch: int, device: torch.device) -> Mapping[str, Lists]:
     """What is measured, by its name; each gives the same lists, in the host's memory."""
     draw = torch.Generator().manual_seed(1)
     users_B = torch.randint(USERS, (batch,), generator=draw)
-    items_M = torch.randint(ordering.items, (batch * SEEN,), generator=draw, dtype=torch.int32)
+    items_M = torch.randint(ordering.item_count, (batch * SEEN,), generator=draw, dtype=torch.int32)
     excluded = torch.arange(batch + 1) * SEEN, items_M
-    tables = {name: table.to(device) for name, table in vars(ordering).items() if isinstance(table, Tensor)}
-    there = Ordering(**tables)
+    mean = None if ordering.mean is None else ordering.mean.to(device)
+    there = BilinearForm(ordering.users.to(device), ordering.items.to(device), mean)
 
     def unsharded() -> Tensor:
         return top_items(there, users_B, LIST, excluded=excluded).cpu()

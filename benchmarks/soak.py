@@ -12,164 +12,24 @@ is stopped, its connections are listed, then it is killed. Load goes to loopback
 from __future__ import annotations
 
 import argparse
-import asyncio
 import os
-import signal
-import socket
 import statistics
-import subprocess
 import sys
-import time
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
-import httpx
 import numpy as np
 import numpy.typing as npt
-import psutil
 import uvloop
 
-from benchmarks.checked_load import Load, Record, Truth, requests
-from benchmarks.random_model import publish_random
-from models.registry.lifecycle import activate
+from tests.support.checked_load import Record
+from tests.support.soak import Events, Soak, soak
 
-USERS, ITEMS, FACTORS, SEEN = 943, 1682, 48, 100
 SETTLED = 300.0  # seconds after which memory should not grow
 STARTING = 10.0  # seconds that a new worker takes the cores for
 WINDOW = 1.0  # seconds after a swap that count as "during" it
-
-
-@dataclass
-class Events:
-    """What was done to the service: swaps with their versions, killed workers with their clients' ports, its memory."""
-
-    swaps: list[tuple[float, str]] = field(default_factory=list)
-    killed: list[tuple[float, frozenset[int]]] = field(default_factory=list)
-    memory: list[tuple[float, float]] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Soak:
-    """How a soak went. Rates are of requests a second."""
-
-    record: Record
-    events: Events
-    capacity: float
-    rate: float
-
-    @property
-    def unexplained(self) -> list[tuple[float, int, str]]:
-        """Failures on connections that were not those of a worker killed at that time."""
-        return [
-            failure
-            for failure in self.record.failures
-            if not any(when <= failure[0] <= when + 5 and failure[1] in ports for when, ports in self.events.killed)
-        ]
-
-
-@asynccontextmanager
-async def service(directory: Path, workers: int, **settings: str) -> AsyncIterator[tuple[int, psutil.Process]]:
-    """The service on a free port, ready."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "app", "--checkpoints", str(directory), "--port", str(port)]
-    command += ["--workers", str(workers)]
-    environment = os.environ | {f"RATECAST_{name.upper()}": value for name, value in settings.items()}
-    with subprocess.Popen(command, env=environment) as process:
-        try:
-            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
-                while not await _ready(client):
-                    await asyncio.sleep(0.1)
-            yield port, psutil.Process(process.pid)
-        finally:
-            process.terminate()
-            assert await asyncio.to_thread(process.wait, 60) == 0
-
-
-async def _ready(client: httpx.AsyncClient) -> bool:
-    with suppress(httpx.TransportError):
-        return (await client.get("/health/ready")).status_code == 200
-    return False
-
-
-def workers_of(parent: psutil.Process) -> list[psutil.Process]:
-    """Its worker processes that run; another child of the parent keeps track of what they share."""
-    return [child for child in parent.children() if _is_worker(child)]
-
-
-def _is_worker(child: psutil.Process) -> bool:
-    with suppress(psutil.NoSuchProcess):  # a zombie too
-        return "spawn_main" in " ".join(child.cmdline())
-    return False
-
-
-async def swap(events: Events, directory: Path, versions: Sequence[str], every: float) -> None:
-    for version in versions[1:]:
-        await asyncio.sleep(every)
-        events.swaps.append((time.perf_counter(), version))
-        await asyncio.to_thread(activate, directory, version)
-
-
-async def kill(events: Events, parent: psutil.Process, every: float) -> None:
-    while True:
-        await asyncio.sleep(every)
-        kill_one(events, parent)
-
-
-def kill_one(events: Events, parent: psutil.Process) -> None:
-    """Kill the worker that has run longest, and note whose connections it had."""
-    victim = min(workers_of(parent), key=lambda worker: worker.create_time())
-    victim.send_signal(signal.SIGSTOP)
-    ports = frozenset(one.raddr.port for one in victim.net_connections("tcp") if one.raddr)
-    events.killed.append((time.perf_counter(), ports))
-    victim.kill()
-
-
-async def weigh(events: Events, parent: psutil.Process) -> None:
-    while True:
-        await asyncio.sleep(5)
-        events.memory.append((time.perf_counter(), await asyncio.to_thread(_memory, parent)))
-
-
-def _memory(parent: psutil.Process) -> float:
-    """What the service's processes have for themselves, in bytes: what they share depends on who else shares it."""
-    total = 0.0
-    for process in (parent, *workers_of(parent)):
-        with suppress(psutil.NoSuchProcess):
-            total += process.memory_full_info().uss
-    return total
-
-
-async def soak(seconds: float, swap_every: float, kill_every: float, workers: int) -> Soak:
-    """Drive the service for so long."""
-    with TemporaryDirectory() as folder:
-        directory, asked, events = Path(folder), requests(USERS, ITEMS), Events()
-        seeds = range(int(seconds / swap_every) + 1)
-        versions = [publish_random(directory, USERS, ITEMS, FACTORS, SEEN, seed).version for seed in seeds]
-        truth = Truth(directory, versions, asked)
-        activate(directory, versions[0])
-        async with service(directory, workers, log_level="warning") as (port, parent):
-            load = Load(port, asked, truth)
-            await load.open()
-            await load.run(2)
-            capacity = statistics.median([await load.run(2) for _ in range(3)])
-            load.record = Record()
-            async with asyncio.TaskGroup() as disturbances:
-                tasks = [
-                    disturbances.create_task(swap(events, directory, versions, swap_every)),
-                    disturbances.create_task(kill(events, parent, kill_every)),
-                    disturbances.create_task(weigh(events, parent)),
-                ]
-                rate = await load.run(seconds, capacity / 2)
-                for task in tasks:
-                    task.cancel()
-            await load.settle()
-        return Soak(load.record, events, capacity, rate)
 
 
 def report(done: Soak, arguments: argparse.Namespace) -> list[str]:

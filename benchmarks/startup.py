@@ -18,11 +18,7 @@ import argparse
 import http.client
 import json
 import os
-import signal
-import socket
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,7 +26,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks.random_model import publish_random
+from tests.support.drafts import publish_random
+from tests.support.service import serving
+from tests.support.waiting import wait_until
 
 STARTS, WORKERS = 3, (1, 4)
 CONNECTIONS = 12  # a worker; each goes to the worker that is first, so all get some
@@ -95,40 +93,15 @@ def _measure(large: Path, tiny: Path, workers: int) -> int:
 @contextmanager
 def _service(directory: Path, workers: int) -> Iterator[tuple[int, int, float]]:
     """A running service with all its workers up: its port, its process and the seconds until the first was ready."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    flags = ["--checkpoints", str(directory), "--port", str(port), "--workers", str(workers), "--device", "cpu"]
     started = time.perf_counter()
-    with subprocess.Popen(
-        [sys.executable, "-m", "app", *flags],
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"RATECAST_LOG_LEVEL": "info"},
-    ) as process:
-        try:
-            while _status(port) != 200:
-                assert process.poll() is None, process.communicate()[1]
-                time.sleep(0.01)
-            ready = time.perf_counter() - started
-            assert process.stderr is not None
-            for _ in range(workers):
-                while "startup complete" not in process.stderr.readline():
-                    pass
-            yield port, process.pid, ready
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.communicate()
-
-
-def _status(port: int) -> int | None:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-    try:
-        connection.request("GET", "/health/ready")
-        return connection.getresponse().status
-    except OSError:
-        return None
-    finally:
-        connection.close()
+    with serving(directory, "--workers", str(workers), "--device", "cpu") as running:
+        ready = time.perf_counter() - started
+        wait_until(
+            lambda: running.log.read_text("utf-8").count("startup complete") == workers,
+            running.process,
+            log=running.log,
+        )
+        yield running.port, running.process.pid, ready
 
 
 def _read_all(port: int, workers: int) -> None:

@@ -23,8 +23,9 @@ from tempfile import TemporaryDirectory
 import sqlalchemy as sa
 import uvloop
 
-from benchmarks.random_model import publish_random
-from benchmarks.soak import service
+from tests.support.drafts import publish_random
+from tests.support.ports import LOOPBACK
+from tests.support.service import serving
 
 
 class Client(asyncio.Protocol):
@@ -72,10 +73,10 @@ class Client(asyncio.Protocol):
 async def measure(folder: Path, url: str, options: argparse.Namespace) -> tuple[float, list[float], int, int]:
     """Ratings a second, seconds of each, how many failed, how many were acknowledged in all."""
     loop = asyncio.get_running_loop()
-    async with service(folder, options.workers, store=url) as (port, _):
+    with serving(folder, "--workers", str(options.workers), store=url) as service:
         clients = []
         for number in range(options.clients):
-            _, client = await loop.create_connection(lambda number=number: Client(number), "127.0.0.1", port)
+            _, client = await loop.create_connection(lambda number=number: Client(number), LOOPBACK, service.port)
             clients.append(client)
         await asyncio.sleep(2)
         before, began = sum(len(client.seconds) for client in clients), time.perf_counter()

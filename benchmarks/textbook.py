@@ -24,7 +24,8 @@ from training.data.train_test import TrainTest, read
 from training.evaluation.evaluate import make_test_set, test_rmse
 from training.fit.loop import fit
 from training.fit.trainer import Trainer
-from training.job import make_trainer
+from training.fitting import make_trainer
+from training.runtime import Runtime
 
 CPU = torch.device("cpu")
 PRESET = load_preset("textbook")
@@ -38,10 +39,10 @@ def main() -> None:
     options = arguments.parse_args()
     for split in ("last-out", "random:0.1"):
         print_accuracy(split, options.seeds)
-    print_speed(read_parts("last-out", 0), options.rounds)
+    print_speed(read_ratings("last-out", 0), options.rounds)
 
 
-def read_parts(split: str, seed: int) -> TrainTest:
+def read_ratings(split: str, seed: int) -> TrainTest:
     return read(JobConfig(data="ml-100k", split=split, preset="textbook", seed=seed, cache=default_cache()))
 
 
@@ -50,29 +51,29 @@ def print_accuracy(split: str, seeds: int) -> None:
     print(f"{'seed':>6}{'train loss':>12}{'test RMSE':>12}{'r(21, 31)':>12}")
     rows = []
     for seed in range(seeds):
-        parts = read_parts(split, seed)
-        trainer = make_trainer(PRESET, parts, seed, CPU)
+        ratings = read_ratings(split, seed)
+        trainer = make_trainer(PRESET, Runtime().training_set(ratings, CPU), seed)
         loss = fit(trainer, None, lambda _: None)[-1].figures["loss"]
         model = trainer.model()
-        test = make_test_set(parts.train, parts.test, None, CPU)
+        test = make_test_set(ratings.train, ratings.test, None, CPU)
         assert test is not None
-        rows.append((loss, test_rmse(model, test), predict_pair(model, parts)))
+        rows.append((loss, test_rmse(model, test), predict_pair(model, ratings)))
         print(f"{seed:>6}{rows[-1][0]:>12.4f}{rows[-1][1]:>12.4f}{rows[-1][2]:>12.3f}")
     means, deviations = np.mean(rows, axis=0), np.std(rows, axis=0, ddof=1)
     print(f"{'mean':>6}{means[0]:>12.4f}{means[1]:>12.4f}{means[2]:>12.3f}")
     print(f"{'dev':>6}{deviations[0]:>12.4f}{deviations[1]:>12.4f}{deviations[2]:>12.3f}")
 
 
-def predict_pair(model: MatrixFactorization, parts: TrainTest) -> float:
-    user, item = parts.train.user_ids.index(USER).as_py(), parts.train.item_ids.index(ITEM).as_py()
+def predict_pair(model: MatrixFactorization, ratings: TrainTest) -> float:
+    user, item = ratings.train.user_ids.index(USER).as_py(), ratings.train.item_ids.index(ITEM).as_py()
     return float(model(torch.tensor([user]), torch.tensor([item])))
 
 
-def print_speed(parts: TrainTest, rounds: int) -> None:
+def print_speed(ratings: TrainTest, rounds: int) -> None:
     plain, ours = [], []
     for _ in range(rounds):
-        plain.append(plain_examples_per_second(parts))
-        ours.append(our_examples_per_second(parts))
+        plain.append(plain_examples_per_second(ratings))
+        ours.append(our_examples_per_second(ratings))
     threads = torch.get_num_threads()
     print(f"\nexamples/s, medians of {rounds} alternating rounds, {threads} threads; published on a GPU: 382,587")
     print(f"{'plain loop':>20}{statistics.median(plain):>14,.0f}")
@@ -80,8 +81,8 @@ def print_speed(parts: TrainTest, rounds: int) -> None:
     print(f"{'ratio':>20}{statistics.median(ours) / statistics.median(plain):>14.1f}")
 
 
-def our_examples_per_second(parts: TrainTest) -> float:
-    trainer: Trainer = make_trainer(PRESET, parts, 0, CPU)
+def our_examples_per_second(ratings: TrainTest) -> float:
+    trainer: Trainer = make_trainer(PRESET, Runtime().training_set(ratings, CPU), 0)
     return fit(trainer, None, lambda _: None)[-1].examples_per_second
 
 
@@ -102,9 +103,9 @@ class PlainMF(nn.Module):
         return (self.P(users) * self.Q(items)).sum(1) + biases
 
 
-def plain_examples_per_second(parts: TrainTest) -> float:
+def plain_examples_per_second(ratings: TrainTest) -> float:
     """One epoch of the plain loop."""
-    train, settings = parts.train, PRESET.settings.model_dump()
+    train, settings = ratings.train, PRESET.settings.model_dump()
     columns = (torch.from_numpy(c) for c in (train.users_N.astype("i8"), train.items_N.astype("i8"), train.ratings_N))
     loader = DataLoader(TensorDataset(*columns), batch_size=settings["batch_size"], shuffle=True)
     model = PlainMF(settings["factors"], train.users, train.items)

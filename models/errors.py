@@ -28,6 +28,10 @@ class UnknownItemError(UnknownIdError):
     kind = "item"
 
 
+class DeviceUnavailableError(RatecastError):
+    """A device that this machine does not have."""
+
+
 class CheckpointError(RatecastError):
     """A checkpoint that cannot be read or published."""
 

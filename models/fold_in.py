@@ -6,7 +6,7 @@ of the regularised least squares that trainers solve row by row (Zhou, Wilkinson
 Salakhutdinov and Mnih 2008, eq. 12): x = m + (S⁻¹ + AᵀA/σ²)⁻¹ Aᵀ(r − μ − b_i − Am)/σ², A having the rows [q_i, 1].
 It is solved in the smaller of two equal forms: as large as a row, or as its number of ratings (Woodbury 1950).
 Everything is computed in float64. Shapes: C columns (the other side), F factors, K = F + 1, R rows, N ratings of one
-row, M of all rows, G factors of the relevance head.
+row, M of all rows.
 """
 
 from __future__ import annotations
@@ -14,18 +14,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from models.checkpoint.manifest import RelevanceRule
-from models.checkpoint.reader import Checkpoint
+from models.fold_in_prior import FoldInPrior
+from models.mf import MatrixFactorization
+from models.relevance import HeadSolver, RelevanceHead
 
 Float64s = npt.NDArray[np.float64]
 Float32s = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
+Counts = npt.NDArray[np.int32] | npt.NDArray[np.int64]
 
 CELLS = 1 << 21  # numbers of features gathered at once by `solve_many`
 PADDING = 4  # rows are padded to a multiple of so many ratings before they are solved together
@@ -228,90 +231,35 @@ class RowSolver:
         return spread
 
 
-class HeadSolver:
-    """A user's row of the relevance head, from ratings: least squares over all items, as `training.fit.relevance`.
-
-    A rated item has the target of its rating and weight 1, any other item target 0 and weight w:
-    (w YᵀY + (1−w) Σ y_i y_iᵀ + ridge) x = Σ t_i y_i over the rated. Hu, Koren and Volinsky 2008, eq. 4.
-
-    Args:
-        item_factors_IG: y of the known items.
-        unknown_G: x of a user without ratings.
-        rule: how targets, weights and the ridge follow from the ratings.
-    """
-
-    def __init__(self, item_factors_IG: Tensor, unknown_G: Tensor, rule: RelevanceRule) -> None:
-        self._factors_IG, self._unknown, self._rule = item_factors_IG, unknown_G.cpu().numpy(), rule
-        gram_GG = _gram(item_factors_IG).cpu().numpy()
-        self._values_G, self._axes_GG = np.linalg.eigh(gram_GG)
-
-    def solve(self, items_N: Rows, ratings_N: npt.NDArray[np.floating]) -> Float32s:
-        """x, float32, (G,), of the items that were rated, each at most once."""
-        rule = self._rule
-        if len(items_N) == 0:
-            return self._unknown
-        weight = 1 - rule.missing_weight
-        targets_N = np.maximum(1 + rule.slope * (ratings_N.astype(np.float64) - rule.mean) / rule.deviation, 0)
-        weights = rule.missing_weight * len(self._factors_IG) + weight * len(items_N)
-        diagonal_G = rule.missing_weight * self._values_G + rule.regularisation * weights**rule.exponent
-        features_NG = self._of_items(items_N).astype(np.float64) @ self._axes_GG
-        if len(items_N) <= len(diagonal_G):
-            scaled_NG = features_NG / diagonal_G
-            gram_NN = weight * (scaled_NG @ features_NG.T)
-            gram_NN.flat[:: len(items_N) + 1] += 1
-            x_G = scaled_NG.T @ np.linalg.solve(gram_NN, targets_N)
-        else:
-            gram_GG = weight * (features_NG.T @ features_NG)
-            gram_GG.flat[:: len(diagonal_G) + 1] += diagonal_G
-            x_G = np.linalg.solve(gram_GG, features_NG.T @ targets_N)
-        folded: Float32s = (self._axes_GG @ x_G).astype(np.float32)
-        return folded
-
-    def _of_items(self, items_N: Rows) -> Float32s:
-        if self._factors_IG.device.type == "cpu":
-            factors: Float32s = self._factors_IG.numpy()[items_N]
-            return factors
-        gathered: Float32s = self._factors_IG[torch.from_numpy(items_N).to(self._factors_IG.device)].cpu().numpy()
-        return gathered
-
-
+@dataclass(frozen=True, slots=True)
 class FoldIn:
-    """What folds rows into the model of a checkpoint.
+    """What folds users into a model.
 
     Attributes:
         users: solves users from the items they rated.
-        items: solves items from the users who rated them.
-        head: solves users for the relevance head, None where the checkpoint has none.
+        head: solves users for the relevance head, None where there is none.
     """
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
-        model, prior = checkpoint.model, checkpoint.priors
-        mean, noise = float(model.mean), float(prior.noise)
-        seen = checkpoint.seen
-        self.users = RowSolver(
-            model.item_factors[:-1],
-            model.item_bias[:-1],
-            mean,
-            torch.cat([model.user_factors[-1], model.user_bias[-1:]]),
-            prior.user_covariance_KK,
-            noise,
-            torch.tensor(checkpoint.ratings_I).to(model.device),
-        )
-        self._items = (
-            model.user_factors[:-1],
-            model.user_bias[:-1],
-            mean,
-            torch.cat([model.item_factors[-1], model.item_bias[-1:]]),
-            prior.item_covariance_KK,
-            noise,
-        )
-        self._user_counts_U = seen.offsets.diff()[:-1]
-        head = checkpoint.relevance
-        self.head = None if head is None else HeadSolver(head.item_factors[:-1], head.user_factors[-1], head.rule)
+    users: RowSolver
+    head: HeadSolver | None
 
-    @cached_property
-    def items(self) -> RowSolver:
-        return RowSolver(*self._items, self._user_counts_U)
+    @classmethod
+    def of(cls, model: MatrixFactorization, prior: FoldInPrior, head: RelevanceHead | None, counts_I: Counts) -> Self:
+        """`counts_I` says how many training ratings each item has."""
+        return cls(user_solver(model, prior, counts_I), None if head is None else HeadSolver(head))
+
+
+def user_solver(model: MatrixFactorization, prior: FoldInPrior, counts_I: Counts | None = None) -> RowSolver:
+    """What solves the rows of users against the items of a model. `counts_I` as `RowSolver` takes it."""
+    return RowSolver(
+        model.item_factors[:-1],
+        model.item_bias[:-1],
+        float(model.mean),
+        torch.cat([model.user_factors[-1], model.user_bias[-1:]]),
+        prior.user_covariance_KK,
+        float(prior.noise),
+        None if counts_I is None else torch.tensor(counts_I).to(model.device),
+    )
 
 
 def _second_moments(factors_CF: Tensor, counts_C: Tensor) -> Tensor:
@@ -328,14 +276,6 @@ def _second_moments(factors_CF: Tensor, counts_C: Tensor) -> Tensor:
     moments_KK[:-1, :-1] = sums_FF / total
     moments_KK[:-1, -1] = moments_KK[-1, :-1] = sums_F / total
     return moments_KK
-
-
-def _gram(table_RG: Tensor) -> Tensor:
-    """YᵀY in float64, without a float64 copy of the table."""
-    gram_GG = torch.zeros(table_RG.shape[1], table_RG.shape[1], dtype=torch.float64, device=table_RG.device)
-    for part_RG in table_RG.split(1 << 16):
-        gram_GG += part_RG.double().T @ part_RG.double()
-    return gram_GG
 
 
 def _batches(offsets: Tensor, width: int) -> Iterator[tuple[Tensor, int]]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 import torch
 from torch import Tensor, nn
 
-from models.scoring import gather_dot
+from models.scoring import BilinearForm, Side
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -107,20 +107,17 @@ class MatrixFactorization(nn.Module):
 
     def forward(self, users_B: Tensor, items_B: Tensor) -> Tensor:
         """Predict the rating of each pair, unclipped, shape (B,). Its bits depend on the pair alone."""
-        dots_B = gather_dot(self.user_factors, self.item_factors, users_B, items_B)
-        return dots_B + self.user_bias[users_B] + self.item_bias[items_B] + self.mean
+        return self.form().exact(users_B, items_B)
+
+    def form(self) -> BilinearForm:
+        """What scores a pair with its expected rating r̂."""
+        return BilinearForm(Side(self.user_factors, self.user_bias), Side(self.item_factors, self.item_bias), self.mean)
 
     def variance(self, users_B: Tensor, items_B: Tensor) -> Tensor | None:
         """Variance of the rating of each pair around its prediction, shape (B,); None where it is not known."""
         if self.noise_variance is None or self.user_variance is None or self.item_variance is None:
             return None
         return self.noise_variance + self.user_variance[users_B] + self.item_variance[items_B]
-
-    def score_items(self, users_B: Tensor) -> Tensor:
-        """Predict the rating of every known item for each user, unclipped, shape (B, I)."""
-        p_BF = self.user_factors[users_B]
-        offset_B1 = (self.user_bias[users_B] + self.mean)[:, None]
-        return torch.addmm(self.item_bias[:-1][None, :], p_BF, self.item_factors[:-1].T) + offset_B1
 
     def tensors(self) -> Mapping[str, Tensor]:
         """The tables by name, as a checkpoint stores them: `TENSORS`, and `VARIANCES` where they are known."""

@@ -1,6 +1,7 @@
-"""The relevance head: the tables that order lists, s_ui = x_u · y_i. A score is no rating and has no scale.
+"""The relevance head: the tables that order lists, s_ui = x_u · y_i, and how a user is folded into them.
 
-This module does not know how the tables were fitted. Shapes: U users, I items, G factors, B batch.
+A score is no rating and has no scale. This module does not know how the tables were fitted. Shapes: U users, I items,
+G factors, N ratings of one user.
 """
 
 from __future__ import annotations
@@ -9,11 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from models.checkpoint.manifest import RelevanceRule
 from models.mf import with_average_row
+from models.relevance_rule import RelevanceRule
+from models.scoring import Floats, Rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +55,57 @@ class RelevanceHead:
         """G, the rank of X·Yᵀ."""
         return self.user_factors.shape[1]
 
-    def score_items(self, users_B: Tensor) -> Tensor:
-        """The score of every known item for each user, shape (B, I)."""
-        return self.user_factors[users_B] @ self.item_factors[:-1].T
-
     def tensors(self) -> Mapping[str, Tensor]:
         """The tables by name, as a checkpoint stores them."""
         return {"user_factors": self.user_factors, "item_factors": self.item_factors}
 
     def to(self, device: torch.device | str) -> RelevanceHead:
         return RelevanceHead(self.user_factors.to(device), self.item_factors.to(device), self.rule)
+
+
+class HeadSolver:
+    """A user's row of a head from their ratings: least squares over all items, as `training.fit.relevance`.
+
+    A rated item has the target of its rating and weight 1, any other item target 0 and weight w:
+    (w YᵀY + (1−w) Σ y_i y_iᵀ + penalty) x = Σ t_i y_i over the rated. Hu, Koren and Volinsky 2008, eq. 4.
+    """
+
+    def __init__(self, head: RelevanceHead) -> None:
+        self._factors_IG, self._unknown_G = head.item_factors[:-1], head.user_factors[-1].cpu().numpy()
+        self._rule = head.rule
+        self._values_G, self._axes_GG = np.linalg.eigh(_gram(self._factors_IG).cpu().numpy())
+
+    def solve(self, items_N: Rows, ratings_N: npt.NDArray[np.floating]) -> Floats:
+        """x, float32, (G,), of the items that were rated, each at most once. None: the row of unknown users."""
+        rule, count = self._rule, len(items_N)
+        if count == 0:
+            return self._unknown_G
+        weight, targets_N = 1 - rule.missing_weight, rule.targets(ratings_N.astype(np.float64))
+        diagonal_G = rule.missing_weight * self._values_G + rule.penalty(len(self._factors_IG), count)
+        features_NG = self._of_items(items_N).astype(np.float64) @ self._axes_GG
+        if count <= len(diagonal_G):
+            scaled_NG = features_NG / diagonal_G
+            gram_NN = weight * (scaled_NG @ features_NG.T)
+            gram_NN.flat[:: count + 1] += 1
+            x_G = scaled_NG.T @ np.linalg.solve(gram_NN, targets_N)
+        else:
+            gram_GG = weight * (features_NG.T @ features_NG)
+            gram_GG.flat[:: len(diagonal_G) + 1] += diagonal_G
+            x_G = np.linalg.solve(gram_GG, features_NG.T @ targets_N)
+        folded: Floats = (self._axes_GG @ x_G).astype(np.float32)
+        return folded
+
+    def _of_items(self, items_N: Rows) -> Floats:
+        if self._factors_IG.device.type == "cpu":
+            factors: Floats = self._factors_IG.numpy()[items_N]
+            return factors
+        gathered: Floats = self._factors_IG[torch.from_numpy(items_N).to(self._factors_IG.device)].cpu().numpy()
+        return gathered
+
+
+def _gram(table_RG: Tensor) -> Tensor:
+    """YᵀY in float64, without a float64 copy of the table."""
+    gram_GG = torch.zeros(table_RG.shape[1], table_RG.shape[1], dtype=torch.float64, device=table_RG.device)
+    for part_RG in table_RG.split(1 << 16):
+        gram_GG += part_RG.double().T @ part_RG.double()
+    return gram_GG

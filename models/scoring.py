@@ -1,78 +1,85 @@
-"""The dot product of every prediction, in one order of summation: a pair has the same bits wherever it is scored.
+"""The score of a user and an item, x·y + b_u + b_i + μ − z·√(v_u + w_i): one formula in one order of summation.
 
-It knows tables and row numbers, not what they mean. Shapes: U user rows, I item rows, F factors, B pairs.
+A pair has the same bits wherever it is scored: alone, in a batch or beside all items
+(`docs/adr/0009-exact-top-n-by-blocks.md`). The module knows tables and row numbers, not what they mean.
+Shapes: U users, I items, G factors, M or N pairs.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-PAIRS_AT_ONCE = 2048  # the gathered rows, 1 MB at F = 64, stay in the cache: 2.3 ms for 100,000 pairs of 48 factors
-ROWS_AT_ONCE = 1 << 18  # on devices other than the CPU: a buffer of 64 MB at F = 64
+PAIRS_AT_ONCE = 1024  # on the CPU: their rows of 64 factors are 256 kB a side and stay in a second-level cache
+ROWS_AT_ONCE = 1 << 18  # on other devices: a buffer of 64 MB at F = 64
+LOWER_BOUND_DEVIATIONS = 1.645  # z: of a normal distribution 5 % are below
+
+Rows: TypeAlias = npt.NDArray[np.int64]
+Floats: TypeAlias = npt.NDArray[np.float32]
+# Factors (…, G), bias (…) and variance (…) of one row or of many, as arrays or tensors; None is what is not known.
+SideRows: TypeAlias = tuple[Any, Any, Any]
 
 
-def dot(p_F: npt.NDArray[np.float32], q_F: npt.NDArray[np.float32]) -> np.float32:
-    """p · q of one pair of float32 rows, with the bits that `dot_rows` gives."""
-    value: np.float32 = p_F.dot(q_F)
-    return value
+def score(user: SideRows, item: SideRows, mean: Any) -> Any:
+    """The score of rows of users and rows of items, which broadcast. float32, with the type that the factors have.
 
-
-def dot_rows(p_BF: npt.NDArray[np.float32], q_BF: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """p_b · q_b of each pair of float32 rows, shape (B,).
-
-    The bits of a dot product depend on its two rows alone, not on B, its position or the alignment of the arrays: numpy
-    calls the same function of BLAS for each pair of contiguous rows, which sums in one fixed order.
+    On the CPU each sum is a call of numpy, because torch's calls take longer than a pair does.
     """
-    dots_B: npt.NDArray[np.float32] = np.vecdot(np.ascontiguousarray(p_BF), np.ascontiguousarray(q_BF))
-    return dots_B
+    x, user_bias, user_variance = user
+    y, item_bias, item_variance = item
+    scores = y.sum(-1) if x is None else dot(x, y)  # without user factors there are no item factors: zeros
+    if user_bias is not None:
+        scores += user_bias
+    if item_bias is not None:
+        scores += item_bias
+    if mean is not None:
+        scores += mean
+    if user_variance is not None and item_variance is not None:
+        scores -= LOWER_BOUND_DEVIATIONS * square_root(user_variance + item_variance)
+    return scores
 
 
-def dot_all(p_F: npt.NDArray[np.float32], q_IF: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """p · q_i for every row of `q_IF`, shape (I,), with the bits that `dot_rows` gives."""
-    dots_I: npt.NDArray[np.float32] = np.vecdot(np.ascontiguousarray(p_F), np.ascontiguousarray(q_IF))
-    return dots_I
+def dot(p: Any, q: Any) -> Any:
+    """p · q of float32 rows, (…, G): q is (G,) or (N, G), p too, or one row for all of q. Arrays are contiguous.
 
-
-def gather_dot(p_UF: Tensor, q_IF: Tensor, users_B: Tensor, items_B: Tensor) -> Tensor:
-    """p_u · q_i of each pair of rows, float32 (B,), on the device of the tables, where the row numbers must be too.
-
-    As with `dot_rows`, the bits depend on the pair alone. They may differ between the CPU and other devices.
+    The bits of a dot product depend on its two rows alone, not on their number, position or alignment: numpy calls
+    the same function of BLAS for each pair of contiguous rows, which sums in one fixed order. They may differ between
+    the CPU and other devices.
     """
-    if p_UF.device.type != "cpu":
-        return _halving_sum(p_UF[users_B] * q_IF[items_B])
-    p, q, users, items = p_UF.numpy(), q_IF.numpy(), users_B.numpy(), items_B.numpy()
-    if len(users) <= PAIRS_AT_ONCE:
-        return torch.from_numpy(dot_rows(p.take(users, axis=0), q.take(items, axis=0)))
-    dots_B = np.empty(len(users), dtype=np.float32)
-    for begin in range(0, len(users), PAIRS_AT_ONCE):
-        part = slice(begin, begin + PAIRS_AT_ONCE)
-        dots_B[part] = dot_rows(p.take(users[part], axis=0), q.take(items[part], axis=0))
-    return torch.from_numpy(dots_B)
+    if isinstance(q, Tensor):
+        return _dot_tensors(p, q)
+    if p.ndim == q.ndim == 1:
+        return p.dot(q)
+    return np.vecdot(p, q)
 
 
-def dot_items(p_F: Tensor, q_IF: Tensor) -> Tensor:
-    """p · q_i for every row of `q_IF`, shape (I,), with the bits that `gather_dot` gives."""
-    if p_F.device.type == "cpu":
-        return torch.from_numpy(dot_all(p_F.numpy(), q_IF.numpy()))
-    return torch.cat([_halving_sum(part_RF * p_F) for part_RF in q_IF.split(ROWS_AT_ONCE)])
-
-
-def norms(q_IF: Tensor) -> Tensor:
+def norms(q_IG: Tensor) -> Tensor:
     """‖q_i‖ of every row, float32 (I,). Its bits depend on the row alone."""
-    if q_IF.device.type == "cpu":
-        return torch.from_numpy(np.sqrt(dot_rows(q_IF.numpy(), q_IF.numpy())))
-    return torch.cat([_halving_sum(part_RF * part_RF) for part_RF in q_IF.split(ROWS_AT_ONCE)]).sqrt()
+    norms_I: Tensor = square_root(dot(q_IG, q_IG))
+    return norms_I
 
 
-def square_root(values: Tensor) -> Tensor:
+def square_root(values: Any) -> Any:
     """Correctly rounded, of any shape. torch's own on the CPU may be off by one unit in the last place."""
+    if not isinstance(values, Tensor):
+        return np.sqrt(values)
     return torch.from_numpy(np.sqrt(values.numpy())) if values.device.type == "cpu" else values.sqrt()
 
 
-def _halving_sum(terms_BF: Tensor) -> Tensor:
+def _dot_tensors(p: Tensor, q_NG: Tensor) -> Tensor:
+    if q_NG.device.type == "cpu":
+        return torch.from_numpy(dot(p.contiguous().numpy(), q_NG.contiguous().numpy()))
+    parts = zip(p.expand_as(q_NG).split(ROWS_AT_ONCE), q_NG.split(ROWS_AT_ONCE), strict=True)
+    return torch.cat([_sum_by_halves(p_RG * q_RG) for p_RG, q_RG in parts])
+
+
+def _sum_by_halves(terms_BF: Tensor) -> Tensor:
     """Sum of each row, shape (B,), overwriting `terms_BF`. Each step adds whole columns: no kernel picks the order."""
     columns = terms_BF.shape[1]
     if columns == 0:
@@ -82,3 +89,188 @@ def _halving_sum(terms_BF: Tensor) -> Tensor:
         terms_BF[:, : columns - half] += terms_BF[:, half:columns]
         columns = half
     return terms_BF[:, 0].clone()
+
+
+@dataclass(frozen=True, eq=False)
+class Side:
+    """What a form knows of the users, or of the items: a row each, and a last one for those without training ratings.
+
+    Attributes:
+        factors: x or y, shape (R+1, G); None where G is 0 and all rows are alike.
+        bias: shape (R+1,), or None.
+        variance: shape (R+1,), or None.
+    """
+
+    factors: Tensor | None
+    bias: Tensor | None = None
+    variance: Tensor | None = None
+
+    def rows(self, at: Tensor) -> SideRows:
+        """Some rows, on the device of the tables."""
+        return take((self.factors, self.bias, self.variance), at)
+
+    def take(self, at: Tensor) -> Side:
+        return Side(*self.rows(at))
+
+    def to(self, device: torch.device) -> Side:
+        return Side(
+            *(None if table is None else table.to(device) for table in (self.factors, self.bias, self.variance))
+        )
+
+    def given(self, factors_G: Tensor | None, bias: float, variance: float | None) -> Side:
+        """One row that is given, of which only what is known of the others is kept."""
+
+        def row(value: float | None, table: Tensor | None) -> Tensor | None:
+            return None if table is None or value is None else torch.tensor([value])
+
+        factors = None if factors_G is None or self.factors is None else factors_G[None]
+        return Side(factors, row(bias, self.bias), row(variance, self.variance))
+
+    @cached_property
+    def host(self) -> SideRows:
+        """The tables as arrays, which share their memory; on the CPU alone."""
+        factors, bias, variance = (
+            None if table is None else np.ascontiguousarray(table.numpy())
+            for table in (self.factors, self.bias, self.variance)
+        )
+        return factors, bias, variance
+
+    @cached_property
+    def known(self) -> SideRows:
+        """`host` without the last row."""
+        return take(self.host, slice(0, -1))
+
+    @cached_property
+    def largest_norm(self) -> float:
+        """The largest ‖row‖ among the known rows' factors."""
+        blocks = () if self.factors is None else self.factors[:-1].split(1 << 16)
+        return max((float(block.double().norm(dim=1).max()) for block in blocks if len(block)), default=0.0)
+
+    @cached_property
+    def largest_offset(self) -> float:
+        """The most that the bias and variance of a known row add to the size of a score."""
+        bias, variance = (None if table is None else table[:-1] for table in (self.bias, self.variance))
+        offset = 0.0 if bias is None or len(bias) == 0 else float(bias.abs().max())
+        if variance is not None and len(variance):
+            offset += LOWER_BOUND_DEVIATIONS * float(variance.max()) ** 0.5
+        return offset
+
+
+def take(tables: SideRows, at: Any) -> SideRows:
+    """Some rows of three tables: `at` is a number, a slice, or numbers as the tables are, an array or a tensor."""
+    factors, bias, variance = tables
+    if isinstance(at, np.ndarray):
+        return (
+            None if factors is None else factors.take(at, 0),
+            None if bias is None else bias.take(at),
+            None if variance is None else variance.take(at),
+        )
+    return (
+        None if factors is None else factors[at],
+        None if bias is None else bias[at],
+        None if variance is None else variance[at],
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class BilinearForm:
+    """Scores users and items with the tables of both, and so puts items in order for a user.
+
+    The tables are finite, on one device, and none of their scores overflows.
+
+    Attributes:
+        users: x, b_u and v_u.
+        items: y, b_i and w_i; factors are always there.
+        mean: μ, shape (), or None.
+    """
+
+    users: Side
+    items: Side
+    mean: Tensor | None = None
+
+    @property
+    def item_factors(self) -> Tensor:
+        """y, shape (I+1, G)."""
+        return cast("Tensor", self.items.factors)
+
+    @property
+    def item_count(self) -> int:
+        """I, the number of known items."""
+        return self.item_factors.shape[0] - 1
+
+    @property
+    def device(self) -> torch.device:
+        return self.item_factors.device
+
+    @cached_property
+    def is_on_cpu(self) -> bool:
+        return self.device.type == "cpu"
+
+    def of_users(self, users: Side) -> BilinearForm:
+        """The same items scored for users whose rows are given, on any device."""
+        return BilinearForm(users.to(self.device), self.items, self.mean)
+
+    def of_user(self, factors_G: Tensor | None, bias: float, variance: float | None) -> BilinearForm:
+        """As `of_users`, for a user whose row is given: user 0, the only one."""
+        return self.of_users(self.users.given(factors_G, bias, variance))
+
+    def exact(self, users_M: Tensor, items_M: Tensor) -> Tensor:
+        """The score of each pair, float32 (M,). Row numbers, int64, are on the device."""
+        if self.is_on_cpu:
+            return torch.from_numpy(self.scores(users_M.numpy(), items_M.numpy()))
+        scores_M: Tensor = score(self.users.rows(users_M), self.items.rows(items_M), self.mean)
+        return scores_M
+
+    def pair(self, user: int, item: int) -> np.float32:
+        """The score of one pair."""
+        if not self.is_on_cpu:
+            return np.float32(self.scores(user, np.array([item]))[0])
+        value: np.float32 = score(take(self.users.host, user), take(self.items.host, item), self._host_mean)
+        return value
+
+    def scores(self, users: int | Rows, items_N: Rows) -> Floats:
+        """As `exact`, of rows in the host's memory: one user or one for each item, float32 (N,)."""
+        if not self.is_on_cpu:
+            return scores_on_device(self, users, items_N)
+        if len(items_N) <= PAIRS_AT_ONCE:
+            result: Floats = score(take(self.users.host, users), take(self.items.host, items_N), self._host_mean)
+            return result
+        scores_N = np.empty(len(items_N), np.float32)
+        for begin in range(0, len(items_N), PAIRS_AT_ONCE):
+            part = slice(begin, begin + PAIRS_AT_ONCE)
+            some = users[part] if isinstance(users, np.ndarray) else users
+            scores_N[part] = self._on_host(take(self.users.host, some), items_N[part])
+        return scores_N
+
+    def scores_of(self, user: SideRows, items_N: Rows) -> Floats:
+        """As `scores`, for one user whose row is given as numbers and an array."""
+        if not self.is_on_cpu:
+            return scores_on_device(self.of_user(*as_tensors(user)), 0, items_N)
+        return self._on_host(user, items_N)
+
+    def scores_of_all(self, user: int) -> Floats:
+        """The score of every known item for one user, shape (I,); on the CPU alone."""
+        scores_I: Floats = score(take(self.users.host, user), self.items.known, self._host_mean)
+        return scores_I
+
+    def _on_host(self, user: SideRows, items_N: Rows) -> Floats:
+        scores_N: Floats = score(user, take(self.items.host, items_N), self._host_mean)
+        return scores_N
+
+    @cached_property
+    def _host_mean(self) -> np.float32 | None:
+        return None if self.mean is None else np.float32(self.mean.numpy())
+
+
+@torch.inference_mode()
+def scores_on_device(form: Any, users: int | Rows, items_N: Rows) -> Floats:
+    """`BilinearForm.scores` of one whose tables are not in the host's memory, by its `exact`."""
+    rows_2N = torch.from_numpy(np.stack(np.broadcast_arrays(users, items_N))).to(form.device)
+    scores_N: Floats = form.exact(*rows_2N).cpu().numpy()
+    return scores_N
+
+
+def as_tensors(user: SideRows) -> tuple[Tensor, float, float | None]:
+    """A user's row as `of_user` takes it."""
+    factors_G, bias, variance = user
+    return torch.from_numpy(factors_G), float(bias), None if variance is None else float(variance)

@@ -12,10 +12,13 @@ from functools import cache, cached_property
 from itertools import pairwise
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from models.ranking import EMPTY, Ordering, Users, by_turns, items_of, search, top_items
+from models.list_keys import EMPTY, items_of
+from models.scoring import BilinearForm, Floats, Rows, Side, SideRows, as_tensors, scores_on_device
+from models.search import by_turns, search, top_items
 
 CPU = torch.device("cpu")
 Excluded = tuple[Tensor, Tensor]
@@ -56,16 +59,16 @@ class Shard:
     """
 
     begin: int
-    ordering: Ordering
+    ordering: BilinearForm
 
     @property
     def end(self) -> int:
-        return self.begin + self.ordering.items
+        return self.begin + self.ordering.item_count
 
 
 @dataclass(frozen=True, eq=False)
 class Sharded:
-    """An `Ordering` whose items lie in shards, one range after another, each on a device of its own.
+    """A `BilinearForm` whose items lie in shards, one range after another, each on a device of its own.
 
     Scores and lists have the bits that one device of the kind would give them.
 
@@ -75,15 +78,15 @@ class Sharded:
     """
 
     shards: tuple[Shard, ...]
-    users: Users | None = None
+    users: Side | None = None
 
     @classmethod
-    def whole(cls, ordering: Ordering) -> Sharded:
+    def whole(cls, ordering: BilinearForm) -> Sharded:
         """All items on the device that they are on."""
         return cls((Shard(0, ordering),))
 
     @property
-    def only(self) -> Ordering:
+    def only(self) -> BilinearForm:
         """The ordering itself, where there is one shard."""
         (shard,) = self.shards
         return shard.ordering
@@ -110,7 +113,7 @@ class Sharded:
         return replace(self, users=self.users.given(factors_G, bias, variance))
 
     def exact(self, users_M: Tensor, items_M: Tensor) -> Tensor:
-        """`Ordering.exact` of each pair, the unknown item included. Rows and scores are on `device`."""
+        """`BilinearForm.exact` of each pair, the unknown item included. Rows and scores are on `device`."""
         if self.users is None:
             return self.only.exact(users_M, items_M)
         homes_M = torch.bucketize(items_M, self._begins, right=True)
@@ -125,6 +128,20 @@ class Sharded:
         for at_K, scores_K in found:  # all devices have work by now
             scores_M[at_K] = scores_K.cpu()
         return scores_M
+
+    def pair(self, user: int, item: int) -> np.float32:
+        """`BilinearForm.pair`."""
+        return self.only.pair(user, item) if self.users is None else self.scores(user, np.array([item]))[0]
+
+    def scores(self, users: int | Rows, items_N: Rows) -> Floats:
+        """`BilinearForm.scores`."""
+        return self.only.scores(users, items_N) if self.users is None else scores_on_device(self, users, items_N)
+
+    def scores_of(self, user: SideRows, items_N: Rows) -> Floats:
+        """`BilinearForm.scores_of`."""
+        if self.users is None:
+            return self.only.scores_of(user, items_N)
+        return scores_on_device(self.of_user(*as_tensors(user)), 0, items_N)
 
     def top_items(
         self,
@@ -185,7 +202,7 @@ def _within(shard: Shard, offsets: Tensor, items_M: Tensor) -> Excluded:
     return held_before[offsets], items_M[held_M] - shard.begin
 
 
-def spread(named: Mapping[str, Ordering], devices: Sequence[torch.device] = ()) -> dict[str, Sharded]:
+def spread(named: Mapping[str, BilinearForm], devices: Sequence[torch.device] = ()) -> dict[str, Sharded]:
     """Spread orderings of the same items over devices, in ranges of equal length; where none are named, leave them be.
 
     Tables that orderings share are put on the devices once. On the CPU ranges are parts of the tables, not copies.
@@ -205,15 +222,13 @@ def spread(named: Mapping[str, Ordering], devices: Sequence[torch.device] = ()) 
     return {name: _sharded(ordering, pieces) for name, ordering in named.items()}
 
 
-def _sharded(ordering: Ordering, pieces: Callable[[Tensor], Sequence[Tensor]]) -> Sharded:
-    tables = {
-        name: pieces(table)
-        for name in ("item_factors", "item_bias", "item_variance", "mean")
-        if (table := getattr(ordering, name)) is not None
-    }
+def _sharded(ordering: BilinearForm, pieces: Callable[[Tensor], Sequence[Tensor]]) -> Sharded:
+    items, factors = ordering.items, pieces(ordering.item_factors)
+    absent = (None,) * len(factors)
+    tables = [absent if table is None else pieces(table) for table in (items.bias, items.variance, ordering.mean)]
     shards, begin = [], 0
-    for number in range(len(tables["item_factors"])):
-        shard = Shard(begin, Ordering(**{name: parts[number] for name, parts in tables.items()}))
+    for part_IG, bias, variance, mean in zip(factors, *tables, strict=True):
+        shard = Shard(begin, BilinearForm(Side(None), Side(part_IG, bias, variance), mean))
         shards.append(shard)
         begin = shard.end
     return Sharded(tuple(shards), ordering.users.to(CPU))

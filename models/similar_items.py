@@ -10,8 +10,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from models.ranking import EMPTY, items_of, keys_of, scores_of
-from models.scoring import dot_items, norms
+from models.list_keys import EMPTY, items_of, keys_of, scores_of
+from models.scoring import dot, norms
 from models.sharding import Sharded
 
 TINY = torch.finfo(torch.float32).tiny
@@ -36,7 +36,7 @@ class Nearest:
         y_G = self._ordering.item_row(item)
         norm = norms(y_G[None])
         cosines = [
-            dot_items(y_G.to(table_IG.device), table_IG).div_((norm_I * norm.to(norm_I.device)).clamp_(min=TINY))
+            dot(y_G.to(table_IG.device), table_IG).div_((norm_I * norm.to(norm_I.device)).clamp_(min=TINY))
             for table_IG, norm_I in self._tables
         ]
         keys = [_best(cosine_I.clamp_(max=1.0), n + 1)[None] for cosine_I in cosines]

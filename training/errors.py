@@ -20,15 +20,15 @@ class ConfigError(TrainingError):
 
 
 class OverlapError(TrainingError):
-    """Pairs that stand in the training and in the test part: the evaluation would mean nothing."""
+    """Pairs that are in both the training and the test part, which would make the evaluation meaningless."""
 
 
 class RefusedError(TrainingError):
-    """A model that the quality gate did not let pass. Nothing was published."""
+    """The quality gate refused a model. Nothing was published."""
 
 
 class ExportError(TrainingError):
-    """Lists that could not be written. Nothing was."""
+    """Lists could not be written. No file was left behind."""
 
 
 class DivergedError(TrainingError):

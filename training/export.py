@@ -1,4 +1,4 @@
-"""Lists of all users at once, into a Parquet file: what the service would answer, at the speed of matrix products.
+"""The lists of all users in a Parquet file, as the service would answer them.
 
 It knows checkpoints and files, not how models are fitted. Shapes: B users of a batch, I items, N list length.
 """
@@ -17,22 +17,24 @@ import torch
 from pyarrow import parquet
 from torch import Tensor
 
-from models.checkpoint.reader import Checkpoint, load
+from models.checkpoint.reader import Checkpoint
+from models.devices import choose_placement
 from models.did_you_mean import did_you_mean
-from models.ranking import NOTHING, orderings
+from models.list_keys import NOTHING
+from models.orderings import default_order, orderings
+from models.registry.directory import load
 from models.sharding import Sharded, spread
-from training.device import choose_place, use_threads
+from training.device import use_threads
 from training.errors import ConfigError, ExportError
 
 SCHEMA = pa.schema({"user": pa.string(), "rank": pa.int32(), "item": pa.string(), "rating": pa.float32()})
-PREFERENCE = ("relevance", "rating")  # what lists are ordered by unless said otherwise: the first that there is
 USERS_PER_BATCH = 1024  # 17,770 items × 32 factors: 256 to 2,048 differ by less than one run from the next
 ROWS_PER_GROUP = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportConfig:
-    """What to export, as the options of `python -m training export-top` say it; None stands for their defaults."""
+    """The options of `python -m training export-top`; None stands for the default."""
 
     checkpoints: Path
     version: str | None
@@ -48,13 +50,14 @@ class ExportConfig:
 def run(config: ExportConfig, progress: Callable[[int, str], AbstractContextManager[Callable[[int], None]]]) -> int:
     """Load the checkpoint, write the lists and return the number of rows.
 
-    `progress` is given the number of users and yields what is told how many are done. Raises a CheckpointError,
-    ConfigError or ExportError.
+    `progress` is called with the number of users and yields a function to call with how many are done. Raises a
+    CheckpointError,
+    DeviceUnavailableError, ConfigError or ExportError.
     """
-    place = choose_place(config.device)
+    placement = choose_placement(config.device)
     use_threads(config.threads)
-    checkpoint = load(config.checkpoints, config.version, place.device)
-    named = spread(orderings(checkpoint), place.shards)
+    checkpoint = load(config.checkpoints, config.version, placement.device)
+    named = spread(orderings(checkpoint.model, checkpoint.relevance), placement.shards)
     ordering = choose_ordering(checkpoint.version, named, config.rank_by)
     allowed_I = choose_items(checkpoint, config.category)
     with progress(checkpoint.model.users, "users") as report:
@@ -71,18 +74,15 @@ def run(config: ExportConfig, progress: Callable[[int, str], AbstractContextMana
 
 
 def choose_ordering(version: str, named: Mapping[str, Sharded], rank_by: str | None) -> Sharded:
-    """The ordering of that name, by default the one that the service takes. Raises ConfigError where there is none."""
-    name = rank_by or next(name for name in PREFERENCE if name in named)
+    """The ordering of that name, by default that of the service. Raises ConfigError for one that is not there."""
+    name = rank_by or default_order(named)
     if name not in named:
         raise ConfigError(f"version {version} has no ordering by {name}: it has {', '.join(sorted(named))}")
     return named[name]
 
 
 def choose_items(checkpoint: Checkpoint, category: str | None) -> Tensor | None:
-    """Which items are of a category, bool (I,); None for all of them.
-
-    Raises ConfigError for a category that no item has.
-    """
+    """The items of a category, bool (I,); None for all items. Raises ConfigError for a category without items."""
     if category is None:
         return None
     genres = checkpoint.catalogue["genres"].to_pylist()
@@ -110,17 +110,22 @@ def export_top(
 
     Columns: user, rank from 1, item, rating (r̂ clipped to the scale, as the service answers it). Users stand in the
     order of their rows. `rating` is the ordering by r̂. `report` is called with the number of users done. Raises
-    ExportError if the file cannot be written; what was there before is then still there, and nothing else.
+    ExportError if the file cannot be written; a file that was there before is then unchanged.
     """
     seen = None if include_seen else checkpoint.seen
     allowed = None if allowed_I is None else ordering.cut(allowed_I)
-    rows = 0
-    with _parquet(out) as write:
+    rows, pending = 0, []
+    with _parquet(out) as writer:
         for users_B in torch.arange(checkpoint.model.users).split(USERS_PER_BATCH):
             excluded = None if seen is None else seen.rows(users_B.to(seen.offsets.device))
             items_BN = ordering.top_items(users_B, n, excluded=excluded, allowed=allowed)
-            rows += write(_records(checkpoint, rating, users_B, items_BN))
-            report(int(users_B[-1]) + 1)
+            pending.append(_records(checkpoint, rating, users_B, items_BN))
+            rows += len(pending[-1])
+            done = int(users_B[-1]) + 1
+            if done == checkpoint.model.users or sum(map(len, pending)) >= ROWS_PER_GROUP:
+                writer.write_table(pa.Table.from_batches(pending, SCHEMA))
+                pending.clear()
+            report(done)
     return rows
 
 
@@ -140,14 +145,14 @@ def _records(checkpoint: Checkpoint, rating: Sharded, users_B: Tensor, items_BN:
 
 
 @contextmanager
-def _parquet(out: Path) -> Iterator[Callable[[pa.RecordBatch], int]]:
-    """Yields what adds records to the file and returns how many. The file gets its name once all are on the disk."""
+def _parquet(out: Path) -> Iterator[parquet.ParquetWriter]:
+    """A writer of the file, which gets its name once it is on the disk."""
     if out.is_dir():
         raise ExportError(f"cannot write {out}: it is a directory")
     staging = out.with_name(f".{out.name}.{secrets.token_hex(4)}")
     try:
-        with staging.open("wb") as stream, _grouped(parquet.ParquetWriter(stream, SCHEMA)) as write:
-            yield write
+        with staging.open("wb") as stream, parquet.ParquetWriter(stream, SCHEMA) as writer:
+            yield writer
         with staging.open("rb") as written:
             os.fsync(written.fileno())
         staging.rename(out)
@@ -157,29 +162,3 @@ def _parquet(out: Path) -> Iterator[Callable[[pa.RecordBatch], int]]:
     finally:
         with suppress(OSError):
             staging.unlink()
-
-
-@contextmanager
-def _grouped(writer: parquet.ParquetWriter) -> Iterator[Callable[[pa.RecordBatch], int]]:
-    """Gathers records into row groups, and closes the writer whatever happens: left open, it would try later."""
-    pending: list[pa.RecordBatch] = []
-
-    def flush() -> None:
-        writer.write_table(pa.Table.from_batches(pending, SCHEMA))
-        pending.clear()
-
-    def write(records: pa.RecordBatch) -> int:
-        pending.append(records)
-        if sum(map(len, pending)) >= ROWS_PER_GROUP:
-            flush()
-        return len(records)
-
-    try:
-        yield write
-        if pending:
-            flush()
-    except BaseException:
-        with suppress(OSError, pa.ArrowException):
-            writer.close()
-        raise
-    writer.close()

@@ -1,4 +1,4 @@
-"""Whether torchrun has started this process, known without what is slow to import."""
+"""Whether torchrun started this process, without slow imports."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ def started_by_torchrun() -> bool:
 
 
 def is_first() -> bool:
-    """Whether this process speaks for all ranks."""
+    """Whether this process prints for all ranks."""
     return not started_by_torchrun() or os.environ["RANK"] == "0"
 
 
 def ranks_here() -> int:
-    """How many of the ranks are on this host."""
+    """How many ranks run on this host."""
     return int(os.environ["LOCAL_WORLD_SIZE"]) if started_by_torchrun() else 1

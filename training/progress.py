@@ -1,4 +1,4 @@
-"""What a person sees while a command works: bars on a terminal, lines in a log. Always on stderr."""
+"""Progress on stderr: bars on a terminal, lines in a log."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
@@ -17,31 +17,21 @@ from training.launch import is_first
 if TYPE_CHECKING:
     from training.fit.loop import Epoch
 
-BAR = 16  # columns; with the longest phase and its figures a line then fits into 80
+BAR = 16  # columns; the longest step with its figures then fits into a line of 80
 
 
-class ModelWatcher(Protocol):
-    """Is told how far a job has come."""
-
-    def phase(self, name: str) -> None:
-        """Something new has begun."""
-
-    def epoch(self, epoch: Epoch) -> None:
-        """A pass of the present phase has ended."""
-
-
-class Silent:
-    """Shows nothing."""
+class JobProgress:
+    """Shows how far a job is: here nothing."""
 
     def phase(self, name: str) -> None:
-        pass
+        """A step begins."""
 
     def epoch(self, epoch: Epoch) -> None:
-        pass
+        """A pass of the present step has ended."""
 
 
-class Lines:
-    """A line for each phase and each pass."""
+class Lines(JobProgress):
+    """Prints a line for each step and each pass."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -56,8 +46,8 @@ class Lines:
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-class Bars:
-    """A row for each phase, ticked off when the next begins; that of a fit has a bar."""
+class Bars(JobProgress):
+    """Shows a row for each step, ticked off when the next begins; the row of a fit has a bar."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
@@ -81,19 +71,19 @@ class Bars:
         self._progress.update(self._task, completed=epoch.number, total=epoch.epochs, figures=figures)
 
     def finish(self) -> None:
-        """Tick off the present phase."""
+        """Tick off the present step."""
         if self._task is not None:
             done = self._progress.tasks[self._task].total or 1
             self._progress.update(self._task, completed=done, total=done)
 
 
 @contextmanager
-def following(*, quiet: bool = False) -> Iterator[ModelWatcher]:
-    """Yields what is told how far a job has come."""
+def following(*, quiet: bool = False) -> Iterator[JobProgress]:
+    """Show the progress of a job."""
     console = terminal()
     if quiet or not is_first():
         with _only_warnings():
-            yield Silent()
+            yield JobProgress()
     elif not _has_bars(console):
         yield Lines(console)
     else:
@@ -101,12 +91,15 @@ def following(*, quiet: bool = False) -> Iterator[ModelWatcher]:
             bars = Bars(progress)
             yield bars
             bars.finish()
-        console.print()  # what is answered stands apart
+        console.print()  # a blank line before the result
 
 
 @contextmanager
 def counting(total: int, what: str, *, quiet: bool = False) -> Iterator[Callable[[int], None]]:
-    """Yields the function to call with how many of the `total` are done; a log gets a line each tenth of the way."""
+    """Show progress through `total` things. Yields a function to call with how many are done.
+
+    A log gets a line for each tenth.
+    """
     console = terminal()
     if quiet:
         yield lambda _: None
@@ -135,7 +128,7 @@ def clock(seconds: float) -> str:
 
 @cache
 def terminal() -> Console:
-    """The console on stderr, one for all that is shown there at a time."""
+    """The console on stderr. There is one, so that bars and log lines do not overwrite one another."""
     return Console(stderr=True)
 
 
@@ -146,7 +139,7 @@ def _has_bars(console: Console) -> bool:
 def _bars(console: Console) -> Progress:
     return Progress(
         SpinnerColumn(finished_text="[green]✓"),
-        TextColumn("{task.description}", markup=False, table_column=Column(overflow="fold")),  # gives way to the rest
+        TextColumn("{task.description}", markup=False, table_column=Column(overflow="fold")),  # shrinks first
         BarColumn(BAR),
         TextColumn("{task.fields[figures]}", markup=False, table_column=Column(no_wrap=True)),
         console=console,

@@ -6,20 +6,21 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
+from models.checkpoint.files import ITEM_SCHEMA
 from models.checkpoint.manifest import DataRecord, Drift, GateRecord, Manifest, TrainerRecord
-from models.checkpoint.publication import Draft
-from models.checkpoint.reader import ITEM_SCHEMA
+from models.checkpoint.writer import Draft
+from models.fold_in_prior import FoldInPrior
 from models.mf import MatrixFactorization
 from models.relevance import RelevanceHead
 from models.training_ratings import TrainingRatings
-from training.communicator import ALONE, Communicator
+from training.communicator import SINGLE_PROCESS, Communicator
 from training.config import Preset
 from training.data.interactions import Interactions
 from training.data.train_test import TrainTest
@@ -39,6 +40,7 @@ METRICS = (
     "recall10",
     "ndcg10_rating",
 )
+RUN_FACTS = ("device", "threads", "seed", "users", "items", "train_ratings", "test_ratings")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +48,10 @@ class Fitted:
     """What was fitted.
 
     Attributes:
-        model: the tables.
-        history: what was known after each epoch.
+        model: the rating model.
+        history: of its fit.
         head: what orders lists, None where only r̂ does.
-        head_history: what was known after each sweep of the head.
+        head_history: of the fit of the head.
     """
 
     model: MatrixFactorization
@@ -60,25 +62,25 @@ class Fitted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """A fitted model and what was measured of it, or of one that was fitted on fewer of the ratings.
+    """A fitted model and what was measured, of it or of a model fitted on fewer of the ratings.
 
     Attributes:
-        parts: what it was fitted on.
-        preset: how.
+        train_test: the ratings that it was fitted on.
+        preset: how it was fitted.
         fitted: the model.
-        evaluated: the one that `test` and `metrics` are of; another one where the held-out ratings were put back.
+        evaluated: the model that `test` and `metrics` are of; after `--refit` it is not `fitted`.
         seen: the training ratings of each user.
         test: the test part, None where there is none.
         metrics: those of `METRICS` that were measured.
-        run: `seed`, `split`, `device` and `threads` of this run, and what `TrainTest.totals` tells.
+        run: `seed`, `split`, `device` and `threads` of this run, and `TrainTest.totals`.
         described: items with title, year and genres, as far as they are known; None where nothing is.
-        drift: how the ratings differ from those of the version being served; None where there is none.
-        measured_on: the parts that `evaluated` was fitted on, and that `test` was divided from.
-        baseline: the bias model of those parts; None without a test part.
-        served: what is known of the version being served; None where there is none.
+        drift: how the ratings differ from those of the served version; None where there is none.
+        measured_on: the ratings that `evaluated` was fitted on, and that `test` was held out from.
+        baseline: the bias model of those ratings; None without a test part.
+        served: the manifest of the served version; None where there is none.
     """
 
-    parts: TrainTest
+    train_test: TrainTest
     preset: Preset
     fitted: Fitted
     evaluated: Fitted
@@ -93,17 +95,14 @@ class Result:
     served: Manifest | None = None
 
     def figures(self) -> dict[str, Any]:
-        """All that is known, keyed as `--json` prints it; None where a figure does not apply."""
+        """All figures, keyed as `--json` prints them; None where one does not apply."""
         last, head_history = self.fitted.history[-1], self.fitted.head_history
         return {
-            "dataset": self.parts.dataset.name,
+            "dataset": self.train_test.dataset.name,
             "split": self.run["split"],
             "preset": self.preset.name,
             "trainer": self.preset.trainer,
-            "device": self.run["device"],
-            "threads": self.run["threads"],
-            "seed": self.run["seed"],
-            **{key: self.run[key] for key in ("users", "items", "train_ratings", "test_ratings")},
+            **{key: self.run[key] for key in RUN_FACTS},
             "train_loss": last.figures["loss"],
             **dict.fromkeys(METRICS),
             **self.metrics,
@@ -119,47 +118,45 @@ class Result:
 Report = Callable[["Result", GateRecord, Path], None]
 
 
-class Collected(Protocol):
-    """What brings together what several ranks have of a model, on the first of them."""
+@dataclass(frozen=True, slots=True)
+class WholeModel:
+    """The model of all users as it is published; that of a distributed job is gathered on the first rank.
 
-    def model(self, model: MatrixFactorization) -> MatrixFactorization: ...
+    Attributes:
+        user_ids: in the order of the model's rows.
+        seen: the training ratings of each user.
+        prior: of users that are folded in.
+        head: what orders lists, None where only r̂ does.
+    """
 
-    def head(self, head: RelevanceHead) -> RelevanceHead: ...
+    model: MatrixFactorization
+    user_ids: pa.StringArray
+    seen: TrainingRatings
+    prior: FoldInPrior
+    head: RelevanceHead | None
 
-    def seen(self, seen: TrainingRatings) -> TrainingRatings: ...
-
-    def ids(self, ids: pa.StringArray) -> pa.StringArray: ...
-
-
-class AsItIs:
-    """Of a single rank there is nothing to bring together."""
-
-    def model(self, model: MatrixFactorization) -> MatrixFactorization:
-        return model
-
-    def head(self, head: RelevanceHead) -> RelevanceHead:
-        return head
-
-    def seen(self, seen: TrainingRatings) -> TrainingRatings:
-        return seen
-
-    def ids(self, ids: pa.StringArray) -> pa.StringArray:
-        return ids
+    @classmethod
+    def of(cls, result: Result) -> WholeModel:
+        """The model of a single process, which has all users."""
+        model, seen = result.fitted.model, result.seen
+        user_ids, prior = result.train_test.train.user_ids, FoldInPrior.learn(model, seen)
+        return cls(model, user_ids, seen, prior, result.fitted.head)
 
 
-def draft(result: Result, gate: GateRecord, collected: Collected, write_report: Report) -> Draft:
+def draft(result: Result, gate: GateRecord, whole: WholeModel, write_report: Report) -> Draft:
     """The checkpoint to publish, with the report that `write_report` writes into a directory.
 
-    Every rank makes it; that of the first is whole.
+    Every rank makes it, and the first one publishes it.
     """
-    parts, figures = result.parts, result.figures()
-    mean, deviation = _moments(parts)
+    ratings, figures = result.train_test, result.figures()
+    mean, deviation = _moments(ratings)
     return Draft(
-        model=collected.model(result.fitted.model),
-        users=pa.table({"id": collected.ids(parts.train.user_ids)}),
-        items=catalogue(result.described, parts.train, parts.ranks),
-        seen=collected.seen(result.seen),
-        scale=parts.scale(),
+        model=whole.model,
+        users=pa.table({"id": whole.user_ids}),
+        items=catalogue(result.described, ratings.train, ratings.communicator),
+        seen=whole.seen,
+        prior=whole.prior,
+        scale=ratings.scale(),
         trainer=TrainerRecord(
             name=result.preset.trainer,
             preset=result.preset.name,
@@ -167,27 +164,27 @@ def draft(result: Result, gate: GateRecord, collected: Collected, write_report: 
             **{key: figures[key] for key in ("seed", "device", "threads", "fit_seconds")},
         ),
         data=DataRecord(
-            name=parts.dataset.name,
-            fingerprint=parts.dataset.fingerprint,
-            duplicates=parts.dataset.duplicates,
+            name=ratings.dataset.name,
+            fingerprint=ratings.dataset.fingerprint,
+            duplicates=ratings.dataset.duplicates,
             rating_mean=mean,
             rating_deviation=deviation,
-            snapshot=parts.dataset.snapshot,
+            snapshot=ratings.dataset.snapshot,
             drift=result.drift,
             **{key: figures[key] for key in ("split", "train_ratings", "test_ratings")},
         ),
         gate=gate,
         metrics={key: figures[key] for key in ("train_loss", *METRICS)},
         write_report=partial(write_report, result, gate),
-        relevance=None if result.fitted.head is None else collected.head(result.fitted.head),
+        relevance=whole.head,
     )
 
 
-def _moments(parts: TrainTest) -> tuple[float, float]:
+def _moments(ratings: TrainTest) -> tuple[float, float]:
     """Mean and standard deviation of the training ratings."""
-    ratings_N = torch.tensor(parts.train.ratings_N, dtype=torch.float64)
-    mean = float(parts.ranks.mean(ratings_N))
-    return mean, float(parts.ranks.mean((ratings_N - mean).square()).sqrt())
+    ratings_N = torch.tensor(ratings.train.ratings_N, dtype=torch.float64)
+    mean = float(ratings.communicator.mean(ratings_N))
+    return mean, float(ratings.communicator.mean((ratings_N - mean).square()).sqrt())
 
 
 def settings(preset: Preset) -> dict[str, Any]:
@@ -196,14 +193,14 @@ def settings(preset: Preset) -> dict[str, Any]:
     return preset.settings.model_dump(mode="json") | {"relevance": head}
 
 
-def catalogue(described: pa.Table | None, train: Interactions, ranks: Communicator = ALONE) -> pa.Table:
-    """What is known about each item, in the order of the model's rows: `ITEM_SCHEMA`, null where nobody said anything.
+def catalogue(described: pa.Table | None, train: Interactions, communicator: Communicator = SINGLE_PROCESS) -> pa.Table:
+    """What is known about each item, in the order of the model's rows: `ITEM_SCHEMA`, null where nothing is known.
 
     `described` has the columns id, title, year and genres of some items.
     """
     here_I = np.bincount(train.items_N, weights=train.ratings_N, minlength=train.items)
-    sums_I = ranks.sum(torch.from_numpy(here_I)).numpy()
-    counts_I = ranks.sum(torch.from_numpy(np.bincount(train.items_N, minlength=train.items))).numpy()
+    sums_I = communicator.sum(torch.from_numpy(here_I)).numpy()
+    counts_I = communicator.sum(torch.from_numpy(np.bincount(train.items_N, minlength=train.items))).numpy()
     means_I = sums_I / np.maximum(counts_I, 1)
     columns = {
         "id": train.item_ids,

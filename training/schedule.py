@@ -1,4 +1,4 @@
-"""A job that is done again and again, whatever became of it the last time."""
+"""`fit --every`: repeating a job, whether or not it succeeded."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import NoReturn
 from models.errors import RatecastError
 from training.errors import RefusedError
 
-RETRY_SECONDS = 60.0  # after a failure that may pass: a database that is away, a full disk
+RETRY_SECONDS = 60.0  # after a failure that may pass: an unreachable database, a full disk
 
 log = logging.getLogger(__name__)
 
@@ -21,18 +21,18 @@ def repeat(
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> NoReturn:
-    """Do the work now and then every so many seconds, counted from its beginnings; sooner where it failed."""
+    """Do the work now and then every so many seconds, from start to start; sooner after a failure."""
     while True:
         began = clock()
         try:
             work()
             pause = every
-        except RefusedError as error:  # more ratings may help, the same ones do not
-            log.error("error: %s", error)  # noqa: TRY400 - a line for whoever reads the log; there is no bug to trace
+        except RefusedError as error:  # a retry would be refused again: only more ratings can help
+            log.error("error: %s", error)  # noqa: TRY400 - not a bug, so one line without a traceback
             pause = every
         except RatecastError as error:
             log.error("error: %s", error)  # noqa: TRY400
             pause = min(every, RETRY_SECONDS)
         left = began + pause - clock()
-        log.info("the next fit begins in %.0f s", max(left, 0.0))
+        log.info("the next fit starts in %.0f s", max(left, 0.0))
         sleep(max(left, 0.0))

@@ -1,4 +1,4 @@
-"""What a setting may be, in words: from the type and the bounds of its field."""
+"""The values that a setting accepts, in words, from the type and the bounds of its field."""
 
 from __future__ import annotations
 

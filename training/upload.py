@@ -1,6 +1,6 @@
-"""Ratings from a data set into the store of a service, through `POST /ratings`.
+"""Uploading ratings to a service, through `POST /ratings`.
 
-Each request has a key that follows from its ratings, so that an upload which was broken off can be started anew.
+The idempotency key of a request is a digest of its ratings, so that an interrupted upload can simply be repeated.
 """
 
 from __future__ import annotations
@@ -19,29 +19,29 @@ import pyarrow as pa
 from training.data.interactions import Int64s, Interactions
 from training.errors import SourceUnavailableError
 
-AT_ONCE = 10_000  # ratings; 0.6 MB of JSON
+BATCH = 10_000  # ratings; 0.6 MB of JSON
 TRIES = 10
 SECONDS = 120.0
-KNOCK_SECONDS = 10.0
+PROBE_SECONDS = 10.0
 NO_KEY = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 
 log = logging.getLogger(__name__)
 
 
 def upload(ratings: Interactions, url: str, key: str | None, report: Callable[[int], None]) -> None:
-    """Store all ratings. `report` is told how many are stored. Raises SourceUnavailableError, naming the reason."""
+    """Store all ratings. `report` is called with how many are stored. Raises SourceUnavailableError with the reason."""
     headers = {} if key is None else {"Authorization": f"Bearer {key}"}
-    _knock(url)
+    _probe(url)
     with httpx.Client(base_url=url, headers=headers, timeout=SECONDS) as client:
-        for begin in range(0, len(ratings), AT_ONCE):
-            _send(client, _body(ratings, slice(begin, begin + AT_ONCE)))
-            report(min(begin + AT_ONCE, len(ratings)))
+        for begin in range(0, len(ratings), BATCH):
+            _send(client, _body(ratings, slice(begin, begin + BATCH)))
+            report(min(begin + BATCH, len(ratings)))
 
 
-def _knock(url: str) -> None:
-    """Raise SourceUnavailableError at once where no service answers: one that goes away later is waited for."""
+def _probe(url: str) -> None:
+    """Raise SourceUnavailableError if no service answers. One that stops answering later is waited for."""
     try:
-        httpx.get(f"{url.rstrip('/')}/health/live", timeout=KNOCK_SECONDS)
+        httpx.get(f"{url.rstrip('/')}/health/live", timeout=PROBE_SECONDS)
     except (httpx.TransportError, httpx.InvalidURL) as error:
         raise SourceUnavailableError(
             f"no service answers at {url} ({error}); `python -m app` starts one, --to http://HOST:PORT names another"
@@ -65,7 +65,7 @@ def _ids(ids: pa.StringArray, rows: Int64s) -> list[str]:
 
 
 def _send(client: httpx.Client, body: bytes) -> None:
-    """Send a request until it is answered; what the service cannot do just now is tried again when it says."""
+    """Send a request until it succeeds. Retries after the time that the service asks for."""
     headers = {"Content-Type": "application/json", "Idempotency-Key": hashlib.sha256(body).hexdigest()}
     problem = ""
     for tried in range(TRIES):
@@ -79,9 +79,9 @@ def _send(client: httpx.Client, body: bytes) -> None:
             problem, wait = _detail(answer), float(answer.headers.get("Retry-After", 0))
             if not wait:
                 break
-        log.warning("%s; trying again in %.0f s", problem, wait)
+        log.warning("%s; retrying in %.0f s", problem, wait)
         time.sleep(wait)
-    raise SourceUnavailableError(f"{client.base_url} did not take the ratings: {problem}")
+    raise SourceUnavailableError(f"{client.base_url} did not accept the ratings: {problem}")
 
 
 def _detail(answer: httpx.Response) -> str:

@@ -12,7 +12,7 @@ from app.api.openapi import link, problems
 from app.api.parameters import MAX_QUERY, N, YearMax, YearMin
 from app.api.paths import ITEM, SIMILAR
 from app.api.schemas.items import CatalogueItem, FoundItems, Genre, Genres, Item, SimilarItem, SimilarItems
-from app.engine.types import Choice, ItemDetails
+from app.engine.types import ItemDetails, ItemFilter
 
 router = APIRouter(tags=["items"])
 
@@ -39,7 +39,7 @@ async def find_items(
     that does; equal ones by their number of ratings. Without a query it is the most rated items.
     """
     limits.check_list(n, "query", "n")
-    found = await engine.catalogue.find_items(query, n, Choice(category, year_min, year_max))
+    found = await engine.catalogue.find_items(query, n, ItemFilter(category, year_min, year_max))
     return FoundItems(items=[CatalogueItem(**_members(item)) for item in found.items], model_version=found.version)
 
 

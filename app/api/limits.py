@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from app.engine.types import Ids, InlineRatings, Pairs
 from app.errors import InvalidRequestError
-from app.ratings.store import storable
+from app.ratings.records import storable
 
 
 @dataclass(frozen=True, slots=True)

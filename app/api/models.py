@@ -14,8 +14,8 @@ from app.api.openapi import link, links, problems
 from app.api.schemas.models import Activated, CurrentModel, History, Pass, PublishedModel, PublishedModels
 from app.middleware.access import Access, needs
 from app.middleware.security_headers import REPORT as REPORT_HEADERS
+from models.checkpoint.files import HISTORY, REPORT, REPORT_PAGE
 from models.checkpoint.manifest import VERSION_NAME, Manifest
-from models.checkpoint.reader import HISTORY, REPORT, REPORT_PAGE
 from models.errors import CheckpointCorruptError
 
 router = APIRouter(tags=["models"])

@@ -27,7 +27,7 @@ from app.engine import types
 from app.engine.engine import Engine
 from app.errors import InvalidRequestError
 from app.middleware.access import BY_NAME, Access, needs
-from app.ratings.store import Bulk, Rating
+from app.ratings.records import PutMany, Rating
 
 router = APIRouter(tags=["ratings"])
 
@@ -204,7 +204,7 @@ async def erase(user: User, engine: EngineDep, limits: LimitsDep) -> schemas.Era
     return schemas.ErasedUser(user=user, model_version=engine.versions.manifest.version)
 
 
-def _bulk(body: schemas.BulkRequest, limits: Limits, scale: tuple[float, float], key: str | None) -> Bulk:
+def _bulk(body: schemas.BulkRequest, limits: Limits, scale: tuple[float, float], key: str | None) -> PutMany:
     """The change that is asked for. Raises InvalidRequestError for the first thing that is wrong."""
     if not len(body.users) == len(body.items) == len(body.ratings):
         raise InvalidRequestError(("body",), "columns are of one length")
@@ -219,7 +219,7 @@ def _bulk(body: schemas.BulkRequest, limits: Limits, scale: tuple[float, float],
     stamps = [int(time.time())] * len(body.ratings) if body.timestamps is None else map(int, body.timestamps)
     ratings = [Rating(*row) for row in zip(body.items, body.ratings, stamps, strict=True)]
     fingerprint = hashlib.sha256(body.model_dump_json().encode("utf-8", "surrogatepass")).hexdigest()
-    return Bulk(body.users, ratings, key, fingerprint)
+    return PutMany(body.users, ratings, key, fingerprint)
 
 
 def _shown(found: types.UserRatings) -> schemas.UserRatings:

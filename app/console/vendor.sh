@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Put the console's libraries into static/vendor, from npm, pinned and checked. Run it to change a version; it needs npm.
-# The one change made to them: hooks imports Preact by a path, since a page under the console's policy has no import map.
+# Downloads the console's libraries from npm into static/vendor, in pinned versions with checked hashes. It needs npm. It makes one
+# change: hooks imports Preact by a path, because the policy of the console forbids import maps.
 set -euo pipefail
 cd "$(dirname "$0")/static/vendor"
 scratch=$(mktemp -d)

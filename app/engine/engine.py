@@ -11,15 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from app.engine.catalogue_search import CatalogueSearch
 from app.engine.events import Event, Listener
 from app.engine.fresh_users import FreshUsers
 from app.engine.model_watcher import ModelWatcher
 from app.engine.predictor import Predictor
+from app.engine.rating_history import RatingHistory
+from app.engine.ratings_service import RatingsService
 from app.engine.recommender import Recommender
+from app.engine.search import CatalogueSearch
 from app.engine.serving_model import ModelHolder
-from app.engine.threads import Threads
-from app.engine.user_ratings import RatingsService
+from app.engine.threads import Worker
 from app.engine.versions import Versions
 from app.ratings.store import RatingsStore
 from models.registry.checkpoint_sync import CheckpointSync
@@ -50,14 +51,14 @@ class Engine:
 
     Args:
         directory: of the published checkpoints.
-        place: where the model lives.
+        placement: the devices of the model.
         threads: CPU threads of the model's arithmetic.
         bounds: of what waits.
         listeners: told of each answer, each batch and each load.
         pinned: a version to serve whatever CURRENT names.
         remembered: a file in which workers keep which version they serve.
         ratings: the ratings store; None where the service keeps no ratings.
-        mirror: what the directory is a copy of; None where versions are published in the directory itself.
+        sync: copies versions into the directory; None where they are published in the directory itself.
 
     Attributes:
         predictions: ratings of pairs.
@@ -70,41 +71,44 @@ class Engine:
     def __init__(
         self,
         directory: Path,
-        place: DevicePlacement,
+        placement: DevicePlacement,
         threads: int,
         bounds: Bounds = Bounds(),
         listeners: Sequence[Listener] = (),
         pinned: str | None = None,
         remembered: Path | None = None,
         ratings: RatingsStore | None = None,
-        mirror: CheckpointSync | None = None,
+        sync: CheckpointSync | None = None,
     ) -> None:
         self._listeners = listeners
-        models = ModelHolder(place)
-        changes = None if ratings is None else ratings.changes
-        self._watcher = ModelWatcher(models, directory, pinned, remembered, self._tell, changes, mirror)
-        self._threads = Threads(threads, bounds.seconds)
-        fresh_users = FreshUsers(ratings, bounds.recent_users)
-        self.predictions = Predictor(models, fresh_users, self._threads, bounds.queued_pairs, self._tell)
+        models = ModelHolder(placement)
+        revisions = None if ratings is None else ratings.revisions
+        self._watcher = ModelWatcher(models, directory, pinned, remembered, self._tell, revisions, sync)
+        self._worker = Worker("engine", bounds.seconds, threads)
+        self._searcher = Worker("search", bounds.seconds)  # of its own: predictions do not wait for searches
+        history = RatingHistory(ratings)
+        fresh_users = FreshUsers(ratings, history, bounds.recent_users)
+        self.predictions = Predictor(models, fresh_users, history, self._worker, bounds.queued_pairs, self._tell)
         self.lists = Recommender(
-            models, fresh_users, self._threads, bounds.queued_lists, bounds.recent_lists, self._tell
+            models, fresh_users, self._worker, bounds.queued_lists, bounds.recent_lists, self._tell
         )
-        self.catalogue = CatalogueSearch(models, fresh_users, self._threads)
-        self.ratings = RatingsService(models, fresh_users, ratings)
-        self.versions = Versions(directory, mirror, models, self._watcher)
+        self.catalogue = CatalogueSearch(models, history, self._searcher)
+        self.ratings = RatingsService(models, history, ratings)
+        self.versions = Versions(directory, sync, models, self._watcher)
 
     async def load(self) -> None:
         """Load the first model. Raises CheckpointError or OSError."""
         await self._watcher.start()
 
     async def follow(self) -> NoReturn:
-        """Serve whatever becomes current, for ever; a version that cannot be served changes nothing."""
+        """Serve whatever becomes current, for ever; a version that cannot be model changes nothing."""
         await self._watcher.follow()
 
     def close(self) -> None:
         """Finish what is under way and end the threads."""
         self._watcher.close()
-        self._threads.close()
+        self._worker.close()
+        self._searcher.close()
 
     def _tell(self, event: Event) -> None:
         for listener in self._listeners:

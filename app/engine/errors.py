@@ -9,10 +9,6 @@ class EngineError(RatecastError):
     """Root of the engine's errors."""
 
 
-class DeviceUnavailableError(EngineError):
-    """A device that this machine does not have."""
-
-
 class NotReadyError(EngineError):
     """No model has been loaded yet."""
 

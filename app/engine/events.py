@@ -57,9 +57,9 @@ class LoadFailed(NamedTuple):
     kind: str
 
 
-class Settled(NamedTuple):
-    """What could not be loaded is wanted no longer, or was loaded after all."""
+class LoadFailureEnded(NamedTuple):
+    """The version that could not be loaded is no longer wanted, or was loaded after all."""
 
 
-Event: TypeAlias = Predicted | Listed | Batch | Loaded | LoadFailed | Settled
+Event: TypeAlias = Predicted | Listed | Batch | Loaded | LoadFailed | LoadFailureEnded
 Listener: TypeAlias = Callable[[Event], None]

@@ -5,59 +5,58 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from app.engine.fresh_users import Rated
-from app.engine.serving_model import Served
+from app.engine.folding import RatedItems
+from app.engine.serving_model import ServingModel
 from app.engine.types import Explanation, Reason, SimilarItem, SimilarItems
 from models.errors import UnknownItemError
 
 
-def explain(served: Served, user: str, item: str, rated: Rated, n: int) -> Explanation:
+def explain(model: ServingModel, user: str, item: str, rated: RatedItems, n: int) -> Explanation:
     """The prediction of an item for a user as a sum over their ratings, the n largest parts first.
 
     It is the prediction of the row that is folded in from them, which is linear in the ratings. Raises
     UnknownItemError.
     """
-    row = item_row(served, item)
-    sums = served.fold_in.users.contributions(rated.rows_M, rated.ratings_M, row)
+    row, title = item_row(model, item), model.catalogue.title
+    sums = model.fold_in.users.contributions(rated.rows_M, rated.ratings_M, row)
     order_M = np.argsort(-np.abs(sums.parts_N), kind="stable")
-    low, high = served.scorer.scale
+    low, high = model.scorer.scale
     return Explanation(
         user=user,
         item=item,
-        title=served.title(row).title,
+        title=title(row).title,
         rating=float(min(max(sums.baseline + float(sums.parts_N.sum()), low), high)),
         baseline=sums.baseline,
         reasons=[
-            Reason(title.id, float(rated.ratings_M[at]), float(sums.parts_N[at]), title.title)
+            Reason(reason.id, float(rated.ratings_M[at]), float(sums.parts_N[at]), reason.title)
             for at in order_M[:n].tolist()
-            for title in (served.title(int(rated.rows_M[at])),)
+            for reason in (title(int(rated.rows_M[at])),)
         ],
         others=float(sums.parts_N[order_M[n:]].sum()),
-        version=served.version,
+        version=model.version,
     )
 
 
 @torch.inference_mode()
-def similar(served: Served, item: str, n: int) -> SimilarItems:
+def similar(model: ServingModel, item: str, n: int) -> SimilarItems:
     """The n items whose factors point the most nearly in the same direction. Raises UnknownItemError.
 
     The factors are those of the order that lists have by default: of the relevance head where there is one.
     """
-    row = item_row(served, item)
-    rows_N, cosines_N = served.nearest.to(row, n)
+    rows_N, cosines_N = model.similar_items.to(item_row(model, item), n)
     return SimilarItems(
         item=item,
         items=[
             SimilarItem(title.id, similarity, title.title, title.year)
-            for title, similarity in zip(map(served.title, rows_N.tolist()), cosines_N.tolist(), strict=True)
+            for title, similarity in zip(map(model.catalogue.title, rows_N.tolist()), cosines_N.tolist(), strict=True)
         ],
-        version=served.version,
+        version=model.version,
     )
 
 
-def item_row(served: Served, item: str) -> int:
-    """Raises UnknownItemError for an item that is not the model's."""
-    row = served.checkpoint.items.row(item)
-    if row == len(served.checkpoint.items):
+def item_row(model: ServingModel, item: str) -> int:
+    """The row of an item. Raises UnknownItemError."""
+    row = model.items.row(item)
+    if row == len(model.items):
         raise UnknownItemError(item)
     return row

@@ -1,271 +1,146 @@
-"""Who a user is to the model being served: a row of it, or one folded in from ratings that are fresher than the model.
+"""Users whose ratings are fresher than the current model: their rows are folded in from all ratings that they have.
 
-A user whose ratings have not changed since the model was fitted costs one comparison. The others' rows are solved from
-all ratings that they have, once for each change, and kept as long as there is room. While the store is away, the model
-and what is kept answer. Event-loop side only.
+A user whose ratings have not changed since the model was fitted costs one comparison. The others' rows are solved once
+for each change, and the latest are kept. While the ratings store is unreachable, the rows that are kept and those of
+the model answer. For the thread of the event loop only.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from enum import Enum
-from typing import Final, Literal, NamedTuple, Protocol, TypeAlias
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from app.engine.serving_model import Served
-from app.engine.types import Ids, InlineRatings
+from app.engine.folding import FoldedUser, fold
+from app.engine.rating_history import RatingHistory
+from app.engine.recent import Recent
+from app.engine.serving_model import ServingModel
+from app.engine.types import Ids
 from app.ratings.errors import StoreUnavailableError
-from app.ratings.revisions import Revisions
-from app.ratings.store import Stored
+from app.ratings.records import StoredUser
+from app.ratings.store import RatingsStore
 
-FOLDED_AT_ONCE = 32  # users; more are folded on another thread: each takes about 100 µs
+QUICK_USERS = 32  # more are folded on another thread: each takes about 100 µs
+NOTHING_KEPT = (0, None)
 
 Rows = npt.NDArray[np.int64]
 
 
-class Ratings(Protocol):
-    """Where ratings are kept. `app.ratings.store.RatingsStore` says more."""
-
-    changes: Revisions
-    id: str | None
-
-    @property
-    def available(self) -> bool: ...
-
-    async def of(self, ids: Sequence[str]) -> dict[str, Stored]: ...
+class UnreadRatingsError(Exception):
+    """A user's ratings have changed, and must be read from the ratings store before the user can be answered."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class FoldedUser:
-    """A row that follows from ratings alone.
-
-    Attributes:
-        factors_F, bias: p and b, float32.
-        variance: what not knowing the row exactly adds to that of a rating, float32; None where the model has none.
-        head_G: x of the relevance head, None where there is none.
-        rated_M: rows of the items they rest on, int32.
-    """
-
-    factors_F: npt.NDArray[np.float32]
-    bias: np.float32
-    variance: np.float32 | None
-    head_G: npt.NDArray[np.float32] | None
-    rated_M: npt.NDArray[np.int32]
-
-    @property
-    def is_known(self) -> bool:
-        """Whether there is any rating to rest on."""
-        return len(self.rated_M) > 0
-
-
-class Rated(NamedTuple):
-    """Ratings of items of the model: distinct rows, float64 ratings, and how many others were of unknown items."""
-
-    rows_M: Rows
-    ratings_M: npt.NDArray[np.float64]
-    unknown: int
-
-
-class _Unsettled(Enum):
-    UNSETTLED = 0
-
-
-UNSETTLED: Final = _Unsettled.UNSETTLED
-Unsettled: TypeAlias = Literal[_Unsettled.UNSETTLED]
-
-
-class Fresh(NamedTuple):
-    """Where in a batch a folded user stands."""
+class FreshUser(NamedTuple):
+    """A folded user, and where in a batch they stand."""
 
     positions_M: Rows
-    person: FoldedUser
+    folded: FoldedUser
+
+
+class _Changed(NamedTuple):
+    """The revision of a user's last change, and where in a batch they stand."""
+
+    revision: int
+    positions: list[int]
 
 
 class FreshUsers:
-    """The fresh users of the model being served.
+    """Finds the users to be folded in.
 
     Args:
-        ratings: where fresh ratings are; None where the service keeps none.
-        most: how many users are kept.
+        store: the ratings store; None where the service keeps no ratings.
+        history: what ratings a user has.
+        max_kept: how many users' rows are kept.
     """
 
-    def __init__(self, ratings: Ratings | None, most: int) -> None:
-        self._ratings = ratings
-        self._most = most
-        self._served: Served | None = None
-        self._kept: dict[str, tuple[int, FoldedUser | None]] = {}
+    def __init__(self, store: RatingsStore | None, history: RatingHistory, max_kept: int) -> None:
+        self._store = store
+        self._history = history
+        # By the revision that a row follows from. None is kept for a user whose row in the model holds.
+        self._kept: Recent[str, tuple[int, FoldedUser | None]] = Recent(max_kept)
 
-    def find(self, served: Served, user: str, row: int) -> FoldedUser | Unsettled | None:
-        """The row folded in for a user, None for the one in the model, or UNSETTLED: `settle` must be asked first."""
-        if self._ratings is None:
+    def find(self, model: ServingModel, user: str, row: int) -> FoldedUser | None:
+        """The row folded in for a user, or None where the one in the model holds.
+
+        Raises UnreadRatingsError where the ratings must be read first: `read_all` does that.
+        """
+        if self._store is None:
             return None
-        changes, since = self._ratings.changes, self._since(served)
-        if changes.latest <= since:
+        revisions, fitted = self._store.revisions, self._history.revision(model)
+        if revisions.latest <= fitted:
             return None
-        slot = int(served.slots_U[row]) if row < len(served.slots_U) else changes.slot_of(user)
-        revision = changes.at(slot)
-        return None if revision <= since else self._recall(served, user, revision)
+        slots_U = model.revision_slots_U
+        revision = revisions.at(int(slots_U[row]) if row < len(slots_U) else revisions.slot_of(user))
+        return None if revision <= fitted else self._recall(model, user, revision)
 
-    def find_all(self, served: Served, users: Ids, rows_B: Rows) -> list[Fresh] | Unsettled:
-        """Of a batch of users, those that are folded in; UNSETTLED where `settle` must be asked for some first."""
-        found: list[Fresh] = []
-        for user, (revision, positions) in self._changed(served, users, rows_B).items():
-            person = self._recall(served, user, revision)
-            if person is UNSETTLED:
-                return UNSETTLED
-            if person is not None:
-                found.append(Fresh(np.array(positions), person))
-        return found
+    def find_all(self, model: ServingModel, users: Ids, rows_B: Rows) -> list[FreshUser]:
+        """Those of a batch of users who are folded in. Raises UnreadRatingsError as `find` does."""
+        changed = self._changed(model, users, rows_B)
+        return _placed(changed, {user: self._recall(model, user, at.revision) for user, at in changed.items()})
 
-    async def settle(self, served: Served, users: Ids, rows_B: Rows) -> list[Fresh]:
-        """As `find_all`, with what the store says of those who are not settled; where it is away, without them."""
-        changed = self._changed(served, users, rows_B)
-        lacking = [user for user, (revision, _) in changed.items() if self._recall(served, user, revision) is UNSETTLED]
-        known = await self._ask(served, lacking, {user: changed[user][0] for user in lacking}) if lacking else {}
-        found = []
-        for user, (revision, positions) in changed.items():
-            person = known[user] if user in known else self._recall(served, user, revision, or_older=True)
-            if person is not None and person is not UNSETTLED:
-                found.append(Fresh(np.array(positions), person))
-        return found
+    async def read_all(self, model: ServingModel, users: Ids, rows_B: Rows) -> list[FreshUser]:
+        """As `find_all`, but reads what is unread; where the ratings store is unreachable, does without."""
+        changed, known, unread = self._changed(model, users, rows_B), {}, {}
+        for user, at in changed.items():
+            try:
+                known[user] = self._recall(model, user, at.revision)
+            except UnreadRatingsError:
+                unread[user] = at.revision
+        if unread:
+            known |= await self._read(model, unread)
+        return _placed(changed, known)
 
-    async def _ask(
-        self, served: Served, users: Sequence[str], revisions: Mapping[str, int]
-    ) -> Mapping[str, FoldedUser | None]:
-        """What users are by the store, kept under the revisions that were read before it was asked."""
-        assert self._ratings is not None  # noqa: S101 - else nobody has changed
+    async def _read(self, model: ServingModel, unread: Mapping[str, int]) -> dict[str, FoldedUser | None]:
+        """The rows of some users by the ratings store, kept under the revisions that were known before it was asked."""
         try:
-            stored = await self._ratings.of(users)
+            stored = await self._history.stored(list(unread))
         except StoreUnavailableError:
-            return {}
-        if len(users) > FOLDED_AT_ONCE:
-            people = await asyncio.to_thread(self._people, served, stored)
+            return {user: (self._kept.get(model, user) or NOTHING_KEPT)[1] for user in unread}
+        if len(unread) > QUICK_USERS:
+            users = await asyncio.to_thread(self._fold_all, model, stored)
         else:
-            people = self._people(served, stored)
-        for user, person in people.items():
-            self._keep(served, user, revisions[user], person)
-        return people
+            users = self._fold_all(model, stored)
+        for user, folded in users.items():
+            self._kept.put(model, user, (unread[user], folded))
+        return users
 
-    def _people(self, served: Served, stored: Mapping[str, Stored]) -> dict[str, FoldedUser | None]:
-        since = self._since(served)
+    def _fold_all(self, model: ServingModel, stored: Mapping[str, StoredUser]) -> dict[str, FoldedUser | None]:
+        fitted = self._history.revision(model)
         return {
-            user: fold(served, self.rated(served, user, known)) if known.revision > since else None
+            user: fold(model, self._history.rated(model, user, known)) if known.revision > fitted else None
             for user, known in stored.items()
         }
 
-    def rated(self, served: Served, user: str, stored: Stored) -> Rated:
-        """All ratings that a user has: the store's, and those of the training data that the store does not replace."""
-        given = {rating.item: rating.rating for rating in stored.ratings}
-        items = served.checkpoint.items
-        rows_M = items.rows(list(given))
-        values_M = np.fromiter(given.values(), np.float64, len(given))
-        known_M = rows_M < len(items)
-        rows_M, values_M, unknown = rows_M[known_M], values_M[known_M], int(np.count_nonzero(~known_M))
-        if not self.trained_on_others(served, stored):
-            return Rated(rows_M, values_M, unknown)
-        rows_T, values_T = served.rated(served.checkpoint.users.row(user))
-        replaced = np.concatenate([rows_M, items.rows(list(stored.deleted))])
-        kept_T = ~np.isin(rows_T, replaced)
-        rows = np.concatenate([rows_T[kept_T].astype(np.int64), rows_M])
-        return Rated(rows, np.concatenate([values_T[kept_T].astype(np.float64), values_M]), unknown)
-
-    async def stored(self, user: str) -> Stored:
-        """What the ratings store knows of a user. Raises StoreUnavailableError."""
-        return Stored() if self._ratings is None else (await self._ratings.of([user]))[user]
-
-    async def with_usable_rows(self, served: Served, users: Sequence[str]) -> Collection[str]:
-        """Of some users of the model those whose row rests on nothing that they had erased."""
-        if self._ratings is None or not users:
-            return users
-        stored = await self._ratings.of(users)
-        return {user for user in users if self.may_use_row(served, stored[user])}
-
-    def trained_on_others(self, served: Served, stored: Stored) -> bool:
-        """Whether a model's training ratings of a user count beside the store's: not where it was fitted on the store,
-        which has all of them then, and not after an erasure."""
-        snapshot = served.checkpoint.manifest.data.snapshot
-        ours = self._ratings is not None and snapshot is not None and snapshot.store == self._ratings.id
-        return not ours and not stored.erased
-
-    def may_use_row(self, served: Served, stored: Stored) -> bool:
-        """Whether the model's row of a user rests on nothing that they had erased."""
-        return self._since(served) >= stored.erased
-
-    def _since(self, served: Served) -> int:
-        """The revision up to which a model knows the store's ratings."""
-        snapshot = served.checkpoint.manifest.data.snapshot
-        if snapshot is None or self._ratings is None or snapshot.store != self._ratings.id:
-            return 0
-        return snapshot.revision
-
-    def _changed(self, served: Served, users: Ids, rows_B: Rows) -> dict[str, tuple[int, list[int]]]:
-        """Users who may have changed since the model was fitted: their slot's revision, and where they stand."""
-        if self._ratings is None:
+    def _changed(self, model: ServingModel, users: Ids, rows_B: Rows) -> dict[str, _Changed]:
+        """Users of a batch who may have changed since the model was fitted."""
+        if self._store is None:
             return {}
-        changes, since = self._ratings.changes, self._since(served)
-        if changes.latest <= since:
+        revisions, fitted = self._store.revisions, self._history.revision(model)
+        if revisions.latest <= fitted:
             return {}
-        known_B = rows_B < len(served.slots_U)
-        slots_K = served.slots_U[rows_B[known_B]]
-        positions = np.concatenate([np.flatnonzero(known_B)[changes.beyond(slots_K, since)], np.flatnonzero(~known_B)])
-        changed: dict[str, tuple[int, list[int]]] = {}
-        for position in positions.tolist():
+        known_B = rows_B < len(model.revision_slots_U)
+        changed_K = revisions.changed_after(fitted, model.revision_slots_U[rows_B[known_B]])
+        changed: dict[str, _Changed] = {}
+        for position in np.concatenate([np.flatnonzero(known_B)[changed_K], np.flatnonzero(~known_B)]).tolist():
             user = str(users[position])
             if user in changed:
-                changed[user][1].append(position)
-                continue
-            revision = changes.at(changes.slot_of(user))
-            if revision > since:
-                changed[user] = (revision, [position])
+                changed[user].positions.append(position)
+            elif (revision := revisions.at(revisions.slot_of(user))) > fitted:
+                changed[user] = _Changed(revision, [position])
         return changed
 
-    def _recall(
-        self, served: Served, user: str, revision: int, *, or_older: bool = False
-    ) -> FoldedUser | Unsettled | None:
-        """What is kept of a user for this revision. While the store is away, what is kept for another one will do."""
-        if self._served is not served:
-            self._served, self._kept = served, {}
-        kept = self._kept.get(user)
-        if kept is not None and kept[0] == revision:
-            return kept[1]
-        assert self._ratings is not None  # noqa: S101 - else nobody has changed
-        if or_older or not self._ratings.available:
-            return None if kept is None else kept[1]
-        return UNSETTLED
-
-    def _keep(self, served: Served, user: str, revision: int, person: FoldedUser | None) -> None:
-        if self._served is not served or self._most == 0:
-            return
-        self._kept.pop(user, None)
-        if len(self._kept) >= self._most:
-            del self._kept[next(iter(self._kept))]
-        self._kept[user] = (revision, person)
+    def _recall(self, model: ServingModel, user: str, revision: int) -> FoldedUser | None:
+        """What is kept of a user for a revision; while the ratings store is unreachable, for any revision."""
+        kept_revision, folded = self._kept.get(model, user) or NOTHING_KEPT
+        if kept_revision != revision and self._store is not None and self._store.available:
+            raise UnreadRatingsError
+        return folded
 
 
-def rated_inline(served: Served, inline: InlineRatings) -> Rated:
-    """Ratings given with a request."""
-    rows_M = served.checkpoint.items.rows(inline.items)
-    known_M = rows_M < len(served.checkpoint.items)
-    return Rated(rows_M[known_M], np.asarray(inline.ratings, np.float64)[known_M], int(np.count_nonzero(~known_M)))
-
-
-def fold(served: Served, rated: Rated) -> FoldedUser:
-    """The row that follows from some ratings."""
-    row = served.fold_in.users.solve(rated.rows_M, rated.ratings_M)
-    head = served.fold_in.head
-    variance = None
-    unknown_variance = served.unknown_variance
-    if unknown_variance is not None:  # what an unknown user adds, less what the ratings tell
-        learned = served.fold_in.users.prior_variance - row.variance
-        variance = np.float32(max(unknown_variance - learned, 0.0))
-    return FoldedUser(
-        factors_F=row.factors,
-        bias=row.bias,
-        variance=variance,
-        head_G=None if head is None else head.solve(rated.rows_M, rated.ratings_M),
-        rated_M=rated.rows_M.astype(np.int32),
-    )
+def _placed(changed: Mapping[str, _Changed], users: Mapping[str, FoldedUser | None]) -> list[FreshUser]:
+    return [
+        FreshUser(np.array(at.positions), folded) for user, at in changed.items() if (folded := users[user]) is not None
+    ]

@@ -1,6 +1,6 @@
-"""From the name of a version to a model that may be served: loaded, verified, proven and warm.
+"""From the name of a version to a model that may be served: loaded, verified, checked and warm.
 
-All of it happens on the caller's thread, beside the model that answers meanwhile.
+All of it happens on the caller's thread, while the current model answers.
 """
 
 from __future__ import annotations
@@ -9,47 +9,54 @@ from pathlib import Path
 
 from app.engine.lists import top_list, top_lists
 from app.engine.predictions import predict, predict_pair
-from app.engine.serving_model import Served
+from app.engine.serving_model import ServingModel
 from app.engine.types import ListQuery, Pair, Pairs, RankBy
 from app.ratings.revisions import Revisions
 from models.checkpoint import golden, reader
+from models.registry.directory import version_path
 from models.registry.lifecycle import Hold
 from models.sharding import DevicePlacement
 
 WARM_USERS = 3
 
 
-def load(directory: Path, version: str, place: DevicePlacement, changes: Revisions | None = None) -> Served:
-    """The model of a version, verified and proven.
+def load(directory: Path, version: str, placement: DevicePlacement, revisions: Revisions | None = None) -> ServingModel:
+    """The model of a version. Its files are verified, and it predicts what it predicted when it was published.
 
     Raises a CheckpointError or OSError for one that cannot be read, GoldenPairsError for one that predicts something
-    else than it did when it was published.
+    else.
     """
     hold = Hold(directory / version)
-    served = Served.of(reader.load(directory, version, place.device), hold, changes, place.shards)
-    _prove(served)
-    return served
+    model = ServingModel(
+        reader.read(version_path(directory, version), placement.device), hold, revisions, placement.shards
+    )
+    _check_golden_pairs(model)
+    return model
 
 
-def prepare(directory: Path, version: str, place: DevicePlacement, changes: Revisions | None = None) -> Served:
+def prepare(
+    directory: Path, version: str, placement: DevicePlacement, revisions: Revisions | None = None
+) -> ServingModel:
     """As `load`, and warm."""
-    served = load(directory, version, place, changes)
-    _warm_up(served)
-    return served
+    model = load(directory, version, placement, revisions)
+    _warm_up(model)
+    return model
 
 
-def _prove(served: Served) -> None:
-    """Ask for the golden pairs in both ways that clients can."""
-    pairs = Pairs(*(served.checkpoint.golden[name].to_pylist() for name in ("user", "item")))
-    golden.check(served.checkpoint.golden, predict(served, pairs).ratings_B)
-    one_by_one = [predict_pair(served, Pair(*pair)).rating for pair in zip(pairs.users, pairs.items, strict=True)]
-    golden.check(served.checkpoint.golden, one_by_one)
+def _check_golden_pairs(model: ServingModel) -> None:
+    """Predict the golden pairs in both ways that clients can ask for them."""
+    expected = model.checkpoint.golden
+    pairs = Pairs(*(expected[name].to_pylist() for name in ("user", "item")))
+    golden.check(expected, predict(model, pairs).ratings_B)
+    golden.check(
+        expected, [predict_pair(model, Pair(*pair)).rating for pair in zip(pairs.users, pairs.items, strict=True)]
+    )
 
 
-def _warm_up(served: Served) -> None:
+def _warm_up(model: ServingModel) -> None:
     """Make lists in every order, so that the first client does not wait for pages, titles and kernels."""
-    for user in served.checkpoint.golden["user"].unique().to_pylist()[:WARM_USERS]:
-        queries = [ListQuery(user=user, rank_by=RankBy(order)) for order in served.orderings]
+    for user in model.checkpoint.golden["user"].unique().to_pylist()[:WARM_USERS]:
+        queries = [ListQuery(user=user, rank_by=RankBy(order)) for order in model.orderings]
         for query in queries:
-            top_list(served, query)
-        top_lists(served, queries, [None] * len(queries))
+            top_list(model, query)
+        top_lists(model, queries, [None] * len(queries))

@@ -1,7 +1,7 @@
-"""Which version is served: the one that CURRENT names, or the one the service is pinned to.
+"""Keeps the right version current: the one that CURRENT names, or the one the service is pinned to.
 
-A new version is prepared on a thread of its own while the old model answers; then one assignment swaps them. One that
-cannot be prepared changes nothing, and is said to have failed until something else is wanted or it works out.
+A new version is prepared on a thread of its own while the old model answers; then one assignment swaps them. A version
+that cannot be prepared changes nothing, and is reported as failed until another one is wanted or it can be prepared.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from typing import NoReturn, ParamSpec, TypeVar
 import torch
 
 from app.engine.errors import ActivationError, UnknownVersionError
-from app.engine.events import Listener, Loaded, LoadFailed, Settled
+from app.engine.events import Listener, Loaded, LoadFailed, LoadFailureEnded
 from app.engine.loading import prepare
-from app.engine.serving_model import ModelHolder, Served
+from app.engine.serving_model import ModelHolder, ServingModel
 from app.ratings.revisions import Revisions
-from models.checkpoint import reader
 from models.errors import CheckpointError, CheckpointNotFoundError, RatecastError, RemoteError
 from models.registry import lifecycle
 from models.registry.checkpoint_sync import CheckpointSync
+from models.registry.directory import current_version
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -40,13 +40,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A version that is wanted and could not be served.
+    """A version that is wanted and could not be loaded.
 
     Attributes:
-        version: None where CURRENT does not say.
+        version: None where CURRENT names none.
         kind: of the error, for metrics.
         reason: one line, without the name of the directory.
-        since: when it failed so for the first time.
+        since: when it failed for this reason first.
     """
 
     version: str | None
@@ -56,17 +56,17 @@ class Failure:
 
 
 class ModelWatcher:
-    """Keeps the holder of the current model at the version that is wanted.
+    """Loads the version that is wanted, and swaps it in.
 
     Args:
         models: where the current model is.
         directory: of the published checkpoints.
         pinned: a version to serve whatever CURRENT names.
         remembered: a file that workers share, to which the version being served is written. A worker that starts
-            while a damaged version is current serves that one, as its siblings do.
+            while a damaged version is current serves that one, as the other workers do.
         tell: is told of each load.
-        changes: what says whose ratings changed; None where no ratings are kept.
-        mirror: what the directory is a copy of; None where versions are published in the directory itself.
+        revisions: of users' ratings; None where the service keeps no ratings.
+        sync: copies versions into the directory; None where they are published in the directory itself.
     """
 
     def __init__(
@@ -76,8 +76,8 @@ class ModelWatcher:
         pinned: str | None,
         remembered: Path | None,
         tell: Listener,
-        changes: Revisions | None = None,
-        mirror: CheckpointSync | None = None,
+        revisions: Revisions | None = None,
+        sync: CheckpointSync | None = None,
     ) -> None:
         self.failure: Failure | None = None
         self._models = models
@@ -85,19 +85,19 @@ class ModelWatcher:
         self._pinned = pinned
         self._remembered = remembered
         self._tell = tell
-        self._changes = changes
-        self._mirror = mirror
+        self._revisions = revisions
+        self._sync = sync
         self._retry_at = 0.0
-        self._changing = asyncio.Lock()
+        self._lock = asyncio.Lock()  # held while the version being served may change
         self._executor = ThreadPoolExecutor(1, "loader", torch.set_num_threads, (1,))  # the cores are for answers
 
     async def start(self) -> None:
-        """Serve the first version. Raises what went wrong where neither it nor the remembered one can be served."""
+        """Load the first model. Raises what went wrong where neither it nor the remembered one can be loaded."""
         version = None
         try:
             version = await self._run(self._wanted)
             await self._serve(version)
-        except Exception as error:  # whatever it is, the siblings go on answering from the remembered one
+        except Exception as error:  # whatever it is, the other workers go on answering from the remembered one
             remembered = await self._run(self._recall)
             if remembered in (None, version):
                 raise
@@ -108,19 +108,19 @@ class ModelWatcher:
         """Look for a new version for ever. No failure ends it."""
         while True:
             await asyncio.sleep(LOOK_SECONDS)
-            async with self._changing:
+            async with self._lock:
                 await self._look()
 
     async def activate(self, version: str) -> None:
-        """Serve a version, and make it the current one for all who follow CURRENT.
+        """Serve a version, and make CURRENT name it.
 
         Raises UnknownVersionError, RemoteError, or ActivationError with nothing changed.
         """
         if self._pinned is not None:
             raise ActivationError(f"the service is pinned to version {self._pinned}")
-        async with self._changing:
+        async with self._lock:
             try:
-                served = await self._run(self._provide, version)
+                model = await self._run(self._fetch_and_prepare, version)
                 await self._run(self._make_current, version)
             except CheckpointNotFoundError:
                 raise UnknownVersionError(f"there is no version {version!r}") from None
@@ -128,7 +128,7 @@ class ModelWatcher:
                 raise
             except (CheckpointError, OSError) as error:
                 raise ActivationError(self._reason(error)) from error
-            self._swap(served)
+            self._swap(model)
 
     def close(self) -> None:
         """End the thread."""
@@ -139,70 +139,69 @@ class ModelWatcher:
         try:
             version = await self._run(self._wanted)
             if version == self._models.version:
-                await self._heed()
+                await self._check_sync()
             elif self.failure is None or self.failure.version != version or time.monotonic() >= self._retry_at:
                 await self._serve(version)
-        except Exception as error:  # whatever it is, the model being served goes on answering
+        except Exception as error:  # whatever it is, the current model goes on answering
             self._fail(version, error)
 
-    async def _heed(self) -> None:
-        """What is wanted is served, unless the mirror could not bring what is wanted in truth."""
-        refusal = None if self._mirror is None else await self._run(self._mirror.refusal)
+    async def _check_sync(self) -> None:
+        """Note a failure of the copying of versions: then the one that CURRENT names here is not the newest."""
+        refusal = None if self._sync is None else await self._run(self._sync.refusal)
         if refusal is None:
-            self._settle()
+            self._end_failure()
         else:
             self._note(*refusal)
 
-    def _provide(self, version: str) -> Served:
-        """Prepare a version that may have to be brought here first."""
-        if self._mirror is not None:
-            self._mirror.provide(version)
+    def _fetch_and_prepare(self, version: str) -> ServingModel:
+        if self._sync is not None:
+            self._sync.provide(version)
         return self._prepare(version)
 
     def _make_current(self, version: str) -> None:
-        if self._mirror is None:
+        if self._sync is None:
             lifecycle.make_current(self._directory, version)
         else:
-            self._mirror.make_current(version)
+            self._sync.make_current(version)
 
     async def _serve(self, version: str) -> None:
         self._swap(await self._run(self._prepare, version))
 
-    def _prepare(self, version: str) -> Served:
-        """Prepared already, where it is the one being served."""
-        served = self._models.served
-        if served is not None and served.version == version:
-            return served
-        return prepare(self._directory, version, self._models.placement, self._changes)
+    def _prepare(self, version: str) -> ServingModel:
+        """The model of a version: the current one if it is of that version, else a new one."""
+        model = self._models.model
+        if model is not None and model.version == version:
+            return model
+        return prepare(self._directory, version, self._models.placement, self._revisions)
 
-    def _swap(self, served: Served) -> None:
-        self._settle()
-        if served is self._models.served:
+    def _swap(self, model: ServingModel) -> None:
+        self._end_failure()
+        if model is self._models.model:
             return
-        self._models.swap(served)
-        self._remember(served.version)
-        logger.info("Serving model %s on %s", served.version, self._models.placement)
-        manifest = served.checkpoint.manifest
+        self._models.model = model
+        self._remember(model.version)
+        logger.info("Serving model %s on %s", model.version, self._models.placement)
+        manifest = model.checkpoint.manifest
         self._tell(Loaded(manifest.version, manifest.created_at, manifest.data))
 
-    def _settle(self) -> None:
+    def _end_failure(self) -> None:
         if self.failure is not None:
             self.failure = None
-            self._tell(Settled())
+            self._tell(LoadFailureEnded())
 
     def _fail(self, version: str | None, error: Exception) -> None:
-        """Note an error of this process's own attempt; the next one waits a little."""
+        """Note that this process could not load a version; it tries again after a while."""
         self._retry_at = time.monotonic() + RETRY_SECONDS
         bug = None if isinstance(error, RatecastError | OSError | MemoryError) else error
         self._note(version, type(error).__name__, self._reason(error), bug)
 
     def _note(self, version: str | None, kind: str, reason: str, bug: Exception | None = None) -> None:
-        """Note a failure; it is logged and counted once, however often it is tried again."""
+        """Note a failure. It is logged and counted once, however often loading is tried again."""
         known = self.failure
         if known is not None and (known.version, known.reason) == (version, reason):
             return
         self.failure = Failure(version, kind, reason, datetime.now(UTC))
-        logger.warning("Model %s cannot be served: %s", version or "(current)", reason, exc_info=bug)
+        logger.warning("Model %s cannot be loaded: %s", version or "(current)", reason, exc_info=bug)
         self._tell(LoadFailed(version, kind))
 
     def _reason(self, error: Exception) -> str:
@@ -210,9 +209,10 @@ class ModelWatcher:
         return text.replace(f"{self._directory}{os.sep}", "").splitlines()[0]
 
     def _wanted(self) -> str:
-        return self._pinned or reader.current_version(self._directory)
+        return self._pinned or current_version(self._directory)
 
     def _remember(self, version: str) -> None:
+        """Write down which version is served, for workers that start later."""
         if self._remembered is None:
             return
         try:
@@ -220,7 +220,7 @@ class ModelWatcher:
             written.write_text(version, "utf-8")
             written.replace(self._remembered)
         except OSError as error:
-            logger.warning("Workers to come cannot be told which version is served: %s", error.strerror)
+            logger.warning("Cannot write down which version is served: %s", error.strerror)
 
     def _recall(self) -> str | None:
         if self._remembered is None or not self._remembered.exists():

@@ -1,58 +1,103 @@
-"""Finding items by their titles and users by their ids. Arrow scans the columns; only folded titles are kept.
+"""Items and users of the current model: by their id, or searched for. Arrow scans the columns.
 
 Shapes: I items, U users, W items in which every word was found, N results.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sized
+from typing import TypeVar
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from app.engine.lists import chosen
-from app.engine.serving_model import Served, fold_text
-from app.engine.types import Choice, FoundItems, FoundUser, ItemDetails
+from app.engine.catalogue import fold_text
+from app.engine.explanations import item_row
+from app.engine.rating_history import RatingHistory
+from app.engine.serving_model import ModelHolder, ServingModel
+from app.engine.threads import QUICK_ROWS, Worker
+from app.engine.types import FoundItems, FoundUser, FoundUsers, Genres, ItemDetails, ItemFilter
 
 MOST_WORDS = 8  # further ones are ignored: of a million titles a word takes up to 40 ms
 NO_MATCH, WITHIN, WORD, START, WHOLE, ID = range(6)  # how well a title matches
 
 Rows = npt.NDArray[np.int64]
+T = TypeVar("T")
 
 
-def find_items(served: Served, query: str, n: int, choice: Choice) -> FoundItems:
+class CatalogueSearch:
+    """Searches the current model's items, users and genres; a large table on a thread."""
+
+    def __init__(self, models: ModelHolder, history: RatingHistory, worker: Worker) -> None:
+        self._models = models
+        self._history = history
+        self._worker = worker
+
+    async def item(self, id_: str) -> ItemDetails:
+        """What is known about an item. Raises UnknownItemError."""
+        model = self._models.current
+        return ItemDetails(**model.catalogue.record(item_row(model, id_)), version=model.version)
+
+    async def find_items(self, query: str, n: int, wanted: ItemFilter) -> FoundItems:
+        """Items by their title, best match first. Raises DeadlineExceededError."""
+        model = self._models.current
+        return await self._search(model.items, lambda: find_items(model, query, n, wanted))
+
+    async def find_users(self, prefix: str, n: int) -> FoundUsers:
+        """Users by the beginning of their id; nobody who was erased.
+
+        Raises DeadlineExceededError or StoreUnavailableError.
+        """
+        model = self._models.current
+        found = await self._search(model.users, lambda: find_users(model, prefix, n))
+        stored = await self._history.stored([user.id for user in found])
+        usable = [user for user in found if self._history.may_use_row(model, stored[user.id])]
+        return FoundUsers(usable, model.version)
+
+    async def genres(self) -> Genres:
+        """The genres of the items, those of the most items first. Raises DeadlineExceededError."""
+        model = self._models.current
+        return Genres(await self._search(model.items, lambda: model.catalogue.genres), model.version)
+
+    async def _search(self, table: Sized, work: Callable[[], T]) -> T:
+        return await self._worker.run(work, quick=len(table) <= QUICK_ROWS)
+
+
+def find_items(model: ServingModel, query: str, n: int, wanted: ItemFilter) -> FoundItems:
     """The n items that match best: the one of that id, then titles by how they begin, then the most rated.
 
     Every word of the query must occur in a title, in any case and with or without accents. Without a word it is the
     most rated items.
     """
-    rows_W, quality_W = _matches(served, query)
-    allowed = chosen(served, choice)
+    rows_W, quality_W = _matches(model, query)
+    allowed = model.allowed(wanted)
     if allowed is not None:
         allowed_W = allowed.mask_I[rows_W]
         rows_W, quality_W = rows_W[allowed_W], quality_W[allowed_W]
-    ratings_W = served.checkpoint.ratings_I[rows_W]
+    ratings_W = model.checkpoint.ratings_I[rows_W]
     found_N = rows_W[_best((quality_W << 32) + ratings_W, n)]
-    records = served.checkpoint.catalogue.take(pa.array(found_N)).to_pylist()
-    return FoundItems([ItemDetails(**record, version=served.version) for record in records], served.version)
+    records = model.catalogue.records(found_N)
+    return FoundItems([ItemDetails(**record, version=model.version) for record in records], model.version)
 
 
-def find_users(served: Served, prefix: str, n: int) -> list[FoundUser]:
+def find_users(model: ServingModel, prefix: str, n: int) -> list[FoundUser]:
     """The n users whose id begins with `prefix`: the one of that id, then those who rated most."""
-    ids = served.checkpoint.users.ids
+    ids = model.users.ids
     rows_W = np.flatnonzero(pc.starts_with(ids, prefix)) if prefix else np.arange(len(ids))
-    ratings_W = (served.seen_offsets[rows_W + 1] - served.seen_offsets[rows_W]).astype(np.int64)
-    exact_W = rows_W == served.checkpoint.users.row(prefix)
+    ratings_W = model.training_counts(rows_W)
+    exact_W = rows_W == model.users.row(prefix)
     best_N = _best((exact_W.astype(np.int64) << 32) + ratings_W, n)
     return [
         FoundUser(id_, ratings)
-        for id_, ratings in zip(served.checkpoint.users.lookup(rows_W[best_N]), ratings_W[best_N].tolist(), strict=True)
+        for id_, ratings in zip(model.users.lookup(rows_W[best_N]), ratings_W[best_N].tolist(), strict=True)
     ]
 
 
-def _matches(served: Served, query: str) -> tuple[Rows, Rows]:
+def _matches(model: ServingModel, query: str) -> tuple[Rows, Rows]:
     """Rows of the items that match, ascending, and how well each does."""
-    titles = served.folded_titles()
+    titles = model.catalogue.folded_titles
     folded: str = fold_text(pa.chunked_array([pa.array([query.strip()])]))[0].as_py()
     rows_W = np.arange(len(titles))
     for word in sorted(dict.fromkeys(folded.split()[:MOST_WORDS]), key=len, reverse=True):
@@ -66,13 +111,13 @@ def _matches(served: Served, query: str) -> tuple[Rows, Rows]:
             (WHOLE, pc.equal(titles, folded)),
         ):
             quality_W[np.asarray(pc.fill_null(mask, False))] = quality
-    return _with_id(served, query, rows_W, quality_W)
+    return _with_id(model, query, rows_W, quality_W)
 
 
-def _with_id(served: Served, id_: str, rows_W: Rows, quality_W: Rows) -> tuple[Rows, Rows]:
+def _with_id(model: ServingModel, id_: str, rows_W: Rows, quality_W: Rows) -> tuple[Rows, Rows]:
     """The item of that id too, if there is one, before all others."""
-    row = served.checkpoint.items.row(id_)
-    if row == len(served.checkpoint.items):
+    row = model.items.row(id_)
+    if row == len(model.items):
         return rows_W, quality_W
     at = int(np.searchsorted(rows_W, row))
     if at == len(rows_W) or rows_W[at] != row:

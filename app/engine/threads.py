@@ -1,4 +1,4 @@
-"""The threads on which the engine computes what takes longer than handing it to another thread."""
+"""Threads on which the engine computes what takes longer than handing it to another thread."""
 
 from __future__ import annotations
 
@@ -19,30 +19,23 @@ QUICK_CELLS = 1 << 20  # of one list: 80,000 cells (ml-100k) take 40 µs, a mill
 QUICK_ROWS = 2_000  # of a table that is searched: 60 µs
 
 
-class Threads:
-    """One thread for the model's arithmetic and one for searches: predictions do not wait for searches.
+class Worker:
+    """One thread. `seconds` are those that a request may take, `torch_threads` those of torch's arithmetic on it."""
 
-    Args:
-        arithmetic: CPU threads that torch may use on the first.
-        seconds: how long a request may take.
-    """
-
-    def __init__(self, arithmetic: int, seconds: float) -> None:
+    def __init__(self, name: str, seconds: float, torch_threads: int = 1) -> None:
         self.seconds = seconds
-        self.compute = ThreadPoolExecutor(1, "engine", torch.set_num_threads, (arithmetic,))
-        self.search = ThreadPoolExecutor(1, "search")
+        self.executor = ThreadPoolExecutor(1, name, torch.set_num_threads, (torch_threads,))
 
-    async def run(self, work: Callable[[], T], *, quick: bool, thread: ThreadPoolExecutor) -> T:
-        """Do some work: here where that is quick, else on a thread. Raises DeadlineExceededError."""
+    async def run(self, work: Callable[[], T], *, quick: bool) -> T:
+        """Do some work: here where that is quick, else on the thread. Raises DeadlineExceededError."""
         if quick:
             return work()
         try:
             async with asyncio.timeout(self.seconds):
-                return await asyncio.get_running_loop().run_in_executor(thread, work)
+                return await asyncio.get_running_loop().run_in_executor(self.executor, work)
         except TimeoutError:
             raise DeadlineExceededError.after(self.seconds) from None
 
     def close(self) -> None:
-        """Finish what is under way and end the threads."""
-        self.compute.shutdown()
-        self.search.shutdown()
+        """Finish what is under way and end the thread."""
+        self.executor.shutdown()

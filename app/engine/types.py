@@ -98,7 +98,7 @@ class Predictions:
         return Prediction(float(self.ratings_B[position]), SOURCES[self.sources_B[position]], self.version)
 
 
-class Choice(NamedTuple):
+class ItemFilter(NamedTuple):
     """Items by their genre and their first and last year; None for any. An item without a year is in no span."""
 
     category: str | None = None
@@ -134,9 +134,9 @@ class ListQuery:
     intervals: bool = False
 
     @property
-    def choice(self) -> Choice:
+    def filter(self) -> ItemFilter:
         """The part of it that chooses items by what is known of them."""
-        return Choice(self.category, self.year_min, self.year_max)
+        return ItemFilter(self.category, self.year_min, self.year_max)
 
 
 class RankedItem(NamedTuple):

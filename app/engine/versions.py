@@ -8,28 +8,21 @@ from pathlib import Path
 from app.engine.errors import UnknownVersionError
 from app.engine.model_watcher import Failure, ModelWatcher
 from app.engine.serving_model import ModelHolder
-from models.checkpoint import reader
 from models.checkpoint.manifest import Manifest
 from models.errors import CheckpointNotFoundError
 from models.registry.checkpoint_sync import CheckpointSync
+from models.registry.directory import published, read_report
 from models.sharding import DevicePlacement
 
 
 class Versions:
-    """What is known about the versions in a directory.
-
-    Args:
-        directory: of the published checkpoints.
-        mirror: what the directory is a copy of; None where versions are published in the directory itself.
-        models: where the current model is.
-        watcher: keeps that current.
-    """
+    """What is known about the versions in a directory."""
 
     def __init__(
-        self, directory: Path, mirror: CheckpointSync | None, models: ModelHolder, watcher: ModelWatcher
+        self, directory: Path, sync: CheckpointSync | None, models: ModelHolder, watcher: ModelWatcher
     ) -> None:
         self._directory = directory
-        self._mirror = mirror
+        self._sync = sync
         self._models = models
         self._watcher = watcher
 
@@ -50,7 +43,7 @@ class Versions:
 
     @property
     def failure(self) -> Failure | None:
-        """Why the version that is wanted is not the one being served; None while it is."""
+        """Why the version that is wanted is not the one being model; None while it is."""
         return self._watcher.failure
 
     async def activate(self, version: str) -> None:
@@ -59,13 +52,13 @@ class Versions:
 
     async def published(self) -> list[Manifest]:
         """What is known about each version that is published and can be read, in the order of publication."""
-        if self._mirror is not None:
-            return await asyncio.to_thread(self._mirror.published)
-        return await asyncio.to_thread(reader.published, self._directory)
+        if self._sync is not None:
+            return await asyncio.to_thread(self._sync.published)
+        return await asyncio.to_thread(published, self._directory)
 
     async def report(self, version: str, name: str) -> bytes:
         """A file of the report of a version. Raises UnknownVersionError, ReportNotFoundError or CheckpointError."""
         try:
-            return await asyncio.to_thread(reader.read_report, self._directory, version, name)
+            return await asyncio.to_thread(read_report, self._directory, version, name)
         except CheckpointNotFoundError:
             raise UnknownVersionError(f"there is no version {version!r}") from None

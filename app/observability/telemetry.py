@@ -27,9 +27,9 @@ from prometheus_client import (
 )
 from starlette.types import Scope
 
-from app.engine.events import Batch, Event, Listed, Loaded, LoadFailed, Predicted, Settled
+from app.engine.events import Batch, Event, Listed, Loaded, LoadFailed, LoadFailureEnded, Predicted
 from app.engine.types import Source
-from app.ratings.store import Committed
+from app.ratings.records import Committed
 from models.checkpoint.manifest import DataRecord
 
 ROUTE = "route_template"  # in the scope of a request that no route of FastAPI answers
@@ -166,7 +166,7 @@ class Telemetry:
             case LoadFailed():
                 self._loads.labels("failed").inc()
                 self._failing.set(1)
-            case Settled():
+            case LoadFailureEnded():
                 self._failing.set(0)
 
     def committed(self, transaction: Committed) -> None:

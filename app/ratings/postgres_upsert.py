@@ -1,6 +1,6 @@
 """A whole transaction of plain ratings as one statement for PostgreSQL: one way there and back, not one a statement.
 
-It does what `app.ratings.store` does step by step, in the same order: the store's row is locked before
+It does what `app.ratings.writing` does step by step, in the same order: the store's row is locked before
 others are written.
 """
 

@@ -58,7 +58,7 @@ class Revisions:
         """The revision of the last change in a slot, 0 where there was none."""
         return self._slots[slot]
 
-    def beyond(self, slots_B: npt.NDArray[np.int32], revision: int) -> npt.NDArray[np.int64]:
+    def changed_after(self, revision: int, slots_B: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
         """Positions of the slots that were changed after a revision."""
         return np.flatnonzero(self._table[slots_B] > revision)
 

@@ -16,6 +16,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, Operati
 
 from app.ratings.errors import StoreUnavailableError, StoreUnusableError
 from app.ratings.tables import HEAD, VERSION_TABLE, metadata
+from models.urls import masked, without_credentials
 
 DRIVERS = {"sqlite": ("sqlite+pysqlite", "sqlite+aiosqlite"), "postgresql": ("postgresql+psycopg",) * 2}
 LOCK = 0x52617465  # of PostgreSQL's advisory locks; any number that others do not use
@@ -52,11 +53,6 @@ def connect_args(url: URL) -> dict[str, object]:
     return {"timeout": SECONDS} if is_sqlite(url) else {"connect_timeout": SECONDS}
 
 
-def shown(url: URL) -> str:
-    """The URL for messages: without its password and its parameters, which may hold one."""
-    return URL.create(url.get_backend_name(), host=url.host, port=url.port, database=url.database).render_as_string()
-
-
 def reason(error: BaseException) -> str:
     """What the driver says, on one line."""
     return " ".join(str(getattr(error, "orig", None) or error).split()) or type(error).__name__
@@ -76,11 +72,13 @@ def prepare(url: URL) -> None:
             **({"isolation_level": "AUTOCOMMIT"} if is_sqlite(url) else {}),
         )
         with engine.connect() as connection, _locked(connection):
-            _upgrade(connection, shown(url))
+            _upgrade(connection, without_credentials(url))
     except (NoSuchModuleError, ModuleNotFoundError) as error:
-        raise StoreUnusableError(f"{shown(url)}: no driver for this kind of database ({error})") from error
+        raise StoreUnusableError(
+            f"{without_credentials(url)}: no driver for this kind of database ({error})"
+        ) from error
     except DBAPIError as error:
-        raise StoreUnavailableError(f"{shown(url)}: {_without(url, reason(error))}") from error
+        raise StoreUnavailableError(f"{without_credentials(url)}: {masked(reason(error), [url.password])}") from error
 
 
 @contextmanager
@@ -141,7 +139,3 @@ def _refuse_foreign(connection: Connection, name: str) -> None:
         raise StoreUnusableError(
             f"{name} has a table {foreign[0]} that is not Ratecast's: give the store a database of its own"
         )
-
-
-def _without(url: URL, text: str) -> str:
-    return text.replace(str(url.password), "***") if url.password else text

@@ -31,7 +31,6 @@ from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
 from app.engine import loading
-from app.engine.device import choose_place
 from app.observability import logs
 from app.ratings import schema
 from app.ratings.errors import StoreUnavailableError
@@ -39,10 +38,12 @@ from app.server import worker
 from app.server.admission import Admission
 from app.server.protocol import JoiningProtocol
 from app.settings import PREFIX, ConfigurationError, Settings, explain
-from models.checkpoint import reader, verification_cache
+from models.checkpoint import verification_cache
 from models.checkpoint.manifest import Manifest
+from models.devices import choose_placement
 from models.did_you_mean import closest
 from models.errors import RatecastError
+from models.registry.directory import current_version
 from models.sharding import DevicePlacement
 
 APP = "app.main:create_app"
@@ -73,7 +74,7 @@ def check() -> dict[str, Any]:
         "version": manifest.version,
         "users": shape.users,
         "items": shape.items,
-        "device": str(choose_place(settings.device)),
+        "device": str(choose_placement(settings.device)),
         "host": settings.host,
         "port": settings.port,
         "workers": settings.workers,
@@ -153,12 +154,12 @@ def _preflight(settings: Settings) -> Manifest:
     """
     settings.check_exposure()
     settings.accepted_admin_keys()
-    choose_place(settings.device)
+    choose_placement(settings.device)
     _check_store(settings)
     if (mirror := settings.mirror()) is not None:
         mirror.start()
     directory = settings.directory()
-    version = settings.pinned_version or reader.current_version(directory)
+    version = settings.pinned_version or current_version(directory)
     manifest = loading.load(directory, version, DevicePlacement(torch.device("cpu"))).checkpoint.manifest
     _check_address(settings)
     return manifest

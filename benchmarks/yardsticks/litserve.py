@@ -9,12 +9,12 @@ from pathlib import Path
 import litserve
 import torch
 
-from models.checkpoint import reader
+from models.registry.directory import load
 
 
 class Predict(litserve.LitAPI):
     def setup(self, device: str) -> None:  # noqa: ARG002
-        self.loaded = reader.load(Path(os.environ["RATECAST_CHECKPOINTS"]))
+        self.loaded = load(Path(os.environ["RATECAST_CHECKPOINTS"]))
         tables = (self.loaded.users, self.loaded.items)
         self.rows = [{id_: row for row, id_ in enumerate(table.ids.to_pylist())} for table in tables]
 

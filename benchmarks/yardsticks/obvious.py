@@ -10,9 +10,10 @@ import torch
 from fastapi import FastAPI
 from pydantic import BaseModel, Field
 
-from models.checkpoint import reader
+from benchmarks.topn import all_products
+from models.registry.directory import load
 
-loaded = reader.load(Path(os.environ["RATECAST_CHECKPOINTS"]))
+loaded = load(Path(os.environ["RATECAST_CHECKPOINTS"]))
 USERS, ITEMS = (
     {id_: row for row, id_ in enumerate(vocabulary.ids.to_pylist())} for vocabulary in (loaded.users, loaded.items)
 )
@@ -53,7 +54,7 @@ def predict(body: Request) -> Answer:
 def top(user: str, n: Annotated[int, Field(ge=1, le=1000)] = 10) -> list[Listed]:
     row = USERS.get(user, len(USERS))
     with torch.inference_mode():
-        scores_I = loaded.model.score_items(torch.tensor([row]))[0]
+        scores_I = all_products(loaded.model, torch.tensor([row]))[0]
         scores_I[loaded.seen.of(row).long()] = -torch.inf
         best = scores_I.topk(n)
     rows, ratings = best.indices.tolist(), best.values.clamp(LOW, HIGH).tolist()

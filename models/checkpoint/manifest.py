@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, StringConstraints, model_validator
 
+from models.relevance_rule import RelevanceRule
+
 FORMAT_VERSION = 4
 FILE_NAME = re.compile(r"([A-Za-z0-9_][A-Za-z0-9_.-]*/)?[A-Za-z0-9_][A-Za-z0-9_.-]*")
 VERSION_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
@@ -30,17 +32,6 @@ class FileEntry(_Record):
 
     sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
     bytes: Annotated[int, Field(ge=0)]
-
-
-class RelevanceRule(_Record):
-    """How a user's row of the relevance head follows from their ratings; see `training.fit.relevance`."""
-
-    mean: float
-    deviation: Annotated[float, Field(gt=0)]
-    slope: Annotated[float, Field(ge=0)]
-    missing_weight: Annotated[float, Field(gt=0, lt=1)]
-    regularisation: Annotated[float, Field(gt=0)]
-    exponent: Annotated[float, Field(ge=0, le=1)]
 
 
 class ModelShape(_Record):
@@ -137,3 +128,7 @@ class Manifest(_Record):
     gate: GateRecord
     metrics: Mapping[str, float | None]
     files: Annotated[Mapping[str, FileEntry], AfterValidator(_safe_names)]
+
+    def to_json(self) -> bytes:
+        """The content of the file."""
+        return self.model_dump_json(indent=2).encode() + b"\n"

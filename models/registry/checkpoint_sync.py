@@ -1,8 +1,8 @@
-"""A directory on this host that is kept equal to the checkpoints behind a URL, as far as they are served.
+"""A directory on this host that follows the checkpoints behind a URL, as far as they are served.
 
-It has the form of any checkpoint directory: versions appear in it by a rename, whole and proven, and CURRENT names the
-one to serve, so whoever serves from it need not know of the URL. One process of a host downloads at a time. What
-cannot be had is written down beside the versions, and CURRENT stays.
+It has the form of any checkpoint directory: versions appear in it by a rename, whole and verified, and CURRENT names
+the one to serve, so whoever serves from it need not know of the URL. One process of a host downloads at a time. When a
+version cannot be downloaded, the reason is written beside the versions, and CURRENT stays.
 """
 
 from __future__ import annotations
@@ -18,17 +18,18 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
-from models.checkpoint import reader
 from models.checkpoint.manifest import Manifest
-from models.checkpoint.publication import STAGING, only_publisher, put_in_place, reporting, staging
+from models.checkpoint.reader import read, read_manifest
 from models.errors import CheckpointError, CheckpointNotFoundError, RatecastError, RemoteError
 from models.registry import lifecycle
+from models.registry.directory import current_version, published, versions
+from models.registry.publication import STAGING, only_publisher, put_in_place, reporting, staging
 from models.registry.remote import RemoteRegistry
 
 POLL_SECONDS = 1.0  # one small read each: a new version is noticed by all replicas within this
-AWAY_SECONDS = 30.0  # at most, between two attempts to reach a store that is away
-REFUSED_SECONDS = 5.0, 300.0  # until a version that could not be had is tried again: at first, and at most
-KEPT = 2  # versions of which nobody holds any: the current one, and the one to roll back to
+AWAY_SECONDS = 30.0  # at most, between two attempts to reach a store that is unreachable
+REFUSED_SECONDS = 5.0, 300.0  # until a version that could not be downloaded is tried again: at first, and at most
+KEPT = 2  # versions that nobody serves: the current one, and the one to roll back to
 REFUSED = ".refused"
 _BELOW = re.compile(rf"{re.escape(STAGING)}[0-9a-f]+{os.sep}")
 
@@ -36,7 +37,7 @@ logger = logging.getLogger(__name__)
 
 
 class Refusal(NamedTuple):
-    """Why the directory is not what the URL says: the version that is wanted (None: unknown), the error, one line."""
+    """Why the directory does not have what the URL has: the version (None: unknown), the kind of error, one line."""
 
     version: str | None
     kind: str
@@ -44,12 +45,12 @@ class Refusal(NamedTuple):
 
 
 class CheckpointSync:
-    """Keeps `directory` equal to what `remote` has.
+    """Keeps `directory` at what `remote` has.
 
     Args:
         remote: where versions are published.
-        directory: of this host; made where it is missing, and only for this user.
-        pinned: a version to have whatever CURRENT names.
+        directory: of this host; created where it is missing, for this user only.
+        pinned: the version to download, whatever CURRENT names.
     """
 
     def __init__(self, remote: RemoteRegistry, directory: Path, pinned: str | None = None) -> None:
@@ -64,31 +65,31 @@ class CheckpointSync:
 
     @property
     def source(self) -> str:
-        """The URL that is mirrored, without a password."""
+        """The URL, without its password."""
         return self._remote.name
 
     def start(self) -> None:
-        """Have something to serve. Raises what is wrong where nothing can be had and nothing is there from before."""
+        """Bring a version here. Raises what went wrong if there is none to serve, not even one from before."""
         _own(self.directory)
         self._discard_damaged()
         refusal = self.look()
         try:
-            version = self._pinned or reader.current_version(self.directory)
-            reader.read_manifest(self.directory / version)
+            version = self._pinned or current_version(self.directory)
+            read_manifest(self.directory / version)
         except CheckpointError:
             if refusal is None:
                 raise
             raise RemoteError(refusal.reason) from None
-        self._started, self._noted = True, None  # what is wrong all the same is logged when it is looked for next
+        self._started, self._noted = True, None  # the next look logs what is still wrong
 
     def follow(self, pause: Callable[[float], None] = time.sleep) -> NoReturn:
-        """Look again and again. No failure ends it."""
+        """Bring the directory up to date for ever. No failure ends it."""
         while True:
             pause(min(POLL_SECONDS * 2**self._failures, AWAY_SECONDS))
             self.look()
 
     def look(self) -> Refusal | None:
-        """Bring the directory up to date. Gives why not, where that could not be done."""
+        """Bring the directory up to date. Gives the reason where that failed."""
         version = None
         try:
             version = self._pinned or self._remote.current()
@@ -100,7 +101,7 @@ class CheckpointSync:
         except RemoteError as error:
             self._failures += 1
             return self._refuse(version, error)
-        except Exception as error:  # whatever it is, what is there is served on
+        except Exception as error:  # whatever it is, the service goes on with what is there
             self._put_off(version)
             return self._refuse(version, error)
         self._refused = self._noted = None
@@ -108,13 +109,13 @@ class CheckpointSync:
         return None
 
     def refusal(self) -> Refusal | None:
-        """What was wrong when some process of this host looked last."""
+        """What failed when a process of this host last looked; None where nothing did."""
         with suppress(OSError, ValueError, TypeError):
             return Refusal(**json.loads((self.directory / REFUSED).read_bytes()))
         return None
 
     def provide(self, version: str) -> None:
-        """Have a version in the directory: downloaded, verified and proven unless it is there.
+        """Download a version into the directory and verify it, unless it is there.
 
         Raises a CheckpointError, with nothing changed.
         """
@@ -127,36 +128,36 @@ class CheckpointSync:
         ):
             if not (self.directory / version).is_dir():  # another process may have been faster
                 self._remote.fetch(version, staged / version)
-                lifecycle.prove(reader.load(staged, version))
+                lifecycle.verify(staged / version)
                 put_in_place(self.directory, staged / version, version, activate=False)
             staged.rmdir()
 
     def make_current(self, version: str) -> None:
         """Point CURRENT of the remote, and then that of the directory, at a version that is in the directory."""
-        self._remote.point(version)
+        self._remote.make_current(version)
         lifecycle.make_current(self.directory, version)
 
     def published(self) -> list[Manifest]:
-        """All that is published; where the store is away, what is here."""
+        """All that is published; where the store is unreachable, what is here."""
         try:
             return self._remote.published()
         except RemoteError:
-            return reader.published(self.directory)
+            return published(self.directory)
 
     def _make_current(self, version: str) -> None:
         with suppress(CheckpointError):
-            if reader.current_version(self.directory) == version:
+            if current_version(self.directory) == version:
                 return
         lifecycle.make_current(self.directory, version)
         lifecycle.prune(self.directory, KEPT)
 
     def _discard_damaged(self) -> None:
-        """What a disk has damaged since is downloaded again."""
-        for version in reader.versions(self.directory):
+        """Delete versions that the disk has damaged, so that they are downloaded again."""
+        for version in versions(self.directory):
             try:
-                reader.load(self.directory, version)
+                read(self.directory / version)
             except CheckpointError as error:
-                logger.warning("Kept no longer: %s", error)
+                logger.warning("Deleting a damaged checkpoint: %s", error)
                 with suppress(FileNotFoundError), only_publisher(self.directory), staging(self.directory) as staged:
                     (self.directory / version).rename(staged / version)
                     shutil.rmtree(staged)
@@ -168,13 +169,13 @@ class CheckpointSync:
         self._refused, self._retry_at = version, time.monotonic() + self._wait
 
     def _refuse(self, version: str | None, error: Exception) -> Refusal:
-        """Write down what went wrong; it is logged once, however often it is tried again."""
+        """Write down what went wrong, for other processes. A repeated failure is logged once."""
         text = str(error) if isinstance(error, RatecastError | OSError) else f"{type(error).__name__}: {error}"
         reason = _BELOW.sub("", text.replace(f"{self.directory}{os.sep}", "").splitlines()[0])
         refusal = Refusal(version, type(error).__name__, reason)
         if refusal != self._noted and self._started:
             bug = None if isinstance(error, RatecastError | OSError | MemoryError) else error
-            logger.warning("Model %s cannot be had: %s", version or "(current)", refusal.reason, exc_info=bug)
+            logger.warning("Model %s cannot be downloaded: %s", version or "(current)", refusal.reason, exc_info=bug)
         self._noted = refusal
         if refusal != self.refusal():
             with suppress(OSError):

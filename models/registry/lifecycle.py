@@ -1,7 +1,7 @@
-"""What happens to versions after they were published: one is made current, taken back, copied elsewhere, removed.
+"""What happens to the versions of a directory after they were published: activated, copied elsewhere, removed.
 
 Each step is one rename under the directory's lock, so that a kill between any two leaves whole versions and a CURRENT
-that names one. It does not know who serves them; a `Hold` says that somebody does.
+that names one. This module does not know who serves a version; a `Hold` says that somebody does.
 """
 
 from __future__ import annotations
@@ -15,9 +15,13 @@ from pathlib import Path
 
 import torch
 
-from models.checkpoint import golden
+from models.checkpoint import golden, reader
+from models.checkpoint.files import MANIFEST
 from models.checkpoint.manifest import Manifest
-from models.checkpoint.publication import (
+from models.checkpoint.reader import Checkpoint, read_manifest
+from models.errors import CheckpointNotFoundError, PublicationError
+from models.registry.directory import current_version, published, version_path
+from models.registry.publication import (
     STAGING,
     flush_directory,
     next_number,
@@ -28,8 +32,6 @@ from models.checkpoint.publication import (
     staging,
     write_pointer,
 )
-from models.checkpoint.reader import MANIFEST, Checkpoint, current_version, load, published, read_manifest
-from models.errors import CheckpointNotFoundError, PublicationError
 
 
 class Hold:
@@ -49,42 +51,37 @@ class Hold:
             os.close(self._descriptor)
 
 
+def verify(path: Path) -> None:
+    """Raise a CheckpointError where the checkpoint at `path` is damaged, or does not predict its golden pairs."""
+    check_golden_pairs(reader.read(path))
+
+
+def check_golden_pairs(loaded: Checkpoint) -> None:
+    """Raise GoldenPairsError where the model does not predict its golden pairs."""
+    shape = loaded.manifest.model
+    rows = [
+        torch.from_numpy(ids.rows(loaded.golden[column].to_pylist())).to(loaded.model.device)
+        for ids, column in ((loaded.users, "user"), (loaded.items, "item"))
+    ]
+    golden.check(loaded.golden, loaded.model(*rows).clamp(shape.rating_min, shape.rating_max).cpu())
+
+
 def activate(directory: Path, version: str) -> None:
-    """Point CURRENT at a version, in one step, once it has been verified and proven.
+    """Point CURRENT at a version, in one step, once it has been verified.
 
     Raises CheckpointNotFoundError, another CheckpointError for one that is damaged, or PublicationError where the
     directory cannot be written; CURRENT stays.
     """
-    prove(load(directory, version))
+    verify(version_path(directory, version))
     make_current(directory, version)
 
 
 def make_current(directory: Path, version: str) -> None:
-    """As `activate`, of a version that the caller has verified and proven."""
+    """As `activate`, of a version that the caller has verified."""
     with reporting(f"cannot make {version} current in {directory}", "nothing was changed"), only_publisher(directory):
         if not (directory / version).is_dir():  # pruned meanwhile
             raise CheckpointNotFoundError(f"no version {version!r} in {directory}")
         replace_current(directory, write_pointer(directory, version))
-
-
-def rollback(directory: Path) -> tuple[str, str]:
-    """Make the version that was published before the current one current. Gives both names, from and to.
-
-    Raises CheckpointNotFoundError where there is none before it, else as `activate`.
-    """
-    current = current_version(directory)
-    before = predecessor(published(directory), current, str(directory))
-    activate(directory, before)
-    return current, before
-
-
-def predecessor(known: Sequence[Manifest], version: str, place: str) -> str:
-    """The one of the published versions, in their order, that comes before another one."""
-    names = [manifest.version for manifest in known]
-    before = names[: names.index(version)] if version in names else names
-    if not before:
-        raise CheckpointNotFoundError(f"no version in {place} was published before {version}")
-    return before[-1]
 
 
 def copy(source: Path, directory: Path, *, current: bool = True) -> Manifest:
@@ -94,7 +91,7 @@ def copy(source: Path, directory: Path, *, current: bool = True) -> Manifest:
     there already or cannot be written, another CheckpointError for one that is damaged.
     """
     source = source.resolve()
-    prove(load(source.parent, source.name))
+    verify(version_path(source.parent, source.name))
     with reporting(f"cannot publish to {directory}", "nothing was published"):
         directory.mkdir(parents=True, exist_ok=True)
         with only_publisher(directory), staging(directory) as staged:
@@ -102,12 +99,17 @@ def copy(source: Path, directory: Path, *, current: bool = True) -> Manifest:
                 raise PublicationError(f"{directory} has a version {source.name} already; nothing was published")
             copied = staged / source.name
             shutil.copytree(source, copied)
-            manifest = read_manifest(copied).model_copy(update={"number": next_number(directory)})
-            (copied / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", "utf-8")
-            prove(load(staged, source.name))
+            manifest = renumbered(read_manifest(copied), published(directory))
+            (copied / MANIFEST).write_bytes(manifest.to_json())
+            verify(copied)
             put_in_place(directory, copied, source.name, activate=current)
             staged.rmdir()
             return manifest
+
+
+def renumbered(manifest: Manifest, before: Sequence[Manifest]) -> Manifest:
+    """The manifest of a version that is published after others."""
+    return manifest.model_copy(update={"number": next_number(before)})
 
 
 def prune(directory: Path, keep: int) -> list[str]:
@@ -117,9 +119,13 @@ def prune(directory: Path, keep: int) -> list[str]:
     CheckpointError where CURRENT names nothing, PublicationError where something cannot be removed.
     """
     with reporting(f"cannot prune {directory}", "what is left is whole"), only_publisher(directory):
-        current, found = current_version(directory), published(directory)
-        old = [manifest.version for manifest in found[: len(found) - keep] if manifest.version != current]
+        old = superseded(published(directory), current_version(directory), keep)
         return [version for version in old if _remove_unless_held(directory, version)]
+
+
+def superseded(known: Sequence[Manifest], current: str, keep: int) -> list[str]:
+    """Which of the published versions, in their order, are neither among the last `keep` nor current."""
+    return [manifest.version for manifest in known[: len(known) - keep] if manifest.version != current]
 
 
 def _remove_unless_held(directory: Path, version: str) -> bool:
@@ -135,13 +141,3 @@ def _remove_unless_held(directory: Path, version: str) -> bool:
         return True
     finally:
         os.close(descriptor)
-
-
-def prove(loaded: Checkpoint) -> None:
-    """Raise GoldenPairsError where the model does not predict its golden pairs."""
-    shape = loaded.manifest.model
-    rows = [
-        torch.from_numpy(ids.rows(loaded.golden[column].to_pylist())).to(loaded.model.device)
-        for ids, column in ((loaded.users, "user"), (loaded.items, "item"))
-    ]
-    golden.check(loaded.golden, loaded.model(*rows).clamp(shape.rating_min, shape.rating_max).cpu())

@@ -18,9 +18,10 @@ from urllib.parse import urlsplit
 
 from fsspec.core import url_to_fs
 
-from models.checkpoint import reader
-from models.checkpoint.manifest import VERSION_NAME, FileEntry, Manifest
-from models.checkpoint.reader import CURRENT, MANIFEST, MAX_MANIFEST_BYTES, hash_file, parse_manifest
+from models.checkpoint.files import MANIFEST, MAX_MANIFEST_BYTES, hash_file
+from models.checkpoint.manifest import VERSION_NAME, Manifest
+from models.checkpoint.mapping import verify_hash, verify_size
+from models.checkpoint.reader import parse_manifest, read_manifest
 from models.errors import (
     CheckpointCorruptError,
     CheckpointError,
@@ -29,14 +30,11 @@ from models.errors import (
     RemoteError,
 )
 from models.registry import lifecycle
+from models.registry.directory import CURRENT
+from models.urls import masked, without_password
 
 MAX_CURRENT_BYTES = 256  # a name has at most 128
 IDLE_SECONDS = 60.0  # after which a server may have closed the connection
-
-
-def is_url(place: str) -> bool:
-    """Whether a place is a URL rather than a path."""
-    return "://" in place
 
 
 class RemoteRegistry:
@@ -47,10 +45,7 @@ class RemoteRegistry:
     """
 
     def __init__(self, url: str) -> None:
-        parts = urlsplit(url)
-        self._secret = parts.password or ""
-        self.name = url.replace(f":{self._secret}@", "@", 1) if self._secret else url
-        self.name = self.name.rstrip("/")
+        self.name = without_password(url).rstrip("/")
         self._url = url
         self._opened: tuple[Any, str] | None = None
         self._used_at = 0.0
@@ -108,54 +103,48 @@ class RemoteRegistry:
             names = [*manifest.files]
             self._found(files.get, [f"{root}/{version}/{name}" for name in names], [str(path / name) for name in names])
         for name, entry in manifest.files.items():
-            _check(path / name, entry, f"{self.name}/{version}/{name}")
+            file, shown = path / name, f"{self.name}/{version}/{name}"
+            verify_size(shown, file.stat().st_size, entry)
+            verify_hash(shown, hash_file(file), entry)
         (path / MANIFEST).write_bytes(text)
 
-    def put(self, path: Path, *, current: bool = True) -> Manifest:
-        """Publish the version in the local directory `path`, once it is verified and proven, and make it current.
+    def add(self, path: Path, *, current: bool = True) -> Manifest:
+        """Publish the version in the local directory `path`, once it is verified, and make it current.
 
         Raises PublicationError or RemoteError, with nothing published, where it is there already or cannot be written,
         another CheckpointError for one that is damaged.
         """
-        lifecycle.prove(reader.load(path.parent, path.name))
+        lifecycle.verify(path)
         before = self.published()
         if path.name in (manifest.version for manifest in before):
             raise PublicationError(f"{self.name} has a version {path.name} already; nothing was published")
-        number = max((manifest.number for manifest in before), default=0) + 1
-        manifest = reader.read_manifest(path).model_copy(update={"number": number})
+        manifest = lifecycle.renumbered(read_manifest(path), before)
         sent = [*manifest.files]
         with self._files() as (files, root):
             for folder in sorted({f"{root}/{path.name}/{name}".rpartition("/")[0] for name in sent}):
                 files.makedirs(folder, exist_ok=True)
             files.put([str(path / name) for name in sent], [f"{root}/{path.name}/{name}" for name in sent])
-            files.pipe_file(f"{root}/{path.name}/{MANIFEST}", manifest.model_dump_json(indent=2).encode() + b"\n")
+            files.pipe_file(f"{root}/{path.name}/{MANIFEST}", manifest.to_json())
         if current or not before:
-            self.point(manifest.version)
+            self.make_current(manifest.version)
         return manifest
 
-    def point(self, version: str) -> None:
+    def make_current(self, version: str) -> None:
         """Make a version that the caller has verified the current one."""
         self.manifest(version)
         with self._files() as (files, root):
             files.pipe_file(f"{root}/{CURRENT}", f"{version}\n".encode())
 
     def activate(self, version: str) -> None:
-        """Make a version the current one, once it has been downloaded, verified and proven."""
-        with self.borrowed(version) as path:
-            lifecycle.prove(reader.load(path.parent, version))
-        self.point(version)
-
-    def rollback(self) -> tuple[str, str]:
-        """Make the version that was published before the current one current. Gives both names, from and to."""
-        current = self.current()
-        before = lifecycle.predecessor(self.published(), current, self.name)
-        self.activate(before)
-        return current, before
+        """Make a version the current one, once it has been downloaded and verified."""
+        with self.local(version) as path:
+            lifecycle.verify(path)
+        self.make_current(version)
 
     def prune(self, keep: int) -> list[str]:
-        """Remove all but the last `keep` versions and the current one. Whoever serves one has a copy. Gives names."""
-        current, found = self.current(), self.published()
-        old = [manifest.version for manifest in found[: len(found) - keep] if manifest.version != current]
+        """Remove all but the last `keep` versions and the current one, and give their names. Services have copies."""
+        current = self.current()
+        old = lifecycle.superseded(self.published(), current, keep)
         for version in old:
             with self._files() as (files, root):
                 files.rm_file(f"{root}/{version}/{MANIFEST}")
@@ -163,7 +152,7 @@ class RemoteRegistry:
         return old
 
     @contextmanager
-    def borrowed(self, version: str | None) -> Iterator[Path]:
+    def local(self, version: str | None) -> Iterator[Path]:
         """A local copy of a version, by default the current one, for the time of the block: a directory of its name."""
         name = version or self.current()
         with TemporaryDirectory(prefix="ratecast-") as folder:
@@ -190,8 +179,8 @@ class RemoteRegistry:
         for name, entry in manifest.files.items():
             with self._files() as (files, root):
                 size = self._found(files.info, f"{root}/{manifest.version}/{name}").get("size")
-            if size is not None and size != entry.bytes:
-                _corrupt(f"{self.name}/{manifest.version}/{name}", f"{size} bytes, the manifest says {entry.bytes}")
+            if size is not None:
+                verify_size(f"{self.name}/{manifest.version}/{name}", size, entry)
 
     def _found(self, ask: Any, wanted: str | Sequence[str], *arguments: Any) -> Any:
         try:
@@ -226,16 +215,4 @@ class RemoteRegistry:
     def _reason(self, error: Exception) -> str:
         """One line without the password."""
         text = next(iter(str(error).splitlines()), "") or type(error).__name__
-        return text.replace(self._secret, "…") if self._secret else text
-
-
-def _check(file: Path, entry: FileEntry, name: str) -> None:
-    size = file.stat().st_size
-    if size != entry.bytes:
-        _corrupt(name, f"{size} bytes, the manifest says {entry.bytes}")
-    if hash_file(file) != entry.sha256:
-        _corrupt(name, "its content does not match the sha256 in the manifest")
-
-
-def _corrupt(name: str, reason: str) -> None:
-    raise CheckpointCorruptError(f"{name}: {reason}")
+        return masked(text, [urlsplit(self._url).password])

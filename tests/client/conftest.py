@@ -14,9 +14,7 @@ from typing import Any
 import pytest
 from ratecast_client import AsyncClient, Client, Clock
 
-from tests.app.conftest import Start, checkpoints, start
-
-__all__ = ["checkpoints", "start"]
+from tests.support.service import Start
 
 
 class Blocking:
@@ -67,9 +65,9 @@ class HandClock:
 
     def clock(self) -> Clock:
         return Clock(
-            now=lambda: self.seconds,
-            today=lambda: 1_800_000_000.0 + self.seconds,
-            drawn=lambda: 0.5,
+            monotonic=lambda: self.seconds,
+            wall_time=lambda: 1_800_000_000.0 + self.seconds,
+            random=lambda: 0.5,
             sleep=self.sleep,
             sleep_async=self.sleep_async,
         )

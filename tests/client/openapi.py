@@ -15,7 +15,8 @@ from types import UnionType
 from typing import Any, Literal, SupportsFloat, SupportsIndex, Union, get_args, get_origin, get_type_hints, is_typeddict
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from ratecast_client import answers, operations
+import ratecast_client
+from ratecast_client import operations
 
 Document = Mapping[str, Any]
 PLAIN = {str: "string", int: "integer", float: "number", bool: "boolean", datetime: "time", Any: "any"}
@@ -102,10 +103,10 @@ def _parameters(function: Callable[..., Any]) -> Iterator[tuple[str, Parameter]]
     hints = get_type_hints(function)
     for name, parameter in inspect.signature(function).parameters.items():
         if parameter.kind is parameter.VAR_KEYWORD:
-            (wishes,) = get_args(hints[name])
-            assert is_typeddict(wishes)
-            for wish, hint in get_type_hints(wishes).items():
-                yield wish, Parameter(of_type(hint), optional=True, default=None)
+            (options,) = get_args(hints[name])
+            assert is_typeddict(options)
+            for option, hint in get_type_hints(options).items():
+                yield option, Parameter(of_type(hint), optional=True, default=None)
         else:
             optional = parameter.default is not parameter.empty
             yield name, Parameter(of_type(hints[name]), optional, parameter.default if optional else None)
@@ -209,10 +210,10 @@ def _answered(document: Document) -> set[str]:
 
 
 def _of_schema(document: Document, name: str) -> Iterator[str]:
-    schema, ours = document["components"]["schemas"][name], getattr(answers, name, None)
+    schema, ours = document["components"]["schemas"][name], getattr(ratecast_client, name, None)
     if ours is None:
         lines = ", ".join(f"{field}: {of_schema(document, part)}" for field, part in schema["properties"].items())
-        yield f"{name}: no such class in answers.py; it has {lines}"
+        yield f"{name}: no such class in ratecast_client; it has {lines}"
         return
     fields, hints = {field.name: field for field in dataclasses.fields(ours)}, get_type_hints(ours)
     for member, part in schema["properties"].items():

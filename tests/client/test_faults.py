@@ -16,6 +16,7 @@ from ratecast_client.exchange import Attempt, Request, http_request
 
 from tests.client.conftest import Connect, HandClock
 from tests.support.faulty_server import answer, drip, faulty_server, hang_up, problem, raw, stay_silent
+from tests.support.ports import held_port
 
 PREDICTION = {"rating": 4.5, "source": "model", "model_version": "v1"}
 STORED = {"stored": 1, "unknown_items": 0, "model_version": "v1"}
@@ -112,14 +113,13 @@ def test_a_service_that_stays_broken_is_a_transport_error(connect: Connect, hand
 
 
 def test_a_service_that_is_not_there_is_tried_and_is_a_transport_error(connect: Connect, hand_clock: HandClock) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        url = f"http://127.0.0.1:{free.getsockname()[1]}"
-    client = connect(url, clock=hand_clock.clock(), retries=r.Retries(attempts=3))
-    for ask in (lambda: client.predict("1", "2"), lambda: client.activate("v1")):  # nothing was sent: both may
-        hand_clock.pauses.clear()
-        with pytest.raises(r.TransportError):
-            ask()
-        assert len(hand_clock.pauses) == 2
+    with held_port() as port:
+        client = connect(f"http://127.0.0.1:{port}", clock=hand_clock.clock(), retries=r.Retries(attempts=3))
+        for ask in (lambda: client.predict("1", "2"), lambda: client.activate("v1")):  # nothing was sent: both may
+            hand_clock.pauses.clear()
+            with pytest.raises(r.TransportError):
+                ask()
+            assert len(hand_clock.pauses) == 2
 
 
 @pytest.mark.parametrize("fault", [hang_up, problem(503), problem(429), raw(HEAD)])
@@ -185,12 +185,12 @@ def test_every_status_has_its_class_also_without_a_problem_document(
 @pytest.mark.parametrize(
     ("document", "said"),
     [
-        ("", "an object is wanted"),
-        ([], "an object is wanted"),
-        ({"rating": 4.5, "source": "model"}, "model_version: a value is wanted"),
-        (PREDICTION | {"rating": "4.5"}, "rating: a number is wanted"),
-        (PREDICTION | {"rating": None}, "rating: a number is wanted"),
-        (PREDICTION | {"source": 1}, "source: a text is wanted"),
+        ("", "expected an object"),
+        ([], "expected an object"),
+        ({"rating": 4.5, "source": "model"}, "model_version: missing"),
+        (PREDICTION | {"rating": "4.5"}, "rating: expected a number"),
+        (PREDICTION | {"rating": None}, "rating: expected a number"),
+        (PREDICTION | {"source": 1}, "source: expected a string"),
     ],
 )
 def test_an_answer_of_something_else_names_what_is_wrong(connect: Connect, document: Any, said: str) -> None:
@@ -235,7 +235,7 @@ def test_the_deadline_ends_what_would_go_on(connect: Connect, fault: Any) -> Non
 
 
 def test_each_step_of_an_attempt_has_what_the_others_left(hand_clock: HandClock) -> None:
-    attempt = Attempt(Request("GET", "/"), pause=0.0, seconds=10.0, silence=7.0)
+    attempt = Attempt(Request("GET", "/"), pause=0.0, seconds=10.0, timeout=7.0)
     timeouts = http_request(attempt, hand_clock.clock())["extensions"]["timeout"]
     left = []
     for seconds in (0.0, 2.0, 4.0, 6.0):
@@ -301,7 +301,7 @@ def test_a_path_in_the_url_goes_before_those_of_the_service(connect: Connect) ->
 
 @pytest.mark.parametrize("url", ["", "localhost:8000", "ftp://localhost", "http://", "/predict"])
 def test_a_url_of_another_kind_is_refused_at_once(connect: Connect, url: str) -> None:
-    with pytest.raises(ValueError, match="http:// or https:// URL is wanted"):
+    with pytest.raises(ValueError, match="must begin with http:// or https://"):
         connect(url)
 
 

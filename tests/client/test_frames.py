@@ -14,9 +14,9 @@ import pytest
 import ratecast_client as r
 from ratecast_client import frames
 
-from tests.app.conftest import Start
 from tests.client.conftest import Connect
 from tests.support.faulty_server import answer, faulty_server, raw
+from tests.support.service import Start
 
 COLUMNS = ["predicted_rating", "predicted_source"]
 SOURCE = Path(r.__file__).parents[1]
@@ -175,7 +175,7 @@ def test_ratings_of_a_frame_are_stored_in_parts(client: Any) -> None:
     assert (stored.stored, stored.unknown_items) == (5, 1)
     kept = {rating.item: (rating.rating, rating.timestamp) for rating in client.ratings("framed").ratings}
     assert kept == {"1": (1.0, 100), "2": (2.5, 101), "3": (3.0, 102), "4": (4.0, 103), "9999": (5.0, 104)}
-    client.erase("framed")
+    client.delete_user("framed")
     assert client.rate_frame(given[:0]).stored == 0
 
 
@@ -184,10 +184,10 @@ def test_an_upload_with_a_key_of_ones_own_can_be_started_anew(client: Any) -> No
     key = f"upload-{type(client).__name__}"
     with pytest.raises(r.InvalidError):  # of the second part
         client.rate_frame(given, idempotency_key=key, batch=2)
-    client.unrate("again", "1")
+    client.delete_rating("again", "1")
     client.rate_frame(given.replace({"rating": {9: 4}}), idempotency_key=key, batch=2)
     assert [rating.item for rating in client.ratings("again").ratings] == ["2", "3", "4"]  # the first was not repeated
-    client.erase("again")
+    client.delete_user("again")
 
 
 def test_without_pandas_everything_but_frames_works() -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from ratecast_client import Client, errors
 
-ROOT = Path(__file__).parents[2]
+from tests.support import ROOT
+
 GUIDES = ROOT / "docs/client.md", ROOT / "client/README.md"
 
 

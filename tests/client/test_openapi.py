@@ -54,8 +54,8 @@ def test_a_parameter_of_another_type_or_default_is_named(read: Read) -> None:
     (n,) = (p for p in document["paths"]["/items/{item}/similar"]["get"]["parameters"] if p["name"] == "n")
     n["schema"] = {"type": "number", "default": 20}
     assert complaints(document) == [
-        "GET /items/{item}/similar: `n` of `similar` is integer, in the document number",
-        "GET /items/{item}/similar: `n` of `similar` is 10 by default, in the document 20",
+        "GET /items/{item}/similar: `n` of `similar_items` is integer, in the document number",
+        "GET /items/{item}/similar: `n` of `similar_items` is 10 by default, in the document 20",
     ]
 
 
@@ -68,7 +68,7 @@ def test_a_parameter_that_is_required_or_gone_is_named(read: Read) -> None:
     assert complaints(document) == [
         "PUT /users/{user}/ratings/{item}: `rate` sends the member `timestamp`, which is not there",
         "POST /recommend: `recommend` sends the query parameter `strict`, which is not there",
-        "GET /items/{item}/similar: `n` of `similar` is optional, in the document required",
+        "GET /items/{item}/similar: `n` of `similar_items` is optional, in the document required",
     ]
 
 
@@ -80,7 +80,7 @@ def test_new_members_of_answers_are_named_with_the_line_to_add(read: Read) -> No
     schemas["ListedItem"]["properties"]["lower"] = {"anyOf": [{"type": "number"}, {"type": "null"}]}
     schemas["ListedItem"]["required"].append("interval")
     assert complaints(document) == [
-        "Interval: no such class in answers.py; it has low: number",
+        "Interval: no such class in ratecast_client; it has low: number",
         "ListedItem: lacks the line `interval: Interval`",
         "ListedItem: lacks the line `lower: number or null = None`",
     ]

@@ -15,7 +15,8 @@ from zipfile import ZipFile
 import pytest
 import ratecast_client
 
-ROOT = Path(__file__).parents[2]
+from tests.support import ROOT
+
 CLIENT = ROOT / "client"
 
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import ratecast_client as r
 
-from tests.app.conftest import Start
 from tests.client.conftest import Connect
+from tests.support.service import Start
 
 KEY, ADMIN = "an-api-key-of-a-test", "an-admin-key-of-a-test"
 
@@ -51,17 +51,17 @@ def test_an_id_that_is_neither_a_text_nor_an_integer_is_a_type_error(client: Any
 
 
 def test_one_text_is_not_several_ids(client: Any) -> None:
-    with pytest.raises(TypeError, match="not one text"):
+    with pytest.raises(TypeError, match="not one string"):
         client.recommend("196")
 
 
 def test_somebody_without_an_id(client: Any) -> None:
     ratings = {"1": 5, 2: 4.5, "unheard of": np.float32(1)}
-    one, many = client.predict_for(ratings, 7), client.predict_many_for(ratings, ["7", "8"])
+    one, many = client.predict_from_ratings(ratings, 7), client.predict_many_from_ratings(ratings, ["7", "8"])
     assert one.source == "fold_in"
     assert one.ratings_used == many.ratings_used == 2
     assert one.rating == many.ratings[0]
-    lists = client.recommend_for(ratings, n=3)
+    lists = client.recommend_from_ratings(ratings, n=3)
     assert (len(lists.lists[0].items), lists.lists[0].user, lists.ratings_used) == (3, None, 2)
 
 
@@ -84,7 +84,7 @@ def test_every_wish_for_a_list_is_heard(client: Any) -> None:
     assert {item.item for item in client.top("7", n=400).items} == all_items - seen
     one_way = client.recommend(["7"], n=2, rank_by="rating", exclude=usual[:1], category="Drama").lists[0]
     assert one_way.items == client.top("7", n=2, rank_by="rating", exclude=usual[:1], category="Drama").items
-    with pytest.raises(ValueError, match="only names no item"):
+    with pytest.raises(ValueError, match="only is empty"):
         client.top("7", only=[])
     assert client.recommend(["7"], only=[]).lists[0].items == ()
 
@@ -102,12 +102,12 @@ def test_strict_calls_name_who_is_unknown(client: Any) -> None:
     for ask in (
         lambda: client.predict("nobody", "1", strict=True),
         lambda: client.predict_many(["1", "nobody"], ["1", "1"], strict=True),
-        lambda: client.predict_for({"1": 5}, "nothing", strict=True),
+        lambda: client.predict_from_ratings({"1": 5}, "nothing", strict=True),
         lambda: client.top("nobody", strict=True),
         lambda: client.recommend(["nobody"], strict=True),
         lambda: list(client.recommend_each(["nobody"], strict=True)),
         lambda: client.item("nothing"),
-        lambda: client.similar("nothing"),
+        lambda: client.similar_items("nothing"),
         lambda: client.because("nobody", "1"),
     ):
         with pytest.raises(r.NotFoundError) as caught:
@@ -120,7 +120,7 @@ def test_strict_calls_name_who_is_unknown(client: Any) -> None:
 
 def test_what_is_known_of_items(client: Any, raw: httpx.Client) -> None:
     assert client.item("3") == r.Item(**raw.get("/items/3").json() | {"genres": ("Drama", "Film-Noir")})
-    similar = client.similar(3, n=4)
+    similar = client.similar_items(3, n=4)
     assert (len(similar.items), similar.item) == (4, "3")
 
 
@@ -129,8 +129,8 @@ def test_ids_of_any_characters_reach_the_service(client: Any, strange_ids: list[
         assert client.top(id_, n=1).user == id_
         assert client.rate(id_, id_, 3).item == id_
         assert [rating.item for rating in client.ratings(id_).ratings if rating.timestamp] == [id_]
-        assert client.unrate(id_, id_).item == id_
-        assert client.erase(id_).user == id_
+        assert client.delete_rating(id_, id_).item == id_
+        assert client.delete_user(id_).user == id_
     assert client.item("..").id == ".."
 
 
@@ -154,32 +154,32 @@ def test_ratings_are_stored_shown_explained_and_taken_back(client: Any) -> None:
     assert client.predict("me", 9).source == client.top("me").source == "fold_in"
     reasons = client.because("me", 9, n=1)
     assert len(reasons.reasons) == 1
-    assert client.unrate("me", 3).item == "3"
+    assert client.delete_rating("me", 3).item == "3"
     assert [rating.item for rating in client.ratings("me").ratings] == ["4", "unheard of"]
-    assert client.export("me").ratings == client.ratings("me").ratings
-    assert client.erase("me").user == "me"
-    assert client.export("me").ratings == ()
-    assert len(client.export("1").row.factors) == client.current_model().shape.factors
+    assert client.export_user("me").ratings == client.ratings("me").ratings
+    assert client.delete_user("me").user == "me"
+    assert client.export_user("me").ratings == ()
+    assert len(client.export_user("1").row.factors) == client.current_model().shape.factors
 
 
 def test_ratings_with_a_key_of_ones_own_are_stored_once(client: Any) -> None:
     key = f"key-{type(client).__name__}"
     client.rate_many(["keyed"], ["1"], [5], idempotency_key=key)
-    client.unrate("keyed", "1")
+    client.delete_rating("keyed", "1")
     client.rate_many(["keyed"], ["1"], [5], idempotency_key=key)
     assert client.ratings("keyed").ratings == ()
     with pytest.raises(r.ConflictError):
         client.rate_many(["keyed"], ["1"], [4], idempotency_key=key)
     client.rate_many(["keyed"], ["1"], [5])
     assert len(client.ratings("keyed").ratings) == 1
-    client.erase("keyed")
+    client.delete_user("keyed")
 
 
 def test_what_is_wrong_with_a_request_is_said_part_by_part(client: Any) -> None:
     with pytest.raises(r.InvalidError) as caught:
         client.rate("1", "1", 99)
     assert caught.value.errors == (r.FieldError(location="body.rating", message="a rating is from 1 to 5"),)
-    assert str(caught.value).startswith("PUT /users/1/ratings/1: 422 The request is not valid: a rating is from 1 to 5")
+    assert str(caught.value).startswith("PUT /users/1/ratings/1: 422 Invalid request: a rating is from 1 to 5")
     assert caught.value.request_id
 
 

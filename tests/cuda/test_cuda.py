@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from app.engine.scorer import Scorer
-from models import ranking
+from models import block_search
 from models.mf import MatrixFactorization
-from models.ranking import by_rating, top_among, top_items
-from models.scoring import gather_dot
+from models.orderings import by_rating
+from models.scoring import BilinearForm, Side
+from models.search import top_among, top_items
 from models.sharding import Sharded, spread
 from models.similar_items import Nearest
 from tests.support.data import planted_set
@@ -81,7 +82,7 @@ def test_lists_equal_a_sort_of_every_exact_score(step: float) -> None:
     expected = exact_BI.masked_fill(excluded_BI, -torch.inf).sort(dim=1, descending=True, stable=True).indices[:, :100]
     for cells in (1 << 23, 1 << 14):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(ranking, "BLOCK_CELLS", {"cuda": cells})
+            patch.setattr(block_search, "BLOCK_CELLS", {"cuda": cells})
             assert torch.equal(top_items(ordering, users_B, 100, excluded=(offsets, items_M)), expected)
 
 
@@ -90,19 +91,20 @@ def test_a_pair_has_the_same_bits_alone_and_in_a_batch() -> None:
     for factors in (1, 2, 16, 48, 257):
         table = torch.randn(1_000, factors, device="cuda", generator=draw)
         users_B, items_B = torch.randint(1_000, (2, 5_000), device="cuda", generator=draw)
-        batch_B = gather_dot(table, table, users_B, items_B)
+        form = BilinearForm(Side(table), Side(table))
+        batch_B = form.exact(users_B, items_B)
         parts = zip(users_B.split(7), items_B.split(7), strict=True)
-        assert torch.equal(torch.cat([gather_dot(table, table, *part) for part in parts]), batch_B)
+        assert torch.equal(torch.cat([form.exact(*part) for part in parts]), batch_B)
 
 
 def test_the_service_predicts_as_on_the_cpu() -> None:
-    cpu, cuda = Scorer(model(), (1.0, 5.0)), Scorer(model().to("cuda"), (1.0, 5.0))
+    cpu, cuda = (Scorer(Sharded.whole(by_rating(model().to(device))), (1.0, 5.0)) for device in ("cpu", "cuda"))
     users, items = np.arange(51), np.arange(51) * 50
     np.testing.assert_allclose(cuda.predict(users, items), cpu.predict(users, items), rtol=1e-5)
     assert [cuda.predict_pair(int(u), int(i)) for u, i in zip(users, items, strict=True)] == cuda.predict(
         users, items
     ).tolist()
-    np.testing.assert_array_equal(cuda.predict_row(7, items), cuda.predict(np.full_like(items, 7), items))
+    np.testing.assert_array_equal(cuda.predict(7, items), cuda.predict(np.full_like(items, 7), items))
 
 
 def every_gpu(shards: int) -> list[torch.device]:

@@ -15,10 +15,10 @@ import yaml
 from app.main import create_app
 from app.server.launcher import GRACE_SECONDS
 from app.settings import MIN_KEY_LENGTH, PREFIX, Settings
-from models.registry.remote import is_url
+from models.urls import is_url
+from tests.support.pages import ROOT
 from training.cli.program import cli
 
-ROOT = Path(__file__).parents[2]
 FOLDER, VARIANT = ROOT / "deploy/kubernetes/base", ROOT / "deploy/kubernetes/object-store"
 KUBERNETES = ("1.30.0", kubernetes_validate.latest_version())
 FILES = sorted(path for path in FOLDER.glob("*.yaml") if path.name != "kustomization.yaml")

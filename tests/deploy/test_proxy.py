@@ -14,7 +14,8 @@ import httpx
 import pytest
 
 from app.settings import Settings
-from benchmarks.local_proxy import CONFIGURATION, Proxy, free_port, proxy
+from tests.support.ports import held_port
+from tests.support.proxy import CONFIGURATION, Proxy, proxy
 
 ADDRESSES = ["127.0.0.2", "127.0.0.3", "127.0.0.4"]
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -78,19 +79,21 @@ class Scene:
 
 @asynccontextmanager
 async def scene() -> AsyncIterator[Scene]:
-    port, replicas = free_port(ADDRESSES), [Replica() for _ in ADDRESSES]
-    servers = [
-        await asyncio.start_server(replica, address, port) for replica, address in zip(replicas, ADDRESSES, strict=True)
-    ]
-    try:
-        with proxy(ADDRESSES, port) as found:
-            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{found.port}", timeout=30) as client:
-                made = Scene(found, client, replicas, servers)
-                await made.known(len(ADDRESSES))
-                yield made
-    finally:
-        for server in servers:
-            server.close()
+    replicas = [Replica() for _ in ADDRESSES]
+    with held_port(ADDRESSES) as port:
+        servers = [
+            await asyncio.start_server(replica, address, port)
+            for replica, address in zip(replicas, ADDRESSES, strict=True)
+        ]
+        try:
+            with proxy(ADDRESSES, port) as found:
+                async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{found.port}", timeout=30) as client:
+                    made = Scene(found, client, replicas, servers)
+                    await made.known(len(ADDRESSES))
+                    yield made
+        finally:
+            for server in servers:
+                server.close()
 
 
 def run(scenario: Callable[[Scene], Awaitable[None]]) -> None:

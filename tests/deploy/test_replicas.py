@@ -11,16 +11,19 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from benchmarks import replicas
-from benchmarks.checked_load import Load
-from benchmarks.local_proxy import Proxy, proxy
-from benchmarks.random_model import publish_random
-from benchmarks.replicas import Fleet, Outcome, loaded, open_load
-from models.checkpoint.reader import current_version, versions
+from models.registry.directory import current_version, versions
 from models.registry.lifecycle import activate
+from tests.support.checked_load import Load
+from tests.support.drafts import publish_random
 from tests.support.ftp import serving
+from tests.support.proxy import Proxy, proxy
+from tests.support.replicas import ITEMS, USERS, Fleet, Outcome, fleet_of, loaded, open_load
+from tests.support.waiting import until
 
-pytestmark = pytest.mark.timeout(300)  # four services start, on a machine that has other tests to do
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(300),
+]  # four services start, on a machine that has other tests to do
 COUNT = 4
 RATE = 150.0  # requests a second
 ROLL_SECONDS = 10.0
@@ -48,15 +51,12 @@ def scene(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     folder = tmp_path_factory.mktemp("replicas")
     directory = folder / "checkpoints"
     for seed in range(2):
-        publish_random(directory, replicas.USERS, replicas.ITEMS, 8, 10, seed=seed)
+        publish_random(directory, USERS, ITEMS, 8, 10, seed=seed)
     with serving(directory) as server:
-        fleet = Fleet(str(directory) if request.param == "directory" else server.url, COUNT, folder)
-        with proxy(fleet.addresses, fleet.port) as front:
-            try:
-                fleet.repair(front)
-                yield Scene(directory, fleet, front)
-            finally:
-                fleet.close()
+        checkpoints = str(directory) if request.param == "directory" else server.url
+        with fleet_of(checkpoints, COUNT, folder) as fleet, proxy(fleet.addresses, fleet.port) as front:
+            fleet.repair(front)
+            yield Scene(directory, fleet, front)
 
 
 @pytest.fixture(autouse=True)
@@ -72,8 +72,11 @@ def run(scenario: Coroutine[object, object, None]) -> None:
 async def answers(load: Load, more: int) -> None:
     """Wait for so many more answers."""
     target = load.record.answered + more
-    while load.record.answered < target:
-        await asyncio.sleep(0.01)
+
+    async def reached() -> bool:
+        return load.record.answered >= target
+
+    await until(reached)
 
 
 def test_a_version_rolls_through_all_replicas_within_seconds_and_fails_no_request(scene: Scene) -> None:

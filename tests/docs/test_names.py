@@ -14,6 +14,8 @@ from training.cli.program import cli
 from training.config import load_preset
 
 TEXT = "\n".join(page.read_text("utf-8") for page in PAGES)
+NAMES = TEXT + "\n".join(page.read_text("utf-8") for page in sorted((ROOT / "docs/adr").glob("*.md")))
+MADE_ON_THE_PAGE = {*re.findall(r'title="([^"]+)"', TEXT), "training/fit/trainers/NAME.py"}
 CODE = re.findall(r"`([^`\n]+)`", TEXT) + re.findall(
     r"^(?:\S*/)?(python -m .*)$", TEXT.replace("\\\n", " "), re.MULTILINE
 )
@@ -42,9 +44,17 @@ def test_every_flag_is_one_of_the_service() -> None:
     }
 
 
+def test_every_path_into_the_repository_exists() -> None:
+    folders = "app|models|training|client|tests|benchmarks|deploy|docs"
+    paths = set(re.findall(rf"`((?:{folders})/[\w./-]*)`", NAMES)) - MADE_ON_THE_PAGE
+    assert len(paths) > 50
+    places = (ROOT, ROOT / "tests")  # docs/security.md names tests from there
+    assert [path for path in sorted(paths) if not any((place / path).exists() for place in places)] == []
+
+
 def test_every_target_is_one_of_make() -> None:
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
-    assert set(re.findall(r"`make ([a-z]+)[^`]*`|^make ([a-z]+)", TEXT, re.MULTILINE)) <= {
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    assert set(re.findall(r"`make ([a-z-]+)[^`]*`|^make ([a-z-]+)", TEXT, re.MULTILINE)) <= {
         pair for name in targets for pair in ((name, ""), ("", name))
     }
 

@@ -5,24 +5,21 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from models.checkpoint.publication import publish
-from models.checkpoint.reader import CURRENT, current_version
-from tests.app.conftest import Start, start
+from models.registry.directory import CURRENT, current_version
+from models.registry.publication import publish
 from tests.support.checkpoints import small_draft
 from tests.support.ftp import PASSWORD, FtpServer, serving
+from tests.support.service import Start
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(300)
-__all__ = ["start"]  # the fixture
-
-PATIENCE = 60.0
 
 
 @pytest.fixture
@@ -36,17 +33,11 @@ def training(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 def ready(client: httpx.Client) -> Any:
     return client.get("/health/ready").json()
 
 
+@pytest.mark.slow
 def test_what_is_fitted_into_a_store_is_served_from_it(start: Start, server: FtpServer, tmp_path: Path) -> None:
     data = tmp_path / "ratings.csv"
     data.write_text("user,item,rating\n" + "\n".join(f"{n % 5},{n % 7},{1 + n % 3}" for n in range(35)) + "\n")
@@ -59,16 +50,16 @@ def test_what_is_fitted_into_a_store_is_served_from_it(start: Start, server: Ftp
         assert PASSWORD not in done.stdout + done.stderr
         assert figures["checkpoint"] == f"{url.replace(f':{PASSWORD}', '')}/{figures['version']}"
         versions.append(figures["version"])
-    with start(url, "--workers", "2", checkpoint_cache=str(tmp_path / "cache")) as (client, _):
+    with start(url, "--workers", "2", checkpoint_cache=str(tmp_path / "cache")) as (client, process):
         assert [model["version"] for model in client.get("/models").json()["models"]] == versions
         assert ready(client)["model_version"] == versions[1]
         assert client.post(f"/models/{versions[0]}/activate").status_code == 200
         assert current_version(server.directory / "models") == versions[0]
         assert client.post("/models/nowhere/activate").status_code == 404
         assert training("activate", versions[1], "--out", url).returncode == 0
-        until(lambda: ready(client)["model_version"] == versions[1])
-        assert training("rollback", "--out", url).stdout == f"{versions[0]} is current, {versions[1]} no longer\n"
-        until(lambda: ready(client)["model_version"] == versions[0])
+        wait_until(lambda: ready(client)["model_version"] == versions[1], process)
+        assert training("rollback", "--out", url).stdout == f"{versions[0]} is current instead of {versions[1]}\n"
+        wait_until(lambda: ready(client)["model_version"] == versions[0], process)
 
 
 def test_a_torn_version_and_a_dead_store_are_said_and_change_nothing(
@@ -79,16 +70,16 @@ def test_a_torn_version_and_a_dead_store_are_said_and_change_nothing(
         torn = publish(server.directory, small_draft(), activate=False).version
         (server.directory / torn / "weights.safetensors").write_bytes(b"torn")
         (server.directory / CURRENT).write_text(torn)
-        until(lambda: ready(client)["failed_load"] is not None)
+        wait_until(lambda: ready(client)["failed_load"] is not None, process)
         assert ready(client)["failed_load"]["version"] == torn
         assert "weights.safetensors" in ready(client)["failed_load"]["reason"]
         assert ready(client)["model_version"] == first
         assert client.post(f"/models/{torn}/activate").status_code == 409
         whole = publish(server.directory, small_draft()).version
-        until(lambda: ready(client)["model_version"] == whole)
+        wait_until(lambda: ready(client)["model_version"] == whole, process)
         assert ready(client)["failed_load"] is None
         server.kill()
-        until(lambda: ready(client)["failed_load"] is not None)
+        wait_until(lambda: ready(client)["failed_load"] is not None, process)
         assert ready(client)["failed_load"]["version"] is None
         assert client.post("/predict", json={"user": "u0", "item": "i2"}).json()["model_version"] == whole
         refused = client.post(f"/models/{first}/activate")
@@ -98,7 +89,7 @@ def test_a_torn_version_and_a_dead_store_are_said_and_change_nothing(
         )
         assert [model["version"] for model in client.get("/models").json()["models"]][-1] == whole
         server.start()
-        until(lambda: ready(client)["failed_load"] is None)
+        wait_until(lambda: ready(client)["failed_load"] is None, process)
         assert PASSWORD not in process.log_file.read_text() + client.get("/health/ready").text + refused.text
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import httpx
@@ -13,11 +12,11 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
-from models.checkpoint import reader
-from tests.app.conftest import Start, start
+from models.registry.directory import load
+from tests.support.service import Start
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(300)
-__all__ = ["start"]  # the fixture
 
 USERS, ITEMS = 60, 50
 
@@ -50,10 +49,10 @@ def test_a_rating_goes_all_the_way(start: Start, ratings: Path, tmp_path: Path, 
     store = server.set(drivername="postgresql", database="loop").render_as_string(hide_password=False)
     first = training("fit", "--data", ratings, "--preset", "als", "--out", out)
     assert first.returncode == 0, first.stderr
-    with start(out, store=store) as (client, _):
+    with start(out, store=store) as (client, process):
         for _ in range(2):
             imported = training("import", "--data", ratings, "--to", client.base_url)
-            assert (imported.returncode, imported.stdout) == (0, f"1,800 ratings in the store of {client.base_url}\n")
+            assert (imported.returncode, imported.stdout) == (0, f"stored 1,800 ratings in {client.base_url}\n")
         again = training("import", "--data", ratings, "--to", client.base_url, "--json", "--quiet")
         assert json.loads(again.stdout) == {"ratings": 1_800, "service": str(client.base_url)}
         assert again.stderr == ""
@@ -71,10 +70,7 @@ def test_a_rating_goes_all_the_way(start: Start, ratings: Path, tmp_path: Path, 
         assert fitted.returncode == 0, fitted.stderr
         assert f"starting from {before}" in fitted.stderr
         version = json.loads(fitted.stdout.splitlines()[-1])["version"]
-        deadline = time.monotonic() + 20
-        while client.get("/models/current").json()["version"] != version:
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+        wait_until(lambda: client.get("/models/current").json()["version"] == version, process)
         answer = prediction(client, "newcomer", "i11")
         assert answer["source"] == "model"
         assert answer["rating"] > prediction(client, "newcomer", "i12")["rating"]
@@ -83,7 +79,7 @@ def test_a_rating_goes_all_the_way(start: Start, ratings: Path, tmp_path: Path, 
         client.put("/users/7/ratings/i1", json={"rating": 5}).raise_for_status()
         assert prediction(client, "7", "i11")["source"] == "fold_in"
         metrics = client.get("/metrics").text
-    loaded = reader.load(out)
+    loaded = load(out)
     assert "7" not in loaded.users
     assert {"newcomer"} <= set(loaded.users.ids.to_pylist())
     seen, data = loaded.seen, loaded.manifest.data

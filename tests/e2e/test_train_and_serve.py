@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,10 +13,13 @@ import numpy as np
 import pytest
 import torch
 
-from models.checkpoint.reader import Checkpoint, load
-from models.ranking import by_rating, top_items
+from models.checkpoint.reader import Checkpoint
+from models.orderings import by_rating
+from models.registry.directory import load
+from models.search import top_items
+from tests.support.service import Start
 
-START_SECONDS = 30
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -39,34 +39,10 @@ def checkpoint(figures: dict[str, object]) -> Checkpoint:
 
 
 @pytest.fixture(scope="module")
-def client(figures: dict[str, object]) -> Iterator[httpx.Client]:
+def client(start: Start, figures: dict[str, object]) -> Iterator[httpx.Client]:
     """A client of `python -m app` on the published checkpoint, once that says it is ready."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
-    directory = str(Path(str(figures["checkpoint"])).parent)
-    command = [sys.executable, "-m", "app", "--checkpoints", directory, "--port", str(port)]
-    server = subprocess.Popen(command, env=os.environ | {"RATECAST_HOST": "127.0.0.1"})
-    try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
-            _wait_until_ready(client, server)
-            yield client
-    finally:
-        server.terminate()
-        assert server.wait(START_SECONDS) == 0
-
-
-def _wait_until_ready(client: httpx.Client, server: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
-        assert server.poll() is None, "the service ended while starting"
-        try:
-            if client.get("/health/ready").status_code == httpx.codes.OK:
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(0.05)
-    raise AssertionError("the service did not become ready")
+    with start(Path(str(figures["checkpoint"])).parent) as (client, _):
+        yield client
 
 
 def test_the_textbook_model_has_its_published_error(figures: dict[str, object]) -> None:

@@ -19,8 +19,10 @@ import pyarrow as pa
 
 from app.api.encodings import arrow, json, msgpack
 from models.checkpoint import reader
+from models.checkpoint.files import MANIFEST
 from models.errors import CheckpointError
 from models.registry import lifecycle
+from models.registry.directory import CURRENT, current_version, load
 from tests.support.checkpoints import replace_file
 from training.data import attributes, delimited, parquet
 from training.errors import TrainingError
@@ -34,31 +36,31 @@ def _checkpoint_file(path: Path) -> None:
     """The file is one of a checkpoint beside the folder, and its hash is right: who made it could make that too."""
     name = path.name.partition("@")[2]
     directory = path.parent.parent / "checkpoints"
-    version = directory / reader.current_version(directory)
-    valid, manifest = (version / name).read_bytes(), (version / reader.MANIFEST).read_bytes()
+    version = directory / current_version(directory)
+    valid, manifest = (version / name).read_bytes(), (version / MANIFEST).read_bytes()
     try:
         replace_file(version, name, path.read_bytes())
-        loaded = reader.load(directory)
-        lifecycle.prove(loaded)
+        loaded = load(directory)
+        lifecycle.check_golden_pairs(loaded)
         for vocabulary in (loaded.users, loaded.items):
             vocabulary.rows(["1", "nobody", "", "\0", "\ud800"])
     finally:
         (version / name).write_bytes(valid)
-        (version / reader.MANIFEST).write_bytes(manifest)
+        (version / MANIFEST).write_bytes(manifest)
 
 
 def _manifest(path: Path) -> None:
     version = path.parent / "version"
     version.mkdir(exist_ok=True)
-    (version / reader.MANIFEST).write_bytes(path.read_bytes())
+    (version / MANIFEST).write_bytes(path.read_bytes())
     reader.read_manifest(version)
 
 
 def _current(path: Path) -> None:
     directory = path.parent / "directory"
     directory.mkdir(exist_ok=True)
-    (directory / reader.CURRENT).write_bytes(path.read_bytes())
-    reader.load(directory)
+    (directory / CURRENT).write_bytes(path.read_bytes())
+    load(directory)
 
 
 def _attributes(path: Path) -> None:

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from models.checkpoint.publication import publish
-from models.checkpoint.reader import MANIFEST
+from models.checkpoint.files import MANIFEST
+from models.registry.publication import publish
 from tests.fuzz.mutations import mutations
 from tests.fuzz.structures import bomb, documents, headers, tables, values
 from tests.support.checkpoints import small_draft, small_head

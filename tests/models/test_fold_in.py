@@ -9,10 +9,11 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from models.checkpoint import reader
-from models.checkpoint.publication import publish
-from models.fold_in import FoldIn, HeadSolver, RowSolver
+from models.fold_in import FoldIn, RowSolver
 from models.fold_in_prior import LEAST_NOISE, FoldInPrior
+from models.registry.directory import load
+from models.registry.publication import publish
+from models.relevance import HeadSolver, RelevanceHead
 from models.training_ratings import TrainingRatings
 from tests.support.checkpoints import RULE, small_draft, small_head, small_model
 from training.fit.kernels import als_reference, gibbs_reference
@@ -160,11 +161,15 @@ def test_a_prior_without_any_variance_leaves_every_row_at_its_mean(rng: np.rando
 # The relevance head
 
 
+def head_solver(items_IG: torch.Tensor, unknown_G: torch.Tensor) -> HeadSolver:
+    return HeadSolver(RelevanceHead(unknown_G[None], torch.cat([items_IG, unknown_G[None]]), RULE))
+
+
 @pytest.mark.parametrize("count", [1, 3, 4, 30])
 def test_a_row_of_the_head_minimises_the_error_over_all_items(rng: np.random.Generator, count: int) -> None:
     items_IG, G = normal(rng, C, 4), 4
     rated_N, ratings_N = some_ratings(rng, count)
-    x_G = HeadSolver(items_IG, torch.zeros(G), RULE).solve(rated_N, ratings_N)
+    x_G = head_solver(items_IG, torch.zeros(G)).solve(rated_N, ratings_N)
     weights_I, targets_I = np.full(C, RULE.missing_weight), np.zeros(C)
     weights_I[rated_N] = 1
     targets_I[rated_N] = np.maximum(1 + RULE.slope * (ratings_N - RULE.mean) / RULE.deviation, 0)
@@ -177,7 +182,7 @@ def test_a_row_of_the_head_minimises_the_error_over_all_items(rng: np.random.Gen
 def test_without_ratings_the_head_has_the_row_of_unknown_users(rng: np.random.Generator) -> None:
     unknown_G = normal(rng, 4)
     none = np.empty(0, np.int64)
-    assert HeadSolver(normal(rng, C, 4), unknown_G, RULE).solve(none, none.astype(float)).tolist() == unknown_G.tolist()
+    assert head_solver(normal(rng, C, 4), unknown_G).solve(none, none.astype(float)).tolist() == unknown_G.tolist()
 
 
 # Of a checkpoint
@@ -203,13 +208,12 @@ def test_a_model_without_errors_keeps_a_little_noise() -> None:
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
-def test_users_and_items_of_a_published_model_are_folded_in(tmp_path: Path, device: str) -> None:
+def test_users_of_a_published_model_are_folded_in(tmp_path: Path, device: str) -> None:
     publish(tmp_path, small_draft(relevance=small_head()))
-    loaded = reader.load(tmp_path, device=device)
-    folding = FoldIn(loaded)
+    loaded = load(tmp_path, device=device)
+    folding = FoldIn.of(loaded.model, loaded.prior, loaded.relevance, loaded.ratings_I)
     nothing = (np.empty(0, np.int64), np.empty(0))
     assert folding.users.solve(*nothing).factors.tolist() == loaded.model.user_factors[-1].tolist()
-    assert folding.items.solve(*nothing).factors.tolist() == loaded.model.item_factors[-1].tolist()
     liked = folding.users.solve(np.array([1, 2]), np.array([5.0, 5.0]))
     disliked = folding.users.solve(np.array([1, 2]), np.array([1.0, 1.0]))
     tables = loaded.model.item_factors[1].cpu().numpy()
@@ -220,7 +224,8 @@ def test_users_and_items_of_a_published_model_are_folded_in(tmp_path: Path, devi
 
 def test_a_model_without_a_head_has_none_to_fold_into(tmp_path: Path) -> None:
     publish(tmp_path, small_draft())
-    assert FoldIn(reader.load(tmp_path)).head is None
+    loaded = load(tmp_path)
+    assert FoldIn.of(loaded.model, loaded.prior, loaded.relevance, loaded.ratings_I).head is None
 
 
 def test_a_row_is_solved_on_the_meta_device_without_a_value() -> None:
@@ -237,6 +242,6 @@ def test_a_row_is_solved_on_the_meta_device_without_a_value() -> None:
 def test_the_priors_travel_with_the_checkpoint(tmp_path: Path) -> None:
     draft = small_draft()
     publish(tmp_path, draft)
-    priors, wanted = reader.load(tmp_path).priors, FoldInPrior.learn(draft.model, draft.seen)
+    priors, wanted = load(tmp_path).prior, FoldInPrior.learn(draft.model, draft.seen)
     for name, table in wanted.tensors().items():
         torch.testing.assert_close(priors.tensors()[name], table)

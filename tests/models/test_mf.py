@@ -44,12 +44,6 @@ def test_the_averages_of_tables_without_any_rating_are_zero() -> None:
     assert float(model(torch.tensor([2]), torch.tensor([2]))) == 0
 
 
-def test_scores_of_all_items_equal_single_predictions() -> None:
-    model, users = small_model(), torch.arange(USERS + 1)
-    expected = torch.stack([model(user.expand(ITEMS), torch.arange(ITEMS)) for user in users])
-    torch.testing.assert_close(model.score_items(users), expected)
-
-
 def test_a_batch_equals_its_pairs_one_by_one() -> None:
     model, users, items = small_model(), torch.tensor([0, 3, 1]), torch.tensor([4, 2, 2])
     one_by_one = [float(model(users[i : i + 1], items[i : i + 1])) for i in range(3)]
@@ -78,5 +72,4 @@ def test_shapes_on_the_meta_device(batch: int) -> None:
     model = small_model().to("meta")
     rows = torch.zeros(batch, dtype=torch.int64, device="meta")
     assert model(rows, rows).shape == (batch,)
-    assert model.score_items(rows).shape == (batch, ITEMS)
     assert model.device.type == "meta"

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from models.orderings import by_relevance
 from models.relevance import RelevanceHead
-from tests.support.checkpoints import ITEMS, RELEVANCE_FACTORS, RULE, USERS, small_head
+from tests.support.checkpoints import RELEVANCE_FACTORS, RULE, USERS, small_head
+from tests.support.orderings import all_scores
 
 BY_HAND = RelevanceHead.from_rated(
     user_factors=torch.tensor([[1.0, 2.0], [0.0, -1.0]]),
@@ -18,7 +20,7 @@ BY_HAND = RelevanceHead.from_rated(
 
 
 def test_a_score_is_the_dot_product_of_both_rows() -> None:
-    assert BY_HAND.score_items(torch.tensor([1, 0])).tolist() == [[-0.5, 0.0, -1.0], [1.5, 2.0, 2.0]]
+    assert all_scores(by_relevance(BY_HAND), [1, 0]).tolist() == [[-0.5, 0.0, -1.0], [1.5, 2.0, 2.0]]
 
 
 def test_the_row_of_an_unknown_id_is_the_average_weighted_by_ratings() -> None:
@@ -27,14 +29,14 @@ def test_the_row_of_an_unknown_id_is_the_average_weighted_by_ratings() -> None:
 
 
 def test_an_unknown_user_gets_the_scores_of_the_average_one() -> None:
-    assert BY_HAND.score_items(torch.tensor([2])).tolist() == [[1.0, 1.5, 1.25]]
+    assert all_scores(by_relevance(BY_HAND), [2]).tolist() == [[1.0, 1.5, 1.25]]
 
 
 @pytest.mark.parametrize("batch", [0, 1, 5])
 def test_shapes_on_the_meta_device(batch: int) -> None:
     head = small_head().to("meta")
     rows = torch.zeros(batch, dtype=torch.int64, device="meta")
-    assert head.score_items(rows).shape == (batch, ITEMS)
+    assert by_relevance(head).exact(rows, rows).shape == (batch,)
     assert head.factors == RELEVANCE_FACTORS
     assert {table.device.type for table in head.tensors().values()} == {"meta"}
     assert len(head.user_factors) == USERS + 1

@@ -10,9 +10,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models import ranking
+from models import block_search, search
+from models.list_keys import NOTHING
 from models.mf import MatrixFactorization
-from models.ranking import NOTHING, Ordering, by_factors, by_lower_bound, by_popularity, by_rating, top_among, top_items
+from models.orderings import by_factors, by_lower_bound, by_popularity, by_rating
+from models.scoring import BilinearForm
+from models.search import top_among, top_items
 from models.sharding import CPU, DevicePlacement, Sharded, spread
 from models.similar_items import Nearest
 from tests.support.orderings import KINDS, USERS, Case, by_sorting, cases, make_ordering, rows_of
@@ -21,7 +24,7 @@ META = torch.device("meta")
 shards = st.sampled_from([1, 2, 3, 5, 60])  # most of 60 are empty or hold one item where there are few
 
 
-def split(ordering: Ordering, number: int) -> Sharded:
+def split(ordering: BilinearForm, number: int) -> Sharded:
     return spread({"": ordering}, [CPU] * number)[""]
 
 
@@ -43,12 +46,13 @@ def random_model(users: int = USERS, items: int = 2_000, factors: int = 8) -> Ma
 @pytest.fixture(params=["scored exactly", "by candidates", "in small blocks"])
 def sizes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param != "scored exactly":
-        monkeypatch.setattr(ranking, "DIRECT_NUMBERS", 0)
+        monkeypatch.setattr(search, "DIRECT_NUMBERS", 0)
     if request.param == "in small blocks":
-        monkeypatch.setattr(ranking, "MIN_BLOCK_ROWS", 16)
-        monkeypatch.setattr(ranking, "STRETCH", 8)
-        monkeypatch.setattr(ranking, "BLOCK_CELLS", {"cpu": 1, "cuda": 1})
-        monkeypatch.setattr(ranking, "ONE_BY_ONE", 0)
+        monkeypatch.setattr(block_search, "MIN_BLOCK_ROWS", 16)
+        monkeypatch.setattr(search, "STRETCH", 8)
+        monkeypatch.setattr(block_search, "STRETCH", 8)
+        monkeypatch.setattr(block_search, "BLOCK_CELLS", {"cpu": 1, "cuda": 1})
+        monkeypatch.setattr(search, "ONE_BY_ONE", 0)
 
 
 def check_lists(case: Case, number: int) -> None:
@@ -85,7 +89,7 @@ def test_lists_of_a_catalogue_of_many_blocks_are_those_of_one_device(kind: str, 
 def test_scores_do_not_depend_on_the_number_of_shards(case: Case, number: int, data: st.DataObject) -> None:
     """Of known and unknown items, whose pairs go to different shards."""
     ordering, sharded = case[0], split(case[0], number)
-    pairs = st.lists(st.tuples(st.integers(0, USERS), st.integers(0, ordering.items)), max_size=20)
+    pairs = st.lists(st.tuples(st.integers(0, USERS), st.integers(0, ordering.item_count)), max_size=20)
     users_M, items_M = torch.tensor(data.draw(pairs), dtype=torch.int64).view(-1, 2).T.contiguous()
     assert torch.equal(sharded.exact(users_M, items_M), ordering.exact(users_M, items_M))
 
@@ -95,7 +99,7 @@ def test_the_best_among_given_rows_do_not_depend_on_the_number_of_shards(
     case: Case, number: int, data: st.DataObject
 ) -> None:
     ordering, (user, *_), n, *_ = case
-    rows = data.draw(st.lists(st.integers(0, ordering.items - 1), unique=True))
+    rows = data.draw(st.lists(st.integers(0, ordering.item_count - 1), unique=True))
     rows_C = torch.tensor(rows, dtype=torch.int64)
     assert top_among(split(ordering, number), user, rows_C, n).tolist() == top_among(ordering, user, rows_C, n).tolist()
 
@@ -142,28 +146,28 @@ def test_nearness_is_the_cosine_of_factors() -> None:
 
 def test_all_devices_have_a_product_to_do_before_the_first_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     happened = []
-    products, candidates = Ordering.products, ranking._Search._candidates
+    products, candidates = block_search.write_products, block_search.BlockSearch._candidates
 
-    def launch(ordering: Ordering, *arguments: object) -> None:
+    def launch(ordering: BilinearForm, *arguments: object) -> None:
         happened.append("launched")
         products(ordering, *arguments)  # type: ignore[arg-type]
 
-    def wait(search: ranking._Search, *arguments: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def wait(search: block_search.BlockSearch, *arguments: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         happened.append("waited")
         return candidates(search, *arguments)
 
-    monkeypatch.setattr(Ordering, "products", launch)
-    monkeypatch.setattr(ranking._Search, "_candidates", wait)
-    monkeypatch.setattr(ranking, "BLOCK_CELLS", {"cpu": 1, "cuda": 1})
-    model = random_model(items=3 * ranking.MIN_BLOCK_ROWS)
+    monkeypatch.setattr(block_search, "write_products", launch)
+    monkeypatch.setattr(block_search.BlockSearch, "_candidates", wait)
+    monkeypatch.setattr(block_search, "BLOCK_CELLS", {"cpu": 1, "cuda": 1})
+    model = random_model(items=3 * block_search.MIN_BLOCK_ROWS)
     split(by_rating(model), 3).top_items(torch.arange(5), 10)
     assert happened == ["launched"] * 3 + ["waited", "waited", "waited"]
     happened.clear()
-    split(by_rating(random_model(items=6 * ranking.MIN_BLOCK_ROWS)), 3).top_items(torch.arange(5), 10)
+    split(by_rating(random_model(items=6 * block_search.MIN_BLOCK_ROWS)), 3).top_items(torch.arange(5), 10)
     assert happened == ["launched"] * 3 + ["waited", "launched"] * 3 + ["waited"] * 3
 
 
-def orderings_of(model: MatrixFactorization, head_IG: torch.Tensor) -> dict[str, Ordering]:
+def orderings_of(model: MatrixFactorization, head_IG: torch.Tensor) -> dict[str, BilinearForm]:
     return {
         "rating": by_rating(model),
         "lower_bound": by_lower_bound(model),
@@ -175,9 +179,9 @@ def orderings_of(model: MatrixFactorization, head_IG: torch.Tensor) -> dict[str,
 def tables(sharded: dict[str, Sharded], number: int) -> Iterator[torch.Tensor]:
     """Every tensor that a shard of an ordering has."""
     for ordering in sharded.values():
-        yield from (
-            table for table in vars(ordering.shards[number].ordering).values() if isinstance(table, torch.Tensor)
-        )
+        form = ordering.shards[number].ordering
+        held = (*vars(form.users).values(), *vars(form.items).values(), form.mean)
+        yield from (table for table in held if isinstance(table, torch.Tensor))
 
 
 @pytest.mark.parametrize("number", [1, 2, 3, 7])
@@ -191,7 +195,7 @@ def test_a_device_holds_its_range_of_the_items_once_and_no_users(number: int) ->
         held = {id(table): table.nbytes for table in tables(sharded, shard)}
         rows = -(-items // number) + 1
         assert 0 < sum(held.values()) <= rows * row_bytes + 8  # and μ for each of two orders
-    assert sum(shard.ordering.items for shard in sharded["rating"].shards) == items
+    assert sum(shard.ordering.item_count for shard in sharded["rating"].shards) == items
 
 
 def test_on_the_cpu_shards_are_parts_of_the_tables() -> None:
@@ -207,13 +211,13 @@ def test_without_devices_named_the_ordering_stays_where_it_is() -> None:
     ordering = by_rating(random_model())
     sharded = spread({"rating": ordering})["rating"]
     assert sharded.only is ordering
-    assert (sharded.device, sharded.items, sharded.cells) == (CPU, ordering.items, ordering.item_factors.numel())
+    assert (sharded.device, sharded.items, sharded.cells) == (CPU, ordering.item_count, ordering.item_factors.numel())
 
 
 def test_a_catalogue_smaller_than_the_number_of_devices() -> None:
     ordering = by_popularity(torch.tensor([2, 7], dtype=torch.int32))
     sharded = split(ordering, 5)
-    assert [shard.ordering.items for shard in sharded.shards] == [0, 0, 1, 0, 1]
+    assert [shard.ordering.item_count for shard in sharded.shards] == [0, 0, 1, 0, 1]
     assert sharded.top_items(torch.zeros(4, dtype=torch.int64), 3).tolist() == [[1, 0, NOTHING]] * 4
     assert sharded.top_items(torch.empty(0, dtype=torch.int64), 3).shape == (0, 3)
 

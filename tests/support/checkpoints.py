@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +14,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from models.checkpoint.manifest import DataRecord, GateRecord, RelevanceRule, TrainerRecord
-from models.checkpoint.publication import Draft
-from models.checkpoint.reader import ITEM_SCHEMA, MANIFEST, USER_SCHEMA
+from models.checkpoint.files import ITEM_SCHEMA, MANIFEST, USER_SCHEMA
+from models.checkpoint.writer import Draft
 from models.mf import MatrixFactorization
 from models.relevance import RelevanceHead
 from models.training_ratings import TrainingRatings
+from tests.support.drafts import RULE, data_record, make_draft, trainer_record
 
 USERS, ITEMS, FACTORS, RELEVANCE_FACTORS = 3, 4, 2, 3
-RULE = RelevanceRule(mean=3.5, deviation=1.1, slope=0.28, missing_weight=0.25, regularisation=0.4, exponent=0.5)
-
-
-def write_nothing(_: Path) -> None:
-    """A report without files."""
 
 
 def small_model(**tables: Tensor) -> MatrixFactorization:
@@ -57,40 +51,21 @@ def small_draft(**changes: Any) -> Draft:
 
     Items count the ratings of whatever `seen` is given.
     """
+    seen = changes.pop("seen", None) or TrainingRatings.from_ratings(
+        np.array([2, 0, 0], np.int32), np.array([0, 3, 1], np.int32), np.array([3, 1, 4.5], np.float32), USERS
+    )
     items = {"id": ["i0", "i1", "i2", "i3"], "title": ["A", None, "C", "D"], "year": [1995, 1996, None, 1998]}
     items |= {"genres": [["Drama"], [], None, ["Comedy", "War"]], "mean_rating": [3.0, 4.5, None, 1.0]}
-    items |= {"ratings": [1, 1, 0, 1]}
-    draft = Draft(
-        model=small_model(),
-        users=pa.table({"id": ["u0", "u1", "ü2"]}, USER_SCHEMA),
-        items=pa.table(items, ITEM_SCHEMA),
-        seen=TrainingRatings.from_ratings(
-            np.array([2, 0, 0], np.int32), np.array([0, 3, 1], np.int32), np.array([3, 1, 4.5], np.float32), USERS
-        ),
-        scale=(1.0, 5.0),
-        trainer=TrainerRecord(
-            name="adam", preset="small", settings={"factors": 2}, seed=0, device="cpu", threads=1, fit_seconds=0.5
-        ),
-        data=DataRecord(
-            name="set",
-            split="none",
-            fingerprint="f",
-            train_ratings=3,
-            test_ratings=0,
-            duplicates=0,
-            rating_mean=2.8,
-            rating_deviation=1.4,
-        ),
-        gate=GateRecord(verdict="not measured"),
-        metrics={"rmse": 1.0, "mae": None},
-        write_report=write_nothing,
-    )
-    draft = replace(draft, **changes)
-    if "items" in changes:
-        return draft
-    column = draft.items.schema.get_field_index("ratings")
-    counts = pa.array(draft.seen.counts(ITEMS), pa.int32())
-    return replace(draft, items=draft.items.set_column(column, ITEM_SCHEMA.field("ratings"), counts))
+    items |= {"ratings": seen.counts(ITEMS)}
+    fields = {
+        "model": small_model(),
+        "users": pa.table({"id": ["u0", "u1", "ü2"]}, USER_SCHEMA),
+        "items": pa.table(items, ITEM_SCHEMA),
+        "trainer": trainer_record(name="adam", preset="small", settings={"factors": 2}, fit_seconds=0.5),
+        "data": data_record(name="set", fingerprint="f", train_ratings=3, rating_mean=2.8),
+        "metrics": {"rmse": 1.0, "mae": None},
+    }
+    return make_draft(seen=seen, **(fields | changes))
 
 
 def edit_manifest(version: Path, **changes: object) -> None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, Self
 
-ROOT = Path(__file__).parents[2]
+from tests.support import ROOT
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,12 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from tests.support.ports import held_port
+from tests.support.waiting import wait_until
 
 USER, PASSWORD = "ratecast", "a-password"
 
@@ -25,10 +27,9 @@ class FtpServer:
         url: of that directory, with the password.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, port: int) -> None:
         self.directory = directory
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self._port = free.getsockname()[1]
+        self._port = port
         self.url = f"ftp://{USER}:{PASSWORD}@127.0.0.1:{self._port}"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -36,13 +37,12 @@ class FtpServer:
         """Serve, at this port again after a kill."""
         command = [sys.executable, "-W", "ignore", "-m", __name__, str(self.directory), str(self._port)]
         self._process = subprocess.Popen([*command, str(bytes_per_second)])
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            with suppress(OSError), socket.create_connection(("127.0.0.1", self._port), timeout=5) as connection:
-                if connection.recv(3) == b"220":
-                    return
-            time.sleep(0.02)
-        raise TimeoutError(self.url)
+        wait_until(self._greets, self._process)
+
+    def _greets(self) -> bool:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", self._port), timeout=5) as connection:
+            return connection.recv(3) == b"220"
+        return False
 
     def kill(self) -> None:
         """As if the host had gone."""
@@ -55,12 +55,13 @@ class FtpServer:
 @contextmanager
 def serving(directory: Path, bytes_per_second: int = 0) -> Iterator[FtpServer]:
     directory.mkdir(exist_ok=True)
-    server = FtpServer(directory)
-    server.start(bytes_per_second)
-    try:
-        yield server
-    finally:
-        server.kill()
+    with held_port() as port:
+        server = FtpServer(directory, port)
+        try:
+            server.start(bytes_per_second)
+            yield server
+        finally:
+            server.kill()
 
 
 def main(directory: str, port: str, bytes_per_second: str) -> None:

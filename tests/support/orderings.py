@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TypeAlias
 
 import numpy as np
 import torch
 from hypothesis import strategies as st
 
+from models.list_keys import NOTHING
 from models.mf import MatrixFactorization
-from models.ranking import NOTHING, Ordering, by_factors, by_lower_bound, by_popularity, by_rating
+from models.orderings import by_factors, by_lower_bound, by_popularity, by_rating
+from models.scoring import BilinearForm
 
 USERS = 6
 KINDS = ("rating", "lower_bound", "factors", "popularity")
 
-Case: TypeAlias = tuple[Ordering, list[int], int, list[list[int]], list[bool] | None]
+Case: TypeAlias = tuple[BilinearForm, list[int], int, list[list[int]], list[bool] | None]
 
 
-def make_ordering(kind: str, items: int, factors: int, seed: int, step: float) -> Ordering:
+def make_ordering(kind: str, items: int, factors: int, seed: int, step: float) -> BilinearForm:
     """Tables of multiples of `step`: large ones tie often, small ones by a few units in the last place."""
     rng = np.random.default_rng(seed)
 
@@ -54,13 +57,19 @@ def _mask(rng: np.random.Generator, items: int, share: float | None) -> list[boo
     return None if share is None else (rng.random(items) < share).tolist()
 
 
-def by_sorting(ordering: Ordering, user: int, n: int, excluded: list[int], allowed: list[bool] | None) -> list[int]:
-    items_I = torch.arange(ordering.items)
+def by_sorting(ordering: BilinearForm, user: int, n: int, excluded: list[int], allowed: list[bool] | None) -> list[int]:
+    items_I = torch.arange(ordering.item_count)
     scores = ordering.exact(torch.full_like(items_I, user), items_I).tolist()
-    left_out = set(excluded)
-    candidates = [item for item in range(ordering.items) if item not in left_out and (allowed is None or allowed[item])]
+    free = sorted(set(range(ordering.item_count)) - set(excluded))
+    candidates = [item for item in free if allowed is None or allowed[item]]
     best = sorted(candidates, key=lambda item: (-scores[item], item))[:n]
     return best + [NOTHING] * (n - len(best))
+
+
+def all_scores(form: BilinearForm, users: Iterable[int]) -> torch.Tensor:
+    """The score of every known item for each user, shape (B, I)."""
+    items_I = torch.arange(form.item_count, device=form.device)
+    return torch.stack([form.exact(torch.full_like(items_I, user), items_I) for user in users])
 
 
 def rows_of(lists: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -13,9 +13,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from models.checkpoint.publication import publish
-from models.checkpoint.reader import current_version, versions
 from models.registry import lifecycle
+from models.registry.directory import current_version, versions
+from models.registry.publication import publish
+from models.registry.registry import DirectoryRegistry, rollback
 from tests.support.checkpoints import small_draft
 
 CHANGES = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.truncate", "shutil.copyfile"}  # as they are audited
@@ -50,7 +51,7 @@ def _copy_the_source(directory: Path) -> None:
 
 ACTIONS = {
     "activate": _activate_another,
-    "rollback": lifecycle.rollback,
+    "rollback": lambda directory: rollback(DirectoryRegistry(directory)),
     "prune": lambda directory: lifecycle.prune(directory, keep=1),
     "copy": _copy_the_source,
 }

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tests.support.forks import ROOT
+from tests.support import ROOT
 
 SETTINGS = {"factors": 7}
 
@@ -76,7 +76,7 @@ def found(job: str, folder: Path, ranks: int) -> list[Any]:
     return [pickle.loads((folder / f"{job}-{ranks}-{rank}").read_bytes()) for rank in range(ranks)]  # noqa: S301
 
 
-def parts(folder: Path, name: str, split: str, seed: int = 3) -> Any:
+def job_config(folder: Path, name: str, split: str, seed: int = 3) -> Any:
     """The configuration of a job that reads `name` in a folder."""
     from training.config import JobConfig
 
@@ -89,7 +89,7 @@ def read_in_parts(group: Any, folder: Path) -> Any:
 
     result = {}
     for split in ("none", "random:0.1", "time:0.2", "last-out"):
-        mine = read_share(parts(folder, "parts", split), group)
+        mine = read_share(job_config(folder, "parts", split), group)
         columns = [
             (part.users_N, part.items_N, part.ratings_N, part.timestamps_N, part.user_ids.to_pylist())
             for part in (mine.train, mine.test)
@@ -116,14 +116,14 @@ def resume_bayes(group: Any, folder: Path) -> Any:
 
 def refused_state(group: Any, folder: Path) -> Any:
     """Why a rank does not go on from what another fit has saved, or from what is no saved fit."""
-    from training.distributed.state import DistributedFitState
+    from training.distributed.state import FitStateDirectory
     from training.errors import ConfigError
 
     (folder / "torn" / "sweep-000001").mkdir(parents=True, exist_ok=True)
     reasons = []
     for directory in (folder / "bayes-state", folder / "torn"):
         try:
-            DistributedFitState(directory, "another fit", group).restore(None)  # type: ignore[arg-type]
+            FitStateDirectory(directory, "another fit", group).restore(None)  # type: ignore[arg-type]
         except ConfigError as error:
             reasons.append(str(error))
     return reasons
@@ -132,18 +132,18 @@ def refused_state(group: Any, folder: Path) -> Any:
 def _fitted(group: Any, folder: Path, name: str, item_bytes: int, **settings: Any) -> Any:
     from training.distributed.publication import Collector
     from training.distributed.reading import read_share
-    from training.distributed.state import DistributedFitState
+    from training.distributed.runtime import DistributedRuntime
+    from training.distributed.state import FitStateDirectory
     from training.fit import trainers
     from training.fit.loop import fit
-    from training.job import training_set
 
     group.item_bytes = item_bytes
-    share = read_share(parts(folder, "whole.csv", "none"), group)
+    share = read_share(job_config(folder, "whole.csv", "none"), group)
     trainer_class = trainers.find(name)
-    data = training_set(share, torch.device("cpu"))
+    data = DistributedRuntime(group).training_set(share, torch.device("cpu"))
     trainer = trainer_class(data, trainer_class.Settings(**SETTINGS, **settings), np.random.default_rng(0))
-    bookmark = DistributedFitState(folder / f"{name}-state", f"{name} {item_bytes}", group, every=0.0)
-    history = bookmark.restore(trainer) if name == "bayes" else []
+    state = FitStateDirectory(folder / f"{name}-state", f"{name} {item_bytes}", group, every=0.0)
+    history = state.restore(trainer) if name == "bayes" else []
     sent: list[dict[str, int]] = []
 
     def note(epoch: Any) -> None:
@@ -151,7 +151,7 @@ def _fitted(group: Any, folder: Path, name: str, item_bytes: int, **settings: An
 
     def save(trainer: Any, history: Any) -> None:
         if len(history) == 2:
-            bookmark.save(trainer, history)
+            state.save(trainer, history)
 
     begun = len(history)
     fit(trainer, None, note, history, save)
@@ -167,9 +167,9 @@ JOBS: dict[str, Callable[[Any, Path], Any]] = {
 
 
 def main(job: str, folder: Path) -> None:
-    from training.communicator import joined
+    from training.distributed.group import joined
 
-    with joined("cpu", None) as (group, _):
+    with joined("cpu", None) as group:
         result = JOBS[job](group, folder)
         (folder / f"{job}-{group.size}-{group.rank}").write_bytes(pickle.dumps(result))
 

@@ -6,17 +6,18 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
-import time
-from contextlib import suppress
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any
 
-import httpx
+import psutil
 
 from tests.support.pages import Block
+from tests.support.ports import held_port
+from tests.support.service import is_ready
+from tests.support.waiting import wait_until
 
 END = "--- end of a block ---"
 ADDRESS = "127.0.0.1:8000"  # what pages call the service; it listens elsewhere here
@@ -50,7 +51,8 @@ class Reader:
                 start_new_session=True,
             )
         self._say("set -eo pipefail")
-        self.port = self._free_port()
+        self._ports = ExitStack()
+        self.port = self._new_port()
 
     def read(self, block: Block) -> str:
         """Do what a block says, a block of shell or Python; its output."""
@@ -69,9 +71,10 @@ class Reader:
 
     def type(self, text: str, *, behind: bool = False) -> str:
         """Run commands; their output. A command that fails ends the shell. `behind`: do not wait for
-        them, nor read what they print."""
+        them, nor read what they print, but give their process id."""
         self._typed.write_text(text.replace(ADDRESS, f"127.0.0.1:{self.port}"))
-        self._say(f"source {self._typed} </dev/null {'>&2 &' if behind else ''}\nprintf '\\n{END}\\n'")
+        how = ">&2 &\nprintf $!" if behind else ""
+        self._say(f"source {self._typed} </dev/null {how}\nprintf '\\n{END}\\n'")
         lines = list[str]()
         assert self._shell.stdout is not None
         for line in self._shell.stdout:
@@ -82,23 +85,17 @@ class Reader:
 
     def start(self, text: str) -> str:
         """Start a service, on a port of its own, and wait until it answers."""
-        self.port = self._free_port()
-        self.type(text, behind=True)
-        self._wait(self._is_ready, text)
+        self.port = self._new_port()
+        self._wait(lambda: is_ready(f"http://127.0.0.1:{self.port}"), self.type(text, behind=True))
         return ""
 
     def close(self) -> None:
         """End everything that was started."""
         with suppress(ProcessLookupError):
             os.killpg(self._shell.pid, signal.SIGTERM)
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline:
-            self._shell.poll()
-            try:
-                os.killpg(self._shell.pid, 0)
-            except ProcessLookupError:
-                break
-            time.sleep(0.05)
+        with suppress(TimeoutError):
+            wait_until(self._is_gone, seconds=30)
+        self._ports.close()
         for stream in (self._shell.stdin, self._shell.stdout):
             with suppress(BrokenPipeError):
                 assert stream is not None
@@ -106,28 +103,35 @@ class Reader:
 
     def _until_published(self, text: str, directory: Path) -> str:
         before = len(list(directory.glob("*/manifest.json")))
-        self.type(text, behind=True)
-        self._wait(lambda: len(list(directory.glob("*/manifest.json"))) > before, text)
+        started = self.type(text, behind=True)
+        self._wait(lambda: len(list(directory.glob("*/manifest.json"))) > before, started)
         self.type("kill $!; wait $! || true")
         return ""
 
-    def _free_port(self) -> int:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = int(free.getsockname()[1])
+    def _new_port(self) -> int:
+        """A port for the next service, held for it until everything is closed."""
+        port = self._ports.enter_context(held_port())
         self._say(f"export RATECAST_PORT={port} PORT={port}")
         return port
 
-    def _is_ready(self) -> bool:
-        with suppress(httpx.TransportError):
-            return httpx.get(f"http://127.0.0.1:{self.port}/health/ready").status_code == 200
-        return False
+    def _wait(self, done: Callable[[], object], started: str) -> None:
+        """Wait until something that was started in the background has led to what it should, or has ended."""
 
-    def _wait(self, done: Any, text: str) -> None:
-        deadline = time.monotonic() + 240
-        while not done():
-            assert self._shell.poll() is None, self._complaints.read_text()
-            assert time.monotonic() < deadline, f"took too long: {text}\n{self._complaints.read_text()}"
-            time.sleep(0.1)
+        def look() -> object:
+            alive = psutil.pid_exists(int(started)) and psutil.Process(int(started)).status() != psutil.STATUS_ZOMBIE
+            found = done()
+            assert alive or found, f"ended: {self._typed.read_text()}\n{self._complaints.read_text()}"
+            return found
+
+        wait_until(look, self._shell, log=self._complaints, seconds=240)
+
+    def _is_gone(self) -> bool:
+        self._shell.poll()
+        try:
+            os.killpg(self._shell.pid, 0)
+        except ProcessLookupError:
+            return True
+        return False
 
     def _say(self, text: str) -> None:
         assert self._shell.stdin is not None

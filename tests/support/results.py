@@ -58,7 +58,7 @@ def make_result(
     described = None
     if titles is not None:
         described = pa.table({"id": training.item_ids, "title": titles, "year": [1999] * items}, schema=ITEM_SCHEMA)
-    parts = TrainTest(Dataset(name=name, ratings=training, fingerprint="f" * 64), training, held_out)
+    ratings = TrainTest(Dataset(name=name, ratings=training, fingerprint="f" * 64), training, held_out)
     test_set = make_test_set(training, held_out, None, torch.device("cpu"))
     seen = TrainingRatings.from_ratings(training.users_N, training.items_N, training.ratings_N, users)
     fitted = Fitted(model, history, None, [])
@@ -67,16 +67,16 @@ def make_result(
         metrics = evaluate(model, test_set, seen) | {"bias_rmse": test_rmse(baseline, test_set)}
     return Result(
         **{
-            "parts": parts,
+            "train_test": ratings,
             "preset": load_preset("bias"),
             "fitted": fitted,
             "evaluated": fitted,
             "seen": seen,
             "test": test_set,
             "metrics": metrics,
-            "run": {"seed": 3, "split": "random:0.1", "device": "cpu", "threads": 1} | parts.totals(),
+            "run": {"seed": 3, "split": "random:0.1", "device": "cpu", "threads": 1} | ratings.totals(),
             "described": described,
-            "measured_on": parts,
+            "measured_on": ratings,
             "baseline": baseline,
         }
         | changes

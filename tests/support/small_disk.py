@@ -13,10 +13,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from models.checkpoint.publication import publish
-from models.checkpoint.reader import current_version, load, versions
 from models.errors import PublicationError
+from models.registry.directory import current_version, load, versions
 from models.registry.lifecycle import activate, copy
+from models.registry.publication import publish
 from tests.support.checkpoints import small_draft
 
 PAGE = os.sysconf("SC_PAGE_SIZE")

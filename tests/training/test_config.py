@@ -98,8 +98,8 @@ def test_overrides_reach_the_head(preset: str, overrides: list[str], expected: R
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("relevance=3", "setting relevance: neither true nor false; its own are set as relevance.KEY=VALUE"),
-        ("relevance=no", "setting relevance: neither true nor false"),
+        ("relevance=3", "setting relevance: must be true or false; use relevance.KEY=VALUE for its own settings"),
+        ("relevance=no", "setting relevance: must be true or false"),
         ("relevance.faktors=3", "no setting relevance.faktors; the relevance head has the settings factors, "),
         (
             "relevance.factors=0",

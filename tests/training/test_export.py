@@ -14,9 +14,12 @@ import pytest
 import torch
 from pyarrow import parquet
 
-from models.checkpoint.publication import Draft, publish
-from models.checkpoint.reader import USER_SCHEMA, Checkpoint, load
-from models.ranking import orderings
+from models.checkpoint.files import USER_SCHEMA
+from models.checkpoint.reader import Checkpoint
+from models.checkpoint.writer import Draft
+from models.orderings import orderings
+from models.registry.directory import load
+from models.registry.publication import publish
 from models.sharding import Sharded
 from models.training_ratings import TrainingRatings
 from tests.support.checkpoints import ITEMS, USERS, small_draft, small_model
@@ -51,7 +54,7 @@ def run(nursery: Nursery, checkpoints: Path, out: Path, *options: object) -> Fin
 
 
 def expected_rows(checkpoint: Checkpoint, name: str, n: int, *, seen: bool, allowed: set[int]) -> list[dict[str, Any]]:
-    ordering, items_I = orderings(checkpoint)[name], torch.arange(ITEMS)
+    ordering, items_I = orderings(checkpoint.model, checkpoint.relevance)[name], torch.arange(ITEMS)
     rows = []
     for user in range(USERS):
         users_I = torch.full_like(items_I, user)
@@ -92,7 +95,7 @@ def test_the_file_holds_what_sorting_every_prediction_gives(
     done = run(nursery, checkpoints, tmp_path / "top.parquet", "--n", 2, *options)
     n = 3 if "--category" in options else 2
     expected = expected_rows(load(checkpoints), name, n, seen=seen, allowed=allowed)
-    assert (done.code, done.stdout) == (0, f"{len(expected)} rows in {tmp_path / 'top.parquet'}\n")
+    assert (done.code, done.stdout) == (0, f"wrote {len(expected)} rows to {tmp_path / 'top.parquet'}\n")
     assert done.stderr == f"{USERS} of {USERS} users\n"
     assert parquet.read_table(tmp_path / "top.parquet").to_pylist() == expected
 
@@ -180,7 +183,7 @@ def test_row_groups_are_written_as_they_fill(
     monkeypatch.setattr(export, "USERS_PER_BATCH", 1)
     monkeypatch.setattr(export, "ROWS_PER_GROUP", 4)
     checkpoint, done = load(checkpoints), []
-    rating = Sharded.whole(orderings(checkpoint)["rating"])
+    rating = Sharded.whole(orderings(checkpoint.model, checkpoint.relevance)["rating"])
     rows = export.export_top(
         checkpoint,
         tmp_path / "top.parquet",
@@ -200,7 +203,7 @@ def test_row_groups_are_written_as_they_fill(
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
 def test_an_interruption_leaves_nothing(checkpoints: Path, tmp_path: Path, error: BaseException) -> None:
     checkpoint = load(checkpoints)
-    rating = Sharded.whole(orderings(checkpoint)["rating"])
+    rating = Sharded.whole(orderings(checkpoint.model, checkpoint.relevance)["rating"])
 
     def interrupt(_: int) -> None:
         raise error

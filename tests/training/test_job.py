@@ -10,7 +10,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from models.checkpoint.reader import ITEM_SCHEMA, RELEVANCE, load, versions
+from models.checkpoint.files import ITEM_SCHEMA, RELEVANCE
+from models.registry.directory import load, versions
 from models.relevance import RelevanceHead
 from tests.support.data import interactions
 from training import job
@@ -203,7 +204,7 @@ def test_an_interruption_of_the_head_keeps_the_saved_fit_which_goes_once_both_ar
 
 
 def test_a_head_that_would_not_fit_into_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(job, "available_memory", lambda _: 100_000)
+    monkeypatch.setattr("training.device.available_memory", lambda _: 100_000)
     run(tmp_path, preset="als", overrides=["relevance=false"])
     with pytest.raises(ConfigError, match=r"this fit needs about .* take fewer factors"):
         run(tmp_path, preset="als", overrides=["relevance.factors=1024"])
@@ -262,9 +263,9 @@ def test_what_is_known_of_items_outlives_a_source_of_ratings_alone(
     described = pa.table(
         {"id": ["3", "5"], "title": ["Three", None], "year": [1933, 1955], "genres": [["A", "B"], None]}
     )
-    parts = read(JobConfig(data=ratings, preset="bias", cache=tmp_path))
-    parts = replace(parts, dataset=replace(parts.dataset, items=described))
-    monkeypatch.setattr(job, "read", lambda *_, **__: parts)
+    plain = read(JobConfig(data=ratings, preset="bias", cache=tmp_path))
+    with_items = replace(plain, dataset=replace(plain.dataset, items=described))
+    monkeypatch.setattr("training.data.train_test.read", lambda *_, **__: with_items)
     job.run(JobConfig(data=ratings, preset="bias", cache=tmp_path, out=out), ignore)
     monkeypatch.undo()
     job.run(JobConfig(data=ratings, preset="bias", cache=tmp_path, out=out), ignore)
@@ -285,5 +286,5 @@ def test_held_out_ratings_are_put_back_once_the_model_has_passed(tmp_path: Path)
 
 def test_refit_without_a_held_out_part_is_refused(tmp_path: Path) -> None:
     ratings = csv(tmp_path / "ratings.csv", TRAIN)
-    with pytest.raises(ConfigError, match="--refit goes with --split"):
+    with pytest.raises(ConfigError, match="--refit needs --split"):
         job.run(JobConfig(data=ratings, preset="bias", cache=tmp_path, out=tmp_path / "out", refit=True), ignore)

@@ -1,2 +1,4 @@
-"""The command line of the offline job, a file for each command. Nothing here is slow to import: what is, commands
-import when they run, so that help and completion come at once."""
+"""The command line of the offline job. It knows how to ask for work and print results, not how work is done.
+
+A command imports slow modules when it runs, so that help and completion are fast.
+"""

@@ -1,4 +1,4 @@
-"""`datasets` and `presets`: what can be named."""
+"""`datasets` and `presets`: the names that `--data` and `--preset` take."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from training.cli.parameters import one_of
 @click.command(cls=Command)
 @output.json_option
 def datasets(as_json: bool) -> None:
-    """List the data sets that can be named."""
+    """List the data sets that `--data` knows by name."""
     from training.cli.tables import rows
 
     output.answer(
         {"datasets": [{"name": name, "summary": summary} for name, summary in constants.DATA_SETS.items()]},
-        rows({"data set": {"no_wrap": True}, "what it holds": {}}, constants.DATA_SETS.items()),
+        rows({"data set": {"no_wrap": True}, "contents": {}}, constants.DATA_SETS.items()),
         as_json=as_json,
     )
 
@@ -29,7 +29,7 @@ def datasets(as_json: bool) -> None:
 @click.argument("preset", required=False, shell_complete=one_of(constants.preset_names(), or_file=True))
 @output.json_option
 def presets(preset: str | None, as_json: bool) -> None:
-    """List the presets, or the settings of PRESET: what they are and what they may be."""
+    """List the presets, or the settings of PRESET with their values and the values they accept."""
     if preset is None:
         _list(as_json)
     else:
@@ -53,7 +53,7 @@ def _list(as_json: bool) -> None:
     columns: dict[str, dict[str, Any]] = {
         "preset": {"no_wrap": True},
         "trainer": {"no_wrap": True},
-        "what it is": {"max_width": 72},
+        "description": {"max_width": 72},
     }
     output.answer({"presets": described}, rows(columns, lines, spaced=True), as_json=as_json)
 
@@ -83,6 +83,6 @@ def _show(name: str, as_json: bool) -> None:
     output.answer(
         facts,
         f"{preset.name}: {preset.description} (trainer {preset.trainer})\n",
-        rows({"setting": {"no_wrap": True}, "value": {"justify": "right"}, "may be": {}}, lines),
+        rows({"setting": {"no_wrap": True}, "value": {"justify": "right"}, "accepts": {}}, lines),
         as_json=as_json,
     )

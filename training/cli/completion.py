@@ -1,4 +1,4 @@
-"""`completion`: what a shell must be told to complete commands, options, presets, data sets, settings and versions."""
+"""`completion`: the script that makes a shell complete commands, options and the values of options."""
 
 from __future__ import annotations
 
@@ -24,6 +24,6 @@ SHELLS = {"bash": BashComplete, "zsh": ZshComplete, "fish": FishComplete}
 @output.json_option
 @click.pass_context
 def completion(ctx: click.Context, shell: str, as_json: bool) -> None:
-    """Print what makes SHELL complete the program `ratecast`."""
+    """Print the completion script of the program `ratecast` for SHELL."""
     script = SHELLS[shell](ctx.find_root().command, {}, PROGRAM, VARIABLE).source()
     output.answer({"shell": shell, "script": script}, script, as_json=as_json)

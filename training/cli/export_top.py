@@ -1,4 +1,4 @@
-"""`export-top`: the lists of all users into a file."""
+"""`export-top`: write the lists of all users into a file."""
 
 from __future__ import annotations
 
@@ -31,31 +31,35 @@ from training.cli.parameters import (
     required=True,
     is_eager=True,
     shell_complete=complete_directory,
-    help=f"The checkpoint directory, or the URL of one [the variable {CHECKPOINTS_VARIABLE}].",
+    help=f"The checkpoint directory or its URL [the variable {CHECKPOINTS_VARIABLE}].",
 )
-@option("--version", metavar="VERSION", shell_complete=complete_version, help="The version to take [the current one].")
-@option("--n", type=click.IntRange(min=1), metavar="N", default=20, show_default=True, help="Length of the lists.")
+@option(
+    "--version", metavar="VERSION", shell_complete=complete_version, help="The version to export [the current one]."
+)
+@option("--n", type=click.IntRange(min=1), metavar="N", default=20, show_default=True, help="Number of items per user.")
 @option(
     "--rank-by",
     type=click.Choice(["relevance", "rating", "lower_bound"]),
-    help="What orders the lists [relevance where the checkpoint has it, else rating].",
+    help="Order of the lists [relevance if the checkpoint has it, else rating].",
 )
-@option("--include-seen", is_flag=True, help="Also list what a user has rated.")
-@option("--category", metavar="GENRE", help="List items of this category (genre) only.")
+@option("--include-seen", is_flag=True, help="Also list items that the user has rated.")
+@option("--category", metavar="GENRE", help="List only items of this category (genre).")
 @option("--out", type=click.Path(path_type=Path), metavar="FILE", required=True, help="The Parquet file to write.")
 @device_options
 @quiet_option
 @output.json_option
 def export_top(as_json: bool, quiet: bool, **chosen: Any) -> None:
-    """Write the best items of every user into a Parquet file: user, rank, item, rating.
+    """Write the top items of every user into a Parquet file with the columns user, rank, item and rating.
 
-    Several devices, as `--device cuda:0,cuda:1`, share the items.
+    The items can be distributed over several devices: `--device cuda:0,cuda:1`.
     """
-    from models.registry import registry
+    from models.registry.registry import open_registry
     from training import export
     from training.progress import counting
 
-    with registry.at(chosen["checkpoints"]).borrowed(chosen["version"]) as version:
+    with open_registry(chosen["checkpoints"]).local(chosen["version"]) as version:
         place = {"checkpoints": version.parent, "version": version.name}
         rows = export.run(export.ExportConfig(**chosen | place), partial(counting, quiet=quiet))
-    output.answer({"rows": rows, "file": str(chosen["out"])}, f"{rows:,} rows in {chosen['out']}", as_json=as_json)
+    output.answer(
+        {"rows": rows, "file": str(chosen["out"])}, f"wrote {rows:,} rows to {chosen['out']}", as_json=as_json
+    )

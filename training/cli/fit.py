@@ -1,22 +1,24 @@
-"""`fit` and `evaluate`: the job, with or without publication at its end."""
+"""`fit` and `evaluate`: run the job, with or without publishing its model."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from training import constants
 from training.cli import output
-from training.cli.help import Command, option
+from training.cli.help import Command, Decorator, in_group
 from training.cli.parameters import (
-    Decorator,
     Duration,
     complete_directory,
     complete_setting,
+    data_option,
     device_options,
+    machine_option,
     one_of,
     options,
     quiet_option,
@@ -24,90 +26,86 @@ from training.cli.parameters import (
 )
 from training.launch import is_first, started_by_torchrun
 
+if TYPE_CHECKING:
+    from training.runtime import Runtime
+
+
+PATH = click.Path(path_type=Path)
+held_out_option, model_option = in_group("Held-out ratings"), in_group("Model")
+publication_option = in_group("Publication")
+
 
 def job_options(default_split: str) -> Decorator:
     """The options that `fit` and `evaluate` share."""
     return options(
         source_options,
-        option(
-            "--user-attributes",
-            type=click.Path(path_type=Path),
-            group="Data",
-            help="A .csv or .parquet file: id, then anything.",
+        data_option(
+            "--user-attributes", type=PATH, help="A .csv or .parquet file with a column id and any attributes of users."
         ),
-        option("--item-attributes", type=click.Path(path_type=Path), group="Data", help="The same for items."),
-        option(
+        data_option("--item-attributes", type=PATH, help="The same for items."),
+        held_out_option(
             "--split",
             default=default_split,
             show_default=True,
             metavar="KIND",
-            group="Held-out ratings",
             shell_complete=one_of(("last-out", "random:0.1", "time:0.1", "none")),
-            help="Hold out last-out, random:F, time:F or none.",
+            help="Which ratings to hold out: last-out, random:F, time:F or none.",
         ),
-        option(
+        held_out_option(
             "--test",
             metavar="FILE",
-            group="Held-out ratings",
             shell_complete=one_of((), or_file=True),
-            help="A file whose ratings are the test part; --split is then not used.",
+            help="A file of held-out ratings; --split is then ignored.",
         ),
-        option(
+        held_out_option(
             "--relevant",
             type=float,
             metavar="RATING",
-            group="Held-out ratings",
-            help="Rating from which an item is relevant [3/4 up the scale].",
+            help="The lowest rating of a relevant item [three quarters up the scale].",
         ),
-        option(
+        model_option(
             "--preset",
             required=True,
             metavar="NAME",
-            group="Model",
-            is_eager=True,  # what completes --set looks at it
+            is_eager=True,  # completion of --set reads it
             shell_complete=one_of(constants.preset_names(), or_file=True),
-            help="One of those that `presets` lists, or a .toml file.",
+            help="A preset that `presets` lists, or a .toml file.",
         ),
-        option(
+        model_option(
             "--set",
             "overrides",
             multiple=True,
             metavar="KEY=VALUE",
-            group="Model",
             shell_complete=complete_setting,
-            help="Override a setting (`presets NAME` lists them); repeatable.",
+            help="Change a setting (`presets NAME` lists them); may be repeated.",
         ),
-        option(
+        model_option(
             "--seed",
             type=click.IntRange(min=0),
             default=0,
             metavar="N",
             show_default=True,
-            group="Model",
-            help="Fixes every choice.",
+            help="Seed of all random choices.",
         ),
         device_options,
-        option(
+        machine_option(
             "--resume",
-            type=click.Path(path_type=Path),
-            group="Machine",
-            help="Keep the state of the fit in this file (directory under torchrun), and go on from it if interrupted.",
+            type=PATH,
+            help="Save the state of the fit in this file (under torchrun: directory), and resume from it.",
         ),
-        option(
+        machine_option(
             "--save-every",
             type=click.FloatRange(min=0),
             metavar="SECONDS",
             default=constants.SAVE_SECONDS,
             show_default=True,
-            group="Machine",
-            help="Least seconds between two saves of that state.",
+            help="Minimum seconds between two saves of the state.",
         ),
-        option(
+        machine_option(
             "--item-bytes",
             type=click.IntRange(min=1),
             metavar="N",
-            group="Machine",
-            help="Under torchrun: the most a copy of all items' rows may take on a rank [a quarter of what is free].",
+            help="Under torchrun: maximum bytes of a copy of all items' rows on a rank [a quarter of the free memory].",
         ),
         quiet_option,
         output.json_option,
@@ -124,60 +122,49 @@ def job_options(default_split: str) -> Decorator:
     ),
 )
 @job_options(default_split="none")
-@option(
+@publication_option(
     "--out",
     metavar="DIR",
     required=True,
-    group="Publication",
     shell_complete=complete_directory,
-    help="The checkpoint directory to publish to, or the URL of one.",
+    help="The checkpoint directory to publish to, or its URL.",
 )
-@option(
+@publication_option(
     "--tolerance",
     type=click.FloatRange(min=0),
     metavar="SHARE",
     default=constants.DEFAULT_TOLERANCE,
     show_default=True,
-    group="Publication",
-    help="How much worse than the served model's RMSE is acceptable, relatively.",
+    help="How much higher the RMSE may be than that of the served model, as a share of it.",
 )
-@option(
+@publication_option(
     "--no-activate",
     "activate",
     flag_value=False,
     default=True,
-    group="Publication",
-    help="Publish, and leave CURRENT as it is.",
+    help="Publish the model without making it the current version.",
 )
-@option("--warm-start", is_flag=True, group="Model", help="Start from the current checkpoint where the trainer can.")
-@option(
-    "--refit",
-    is_flag=True,
-    group="Publication",
-    help="Publish a model of all ratings once one without the held-out has passed.",
+@model_option("--warm-start", is_flag=True, help="Start from the current checkpoint, if the trainer can.")
+@publication_option(
+    "--refit", is_flag=True, help="Once the model has passed the quality gate, fit all ratings and publish that model."
 )
-@option(
-    "--every",
-    type=Duration(),
-    group="Publication",
-    help="Fit again and again, so often: 30m, 6h, 1d. Failures are logged.",
+@publication_option(
+    "--every", type=Duration(), help="Repeat the fit at this interval: 30m, 6h or 1d. Failures are logged."
 )
-@option(
-    "--force",
-    is_flag=True,
-    group="Publication",
-    help="Publish even what the quality gate refuses; the manifest says so.",
+@publication_option(
+    "--force", is_flag=True, help="Publish the model even if the quality gate refuses it; the manifest records that."
 )
 def fit(as_json: bool, quiet: bool, every: float | None, **chosen: Any) -> None:
     """Fit a model and publish it as the current checkpoint.
 
-    With held-out ratings, a model that does not beat the preset `bias`, or is worse than the served one, is refused.
+    If ratings are held out, the quality gate refuses a model that does not beat the preset `bias` or is worse than the
+    served model.
     """
     if every is None:
         _run(as_json, quiet, chosen)
         return
     if started_by_torchrun():
-        raise click.UsageError("--every does not go with torchrun")
+        raise click.UsageError("--every cannot be used under torchrun")
     from training import schedule
 
     schedule.repeat(every, lambda: _run(as_json, quiet, chosen))
@@ -192,14 +179,23 @@ def fit(as_json: bool, quiet: bool, every: float | None, **chosen: Any) -> None:
 )
 @job_options(default_split="last-out")
 def evaluate(as_json: bool, quiet: bool, **chosen: Any) -> None:
-    """Fit a model and print its figures on held-out ratings. Publishes nothing."""
+    """Fit a model and print its figures on held-out ratings. Nothing is published."""
     _run(as_json, quiet, chosen)
+
+
+def _runtime(device: str, item_bytes: int | None) -> AbstractContextManager[Runtime | None]:
+    """One of the processes that torchrun has started; None for a single process."""
+    if not started_by_torchrun():
+        return nullcontext()
+    from training.distributed.runtime import distributed
+
+    return distributed(device, item_bytes)
 
 
 def _run(as_json: bool, quiet: bool, chosen: Mapping[str, Any]) -> None:
     from training.progress import following
 
-    constants.preset_file(chosen["preset"])  # at once, where there is none
+    constants.preset_file(chosen["preset"])  # refuses an unknown name before the slow imports
     with following(quiet=quiet) as progress:
         from training import config, job
         from training.cli.tables import figures
@@ -207,11 +203,12 @@ def _run(as_json: bool, quiet: bool, chosen: Mapping[str, Any]) -> None:
         from training.destination import destination
         from training.errors import RefusedError
 
-        with destination(chosen.get("out")) as (out, remote):
-            place = {"out": out, "remote": remote, "cache": default_cache()}
-            outcome = job.run(config.JobConfig(**{**chosen, **place}), progress.epoch, progress.phase)
+        options = {**chosen, "cache": default_cache()}
+        joined = _runtime(chosen["device"], options.pop("item_bytes"))
+        with destination(chosen.get("out")) as (options["out"], options["remote"]), joined as runtime:
+            outcome = job.run(config.JobConfig(**options), progress.epoch, progress.phase, runtime)
     if not is_first():
         return
     output.answer(outcome.figures, figures(outcome.figures), as_json=as_json)
     if outcome.refusal is not None:
-        raise RefusedError(f"not published: {outcome.refusal} (--force publishes it all the same)")
+        raise RefusedError(f"not published: {outcome.refusal} (use --force to publish it anyway)")

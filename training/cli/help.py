@@ -1,15 +1,16 @@
-"""Click's commands and options with what it lacks: options and commands in named groups, and examples."""
+"""Click's commands and options, extended by named groups of options and commands, and by examples."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
 import click
 
+Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 OTHER = "Options"
-WHOLE_SENTENCE = 200  # characters of a command's first sentence; longer ones are cut off
+WHOLE_SENTENCE = 200  # characters of a command's first sentence; click cuts a longer one
 
 
 class _Option(click.Option):
@@ -19,7 +20,7 @@ class _Option(click.Option):
 
 
 class Command(click.Command):
-    """A command whose help has its options in groups, in the order in which they are declared, and `examples`."""
+    """A command whose help shows the options in groups, in the order of declaration, and `examples`."""
 
     def __init__(self, *args: Any, examples: Iterable[str] = (), **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -38,7 +39,7 @@ class Command(click.Command):
 
 
 class Group(click.Group):
-    """Commands in the sections of `sections`: title → their names."""
+    """A group of commands whose help shows them in `sections`: title → names of commands."""
 
     command_class = Command
 
@@ -58,7 +59,7 @@ class Group(click.Group):
 
 
 def examples(formatter: click.HelpFormatter, lines: Iterable[str]) -> None:
-    """Lines to copy, which are not wrapped."""
+    """Write the examples, unwrapped, so that they can be copied."""
     if lines := list(lines):
         with formatter.section("Examples"):
             for line in lines:
@@ -72,3 +73,8 @@ def _sections(formatter: click.HelpFormatter, sections: Mapping[str, list[tuple[
 
 
 option = partial(click.option, cls=_Option)
+
+
+def in_group(title: str) -> Callable[..., Decorator]:
+    """`option` for the options of one group."""
+    return partial(option, group=title)

@@ -1,32 +1,33 @@
-"""`import`: the ratings of a data set into the store of a service."""
+"""`import`: store the ratings of a data set in a running service."""
 
 from __future__ import annotations
 
 import click
 
 from training.cli import output
-from training.cli.help import Command, option
+from training.cli.help import Command, in_group
 from training.cli.parameters import quiet_option, source_options
+
+service_option = in_group("Service")
 
 
 @click.command(
     "import", cls=Command, examples=("python -m training import --data ratings.csv --to http://127.0.0.1:8000",)
 )
 @source_options
-@option("--to", "url", required=True, metavar="URL", group="Service", help="The service whose store gets the ratings.")
-@option(
+@service_option("--to", "url", required=True, metavar="URL", help="The service that stores the ratings.")
+@service_option(
     "--key",
     envvar="RATECAST_KEY",
     metavar="KEY",
-    group="Service",
-    help="A key that may change ratings [the variable RATECAST_KEY].",
+    help="An API key that may change ratings [the variable RATECAST_KEY].",
 )
 @quiet_option
 @output.json_option
 def import_ratings(
     data: str, table: str | None, columns: dict[str, str], url: str, key: str | None, quiet: bool, as_json: bool
 ) -> None:
-    """Put the ratings of a data set into the store of a running service. Done twice, it is done once."""
+    """Store the ratings of a data set in a running service. Importing them again changes nothing."""
     import numpy as np
 
     from training import upload
@@ -39,5 +40,5 @@ def import_ratings(
     with counting(len(ratings), "ratings", quiet=quiet) as report:
         upload.upload(ratings, url, key, report)
     output.answer(
-        {"ratings": len(ratings), "service": url}, f"{len(ratings):,} ratings in the store of {url}", as_json=as_json
+        {"ratings": len(ratings), "service": url}, f"stored {len(ratings):,} ratings in {url}", as_json=as_json
     )

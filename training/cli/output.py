@@ -1,4 +1,4 @@
-"""What commands print: an answer on stdout, as a table or as one line of JSON; errors, one line each, on stderr."""
+"""What commands print: results on stdout, as a table or one line of JSON, and errors on stderr, one line each."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ from training.cli.help import option
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-PIPE_COLUMNS = 10_000  # what reads a pipe wants every row on one line
+PIPE_COLUMNS = 10_000  # a program that reads a pipe needs each row on one line
 
-json_option = option("--json", "as_json", is_flag=True, help="Print one JSON object as the last line of stdout.")
+json_option = option(
+    "--json", "as_json", is_flag=True, help="Print the result as one JSON object, the last line of stdout."
+)
 
 
 def answer(facts: Mapping[str, Any], *shown: RenderableType, as_json: bool) -> None:
-    """Print the facts as JSON, or what a person is shown in their place."""
+    """Print `facts` as JSON, or else `shown`."""
     if as_json:
         click.echo(json.dumps(facts))
         return
@@ -33,7 +35,7 @@ def answer(facts: Mapping[str, Any], *shown: RenderableType, as_json: bool) -> N
 
 
 def say_error(message: str) -> None:
-    """Print an error on stderr, on one line whatever is in it."""
+    """Print an error on stderr, on one line."""
     from rich.text import Text
 
     line = " ".join(message.split())

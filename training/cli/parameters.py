@@ -1,4 +1,4 @@
-"""Kinds of values that options take, what completes them, and the options that several commands share."""
+"""Types of option values, their completion, and the options that several commands share."""
 
 from __future__ import annotations
 
@@ -11,16 +11,15 @@ import click
 from click.shell_completion import CompletionItem
 
 from training import constants
-from training.cli.help import option
+from training.cli.help import Decorator, in_group, option
 from training.errors import ConfigError
 
 Completion = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
-Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 CHECKPOINTS_VARIABLE = "RATECAST_CHECKPOINTS"
 
 
 class Columns(click.ParamType[dict[str, str]]):
-    """`user=userId,rating=stars` as a mapping."""
+    """A mapping given as `user=userId,rating=stars`."""
 
     name = "NAME=COLUMN,…"
 
@@ -36,7 +35,7 @@ class Columns(click.ParamType[dict[str, str]]):
 
 
 class Duration(click.ParamType[float]):
-    """`30m`, `6h` or `1d`, in seconds."""
+    """Seconds given as `30m`, `6h` or `1d`."""
 
     name = "DURATION"
     units: ClassVar = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
@@ -51,7 +50,7 @@ class Duration(click.ParamType[float]):
 
 
 def one_of(words: Iterable[str], *, or_file: bool = False) -> Completion:
-    """Completes the words, and names of files where one is as good."""
+    """Complete one of the words, or with `or_file` the name of a file."""
     known = tuple(words)
 
     def complete(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -62,7 +61,7 @@ def one_of(words: Iterable[str], *, or_file: bool = False) -> Completion:
 
 
 def complete_setting(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """`KEY=` for the settings that stand in the preset, as far as one is named before."""
+    """Complete `KEY=VALUE` from the preset that stands before it on the command line, if there is one."""
     try:
         stated = constants.stated_settings(constants.preset_content(ctx.params.get("preset") or ""))
     except (ConfigError, OSError, ValueError):
@@ -71,12 +70,12 @@ def complete_setting(ctx: click.Context, _param: click.Parameter, incomplete: st
 
 
 def complete_directory(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Directories; a URL is nobody's to complete."""
+    """Complete directories. URLs are not completed."""
     return [CompletionItem(incomplete, type="dir")]
 
 
 def complete_version(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Versions in the directory that is named before, or by the variable."""
+    """Complete versions of the directory that the command line or the variable names."""
     named = ctx.params.get("checkpoints") or ctx.params.get("out") or os.environ.get(CHECKPOINTS_VARIABLE, "")
     found = sorted(path.parent.name for path in Path(named).glob("*/manifest.json"))
     return [CompletionItem(version) for version in found if version.startswith(incomplete)]
@@ -93,7 +92,9 @@ def options(*chosen: Decorator) -> Decorator:
     return decorate
 
 
-quiet_option = option("--quiet", "-q", is_flag=True, help="Show no progress: only warnings, errors and the answer.")
+data_option, machine_option = in_group("Data"), in_group("Machine")
+
+quiet_option = option("--quiet", "-q", is_flag=True, help="Show no progress, only warnings, errors and the result.")
 
 checkpoints_option = option(
     "--checkpoints",
@@ -102,33 +103,31 @@ checkpoints_option = option(
     metavar="DIR",
     envvar=CHECKPOINTS_VARIABLE,
     required=True,
-    is_eager=True,  # what completes versions looks there
+    is_eager=True,  # completion of versions reads it
     shell_complete=complete_directory,
-    help=f"The checkpoint directory, or the URL of one [the variable {CHECKPOINTS_VARIABLE}].",
+    help=f"The checkpoint directory or its URL [the variable {CHECKPOINTS_VARIABLE}].",
 )
 
 source_options = options(
-    option(
+    data_option(
         "--data",
         required=True,
         metavar="SOURCE",
-        group="Data",
         shell_complete=one_of(constants.DATA_SETS, or_file=True),
         help="A named data set, a file, a database URL, or synthetic:UxIxN.",
     ),
-    option("--table", metavar="NAME", group="Data", help="The table to read, where --data is a database URL."),
-    option("--columns", type=Columns(), default={}, group="Data", help="What the columns are called in the data."),
+    data_option("--table", metavar="NAME", help="The table to read if --data is a database URL."),
+    data_option("--columns", type=Columns(), default={}, help="Names of the columns in the data."),
 )
 
 device_options = options(
-    option(
+    machine_option(
         "--device",
         default="auto",
         metavar="DEVICE",
         show_default=True,
-        group="Machine",
         shell_complete=one_of(("auto", "cpu", "cuda", "cuda:0")),
-        help="auto, cpu, cuda or cuda:N.",
+        help="The device to use: auto, cpu, cuda or cuda:N.",
     ),
-    option("--threads", type=click.IntRange(min=1), metavar="N", group="Machine", help="CPU threads [all cores]."),
+    machine_option("--threads", type=click.IntRange(min=1), metavar="N", help="Number of CPU threads [all cores]."),
 )

@@ -1,4 +1,4 @@
-"""The program: its commands, the guide that it prints alone, and how what goes wrong becomes an exit code."""
+"""The program: its commands, the guide that it prints without a command, and the exit codes of its errors."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ EXIT_BAD_INPUT, EXIT_REFUSED, EXIT_INTERRUPTED = 2, 3, 130  # the last is 128 + 
 
 SECTIONS = {
     "Fit a model": (fit, evaluate, datasets, presets),
-    "Look after what was published": (list_, report, activate, rollback, publish, prune),
-    "Ratings and lists": (import_ratings, export_top),
-    "This program": (completion,),
+    "Manage published models": (list_, report, activate, rollback, publish, prune),
+    "Import and export": (import_ratings, export_top),
+    "Shell": (completion,),
 }
 
 GUIDE = """\
 Ratecast fits a model to ratings and publishes it; `python -m app` serves it.
 
-  Try it on a known data set; nothing is published:
+  Try it on a well-known data set, without publishing anything:
     python -m training evaluate --data ml-100k --split random:0.1 --preset als
 
-  Fit your own ratings (columns user, item, rating and perhaps timestamp) and publish the model:
+  Fit your own ratings (columns user, item, rating and optionally timestamp) and publish the model:
     python -m training fit --data ratings.csv --split random:0.1 --preset bayes --out checkpoints
 
   Serve it:
     python -m app --checkpoints checkpoints
 
-All commands: python -m training --help. The options of one: python -m training fit --help.
+All commands: python -m training --help. Options of a command: python -m training fit --help.
 """
 
 
@@ -62,7 +62,12 @@ def _version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.option(
-    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Say which release."
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_version,
+    help="Print the release of Ratecast.",
 )
 @click.pass_context
 def cli(ctx: click.Context) -> None:
@@ -77,7 +82,7 @@ for commands in SECTIONS.values():
 
 
 class StderrHandler(logging.StreamHandler[TextIO]):
-    """Writes to what stderr is at the moment: while a progress bar is shown, to the lines above it."""
+    """Writes to the present `sys.stderr`: while a progress bar is shown, that is the lines above it."""
 
     def emit(self, record: logging.LogRecord) -> None:
         self.stream = sys.stderr
@@ -101,7 +106,7 @@ def main() -> int:
         output.say_error(str(error))
         return EXIT_BAD_INPUT
     except MemoryError:
-        output.say_error("not enough memory: take fewer ratings, or fewer factors")
+        output.say_error("not enough memory: use fewer ratings or fewer factors")
         return EXIT_BAD_INPUT
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted: nothing was published", err=True)

@@ -1,4 +1,4 @@
-"""Tables as commands show them: no lines but those that divide."""
+"""The tables that commands print."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from rich import box
 from rich.table import Table
 
 UNITS = {"fit_seconds": "s", "relevance_seconds": "s", "peak_memory_mb": "MB"}
-LARGE = 1_000  # figures from here on are shown without decimals
+LARGE = 1_000  # larger figures are shown without decimals
 
-# Group → figure → what it is called. The figures are those of `--json`.
+# Group → figure, named as in `--json` → title.
 GROUPS: dict[str, dict[str, str]] = {
     "Data": {
         "dataset": "data set",
@@ -61,7 +61,7 @@ def rows(columns: Mapping[str, Mapping[str, Any]], content: Iterable[Sequence[st
 
 
 def figures(found: Mapping[str, Any]) -> Table:
-    """What is known of a fit, in groups; what does not apply is left out. The RMSE has that of the biases beside it."""
+    """The figures of a fit in groups, without those that do not apply. The RMSE is compared with that of the biases."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, show_header=False)
     for style in ("bold", "", ""):
         table.add_column(overflow="fold", style=style)

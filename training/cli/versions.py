@@ -1,4 +1,4 @@
-"""The commands that look after published versions. What they do is in `models/registry/registry.py`."""
+"""The commands for published versions. `models/registry/registry.py` does their work."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ UNKNOWN = "-"
 @click.command(cls=Command, examples=("python -m training publish ../staging --out checkpoints",))
 @click.argument("source")
 @checkpoints_option
-@option("--no-activate", is_flag=True, help="Leave CURRENT as it is.")
+@option("--no-activate", is_flag=True, help="Publish the version without making it the current one.")
 @output.json_option
 def publish(source: str, checkpoints: str, no_activate: bool, as_json: bool) -> None:
-    """Publish a version made elsewhere: SOURCE is its path or URL, or that of a directory with a CURRENT."""
-    from models.registry import registry
+    """Publish an existing version. SOURCE is its path or URL, or a checkpoint directory with a current version."""
+    from models.registry.registry import local_version, open_registry
 
-    with registry.version_at(source) as found:
-        version = registry.at(checkpoints).put(found, current=not no_activate).version
+    with local_version(source) as found:
+        version = open_registry(checkpoints).add(found, current=not no_activate).version
     output.answer(
         {"version": version, "checkpoint": f"{checkpoints.rstrip('/')}/{version}", "current": not no_activate},
         f"{version} is published in {checkpoints}" + ("" if no_activate else " and current"),
@@ -40,10 +40,10 @@ def publish(source: str, checkpoints: str, no_activate: bool, as_json: bool) -> 
 @checkpoints_option
 @output.json_option
 def activate(version: str, checkpoints: str, as_json: bool) -> None:
-    """Make VERSION the current one. Services follow within two seconds."""
-    from models.registry import registry
+    """Make VERSION the current one. Services load it within two seconds."""
+    from models.registry.registry import open_registry
 
-    registry.at(checkpoints).activate(version)
+    open_registry(checkpoints).activate(version)
     output.answer({"current": version}, f"{version} is current", as_json=as_json)
 
 
@@ -51,22 +51,22 @@ def activate(version: str, checkpoints: str, as_json: bool) -> None:
 @checkpoints_option
 @output.json_option
 def rollback(checkpoints: str, as_json: bool) -> None:
-    """Make the version that was published before the current one current."""
+    """Go back to the version that was published before the current one."""
     from models.registry import registry
 
-    left, taken = registry.at(checkpoints).rollback()
-    output.answer({"current": taken, "before": left}, f"{taken} is current, {left} no longer", as_json=as_json)
+    left, taken = registry.rollback(registry.open_registry(checkpoints))
+    output.answer({"current": taken, "before": left}, f"{taken} is current instead of {left}", as_json=as_json)
 
 
 @click.command("list", cls=Command)
 @checkpoints_option
 @output.json_option
 def list_(checkpoints: str, as_json: bool) -> None:
-    """List the published versions in the order of publication; * marks the current one."""
-    from models.registry import registry
+    """List the published versions, oldest first; * marks the current one."""
+    from models.registry.registry import open_registry
     from training.cli.tables import rows
 
-    versions = registry.at(checkpoints)
+    versions = open_registry(checkpoints)
     current = versions.current()
     known = [_row(manifest, current) for manifest in versions.published()]
     unreadable = sorted(set(versions.versions()) - {row["version"] for row in known})
@@ -83,14 +83,14 @@ def list_(checkpoints: str, as_json: bool) -> None:
 
 @click.command(cls=Command, examples=("python -m training prune --keep 5 --out checkpoints",))
 @checkpoints_option
-@option("--keep", type=click.IntRange(min=1), metavar="N", required=True, help="How many of the last versions stay.")
+@option("--keep", type=click.IntRange(min=1), metavar="N", required=True, help="Number of latest versions to keep.")
 @output.json_option
 def prune(checkpoints: str, keep: int, as_json: bool) -> None:
-    """Remove old versions, but never the current one or one that a service has loaded."""
-    from models.registry import registry
+    """Delete old versions, but never the current one or one that a service has loaded."""
+    from models.registry.registry import open_registry
 
-    removed = registry.at(checkpoints).prune(keep)
-    output.answer({"removed": removed}, "\n".join([*removed, f"{len(removed)} removed"]), as_json=as_json)
+    removed = open_registry(checkpoints).prune(keep)
+    output.answer({"removed": removed}, "\n".join([*removed, f"deleted {len(removed)} versions"]), as_json=as_json)
 
 
 def _row(manifest: Manifest, current: str) -> dict[str, Any]:

@@ -1,1 +1,1 @@
-"""Reading ratings: one file per source, one table type, validation that every source passes through."""
+"""Reading and splitting ratings: a file per source, one table type, one validation. It knows no trainers."""

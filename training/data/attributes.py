@@ -20,8 +20,8 @@ from training.errors import DataError
 
 log = logging.getLogger(__name__)
 Matrix = npt.NDArray[np.float32]
-MAX_CATEGORIES = 64  # a text column with more is an id, not an attribute: ml-100k has 795 zip codes, 21 occupations
-MIN_SHARE = 0.005  # a category of fewer rows says nothing that its effect could be learned from
+MAX_CATEGORIES = 64  # a text column with more is ignored: ml-100k has 795 zip codes and 21 occupations
+MIN_SHARE = 0.005  # the effect of a rarer category cannot be learned
 MAX_DEVIATIONS = 3.0  # an outlier counts like a value this far from the mean
 
 
@@ -42,11 +42,11 @@ def read_attributes(path: Path) -> pa.Table:
 
 
 def _check_names(names: list[str]) -> None:
-    """Raise ValueError for names of columns that do not tell them apart, or among which is no `id`."""
+    """Raise ValueError for columns without an `id`, or with the same name twice."""
     if "id" not in names:
-        raise ValueError(f"no column id; there are {', '.join(names)}")
+        raise ValueError(f"no column id; found {', '.join(names)}")
     if len(set(names)) < len(names):
-        raise ValueError("two columns have one name")
+        raise ValueError("two columns have the same name")
 
 
 def encode(table: pa.Table, ids: pa.StringArray) -> Matrix | None:
@@ -61,7 +61,7 @@ def encode(table: pa.Table, ids: pa.StringArray) -> Matrix | None:
     rows = pc.index_in(ids, value_set=table["id"].combine_chunks())
     known_N = rows.is_valid().to_numpy(zero_copy_only=False)
     if not known_N.any():
-        raise DataError("the attributes are for other ids: none of them occurs in the ratings")
+        raise DataError("the attributes do not match the ratings: they have no id in common")
     if not known_N.all():
         log.info("%d of %d ids have no attributes", (~known_N).sum(), len(ids))
     aligned = table.take(rows.drop_null())
@@ -95,7 +95,7 @@ def _encoded(name: str, column: pa.Array) -> Matrix:
     if not np.isnan(numbers[~missing_N]).any():
         return _standardised(name, numbers, missing_N)
     if len(texts.unique()) > MAX_CATEGORIES:
-        log.info("the attribute %s has %d categories and is left out", name, len(texts.unique()))
+        log.info("ignoring the attribute %s: it has %d categories", name, len(texts.unique()))
         return np.empty((len(column), 0), np.float32)
     return _many_hot(pa.ListArray.from_arrays(np.arange(len(texts) + 1, dtype=np.int32), texts))
 

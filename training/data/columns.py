@@ -1,4 +1,4 @@
-"""Turns one column of any Arrow type into ids, ratings or seconds. It knows neither files nor which row is to blame.
+"""Turns one column of any Arrow type into ids, ratings or seconds. It knows neither files nor rows.
 
 Shapes: C rows of one batch. Every function raises TypeError or pa.ArrowException for a type that it cannot turn.
 """
@@ -32,7 +32,7 @@ def ids(column: pa.Array) -> pa.DictionaryArray:
 
 
 def numbers(column: pa.Array) -> tuple[Float64s, Bools]:
-    """C numbers, and C marks of those that are missing, no numbers or not finite in single precision."""
+    """C numbers, and C marks of those that are missing, not numbers or not finite in single precision."""
     column = _decoded(column)
     if _is_text(column.type):
         values_C = pd.to_numeric(_strings(column), errors="coerce").to_numpy(np.float64)
@@ -44,7 +44,7 @@ def numbers(column: pa.Array) -> tuple[Float64s, Bools]:
 
 
 def seconds(column: pa.Array) -> tuple[Int64s, Bools]:
-    """C times in whole seconds since 1970, and C marks of those that are missing or no times.
+    """C times in whole seconds since 1970, and C marks of those that are missing or not times.
 
     Numbers are seconds. Dates, times and ISO 8601 texts without a zone are in UTC.
     """

@@ -1,4 +1,4 @@
-"""Reads a table of a database with a server-side cursor, chunk by chunk."""
+"""Reads a table of a database in chunks, with a server-side cursor."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from models.checkpoint.manifest import Snapshot
 from models.did_you_mean import did_you_mean
+from models.urls import masked, without_credentials
 from training.data.validation import Checked, Origin, checked, chosen_columns
 from training.errors import DataError
 
-STORE = "ratecast_store"  # the table that says which ratings store a database is, and its last change
+STORE = "ratecast_store"  # the table with the identity of a ratings store and its last change
 CHUNK_ROWS = 100_000
 CONNECT_SECONDS = 5
 
 
 def read(url: str, table: str, columns: Mapping[str, str] | None = None, *, held_out: bool = False) -> Checked:
-    """The ratings in a table or view, in the order of its primary key, or the database's own where it has none.
+    """The ratings in a table or view, in the order of its primary key, or without one in that of the database.
 
     Args:
         url: SQLAlchemy URL. PostgreSQL is read through psycopg.
@@ -32,15 +33,15 @@ def read(url: str, table: str, columns: Mapping[str, str] | None = None, *, held
         held_out: see `checked`.
 
     Raises:
-        DataError: the database cannot be reached, has no such table or columns, or the rows are not ratings. No message
-            has the password.
+        DataError: the database cannot be reached, has no such table or columns, or the rows are not ratings. The
+            message does not contain the password.
     """
     with _connected(url) as connection:
         return _checked_rows(connection, table, columns, held_out=held_out)
 
 
 def snapshot(url: str) -> Snapshot | None:
-    """Which ratings store a database is, and the last change in it; None where it is none. Raises DataError."""
+    """The identity and the last change of a ratings store; None for another database. Raises DataError."""
     with _connected(url) as connection:
         if not sa.inspect(connection).has_table(STORE):
             return None
@@ -51,16 +52,16 @@ def snapshot(url: str) -> Snapshot | None:
 
 @contextmanager
 def _connected(url: str) -> Iterator[Connection]:
-    """A connection; what goes wrong on it becomes a DataError without the password."""
+    """A connection whose errors become a DataError without the password."""
     address = _address(url)
     try:
         engine = sa.create_engine(address, connect_args=_connect_args(address), poolclass=sa.NullPool)
         with engine.connect() as connection:
             yield connection
     except (NoSuchModuleError, ModuleNotFoundError) as error:
-        raise DataError(f"{_shown(address)}: no driver for this kind of database ({error})") from error
+        raise DataError(f"{without_credentials(address)}: no driver for this kind of database ({error})") from error
     except SQLAlchemyError as error:
-        raise DataError(f"{_shown(address)}: {_reason(error, address)}") from error
+        raise DataError(f"{without_credentials(address)}: {_reason(error, address)}") from error
 
 
 def _address(url: str) -> URL:
@@ -81,19 +82,11 @@ def _connect_args(address: URL) -> dict[str, object]:
     return {"connect_timeout": CONNECT_SECONDS} if address.get_backend_name() == "postgresql" else {}
 
 
-def _shown(address: URL) -> str:
-    return URL.create(
-        address.get_backend_name(), host=address.host, port=address.port, database=address.database
-    ).render_as_string()
-
-
 def _reason(error: SQLAlchemyError, address: URL) -> str:
-    """What the driver says, on one line and without what the URL keeps secret."""
+    """The driver's message on one line, without the secrets of the URL."""
     reason = " ".join(str(getattr(error, "orig", None) or error).split())
     secrets = [address.password, *(value for key, value in address.query.items() if key.endswith("password"))]
-    for secret in filter(None, secrets):
-        reason = reason.replace(str(secret), "***")
-    return reason
+    return masked(reason, secrets)
 
 
 def _checked_rows(connection: Connection, table: str, columns: Mapping[str, str] | None, *, held_out: bool) -> Checked:
@@ -117,7 +110,7 @@ def _quoted(column: str) -> sa.ColumnClause[object]:
 
 
 def _found_table(inspector: Inspector, table: str) -> tuple[str, str | None]:
-    """(name, schema) of the table or view; a dot divides the two unless there is a table of that very name."""
+    """(name, schema) of the table or view. A dot separates them, unless a table has that very name."""
     schema, dot, name = table.partition(".")
     if table in _relations(inspector, None):
         return table, None

@@ -1,4 +1,4 @@
-"""Ratings with whatever else their source knows, and the one function that reads any source."""
+"""Ratings with what else their source knows, and the one function that reads any source."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def load(
 
     Raises:
         DataError: the source cannot be read, or does not hold ratings.
-        ConfigError: no such source, or arguments that do not go with it.
+        ConfigError: no such source, or arguments that it does not take.
     """
     _check_arguments(source, table, columns)
     if named := movielens.SETS.get(source):
@@ -77,7 +77,7 @@ def load(
     if source.startswith("synthetic:"):
         return _dataset(source, _synthetic(source, rng))
     if table is not None:
-        snapshot = database.snapshot(source)  # before the ratings: what changes meanwhile counts as fresh
+        snapshot = database.snapshot(source)  # before the ratings: what changes while they are read counts as new
         return replace(_dataset(table, database.read(source, table, columns, held_out=held_out)), snapshot=snapshot)
     path = Path(source)
     if path.suffix.lower() == ".parquet":
@@ -90,9 +90,9 @@ def _check_arguments(source: str, table: str | None, columns: Mapping[str, str] 
     if is_database and table is None:
         raise ConfigError("a database needs --table NAME, the table that holds the ratings")
     if not is_database and table is not None:
-        raise ConfigError(f"--table goes with a database URL, which {source} is not")
+        raise ConfigError(f"--table needs a database URL, and {source} is not one")
     if columns and (source in movielens.SETS or source.startswith("synthetic:")):
-        raise ConfigError(f"--columns goes with files and tables; {source} has its own")
+        raise ConfigError(f"--columns is for files and tables; the columns of {source} are known")
 
 
 def _layout(path: Path) -> delimited.Layout:
@@ -117,7 +117,7 @@ def _synthetic(source: str, rng: np.random.Generator) -> Checked:
         raise ConfigError(
             f"{source}: needs two users, two items, and ratings of at least two and at most half of all pairs"
         )
-    from training.data.synthetic import planted  # noqa: PLC0415 - compiles kernels, which other sources need not wait for
+    from training.data.synthetic import planted  # noqa: PLC0415 - compiles kernels, which other sources do not need
 
     users_N, items_N, ratings_N = planted(users, items, ratings, rng)
     batch = pa.RecordBatch.from_pydict({"user": users_N, "item": items_N, "rating": ratings_N})

@@ -23,11 +23,11 @@ Opener = Callable[[], IO[bytes] | gzip.GzipFile]
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How a text is laid out.
+    """The layout of a text.
 
     Attributes:
         delimiter: between columns.
-        names: of the columns; None where the first line has them.
+        names: of the columns; None if the first line has them.
         quoted: whether a value may stand in double quotes.
     """
 
@@ -41,7 +41,7 @@ TAB = Layout("\t", quoted=True)
 U_DATA = Layout("\t", NAMES)
 RATINGS_DAT = Layout("::", NAMES)
 
-# u.data comes with ready-made parts: u1.base, u1.test, ua.base, …
+# beside u.data there are prepared splits: u1.base, u1.test, ua.base, …
 LAYOUTS = {
     ".csv": COMMA,
     ".csv.gz": COMMA,
@@ -53,7 +53,7 @@ LAYOUTS = {
     ".dat": RATINGS_DAT,
 }
 
-BLOCK_BYTES = 1 << 24  # pyarrow's default of 1 MB makes a dictionary to unify of every megabyte
+BLOCK_BYTES = 1 << 24  # pyarrow makes a dictionary per block; its default of 1 MB makes too many to unify
 
 
 def read(path: Path, layout: Layout, columns: Mapping[str, str] | None = None, *, held_out: bool = False) -> Checked:
@@ -63,7 +63,7 @@ def read(path: Path, layout: Layout, columns: Mapping[str, str] | None = None, *
         DataError: the file cannot be read or its rows are not ratings. Names the line.
     """
     check_file(path)
-    opener = _gzip_opener(path) if path.suffix == ".gz" else _plain_opener(path)
+    opener: Opener = (lambda: gzip.GzipFile(path)) if path.suffix == ".gz" else (lambda: path.open("rb"))
     return read_stream(opener, layout, str(path), columns, held_out=held_out)
 
 
@@ -81,20 +81,12 @@ def read_stream(
     except (gzip.BadGzipFile, zlib.error) as error:
         raise DataError(f"{name}: not a gzip file ({error})") from error
     except EOFError as error:
-        raise DataError(f"{name}: the gzip file is cut short") from error
-
-
-def _plain_opener(path: Path) -> Opener:
-    return lambda: path.open("rb")
-
-
-def _gzip_opener(path: Path) -> Opener:
-    return lambda: gzip.GzipFile(path)
+        raise DataError(f"{name}: the gzip file is truncated") from error
 
 
 @dataclass(frozen=True, slots=True)
 class _Text:
-    """A text as records with their line numbers, which the fast reader does not tell. Slow, so only for messages."""
+    """A text as records with line numbers, which the fast reader does not give. Slow: only for messages."""
 
     opener: Opener
     layout: Layout
@@ -174,12 +166,12 @@ def _table(text: _Text, header: list[str], chosen: Mapping[str, str]) -> pa.Tabl
 
 
 def _gap(column: str) -> str:
-    """Name of the empty column that a doubled delimiter makes after this one."""
+    """The name of the empty column that a doubled delimiter makes after this one."""
     return f"{column}, gap"
 
 
 def _diagnosis(text: _Text, rating: int, reason: str) -> DataError:
-    """The error that names the first line to blame; `reason` where none is found."""
+    """The error that names the first bad line, or gives `reason` if none is found."""
     try:
         for line, fields in text.rows():
             try:

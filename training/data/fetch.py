@@ -1,4 +1,4 @@
-"""Fetches archives into a cache: complete and checked against their recorded sha256, or not at all."""
+"""Fetches archives into a cache, completely and with the recorded sha256, or not at all."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from training.errors import DataError, SourceUnavailableError
 from training.progress import terminal
 
-TIMEOUT = httpx.Timeout(30, connect=5)  # seconds; a blocked network must not keep the second source waiting
+TIMEOUT = httpx.Timeout(30, connect=5)  # seconds; a blocked network must not delay the second source for long
 HEADERS = {"Accept-Encoding": "identity"}  # the bytes of the file, whose sha256 is recorded
-STALE_SECONDS = 24 * 3600  # longer than any download: what is older was left by a process that was killed
+STALE_SECONDS = 24 * 3600  # longer than any download: an older folder is of a killed process
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Download:
 
 @dataclass(frozen=True, slots=True)
 class Wheel:
-    """A wheel that pip downloads from the package index it is configured for, and does not install."""
+    """A wheel that pip downloads from its configured package index, without installing it."""
 
     requirement: str
     file_name: str
@@ -65,7 +65,7 @@ def fetch(source: Download | Wheel, cache: Path) -> Path:
     """The source's file in the cache, downloaded unless it is there and its sha256 is right.
 
     Raises:
-        SourceUnavailableError: it cannot be downloaded, or is not the recorded file. Nothing is left in the cache.
+        SourceUnavailableError: it cannot be downloaded, or has another sha256. Nothing is left in the cache.
         DataError: the cache cannot be written.
     """
     target = cache / source.file_name
@@ -82,7 +82,7 @@ def fetch(source: Download | Wheel, cache: Path) -> Path:
             part.replace(target)
     except OSError as error:
         raise DataError(
-            f"{cache}: cannot be written ({error.strerror or error}); RATECAST_CACHE names another folder"
+            f"{cache}: cannot be written ({error.strerror or error}); set RATECAST_CACHE to another folder"
         ) from error
     return target
 
@@ -130,5 +130,5 @@ def _download_wheel(wheel: Wheel, part: Path) -> None:
     command += ["--retries=1", "--disable-pip-version-check", f"--dest={part.parent}", wheel.requirement]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - nothing of it is the user's  # nosec B603
     if done.returncode or not part.is_file():
-        said = done.stderr.strip().splitlines() or ["pip said nothing"]
+        said = done.stderr.strip().splitlines() or ["pip failed without a message"]
         raise SourceUnavailableError(f"{wheel}: {said[-1].removeprefix('ERROR: ')}")

@@ -1,4 +1,4 @@
-"""Files that cannot be read, told apart before anyone tries."""
+"""The check that a file can be read, with a message that says why not."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def check_file(path: Path) -> None:
 
 
 def _beside(path: Path) -> list[str]:
-    """Names of the files in the folder where one is missing."""
+    """The names of the other files in its folder."""
     with suppress(OSError):
         return [other.name for other in path.parent.iterdir() if other.is_file()]
     return []

@@ -1,4 +1,4 @@
-"""The table of ratings as indices with vocabularies, whatever source it came from. It does not know sources or splits.
+"""The table of ratings as indices with vocabularies. It does not know sources or splits.
 
 Shapes: N ratings, U users, I items.
 """
@@ -22,8 +22,8 @@ class Interactions:
     """Ratings in file order.
 
     Attributes:
-        users_N: index into `user_ids` of each rating; `len(user_ids)` means none of them.
-        items_N: index into `item_ids` of each rating; `len(item_ids)` means none of them.
+        users_N: index into `user_ids` of each rating; `len(user_ids)` for an unknown user.
+        items_N: index into `item_ids` of each rating; `len(item_ids)` for an unknown item.
         ratings_N: finite ratings.
         timestamps_N: seconds since 1970, or None where the source has none.
         user_ids: U distinct ids, strings.
@@ -47,6 +47,11 @@ class Interactions:
     @property
     def items(self) -> int:
         return len(self.item_ids)
+
+    @property
+    def rows_N(self) -> Int64s:
+        """The row of each rating: its position."""
+        return np.arange(len(self))
 
     @property
     def scale(self) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""The named MovieLens sets: where they come from, how their archives are laid out, what their items and users are.
+"""The named MovieLens sets: their sources, the layouts of their archives, their items and users.
 
 F. M. Harper and J. A. Konstan, "The MovieLens Datasets: History and Context", ACM TiiS 5(4), 2015. Their licences
 forbid redistribution: the archives are fetched from their publisher, and live in a cache only.
@@ -15,7 +15,6 @@ from zipfile import BadZipFile, ZipFile
 
 import pyarrow as pa
 
-from training.constants import DATA_SETS
 from training.data.delimited import COMMA, RATINGS_DAT, U_DATA, Layout, read_stream
 from training.data.fetch import Download, Wheel, fetch
 from training.data.validation import Checked
@@ -57,7 +56,7 @@ class TextTable:
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """An archive and what is where in it.
+    """An archive and its layout.
 
     Attributes:
         source: where it is fetched from.
@@ -65,7 +64,7 @@ class Archive:
         layout: of the ratings.
         items: where the items are; has the fields id, title, perhaps year, and those that `item_genres` reads.
         item_genres: the genres of one item.
-        users: where the users are, with the fields USER_ATTRIBUTES; None where there is nothing about them.
+        users: where the users are, with the fields USER_ATTRIBUTES; None if it describes none.
         columns: our name → the archive's name of a column of the ratings.
     """
 
@@ -80,24 +79,22 @@ class Archive:
 
 @dataclass(frozen=True, slots=True)
 class NamedSet:
-    """A data set that can be asked for by name.
+    """A data set with a name.
 
     Attributes:
-        name: what it is asked for by.
-        summary: one line about it.
+        name: as `--data` takes it.
         archives: tried in order.
-        hint: a sentence for the message if none can be had.
+        hint: a sentence for the message if none can be fetched.
     """
 
     name: str
-    summary: str
     archives: tuple[Archive, ...]
     hint: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What a set holds beside its ratings; see `training.data.dataset.Dataset`."""
+    """The content of a set; see `training.data.dataset.Dataset`."""
 
     checked: Checked
     items: pa.Table
@@ -105,11 +102,11 @@ class Content:
 
 
 def read(named: NamedSet, cache: Path) -> Content:
-    """The set, from the first of its archives that can be had.
+    """The set, from the first of its archives that can be fetched.
 
     Raises:
-        SourceUnavailableError: none can; the message says of each why.
-        DataError: an archive does not hold what it should.
+        SourceUnavailableError: none can be fetched; the message gives each reason.
+        DataError: an archive lacks a file, or holds an unreadable one.
     """
     failures = []
     for archive in named.archives:
@@ -121,7 +118,7 @@ def read(named: NamedSet, cache: Path) -> Content:
             return _content(archive, path)
     raise SourceUnavailableError(
         f"{named.name} cannot be fetched. Tried {'; then '.join(failures)}. {named.hint}"
-        f"A copy of {named.archives[0].source.file_name} in {cache} would be taken."
+        f"You can put a copy of {named.archives[0].source.file_name} into {cache} yourself."
     )
 
 
@@ -179,12 +176,8 @@ def _flagged_genres(record: Mapping[str, str]) -> list[str]:
     return [genre for genre in GENRES if record[genre] == "1"]
 
 
-def _barred_genres(record: Mapping[str, str]) -> list[str]:
-    return record["genres"].split("|")
-
-
-def _spaced_genres(record: Mapping[str, str]) -> list[str]:
-    return record["genres"].split(" ")
+def _genres(separator: str) -> Callable[[Mapping[str, str]], list[str]]:
+    return lambda record: record["genres"].split(separator)
 
 
 MOVIES = ("id", "title", "genres")
@@ -208,7 +201,7 @@ def recbole_ml_100k(source: Download | Wheel) -> Archive:
         f"{stem}.inter",
         Layout("\t"),
         TextTable(f"{stem}.item", "\t", ("id", "title", "year", "genres"), header=True),
-        _spaced_genres,
+        _genres(" "),
         TextTable(f"{stem}.user", "\t", USER_ATTRIBUTES, header=True),
         {"user": "user_id:token", "item": "item_id:token", "rating": "rating:float", "timestamp": "timestamp:float"},
     )
@@ -220,7 +213,7 @@ def ml_1m(source: Download) -> Archive:
         "ml-1m/ratings.dat",
         RATINGS_DAT,
         TextTable("ml-1m/movies.dat", "::", MOVIES, "latin-1"),
-        _barred_genres,
+        _genres("|"),
         TextTable("ml-1m/users.dat", "::", ("id", "gender", "age", "occupation", "zip_code")),
     )
 
@@ -228,7 +221,7 @@ def ml_1m(source: Download) -> Archive:
 def ml_10m(source: Download) -> Archive:
     folder = "ml-10M100K"
     return Archive(
-        source, f"{folder}/ratings.dat", RATINGS_DAT, TextTable(f"{folder}/movies.dat", "::", MOVIES), _barred_genres
+        source, f"{folder}/ratings.dat", RATINGS_DAT, TextTable(f"{folder}/movies.dat", "::", MOVIES), _genres("|")
     )
 
 
@@ -240,7 +233,7 @@ def csv_archive(source: Download) -> Archive:
         f"{folder}/ratings.csv",
         COMMA,
         TextTable(f"{folder}/movies.csv", ",", MOVIES, header=True),
-        _barred_genres,
+        _genres("|"),
         columns={"user": "userId", "item": "movieId"},
     )
 
@@ -264,14 +257,13 @@ ML_LATEST_SMALL = _grouplens("ml-latest-small", "696d65a3dfceac7c45750ad32df2c25
 SETS = {
     named.name: named
     for named in (
-        NamedSet("ml-100k", DATA_SETS["ml-100k"], (ml_100k(ML_100K), recbole_ml_100k(RECBOLE))),
-        NamedSet("ml-1m", DATA_SETS["ml-1m"], (ml_1m(ML_1M),)),
-        NamedSet("ml-10m", DATA_SETS["ml-10m"], (ml_10m(ML_10M),)),
-        NamedSet("ml-25m", DATA_SETS["ml-25m"], (csv_archive(ML_25M),)),
-        NamedSet("ml-32m", DATA_SETS["ml-32m"], (csv_archive(ML_32M),)),
+        NamedSet("ml-100k", (ml_100k(ML_100K), recbole_ml_100k(RECBOLE))),
+        NamedSet("ml-1m", (ml_1m(ML_1M),)),
+        NamedSet("ml-10m", (ml_10m(ML_10M),)),
+        NamedSet("ml-25m", (csv_archive(ML_25M),)),
+        NamedSet("ml-32m", (csv_archive(ML_32M),)),
         NamedSet(
             "ml-latest-small",
-            DATA_SETS["ml-latest-small"],
             (csv_archive(ML_LATEST_SMALL),),
             "GroupLens replaces this set from time to time, so another sha256 may only mean a newer edition; "
             "its ratings.csv can be read as a file with --columns user=userId,item=movieId. ",

@@ -1,5 +1,6 @@
-"""Divides ratings into training and test rows. Published figures depend on these definitions: they do not vary.
+"""Splits ratings into training and test rows. Published figures depend on these definitions: they do not vary.
 
+One process splits all ratings; ranks that have the ratings of some users each hold out the same rows.
 Shapes: N ratings, U users.
 """
 
@@ -8,13 +9,16 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal, get_args
+from typing import Literal, Protocol, get_args
 
 import numpy as np
+import torch
 
 from models.did_you_mean import did_you_mean
+from training.communicator import SINGLE_PROCESS, Communicator
 from training.constants import SPLITS
-from training.data.interactions import Int64s, Interactions
+from training.data.columns import Bools
+from training.data.interactions import Int32s, Int64s, Interactions
 from training.errors import ConfigError
 
 Kind = Literal["last-out", "random", "time", "none"]
@@ -46,7 +50,7 @@ def parse_split(text: str) -> Split:
         if name == kind and bool(colon) == (kind in WITH_FRACTION):
             return Split(kind, _parse_fraction(text, fraction) if colon else None)
     if name in WITH_FRACTION:
-        raise ConfigError(f"--split {text}: needs the part to hold out, as in {name}:0.1")
+        raise ConfigError(f"--split {text}: add the share to hold out, as in {name}:0.1")
     raise ConfigError(f"--split {text}: not one of {', '.join(SPLITS)}{did_you_mean(name, get_args(Kind))}")
 
 
@@ -60,48 +64,97 @@ def _parse_fraction(text: str, fraction: str) -> Fraction:
     return value
 
 
+class Dated(Protocol):
+    """Ratings of whole users: all of them, or those of one rank.
+
+    Attributes:
+        users_N: the user of each rating, numbered from 0.
+        timestamps_N: seconds since 1970; None where there are none.
+        rows_N: the row of each rating among those of all ranks, ascending.
+    """
+
+    @property
+    def users_N(self) -> Int32s | Int64s: ...
+
+    @property
+    def timestamps_N(self) -> Int64s | None: ...
+
+    @property
+    def rows_N(self) -> Int64s: ...
+
+
 def split(interactions: Interactions, kind: Split, rng: np.random.Generator) -> tuple[Int64s, Int64s]:
-    """Rows to train on and rows to test on, each in file order; together they are all rows.
+    """Rows to train on and rows to test on, each in file order; together they are all rows. See `held_out`."""
+    test_N = held_out(interactions, kind, rng)
+    return np.flatnonzero(~test_N), np.flatnonzero(test_N)
+
+
+def held_out(
+    ratings: Dated, kind: Split, rng: np.random.Generator, communicator: Communicator = SINGLE_PROCESS
+) -> Bools:
+    """Which ratings are in the test part, bool (N,).
 
     - last-out: the test is each user's latest rating, the first in file order among ties. The only rating of a user is
       their latest, so that user has none left to train on.
-    - random: the test is the last ⌈F·N⌉ of `rng.permutation(N)`.
+    - random: the test is the last ⌈F·N⌉ of `rng.permutation(N)`, N being that of all ranks.
     - time: the test is the last ⌈F·N⌉ rows by timestamp, ties in file order.
     - none: the test is empty.
 
-    Raises:
-        ConfigError: timestamps are needed and missing, or nothing would be left to train on.
+    Raises ConfigError: timestamps are needed and missing, or nothing would be left to train on.
     """
-    rows = len(interactions)
+    rows = communicator.total(len(ratings.rows_N))
+    size = math.ceil((kind.fraction or 0) * rows)
     if kind.kind == "none":
-        test = np.empty(0, np.int64)
-    elif kind.kind == "last-out":
-        test = _latest_rows(interactions)
+        test_N = np.zeros(len(ratings.rows_N), bool)
     elif kind.kind == "random":
-        test = rng.permutation(rows)[rows - _test_size(kind, rows) :]
-    else:
-        test = np.argsort(_timestamps(interactions, kind), kind="stable")[rows - _test_size(kind, rows) :]
-    in_test_N = np.zeros(rows, bool)
-    in_test_N[test] = True
-    if in_test_N.all():
-        raise ConfigError(f"--split {kind}: no rating of {rows} is left to train on")
-    return np.flatnonzero(~in_test_N), np.flatnonzero(in_test_N)
-
-
-def _test_size(kind: Split, rows: int) -> int:
-    return math.ceil((kind.fraction or 0) * rows)
-
-
-def _timestamps(interactions: Interactions, kind: Split) -> Int64s:
-    if interactions.timestamps_N is None:
+        in_test = np.zeros(rows, bool)
+        in_test[rng.permutation(rows)[rows - size :]] = True
+        test_N = in_test[ratings.rows_N]
+    elif ratings.timestamps_N is None:
         raise ConfigError(f"--split {kind}: the ratings have no timestamps")
-    return interactions.timestamps_N
+    elif kind.kind == "last-out":
+        test_N = _latest(ratings.users_N, ratings.timestamps_N)
+    else:
+        test_N = _newest(ratings.timestamps_N, ratings.rows_N, size, communicator)
+    if communicator.total(int((~test_N).sum())) == 0:
+        raise ConfigError(f"--split {kind}: no rating of {rows} is left to train on")
+    return test_N
 
 
-def _latest_rows(interactions: Interactions) -> Int64s:
-    times_N = _timestamps(interactions, Split("last-out"))
-    latest_U = np.full(interactions.users, np.iinfo(np.int64).min)
-    np.maximum.at(latest_U, interactions.users_N, times_N)
-    candidates = np.flatnonzero(times_N == latest_U[interactions.users_N])
-    _, first = np.unique(interactions.users_N[candidates], return_index=True)
-    return candidates[first]
+def _latest(users_N: Int32s | Int64s, times_N: Int64s) -> Bools:
+    """Each user's latest rating, the first among ties."""
+    latest_U = np.full(users_N.max(initial=-1) + 1, np.iinfo(np.int64).min)
+    np.maximum.at(latest_U, users_N, times_N)
+    candidates = np.flatnonzero(times_N == latest_U[users_N])
+    _, first = np.unique(users_N[candidates], return_index=True)
+    latest_N = np.zeros(len(users_N), bool)
+    latest_N[candidates[first]] = True
+    return latest_N
+
+
+def _newest(times_N: Int64s, rows_N: Int64s, size: int, communicator: Communicator) -> Bools:
+    """The last `size` rows by time, ties by row."""
+    cut = _largest_with(times_N, size, communicator)
+    tied_N = times_N == cut
+    newer_N = times_N > cut
+    row = _largest_with(rows_N[tied_N], size - communicator.total(int(newer_N.sum())), communicator)
+    test_N: Bools = newer_N | (tied_N & (rows_N >= row))
+    return test_N
+
+
+def _largest_with(values_N: Int64s, size: int, communicator: Communicator) -> int:
+    """The largest number that at least `size` values of all ranks reach, by bisection."""
+    low, negative_high = _least(values_N, communicator), _least(-values_N, communicator)
+    high = -negative_high
+    while low < high:
+        middle = low + (high - low + 1) // 2
+        if communicator.total(int((values_N >= middle).sum())) >= size:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def _least(values_N: Int64s, communicator: Communicator) -> int:
+    smallest = int(values_N.min()) if len(values_N) else np.iinfo(np.int64).max
+    return int(communicator.least(torch.tensor(smallest)))

@@ -1,4 +1,4 @@
-"""Reading and dividing: the ratings of a job as a training and a test part, with side information where wanted."""
+"""Reading and splitting: the ratings of a job as a training and a test part, with side information where wanted."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from training.communicator import ALONE, Communicator, Span
+from training.communicator import SINGLE_PROCESS, Communicator, Span
 from training.config import JobConfig
 from training.data.attributes import Matrix, encode, read_attributes
 from training.data.dataset import Dataset, load
 from training.data.interactions import Interactions
 from training.data.split import parse_split, split
-from training.errors import ConfigError, DataError
+from training.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +29,8 @@ class TrainTest:
             attributes alone.
         test: the test part under the same vocabularies, perhaps empty.
         user_attributes_UA, item_attributes_IA: side information, None where there is none or none is wanted.
-        ranks: who fits together. Of several ranks each has some of the users, numbered from 0, and all items.
-        users_here: which of all users; None for all.
+        communicator: of the ranks that fit together; each has some of the users, numbered from 0, and all items.
+        users_here: which of all users these are; None for all.
     """
 
     dataset: Dataset
@@ -38,24 +38,24 @@ class TrainTest:
     test: Interactions
     user_attributes_UA: Matrix | None = None
     item_attributes_IA: Matrix | None = None
-    ranks: Communicator = ALONE
+    communicator: Communicator = SINGLE_PROCESS
     users_here: Span | None = None
 
     def totals(self) -> dict[str, int]:
-        """How much there is on all ranks, keyed as `--json` prints it."""
+        """Counts over all ranks, keyed as `--json` prints them."""
         return {
-            "users": self.ranks.total(self.train.users),
+            "users": self.communicator.total(self.train.users),
             "items": self.train.items,
-            "train_ratings": self.ranks.total(len(self.train)),
-            "test_ratings": self.ranks.total(len(self.test)),
+            "train_ratings": self.communicator.total(len(self.train)),
+            "test_ratings": self.communicator.total(len(self.test)),
         }
 
     def scale(self) -> tuple[float, float]:
         """The lowest and the highest training rating."""
         low, high = self.train.scale
-        return self.ranks.smallest(low), self.ranks.largest(high)
+        return self.communicator.smallest(low), self.communicator.largest(high)
 
-    def undivided(self) -> TrainTest:
+    def merged(self) -> TrainTest:
         """All ratings as the training part. Ids that only the test part has get no attributes."""
         ratings = self.dataset.ratings
         train = ratings.aligned(
@@ -69,20 +69,20 @@ class TrainTest:
 def read(
     config: JobConfig, phase: Callable[[str], None] = lambda _: None, *, with_attributes: bool = False
 ) -> TrainTest:
-    """Read the ratings and divide them. The split draws from `default_rng(seed)` and nothing else does.
+    """Read the ratings and split them. Only the split draws from `default_rng(seed)`.
 
-    `phase` is told what begins.
+    `phase` is called with the name of each step.
 
     Raises DataError or ConfigError for ratings, attributes or a split that cannot be used.
     """
-    dataset, train, test = _divided(config, phase)
+    dataset, train, test = _read_split(config, phase)
     if not with_attributes:
         return TrainTest(dataset, train, test.aligned(train.user_ids, train.item_ids))
     users = _table(config.user_attributes, dataset.users)
     items = _table(config.item_attributes, dataset.items)
     if users is None and items is None:
         raise ConfigError(
-            "the preset wants attributes and the data has none: give --user-attributes or --item-attributes"
+            "the preset needs attributes and the data has none: give --user-attributes or --item-attributes"
         )
     train = train.aligned(_with_ids(train.user_ids, users), _with_ids(train.item_ids, items))
     return TrainTest(
@@ -94,7 +94,7 @@ def read(
     )
 
 
-def _divided(config: JobConfig, phase: Callable[[str], None]) -> tuple[Dataset, Interactions, Interactions]:
+def _read_split(config: JobConfig, phase: Callable[[str], None]) -> tuple[Dataset, Interactions, Interactions]:
     kind = parse_split("none" if config.test else config.split)
     rng = np.random.default_rng(config.seed)
     phase(f"reading {config.table or Path(config.data.partition('://')[0]).name}")  # a URL may hold a password
@@ -107,8 +107,6 @@ def _divided(config: JobConfig, phase: Callable[[str], None]) -> tuple[Dataset, 
     if config.split != "none":
         phase(f"splitting by {config.split}")
     train_rows, test_rows = split(ratings, kind, np.random.default_rng(config.seed))
-    if len(train_rows) == 0:
-        raise DataError(f"the split {config.split} leaves no ratings to train on")
     return dataset, ratings.take(train_rows).compacted(), ratings.take(test_rows)
 
 

@@ -1,4 +1,4 @@
-"""What every source passes through: batches of named columns become checked interactions. It knows no file formats.
+"""The checks of every source: batches of named columns become interactions. It knows no file formats.
 
 Shapes: N ratings, C rows of one batch.
 """
@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from models.did_you_mean import closest, did_you_mean
+from training.communicator import SINGLE_PROCESS, Communicator
 from training.data import columns
 from training.data.columns import Bools
 from training.data.interactions import Int32s, Int64s, Interactions
@@ -30,14 +31,14 @@ class Origin:
 
     Attributes:
         name: of the file or table.
-        line_of: line number in the file of the row with a given index; None where there are no lines.
+        line_of: gives the line in the file of the row with a given index; None for a source without lines.
     """
 
     name: str
     line_of: Callable[[int], int] | None = None
 
     def error(self, problem: str, row: int | None = None) -> DataError:
-        """A `DataError` that names the origin, and the row if one is to blame."""
+        """A `DataError` that names the origin, and the row if it is known."""
         if row is None:
             return DataError(f"{self.name}: {problem}")
         place = f"row {row + 1}" if self.line_of is None else f"line {self.line_of(row)}"
@@ -66,22 +67,22 @@ def chosen_columns(found: Sequence[str], renamed: Mapping[str, str] | None, orig
     renamed = renamed or {}
     if unknown := sorted(set(renamed) - set(NAMES)):
         hint = did_you_mean(unknown[0], NAMES)
-        raise ConfigError(f"--columns: no column is called {', '.join(unknown)}; rename {', '.join(NAMES)}{hint}")
+        raise ConfigError(f"--columns: unknown name {', '.join(unknown)}; the names are {', '.join(NAMES)}{hint}")
     wanted = {name: renamed.get(name, name) for name in NAMES}
     if wanted["timestamp"] not in found and "timestamp" not in renamed:
         del wanted["timestamp"]
     if missing := [name for name in wanted.values() if name not in found]:
         there = ", ".join(found) or "none"
-        raise origin.error(f"no column {', '.join(missing)}; found {there} ({_renaming(wanted, found)} renames)")
+        raise origin.error(f"no column {', '.join(missing)}; found {there} (use {_renaming(wanted, found)})")
     if len(set(wanted.values())) < len(wanted):
-        raise origin.error("--columns gives one column to two names")
+        raise origin.error("--columns names one column twice")
     if twice := [name for name in wanted.values() if list(found).count(name) > 1]:
         raise origin.error(f"more than one column {', '.join(twice)}")
     return wanted
 
 
 def _renaming(wanted: Mapping[str, str], found: Sequence[str]) -> str:
-    """The option that takes for each missing column the one that is called most like it, where there is one."""
+    """The option that renames the columns most similar to the missing ones."""
     free = [column for column in found if column not in wanted.values()]
     likely = {name: closest(column, free) for name, column in wanted.items() if column not in found}
     pairs = [f"{name}={column}" for name, column in likely.items() if column]
@@ -169,8 +170,8 @@ def _timestamps(column: pa.ChunkedArray, origin: Origin) -> Int64s | None:
 
 
 def _interactions(table: pa.Table, timestamps_N: Int64s | None) -> Interactions:
-    users_N, user_ids = _first_seen(table["user"])
-    items_N, item_ids = _first_seen(table["item"])
+    users_N, user_ids = first_seen(table["user"])
+    items_N, item_ids = first_seen(table["item"])
     return Interactions(
         users_N=users_N,
         items_N=items_N,
@@ -181,18 +182,17 @@ def _interactions(table: pa.Table, timestamps_N: Int64s | None) -> Interactions:
     )
 
 
-def _first_seen(column: pa.ChunkedArray) -> tuple[Int32s, pa.StringArray]:
+def first_seen(column: pa.ChunkedArray, communicator: Communicator = SINGLE_PROCESS) -> tuple[Int32s, pa.StringArray]:
     """Codes and distinct ids, in order of first appearance, of a column whose chunks share one dictionary."""
     codes_N = np.concatenate([chunk.indices.to_numpy() for chunk in column.chunks])
-    distinct = _without_zero_fractions(column.chunk(0).dictionary).dictionary_encode()
+    distinct = _without_zero_fractions(column.chunk(0).dictionary, communicator).dictionary_encode()
     return _renumbered(distinct.indices.to_numpy()[codes_N], distinct.dictionary)
 
 
-def _without_zero_fractions(ids: pa.StringArray) -> pa.StringArray:
-    """21 for 21.0 where every id is written so: whole numbers that a data frame with gaps has turned to floats."""
-    if pc.all(pc.match_substring_regex(ids, ZERO_FRACTION)).as_py():
-        return pc.utf8_slice_codeunits(ids, 0, -2)
-    return ids
+def _without_zero_fractions(ids: pa.StringArray, communicator: Communicator) -> pa.StringArray:
+    """21 for 21.0 where every id of all ranks is written so: whole numbers that a data frame has turned to floats."""
+    here = pc.all(pc.match_substring_regex(ids, ZERO_FRACTION), min_count=0).as_py()
+    return pc.utf8_slice_codeunits(ids, 0, -2) if communicator.smallest(bool(here)) else ids
 
 
 def _renumbered(codes_N: Int32s, ids: pa.StringArray) -> tuple[Int32s, pa.StringArray]:
@@ -207,7 +207,7 @@ def _renumbered(codes_N: Int32s, ids: pa.StringArray) -> tuple[Int32s, pa.String
 
 
 def _without_duplicates(ratings: Interactions) -> Checked:
-    kept = _latest_rows(ratings)
+    kept = without_repeats(ratings.pairs_N(), ratings.timestamps_N)
     if len(kept) == len(ratings):
         return Checked(ratings=ratings, duplicates=0)
     survivors = ratings.take(kept)
@@ -217,9 +217,8 @@ def _without_duplicates(ratings: Interactions) -> Checked:
     return Checked(ratings=survivors, duplicates=len(ratings) - len(kept))
 
 
-def _latest_rows(ratings: Interactions) -> Int64s:
+def without_repeats(pairs_N: Int64s, timestamps_N: Int64s | None) -> Int64s:
     """Rows, ascending, without those that a later rating of the same pair replaces."""
-    pairs_N = ratings.pairs_N()
     sorted_N = np.sort(pairs_N)
     repeated = sorted_N[1:][sorted_N[1:] == sorted_N[:-1]]
     del sorted_N
@@ -228,8 +227,8 @@ def _latest_rows(ratings: Interactions) -> Int64s:
         return rows
     contested = pd.DataFrame({"row": np.flatnonzero(np.isin(pairs_N, repeated))})
     contested["pair"] = pairs_N[contested["row"]]
-    if ratings.timestamps_N is not None:
-        contested["timestamp"] = ratings.timestamps_N[contested["row"]]
+    if timestamps_N is not None:
+        contested["timestamp"] = timestamps_N[contested["row"]]
         contested = contested.sort_values("timestamp", kind="stable")
     replaced = contested["row"][contested["pair"].duplicated(keep="last")]
     return np.delete(rows, replaced.to_numpy())

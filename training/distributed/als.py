@@ -1,4 +1,4 @@
-"""Both sides of alternating least squares where users and their ratings are spread over ranks, and items too.
+"""Both sides of alternating least squares where users with their ratings, and items, are distributed over ranks.
 
 A rank has a span of users with all their ratings, and a span of items' rows without theirs. Users are solved against
 all items' rows, which are gathered, whole or in blocks. Items are solved by their owner: from sums that every rank
@@ -8,33 +8,16 @@ Shapes: U users and I items of all ranks, R rows of a side here, K width of a ta
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
 from training.communicator import Span
 from training.distributed.group import Group
 from training.distributed.items import ColdItems, HotItems, is_hot
-from training.fit.kernels.als_rows import Rows, Solver, packed_width
-from training.fit.trainer import TrainingSet
+from training.fit.kernels.als_rows import HalfStep, Rows, packed_width
+from training.fit.trainer import MakeRows, TrainingSet
 
-MakeRows = Callable[[Tensor, Tensor, Tensor, int, int], Rows]  # rows_N, columns_N, values_N, rows, columns
-NUMBER = 4  # bytes
-
-
-def sides(data: TrainingSet, values_N: Tensor, make: MakeRows, width: int) -> tuple[Solver, Solver]:
-    """Users and items. Tables hold the rows that are here; `make` groups ratings by row."""
-    ranks = data.ranks
-    by_user = (data.users_N, data.items_N, values_N, data.users, data.items)
-    if not isinstance(ranks, Group):
-        return make(*by_user), make(data.items_N, data.users_N, values_N, data.items, data.users)
-    whole = NUMBER * data.items * width <= ranks.item_bytes
-    users = (
-        WholeUsers(ranks, data.item_span, make(*by_user)) if whole else BlockUsers(ranks, data, values_N, make, width)
-    )
-    return users, Items(ranks, data, values_N, make, width)
+NUMBER = 4  # bytes of a number in a table
 
 
 class WholeUsers:
@@ -43,17 +26,10 @@ class WholeUsers:
     def __init__(self, group: Group, items: Span, rows: Rows) -> None:
         self._group, self._items, self._rows = group, items, rows
 
-    def solve(
-        self,
-        other_CK: Tensor,
-        ridge_R: Tensor,
-        bias_ridge: float | None,
-        out_RK: Tensor,
-        prior_KK: Tensor | None = None,
-    ) -> Tensor:
-        """See `als_rows.Rows`; `other_CK` are the items that are here."""
-        items_IK = self._group.gathered(other_CK, self._items)
-        return self._group.sum(self._rows.solve(items_IK, ridge_R, bias_ridge, out_RK, prior_KK).double())
+    def solve(self, step: HalfStep, out_RK: Tensor) -> Tensor:
+        """See `als_rows.Rows`; `step` has the items that are here."""
+        items_IK = self._group.gathered(step.other_CK, self._items)
+        return self._group.sum(self._rows.solve(step.against(items_IK), out_RK).double())
 
 
 class BlockUsers:
@@ -62,7 +38,7 @@ class BlockUsers:
     A block is the same part of every rank's span. Sums of a batch and a block are within what the group allows.
     """
 
-    def __init__(self, group: Group, data: TrainingSet, values_N: Tensor, make: MakeRows, width: int) -> None:
+    def __init__(self, group: Group, data: TrainingSet, values_N: Tensor, make: MakeRows[Rows], width: int) -> None:
         self._group = group
         span = data.item_span
         self._longest = span.longest
@@ -92,34 +68,27 @@ class BlockUsers:
     def _users_of(self, users: int, batch: int) -> int:
         return max(0, min(users - batch * self._batch, self._batch))
 
-    def solve(
-        self,
-        other_CK: Tensor,
-        ridge_R: Tensor,
-        bias_ridge: float | None,
-        out_RK: Tensor,
-        prior_KK: Tensor | None = None,
-    ) -> Tensor:
-        """See `als_rows.Rows`; `other_CK` are the items that are here."""
+    def solve(self, step: HalfStep, out_RK: Tensor) -> Tensor:
+        """See `als_rows.Rows`; `step` has the items that are here."""
         error = torch.zeros((), dtype=torch.float64, device=out_RK.device)
         for batch, cells in enumerate(self._cells):
             here = slice(batch * self._batch, (batch + 1) * self._batch)
-            ridge_B, out_BK = ridge_R[here], out_RK[here]
+            out_BK = out_RK[here]
             sums_BS = out_BK.new_zeros(len(out_BK), packed_width(out_RK.shape[1]))
             for block, rows in enumerate(cells):
-                part_CK = other_CK.new_zeros(self._part, other_CK.shape[1])
-                mine_CK = other_CK[block * self._part : (block + 1) * self._part]
+                part_CK = out_RK.new_zeros(self._part, out_RK.shape[1])
+                mine_CK = step.other_CK[block * self._part : (block + 1) * self._part]
                 part_CK[: len(mine_CK)] = mine_CK
                 block_CK = self._group.stacked(part_CK).flatten(0, 1)
-                sums_BS += rows.sums(block_CK, biased=bias_ridge is not None)
-            error += cells[0].solve_sums(sums_BS, ridge_B, bias_ridge, out_BK, prior_KK)
+                sums_BS += rows.sums(step.against(block_CK))
+            error += cells[0].solve_sums(sums_BS, step.of(here), out_BK)
         return self._group.sum(error)
 
 
 class Items:
     """Items, each solved by the rank that has it."""
 
-    def __init__(self, group: Group, data: TrainingSet, values_N: Tensor, make: MakeRows, width: int) -> None:
+    def __init__(self, group: Group, data: TrainingSet, values_N: Tensor, make: MakeRows[Rows], width: int) -> None:
         self._group = group
         hot_I = is_hot(data.item_totals(), group, packed_width(width), width)
         self._hot = HotItems(group, data, hot_I, packed_width(width))
@@ -131,42 +100,16 @@ class Items:
         cold = self._cold.ratings
         self._cold_rows = make(cold.rows_N, cold.columns_N, cold.values_N, cold.rows, cold.columns)
 
-    def solve(
-        self,
-        other_CK: Tensor,
-        ridge_R: Tensor,
-        bias_ridge: float | None,
-        out_RK: Tensor,
-        prior_KK: Tensor | None = None,
-    ) -> Tensor:
-        """See `als_rows.Rows`; `other_CK` are the users that are here."""
-        solver = _Solver(ridge_R, bias_ridge, out_RK, prior_KK)
+    def solve(self, step: HalfStep, out_RK: Tensor) -> Tensor:
+        """See `als_rows.Rows`; `step` has the users that are here."""
         error = torch.zeros((), dtype=torch.float64, device=out_RK.device)
         for number, rows in enumerate(self._hot_rows):
-            mine_R, sums_RS = self._hot.reduced(number, rows.sums(other_CK, biased=bias_ridge is not None))
-            error += solver.from_sums(rows, mine_R, sums_RS)
-        users_CK = self._cold.columns(other_CK)
-        error += solver.against(self._cold_rows, self._cold.mine_R, users_CK)
+            mine_R, sums_RS = self._hot.reduced(number, rows.sums(step))
+            solved_RK = out_RK.new_empty(len(mine_R), out_RK.shape[1])
+            error += rows.solve_sums(sums_RS, step.of(mine_R), solved_RK)
+            out_RK[mine_R] = solved_RK
+        mine_R, users_CK = self._cold.mine_R, self._cold.columns(step.other_CK)
+        solved_RK = out_RK.new_empty(len(mine_R), out_RK.shape[1])
+        error += self._cold_rows.solve(step.of(mine_R).against(users_CK), solved_RK)
+        out_RK[mine_R] = solved_RK
         return self._group.sum(error)
-
-
-@dataclass(frozen=True, slots=True)
-class _Solver:
-    """What the rows of a half-step share; some of them are solved at a time."""
-
-    ridge_R: Tensor
-    bias_ridge: float | None
-    out_RK: Tensor
-    prior_KK: Tensor | None
-
-    def from_sums(self, rows: Rows, chosen_B: Tensor, sums_BS: Tensor) -> Tensor:
-        out_BK = self.out_RK.new_empty(len(chosen_B), self.out_RK.shape[1])
-        error = rows.solve_sums(sums_BS, self.ridge_R[chosen_B], self.bias_ridge, out_BK, self.prior_KK)
-        self.out_RK[chosen_B] = out_BK
-        return error
-
-    def against(self, rows: Rows, chosen_B: Tensor, other_CK: Tensor) -> Tensor:
-        out_BK = self.out_RK.new_empty(len(chosen_B), self.out_RK.shape[1])
-        error = rows.solve(other_CK, self.ridge_R[chosen_B], self.bias_ridge, out_BK, self.prior_KK)
-        self.out_RK[chosen_B] = out_BK
-        return error

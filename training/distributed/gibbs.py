@@ -1,4 +1,4 @@
-"""Both sides of the Gibbs sampler where users and their ratings are spread over ranks, and items' rows too.
+"""Both sides of the Gibbs sampler where users with their ratings, and items, are distributed over ranks.
 
 As in `training.distributed.als` a row is drawn by the rank that has it. Sums over a user's items come from a copy of
 all items' rows, sums over an item's users are made by every rank for its users and added by the item's owner. The
@@ -8,31 +8,15 @@ Shapes: U users here, I items of all ranks, R rows of a side here, C of the othe
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
-from training.distributed.group import as_group
+from training.communicator import Span
+from training.distributed.group import Group
 from training.distributed.items import ColdItems, HotItems, is_hot
-from training.fit.kernels.gibbs import Normal, Rows, SummingRows
-from training.fit.kernels.gibbs_torch import EffectSums, draw_effects
-from training.fit.trainer import TrainingSet
-
-MakeRows = Callable[[Tensor, Tensor, Tensor, int, int], SummingRows]  # rows_N, columns_N, values_N, rows, columns
-
-
-def sides(data: TrainingSet, values_N: Tensor, make: MakeRows, width: int) -> tuple[Rows, Rows]:
-    """Users and items. Tables hold the rows that are here; `make` groups ratings by row.
-
-    A single rank has all rows, and draws effects one after the other.
-    """
-    by_user = make(data.users_N, data.items_N, values_N, data.users, data.items)
-    by_item = make(data.items_N, data.users_N, values_N, data.items, data.users)
-    if data.ranks.size == 1:
-        return by_user, by_item
-    exchange = Exchange(data, by_user, by_item)
-    return SpreadUsers(exchange), SpreadItems(exchange, data, values_N, make, width)
+from training.fit.kernels.effects_torch import EffectSums, draw_effects
+from training.fit.kernels.gibbs_rows import EffectState, Normal, Rows, RowState
+from training.fit.trainer import MakeRows, TrainingSet
 
 
 class Exchange:
@@ -42,8 +26,8 @@ class Exchange:
         by_user, by_item: the ratings here, of the users here and of all items.
     """
 
-    def __init__(self, data: TrainingSet, by_user: SummingRows, by_item: SummingRows) -> None:
-        self.group, self._items = as_group(data.ranks), data.item_span
+    def __init__(self, group: Group, items: Span, by_user: Rows, by_item: Rows) -> None:
+        self.group, self._items = group, items
         self.by_user, self.by_item = by_user, by_item
 
     def all_items(self, rows_RK: Tensor) -> Tensor:
@@ -66,8 +50,8 @@ class Exchange:
         return self.added(self.by_item.sums(table_UK))
 
 
-class SpreadUsers:
-    """Users (implements `gibbs.Rows`)."""
+class DistributedUsers:
+    """Users (implements `gibbs_rows.Rows`)."""
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange, self._rows = exchange, exchange.by_user
@@ -75,24 +59,12 @@ class SpreadUsers:
     def gram(self, other_CK: Tensor, weight_C: Tensor) -> tuple[Tensor, Tensor]:
         return self._rows.gram(*self._all_items(other_CK, weight_C))
 
-    def draw(
-        self, gram_RKK: Tensor, rhs_RK: Tensor, scale_R: Tensor, prior_RK: Tensor, precision_K: Tensor, noise_RK: Tensor
-    ) -> Tensor:
-        return self._rows.draw(gram_RKK, rhs_RK, scale_R, prior_RK, precision_K, noise_RK)
+    def draw(self, state: RowState, noise_RK: Tensor) -> Tensor:
+        return self._rows.draw(state, noise_RK)
 
-    def implicit(
-        self,
-        share_C: Tensor,
-        gram_CKK: Tensor,
-        gradient_CK: Tensor,
-        effect_RK: Tensor,
-        precision_K: Tensor,
-        normal: Normal,
-        table_CK: Tensor,
-        shift_CK: Tensor,
-    ) -> None:
+    def draw_effects(self, state: EffectState, normal: Normal) -> None:
         sums = EffectSums(self._exchange.over_users, self._exchange.over_items, self._exchange.group.sum)
-        draw_effects(sums, share_C, gram_CKK, gradient_CK, effect_RK, precision_K, normal, table_CK, shift_CK)
+        draw_effects(sums, state, normal)
 
     def errors(self, own_RK: Tensor, other_CK: Tensor, weight_C: Tensor) -> Tensor:
         return self._rows.errors(own_RK, *self._all_items(other_CK, weight_C))
@@ -106,10 +78,12 @@ class SpreadUsers:
         return both[:, :-1].contiguous(), both[:, -1].contiguous()
 
 
-class SpreadItems:
-    """Items (implements `gibbs.Rows`)."""
+class DistributedItems:
+    """Items (implements `gibbs_rows.Rows`)."""
 
-    def __init__(self, exchange: Exchange, data: TrainingSet, values_N: Tensor, make: MakeRows, width: int) -> None:
+    def __init__(
+        self, exchange: Exchange, data: TrainingSet, values_N: Tensor, make: MakeRows[Rows], width: int
+    ) -> None:
         self._exchange, group = exchange, exchange.group
         sums = width * (width + 1) // 2 + width
         hot_I = is_hot(data.item_totals(), group, sums, width + 1)
@@ -141,24 +115,12 @@ class SpreadItems:
         gram_RKK[self._cold.mine_R], rhs_RK[self._cold.mine_R] = cold
         return gram_RKK, rhs_RK
 
-    def draw(
-        self, gram_RKK: Tensor, rhs_RK: Tensor, scale_R: Tensor, prior_RK: Tensor, precision_K: Tensor, noise_RK: Tensor
-    ) -> Tensor:
-        return self._drawn.draw(gram_RKK, rhs_RK, scale_R, prior_RK, precision_K, noise_RK)
+    def draw(self, state: RowState, noise_RK: Tensor) -> Tensor:
+        return self._drawn.draw(state, noise_RK)
 
-    def implicit(
-        self,
-        share_C: Tensor,
-        gram_CKK: Tensor,
-        gradient_CK: Tensor,
-        effect_RK: Tensor,
-        precision_K: Tensor,
-        normal: Normal,
-        table_CK: Tensor,
-        shift_CK: Tensor,
-    ) -> None:
+    def draw_effects(self, state: EffectState, normal: Normal) -> None:
         sums = EffectSums(self._exchange.over_items, self._exchange.over_users, self._exchange.group.sum)
-        draw_effects(sums, share_C, gram_CKK, gradient_CK, effect_RK, precision_K, normal, table_CK, shift_CK)
+        draw_effects(sums, state, normal)
 
     def errors(self, own_RK: Tensor, other_CK: Tensor, weight_C: Tensor) -> Tensor:
         return self._exchange.added(self._exchange.by_item.errors(self._exchange.all_items(own_RK), other_CK, weight_C))

@@ -18,8 +18,9 @@ from torch import Tensor
 from torch._C._distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
+from models.devices import choose_device
 from training.communicator import Communicator, Span
-from training.device import available_memory, choose_device
+from training.device import available_memory
 from training.launch import ranks_here
 
 T = TypeVar("T")
@@ -27,7 +28,7 @@ PATIENCE = timedelta(minutes=30)  # for the slowest rank, which may still be rea
 
 
 class Group(Communicator):
-    """All ranks of the job.
+    """All ranks of a distributed job.
 
     Attributes:
         sent: bytes that this rank has sent, by kind of collective; headers, acknowledgements, and objects of a few
@@ -35,6 +36,8 @@ class Group(Communicator):
         device: of the tensors that a collective over NCCL takes.
         item_bytes: the most that a copy of the other side's rows may take on this rank.
     """
+
+    thread_safe = False
 
     def __init__(self, device: torch.device, item_bytes: int) -> None:
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
@@ -44,6 +47,7 @@ class Group(Communicator):
 
     @property
     def sent_bytes(self) -> int:
+        """Bytes that this rank has sent to the others so far."""
         return sum(self.sent.values())
 
     def sum(self, values: Tensor) -> Tensor:
@@ -60,6 +64,7 @@ class Group(Communicator):
         return torch.cat([part[:size] for part, size in zip(every, sizes, strict=True)])
 
     def stacked(self, values: Tensor) -> Tensor:
+        """Every rank's tensor, all of one shape, along a new first dimension."""
         values = values.contiguous()
         every = values.new_empty(self.size, *values.shape)
         dist.all_gather_single(every.view(self.size, -1).flatten(), values.flatten())
@@ -99,17 +104,40 @@ class Group(Communicator):
         return held[0]
 
     def least(self, values: Tensor) -> Tensor:
-        """The smallest of every rank's numbers, for each place of tensors of one shape."""
         smallest = values.clone().contiguous()
         dist.all_reduce(smallest, dist.ReduceOp.MIN)
         self._count("all-reduce", 2 * _bytes(smallest) // self.size)
         return smallest
 
-    def least_number(self, value: int) -> int:
-        return int(self.least(torch.tensor(int(value))))
+    def from_first(self, values: Tensor) -> Tensor:
+        return self.sum(values if self.first else torch.zeros_like(values))
+
+    def pooled(self, mean: float, weight: int) -> float:
+        sums = self.sum(torch.tensor([mean * weight if weight else 0.0, weight], dtype=torch.float64))
+        return float(sums[0] / sums[1])
+
+    def row_mean(self, table_RK: Tensor, total: int) -> Tensor:
+        return (self.sum(table_RK.sum(0, dtype=torch.float64)) / total).to(table_RK.dtype)
+
+    def row_variance(self, table_RK: Tensor, total: int) -> Tensor:
+        return self.row_mean((table_RK - self.row_mean(table_RK, total)).square(), total)
+
+    def qr(self, rows_RK: Tensor) -> tuple[Tensor, Tensor]:
+        """A QR of the R factors of all ranks (TSQR, Demmel et al. 2012)."""
+        basis_RK, core_KK = torch.linalg.qr(rows_RK)
+        width = rows_RK.shape[1]
+        joint, core_KK = torch.linalg.qr(self.stacked(_padded(core_KK, width)).flatten(0, 1))
+        joint, core_KK = self.from_first(joint), self.from_first(core_KK)
+        begin = self.rank * width
+        return basis_RK @ joint[begin : begin + basis_RK.shape[1]], core_KK
+
+    def with_average_row(self, table_RK: Tensor, counts_R: Tensor) -> Tensor:
+        weights_R = (counts_R / self.sum(counts_R.sum()).clamp(min=1)).to(table_RK.dtype)
+        average_K = self.sum(torch.tensordot(weights_R, table_RK, dims=1))
+        return torch.cat([table_RK, average_K[None]])
 
     def all_objects(self, mine: T) -> list[T]:
-        """What each rank has, on all of them; for little things."""
+        """The ranks' values, on all of them; for small ones."""
         every: list[T] = [mine] * self.size
         dist.all_gather_object(every, mine)
         return every
@@ -122,16 +150,14 @@ class Group(Communicator):
         self.sent[kind] = self.sent.get(kind, 0) + share * (self.size - 1)
 
 
-def as_group(ranks: Communicator) -> Group:
-    """The ranks, which are known to be several."""
-    if not isinstance(ranks, Group):
-        raise TypeError("a single rank is no group")
-    return ranks
-
-
 @contextmanager
 def joined(wish: str, item_bytes: int | None) -> Iterator[Group]:
-    """Meet the other ranks, and part from them at the end, when they may be gone."""
+    """Join the other ranks, and leave them at the end.
+
+    Args:
+        wish: the device, as `--device` names it; a rank of a host with GPUs takes one of its own.
+        item_bytes: the most that a copy of all items' rows may take on a rank; None for a quarter of what is free.
+    """
     device = choose_device(_local(wish))
     backend = "gloo"
     if device.type == "cuda":
@@ -139,16 +165,16 @@ def joined(wish: str, item_bytes: int | None) -> Iterator[Group]:
         backend = "cpu:gloo,cuda:nccl"
     _meet(backend)
     try:
-        yield Group(device, _quarter(device) if item_bytes is None else item_bytes)
-        dist.barrier()  # whoever leaves while another one is still connecting is aborted
+        yield Group(device, free_memory(device) // 4 if item_bytes is None else item_bytes)
+        dist.barrier()  # a rank that leaves while another is still connecting is aborted
     finally:
         with suppress(RuntimeError, ValueError):
             dist.destroy_process_group()
 
 
-def _quarter(device: torch.device) -> int:
-    """A quarter of the memory that each rank may count on."""
-    return available_memory(device) // 4 // (ranks_here() if device.type == "cpu" else 1)
+def free_memory(device: torch.device) -> int:
+    """Bytes that this rank may take: on the CPU the ranks of a host share what is free there."""
+    return available_memory(device) // (ranks_here() if device.type == "cpu" else 1)
 
 
 def _meet(backend: str) -> None:

@@ -1,6 +1,6 @@
-"""A fitted model, spread over ranks, as the first rank publishes it: in the format of every other checkpoint.
+"""Publishing a distributed model: the first rank gathers it and writes a checkpoint like any other.
 
-Tables come to the first rank in pieces and into files that are mapped, so that its memory does not have to hold them.
+Tables arrive in pieces and go into mapped files, so that the memory of the first rank does not have to hold them.
 """
 
 from __future__ import annotations
@@ -15,48 +15,64 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from models.checkpoint.publication import Draft, publish
+from models.checkpoint.writer import Draft
 from models.errors import PublicationError
+from models.fold_in_prior import FoldInPrior
 from models.mf import MatrixFactorization
+from models.registry.publication import publish
 from models.relevance import RelevanceHead
 from models.training_ratings import TrainingRatings
-from training.communicator import Communicator
-from training.distributed.group import Group, as_group
+from training.distributed.group import Group
+from training.results import Result, WholeModel
 
 PIECE_BYTES = 1 << 24
 
 
-def publish_from(ranks: Communicator, out: Path, make: Callable[[Collector], Draft], *, activate: bool) -> str:
-    """Publish what all ranks have, and tell each of them the version. `make` is called on every rank.
+def publish_gathered(
+    group: Group, out: Path, result: Result, draft: Callable[[WholeModel], Draft], *, activate: bool
+) -> str:
+    """Gather the model on the first rank, publish it there, and return its version on every rank.
 
-    Raises PublicationError on every rank where the first cannot write.
+    `draft` is called on every rank. Raises PublicationError on every rank if the first cannot write.
     """
     failure, version = None, ""
     with TemporaryDirectory(prefix="ratecast-") as folder:
-        draft = make(Collector(as_group(ranks), Path(folder)))
+        drafted = draft(Collector(group, Path(folder)).whole(result))
         try:
-            if ranks.first:
-                version = publish(out, draft, activate=activate).version
+            if group.first:
+                version = publish(out, drafted, activate=activate).version
         except PublicationError as error:
             failure = error
-        del draft
-    failure, version = ranks.agreed((failure, version))
+        del drafted
+    failure, version = group.agreed((failure, version))
     if failure is not None:
         raise failure
     return version
 
 
 class Collector:
-    """Brings the parts of all ranks together on the first one, in the order of the ranks. On the others it returns
-    their own part. `folder` gets the files that tensors are mapped from."""
+    """Gathers the rows of all ranks on the first one, in the order of the ranks. On the others it returns their own.
+
+    `folder` gets the files that tensors are mapped from.
+    """
 
     def __init__(self, group: Group, folder: Path) -> None:
         self._group = group
         self._folder = folder
         self._files = 0
 
+    def whole(self, result: Result) -> WholeModel:
+        """The model of all users. The prior is learned on the first rank; that of the others is empty."""
+        model, seen, head = self.model(result.fitted.model), self.seen(result.seen), result.fitted.head
+        return WholeModel(
+            model=model,
+            user_ids=self.ids(result.train_test.train.user_ids),
+            seen=seen,
+            prior=FoldInPrior.learn(model, seen) if self._group.first else FoldInPrior(*(torch.empty(0),) * 3),
+            head=None if head is None else self.head(head),
+        )
+
     def model(self, model: MatrixFactorization) -> MatrixFactorization:
-        """The model of all users, of one that has the users here and all items."""
         tables = dict(model.tensors())
         for name in ("user_factors", "user_bias", "user_variance"):
             if name in tables:

@@ -19,24 +19,22 @@ import pyarrow as pa
 from fsspec import AbstractFileSystem
 from pyarrow import parquet as pq
 
-from training.communicator import Communicator
 from training.config import JobConfig
 from training.data.parquet import BATCH_ROWS, renamed
 from training.data.train_test import TrainTest, read
 from training.data.validation import Origin, checked_rows, chosen_columns
-from training.distributed.group import Group, as_group
+from training.distributed.group import Group
 from training.distributed.shares import share
 from training.distributed.shuffle import Rows, shuffled
 from training.errors import ConfigError, DataError
 
 
-def read_share(config: JobConfig, ranks: Communicator) -> TrainTest:
+def read_share(config: JobConfig, group: Group) -> TrainTest:
     """The users of this rank with all their ratings. Raises DataError or ConfigError for what cannot be read."""
     if not _in_parts(config):
-        return share(read(config), ranks)
+        return share(read(config), group)
     if config.test is not None:
-        raise ConfigError("--test does not go with ratings that are read in parts: use --split")
-    group = as_group(ranks)
+        raise ConfigError("--test cannot be used with Parquet under torchrun: use --split")
     return shuffled(group, *_read_rows(config, group), config, PurePosixPath(config.data).name)
 
 

@@ -12,21 +12,19 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 
-from training.communicator import BLOCK, Span
+from training.communicator import Span
 from training.config import JobConfig
 from training.data.columns import Bools
 from training.data.dataset import Dataset
 from training.data.interactions import Float32s, Int64s, Interactions
-from training.data.split import parse_split
+from training.data.split import held_out, parse_split
 from training.data.train_test import TrainTest
-from training.data.validation import ZERO_FRACTION
-from training.distributed.cuts import held_out
+from training.data.validation import first_seen, without_repeats
 from training.distributed.group import Group
 from training.distributed.routing import Route, all_texts
-from training.distributed.shares import USER_COST
+from training.distributed.shares import cuts, whole_blocks, work_of
 from training.errors import DataError
 
 
@@ -39,21 +37,9 @@ class Ids:
 
     @classmethod
     def of(cls, group: Group, batches: list[pa.RecordBatch], name: str) -> Ids:
-        chunks = [batch.column(name) for batch in batches]
-        if not chunks:
-            return cls(np.empty(0, np.int64), _plain(group, pa.array([], pa.string())))
-        whole = pa.chunked_array(chunks).unify_dictionaries()
-        texts = _plain(group, whole.chunk(0).dictionary).dictionary_encode()
-        codes_N = np.concatenate([chunk.indices.to_numpy() for chunk in whole.chunks])
-        codes_N = texts.indices.to_numpy()[codes_N].astype(np.int64)
-        codes_N, found = pd.factorize(codes_N)
-        return cls(codes_N.astype(np.int64), texts.dictionary.take(pa.array(found)))
-
-
-def _plain(group: Group, ids: pa.StringArray) -> pa.StringArray:
-    """21 for 21.0 where all ranks' ids are written so."""
-    written_so = pc.all(pc.match_substring_regex(ids, ZERO_FRACTION), min_count=0).as_py()
-    return pc.utf8_slice_codeunits(ids, 0, -2) if group.smallest(bool(written_so)) else ids
+        chunks = [batch.column(name) for batch in batches] or [pa.array([], pa.dictionary(pa.int32(), pa.string()))]
+        codes_N, ids = first_seen(pa.chunked_array(chunks).unify_dictionaries(), group)
+        return cls(codes_N.astype(np.int64), ids)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,19 +147,21 @@ def shuffled(group: Group, rows: Rows, digest: str, config: JobConfig, name: str
     table = read.sent(group, read.users_N % group.size)
     del read
     table, duplicates = _without_duplicates(group, table)
-    test_N = held_out(group, table, parse_split(config.split), config.seed, total - duplicates)
-    people = _people(group, table, test_N, total)
+    known_U, codes_N = np.unique(table.users_N, return_inverse=True)
+    table.users_N = codes_N
+    test_N = held_out(table, parse_split(config.split), np.random.default_rng(config.seed), group)
+    trained = _trained_users(group, known_U, table, test_N, total)
     item_numbers, item_ids = _catalogue(group, table, test_N, items, total)
-    user_number_N = people.number_of(table.users_N)
+    user_number_N = trained.numbers_U[codes_N]
     table.users_N, table.items_N = user_number_N, item_numbers[table.items_N]
-    span = people.span
-    owner_N = np.searchsorted(np.array(span.bounds[1:-1]), user_number_N, side="right")
-    parts = [table.take(which_N).sent(group, owner_N[which_N]) for which_N in (~test_N, test_N)]
-    del table, user_number_N
-    user_ids = people.ids(group, users)
-    local = [_interactions(part, span, user_ids, item_ids) for part in parts]
-    dataset = Dataset(name=name, ratings=local[0], duplicates=duplicates, fingerprint=digest)
-    return TrainTest(dataset, local[0], local[1], ranks=group, users_here=span)
+    span = trained.span
+    owner_N = span.owners(user_number_N)
+    halves = [table.take(which_N).sent(group, owner_N[which_N]) for which_N in (~test_N, test_N)]
+    del table, codes_N, user_number_N
+    user_ids = trained.ids(group, users)
+    train, test = (_interactions(half, span, user_ids, item_ids) for half in halves)
+    dataset = Dataset(name=name, ratings=train, duplicates=duplicates, fingerprint=digest)
+    return TrainTest(dataset, train, test, communicator=group, users_here=span)
 
 
 def _interactions(table: Table, span: Span, user_ids: pa.StringArray, item_ids: pa.StringArray) -> Interactions:
@@ -189,57 +177,46 @@ def _interactions(table: Table, span: Span, user_ids: pa.StringArray, item_ids: 
 
 
 def _without_duplicates(group: Group, table: Table) -> tuple[Table, int]:
-    """Of the ratings of one pair the latest stays. Rows are numbered anew where any have gone; how many have."""
+    """The last rating of each pair, rows numbered anew, and how many ratings were dropped on all ranks."""
     items = int(table.items_N.max()) + 1 if len(table.items_N) else 1
-    pairs_N = table.users_N * items + table.items_N
-    keys = (pairs_N,) if table.timestamps_N is None else (table.timestamps_N, pairs_N)
-    order = np.lexsort(keys)  # rows of equal keys stay in their order
-    last_N = np.ones(len(order), bool)
-    last_N[:-1] = np.diff(pairs_N[order]) != 0
-    kept = np.sort(order[last_N])
-    gone = np.delete(table.rows_N, kept)
-    if group.total(len(gone)) == 0:
+    kept = without_repeats(table.users_N * items + table.items_N, table.timestamps_N)
+    dropped = np.delete(table.rows_N, kept)
+    if group.total(len(dropped)) == 0:
         return table, 0
-    every = np.sort(np.concatenate(group.all_objects(gone)))
+    every = np.sort(np.concatenate(group.all_objects(dropped)))
     table = table.take(kept)
     return replace(table, rows_N=table.rows_N - np.searchsorted(every, table.rows_N)), len(every)
 
 
 @dataclass(frozen=True, slots=True)
-class FreshUsers:
+class TrainedUsers:
     """The users whose ratings are here, by `numbered`, ascending, and their numbers among those with training ratings.
 
     Attributes:
         known_U: users by `numbered`.
         numbers_U: the numbers; those without training ratings have that after the last.
-        span: who is on this rank in the end.
+        span: the users that this rank has in the end.
     """
 
     known_U: Int64s
     numbers_U: Int64s
     span: Span
 
-    def number_of(self, users_N: Int64s) -> Int64s:
-        found: Int64s = self.numbers_U[np.searchsorted(self.known_U, users_N)]
-        return found
-
     def ids(self, group: Group, users: Numbers) -> pa.StringArray:
         """The ids of the users of this rank, in order, from the ranks that read them."""
         trained = self.numbers_U < self.span.total
-        owner_U = np.searchsorted(np.array(users.given.bounds[1:-1]), self.known_U[trained], side="right")
-        asked = Route.to(group, owner_U)
+        asked = Route.to(group, users.given.owners(self.known_U[trained]))
         here_M, number_M = asked.there(self.known_U[trained]), asked.there(self.numbers_U[trained])
-        owner_M = np.searchsorted(np.array(self.span.bounds[1:-1]), number_M, side="right")
-        answer = Route.to(group, owner_M)
+        answer = Route.to(group, self.span.owners(number_M))
         texts = answer.texts_there(users.ids.take(pa.array(here_M.astype(np.int64) - users.given.start)))
         return texts.take(pa.array(np.argsort(answer.there(number_M))))
 
 
-def _people(group: Group, table: Table, test_N: Bools, total: int) -> FreshUsers:
-    known_U, codes_N = np.unique(table.users_N, return_inverse=True)
+def _trained_users(group: Group, known_U: Int64s, table: Table, test_N: Bools, total: int) -> TrainedUsers:
+    """Number the users with training ratings in the order of their first ones. `table` numbers users by `known_U`."""
     first_U = np.full(len(known_U), total)
-    np.minimum.at(first_U, codes_N, table.rows_N)
-    counts_U = np.bincount(codes_N[~test_N], minlength=len(known_U))
+    np.minimum.at(first_U, table.users_N, table.rows_N)
+    counts_U = np.bincount(table.users_N[~test_N], minlength=len(known_U))
     trained = counts_U > 0
     route = Route.to(group, first_U[trained] * group.size // max(1, total))
     asked_M = route.there(first_U[trained])
@@ -248,23 +225,17 @@ def _people(group: Group, table: Table, test_N: Bools, total: int) -> FreshUsers
     rank_M[np.argsort(asked_M)] = np.arange(len(asked_M))
     numbers_U = np.full(len(known_U), given.total)
     numbers_U[trained] = route.back(given.start + rank_M)
-    return FreshUsers(known_U, numbers_U, _balanced(group, numbers_U[trained], counts_U[trained], given.total))
+    return TrainedUsers(known_U, numbers_U, _balanced(group, numbers_U[trained], counts_U[trained], given.total))
 
 
 def _balanced(group: Group, numbers_U: Int64s, counts_U: Int64s, users: int) -> Span:
-    """Cut the users so that all ranks have about equal work, as `shares.balanced_bounds` does."""
+    """Cut the users so that all ranks have about equal work, as `shares.share` does."""
     even = Span.even(users, group)
     route = Route.to(group, numbers_U // max(1, even.longest))
     counts = np.zeros(len(even), np.int64)
     counts[route.there(numbers_U).astype(np.int64) - even.start] = route.there(counts_U)
-    work = np.cumsum(counts + USER_COST)
-    before = _given(group, int(work[-1]) if len(work) else 0)
-    targets = np.linspace(0, before.total, group.size + 1)[1:-1]
-    mine = (targets > before.start) & (targets <= before.stop)
-    cuts = np.where(mine, even.start + np.searchsorted(work, targets - before.start) + 1, 0)
-    cuts = group.sum(torch.from_numpy(cuts)).numpy()
-    whole = np.minimum(-(-cuts // BLOCK) * BLOCK, users)
-    return Span((0, *(int(cut) for cut in whole), users), group.rank)
+    here = cuts(counts, even.start, _given(group, work_of(counts)), group.size)
+    return Span(whole_blocks(group.sum(torch.from_numpy(here)).numpy(), users), group.rank)
 
 
 def _catalogue(group: Group, table: Table, test_N: Bools, items: Numbers, total: int) -> tuple[Int64s, pa.StringArray]:

@@ -1,7 +1,7 @@
-"""A spread fit that was interrupted goes on where it stopped, with any number of ranks.
+"""The state of a distributed fit: an interrupted one goes on where it stopped, with any number of ranks.
 
-Every rank writes its part of a checkpoint of torch.distributed; a directory of them, of which the last two are kept, is
-what `training.fit.resume.FitState` is for a fit on one rank. One that is being written is not looked at by anybody.
+Every rank writes its part of a checkpoint of torch.distributed, into a directory that keeps the last two of them. A
+checkpoint that is still being written has another name, and nothing reads it.
 """
 
 from __future__ import annotations
@@ -26,10 +26,12 @@ from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, Shard
 
-from training.communicator import Communicator, Span
+from training.communicator import Span
 from training.constants import SAVE_SECONDS
-from training.distributed.group import Group, as_group
+from training.distributed.chains import rows_of_state, state_of_rows
+from training.distributed.group import Group
 from training.errors import ConfigError
+from training.fit.fit_state import FitState
 from training.fit.loop import Epoch
 from training.fit.trainer import Trainer
 
@@ -37,31 +39,23 @@ FACTS, PART, KEPT = "fit.json", ".part", 2
 
 
 @dataclass(slots=True)
-class DistributedFitState:
-    """Where a fit was last saved. Every rank makes the same calls.
+class FitStateDirectory(FitState):
+    """The saved states of a distributed fit. Every rank makes the same calls.
 
     Attributes:
         directory: on storage that all ranks see.
         fit: identifies the fit: data, settings and seed. A directory of another one is refused.
-        ranks: all of them.
+        group: all ranks.
         every: least time between two saves, in seconds.
     """
 
     directory: Path
     fit: str
-    ranks: Communicator
+    group: Group
     every: float = SAVE_SECONDS
     _saved_at: float = field(default_factory=time.monotonic)
 
-    @property
-    def group(self) -> Group:
-        return as_group(self.ranks)
-
     def restore(self, trainer: Trainer[Any]) -> list[Epoch]:
-        """Put `trainer` into the last state that was saved and return its history; empty where there is none.
-
-        Raises ConfigError for a directory that is not of this fit.
-        """
         saved = self._saved()
         last = self.group.agreed(saved[-1].name if saved else None)
         if last is None:
@@ -72,11 +66,10 @@ class DistributedFitState:
             raise ConfigError(f"{self.directory / last} is not a saved fit: {error}") from error
         if facts["fit"] != self.fit:
             raise ConfigError(f"{self.directory} is of another fit: other data, settings or seed")
-        trainer.restore(self._read(self.directory / last, trainer))
+        trainer.restore(state_of_rows(self._read(self.directory / last, trainer), trainer.data, self.group))
         return [Epoch(**epoch) for epoch in facts["history"]]
 
     def save(self, trainer: Trainer[Any], history: Sequence[Epoch]) -> None:
-        """Save the state, unless the last save was a moment ago."""
         if not self.group.agreed(time.monotonic() - self._saved_at >= self.every):
             return
         name = f"sweep-{len(history):06d}"
@@ -86,7 +79,7 @@ class DistributedFitState:
             self.directory.mkdir(parents=True, exist_ok=True)
         self.group.barrier()
         with _without_warnings():
-            save(self._spread(trainer), storage_writer=FileSystemWriter(part, overwrite=True))
+            save(self._sharded_state(trainer), storage_writer=FileSystemWriter(part, overwrite=True))
         if self.group.first:
             facts = {"fit": self.fit, "history": [asdict(epoch) for epoch in history]}
             (part / FACTS).write_text(json.dumps(facts), "utf-8")
@@ -96,20 +89,19 @@ class DistributedFitState:
                 shutil.rmtree(old, ignore_errors=True)
         self._saved_at = time.monotonic()
 
-    def forget(self) -> None:
-        """Remove what was saved: the fit is finished."""
+    def delete(self) -> None:
         self.group.barrier()
         if self.group.first:
             shutil.rmtree(self.directory, ignore_errors=True)
 
     def _saved(self) -> list[Path]:
-        """What was saved completely, in order."""
+        """The complete checkpoints, oldest first."""
         return sorted(entry for entry in self.directory.glob("sweep-*") if entry.suffix != PART)
 
-    def _spread(self, trainer: Trainer[Any]) -> dict[str, Tensor]:
-        """The state in equal blocks of rows, each rank's in its own: what can be read by other numbers of ranks."""
+    def _sharded_state(self, trainer: Trainer[Any]) -> dict[str, Tensor]:
+        """The state in equal blocks of rows, a block on each rank, which other numbers of ranks can read."""
         state: dict[str, Tensor] = {}
-        for name, tensor in trainer.state().items():
+        for name, tensor in rows_of_state(trainer.state(), trainer.data).items():
             span = self._span(trainer, name, len(tensor) if tensor.ndim else 0)
             state[name] = tensor.detach().cpu().contiguous()
             if span is not None:
@@ -122,11 +114,11 @@ class DistributedFitState:
         state: dict[str, Tensor] = {}
         for name, facts in known.items():
             if not isinstance(facts, TensorStorageMetadata):
-                raise ConfigError(f"{saved} is not a saved fit: {name} is no tensor")
-            spread = trainer.side_of(name) is not None
-            rows = [len(Span.even(facts.size[0], self.group))] if spread else facts.size[:1]
+                raise ConfigError(f"{saved} is not a saved fit: {name} is not a tensor")
+            by_row = trainer.side_of(name) is not None
+            rows = [len(Span.even(facts.size[0], self.group))] if by_row else facts.size[:1]
             state[name] = torch.zeros([*rows, *facts.size[1:]], dtype=facts.properties.dtype)
-            if spread:
+            if by_row:
                 state[name] = self._sharded(state[name], facts.size[0])
         with _without_warnings():
             load(state, storage_reader=FileSystemReader(saved))

@@ -7,11 +7,11 @@ import numpy.typing as npt
 
 from models.checkpoint.manifest import Drift
 from models.checkpoint.reader import Checkpoint
-from training.communicator import ALONE, Communicator
+from training.communicator import SINGLE_PROCESS, Communicator
 from training.data.interactions import Interactions
 
 
-def measure(train: Interactions, served: Checkpoint, ranks: Communicator = ALONE) -> Drift:
+def measure(train: Interactions, served: Checkpoint, communicator: Communicator = SINGLE_PROCESS) -> Drift:
     """The drift of the training part against the version being served."""
     theirs = train.aligned(served.users.ids, served.items.ids)
     known_users_N, known_items_N = theirs.users_N < theirs.users, theirs.items_N < theirs.items
@@ -20,9 +20,9 @@ def measure(train: Interactions, served: Checkpoint, ranks: Communicator = ALONE
         against=served.version,
         rating_mean=data.rating_mean,
         rating_deviation=data.rating_deviation,
-        known_users=ranks.pooled(_share(known_users_N), len(train)),
-        known_items=ranks.pooled(_share(known_items_N), len(train)),
-        coverage=ranks.pooled(_share(known_users_N & known_items_N), len(train)),
+        known_users=communicator.pooled(_share(known_users_N), len(train)),
+        known_items=communicator.pooled(_share(known_items_N), len(train)),
+        coverage=communicator.pooled(_share(known_users_N & known_items_N), len(train)),
     )
 
 

@@ -5,7 +5,7 @@ It refuses a test part that overlaps the training part. Shapes: N test ratings, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,10 +13,12 @@ import torch
 from torch import Tensor
 
 from models.mf import MatrixFactorization
-from models.ranking import Ordering, by_factors, by_rating, top_items
+from models.orderings import by_rating, by_relevance
 from models.relevance import RelevanceHead
+from models.scoring import BilinearForm
+from models.search import top_items
 from models.training_ratings import TrainingRatings
-from training.communicator import ALONE, Communicator
+from training.communicator import SINGLE_PROCESS, Communicator
 from training.data.interactions import Interactions
 from training.errors import OverlapError
 from training.evaluation import metrics
@@ -35,7 +37,7 @@ class TestSet:
         ratings_N: float32.
         scale: the lowest and highest training rating, to which predictions are clipped where that is asked.
         relevant: ratings at or above it count as relevant.
-        ranks: who evaluates together, each with the held-out ratings of its own users and the model's rows of these.
+        communicator: of the ranks that evaluate together, each the held-out ratings of its own users.
     """
 
     users_N: Tensor
@@ -43,18 +45,15 @@ class TestSet:
     ratings_N: Tensor
     scale: tuple[float, float]
     relevant: float
-    ranks: Communicator = ALONE
+    communicator: Communicator = SINGLE_PROCESS
 
     def __len__(self) -> int:
         return len(self.ratings_N)
 
     def take(self, rows: Tensor) -> TestSet:
         """The given rows (int64, on any device) in the given order."""
-        users_N, items_N, ratings_N = (column[rows.to(column.device)] for column in self._columns())
-        return replace(self, users_N=users_N, items_N=items_N, ratings_N=ratings_N)
-
-    def _columns(self) -> tuple[Tensor, Tensor, Tensor]:
-        return self.users_N, self.items_N, self.ratings_N
+        rows = rows.to(self.ratings_N.device)
+        return replace(self, users_N=self.users_N[rows], items_N=self.items_N[rows], ratings_N=self.ratings_N[rows])
 
 
 def make_test_set(
@@ -62,27 +61,27 @@ def make_test_set(
     test: Interactions,
     relevant: float | None,
     device: torch.device,
-    ranks: Communicator = ALONE,
+    communicator: Communicator = SINGLE_PROCESS,
 ) -> TestSet | None:
     """The test part for the evaluator, None where it is empty.
 
     `relevant` defaults to three quarters up the training scale, 4 on a 1–5 one. Both parts stand under the vocabularies
     of the training part. Raises OverlapError if a pair is in both.
     """
-    rows = ranks.total(len(test))
+    rows = communicator.total(len(test))
     if rows == 0:
         return None
-    shared = ranks.total(int(np.isin(test.pairs_N(), train.pairs_N()).sum()))
+    shared = communicator.total(int(np.isin(test.pairs_N(), train.pairs_N()).sum()))
     if shared:
         raise OverlapError(f"{shared} of {rows} test pairs are also in the training part")
-    low, high = ranks.smallest(train.scale[0]), ranks.largest(train.scale[1])
+    low, high = communicator.smallest(train.scale[0]), communicator.largest(train.scale[1])
     return TestSet(
         users_N=torch.tensor(test.users_N, dtype=torch.int64, device=device),
         items_N=torch.tensor(test.items_N, dtype=torch.int64, device=device),
         ratings_N=torch.tensor(test.ratings_N, device=device),  # a copy: arrays that Arrow owns are read-only
         scale=(low, high),
         relevant=low + 0.75 * (high - low) if relevant is None else relevant,
-        ranks=ranks,
+        communicator=communicator,
     )
 
 
@@ -103,9 +102,7 @@ def clipped_rmse(model: MatrixFactorization, test: TestSet) -> float:
 
 
 def _rmse(test: TestSet, predicted_N: Tensor) -> float:
-    if test.ranks is ALONE:
-        return metrics.rmse(predicted_N, test.ratings_N)
-    return float(test.ranks.mean((predicted_N - test.ratings_N).double().square()).sqrt())
+    return math.sqrt(test.communicator.pooled(metrics.mse(predicted_N, test.ratings_N), len(test)))
 
 
 def evaluate(
@@ -120,17 +117,17 @@ def evaluate(
     predicted_N = predict(model, test)
     variance_N = model.variance(test.users_N, test.items_N)
     rated = _ranking(model, by_rating(model), test, seen)
-    ndcg10, recall10 = rated if head is None else _ranking(model, by_factors(**head.tensors()), test, seen)
-    ranks, actual_N = test.ranks, test.ratings_N
+    ndcg10, recall10 = rated if head is None else _ranking(model, by_relevance(head), test, seen)
+    pooled, actual_N = test.communicator.pooled, test.ratings_N
     coverage = nll = None
     if variance_N is not None:
-        coverage = ranks.pooled(metrics.coverage(predicted_N, variance_N, actual_N, 0.9), len(test))
-        nll = ranks.pooled(metrics.nll(predicted_N, variance_N, actual_N), len(test))
+        coverage = pooled(metrics.coverage(predicted_N, variance_N, actual_N, 0.9), len(test))
+        nll = pooled(metrics.nll(predicted_N, variance_N, actual_N), len(test))
     return {
         "rmse": _rmse(test, predicted_N),
-        "mae": ranks.pooled(metrics.mae(predicted_N, actual_N), len(test)),
+        "mae": pooled(metrics.mae(predicted_N, actual_N), len(test)),
         "rmse_clipped": _rmse(test, predicted_N.clamp(*test.scale)),
-        "user_rmse": ranks.pooled(metrics.user_rmse(predicted_N, actual_N, test.users_N), len(test.users_N.unique())),
+        "user_rmse": pooled(metrics.user_rmse(predicted_N, actual_N, test.users_N), len(test.users_N.unique())),
         "coverage90": coverage,
         "nll": nll,
         "ndcg10": ndcg10,
@@ -140,24 +137,20 @@ def evaluate(
 
 
 def _ranking(
-    model: MatrixFactorization, ordering: Ordering, test: TestSet, seen: TrainingRatings
+    model: MatrixFactorization, ordering: BilinearForm, test: TestSet, seen: TrainingRatings
 ) -> tuple[float | None, float | None]:
     """NDCG@10 and recall@10 of the lists in an order that has the model's users and items."""
     relevant_N = (test.ratings_N >= test.relevant) & (test.users_N < model.users)
     users_M, items_M = test.users_N[relevant_N], test.items_N[relevant_N]
     users_U, counts_U = users_M.unique(return_counts=True)
-    if test.ranks.total(len(users_U)) == 0:
+    if test.communicator.total(len(users_U)) == 0:
         return None, None
     pairs_M = users_M * (model.items + 1) + items_M
     ndcg_U, recall_U = [], []
-    for users_B, counts_B in _batches(users_U, counts_U, USERS_PER_BATCH):
+    for users_B, counts_B in zip(users_U.split(USERS_PER_BATCH), counts_U.split(USERS_PER_BATCH), strict=True):
         top_BK = top_items(ordering, users_B, LIST_LENGTH, excluded=seen.rows(users_B))
         hits_BK = torch.isin(users_B[:, None] * (model.items + 1) + top_BK, pairs_M) & (top_BK >= 0)
         ndcg_U.append(metrics.ndcg(hits_BK, counts_B))
         recall_U.append(metrics.recall(hits_BK, counts_B))
     means = (float(torch.cat(ndcg_U).mean()), float(torch.cat(recall_U).mean()))
-    return test.ranks.pooled(means[0], len(users_U)), test.ranks.pooled(means[1], len(users_U))
-
-
-def _batches(users_U: Tensor, counts_U: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    yield from zip(users_U.split(size), counts_U.split(size), strict=True)
+    return test.communicator.pooled(means[0], len(users_U)), test.communicator.pooled(means[1], len(users_U))

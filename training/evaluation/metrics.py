@@ -12,9 +12,14 @@ import torch
 from torch import Tensor
 
 
+def mse(predicted_N: Tensor, actual_N: Tensor) -> float:
+    """Mean squared error, in squared rating units."""
+    return float((predicted_N - actual_N).double().square().mean())
+
+
 def rmse(predicted_N: Tensor, actual_N: Tensor) -> float:
     """Root of the mean squared error, in rating units."""
-    return float((predicted_N - actual_N).double().square().mean().sqrt())
+    return math.sqrt(mse(predicted_N, actual_N))
 
 
 def mae(predicted_N: Tensor, actual_N: Tensor) -> float:

@@ -7,17 +7,14 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from models.checkpoint.manifest import GateRecord
-from models.checkpoint.reader import Checkpoint, load
-from models.errors import CheckpointError, CheckpointNotFoundError
+from models.checkpoint.reader import Checkpoint
 from models.mf import MatrixFactorization
-from training.communicator import Communicator
 from training.data.interactions import Interactions
 from training.evaluation.evaluate import TestSet, clipped_rmse
 
@@ -41,15 +38,15 @@ class Candidate:
     held_out: Interactions
 
 
-def judge(candidate: Candidate | None, directory: Path, tolerance: float) -> GateRecord:
-    """Refuse a model that does not beat the baseline, or is worse than the current one in `directory` by more than
-    `tolerance` (relative, of the RMSE). Without held-out ratings (None) nothing is measured and nothing refused.
+def judge(candidate: Candidate | None, served: Checkpoint | None, tolerance: float) -> GateRecord:
+    """Refuse a model that does not beat the baseline, or is worse than the served one.
 
-    The served model is judged only by ratings that it was not trained on.
+    `tolerance` is how much higher its RMSE may be than the served model's, relatively. The served model is judged only
+    by ratings that it was not trained on. Without held-out ratings (no candidate) nothing is measured, nor refused.
     """
     if candidate is None:
         return GateRecord(verdict="not measured", reasons=("no held-out ratings",))
-    reasons = [*_against_baseline(candidate), *_against_served(candidate, served(directory), tolerance)]
+    reasons = [*_against_baseline(candidate), *_against_served(candidate, served, tolerance)]
     return GateRecord(verdict="refused" if reasons else "passed", reasons=tuple(reasons))
 
 
@@ -62,27 +59,17 @@ def _against_served(candidate: Candidate, served: Checkpoint | None, tolerance: 
     if served is None:
         return []
     rows = _new_to(served, candidate.held_out)
-    ranks = candidate.test.ranks
-    new = ranks.total(len(rows))
+    new = candidate.test.communicator.total(len(rows))
     if new < MIN_SHARED:
-        log.warning("%d held-out ratings are new to %s: too few to compare with it", new, served.version)
+        log.warning("only %d held-out ratings are new to %s, too few to compare the models", new, served.version)
         return []
-    theirs = clipped_rmse(served.model, _as_test_set(served, candidate.held_out.take(rows), ranks))
+    theirs = clipped_rmse(served.model, _as_test_set(served, candidate, rows))
     ours = clipped_rmse(candidate.model, candidate.test.take(torch.from_numpy(rows)))
     if ours <= theirs * (1 + tolerance):
         return []
-    return [f"RMSE {ours:.4f} is more than {tolerance:.1%} above the {theirs:.4f} of {served.version}, being served"]
-
-
-def served(directory: Path) -> Checkpoint | None:
-    """The current checkpoint, None where there is none or none that can be read: then any model is an improvement."""
-    try:
-        return load(directory)
-    except CheckpointNotFoundError:
-        return None
-    except CheckpointError as error:
-        log.warning("the current checkpoint cannot be compared with: %s", error)
-        return None
+    return [
+        f"RMSE {ours:.4f} is more than {tolerance:.1%} above the {theirs:.4f} of the served version {served.version}"
+    ]
 
 
 def _new_to(served: Checkpoint, held_out: Interactions) -> npt.NDArray[np.int64]:
@@ -93,8 +80,9 @@ def _new_to(served: Checkpoint, held_out: Interactions) -> npt.NDArray[np.int64]
     return np.flatnonzero(~np.isin(theirs.pairs_N(), users_N * (theirs.items + 1) + items_N))
 
 
-def _as_test_set(served: Checkpoint, held_out: Interactions, ranks: Communicator) -> TestSet:
-    theirs = held_out.aligned(served.users.ids, served.items.ids)
+def _as_test_set(served: Checkpoint, candidate: Candidate, rows: npt.NDArray[np.int64]) -> TestSet:
+    """Some of the held-out ratings as the served model sees them."""
+    theirs = candidate.held_out.take(rows).aligned(served.users.ids, served.items.ids)
     shape = served.manifest.model
     return TestSet(
         users_N=torch.from_numpy(theirs.users_N).long(),
@@ -102,5 +90,5 @@ def _as_test_set(served: Checkpoint, held_out: Interactions, ranks: Communicator
         ratings_N=torch.from_numpy(theirs.ratings_N),
         scale=(shape.rating_min, shape.rating_max),
         relevant=shape.rating_max,
-        ranks=ranks,
+        communicator=candidate.test.communicator,
     )

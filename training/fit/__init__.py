@@ -1,1 +1,1 @@
-"""Fitting: the loop, the trainers, their kernels. It knows neither files nor checkpoints."""
+"""Fitting a model: the loop, the trainers and their kernels. It does not read ratings and knows no checkpoints."""

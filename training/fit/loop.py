@@ -1,4 +1,4 @@
-"""The loop that drives every fit: timing, figures, held-out error, the check for divergence. Written once."""
+"""The loop that runs every fit: timing, figures, held-out error, the check for divergence. It knows no algorithm."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from training.errors import DivergedError
 from training.fit.trainer import TrainingSet
 
-CURVE_POINTS = 30  # evaluations of a long fit; making the model of `bayes` takes about as long as a sweep
+CURVE_POINTS = 30  # evaluations of a long fit; each makes the model, which for `bayes` takes about as long as a sweep
 
 
 ModelT = TypeVar("ModelT")
@@ -22,7 +22,7 @@ ModelT_co = TypeVar("ModelT_co", covariant=True)
 
 
 class Fit(Protocol[ModelT_co]):
-    """What the loop drives: a trainer, or the fit of a relevance head. `training.fit.trainer.Trainer` says more."""
+    """What the loop runs: a trainer, or the fit of a relevance head. See `training.fit.trainer.Trainer`."""
 
     data: TrainingSet
 
@@ -36,16 +36,16 @@ class Fit(Protocol[ModelT_co]):
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """What is known after a pass.
+    """What is known after an epoch.
 
     Attributes:
-        number: 1 for the first pass.
-        epochs: how many there will be.
-        figures: what the trainer reported; `loss` is always there.
-        test_rmse: error on the held-out ratings, None where there are none or the epoch is not a point of the curve.
+        number: 1 for the first.
+        epochs: the number of epochs of the whole fit.
+        figures: what the trainer reported, `loss` among them.
+        test_rmse: error on the held-out ratings; None without any, and between the points of the curve.
         fit_seconds: time spent fitting so far, without evaluation.
-        examples_per_second: training ratings passed over per second of fitting so far.
-        name: what a pass is called where it is reported.
+        examples_per_second: training ratings processed per second of fitting so far.
+        name: what an epoch is called in logs.
     """
 
     number: int
@@ -69,15 +69,15 @@ def fit(
     save: Callable[[Any, Sequence[Epoch]], None] | None = None,
     name: str = "epoch",
 ) -> list[Epoch]:
-    """Run all epochs and return what was known after each. The fitted model is `trainer.model()`.
+    """Run all epochs and return the history. The fitted model is `trainer.model()`.
 
     Args:
-        trainer: fresh, or restored to the end of `history`.
-        test_rmse: the error on held-out ratings, where there are any.
+        trainer: new, or restored to the end of `history`.
+        test_rmse: the error of a model on held-out ratings; None without any.
         report: called after each epoch.
-        history: the epochs that were run before, if this fit was interrupted.
-        save: called after each epoch with all that is needed to continue from there.
-        name: what a pass is called where it is reported.
+        history: the epochs of an interrupted fit that is resumed.
+        save: called after each epoch with the trainer and the history.
+        name: what an epoch is called in logs.
 
     Raises DivergedError as soon as the training loss is not finite.
     """
@@ -110,11 +110,11 @@ def fit(
 
 
 def _shown(number: int, epochs: int) -> bool:
-    """Whether an epoch is a point of the learning curve: the last is."""
+    """Whether an epoch is a point of the learning curve. The last one is."""
     return number == epochs or number % math.ceil(epochs / CURVE_POINTS) == 0
 
 
 def _finish(device: torch.device) -> None:
-    """Wait until the device has done what it was given, so that the clock can be read."""
+    """Wait for the device, so that the time is that of the finished work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

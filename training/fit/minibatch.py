@@ -1,4 +1,4 @@
-"""The inner loop of every gradient trainer: shuffle on the device, cut into batches, step. It does not know the model.
+"""The inner loop of gradient trainers: shuffle on the device, cut into batches, step. It does not know the model.
 
 Shapes: N training ratings, B batch.
 """
@@ -15,14 +15,13 @@ from training.fit.trainer import TrainingSet
 
 Step = Callable[[Tensor, Tensor, Tensor], None]
 SMALL_STEP = 1 << 20  # 85,000 numbers on 2 cores: 1.8 M examples/s with one thread, 1.2 M with two
-WARM_UP_STEPS = 3  # torch asks for a few eager steps on a side stream before a CUDA graph is recorded
+WARM_UP_STEPS = 3  # torch requires a few eager steps on a side stream before a CUDA graph is recorded
 
 
 def pass_over(data: TrainingSet, batch_size: int, seed: int, step: Step) -> None:
-    """Call `step(users_B, items_B, ratings_B)` on every batch of one shuffled pass, the last one shorter.
+    """Call `step(users_B, items_B, ratings_B)` for every batch of a shuffled pass; the last may be shorter.
 
-    Indices are int64, as gathers want them. Nothing here waits for the device, and nor may `step`. `seed` fixes the
-    order of the pass.
+    Indices are int64. `seed` fixes the order. Neither this function nor `step` may wait for the device.
     """
     generator = torch.Generator(data.device).manual_seed(seed)
     order_N = torch.randperm(len(data), generator=generator, device=data.device)
@@ -34,7 +33,7 @@ def pass_over(data: TrainingSet, batch_size: int, seed: int, step: Step) -> None
 
 @contextmanager
 def one_thread_for_small_steps(elements: int) -> Iterator[None]:
-    """Run steps that touch few numbers on one CPU thread: handing them to a second one costs more than it saves."""
+    """Run steps on few numbers on one CPU thread, because a second one costs more time than it saves."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1 if elements < SMALL_STEP else threads)
     try:
@@ -44,14 +43,14 @@ def one_thread_for_small_steps(elements: int) -> Iterator[None]:
 
 
 def captured(step: Step, batch_size: int, device: torch.device) -> Step:
-    """The same step, recorded as a CUDA graph where there is CUDA: one launch a batch, not one for each kernel."""
+    """The step; on CUDA recorded as a graph, so that a batch is one launch instead of one per kernel."""
     return _CapturedStep(step, batch_size) if device.type == "cuda" else step
 
 
 class _CapturedStep:
-    """Runs the first full batches eagerly on a side stream, records the next one, replays the recording from then on.
+    """Runs the first full batches eagerly on a side stream, records the next one, then replays the recording.
 
-    Batches of another size always run eagerly. The step must change tensors in place, always the same ones.
+    Batches of another size run eagerly. The step must update the same tensors in place every time.
     """
 
     def __init__(self, step: Step, batch_size: int) -> None:

@@ -11,22 +11,21 @@ multiple of 8.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from models.checkpoint.manifest import RelevanceRule
 from models.mf import with_average_row
 from models.relevance import RelevanceHead
+from models.relevance_rule import RelevanceRule, penalty, targets, total_weight
 from training.communicator import drawn_rows
-from training.distributed.als import sides
-from training.fit.kernels.als_cpu import CpuRows, compile_for, padded_width
-from training.fit.kernels.als_rows import Rows, Solver
-from training.fit.kernels.als_torch import TorchRows
-from training.fit.kernels.grouping import group
+from training.fit.kernels.als import group_rows
+from training.fit.kernels.als_cpu import compile_for
+from training.fit.kernels.als_rows import HalfStep, Solver
+from training.fit.kernels.tiles import padded_width
 from training.fit.trainer import TrainingSet
 
 START_DEVIATION = 0.1  # of the item factors; from 0.01 to 1 NDCG@10 after ten sweeps is the same to 0.0003
@@ -88,7 +87,7 @@ class RelevanceFit:
         counts_I = self._item_counts_I[self.data.item_span.rows]
         self._solve(users, self._items_IK, columns[0], self._user_counts_U, self._users_UK)
         error = self._solve(items, self._users_UK, columns[1], counts_I, self._items_IK)
-        squares = self.data.ranks.sum(self._targets_N.square().sum(dtype=torch.float64))
+        squares = self.data.communicator.sum(self._targets_N.square().sum(dtype=torch.float64))
         weight = 1 - self.settings.missing_weight
         return {"loss": (weight * error - squares * (1 / weight - 1)) / self._ratings}
 
@@ -102,39 +101,29 @@ class RelevanceFit:
         """Solve the rows against all `columns`; return their error and that of unrated cells, divided by 1 − w."""
         settings = self.settings
         weight = 1 - settings.missing_weight
-        weights_R = settings.missing_weight * columns + weight * counts_R
-        ridge_R = settings.regularisation / weight * weights_R.float() ** settings.exponent
-        gram_KK = settings.missing_weight / weight * self.data.ranks.sum(other_CK.T @ other_CK)
-        return rows.solve(other_CK, ridge_R, None, out_RK, gram_KK)
+        weights_R = total_weight(settings.missing_weight, columns, counts_R).float()
+        ridge_R = penalty(settings.regularisation / weight, weights_R, settings.exponent)
+        gram_KK = settings.missing_weight / weight * self.data.communicator.sum(other_CK.T @ other_CK)
+        return rows.solve(HalfStep(other_CK, ridge_R, prior_KK=gram_KK), out_RK)
 
     @cached_property
     def _targets_N(self) -> Tensor:
         mean, deviation = self.data.standardisation()
-        standard_N = (self.data.ratings_N - mean.float()) / deviation.float()
-        return (1 + self.settings.slope * standard_N).clamp_(min=0)
+        targets_N: Tensor = targets(self.data.ratings_N, mean.float(), deviation.float(), self.settings.slope)
+        return targets_N
 
     @cached_property
     def _sides(self) -> tuple[Solver, Solver]:
         """Users and items. Grouping the ratings is a part of fitting, so the first epoch does it."""
-        make = self._cpu_rows if self.data.device.type == "cpu" else self._torch_rows
-        return sides(self.data, self._targets_N, make, self._users_UK.shape[1])
-
-    def _cpu_rows(self, rows_N: Tensor, columns_N: Tensor, targets_N: Tensor, rows: int, _columns: int) -> Rows:
-        threads = torch.get_num_threads()
-        columns = (rows_N.numpy(), columns_N.numpy(), targets_N.numpy())
-        scale = 1 / (1 - self.settings.missing_weight)
-        return CpuRows(group(*columns, rows=rows, scale=scale, threads=threads), threads=threads)
-
-    def _torch_rows(self, rows_N: Tensor, columns_N: Tensor, targets_N: Tensor, rows: int, columns: int) -> Rows:
-        values_N = targets_N / (1 - self.settings.missing_weight)
-        return TorchRows(rows_N, columns_N, values_N, rows=rows, columns=columns, width=self._users_UK.shape[1])
+        width, scale = self._users_UK.shape[1], 1 / (1 - self.settings.missing_weight)
+        return self.data.als_sides(self._targets_N, partial(group_rows, width=width, scale=scale), width)
 
     def model(self) -> RelevanceHead:
         """The head as fitted so far, on the device of the data. A user without ratings has the row of unknown ones."""
         factors, data = self.settings.factors, self.data
-        items_IK = data.ranks.gathered(self._items_IK, data.item_span)
+        items_IK = data.communicator.gathered(self._items_IK, data.item_span)
         head = RelevanceHead(
-            data.ranks.with_average_row(self._users_UK[:, :factors], self._user_counts_U),
+            data.communicator.with_average_row(self._users_UK[:, :factors], self._user_counts_U),
             with_average_row(items_IK[:, :factors], self._item_counts_I),
             self._rule(),
         )

@@ -8,9 +8,9 @@ Shapes: U users, I items, N training ratings, A attributes.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Generic, Literal, TypeVar
+from typing import ClassVar, Generic, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -18,14 +18,27 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from models.mf import MatrixFactorization
-from training.communicator import ALONE, BLOCK, Communicator, LocalRows, Span
+from training.communicator import BLOCK, SINGLE_PROCESS, Communicator, LocalRows, Span
+from training.fit.kernels import als_rows, gibbs, gibbs_rows
+
+RowsT = TypeVar("RowsT")
+MakeRows = Callable[[Tensor, Tensor, Tensor, int, int], RowsT]  # rows_N, columns_N, values_N, rows, columns
+
+
+class GibbsSides(NamedTuple):
+    """The ratings as the Gibbs sampler takes them: by user and by item, and the sums from one side to the other."""
+
+    users: gibbs_rows.Rows
+    items: gibbs_rows.Rows
+    over_items: gibbs.Sums
+    over_users: gibbs.Sums
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingSet:
     """Training ratings as indices, all tensors on one device. A user or item without ratings has attributes.
 
-    Of several ranks that fit together each has the ratings of its own users, numbered from 0, and of all items.
+    A rank of a distributed fit has the ratings of its own users, numbered from 0, and all items.
 
     Attributes:
         users: U.
@@ -33,11 +46,10 @@ class TrainingSet:
         users_N: user index of each rating, int32.
         items_N: item index of each rating, int32.
         ratings_N: the ratings, float32.
-        timestamps_N: seconds since 1970, int64; None where the data has none.
         user_attributes_UA: side information, float32, finite; None where the data has none.
         item_attributes_IA: side information, float32, finite; None where the data has none.
-        ranks: who fits together.
-        users_here: which of all users; None for all.
+        communicator: of the ranks that fit together.
+        users_here: which of all users these are; None for all.
     """
 
     users: int
@@ -45,10 +57,9 @@ class TrainingSet:
     users_N: Tensor
     items_N: Tensor
     ratings_N: Tensor
-    timestamps_N: Tensor | None = None
     user_attributes_UA: Tensor | None = None
     item_attributes_IA: Tensor | None = None
-    ranks: Communicator = ALONE
+    communicator: Communicator = SINGLE_PROCESS
     users_here: Span | None = None
 
     @property
@@ -58,13 +69,13 @@ class TrainingSet:
 
     @property
     def item_span(self) -> Span:
-        """The items whose rows are here, where a trainer spreads them."""
-        return Span.even(self.items, self.ranks, BLOCK)
+        """The items whose rows are here, where a trainer distributes them."""
+        return Span.even(self.items, self.communicator, BLOCK)
 
     @property
     def places(self) -> tuple[LocalRows, LocalRows]:
         """The users and the items that are here."""
-        return LocalRows(self.ranks, self.user_span), LocalRows(self.ranks, self.item_span)
+        return LocalRows(self.communicator, self.user_span), LocalRows(self.communicator, self.item_span)
 
     @property
     def device(self) -> torch.device:
@@ -83,18 +94,43 @@ class TrainingSet:
 
     def item_totals(self) -> Tensor:
         """How many ratings each item has on all ranks, int64, (I,)."""
-        return self.ranks.sum(self.item_counts())
+        return self.communicator.sum(self.item_counts())
 
     def total(self) -> int:
         """How many ratings there are on all ranks."""
-        return self.ranks.total(len(self))
+        return self.communicator.total(len(self))
 
     def standardisation(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation (1 where all ratings are equal) of the ratings, 0-dimensional, float64."""
-        mean = self.ranks.mean(self.ratings_N)
+        mean = self.communicator.mean(self.ratings_N)
         norm = torch.linalg.vector_norm(self.ratings_N - mean.float(), dtype=torch.float64)
-        deviation = (self.ranks.sum(norm.square()) / self.total()).sqrt()
+        deviation = (self.communicator.sum(norm.square()) / self.total()).sqrt()
         return mean, torch.where(deviation > 0, deviation, 1.0)
+
+    def grouped(self, values_N: Tensor, make: MakeRows[RowsT]) -> tuple[RowsT, RowsT]:
+        """Values of the ratings grouped by user and by item. `make` groups the ratings of one side."""
+        by_user = make(self.users_N, self.items_N, values_N, self.users, self.items)
+        return by_user, make(self.items_N, self.users_N, values_N, self.items, self.users)
+
+    def als_sides(
+        self,
+        values_N: Tensor,
+        make: MakeRows[als_rows.Rows],
+        width: int,  # noqa: ARG002
+    ) -> tuple[als_rows.Solver, als_rows.Solver]:
+        """Users and items for alternating least squares. `width` is that of a table."""
+        return self.grouped(values_N, make)
+
+    def gibbs_sides(self, values_N: Tensor, make: MakeRows[gibbs_rows.Rows], width: int) -> GibbsSides:  # noqa: ARG002
+        """Users and items for the Gibbs sampler. `width` is that of a table."""
+        over_items = gibbs.sums_of(self.users_N, self.items_N, self.users)
+        return GibbsSides(
+            *self.grouped(values_N, make), over_items, gibbs.sums_of(self.items_N, self.users_N, self.items)
+        )
+
+    def noise(self, key: int, chain: int, sweep: int) -> gibbs.Noise:
+        """The random numbers of one sweep of one chain of the Gibbs sampler."""
+        return gibbs.Noise(key, chain, sweep, self.device)
 
 
 class TrainerSettings(BaseModel):
@@ -120,7 +156,7 @@ class Trainer(ABC, Generic[SettingsT]):
     """
 
     Settings: ClassVar[type[TrainerSettings]]
-    spreads: ClassVar[bool] = False  # whether the fit may be spread over ranks
+    distributes: ClassVar[bool] = False  # whether several ranks may fit it together
 
     def __init__(self, data: TrainingSet, settings: SettingsT, rng: np.random.Generator) -> None:
         self.data = data
@@ -161,10 +197,11 @@ class Trainer(ABC, Generic[SettingsT]):
     def state(self) -> Mapping[str, Tensor]:
         """All that `restore` needs to continue this fit as if it had never stopped, the generator's state included."""
 
-    def side_of(self, name: str) -> Literal["user", "item", "other"] | None:  # noqa: ARG002
-        """Of which side a tensor in `state` holds the rows that are here, where a fit is spread.
+    @classmethod
+    def side_of(cls, name: str) -> Literal["user", "item", "other"] | None:  # noqa: ARG003
+        """The side whose rows on this rank a tensor in `state` holds, where the fit is distributed.
 
-        `other` for rows of neither, which any rank may have; None for what is the same on all ranks.
+        `other` for rows of neither side, which any rank may have; None for a tensor that is the same on all ranks.
         """
         return None
 

@@ -1,7 +1,6 @@
-"""Where the marks of a chart stand. `charts.html` draws them as SVG, in colours of the page; neither knows models.
+"""The geometry of charts, which `charts.html` draws as SVG. It knows no models.
 
-Charts are drawn here and not by a plotting library because they are part of the page: its fonts, its light and dark
-colours and its width are theirs, and drawing all of them takes milliseconds.
+Charts use the page's fonts, width, and light and dark colours, which a plotting library would not.
 """
 
 from __future__ import annotations
@@ -14,14 +13,14 @@ from typing import ClassVar
 from markupsafe import Markup
 
 Point = tuple[float, float]
-MANY_POINTS = 40  # a line of more is drawn without a dot at each
-LARGE = 1e6  # what is written beside an axis has room for so much
-MANY_LABELS = 11  # of an axis of categories: of more every other one is written
+MANY_POINTS = 40  # a longer line has no dots
+LARGE = 1e6  # from here on tick labels are in scientific notation
+MANY_LABELS = 11  # with more categories every other one is labelled
 
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """The stretch from `low` to `high`, and what is written at which of its values."""
+    """From `low` to `high`, with labelled ticks."""
 
     label: str
     low: float
@@ -30,7 +29,7 @@ class Axis:
 
 
 def numbers(label: str, values: Sequence[float]) -> Axis:
-    """An axis from the least to the greatest of the values, widened to round numbers."""
+    """An axis that holds all values, widened to round numbers."""
     low, high = min(values), max(values)
     span = high - low or abs(high) or 1.0
     rough = span / 5
@@ -39,7 +38,7 @@ def numbers(label: str, values: Sequence[float]) -> Axis:
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     last = max(last, first + 1)
     decimals = max(0, -math.floor(math.log10(step) + 1e-9))
-    ticks = tuple((count * step, _written(count * step, decimals)) for count in range(first, last + 1))
+    ticks = tuple((count * step, _tick_label(count * step, decimals)) for count in range(first, last + 1))
     return Axis(label, first * step, last * step, ticks)
 
 
@@ -49,14 +48,14 @@ def categories(label: str, names: Sequence[str]) -> Axis:
     return Axis(label, -0.5, len(names) - 0.5, tuple(list(enumerate(names))[::every]))
 
 
-def _written(value: float, decimals: int) -> str:
-    written = f"{value + 0.0:,.{decimals}f}" if abs(value) < LARGE else f"{value:.3g}"
-    return written.replace("-", "−")
+def _tick_label(value: float, decimals: int) -> str:
+    label = f"{value + 0.0:,.{decimals}f}" if abs(value) < LARGE else f"{value:.3g}"
+    return label.replace("-", "−")
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line through points; `style` is a class of the page: `ours`, `theirs` or `reference`."""
+    """A line through points. `style` is a CSS class: `ours`, `theirs` or `reference`."""
 
     name: str
     points: Sequence[Point]
@@ -69,10 +68,10 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """How values are spread at `x`: their 5th, 25th, 50th, 75th and 95th percentile."""
+    """The 5th, 25th, 50th, 75th and 95th percentile of the values at `x`."""
 
     x: float
-    percentiles: tuple[float, float, float, float, float]
+    percentiles: Sequence[float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,11 +79,10 @@ class Chart:
     """Marks on two axes.
 
     Attributes:
-        name: of the element in the page, unlike that of any other chart.
-        title, text: what it shows, and what is to be seen in it, for those who do not see it.
-        head, rows: the figures behind the marks as a table.
-        lines, boxes: marks.
-        bars: points that stand on the x axis as bars.
+        name: of its element in the page, unique.
+        title, text: what it shows, and a description for readers who cannot see it.
+        head, rows: its figures as a table.
+        bars: the tops of bars that stand on the x axis.
     """
 
     name: str
@@ -105,19 +103,19 @@ class Chart:
     top: ClassVar = 26
     bottom: ClassVar = 202
 
-    def across(self, value: float) -> float:
-        """Where a value of the x axis stands."""
+    def x_of(self, value: float) -> float:
+        """The horizontal position of a value of the x axis."""
         return round(self.left + (value - self.x.low) / (self.x.high - self.x.low) * (self.right - self.left), 2)
 
-    def down(self, value: float) -> float:
-        """Where a value of the y axis stands."""
+    def y_of(self, value: float) -> float:
+        """The vertical position of a value of the y axis."""
         return round(self.bottom - (value - self.y.low) / (self.y.high - self.y.low) * (self.bottom - self.top), 2)
 
     @property
-    def pace(self) -> float:
-        """The room from one category to the next."""
+    def category_width(self) -> float:
+        """The distance from one category to the next."""
         return round((self.right - self.left) / (self.x.high - self.x.low), 2)
 
     def path(self, line: Line) -> Markup:
         """The line as an SVG path."""
-        return Markup("M") + "L".join(f"{self.across(x)} {self.down(y)}" for x, y in line.points)
+        return Markup("M") + "L".join(f"{self.x_of(x)} {self.y_of(y)}" for x, y in line.points)

@@ -1,4 +1,4 @@
-"""How numbers are spread: ratings over their scale, users and items over how often they were rated.
+"""The distribution of ratings over their scale, and of users and items over their numbers of ratings.
 
 Shapes: N ratings, L levels, C counts.
 """
@@ -15,18 +15,18 @@ import pyarrow as pa
 Floats = npt.NDArray[np.floating]
 Ints = npt.NDArray[np.int64]
 
-MAX_LEVELS = 20  # distinct ratings shown one by one; finer scales are cut into so many bins
-GROUPS = np.array([0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 10_000])  # where each group of counts begins
+MAX_LEVELS = 20  # distinct ratings shown one by one; more are put into this many bins
+GROUPS = np.array([0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 10_000])  # the least count of each group
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Levels:
-    """Ratings one by one, or the middles of bins of them.
+    """Ratings one by one, or in bins.
 
     Attributes:
-        values_L: ascending.
-        edges: where bins end, L+1 of them; None where each level is a rating.
+        values_L: the ratings, or the centres of the bins; ascending.
+        edges: of the bins, (L+1,); None where each level is a rating.
     """
 
     values_L: Floats
@@ -34,9 +34,7 @@ class Levels:
 
     @property
     def names(self) -> list[str]:
-        if self.edges is None:
-            return [f"{value:g}" for value in self.values_L]
-        return [f"{value:.3g}" for value in self.values_L]
+        return [f"{value:{'g' if self.edges is None else '.3g'}}" for value in self.values_L]
 
     def of(self, ratings_N: Floats) -> Ints:
         """The level of each rating."""
@@ -46,7 +44,7 @@ class Levels:
 
 
 def levels(ratings_N: Floats) -> tuple[Levels, Ints]:
-    """The levels of some ratings, at most `MAX_LEVELS`, and how many ratings each has."""
+    """The levels of ratings, at most `MAX_LEVELS`, and the number of ratings of each."""
     counted = pa.array(ratings_N).value_counts()
     values_L = counted.field("values").to_numpy(zero_copy_only=False)
     if len(values_L) <= MAX_LEVELS:
@@ -57,7 +55,7 @@ def levels(ratings_N: Floats) -> tuple[Levels, Ints]:
 
 
 def group_names(counts_C: Ints) -> list[str]:
-    """What each group is called, up to the one that the largest of the counts falls into."""
+    """The names of the groups up to that of the largest count."""
     ends = GROUPS[1:] - 1
     closed = [f"{begin:,}" if begin == end else f"{begin:,}–{end:,}" for begin, end in zip(GROUPS, ends, strict=False)]
     return [*closed, f"{GROUPS[-1]:,} or more"][: int(group_of(counts_C).max()) + 1]
@@ -70,11 +68,11 @@ def group_of(counts_C: Ints) -> Ints:
 
 @dataclass(frozen=True, slots=True)
 class Activity:
-    """How many users (items) have how many ratings.
+    """The numbers of ratings of users (items), in groups.
 
     Attributes:
-        names, begins, sizes: of each group of numbers of ratings: its name, where it begins, how many are in it.
-        quantiles: least, lower quartile, median, upper quartile and greatest number of ratings.
+        names, begins, sizes: of each group: its name, its least number of ratings, its number of users (items).
+        quantiles: minimum, lower quartile, median, upper quartile and maximum of the numbers of ratings.
     """
 
     names: Sequence[str]
@@ -84,7 +82,7 @@ class Activity:
 
 
 def activity(counts_C: Ints) -> Activity:
-    """Of the numbers of ratings of all users (items); groups below the first that anybody is in are left out."""
+    """From the number of ratings of each user (item), without the empty groups at the start."""
     names = group_names(counts_C)
     sizes = np.bincount(group_of(counts_C), minlength=len(names))
     first = int(np.flatnonzero(sizes)[0])

@@ -1,4 +1,4 @@
-"""Numbers as the page writes them."""
+"""How the report writes numbers."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ def count(value: int) -> str:
 
 
 def figure(value: float | None, digits: int = 4) -> str:
-    """With so many decimals; a dash for what is not known."""
+    """With a fixed number of decimals; a dash for an unknown value."""
     return "–" if value is None else f"{value:.{digits}f}".replace("-", "−")
 
 
 def short(value: float) -> str:
-    """Without decimals that say nothing: a rating, a quantile."""
+    """Without trailing zeros: a rating, a quantile."""
     return f"{value:,.6g}".replace("-", "−")
 
 
@@ -25,8 +25,8 @@ def percent(share: float, digits: int = 1) -> str:
     return f"{100 * share:.{digits}f}\N{NO-BREAK SPACE}%".replace("-", "−")
 
 
-def beside(ours: float, theirs: float) -> str:
-    """How far one error lies from another: `12.3 % below`."""
+def compared(ours: float, theirs: float) -> str:
+    """How one error compares with another: `12.3 % below`."""
     if ours == theirs:
         return "equal to"
     where = "below" if ours < theirs else "above"

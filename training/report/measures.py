@@ -1,6 +1,6 @@
-"""Where a model errs: by rating, by level of its intervals, and by how much it knows of a user or an item.
+"""Where a model errs: by rating, by level of its intervals, and by number of training ratings.
 
-Shapes: N held-out ratings, L levels of ratings, U users, S of them as newcomers with k ratings and M held-out ones.
+Shapes: N held-out ratings, L levels of ratings, U users, S of them as new users with k ratings and M held-out ones.
 """
 
 from __future__ import annotations
@@ -12,30 +12,30 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.fold_in import RowSolver
+from models.fold_in import RowSolver, user_solver
 from models.fold_in_prior import FoldInPrior
 from models.mf import MatrixFactorization
 from models.training_ratings import TrainingRatings
 from training.data.interactions import Interactions
 from training.evaluation import metrics
 from training.evaluation.evaluate import TestSet, predict
-from training.report.distributions import GROUPS, Floats, Ints, group_names, group_of, levels
+from training.report.distributions import GROUPS, Ints, group_names, group_of, levels
 
 PERCENTILES = (5, 25, 50, 75, 95)
 INTERVALS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
-GIVEN = (0, 1, 2, 5, 10, 20)  # ratings of a newcomer; those who stand for them have at least the last
-MOST_NEWCOMERS = 500  # enough for two digits of an RMSE, and few enough for milliseconds
-LEAST_NEWCOMERS = 20
+GIVEN = (0, 1, 2, 5, 10, 20)  # ratings of a new user; users who play one have at least the last number
+MAX_NEW_USERS = 500  # enough for two digits of an RMSE, in milliseconds
+MIN_NEW_USERS = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Predicted:
-    """Held-out ratings and what was predicted of them, unclipped, shape (N,); float64 on the CPU.
+    """Held-out ratings with their unclipped predictions, shape (N,), float64 on the CPU.
 
     Attributes:
         actual_N: the ratings.
-        ours_N, theirs_N: predicted by the model and by the bias baseline.
-        variance_N: of ours; None where the model does not know it.
+        ours_N, theirs_N: predictions of the model and of the bias baseline.
+        variance_N: of the model's predictions; None where it does not know them.
     """
 
     actual_N: Tensor
@@ -45,7 +45,7 @@ class Predicted:
 
 
 def predicted(model: MatrixFactorization, baseline: MatrixFactorization, test: TestSet) -> Predicted:
-    """What both say of the test part."""
+    """The predictions of both models for the test part."""
     variance_N = model.variance(test.users_N, test.items_N)
     return Predicted(
         test.ratings_N.cpu().double(),
@@ -56,7 +56,7 @@ def predicted(model: MatrixFactorization, baseline: MatrixFactorization, test: T
 
 
 def baseline_metrics(made: Predicted, test: TestSet) -> dict[str, float]:
-    """The figures that the bias baseline has too, by the names of `docs/evaluation.md`."""
+    """Figures of the bias baseline, by their names in `docs/evaluation.md`."""
     return {
         "rmse": metrics.rmse(made.theirs_N, made.actual_N),
         "mae": metrics.mae(made.theirs_N, made.actual_N),
@@ -67,35 +67,34 @@ def baseline_metrics(made: Predicted, test: TestSet) -> dict[str, float]:
 
 @dataclass(frozen=True, slots=True)
 class Residuals:
-    """Prediction minus rating of the held-out ratings of one level."""
+    """Prediction minus rating, over the held-out ratings of one level."""
 
     level: str
     ratings: int
     mean: float
-    percentiles: tuple[float, float, float, float, float]
+    percentiles: Sequence[float]
 
 
 def residuals(made: Predicted) -> list[Residuals]:
-    """Level by level. A model that shrinks towards the mean is high for low ratings and low for high ones."""
+    """Level by level, without empty ones."""
     actual_N = made.actual_N.float().numpy()  # as they were read: 3.6 is the level 3.6
     errors_N = made.ours_N.numpy() - made.actual_N.numpy()
     scale, counts_L = levels(actual_N)
     level_N = scale.of(actual_N)
-    found = []
-    for level, (name, count) in enumerate(zip(scale.names, counts_L.tolist(), strict=True)):
-        if count:
-            of_level = errors_N[level_N == level]
-            found.append(Residuals(name, count, float(of_level.mean()), _percentiles(of_level)))
-    return found
-
-
-def _percentiles(values_N: Floats) -> tuple[float, float, float, float, float]:
-    p5, p25, p50, p75, p95 = np.percentile(values_N, PERCENTILES).tolist()
-    return p5, p25, p50, p75, p95
+    return [
+        Residuals(
+            scale.names[level],
+            int(counts_L[level]),
+            float(of_level.mean()),
+            np.percentile(of_level, PERCENTILES).tolist(),
+        )
+        for level in np.flatnonzero(counts_L)
+        for of_level in [errors_N[level_N == level]]
+    ]
 
 
 def calibration(made: Predicted) -> list[tuple[float, float]]:
-    """Of each level of an interval, the share of ratings inside; none where variances are not known."""
+    """Each level of an interval with the share of ratings inside; empty where variances are not known."""
     if made.variance_N is None:
         return []
     return [(level, metrics.coverage(made.ours_N, made.variance_N, made.actual_N, level)) for level in INTERVALS]
@@ -103,7 +102,7 @@ def calibration(made: Predicted) -> list[tuple[float, float]]:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The held-out ratings of users (items) with so many training ratings, and the RMSE of both models on them."""
+    """The held-out ratings of users (items) with a similar number of training ratings, and both models' RMSE."""
 
     name: str
     begin: int
@@ -113,34 +112,27 @@ class Group:
 
 
 def by_count(made: Predicted, counts_N: Ints) -> list[Group]:
-    """Errors by the number of training ratings of the user (item) of each held-out rating; empty groups left out."""
+    """Errors by number of training ratings, given that of each held-out rating; without empty groups."""
     group_N = group_of(counts_N)
     sizes = np.bincount(group_N)
+    present = np.flatnonzero(sizes)
     ours, theirs = (
-        np.bincount(group_N, weights=(values_N - made.actual_N).square().numpy())
+        np.sqrt(np.bincount(group_N, weights=(values_N - made.actual_N).square().numpy())[present] / sizes[present])
         for values_N in (made.ours_N, made.theirs_N)
     )
-    names = group_names(counts_N)
-    return [
-        Group(
-            names[group],
-            int(GROUPS[group]),
-            int(sizes[group]),
-            float(np.sqrt(ours[group] / sizes[group])),
-            float(np.sqrt(theirs[group] / sizes[group])),
-        )
-        for group in np.flatnonzero(sizes).tolist()
-    ]
+    names = np.array(group_names(counts_N))[present]
+    columns = (names.tolist(), GROUPS[present].tolist(), sizes[present].tolist(), ours.tolist(), theirs.tolist())
+    return list(map(Group, *columns))
 
 
 @dataclass(frozen=True, slots=True)
-class Newcomers:
-    """What is predicted of users from few of their ratings, as the service does for those it has not seen.
+class NewUsers:
+    """The errors of folding users in from few of their ratings, as the service does with new users.
 
     Attributes:
-        users, ratings: how many users stand for newcomers, and how many held-out ratings they have.
+        users, ratings: the number of users and of their held-out ratings.
         errors: RMSE on these by the number of ratings given.
-        known: RMSE on these with the rows that were fitted to all their training ratings.
+        known: RMSE on these with the rows fitted to all their training ratings.
     """
 
     users: int
@@ -150,18 +142,18 @@ class Newcomers:
 
 
 @torch.inference_mode()
-def newcomers(model: MatrixFactorization, train: Interactions, test: TestSet) -> Newcomers | None:
-    """Fold users in from random ones of their training ratings; None where too few users have enough of them.
+def new_users(model: MatrixFactorization, train: Interactions, test: TestSet) -> NewUsers | None:
+    """Fold users in from some of their training ratings, chosen at random; None if too few users have enough.
 
-    The items' rows have seen these users: real newcomers are predicted a little worse.
+    The items' rows were fitted to these users too, so the error for real new users is a little higher.
     """
     rng = np.random.default_rng(0)
     counts_U = np.bincount(train.users_N, minlength=model.users + 1)
     tested_U = np.unique(test.users_N.cpu().numpy())
     able_U = tested_U[counts_U[tested_U] >= GIVEN[-1]]
-    if len(able_U) < LEAST_NEWCOMERS:
+    if len(able_U) < MIN_NEW_USERS:
         return None
-    chosen_S = np.sort(rng.choice(able_U, min(MOST_NEWCOMERS, len(able_U)), replace=False))
+    chosen_S = np.sort(rng.choice(able_U, min(MAX_NEW_USERS, len(able_U)), replace=False))
     place_U = np.full(model.users + 1, -1)
     place_U[chosen_S] = np.arange(len(chosen_S))
     sample = _ratings_of(train, place_U)
@@ -177,18 +169,18 @@ def newcomers(model: MatrixFactorization, train: Interactions, test: TestSet) ->
         dots_M = (folded.factors_RF[places_M] * model.item_factors[theirs.items_N]).sum(1)
         predicted_M = dots_M + folded.bias_R[places_M] + model.item_bias[theirs.items_N] + model.mean
         errors.append((given, metrics.rmse(predicted_M, theirs.ratings_N)))
-    return Newcomers(len(chosen_S), len(theirs), errors, metrics.rmse(predict(model, theirs), theirs.ratings_N))
+    return NewUsers(len(chosen_S), len(theirs), errors, metrics.rmse(predict(model, theirs), theirs.ratings_N))
 
 
 def _ratings_of(train: Interactions, place_U: Ints) -> TrainingRatings:
-    """The training ratings of users with a place, all others having none."""
+    """The training ratings of the chosen users; all others have none."""
     rows = np.flatnonzero(place_U[train.users_N] >= 0)
     columns = (train.users_N[rows], train.items_N[rows], train.ratings_N[rows])
     return TrainingRatings.from_ratings(*columns, len(place_U) - 1)
 
 
 def _drawn(sample: TrainingRatings, chosen_S: Ints, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """As many ratings of each user as are ever given, in random order: items and ratings, shape (S, k)."""
+    """Random ratings of each user, as many as the longest of `GIVEN`: items and ratings, shape (S, k)."""
     offsets = sample.offsets.numpy()
     drawn = [rng.permutation(np.arange(offsets[user], offsets[user + 1]))[: GIVEN[-1]] for user in chosen_S]
     drawn_Sk = torch.from_numpy(np.stack(drawn))
@@ -196,13 +188,5 @@ def _drawn(sample: TrainingRatings, chosen_S: Ints, rng: np.random.Generator) ->
 
 
 def _solver(model: MatrixFactorization, sample: TrainingRatings) -> RowSolver:
-    """What folds users in, as the service does, but with a prior learned from a sample of users."""
-    priors = FoldInPrior.learn(model, sample)
-    return RowSolver(
-        model.item_factors[:-1],
-        model.item_bias[:-1],
-        float(model.mean),
-        torch.cat([model.user_factors[-1], model.user_bias[-1:]]),
-        priors.user_covariance_KK,
-        float(priors.noise),
-    )
+    """Folds users in as the service does, but with a prior learned from a sample of users."""
+    return user_solver(model, FoldInPrior.learn(model, sample))

@@ -1,4 +1,4 @@
-"""The page: what is known of a fit, brought to `page.html`. Whatever text comes from data is escaped there."""
+"""The page: what is known of a fit, rendered by `page.html`, which escapes all text from data."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from models.checkpoint.manifest import GateRecord
 from training.report import formatting, plots, sample_users, sections
 from training.results import Result, settings
 
-LONGEST = 500  # characters of a title, an id or a setting: more are left out, so that the page stays small
-FIGURES = (  # name, what the page calls it, what it means: as docs/evaluation.md has them
-    ("rmse", "RMSE", "of unclipped predictions, in rating units; lower is better"),
+LONGEST = 500  # characters of a title, an id or a setting; the rest is cut off
+FIGURES = (  # name, label and meaning, as in docs/evaluation.md
+    ("rmse", "RMSE", "unclipped predictions, in rating units; lower is better"),
     ("mae", "MAE", "mean absolute error, in rating units; lower is better"),
-    ("rmse_clipped", "RMSE, clipped", "of predictions clipped to the scale, as the service answers them"),
-    ("user_rmse", "RMSE by user", "mean over users of each user’s RMSE: a heavy rater counts like any other"),
-    ("coverage90", "Coverage of 90 %", "share of ratings inside the intervals that should hold nine in ten"),
-    ("nll", "Negative log-likelihood", "of the ratings under the stated distributions, in nats; lower is better"),
-    ("ndcg10", "NDCG@10", "of the lists of ten in their default order; higher is better"),
-    ("recall10", "Recall@10", "share of a user’s relevant items that the list of ten holds"),
-    ("ndcg10_rating", "NDCG@10 by r̂", "of lists ordered by the expected rating"),
+    ("rmse_clipped", "RMSE, clipped", "predictions clipped to the scale, as the service answers"),
+    ("user_rmse", "RMSE by user", "mean of each user’s RMSE: every user has the same weight"),
+    ("coverage90", "Coverage of 90 %", "share of ratings inside their 90 % intervals"),
+    ("nll", "Negative log-likelihood", "of the ratings under the predicted distributions, in nats; lower is better"),
+    ("ndcg10", "NDCG@10", "lists of ten in their default order; higher is better"),
+    ("recall10", "Recall@10", "share of a user’s relevant items in the list of ten"),
+    ("ndcg10_rating", "NDCG@10 by r̂", "lists ordered by expected rating"),
     ("train_loss", "Training loss", "mean squared error of the training ratings in the last pass"),
 )
 
@@ -46,20 +46,20 @@ def render(result: Result, gate: GateRecord) -> str:
         environment=_environment(result),
         data=sections.data(result),
         errors=sections.errors(result),
-        learning=plots.of_learning(result.evaluated.history),
-        people=sample_users.sample(result),
+        learning=plots.learning_curve(result.evaluated.history),
+        users=sample_users.sample(result),
         refitted=result.evaluated is not result.fitted,
         same_ratings=_same_ratings(result),
     )
 
 
 def _same_ratings(result: Result) -> bool:
-    """Whether the version before was measured on the very ratings that this one was."""
+    """Whether both versions were measured on the same ratings."""
     if result.served is None:
         return False
     data, seed = result.served.data, result.served.trainer.seed
     theirs = (data.fingerprint, data.split, seed)
-    return theirs == (result.parts.dataset.fingerprint, result.run["split"], result.run["seed"])
+    return theirs == (result.train_test.dataset.fingerprint, result.run["split"], result.run["seed"])
 
 
 @cache
@@ -73,13 +73,13 @@ def _templates() -> Environment:
         finalize=_plain,
     )
     templates.filters |= {
-        name: getattr(formatting, name) for name in ("count", "figure", "short", "signed", "percent", "beside")
+        name: getattr(formatting, name) for name in ("count", "figure", "short", "signed", "percent", "compared")
     } | {"along": _along}
     return templates
 
 
 def _plain(value: object) -> object:
-    """Text without control characters, which a page cannot hold, and not longer than need be."""
+    """Text without control characters, which HTML does not allow, and cut to `LONGEST`."""
     if not isinstance(value, str) or isinstance(value, Markup):
         return value
     text = "".join(
@@ -93,13 +93,13 @@ def _is_control(character: str) -> bool:
 
 
 def _along(rating: float, scale: tuple[float, float]) -> float:
-    """Where a rating stands on its scale, from 0 to 100."""
+    """The position of a rating on its scale, from 0 to 100."""
     low, high = scale
     return round(100 * (rating - low) / (high - low), 1) if high > low else 50.0
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Settings by name, those in a group as `group.name`."""
+    """Settings by name; those of a group as `group.name`."""
     for name, value in values.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{name}.")

@@ -1,4 +1,4 @@
-"""The charts of the page, each with a text that says what is to be seen and a table of its figures."""
+"""The charts of the page, each with a description and a table of its figures."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from collections.abc import Sequence
 from training.fit.loop import Epoch
 from training.report.charts import Box, Chart, Line, categories, numbers
 from training.report.formatting import count, figure, percent, signed
-from training.report.measures import Group, Newcomers, Residuals
+from training.report.measures import Group, NewUsers, Residuals
 
-CURVE_POINTS = 100  # of a learning curve: of more epochs every so manieth is drawn
-LEAST_DRAWN = 20  # held-out ratings of a group whose error is drawn: fewer say little
+CURVE_POINTS = 100  # of a learning curve at most
+MIN_RATINGS = 20  # in a group whose error is drawn; the table has all groups
 
 
-def of_sizes(name: str, title: str, label: str, what: str, sizes: Sequence[tuple[str, str, int]]) -> Chart:
-    """Bars of how many there are of each kind; kinds have a name in the table and a shorter one below their bar."""
+def bar_chart(name: str, title: str, label: str, what: str, sizes: Sequence[tuple[str, str, int]]) -> Chart:
+    """A bar for each kind, given as its name in the table, its name on the axis and its size."""
     most = max(size for _, _, size in sizes)
     highest = next(kind for kind, _, size in sizes if size == most)
     return Chart(
         name=name,
         title=title,
-        text=f"Bars of the number of {what}; the highest is {most:,}, at {highest}.",
+        text=f"The number of {what} as bars. The highest bar is {most:,}, at {highest}.",
         x=categories(label, [below for _, below, _ in sizes]),
         y=numbers(what, [0, *(size for _, _, size in sizes)]),
         head=(label.removesuffix(", from").capitalize(), what.capitalize()),
@@ -29,15 +29,15 @@ def of_sizes(name: str, title: str, label: str, what: str, sizes: Sequence[tuple
     )
 
 
-def of_learning(history: Sequence[Epoch]) -> Chart:
-    """The errors after each pass, of training and, where they are known, of held-out ratings."""
+def learning_curve(history: Sequence[Epoch]) -> Chart:
+    """The error after each pass on training ratings and, where known, on held-out ratings."""
     every = -(-len(history) // CURVE_POINTS)
     shown = [epoch for epoch in history if epoch.number == len(history) or epoch.number % every == 0]
     trained = [(epoch.number, float(epoch.figures["loss"] ** 0.5)) for epoch in shown]
     measured = [(epoch.number, epoch.test_rmse) for epoch in history if epoch.test_rmse is not None]
-    text = f"Of the training ratings {trained[0][1]:.4f} at first and {trained[-1][1]:.4f} at the end."
+    text = f"Training ratings: {trained[0][1]:.4f} after the first pass, {trained[-1][1]:.4f} after the last."
     if measured:
-        text += f" Of the held-out ratings {measured[0][1]:.4f} at first and {measured[-1][1]:.4f} at the end."
+        text += f" Held-out ratings: {measured[0][1]:.4f} at first, {measured[-1][1]:.4f} at the end."
     lines = [Line("held-out ratings", measured, "ours")] if measured else []
     lines.append(Line("training ratings", trained, "theirs"))
     return Chart(
@@ -55,14 +55,14 @@ def of_learning(history: Sequence[Epoch]) -> Chart:
     )
 
 
-def of_residuals(found: Sequence[Residuals]) -> Chart:
-    """A box of errors for each rating."""
+def residual_chart(found: Sequence[Residuals]) -> Chart:
+    """A box of errors for each level of ratings."""
     lowest, highest = found[0], found[-1]
     return Chart(
         name="residuals",
         title="Prediction minus rating",
-        text=f"Boxes by rating: the mean is {signed(lowest.mean)} where the rating is {lowest.level}, and "
-        f"{signed(highest.mean)} where it is {highest.level}.",
+        text=f"The mean is {signed(lowest.mean)} for ratings of {lowest.level} and {signed(highest.mean)} for ratings "
+        f"of {highest.level}.",
         x=categories("rating", [of_level.level for of_level in found]),
         y=numbers("prediction − rating", [0, *(end for of_level in found for end in of_level.percentiles)]),
         head=("Rating", "Ratings", "Mean", "5 %", "Median", "95 %"),
@@ -75,24 +75,24 @@ def of_residuals(found: Sequence[Residuals]) -> Chart:
     )
 
 
-def of_calibration(inside: Sequence[tuple[float, float]]) -> Chart:
-    """How many ratings lie inside the intervals of each level."""
+def calibration_chart(inside: Sequence[tuple[float, float]]) -> Chart:
+    """The share of ratings inside the intervals of each level."""
     furthest, share = max(inside, key=lambda pair: abs(pair[1] - pair[0]))
     return Chart(
         name="intervals",
         title="Ratings inside their intervals",
-        text=f"Furthest from what is stated: {percent(share)} are inside the intervals of {percent(furthest, 0)}.",
+        text=f"Furthest from its level: {percent(share)} are inside the {percent(furthest, 0)} intervals.",
         x=numbers("level of the interval", [0, 1]),
         y=numbers("share inside", [0, 1]),
         head=("Level", "Inside"),
         rows=[(percent(level, 0), percent(found)) for level, found in inside],
-        lines=[Line("model", inside, "ours"), Line("as stated", [(0, 0), (1, 1)], "reference")],
+        lines=[Line("model", inside, "ours"), Line("stated", [(0, 0), (1, 1)], "reference")],
     )
 
 
-def of_groups(side: str, found: Sequence[Group]) -> Chart:
-    """The errors of the model and of the biases by the number of training ratings of the user or item."""
-    drawn = [group for group in found if group.ratings >= LEAST_DRAWN] or found
+def count_chart(side: str, found: Sequence[Group]) -> Chart:
+    """The errors of both models by the number of training ratings of the user or item."""
+    drawn = [group for group in found if group.ratings >= MIN_RATINGS] or found
     first, last = drawn[0], drawn[-1]
     return Chart(
         name=f"by-{side}",
@@ -110,14 +110,14 @@ def of_groups(side: str, found: Sequence[Group]) -> Chart:
     )
 
 
-def of_newcomers(new: Newcomers) -> Chart:
-    """The error on users who are folded in from few ratings."""
+def new_user_chart(new: NewUsers) -> Chart:
+    """The error on users folded in from few ratings."""
     errors = [error for _, error in new.errors]
     return Chart(
-        name="newcomers",
-        title="A newcomer’s first ratings",
+        name="new-users",
+        title="New users by ratings given",
         text=f"RMSE {errors[0]:.3f} without any rating, {errors[-1]:.3f} with {new.errors[-1][0]}, "
-        f"and {new.known:.3f} with all their ratings, as fitted.",
+        f"and {new.known:.3f} when fitted to all their ratings.",
         x=categories("ratings given", [str(given) for given, _ in new.errors]),
         y=numbers("RMSE", [*errors, new.known]),
         head=("Ratings given", "RMSE"),

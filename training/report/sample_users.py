@@ -1,4 +1,4 @@
-"""Three users as the model sees them: what they rated highest, and what it would show them.
+"""Three users with their highest ratings and the recommendations that the model makes for them.
 
 Shapes: U users, N list length.
 """
@@ -13,20 +13,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
-from models.ranking import NOTHING, by_factors, by_rating, top_items
+from models.list_keys import NOTHING
+from models.orderings import by_default
+from models.search import top_items
 from training.data.interactions import Interactions
 from training.report.distributions import Ints
 from training.results import Result
 
 LIST_LENGTH = 10
-FAVOURITES = 10
-KINDS = (("A light rater", 0.05), ("A median rater", 0.5), ("A heavy rater", 0.95))  # and where they stand among all
+HIGHEST = 10
+KINDS = (("A light rater", 0.05), ("A median rater", 0.5), ("A heavy rater", 0.95))  # quantiles of their activity
 DEVIATIONS = 1.645  # of the central 90 % interval
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """An item as people know it; `title` and `year` None where nobody said anything."""
+    """An item; `title` and `year` are None where the catalogue has none."""
 
     id: str
     title: str | None
@@ -41,13 +43,13 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
-class Suggestion:
-    """A place of a list.
+class Recommendation:
+    """An item of a list.
 
     Attributes:
         rating: r̂, clipped to the scale.
-        interval: the central 90 % interval of the rating, clipped; None where the model does not know its variance.
-        held_out: how the user rated the item, where the test part says so.
+        interval: the central 90 % interval of the rating, clipped; None where the model does not know it.
+        held_out: the rating of the user in the test part, None if there is none.
     """
 
     item: Item
@@ -57,70 +59,69 @@ class Suggestion:
 
 
 @dataclass(frozen=True, slots=True)
-class Person:
-    """A user: how many training ratings they gave, their mean, the best of them, and their list."""
+class SampleUser:
+    """A user: the number and the mean of their training ratings, the highest of them, and recommendations."""
 
     kind: str
     id: str
     ratings: int
     mean: float
-    favourites: Sequence[tuple[Item, float]]
-    suggestions: Sequence[Suggestion]
+    highest: Sequence[tuple[Item, float]]
+    recommendations: Sequence[Recommendation]
 
     @property
     def has_held_out(self) -> bool:
         """Whether any item of the list is in the test part."""
-        return any(place.held_out is not None for place in self.suggestions)
+        return any(item.held_out is not None for item in self.recommendations)
 
 
-def sample(result: Result) -> list[Person]:
+def sample(result: Result) -> list[SampleUser]:
     """A light, a median and a heavy rater; fewer where fewer users have ratings."""
-    counts_U = np.bincount(result.parts.train.users_N, minlength=result.parts.train.users)
+    counts_U = np.bincount(result.train_test.train.users_N, minlength=result.train_test.train.users)
     order_U = np.lexsort((np.arange(len(counts_U)), counts_U))
     order_U = order_U[counts_U[order_U] > 0]
     chosen: dict[int, str] = {}
     for kind, share in KINDS if len(order_U) >= len(KINDS) else [("A rater", 0.0)]:
         chosen.setdefault(int(order_U[round(share * (len(order_U) - 1))]), kind)
-    return [_person(result, user, kind) for user, kind in chosen.items()]
+    return [_sample_user(result, user, kind) for user, kind in chosen.items()]
 
 
 @torch.inference_mode()
-def _person(result: Result, user: int, kind: str) -> Person:
-    train, model = result.parts.train, result.fitted.model
+def _sample_user(result: Result, user: int, kind: str) -> SampleUser:
+    train, model = result.train_test.train, result.fitted.model
     begin, end = result.seen.offsets[user : user + 2].tolist()
     items_N, ratings_N = (of_all[begin:end].cpu().numpy() for of_all in (result.seen.items_N, result.seen.ratings_N))
     popularity_N = np.bincount(train.items_N, minlength=train.items)[items_N]
-    best_N = np.lexsort((items_N, -popularity_N, -ratings_N))[:FAVOURITES]  # of equal ones those that many know
-    rated = zip(_items(result, items_N[best_N]), ratings_N[best_N].tolist(), strict=True)
-    head = result.fitted.head
-    ordering = by_rating(model) if head is None else by_factors(**head.tensors())
+    highest_N = np.lexsort((items_N, -popularity_N, -ratings_N))[:HIGHEST]  # ties: the most rated items first
+    rated = zip(_items(result, items_N[highest_N]), ratings_N[highest_N].tolist(), strict=True)
+    ordering = by_default(model, result.fitted.head)
     users_1 = torch.tensor([user], device=ordering.device)
     seen = result.seen.rows(users_1.to(result.seen.offsets.device))
     listed_N = top_items(ordering, users_1, LIST_LENGTH, excluded=seen)[0].cpu().numpy()
-    return Person(
+    return SampleUser(
         kind,
         train.user_ids[user].as_py(),
         end - begin,
         float(ratings_N.mean(dtype=np.float64)),
         list(rated),
-        _suggestions(result, user, listed_N[listed_N != NOTHING]),
+        _recommendations(result, user, listed_N[listed_N != NOTHING]),
     )
 
 
-def _suggestions(result: Result, user: int, items_N: Ints) -> list[Suggestion]:
-    model, (low, high) = result.fitted.model, result.parts.train.scale
+def _recommendations(result: Result, user: int, items_N: Ints) -> list[Recommendation]:
+    model, (low, high) = result.fitted.model, result.train_test.train.scale
     places_N = torch.from_numpy(items_N).to(model.device)
     users_N = torch.full_like(places_N, user)
     ratings_N = model(users_N, places_N).cpu().numpy()
     variance_N = model.variance(users_N, places_N)
-    held_out = _held_out(result.parts.test, user)
+    held_out = _held_out(result.train_test.test, user)
     intervals: list[tuple[float, float] | None] = [None] * len(items_N)
     if variance_N is not None:
         half_N = DEVIATIONS * np.sqrt(variance_N.cpu().numpy())
         ends = (np.clip(ratings_N - half_N, low, high).tolist(), np.clip(ratings_N + half_N, low, high).tolist())
         intervals = list(zip(*ends, strict=True))
     return [
-        Suggestion(item, rating, interval, held_out.get(row))
+        Recommendation(item, rating, interval, held_out.get(row))
         for item, row, rating, interval in zip(
             _items(result, items_N), items_N.tolist(), np.clip(ratings_N, low, high).tolist(), intervals, strict=True
         )
@@ -128,13 +129,13 @@ def _suggestions(result: Result, user: int, items_N: Ints) -> list[Suggestion]:
 
 
 def _held_out(test: Interactions, user: int) -> dict[int, float]:
-    """What the test part says of a user: item row → rating."""
+    """The ratings of a user in the test part, by item row."""
     rows = np.flatnonzero(test.users_N == user)
     return dict(zip(test.items_N[rows].tolist(), test.ratings_N[rows].tolist(), strict=True))
 
 
 def _items(result: Result, rows_N: Ints) -> list[Item]:
-    ids = result.parts.train.item_ids.take(pa.array(rows_N))
+    ids = result.train_test.train.item_ids.take(pa.array(rows_N))
     if result.described is None:
         return [Item(id_, None, None) for id_ in ids.to_pylist()]
     places = pc.index_in(ids, value_set=result.described["id"].combine_chunks())

@@ -1,4 +1,4 @@
-"""What the parts of the page are made of: the ratings that were fitted, and the errors on those that were held out."""
+"""The contents of the page: the ratings that were fitted, and the errors on those that were held out."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from training.report import plots
 from training.report.charts import Chart
 from training.report.distributions import Activity, Ints, activity, levels
 from training.report.measures import (
-    Newcomers,
+    NewUsers,
     Predicted,
     baseline_metrics,
     by_count,
     calibration,
-    newcomers,
+    new_users,
     predicted,
     residuals,
 )
@@ -29,11 +29,11 @@ class Data:
     """The ratings.
 
     Attributes:
-        train_days, test_days: the first and the last day, in UTC; None where that is not known.
-        density: share of all pairs of users and items that are rated.
+        train_days, test_days: the first and the last day, in UTC; None if unknown.
+        density: the share of all pairs of users and items that are rated.
         mean, deviation: of the training ratings.
-        users, items: how many ratings they have.
-        charts: how ratings, users and items are spread.
+        users, items: their numbers of ratings.
+        charts: the distributions of ratings, users and items.
     """
 
     train_days: tuple[str, str] | None
@@ -48,22 +48,22 @@ class Data:
 
 def data(result: Result) -> Data:
     """What the published model was fitted on."""
-    train = result.parts.train
+    train = result.train_test.train
     scale, counts_L = levels(train.ratings_N)
     users, items = (activity(counts[counts > 0]) for counts in map(np.bincount, (train.users_N, train.items_N)))
     sizes = list(zip(scale.names, scale.names, counts_L.tolist(), strict=True))
     return Data(
         train_days=_days(train),
-        test_days=_days(result.parts.test),
+        test_days=_days(result.train_test.test),
         density=len(train) / (train.users * train.items),
         mean=float(train.ratings_N.mean(dtype=np.float64)),
         deviation=float(train.ratings_N.std(dtype=np.float64)),
         users=users,
         items=items,
         charts=(
-            plots.of_sizes("ratings", "Ratings", "rating", "ratings", sizes),
-            plots.of_sizes("users", "Users by ratings given", "ratings given, from", "users", _groups(users)),
-            plots.of_sizes("items", "Items by ratings received", "ratings received, from", "items", _groups(items)),
+            plots.bar_chart("ratings", "Ratings", "rating", "ratings", sizes),
+            plots.bar_chart("users", "Users by ratings given", "ratings given, from", "users", _groups(users)),
+            plots.bar_chart("items", "Items by ratings received", "ratings received, from", "items", _groups(items)),
         ),
     )
 
@@ -86,9 +86,9 @@ class Errors:
     """What is measured on held-out ratings.
 
     Attributes:
-        baseline: figures of the bias baseline by the names of `docs/evaluation.md`.
-        residuals, calibration, by_user, by_item: charts; of calibration None where variances are not known.
-        newcomers, newcomers_chart: None where too few users stand for them.
+        baseline: figures of the bias baseline, by their names in `docs/evaluation.md`.
+        calibration: None where variances are not known.
+        new_users, new_users_chart: None where too few users have enough ratings.
     """
 
     baseline: dict[str, float]
@@ -96,28 +96,28 @@ class Errors:
     calibration: Chart | None
     by_user: Chart
     by_item: Chart
-    newcomers: Newcomers | None
-    newcomers_chart: Chart | None
+    new_users: NewUsers | None
+    new_users_chart: Chart | None
 
 
 def errors(result: Result) -> Errors | None:
-    """What was measured of the fit; None without a test part."""
-    if result.test is None or result.baseline is None or len(result.test) == 0:  # another rank may have them all
+    """What was measured; None without a test part."""
+    if result.test is None or result.baseline is None or len(result.test) == 0:  # another rank may have all of them
         return None
     made = predicted(result.evaluated.model, result.baseline, result.test)
     train = result.measured_on.train
-    inside, new = calibration(made), newcomers(result.evaluated.model, train, result.test)
+    inside, new = calibration(made), new_users(result.evaluated.model, train, result.test)
     return Errors(
         baseline=baseline_metrics(made, result.test),
-        residuals=plots.of_residuals(residuals(made)),
-        calibration=plots.of_calibration(inside) if inside else None,
+        residuals=plots.residual_chart(residuals(made)),
+        calibration=plots.calibration_chart(inside) if inside else None,
         by_user=_by_count(made, "user", train.users_N, result.test.users_N.cpu().numpy(), train.users),
         by_item=_by_count(made, "item", train.items_N, result.test.items_N.cpu().numpy(), train.items),
-        newcomers=new,
-        newcomers_chart=None if new is None else plots.of_newcomers(new),
+        new_users=new,
+        new_users_chart=None if new is None else plots.new_user_chart(new),
     )
 
 
 def _by_count(made: Predicted, side: str, of_train: np.ndarray, of_test: Ints, size: int) -> Chart:
-    """Errors by the training ratings of one side; unknown ids, which are the row after the last, have none."""
-    return plots.of_groups(side, by_count(made, np.bincount(of_train, minlength=size + 1)[of_test]))
+    """Errors by the training ratings of one side. Unknown ids, the row after the last, have none."""
+    return plots.count_chart(side, by_count(made, np.bincount(of_train, minlength=size + 1)[of_test]))

@@ -1,11 +1,11 @@
-// Asking the service: keys, problems, and a record of what a view asked. It knows no view.
+// Requests to the service: keys, errors, and a record of the requests of a view. This module knows no view.
 import { useCallback, useEffect, useRef, useState } from "./lib.js";
 
 const BASE = new URL(".", document.baseURI);
 const STORED = { api: "ratecast.key", admin: "ratecast.admin-key" };
-export const wishes = new EventTarget(); // "key": somebody was refused for want of one
+export const events = new EventTarget(); // "key-needed": a request was answered with 401
 
-// Keys stay in this tab, and are gone when it is closed.
+// Keys are stored in this tab only. The browser deletes them when the tab is closed.
 export const key = (kind) => sessionStorage.getItem(STORED[kind]) ?? "";
 export function keep(kind, value) {
   if (value) sessionStorage.setItem(STORED[kind], value);
@@ -20,7 +20,7 @@ export class Problem extends Error {
 }
 
 // A request is {method, path: [segments], query, body, admin, text}; the segments are not yet encoded.
-// No browser can ask for one that is "." or "..", however it is written.
+// A browser cannot request a segment "." or "..", even when it is encoded.
 export function address({ path, query = {} }) {
   const url = new URL(path.map(encodeURIComponent).join("/"), BASE);
   for (const [name, value] of Object.entries(query)) {
@@ -38,11 +38,11 @@ export async function send(request, signal) {
   const answer = await fetch(address(request), { method: request.method ?? "GET", headers, body, signal });
   if (answer.ok) return { status: answer.status, content: await (request.text ? answer.text() : answer.json()) };
   const problem = new Problem(answer.status, await answer.json().catch(() => ({})));
-  if (answer.status === 401 && !request.admin) wishes.dispatchEvent(new Event("key")); // of an admin key the asker is told
+  if (answer.status === 401 && !request.admin) events.dispatchEvent(new Event("key-needed")); // a dialog shows a 401 of an admin request itself
   throw problem;
 }
 
-// What a view asked last under each name, and `ask`, of which a later call under one name calls the earlier one off.
+// The latest request of a view under each name, and `ask`. A new call under a name cancels the earlier one.
 export function useRequests() {
   const [requests, setRequests] = useState([]);
   const running = useRef(new Map());
@@ -69,14 +69,14 @@ export function useRequests() {
         note(error.status);
         throw error;
       }
-      throw new Problem(0, { detail: "The service cannot be reached. Is it running?" });
+      throw new Problem(0, { detail: "The service cannot be reached. Check that it is running." });
     }
   }, []);
   useEffect(() => () => running.current.forEach((control) => control.abort()), []);
   return [requests, ask];
 }
 
-// The content of an answer, asked for again whenever one of `inputs` changes; `request` null asks nothing.
+// The content of an answer. It is requested again whenever one of `inputs` changes. If `request` is null, nothing is.
 export function useAnswer(ask, name, request, inputs) {
   const [answer, setAnswer] = useState({ content: null, problem: null, waiting: true });
   useEffect(() => {
@@ -84,14 +84,14 @@ export function useAnswer(ask, name, request, inputs) {
       setAnswer({ content: null, problem: null, waiting: false });
       return;
     }
-    let wanted = true;
+    let current = true;
     setAnswer((known) => ({ ...known, waiting: true }));
     ask(name, request).then(
-      (content) => wanted && setAnswer({ content, problem: null, waiting: false }),
-      (problem) => wanted && setAnswer({ content: null, problem, waiting: false }),
+      (content) => current && setAnswer({ content, problem: null, waiting: false }),
+      (problem) => current && setAnswer({ content: null, problem, waiting: false }),
     );
     return () => {
-      wanted = false;
+      current = false;
     };
   }, inputs);
   return answer;

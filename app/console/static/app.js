@@ -1,21 +1,21 @@
-// The console: which view is shown, the model that all of them are about, and the keys.
-import { keep, key, send, wishes } from "./api.js";
+// The console: the current view, the model that all views show, and the keys.
+import { events, keep, key, send } from "./api.js";
 import { html, render, useEffect, useId, useRef, useState } from "./lib.js";
 import { Live } from "./live.js";
 import { Model } from "./model.js";
-import { People } from "./people.js";
 import { Try } from "./try.js";
+import { Users } from "./users.js";
 
-const VIEWS = { model: ["Model", Model], people: ["People", People], try: ["Try it", Try], live: ["Live", Live] };
+const VIEWS = { model: ["Model", Model], users: ["Users", Users], try: ["Try it", Try], live: ["Live", Live] };
 
-// `#people/196` is the view people with the argument 196.
-function place() {
+// `#users/196` is the view `users` with the argument 196.
+function readLocation() {
   const [view, ...rest] = location.hash.slice(1).split("/");
   let argument = null;
   try {
     argument = rest.length ? decodeURIComponent(rest.join("/")) : null;
   } catch {
-    // not the console's own spelling
+    // the address was not written by the console
   }
   return VIEWS[view] ? { view, argument } : { view: "model", argument: null };
 }
@@ -25,7 +25,7 @@ const go = (view, argument) => {
 };
 
 function Console() {
-  const [{ view, argument }, setPlace] = useState(place());
+  const [{ view, argument }, setLocation] = useState(readLocation());
   const [model, setModel] = useState(null);
   const [asking, setAsking] = useState(false);
   const [keys, setKeys] = useState(0);
@@ -33,13 +33,13 @@ function Console() {
   const [name, View] = VIEWS[view];
   const refresh = () => send({ path: ["models", "current"] }).then(({ content }) => setModel(content), () => {});
   useEffect(() => {
-    const move = () => setPlace(place());
-    const wish = () => setAsking(true);
+    const move = () => setLocation(readLocation());
+    const askForKey = () => setAsking(true);
     addEventListener("hashchange", move);
-    wishes.addEventListener("key", wish);
+    events.addEventListener("key-needed", askForKey);
     return () => {
       removeEventListener("hashchange", move);
-      wishes.removeEventListener("key", wish);
+      events.removeEventListener("key-needed", askForKey);
     };
   }, []);
   useEffect(() => {
@@ -88,15 +88,15 @@ function Keys({ done, changed }) {
     <dialog ref=${dialog} aria-labelledby="${id}-title" onClose=${done}>
       <form onSubmit=${take}>
         <h2 id="${id}-title">Keys</h2>
-        <p>Where the service asks for keys, the console sends yours with its requests.</p>
+        <p>The console sends these keys with its requests. Leave them empty if the service needs none.</p>
         <label for="${id}-api">API key</label>
         <input id="${id}-api" name="api" type="password" autocomplete="off" value=${key("api")} />
-        <label for="${id}-admin">Admin key, to change which version is served</label>
+        <label for="${id}-admin">Admin key, needed to activate a version</label>
         <input id="${id}-admin" name="admin" type="password" autocomplete="off" value=${key("admin")} />
-        <p class="muted">They stay in this tab and are gone when it is closed.</p>
+        <p class="muted">The keys are stored in this tab only and deleted when you close it.</p>
         <div class="row end">
           <button type="button" onClick=${() => dialog.current.close()}>Cancel</button>
-          <button type="submit" class="main">Use them</button>
+          <button type="submit" class="main">Save</button>
         </div>
       </form>
     </dialog>

@@ -1,9 +1,9 @@
-// Charts by uPlot, which is fetched when the first one is drawn. Colours are those of the page, in either theme.
+// Charts by uPlot, which is loaded when the first chart is drawn. Charts use the page's colours, light or dark.
 import { html, useEffect, useRef } from "./lib.js";
 
 let library = null;
 const dark = matchMedia("(prefers-color-scheme: dark)");
-const LEAST_SECONDS = 60; // of an axis of time, however little has been read
+const LEAST_SECONDS = 60; // shortest time axis
 const clock = (seconds) => new Date(1e3 * seconds).toLocaleTimeString("en", { hour12: false });
 const COLOURS = ["--series-1", "--series-2", "--series-3"];
 
@@ -55,21 +55,21 @@ function lately(first, last) {
   return [Math.min(first ?? now, now - LEAST_SECONDS), now];
 }
 
-// Of what is counted the axis begins at nothing; of a learning curve, where the curve is.
+// The axis of a chart over time begins at 0. The axis of a learning curve begins near its lowest value.
 function span(low, high, time) {
   if (low == null || high == null) return [0, 1];
   const margin = (high - low) * 0.08 || Math.abs(high) * 0.1 || 1;
   return time ? [0, high + margin] : [low - margin, high + margin];
 }
 
-// `data` is [xs, ys, …] with a name in `series` for each ys. `said` tells those who do not see it what it shows.
+// `data` is [xs, ys, …] with a name in `series` for each ys. `said` describes the chart for screen readers.
 export function Chart({ name, said, series, data, form, time = false, height = 200 }) {
-  const place = useRef(null);
+  const container = useRef(null);
   const plot = useRef(null);
   const latest = useRef(data);
   latest.current = data;
   useEffect(() => {
-    const node = place.current;
+    const node = container.current;
     let ended = false;
     const draw = (uPlot) => {
       if (ended) return;
@@ -97,7 +97,7 @@ export function Chart({ name, said, series, data, form, time = false, height = 2
         ${series.length > 1 &&
         html`<span class="keys">${series.map((text, at) => html`<span key=${text} class="key key-${at + 1}">${text}</span>`)}</span>`}
       </figcaption>
-      <div ref=${place} class="plot" role="img" aria-label="${name}. ${said}"></div>
+      <div ref=${container} class="plot" role="img" aria-label="${name}. ${said}"></div>
     </figure>
   `;
 }

@@ -1,4 +1,4 @@
-// The libraries as the console uses them, and how numbers and times are written.
+// The libraries that the console uses, and the formats of numbers and times.
 import { h } from "./vendor/preact.js";
 import htm from "./vendor/htm.js";
 

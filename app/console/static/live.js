@@ -1,4 +1,4 @@
-// What the service is doing, from /metrics, read every two seconds while this is shown and not paused.
+// The load of the service, from /metrics, read every two seconds while this view is shown and not paused.
 import { useRequests } from "./api.js";
 import { Chart } from "./chart.js";
 import { count, duration, fixed, html, percent, useEffect, useRef, useState } from "./lib.js";
@@ -13,7 +13,7 @@ const METRICS = { path: ["metrics"], text: true };
 const milliseconds = (seconds) => (seconds == null ? null : 1e3 * seconds);
 const column = (readings, take) => [readings.map(({ at }) => at), ...take.map((one) => readings.map(one))];
 
-// Readings so far; while `running`, one more every two seconds.
+// All readings so far. While `running`, a reading is added every two seconds.
 function useReadings(ask, running) {
   const [readings, setReadings] = useState([]);
   const [table, setTable] = useState([]);
@@ -41,7 +41,7 @@ function useReadings(ask, running) {
     read();
     return () => {
       clearInterval(timer);
-      last.current = null; // what happened during a pause is not the rate of any two seconds
+      last.current = null; // the change during a pause is not a rate over two seconds
     };
   }, [running]);
   return { readings, table, problem };
@@ -56,36 +56,36 @@ export function Live() {
   return html`
     <div class="heading">
       <h1 tabindex="-1">Live</h1>
-      <button type="button" onClick=${() => setRunning(!running)}>${running ? "Pause" : "Go on"}</button>
+      <button type="button" onClick=${() => setRunning(!running)}>${running ? "Pause" : "Resume"}</button>
     </div>
-    <p class="lead">All workers together, read every two seconds. The console's own pages and readings are not counted.</p>
+    <p class="lead">All workers together, updated every two seconds. The console's own requests for pages and metrics are not counted.</p>
     <${Failure} problem=${problem} />
     <dl class="tiles">
-      <${Tile} name="Requests a second" value=${now ? fixed(now.rate, 1) : "–"}
-        ><span class="muted">${now ? `${fixed(now.errors, 1)} with an error` : "measuring"}</span><//
+      <${Tile} name="Requests per second" value=${now ? fixed(now.rate, 1) : "–"}
+        ><span class="muted">${now ? `${fixed(now.errors, 1)} per second with an error` : "measuring…"}</span><//
       >
       <${Tile} name="Median latency" value=${duration(lately?.p50)}
-        ><span class="muted">95 %: ${duration(lately?.p95)} · 99 %: ${duration(lately?.p99)}</span><//
+        ><span class="muted">p95: ${duration(lately?.p95)} · p99: ${duration(lately?.p99)}</span><//
       >
       <${Tile} name="Rows waiting" value=${now ? count(now.waiting) : "–"}
-        ><span class="muted">${now ? `${count(now.underWay)} requests under way` : "measuring"}</span><//
+        ><span class="muted">${now ? `${count(now.underWay)} requests in progress` : "measuring…"}</span><//
       >
       <${Tile} name="Fallbacks" value=${percent(now?.fallbacks)}
-        ><span class="muted">answers that rest on less than the model</span><//
+        ><span class="muted">predictions and lists for an unknown user or item</span><//
       >
     </dl>
     <div class="charts">
       <div class="card">
-        <${Chart} name="Requests a second" said=${now ? `Now ${fixed(now.rate, 1)}.` : ""} time series=${["all", "errors"]}
+        <${Chart} name="Requests per second" said=${now ? `Now ${fixed(now.rate, 1)}.` : ""} time series=${["all", "errors"]}
           data=${column(readings, [({ rate }) => rate, ({ errors }) => errors])} form=${(mark) => mark} />
       </div>
       <div class="card">
-        <${Chart} name="Latency, ms" said=${lately ? `Median ${duration(lately.p50)}.` : ""} time series=${["50 %", "95 %", "99 %"]}
+        <${Chart} name="Latency, ms" said=${lately ? `Median ${duration(lately.p50)}.` : ""} time series=${["median", "p95", "p99"]}
           data=${column(readings, [({ p50 }) => milliseconds(p50), ({ p95 }) => milliseconds(p95), ({ p99 }) => milliseconds(p99)])}
           form=${(mark) => mark} />
       </div>
       <div class="card">
-        <${Chart} name="Queue" said=${now ? `${now.waiting} rows wait.` : ""} time series=${["rows waiting", "requests under way"]}
+        <${Chart} name="Queue" said=${now ? `${now.waiting} rows are waiting.` : ""} time series=${["rows waiting", "requests in progress"]}
           data=${column(readings, [({ waiting }) => waiting, ({ underWay }) => underWay])} form=${(mark) => mark} />
       </div>
       <div class="card">
@@ -100,11 +100,11 @@ export function Live() {
 
 const Routes = ({ table }) => html`
   <section class="card">
-    <h2>Since the service began</h2>
+    <h2>Since the service started</h2>
     <div class="scroll" tabindex="0" role="region" aria-label="Requests by route">
       <table>
         <thead>
-          <tr><th scope="col">Route</th><th scope="col">Methods</th><th scope="col" class="number">Requests</th><th scope="col" class="number">Median</th><th scope="col" class="number">99 %</th></tr>
+          <tr><th scope="col">Route</th><th scope="col">Methods</th><th scope="col" class="number">Requests</th><th scope="col" class="number">Median</th><th scope="col" class="number">p99</th></tr>
         </thead>
         <tbody>
           ${table.map(

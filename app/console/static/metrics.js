@@ -1,4 +1,4 @@
-// Prometheus' text format, and what two readings of it say of the time between them. It knows no page.
+// Reads the text format of Prometheus and computes rates and quantiles between two readings. It knows no page.
 
 const LINE = /^([a-zA-Z_:][\w:]*)(?:\{(.*)\})? (\S+)/;
 const LABEL = /([a-zA-Z_]\w*)="((?:[^"\\]|\\.)*)"/g;
@@ -32,25 +32,26 @@ function buckets(samples, name, which) {
   return [...counts].sort(([a], [b]) => a - b);
 }
 
-// A quantile of what a histogram observed between two readings, between bounds in proportion; null where nothing was.
+// A quantile of a histogram's observations between two readings, interpolated linearly within a bucket.
+// It is null if there were no observations.
 export function quantile(before, after, name, share, which = every) {
   const earlier = new Map(buckets(before, name, which));
   const grown = buckets(after, name, which).map(([bound, number]) => [bound, number - (earlier.get(bound) ?? 0)]);
   const total = grown.at(-1)?.[1] ?? 0;
   if (total <= 0) return null;
-  const wanted = share * total;
-  const at = grown.findIndex(([, number]) => number >= wanted);
+  const target = share * total;
+  const at = grown.findIndex(([, number]) => number >= target);
   const [low, below] = at > 0 ? grown[at - 1] : [0, 0];
   const [high, upTo] = grown[at];
   if (high === Infinity) return low;
-  return low + ((high - low) * (wanted - below)) / (upTo - below || 1);
+  return low + ((high - low) * (target - below)) / (upTo - below || 1);
 }
 
 const answered = ({ route }) => route !== "/metrics" && !route?.startsWith("/health") && !route?.startsWith("/console") && route !== "/";
-const RESTS_ON_MODEL = new Set(["model", "fold_in"]);
-const fellBack = ({ source }) => !RESTS_ON_MODEL.has(source);
+const PERSONAL = new Set(["model", "fold_in"]);
+const fellBack = ({ source }) => !PERSONAL.has(source);
 
-// What happened in `seconds` between two readings; the console's own reading of metrics is left out.
+// Rates and quantiles of the `seconds` between two readings, without the console's own requests.
 export function between(before, after, seconds) {
   const grown = (name, which) => Math.max(0, sum(after, name, which) - sum(before, name, which));
   const requests = grown("ratecast_requests_total", answered);
@@ -71,7 +72,7 @@ export function between(before, after, seconds) {
   };
 }
 
-// Requests and latencies by route since the service began, the most asked first.
+// Requests and latencies of each route since the service started, the busiest first.
 export function routes(samples) {
   const found = new Map();
   for (const [{ route, method }, value] of samples.get("ratecast_requests_total") ?? []) {

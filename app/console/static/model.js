@@ -1,4 +1,4 @@
-// The model being served: how old and how good it is, the published versions, and changing between them.
+// The model being served: its age, its metrics, the published versions, and a dialog to activate one of them.
 import { keep, key, useAnswer, useRequests } from "./api.js";
 import { Chart } from "./chart.js";
 import { ago, count, date, duration, fixed, html, percent, useEffect, useId, useMemo, useRef, useState } from "./lib.js";
@@ -32,38 +32,38 @@ function Facts({ model, ask }) {
   return html`
     <p class="lead">
       <strong class="version">${model.version}</strong>, published <time datetime=${model.created_at} title=${date(model.created_at)}>${ago(model.age_seconds)}</time>,
-      served on ${model.device}.
+      running on ${model.device}.
     </p>
     <dl class="tiles">
       <${Tile} name="Test RMSE" value=${fixed(metrics.rmse, 4)}>
         ${better != null &&
         html`<${Baseline} rmse=${metrics.rmse} bias=${metrics.bias_rmse} />
-          <span class="muted">${percent(Math.abs(better))} ${better >= 0 ? "below" : "above"} the biases' ${fixed(metrics.bias_rmse, 4)}</span>`}
+          <span class="muted">${percent(Math.abs(better))} ${better >= 0 ? "below" : "above"} the baseline of biases, ${fixed(metrics.bias_rmse, 4)}</span>`}
       <//>
       <${Tile} name="Calibration" value=${percent(metrics.coverage90)}>
         ${metrics.coverage90 != null
-          ? html`<${Calibration} share=${metrics.coverage90} /><span class="muted">of test ratings are inside their 90 % interval</span>`
+          ? html`<${Calibration} share=${metrics.coverage90} /><span class="muted">of the test ratings are inside their 90 % interval</span>`
           : html`<span class="muted">this model has no intervals</span>`}
       <//>
-      <${Tile} name="NDCG at 10" value=${fixed(metrics.ndcg10, 3)}>
-        <span class="muted">by default; ${fixed(metrics.ndcg10_rating, 3)} ordered by rating</span>
+      <${Tile} name="NDCG@10" value=${fixed(metrics.ndcg10, 3)}>
+        <span class="muted">in the default order; ${fixed(metrics.ndcg10_rating, 3)} when ordered by rating</span>
       <//>
-      <${Tile} name="Fitted on" value=${count(data.train_ratings)}>
-        <span class="muted">ratings of ${count(shape.items)} items by ${count(shape.users)} users</span>
+      <${Tile} name="Training ratings" value=${count(data.train_ratings)}>
+        <span class="muted">of ${count(shape.items)} items by ${count(shape.users)} users</span>
       <//>
     </dl>
     <div class="pair">
       <${Curve} version=${model.version} ask=${ask} />
       <section class="card">
-        <h2>How it was made</h2>
+        <h2>Data and training</h2>
         <dl class="facts">
           <dt>Data</dt><dd>${data.name}, split ${data.split}</dd>
           <dt>Test ratings</dt><dd>${count(data.test_ratings)}</dd>
-          <dt>Ratings</dt><dd>from ${shape.rating_min} to ${shape.rating_max}, on average ${fixed(data.rating_mean, 2)}</dd>
+          <dt>Rating scale</dt><dd>${shape.rating_min} to ${shape.rating_max}, average ${fixed(data.rating_mean, 2)}</dd>
           <dt>Preset</dt><dd>${trainer.preset}</dd>
           <dt>Trainer</dt><dd>${trainer.name}, ${shape.factors} factors, seed ${trainer.seed}</dd>
-          <dt>Fitted in</dt><dd>${duration(trainer.fit_seconds)} on ${trainer.device}</dd>
-          <dt>Gate</dt><dd>${gate.verdict}${gate.forced ? ", published all the same" : ""}${gate.reasons.length ? `: ${gate.reasons.join("; ")}` : ""}</dd>
+          <dt>Fitting time</dt><dd>${duration(trainer.fit_seconds)} on ${trainer.device}</dd>
+          <dt>Quality gate</dt><dd>${gate.verdict}${gate.forced ? ", published anyway" : ""}${gate.reasons.length ? `: ${gate.reasons.join("; ")}` : ""}</dd>
         </dl>
         ${model.report && html`<p><${Report} version=${model.version} ask=${ask} text="Training report" /></p>`}
       </section>
@@ -71,9 +71,9 @@ function Facts({ model, ask }) {
   `;
 }
 
-const Verdict = ({ gate }) => html`<span class="badge ${gate.forced ? "bad" : VERDICTS[gate.verdict]}"><span class="hidden">gate: </span>${gate.verdict}</span>`;
+const Verdict = ({ gate }) => html`<span class="badge ${gate.forced ? "bad" : VERDICTS[gate.verdict]}"><span class="hidden">quality gate: </span>${gate.verdict}</span>`;
 
-// The error of the model beside that of the biases, both from nothing.
+// The model's error beside that of the biases, as bars from 0.
 const Baseline = ({ rmse, bias }) => {
   const most = Math.max(rmse, bias);
   return html`<svg class="beside" width="100%" height="18" aria-hidden="true">
@@ -82,7 +82,7 @@ const Baseline = ({ rmse, bias }) => {
   </svg>`;
 };
 
-// Where the share lies from 80 to 100 %; right is the mark in the middle.
+// The share on a scale from 80 to 100 %. The mark in the middle is the ideal, 90 %.
 const Calibration = ({ share }) => {
   const at = Math.min(Math.max((share - 0.8) / 0.2, 0.02), 0.98);
   return html`<svg class="bar" width="100%" height="18" aria-hidden="true">
@@ -105,7 +105,7 @@ function Curve({ version, ask }) {
   );
   const measured = passes.filter(({ test_rmse: error }) => error != null);
   const last = measured.at(-1);
-  const said = last ? `After ${last.number} passes the test RMSE is ${fixed(last.test_rmse, 4)}.` : "";
+  const said = last ? `The test RMSE after ${last.number} passes is ${fixed(last.test_rmse, 4)}.` : "";
   return html`
     <section class="card">
       <h2>Learning curve</h2>
@@ -113,7 +113,7 @@ function Curve({ version, ask }) {
       ${passes.length > 0 &&
       html`<${Chart} name="RMSE by pass" said=${said} series=${["training", "test"]} data=${data} form=${(mark) => mark.toFixed(2)} height=${240} />
         <details>
-          <summary>As a table</summary>
+          <summary>Show as a table</summary>
           <div class="scroll low" tabindex="0" role="region" aria-label="Learning curve as a table">
             <table>
               <thead><tr><th scope="col">Pass</th><th scope="col" class="number">Training</th><th scope="col" class="number">Test</th></tr></thead>
@@ -129,7 +129,7 @@ function Curve({ version, ask }) {
   `;
 }
 
-// A link sends no key, so where one is wanted the page is fetched and saved.
+// A link cannot send a key. If there is a key, the page is fetched with it and saved as a file.
 function Report({ version, ask, text }) {
   const [problem, setProblem] = useState(null);
   const request = { path: ["models", version, "report"], text: true };
@@ -150,33 +150,33 @@ function Report({ version, ask, text }) {
 }
 
 function Versions({ models, ask, done }) {
-  const [wanted, setWanted] = useState(null);
+  const [chosen, setChosen] = useState(null);
   const [said, setSaid] = useState("");
   const at = models.findIndex(({ serving }) => serving);
   const before = at > 0 ? models[at - 1] : null;
   const finish = (version) => {
-    setWanted(null);
+    setChosen(null);
     if (!version) return;
-    setSaid(`${version} is being served.`);
+    setSaid(`The service now serves ${version}.`);
     done();
   };
   return html`
     <section class="card">
       <div class="heading">
         <h2>Published versions</h2>
-        ${before && html`<button type="button" onClick=${() => setWanted(before.version)}>Roll back one version</button>`}
+        ${before && html`<button type="button" onClick=${() => setChosen(before.version)}>Roll back one version</button>`}
       </div>
       <p role="status" class="said">${said}</p>
       <div class="scroll" tabindex="0" role="region" aria-label="Published versions">
         <table>
           <thead>
-            <tr><th scope="col">Version</th><th scope="col"><span class="hidden">Serve it</span></th><th scope="col" class="number">RMSE</th><th scope="col" class="number">NDCG at 10</th><th scope="col">Gate</th><th scope="col">Published</th></tr>
+            <tr><th scope="col">Version</th><th scope="col"><span class="hidden">Activate</span></th><th scope="col" class="number">RMSE</th><th scope="col" class="number">NDCG@10</th><th scope="col">Quality gate</th><th scope="col">Published</th></tr>
           </thead>
           <tbody>
             ${[...models].reverse().map(
               (model) => html`<tr key=${model.version} class=${model.serving ? "serving" : ""}>
                 <th scope="row" class="version">${model.report ? html`<${Report} version=${model.version} ask=${ask} text=${model.version} />` : model.version}</th>
-                <td>${model.serving ? html`<span class="badge good">serving</span>` : html`<button type="button" aria-label="Serve ${model.version}" onClick=${() => setWanted(model.version)}>Serve</button>`}</td>
+                <td>${model.serving ? html`<span class="badge good">serving</span>` : html`<button type="button" aria-label="Activate ${model.version}" onClick=${() => setChosen(model.version)}>Activate</button>`}</td>
                 <td class="number">${fixed(model.metrics.rmse, 4)}</td>
                 <td class="number">${fixed(model.metrics.ndcg10, 3)}</td>
                 <td><${Verdict} gate=${model.gate} /></td>
@@ -186,12 +186,12 @@ function Versions({ models, ask, done }) {
           </tbody>
         </table>
       </div>
-      ${wanted && html`<${Switch} version=${wanted} ask=${ask} finish=${finish} />`}
+      ${chosen && html`<${Activate} version=${chosen} ask=${ask} finish=${finish} />`}
     </section>
   `;
 }
 
-function Switch({ version, ask, finish }) {
+function Activate({ version, ask, finish }) {
   const [problem, setProblem] = useState(null);
   const [busy, setBusy] = useState(false);
   const dialog = useRef(null);
@@ -203,7 +203,7 @@ function Switch({ version, ask, finish }) {
     setBusy(true);
     setProblem(null);
     try {
-      await ask("switch", { method: "POST", path: ["models", version, "activate"], admin: true });
+      await ask("activate", { method: "POST", path: ["models", version, "activate"], admin: true });
       dialog.current.close();
       finish(version);
     } catch (failure) {
@@ -214,15 +214,15 @@ function Switch({ version, ask, finish }) {
   return html`
     <dialog ref=${dialog} aria-labelledby="${id}-title" onClose=${() => finish(null)}>
       <form onSubmit=${activate}>
-        <h2 id="${id}-title">Serve another version?</h2>
-        <p><strong class="version">${version}</strong> is verified first. The version being served answers meanwhile.</p>
-        <label for=${id}>Admin key, where the service has one</label>
+        <h2 id="${id}-title">Activate this version?</h2>
+        <p>The service verifies <strong class="version">${version}</strong> before it switches. Until then it continues to serve the current version.</p>
+        <label for=${id}>Admin key, if the service needs one</label>
         <input id=${id} name="key" type="password" autocomplete="off" value=${key("admin")} />
-        <p class="muted">It stays in this tab and is gone when the tab is closed.</p>
+        <p class="muted">The key is stored in this tab only and deleted when you close it.</p>
         <${Failure} problem=${problem} />
         <div class="row end">
           <button type="button" onClick=${() => dialog.current.close()}>Cancel</button>
-          <button type="submit" class="main" disabled=${busy}>${busy ? "Verifying…" : "Serve it"}</button>
+          <button type="submit" class="main" disabled=${busy}>${busy ? "Verifying…" : "Activate"}</button>
         </div>
       </form>
     </dialog>

@@ -1,4 +1,4 @@
-// What several views are made of. It asks nothing of the service by itself.
+// The parts that several views share. They send no requests themselves.
 import { fixed, html, label, useEffect, useId, useRef, useState } from "./lib.js";
 
 export const Failure = ({ problem }) =>
@@ -8,7 +8,7 @@ export const Failure = ({ problem }) =>
 export const Tile = ({ name, value, children }) =>
   html`<div class="tile"><dt>${name}</dt><dd><span class="figure">${value}</span>${children}</dd></div>`;
 
-// One of a few, as buttons that are radio buttons. Options are texts, or [value, text].
+// A choice between a few options, as radio buttons. An option is a text or [value, text].
 export function Choice({ legend, options, value, choose }) {
   const name = useId();
   return html`
@@ -26,7 +26,8 @@ export function Choice({ legend, options, value, choose }) {
   `;
 }
 
-// A text field that offers what a search finds: `search(text)` gives promised options, `show(option)` a row of the list.
+// A text field that offers the results of a search. `search(text)` returns a promise of options; `show(option)` renders
+// one. If `free` is given, Enter also accepts the text itself.
 export function Search({ name, hint, search, show, choose, free }) {
   const [text, setText] = useState("");
   const [options, setOptions] = useState(null);
@@ -78,36 +79,36 @@ export function Search({ name, hint, search, show, choose, free }) {
         aria-autocomplete="list" aria-expanded=${open ? "true" : "false"} aria-controls="${id}-list"
         aria-activedescendant=${open && active >= 0 ? `${id}-${active}` : undefined}
         value=${text} onInput=${(event) => setText(event.target.value)} onKeyDown=${press} onBlur=${close} />
-      <ul id="${id}-list" role="listbox" aria-label="${name}: what was found" hidden=${!open || !options.length}>
+      <ul id="${id}-list" role="listbox" aria-label="${name}: results" hidden=${!open || !options.length}>
         ${(options ?? []).map(
           (option, at) => html`<li key=${at} id="${id}-${at}" role="option" aria-selected=${at === active ? "true" : "false"}
             onMouseDown=${(event) => event.preventDefault()} onClick=${() => take(option)}>${show(option)}</li>`,
         )}
       </ul>
-      <p class="muted found" role="status">${open && !options.length ? "Nothing was found." : ""}</p>
+      <p class="muted found" role="status">${open && !options.length ? "No results." : ""}</p>
     </div>
   `;
 }
 
-const place = (value, [low, high]) => (100 * (Math.min(Math.max(value, low), high) - low)) / (high - low || 1);
+const position = (value, [low, high]) => (100 * (Math.min(Math.max(value, low), high) - low)) / (high - low || 1);
 
-// A rating on the scale, with the interval in which the model expects it.
+// A rating on the scale, with the 90 % interval of the prediction.
 export function Rating({ rating, low, high, scale }) {
   const known = low != null && high != null;
-  const said = `${fixed(rating, 1)} of ${scale[1]}` + (known ? `, 90 % between ${fixed(low, 1)} and ${fixed(high, 1)}` : "");
+  const said = `${fixed(rating, 1)} of ${scale[1]}` + (known ? `, 90 % interval from ${fixed(low, 1)} to ${fixed(high, 1)}` : "");
   return html`
     <span class="rating">
       <svg class="bar" role="img" aria-label=${said} width="100%" height="20">
         <line class="track" x1="0" x2="100%" y1="10" y2="10" />
-        ${known && html`<rect class="band" x="${place(low, scale)}%" width="${Math.max(1, place(high, scale) - place(low, scale))}%" y="5" height="10" rx="5" />`}
-        <circle class="dot" cx="${place(rating, scale)}%" cy="10" r="5" />
+        ${known && html`<rect class="band" x="${position(low, scale)}%" width="${Math.max(1, position(high, scale) - position(low, scale))}%" y="5" height="10" rx="5" />`}
+        <circle class="dot" cx="${position(rating, scale)}%" cy="10" r="5" />
       </svg>
       <span class="number" aria-hidden="true">${fixed(rating, 1)}</span>
     </span>
   `;
 }
 
-// The parts of a prediction, each a bar to the left or the right of nothing.
+// The contributions to a prediction, each a bar to the left or the right of 0.
 export function Reasons({ because, scale }) {
   const largest = Math.max(...because.reasons.map(({ contribution }) => Math.abs(contribution)), 1e-9);
   const row = (name, note, part, bar = true) => html`
@@ -125,7 +126,7 @@ export function Reasons({ because, scale }) {
   return html`
     <table class="reasons">
       <caption>
-        ${fixed(because.baseline, 2)}, which anybody would get, and the part of each rating, make ${fixed(because.rating, 2)} of ${scale[1]}.
+        The average prediction for this item is ${fixed(because.baseline, 2)}. Adding the effect of each of the user's ratings gives ${fixed(because.rating, 2)} of ${scale[1]}.
       </caption>
       <tbody>
         ${because.reasons.map((reason) => row(label(reason), `rated ${fixed(reason.rating, 1)}`, reason.contribution))}
@@ -135,7 +136,7 @@ export function Reasons({ because, scale }) {
   `;
 }
 
-// Items in order. `more(item)` is what stands at the end of a row, `below(item)` what stands under it.
+// A numbered list of items. `more(item)` is shown at the end of a row, `below(item)` under it.
 export const List = ({ items, scale, more, below, name }) => html`
   <ol class="list" aria-label=${name}>
     ${items.map(
@@ -154,7 +155,7 @@ export const List = ({ items, scale, more, below, name }) => html`
   </ol>
 `;
 
-// Orders that a model can give, as its shape says.
+// The orders that the model supports, from its shape.
 export function orders({ relevance_factors: head, uncertainty }) {
   const known = [["rating", "Rating"]];
   if (head != null) known.unshift(["relevance", "Relevance"]);

@@ -1,4 +1,4 @@
-// The requests behind a view, as one would type them. A key is never shown: they take it from RATECAST_KEY.
+// The requests of a view, ready to copy. A key is never shown: the commands read it from RATECAST_KEY.
 import { address, key } from "./api.js";
 import { html, useId, useState } from "./lib.js";
 import { Choice } from "./parts.js";
@@ -65,7 +65,7 @@ export function Requests({ requests }) {
   };
   return html`
     <details class="card requests">
-      <summary>Requests behind this view</summary>
+      <summary>Requests of this view</summary>
       <div class="row">
         <label for=${field}>Request</label>
         <select id=${field} value=${shown.name} onChange=${(event) => setName(event.target.value)}>

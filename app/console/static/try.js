@@ -1,4 +1,4 @@
-// Rate a few items and watch the list change: a row folded in from ratings that go with the request and stay nowhere.
+// Rate a few items and see how the list changes. The ratings are sent with each request, folded in, and not stored.
 import { useAnswer, useRequests } from "./api.js";
 import { count, html, label, useEffect, useId, useRef, useState } from "./lib.js";
 import { Choice, Failure, Filters, List, orders, Search } from "./parts.js";
@@ -13,13 +13,13 @@ export function Try({ model }) {
   const [requests, ask] = useRequests();
   return html`
     <h1 tabindex="-1">Try it</h1>
-    <p class="lead">Rate a few things you know. The list is solved anew from your ratings each time, and nothing is stored.</p>
-    ${model && html`<${Shelf} model=${model} ask=${ask} />`}
+    <p class="lead">Rate a few items that you know. Each rating updates the list. Nothing is stored.</p>
+    ${model && html`<${YourRatings} model=${model} ask=${ask} />`}
     <${Requests} requests=${requests} />
   `;
 }
 
-function Shelf({ model, ask }) {
+function YourRatings({ model, ask }) {
   const scale = [model.shape.rating_min, model.shape.rating_max];
   const [items, setItems] = useState([]);
   const [given, setGiven] = useState({});
@@ -38,17 +38,17 @@ function Shelf({ model, ask }) {
         <${Search} name="Find an item" hint="words of its title" search=${find} choose=${add}
           show=${(item) => html`<span>${label(item)} <span class="muted">${item.year}</span></span><span class="muted">${count(item.ratings)} ratings</span>`} />
         <${Failure} problem=${popular.problem} />
-        <ul class="shelf">
+        <ul class="to-rate">
           ${items.map((item) => html`<${Rate} key=${item.id} item=${item} scale=${scale} value=${given[item.id]} rate=${(rating) => rate(item.id, rating)} />`)}
         </ul>
-        ${ratings.length > 0 && html`<button type="button" onClick=${() => setGiven({})}>Begin anew</button>`}
+        ${ratings.length > 0 && html`<button type="button" onClick=${() => setGiven({})}>Clear all ratings</button>`}
       </section>
-      <${Yours} model=${model} scale=${scale} ratings=${ratings} ask=${ask} />
+      <${YourList} model=${model} scale=${scale} ratings=${ratings} ask=${ask} />
     </div>
   `;
 }
 
-// Levels of a scale that can be buttons: whole or half steps. None where there would be too many.
+// The levels of a scale that are shown as buttons: whole or half steps. Empty if there would be too many.
 function levels([low, high]) {
   const step = Number.isInteger(low) ? 1 : 0.5;
   const number = Math.round((high - low) / step) + 1;
@@ -67,13 +67,13 @@ function Rate({ item, scale, value, rate }) {
         )}
         ${!marks.length &&
         html`<input type="range" aria-label="Rating of ${label(item)}" min=${scale[0]} max=${scale[1]} step="any" value=${value ?? (scale[0] + scale[1]) / 2} onChange=${(event) => rate(Number(event.target.value))} />`}
-        <button type="button" class="quiet" hidden=${value == null} aria-label="Take back the rating of ${label(item)}" onClick=${() => rate(null)}>×</button>
+        <button type="button" class="quiet" hidden=${value == null} aria-label="Delete your rating of ${label(item)}" onClick=${() => rate(null)}>×</button>
       </fieldset>
     </li>
   `;
 }
 
-function Yours({ model, scale, ratings, ask }) {
+function YourList({ model, scale, ratings, ask }) {
   const known = orders(model.shape);
   const [order, setOrder] = useState(known[0][0]);
   const [filters, setFilters] = useState(ANY);
@@ -84,44 +84,44 @@ function Yours({ model, scale, ratings, ask }) {
   const moves = useMoves(list, ratings);
   return html`
     <section class="card">
-      <h2>${list?.source === "fold_in" ? "For you" : "What is popular"}</h2>
+      <h2>${list?.source === "fold_in" ? "For you" : "Popular items"}</h2>
       <div class="row controls">
         <${Choice} legend="Order by" options=${known} value=${order} choose=${setOrder} />
         <${Filters} genres=${genres.content?.genres} filters=${filters} change=${setFilters} />
       </div>
       <${Failure} problem=${problem} />
       <p class="muted" role="status">
-        ${list && (list.source === "fold_in" ? `From ${content.ratings_used} ${content.ratings_used === 1 ? "rating" : "ratings"} of yours.` : "Rate something, and this list becomes yours.")}
+        ${list && (list.source === "fold_in" ? `Based on ${content.ratings_used} of your ratings.` : "Rate an item to see a list for you.")}
       </p>
       ${list && html`<${List} name="Your list" items=${list.items} scale=${scale} more=${({ item }) => html`<${Move} move=${moves.get(item)} />`} />`}
     </section>
   `;
 }
 
-// JSON wants numbers, and nothing where there is none.
+// The filters as members of a JSON body: years as numbers, empty filters left out.
 function written({ category, year_min: from, year_max: to }) {
-  const wanted = {};
-  if (category) wanted.category = category;
-  if (from !== "") wanted.year_min = Number(from);
-  if (to !== "") wanted.year_max = Number(to);
-  return wanted;
+  const members = {};
+  if (category) members.category = category;
+  if (from !== "") members.year_min = Number(from);
+  if (to !== "") members.year_max = Number(to);
+  return members;
 }
 
-// How many places each item of a list has risen since the list before it, of which what is rated now is left out;
-// Infinity for one that is new.
+// The number of positions by which each item has risen since the previous list, not counting items that are rated now.
+// It is Infinity for an item that was not in that list.
 function useMoves(list, ratings) {
-  const seen = useRef({ list: null, moves: new Map() });
-  if (list && seen.current.list !== list) {
+  const previous = useRef({ list: null, moves: new Map() });
+  if (list && previous.current.list !== list) {
     const rated = new Set(ratings.map(({ item }) => item));
-    const before = seen.current.list?.items.filter(({ item }) => !rated.has(item)).map(({ item }) => item);
+    const before = previous.current.list?.items.filter(({ item }) => !rated.has(item)).map(({ item }) => item);
     const moves = new Map();
     list.items.forEach(({ item }, at) => {
       const was = before ? before.indexOf(item) : at;
       moves.set(item, was < 0 ? Infinity : was - at);
     });
-    seen.current = { list, moves };
+    previous.current = { list, moves };
   }
-  return seen.current.moves;
+  return previous.current.moves;
 }
 
 function Move({ move }) {

@@ -1,59 +1,9 @@
-"""A client of Ratecast services: what users would give items, and what to show them.
+"""A client of a Ratecast service: predicted ratings and lists of items for users.
 
 with ratecast_client.Client("http://127.0.0.1:8000") as client:
     print(client.predict("196", "242").rating)
 """
 
-from ratecast_client.answers import (
-    Activated,
-    AnonymousPrediction,
-    AnonymousPredictions,
-    Because,
-    CatalogueItem,
-    ColumnPredictions,
-    CurrentModel,
-    DataRecord,
-    Drift,
-    ErasedUser,
-    FailedLoad,
-    FieldError,
-    FoundItems,
-    FoundUser,
-    FoundUsers,
-    GateRecord,
-    Genre,
-    Genres,
-    History,
-    Item,
-    ListedItem,
-    ListSource,
-    Live,
-    ModelShape,
-    PairPrediction,
-    Pass,
-    Problem,
-    PublishedModel,
-    PublishedModels,
-    RankBy,
-    Ready,
-    Reason,
-    Recommendations,
-    RelevanceRule,
-    RemovedRating,
-    SimilarItem,
-    SimilarItems,
-    Snapshot,
-    Source,
-    StoredRating,
-    StoredRatings,
-    TopItems,
-    TrainerRecord,
-    UserExport,
-    UserList,
-    UserRating,
-    UserRatings,
-    UserRow,
-)
 from ratecast_client.async_client import AsyncClient
 from ratecast_client.errors import (
     BusyError,
@@ -71,8 +21,60 @@ from ratecast_client.errors import (
     UnexpectedAnswerError,
 )
 from ratecast_client.exchange import Clock, Retries
-from ratecast_client.operations import Id, Wishes
+from ratecast_client.model_types import (
+    Activated,
+    CurrentModel,
+    DataRecord,
+    Drift,
+    FailedLoad,
+    GateRecord,
+    History,
+    Live,
+    ModelShape,
+    Pass,
+    PublishedModel,
+    PublishedModels,
+    Ready,
+    RelevanceRule,
+    Snapshot,
+    TrainerRecord,
+)
+from ratecast_client.operations import Id, ListOptions
 from ratecast_client.sync_client import Client
+from ratecast_client.types import (
+    AnonymousPrediction,
+    AnonymousPredictions,
+    Because,
+    CatalogueItem,
+    ColumnPredictions,
+    ErasedUser,
+    FieldError,
+    FoundItems,
+    FoundUser,
+    FoundUsers,
+    Genre,
+    Genres,
+    Item,
+    ListedItem,
+    ListSource,
+    PairPrediction,
+    Problem,
+    RankBy,
+    Reason,
+    Recommendations,
+    RemovedRating,
+    SimilarItem,
+    SimilarItems,
+    Source,
+    StoredRating,
+    StoredRatings,
+    TopItems,
+    UserExport,
+    UserList,
+    UserRating,
+    UserRatings,
+    UserRow,
+)
 from ratecast_client.version import __version__
 
 __all__ = [
@@ -105,6 +107,7 @@ __all__ = [
     "Id",
     "InvalidError",
     "Item",
+    "ListOptions",
     "ListSource",
     "ListedItem",
     "Live",
@@ -142,6 +145,5 @@ __all__ = [
     "UserRating",
     "UserRatings",
     "UserRow",
-    "Wishes",
     "__version__",
 ]

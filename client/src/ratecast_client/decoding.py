@@ -1,7 +1,7 @@
-"""From JSON documents to the classes of `answers`, by the types of their fields. Knows neither HTTP nor any one class.
+"""Turns JSON documents into the classes of `types` and `model_types`, by the types of their fields.
 
-What is unknown is passed over, so that a newer service can be asked; what is missing or of another type is an error
-that names the field.
+Unknown members are ignored, so that the client works with a newer service. A member that is missing or has another
+type is an error that names the field. This module knows neither HTTP nor any particular class.
 """
 
 from __future__ import annotations
@@ -17,34 +17,34 @@ T = TypeVar("T")
 Decode = Callable[[Any], Any]
 
 
-class MismatchError(ValueError):
-    """A document that is not what is wanted. `path` leads to the place."""
+class DecodingError(ValueError):
+    """A document does not have the expected type. `path` names the members that lead to the wrong value."""
 
-    def __init__(self, wanted: str, *path: str) -> None:
-        super().__init__(wanted, *path)
-        self.wanted = wanted
+    def __init__(self, reason: str, *path: str) -> None:
+        super().__init__(reason, *path)
+        self.reason = reason
         self.path = path
 
     def __str__(self) -> str:
-        return f"{'.'.join(self.path) or 'the answer'}: {self.wanted} is wanted"
+        return f"{'.'.join(self.path) or 'the answer'}: {self.reason}"
 
-    def inside(self, name: str) -> MismatchError:
-        """The same, seen from one level further out."""
-        return MismatchError(self.wanted, name, *self.path)
+    def inside(self, name: str) -> DecodingError:
+        """The same error, with one more member in front of the path."""
+        return DecodingError(self.reason, name, *self.path)
 
 
-def decode(wanted: type[T], document: Any) -> T:
-    """The document as an object of the class. Raises MismatchError."""
-    found: T = decoder(cast("Any", wanted))(document)
+def decode(cls: type[T], document: Any) -> T:
+    """The document as an object of the class. Raises DecodingError."""
+    found: T = decoder(cast("Any", cls))(document)
     return found
 
 
 @cache
-def decoder(wanted: Any) -> Decode:
+def decoder(hint: Any) -> Decode:
     """A function that reads values of one type."""
-    origin, arguments = get_origin(wanted), get_args(wanted)
-    if dataclasses.is_dataclass(wanted):
-        return _object(wanted)
+    origin, arguments = get_origin(hint), get_args(hint)
+    if dataclasses.is_dataclass(hint):
+        return _object(hint)
     if origin in (Union, types.UnionType):
         (inner,) = (argument for argument in arguments if argument is not type(None))
         return _optional(decoder(inner))
@@ -52,30 +52,30 @@ def decoder(wanted: Any) -> Decode:
         return _array(decoder(arguments[0]))
     if origin is Mapping:
         return _mapping(decoder(arguments[1]))
-    return SCALARS[str if origin is Literal else wanted]
+    return SCALARS[str if origin is Literal else hint]
 
 
-def _object(wanted: Any) -> Decode:
-    hints = get_type_hints(wanted)
+def _object(cls: Any) -> Decode:
+    hints = get_type_hints(cls)
     fields = [
         (field.name, decoder(hints[field.name]), field.default is dataclasses.MISSING)
-        for field in dataclasses.fields(wanted)
+        for field in dataclasses.fields(cls)
     ]
 
     def read(document: Any) -> Any:
         if not isinstance(document, dict):
-            raise MismatchError("an object")
+            raise DecodingError("expected an object")
         values = {}
         for name, read_value, required in fields:
             if name not in document:
                 if required:
-                    raise MismatchError("a value", name)
+                    raise DecodingError("missing", name)
                 continue
             try:
                 values[name] = read_value(document[name])
-            except MismatchError as error:
+            except DecodingError as error:
                 raise error.inside(name) from None
-        return wanted(**values)
+        return cls(**values)
 
     return read
 
@@ -87,7 +87,7 @@ def _optional(read: Decode) -> Decode:
 def _array(read: Decode) -> Decode:
     def read_array(value: Any) -> Any:
         if not isinstance(value, list):
-            raise MismatchError("an array")
+            raise DecodingError("expected an array")
         return tuple(map(read, value))
 
     return read_array
@@ -96,7 +96,7 @@ def _array(read: Decode) -> Decode:
 def _mapping(read: Decode) -> Decode:
     def read_mapping(value: Any) -> Any:
         if not isinstance(value, dict):
-            raise MismatchError("an object")
+            raise DecodingError("expected an object")
         return {name: read(member) for name, member in value.items()}
 
     return read_mapping
@@ -105,7 +105,7 @@ def _mapping(read: Decode) -> Decode:
 def _scalar(kind: type, name: str) -> Decode:
     def read(value: Any) -> Any:
         if type(value) is not kind:
-            raise MismatchError(name)
+            raise DecodingError(f"expected {name}")
         return value
 
     return read
@@ -113,7 +113,7 @@ def _scalar(kind: type, name: str) -> Decode:
 
 def _number(value: Any) -> float:
     if type(value) is not float and type(value) is not int:
-        raise MismatchError("a number")
+        raise DecodingError("expected a number")
     return float(value)
 
 
@@ -121,7 +121,7 @@ def _time(value: Any) -> datetime:
     try:
         return datetime.fromisoformat(value)
     except (TypeError, ValueError):
-        raise MismatchError("a date and time") from None
+        raise DecodingError("expected a date and time") from None
 
 
 def _any(value: Any) -> Any:
@@ -129,7 +129,7 @@ def _any(value: Any) -> Any:
 
 
 SCALARS: Mapping[Any, Decode] = {
-    str: _scalar(str, "a text"),
+    str: _scalar(str, "a string"),
     int: _scalar(int, "an integer"),
     bool: _scalar(bool, "true or false"),
     float: _number,

@@ -1,15 +1,15 @@
-"""What goes wrong, as a small tree. A service tells its errors as problem documents (RFC 9457); each has them all.
+"""The errors of the client. The service describes its errors as problem documents (RFC 9457); an error carries it.
 
 RatecastError
-├── TransportError          no answer: not reached, cut off, too slow, or not HTTP
-│   └── DeadlineError       the time for all attempts together is over
-├── UnexpectedAnswerError   an answer, but not one of this service
-├── InvalidError            400, 413, 422, …: the request is not one that can be answered
-├── UnauthorizedError       401: no key, or not one that is accepted
-├── ForbiddenError          403: the key does not allow that
+├── TransportError          no answer: the service was not reached, broke off, was too slow, or does not speak HTTP
+│   └── DeadlineError       no attempt succeeded before the deadline
+├── UnexpectedAnswerError   an answer that is not one of a Ratecast service
+├── InvalidError            400, 413, 422, …: the request is invalid
+├── UnauthorizedError       401: the API key is missing or was not accepted
+├── ForbiddenError          403: the API key does not allow this request
 ├── NotFoundError           404
-├── ConflictError           409: it does not go with what is there
-├── BusyError               come back later; `retry_after` says when
+├── ConflictError           409: the request conflicts with the state of the service
+├── BusyError               try again later; `retry_after` says when
 │   ├── TooManyRequestsError    429
 │   └── UnavailableError        503
 └── ServerError             5xx
@@ -19,19 +19,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ratecast_client.answers import FieldError, Problem
+from ratecast_client.types import FieldError, Problem
 
 BLANK = "about:blank"
 
 
 class RatecastError(Exception):
-    """Every error of this package but those of wrong arguments.
+    """The base class of all errors of this package, except TypeError and ValueError for wrong arguments.
 
     Attributes:
         message: one line.
-        problem: what the service said, None where it said nothing.
+        problem: the problem document of the service, or None.
         request_id: names the request in the logs of the service.
-        retry_after: seconds after which the service wants to be asked again, None where it did not say.
+        retry_after: seconds after which the service asks for another attempt, or None.
     """
 
     def __init__(
@@ -48,72 +48,75 @@ class RatecastError(Exception):
 
     @property
     def status(self) -> int | None:
-        """The HTTP status, None where there was no answer."""
+        """The HTTP status, or None if there was no answer."""
         return None if self.problem is None else self.problem.status
 
     @property
     def type(self) -> str:
-        """A URI that names the kind of problem, `about:blank` where it is no more than the status."""
+        """A URI that names the kind of problem; `about:blank` if only the status is known."""
         return BLANK if self.problem is None else self.problem.type
 
     @property
     def title(self) -> str:
-        """The kind of problem in words."""
+        """A name for the kind of problem."""
         return self.message if self.problem is None else self.problem.title
 
     @property
     def detail(self) -> str:
-        """This problem in words."""
+        """What happened in this case."""
         return self.message if self.problem is None else self.problem.detail
 
     @property
     def errors(self) -> tuple[FieldError, ...]:
-        """What is wrong with the request, part by part."""
+        """The invalid parts of the request."""
         return () if self.problem is None else self.problem.errors or ()
 
 
 class TransportError(RatecastError):
-    """No answer came: the service was not reached, broke off, was too slow or does not speak HTTP."""
+    """No answer arrived: the service was not reached, broke off, was too slow, or does not speak HTTP."""
 
 
 class DeadlineError(TransportError):
-    """No answer came within the time for a request with all its attempts."""
+    """No attempt of the request succeeded before the deadline."""
 
 
 class UnexpectedAnswerError(RatecastError):
-    """An answer that is not what this service gives: of a proxy, or of another version."""
+    """The answer is not one of a Ratecast service. A proxy may have sent it, or another version of the service."""
 
 
 class InvalidError(RatecastError):
-    """The request cannot be answered; `errors` says what is wrong with it."""
+    """The request is invalid; `errors` says what is wrong with it."""
 
 
 class UnauthorizedError(RatecastError):
-    """No key, or not one that is accepted."""
+    """The API key is missing or was not accepted."""
 
 
 class ForbiddenError(RatecastError):
-    """The key does not allow that."""
+    """The API key does not allow this request."""
 
 
 class NotFoundError(RatecastError):
-    """There is no such user, item or version."""
+    """The user, item or version does not exist."""
 
 
 class ConflictError(RatecastError):
-    """It does not go with what is there: a version that cannot be served, a key that was used for something else."""
+    """The request conflicts with the state of the service.
+
+    For example, the version cannot be served, or the idempotency key was used for another request.
+    """
 
 
 class BusyError(RatecastError):
-    """The service cannot answer now, and said so after each attempt."""
+    """The service was busy at every attempt."""
 
 
 class TooManyRequestsError(BusyError):
-    """More requests than the key allows."""
+    """The rate limit of the API key is exceeded."""
 
 
 class UnavailableError(BusyError):
-    """The service is not ready, has too much to do, or its ratings store is away."""
+    """The service is not ready or overloaded, or its ratings store is unreachable."""
 
 
 class ServerError(RatecastError):
@@ -131,7 +134,7 @@ BY_STATUS: Mapping[int, type[RatecastError]] = {
 
 
 def class_of(status: int) -> type[RatecastError]:
-    """The class for a status that is not one of success."""
+    """The error class for a status other than success."""
     if status in BY_STATUS:
         return BY_STATUS[status]
     if 400 <= status < 500:

@@ -1,7 +1,7 @@
-"""How a call becomes answers: attempts, pauses, the deadline. Written once, as generators that do no I/O themselves.
+"""Attempts, pauses and the deadline of a call, written once as generators that do no I/O.
 
-A `Call` yields requests and is sent the answers. `converse` makes attempts of them: a driver waits as each says, sends
-it, and hands back an `Answer` or a `Failure`. There is one driver for blocking code and one for asyncio.
+A `Call` yields requests and receives their answers. `run_call` turns each request into attempts. A driver waits for the
+pause of an attempt, sends it, and hands back an `Answer` or a `Failure`. `Client` and `AsyncClient` each have a driver.
 """
 
 from __future__ import annotations
@@ -20,41 +20,41 @@ from typing import Any, TypeAlias, TypeVar
 
 import httpx
 
-from ratecast_client.answers import Problem
-from ratecast_client.decoding import MismatchError, decode
+from ratecast_client.decoding import DecodingError, decode
 from ratecast_client.errors import DeadlineError, RatecastError, TransportError, class_of
+from ratecast_client.types import Problem
 
 T = TypeVar("T")
 
-REPEATED_STATUSES = frozenset((429, 503))
+RETRIED_STATUSES = frozenset((429, 503))
 NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
-MOST_CONNECTIONS = 16  # the pool's work for a request grows with them: 3 ms with 16 and 32 tasks, 5 ms with 32 and 32
-IDLE_SECONDS = 30.0  # services close a connection after 75
-SOON = 0.001  # seconds; 0 would mean not to wait for what is there
-BROKEN_OFF = (httpx.NetworkError, httpx.TimeoutException, httpx.RemoteProtocolError)
+MAX_CONNECTIONS = 16  # with 32 tasks, the pool's work for a request takes 3 ms with 16 connections, 5 ms with 32
+IDLE_SECONDS = 30.0  # the service closes an idle connection after 75
+SHORTEST_TIMEOUT = 0.001  # seconds; with 0, httpx would not read even what has already arrived
+CONNECTION_LOST = (httpx.NetworkError, httpx.TimeoutException, httpx.RemoteProtocolError)
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is asked. `target` is path and query, percent-encoded.
+    """A request to the service. `target` is path and query, percent-encoded.
 
     Attributes:
-        repeatable: whether sending it twice does no more than sending it once.
-        patient: whether it is sent again at all; a question for the state of the service is not.
+        idempotent: sending it twice has the same effect as sending it once.
+        retried: it may be sent again; False for health checks.
     """
 
     method: str
     target: str
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
-    repeatable: bool = True
-    patient: bool = True
+    idempotent: bool = True
+    retried: bool = True
     id: str = field(default_factory=lambda: secrets.token_hex(8))
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back, whole."""
+    """A complete answer."""
 
     status: int
     headers: Mapping[str, str]
@@ -63,7 +63,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Nothing whole came back."""
+    """No complete answer arrived."""
 
     error: Exception
 
@@ -74,69 +74,69 @@ Call: TypeAlias = Generator[Request, Answer, T]
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """To wait for `pause` seconds, then to send, giving up after `seconds`, or `silence` seconds without a byte."""
+    """Wait for `pause` seconds, then send; give up after `seconds`, or after `timeout` seconds without a byte."""
 
     request: Request
     pause: float
     seconds: float
-    silence: float
+    timeout: float
 
 
 @dataclass(frozen=True, slots=True)
 class Retries:
-    """When a request is sent again after 429, 503 or a connection that broke: only one that may be sent twice.
+    """When a request is sent again after 429, 503 or a lost connection. Only idempotent requests are.
 
-    The pauses double from `first_pause` to `longest_pause` seconds, and each is drawn at random below that, so that
-    clients who failed together do not come back together. What `Retry-After` asks for is waited in full besides.
+    The upper bound of the pause doubles from `first_pause` to `longest_pause` seconds. Each pause is a random part of
+    it, so that clients that failed together do not come back together. The time in `Retry-After` is added in full.
 
     Attributes:
-        attempts: how often a request is sent at most; 1 is never again.
+        attempts: how often a request is sent at most; with 1 it is never sent again.
     """
 
     attempts: int = 5
     first_pause: float = 0.1
     longest_pause: float = 5.0
 
-    def pause(self, failures: int, drawn: float, retry_after: float | None) -> float:
-        """Seconds after so many failures; `drawn` is from 0 to 1."""
-        return drawn * min(self.longest_pause, self.first_pause * 2.0 ** (failures - 1)) + (retry_after or 0.0)
+    def pause(self, failures: int, random: float, retry_after: float | None) -> float:
+        """Seconds to wait after so many failures; `random` is from 0 to 1."""
+        return random * min(self.longest_pause, self.first_pause * 2.0 ** (failures - 1)) + (retry_after or 0.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """Time and chance, as arguments.
+    """The source of time and random numbers, which tests can replace.
 
     Attributes:
-        now: seconds from any start.
-        today: seconds since 1970, for a `Retry-After` that is a date, of an answer without one.
-        drawn: a number from 0 to 1.
-        sleep, sleep_async: wait for so many seconds.
+        monotonic: seconds from an arbitrary start.
+        wall_time: seconds since 1970; needed for a `Retry-After` that is a date, in an answer without a `Date`.
+        random: a number from 0 to 1.
+        sleep, sleep_async: wait for a number of seconds.
     """
 
-    now: Callable[[], float] = time.monotonic
-    today: Callable[[], float] = time.time
-    drawn: Callable[[], float] = random.random
+    monotonic: Callable[[], float] = time.monotonic
+    wall_time: Callable[[], float] = time.time
+    random: Callable[[], float] = random.random
     sleep: Callable[[float], None] = time.sleep
     sleep_async: Callable[[float], Awaitable[None]] = asyncio.sleep
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How long is waited for a request: `silence` for each byte, `deadline` for everything, pauses included."""
+    """Time limits of a request: `timeout` for each byte, `deadline` for everything, pauses included."""
 
-    silence: float
+    timeout: float
     deadline: float
     retries: Retries
     clock: Clock
 
 
-def converse(call: Call[T], policy: Policy) -> Generator[Attempt, Outcome, T]:
-    """Everything that a call asks, as attempts. Raises RatecastError, unless the call has a use for it."""
+def run_call(call: Call[T], policy: Policy) -> Generator[Attempt, Outcome, T]:
+    """The attempts of all requests of a call. Raises RatecastError unless the call handles it."""
     try:
         request = next(call)
         while True:
             try:
-                answer = yield from _persist(request, policy)
+                answer = yield from _attempt_until_answered(request, policy)
             except RatecastError as error:
                 request = call.throw(error)
             else:
@@ -146,30 +146,30 @@ def converse(call: Call[T], policy: Policy) -> Generator[Attempt, Outcome, T]:
         return result
 
 
-def _persist(request: Request, policy: Policy) -> Generator[Attempt, Outcome, Answer]:
-    """Attempts until one is answered. Raises the error of the last."""
+def _attempt_until_answered(request: Request, policy: Policy) -> Generator[Attempt, Outcome, Answer]:
+    """Attempts until one succeeds. Raises the error of the last."""
     clock, retries = policy.clock, policy.retries
-    until = clock.now() + policy.deadline
+    until = clock.monotonic() + policy.deadline
     pause = 0.0
     for failures in count(1):
-        seconds = until - clock.now() - pause
-        outcome = yield Attempt(request, pause, seconds, min(policy.silence, seconds))
+        seconds = until - clock.monotonic() - pause
+        outcome = yield Attempt(request, pause, seconds, min(policy.timeout, seconds))
         if isinstance(outcome, Answer) and HTTPStatus.OK <= outcome.status < HTTPStatus.MULTIPLE_CHOICES:
             return outcome
-        error = _error(request, outcome, clock) if clock.now() < until else _late(request, outcome, policy)
-        pause = retries.pause(failures, clock.drawn(), error.retry_after)
-        if not _may_repeat(request, outcome) or failures >= retries.attempts or clock.now() + pause >= until:
+        error = _error(request, outcome, clock) if clock.monotonic() < until else _late(request, outcome, policy)
+        pause = retries.pause(failures, clock.random(), error.retry_after)
+        if not _may_retry(request, outcome) or failures >= retries.attempts or clock.monotonic() + pause >= until:
             raise error from (outcome.error if isinstance(outcome, Failure) else None)
     raise AssertionError("count() does not end")
 
 
-def _may_repeat(request: Request, outcome: Outcome) -> bool:
-    """Whether another attempt can do no harm and may help."""
-    if not request.patient:
+def _may_retry(request: Request, outcome: Outcome) -> bool:
+    """Whether another attempt is safe and may succeed."""
+    if not request.retried:
         return False
     if isinstance(outcome, Answer):
-        return request.repeatable and outcome.status in REPEATED_STATUSES
-    return isinstance(outcome.error, NEVER_SENT) or (request.repeatable and isinstance(outcome.error, BROKEN_OFF))
+        return request.idempotent and outcome.status in RETRIED_STATUSES
+    return isinstance(outcome.error, NEVER_SENT) or (request.idempotent and isinstance(outcome.error, CONNECTION_LOST))
 
 
 def _late(request: Request, outcome: Outcome, policy: Policy) -> RatecastError:
@@ -186,14 +186,14 @@ def _error(request: Request, outcome: Outcome, clock: Clock) -> RatecastError:
     problem = _problem(outcome)
     request_id = outcome.headers.get("X-Request-ID", request.id)
     message = f"{_name(request)}: {problem.status} {problem.title}: {problem.detail}".removesuffix(": ")
-    return class_of(outcome.status)(message, problem, request_id, retry_after(outcome.headers, clock.today()))
+    return class_of(outcome.status)(message, problem, request_id, retry_after(outcome.headers, clock.wall_time()))
 
 
 def _problem(answer: Answer) -> Problem:
-    """What the service said; of an answer that is none of its own, no more than the status."""
+    """The problem that the service described; for an answer of something else, only the status."""
     try:
         return decode(Problem, json.loads(answer.body))
-    except (MismatchError, ValueError):
+    except (DecodingError, ValueError):
         return Problem(status=answer.status, title=_phrase(answer.status), detail="")
 
 
@@ -208,16 +208,16 @@ def _name(request: Request) -> str:
     return f"{request.method} {request.target.partition('?')[0]}"
 
 
-def retry_after(headers: Mapping[str, str], today: float) -> float | None:
-    """Seconds that `Retry-After` asks for, as a number or as a date; None without it, or where it is neither."""
+def retry_after(headers: Mapping[str, str], now: float) -> float | None:
+    """Seconds to wait by `Retry-After`, a number or a date; None if it is missing or cannot be read."""
     text = headers.get("Retry-After", "").strip()
     if text.isascii() and text.isdecimal():
         return float(text)
-    wanted = _date(text)
-    if wanted is None:
+    until = _date(text)
+    if until is None:
         return None
-    sent = _date(headers.get("Date", ""))  # by the clock of the one who set it
-    return max(0.0, wanted - (today if sent is None else sent))
+    sent = _date(headers.get("Date", ""))  # by the same clock as Retry-After
+    return max(0.0, until - (now if sent is None else sent))
 
 
 def _date(text: str) -> float | None:
@@ -228,29 +228,29 @@ def _date(text: str) -> float | None:
 
 
 def http_options(url: str, key: str | None, verify: Any, user_agent: str) -> dict[str, Any]:
-    """Arguments of `httpx.Client` and of `httpx.AsyncClient`. Raises ValueError for a URL of another kind."""
+    """Arguments of `httpx.Client` and `httpx.AsyncClient`. Raises ValueError for a wrong URL or key."""
     base = httpx.URL(url)
     if base.scheme not in ("http", "https") or not base.host:
-        raise ValueError(f"an http:// or https:// URL is wanted, not {url!r}")
+        raise ValueError(f"the URL {url!r} must begin with http:// or https:// and name a host")
     if key is not None and not (key.isascii() and key.isprintable()):
-        raise ValueError("a key consists of printable ASCII characters")
+        raise ValueError("the API key has characters other than printable ASCII")
     headers = {"User-Agent": user_agent} | ({} if key is None else {"Authorization": f"Bearer {key}"})
     limits = httpx.Limits(
-        max_connections=MOST_CONNECTIONS, max_keepalive_connections=MOST_CONNECTIONS, keepalive_expiry=IDLE_SECONDS
+        max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_CONNECTIONS, keepalive_expiry=IDLE_SECONDS
     )
     return {"base_url": base, "headers": headers, "verify": verify, "limits": limits}
 
 
 class Remaining(Mapping[str, float]):
-    """The timeouts of httpx, asked for when a step begins: none is longer than what is left for the attempt."""
+    """The timeouts of httpx. Each is computed when its step begins, so that none exceeds the attempt's time left."""
 
     def __init__(self, attempt: Attempt, clock: Clock) -> None:
-        self._silence = attempt.silence
+        self._timeout = attempt.timeout
         self._clock = clock
-        self._until = clock.now() + attempt.seconds
+        self._until = clock.monotonic() + attempt.seconds
 
     def __getitem__(self, step: str) -> float:
-        return max(SOON, min(self._silence, self._until - self._clock.now()))
+        return max(SHORTEST_TIMEOUT, min(self._timeout, self._until - self._clock.monotonic()))
 
     def __iter__(self) -> Iterator[str]:
         return iter(("connect", "read", "write", "pool"))
@@ -260,7 +260,7 @@ class Remaining(Mapping[str, float]):
 
 
 def http_request(attempt: Attempt, clock: Clock) -> dict[str, Any]:
-    """Arguments of `request` and `stream` of either."""
+    """Arguments of the `request` and `stream` methods of httpx's clients."""
     request = attempt.request
     return {
         "method": request.method,

@@ -1,7 +1,7 @@
-"""pandas in and out: frames of any length, cut into requests that a service takes.
+"""Predictions, lists and ratings as pandas frames of any length, split into requests that the service accepts.
 
-pandas is imported when the first of these functions is called. Predictions travel as Arrow where pyarrow is there,
-else as JSON; the frames that come out are the same.
+pandas is imported when the first of these functions is called. Predictions are sent as Arrow if pyarrow is installed,
+else as JSON; the resulting frames are the same.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import secrets
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
-from ratecast_client import answers, operations
+from ratecast_client import operations, types
 from ratecast_client.errors import InvalidError, UnexpectedAnswerError
 from ratecast_client.exchange import Call, Request
-from ratecast_client.operations import Id, Wishes
+from ratecast_client.operations import Id, ListOptions
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,18 +34,18 @@ def predict_frame(
     item: str = "item",
     prefix: str = "predicted_",
     strict: bool = False,
-    batch: int = operations.MOST_PAIRS,
+    batch: int = operations.MAX_PAIRS,
 ) -> Call[pd.DataFrame]:
     """A copy of the frame with the columns `predicted_rating` and `predicted_source`; index and order are kept.
 
-    `attrs["model_versions"]` has the versions that answered, more than one where the service changed in between.
+    `attrs["model_versions"]` lists the versions that answered: several if the service changed versions meanwhile.
 
     Args:
-        frame: has a column of users and one of items, texts or integers, none of them missing.
+        frame: has a column of users and one of items. Ids are strings or integers; none may be missing.
         user, item: names of these columns.
-        prefix: of the names of new columns.
-        strict: NotFoundError for an unknown user or item.
-        batch: rows in a request, at most what the service takes (`RATECAST_MAX_PAIRS`).
+        prefix: prefix of the names of the new columns.
+        strict: raise NotFoundError for an unknown user or item.
+        batch: rows in a request, at most the service's limit (`RATECAST_MAX_PAIRS`).
     """
     users, items = _ids(frame[user]), _ids(frame[item])
     ask = _ask_json if _pyarrow() is None else _ask_arrow
@@ -54,16 +54,16 @@ def predict_frame(
         cut = slice(rows.start, rows.stop)
         return ask(users.iloc[cut], items.iloc[cut], strict)
 
-    answered = yield from _in_parts(len(frame), batch, part)
+    answered = yield from _in_batches(len(frame), batch, part)
     return _with_predictions(frame, answered, prefix)
 
 
 def recommend_frame(
-    users: Iterable[Id], *, strict: bool = False, batch: int = 1_000, **wishes: Unpack[Wishes]
+    users: Iterable[Id], *, strict: bool = False, batch: int = 1_000, **options: Unpack[ListOptions]
 ) -> Call[pd.DataFrame]:
-    """Lists for any number of users, a row for each item: user, rank from 1, item, rating, title, year, source."""
+    """Lists for any number of users, one row per item: user, rank from 1, item, rating, title, year, source."""
     columns: dict[str, list[Any]] = {name: [] for name in LIST_COLUMNS}
-    for call in operations.recommend_each(users, strict=strict, batch=batch, **wishes):
+    for call in operations.recommend_each(users, strict=strict, batch=batch, **options):
         for found in (yield from call):
             _add_list(columns, found)
     lists: pd.DataFrame = _pandas().DataFrame(columns)
@@ -79,18 +79,18 @@ def rate_frame(
     timestamp: str | None = None,
     idempotency_key: str | None = None,
     batch: int = 10_000,
-) -> Call[answers.StoredRatings]:
-    """Store the ratings of a frame, `batch` rows in a request, each all or none.
+) -> Call[types.StoredRatings]:
+    """Store the ratings of a frame, `batch` rows in a request. A request stores all of its rows or none.
 
-    What was stored before an error stays stored. With an `idempotency_key` of one's own the whole can be started anew
-    within seven days, and no part is done twice.
+    What was stored before an error stays stored. If you give an `idempotency_key`, you can start the upload again
+    within seven days, and no request is carried out twice.
     """
     users, items = (operations.id_texts(_ids(frame[name])) for name in (user, item))
     given = frame[rating].tolist()
     stamps = None if timestamp is None else frame[timestamp].tolist()
     key = idempotency_key or secrets.token_hex(16)
 
-    def part(rows: range) -> Call[answers.StoredRatings]:
+    def part(rows: range) -> Call[types.StoredRatings]:
         cut = slice(rows.start, rows.stop)
         return operations.rate_many(
             users[cut],
@@ -100,16 +100,16 @@ def rate_frame(
             idempotency_key=f"{key}-{rows.start}-{rows.stop}",
         )
 
-    stored = yield from _in_parts(len(frame), batch, part)
-    return answers.StoredRatings(
+    stored = yield from _in_batches(len(frame), batch, part)
+    return types.StoredRatings(
         stored=sum(one.stored for one in stored),
         unknown_items=sum(one.unknown_items for one in stored),
         model_version=stored[-1].model_version,
     )
 
 
-def _in_parts(rows: int, batch: int, ask: Callable[[range], Call[T]]) -> Call[list[T]]:
-    """Ask for all rows in their order, at least once. A part that is too large for the service is halved."""
+def _in_batches(rows: int, batch: int, ask: Callable[[range], Call[T]]) -> Call[list[T]]:
+    """Ask for all rows in order, with at least one request. A batch that is too large for the service is halved."""
     waiting = [range(begin, min(begin + batch, rows)) for begin in range(0, max(rows, 1), batch)][::-1]
     answered = []
     while waiting:
@@ -151,7 +151,7 @@ def _ask_arrow(users: pd.Series[Any], items: pd.Series[Any], strict: bool) -> Ca
 
 
 def _checked(part: pd.DataFrame, rows: int, version: str) -> pd.DataFrame:
-    """The predictions of a part as they are kept: figures in the model's precision, texts as categories."""
+    """The predictions of a batch: numbers in the model's precision, strings as categories."""
     if len(part) != rows:
         raise ValueError(f"{len(part)} predictions for {rows} pairs")
     kept = part.astype({"rating": "float32", "source": "category"})
@@ -162,21 +162,21 @@ def _checked(part: pd.DataFrame, rows: int, version: str) -> pd.DataFrame:
 def _with_predictions(frame: pd.DataFrame, parts: list[pd.DataFrame], prefix: str) -> pd.DataFrame:
     columns = {f"{prefix}{name}": _joined([part[name] for part in parts]) for name in parts[0].columns}
     if taken := columns.keys() & set(frame.columns):
-        raise ValueError(f"the frame has a column {min(taken)!r}; another prefix is wanted")
+        raise ValueError(f"the frame already has a column {min(taken)!r}: choose another prefix")
     predicted = frame.assign(**columns)
     predicted.attrs[VERSIONS] = list(dict.fromkeys(part.attrs[VERSIONS][0] for part in parts))
     return predicted
 
 
 def _joined(parts: list[pd.Series[Any]]) -> Any:
-    """One column, without an index, so that it takes the order of the frame's rows and not their labels."""
+    """One column without an index, so that values are assigned by position and not by label."""
     pandas = _pandas()
     if isinstance(parts[0].dtype, pandas.CategoricalDtype):
         return pandas.api.types.union_categoricals(parts, sort_categories=True).remove_unused_categories()
     return pandas.concat(parts).to_numpy()
 
 
-def _add_list(columns: dict[str, list[Any]], found: answers.UserList) -> None:
+def _add_list(columns: dict[str, list[Any]], found: types.UserList) -> None:
     for rank, listed in enumerate(found.items, 1):
         row = (found.user, rank, listed.item, listed.rating, listed.title, listed.year, found.source)
         for name, value in zip(LIST_COLUMNS, row, strict=True):
@@ -184,7 +184,7 @@ def _add_list(columns: dict[str, list[Any]], found: answers.UserList) -> None:
 
 
 def _ids(column: pd.Series[Any]) -> pd.Series[Any]:
-    """A column of ids as integers or as texts. Raises ValueError for missing ones, TypeError for other values."""
+    """A column of ids as integers or strings. Raises ValueError for missing ids, TypeError for other values."""
     pandas = _pandas()
     if column.isna().any():
         raise ValueError(f"column {column.name!r} has rows without an id")
@@ -202,16 +202,16 @@ def _array(ids: pd.Series[Any]) -> Any:
 
 def _pandas() -> Any:
     try:
-        import pandas  # noqa: PLC0415 - takes half a second, and is not needed by everybody
+        import pandas  # noqa: PLC0415 - takes half a second, and only frames need it
     except ImportError as error:
         raise ImportError("frames need pandas: pip install 'ratecast-client[pandas]'") from error
     return pandas
 
 
 def _pyarrow() -> Any:
-    """None where it is not there."""
+    """pyarrow, or None if it is not installed."""
     try:
-        import pyarrow  # noqa: PLC0415 - is used where it is there
+        import pyarrow  # noqa: PLC0415 - optional
     except ImportError:
         return None
     return pyarrow

@@ -1,4 +1,4 @@
-"""Every endpoint as a function: its arguments in, a `Call` of its answer out. Nothing is sent here.
+"""One function for each endpoint, which makes a `Call` of its arguments. Nothing is sent here.
 
 A parameter has the name that it has in the OpenAPI document; a test compares them all.
 """
@@ -13,58 +13,58 @@ from itertools import islice
 from typing import Any, SupportsFloat, SupportsIndex, TypeAlias, TypedDict, TypeVar, Unpack
 from urllib.parse import quote, urlencode
 
-from ratecast_client import answers
-from ratecast_client.answers import RankBy
-from ratecast_client.decoding import MismatchError, decode
+from ratecast_client import model_types, types
+from ratecast_client.decoding import DecodingError, decode
 from ratecast_client.errors import UnexpectedAnswerError
 from ratecast_client.exchange import Call, Request
+from ratecast_client.types import RankBy
 
 T = TypeVar("T")
 Id: TypeAlias = str | SupportsIndex
-MOST_PAIRS = 100_000  # what a service takes in a request, by default
+MAX_PAIRS = 100_000  # in one request, by the service's default settings
 JSON = {"Content-Type": "application/json"}
 
 
-def predict(user: Id, item: Id, *, strict: bool = False) -> Call[answers.PairPrediction]:
-    """What the user would give the item."""
+def predict(user: Id, item: Id, *, strict: bool = False) -> Call[types.PairPrediction]:
+    """Predict the rating that the user would give the item."""
     body = {"user": id_text(user), "item": id_text(item)}
-    return _ask(_post("/predict", body, strict=strict), answers.PairPrediction)
+    return _ask(_post("/predict", body, strict=strict), types.PairPrediction)
 
 
-def predict_many(users: Iterable[Id], items: Iterable[Id], *, strict: bool = False) -> Call[answers.ColumnPredictions]:
-    """What users would give items, pair by pair, in one request. For any number of pairs there is `predict_frame`."""
+def predict_many(users: Iterable[Id], items: Iterable[Id], *, strict: bool = False) -> Call[types.ColumnPredictions]:
+    """Predict the ratings of many pairs in one request. `predict_frame` takes any number of pairs."""
     body = {"users": id_texts(users), "items": id_texts(items)}
-    return _ask(_post("/predict", body, strict=strict), answers.ColumnPredictions)
+    return _ask(_post("/predict", body, strict=strict), types.ColumnPredictions)
 
 
-def predict_for(
+def predict_from_ratings(
     ratings: Mapping[Id, SupportsFloat], item: Id, *, strict: bool = False
-) -> Call[answers.AnonymousPrediction]:
-    """What somebody would give the item who is known by these ratings alone (item → rating), which are not kept."""
+) -> Call[types.AnonymousPrediction]:
+    """Predict the rating of an item from the given ratings (item → rating), which are not stored."""
     body = {"item": id_text(item), "ratings": _inline(ratings)}
-    return _ask(_post("/predict", body, strict=strict), answers.AnonymousPrediction)
+    return _ask(_post("/predict", body, strict=strict), types.AnonymousPrediction)
 
 
-def predict_many_for(
+def predict_many_from_ratings(
     ratings: Mapping[Id, SupportsFloat], items: Iterable[Id], *, strict: bool = False
-) -> Call[answers.AnonymousPredictions]:
-    """As `predict_for`, for many items."""
+) -> Call[types.AnonymousPredictions]:
+    """Predict the ratings of many items from the given ratings (item → rating), which are not stored."""
     body = {"items": id_texts(items), "ratings": _inline(ratings)}
-    return _ask(_post("/predict", body, strict=strict), answers.AnonymousPredictions)
+    return _ask(_post("/predict", body, strict=strict), types.AnonymousPredictions)
 
 
-class Wishes(TypedDict, total=False):
-    """What a list is to be; what is not given is left to the service.
+class ListOptions(TypedDict, total=False):
+    """Options of a list. The service's default applies to what is not given.
 
     Attributes:
-        n: how many items.
+        n: number of items.
         rank_by: `relevance`, `rating` or `lower_bound`.
-        exclude_seen: leave out what the user rated (the default).
+        exclude_seen: leave out the items that the user rated (the default).
         exclude: leave out these items too.
-        only: choose from these items alone.
-        category: choose from the items of this genre alone.
-        year_min, year_max: choose from the items of these years alone.
-        intervals: say of each rating how sure it is.
+        only: list these items only.
+        category: list items of this genre only.
+        year_min, year_max: list items of these years only.
+        intervals: add the 90 % interval of each rating.
     """
 
     n: int
@@ -78,50 +78,54 @@ class Wishes(TypedDict, total=False):
     intervals: bool
 
 
-def top(user: Id, *, strict: bool = False, **wishes: Unpack[Wishes]) -> Call[answers.TopItems]:
-    """What to show a user, best first; `Wishes` has the other arguments."""
-    query = _wishes(wishes)
+def top(user: Id, *, strict: bool = False, **options: Unpack[ListOptions]) -> Call[types.TopItems]:
+    """List items to show a user, best first. `ListOptions` describes the other arguments."""
+    query = _list_options(options)
     if query.get("only") == []:
-        raise ValueError("only names no item")  # a query cannot say that
-    return _ask(_get(f"/users/{_segment(user)}/top", strict=strict, **query), answers.TopItems)
+        raise ValueError("only is empty: name at least one item, or leave it out")  # a query cannot say that
+    return _ask(_get(f"/users/{_segment(user)}/top", strict=strict, **query), types.TopItems)
 
 
-def recommend(users: Iterable[Id], *, strict: bool = False, **wishes: Unpack[Wishes]) -> Call[answers.Recommendations]:
-    """A list for each user, in one request. For any number of users there are `recommend_each`, `recommend_frame`."""
-    body = {"users": id_texts(users)} | _wishes(wishes)
-    return _ask(_post("/recommend", body, strict=strict), answers.Recommendations)
+def recommend(
+    users: Iterable[Id], *, strict: bool = False, **options: Unpack[ListOptions]
+) -> Call[types.Recommendations]:
+    """List items for each user, in one request. `recommend_each` and `recommend_frame` take any number of users."""
+    body = {"users": id_texts(users)} | _list_options(options)
+    return _ask(_post("/recommend", body, strict=strict), types.Recommendations)
 
 
-def recommend_for(ratings: Mapping[Id, SupportsFloat], **wishes: Unpack[Wishes]) -> Call[answers.Recommendations]:
-    """One list, for somebody who is known by these ratings alone (item → rating), which are not kept."""
-    body = {"ratings": _inline(ratings)} | _wishes(wishes)
-    return _ask(_post("/recommend", body), answers.Recommendations)
+def recommend_from_ratings(
+    ratings: Mapping[Id, SupportsFloat], **options: Unpack[ListOptions]
+) -> Call[types.Recommendations]:
+    """Make one list from the given ratings (item → rating), which are not stored."""
+    body = {"ratings": _inline(ratings)} | _list_options(options)
+    return _ask(_post("/recommend", body), types.Recommendations)
 
 
 def recommend_each(
-    users: Iterable[Id], *, strict: bool = False, batch: int = 1_000, **wishes: Unpack[Wishes]
-) -> Iterator[Call[tuple[answers.UserList, ...]]]:
-    """A list for each of any number of users, one after the other; a request asks for at most `batch` of them."""
-    body = _wishes(wishes)
+    users: Iterable[Id], *, strict: bool = False, batch: int = 1_000, **options: Unpack[ListOptions]
+) -> Iterator[Call[tuple[types.UserList, ...]]]:
+    """Iterate over the lists of any number of users. A request asks for at most `batch` lists."""
+    body = _list_options(options)
     remaining = iter(id_texts(users))
-    at_once = min(batch, max(1, MOST_PAIRS // wishes.get("n", 10)))
-    while part := list(islice(remaining, at_once)):
-        yield _lists(_ask(_post("/recommend", {"users": part} | body, strict=strict), answers.Recommendations))
+    size = min(batch, max(1, MAX_PAIRS // options.get("n", 10)))
+    while part := list(islice(remaining, size)):
+        yield _lists(_ask(_post("/recommend", {"users": part} | body, strict=strict), types.Recommendations))
 
 
-def because(user: Id, item: Id, *, n: int = 10) -> Call[answers.Because]:
-    """Which of the user's ratings speak for the item: the `n` with the largest parts in the prediction."""
-    return _ask(_get(f"/users/{_segment(user)}/because/{_segment(item)}", n=n), answers.Because)
+def because(user: Id, item: Id, *, n: int = 10) -> Call[types.Because]:
+    """Explain a prediction by the `n` of the user's ratings that contribute most to it."""
+    return _ask(_get(f"/users/{_segment(user)}/because/{_segment(item)}", n=n), types.Because)
 
 
-def similar(item: Id, *, n: int = 10) -> Call[answers.SimilarItems]:
-    """The `n` items that are most like one."""
-    return _ask(_get(f"/items/{_segment(item)}/similar", n=n), answers.SimilarItems)
+def similar_items(item: Id, *, n: int = 10) -> Call[types.SimilarItems]:
+    """The `n` items that are most similar to an item."""
+    return _ask(_get(f"/items/{_segment(item)}/similar", n=n), types.SimilarItems)
 
 
-def item(item: Id) -> Call[answers.Item]:
-    """What is known about an item."""
-    return _ask(_get(f"/items/{_segment(item)}"), answers.Item)
+def item(item: Id) -> Call[types.Item]:
+    """An item of the catalogue."""
+    return _ask(_get(f"/items/{_segment(item)}"), types.Item)
 
 
 def find_items(
@@ -131,39 +135,39 @@ def find_items(
     category: str | None = None,
     year_min: int | None = None,
     year_max: int | None = None,
-) -> Call[answers.FoundItems]:
-    """The `n` items whose title, or id, matches best; without a word, the most rated."""
+) -> Call[types.FoundItems]:
+    """The `n` items whose title or id matches the query best; without a query, those with the most ratings."""
     return _ask(
-        _get("/items", query=query, n=n, category=category, year_min=year_min, year_max=year_max), answers.FoundItems
+        _get("/items", query=query, n=n, category=category, year_min=year_min, year_max=year_max), types.FoundItems
     )
 
 
-def find_users(query: str = "", *, n: int = 10) -> Call[answers.FoundUsers]:
-    """The `n` users whose id begins with a text: those who rated most."""
-    return _ask(_get("/users", query=query, n=n), answers.FoundUsers)
+def find_users(query: str = "", *, n: int = 10) -> Call[types.FoundUsers]:
+    """The `n` users with the most ratings among those whose id begins with the query."""
+    return _ask(_get("/users", query=query, n=n), types.FoundUsers)
 
 
-def genres() -> Call[answers.Genres]:
-    """All genres, and how many items are of each."""
-    return _ask(_get("/genres"), answers.Genres)
+def genres() -> Call[types.Genres]:
+    """All genres, and the number of items of each."""
+    return _ask(_get("/genres"), types.Genres)
 
 
-def rate(user: Id, item: Id, rating: SupportsFloat, *, timestamp: int | None = None) -> Call[answers.StoredRating]:
-    """Store what the user gave the item, in place of what was there. `timestamp` is seconds since 1970, now if None."""
+def rate(user: Id, item: Id, rating: SupportsFloat, *, timestamp: int | None = None) -> Call[types.StoredRating]:
+    """Store a rating, replacing an earlier one. `timestamp` is in seconds since 1970; the default is now."""
     body = _given(rating=float(rating), timestamp=timestamp)
     path = f"/users/{_segment(user)}/ratings/{_segment(item)}"
-    return _ask(Request("PUT", path, _encode(body), JSON), answers.StoredRating)
+    return _ask(Request("PUT", path, _encode(body), JSON), types.StoredRating)
 
 
-def unrate(user: Id, item: Id) -> Call[answers.RemovedRating]:
-    """Take a rating back, also one of the training data."""
+def delete_rating(user: Id, item: Id) -> Call[types.RemovedRating]:
+    """Delete a rating. A rating of the training data no longer counts either."""
     path = f"/users/{_segment(user)}/ratings/{_segment(item)}"
-    return _ask(Request("DELETE", path), answers.RemovedRating)
+    return _ask(Request("DELETE", path), types.RemovedRating)
 
 
-def ratings(user: Id) -> Call[answers.UserRatings]:
+def ratings(user: Id) -> Call[types.UserRatings]:
     """All ratings that count for a user."""
-    return _ask(_get(f"/users/{_segment(user)}/ratings"), answers.UserRatings)
+    return _ask(_get(f"/users/{_segment(user)}/ratings"), types.UserRatings)
 
 
 def rate_many(
@@ -173,11 +177,11 @@ def rate_many(
     *,
     timestamps: Iterable[SupportsIndex] | None = None,
     idempotency_key: str | None = None,
-) -> Call[answers.StoredRatings]:
-    """Store many ratings, all or none, in one request. For any number there is `rate_frame`.
+) -> Call[types.StoredRatings]:
+    """Store many ratings in one request, all or none. `rate_frame` takes any number of ratings.
 
-    A key that was used in the last seven days is answered and not done again. By default it is a new one, so that the
-    client may send the request twice.
+    The service does not repeat a request whose `idempotency_key` it has seen in the last seven days. By default the
+    client makes a new key, so that it can send the request again safely.
     """
     body = _given(
         users=id_texts(users),
@@ -186,76 +190,79 @@ def rate_many(
         timestamps=None if timestamps is None else [operator.index(second) for second in timestamps],
     )
     headers = {**JSON, "Idempotency-Key": idempotency_key or secrets.token_hex(16)}
-    return _ask(Request("POST", "/ratings", _encode(body), headers), answers.StoredRatings)
+    return _ask(Request("POST", "/ratings", _encode(body), headers), types.StoredRatings)
 
 
-def export(user: Id) -> Call[answers.UserExport]:
-    """All that the service holds of a user."""
-    return _ask(_get(f"/users/{_segment(user)}/export"), answers.UserExport)
+def export_user(user: Id) -> Call[types.UserExport]:
+    """Export everything that the service has about a user."""
+    return _ask(_get(f"/users/{_segment(user)}/export"), types.UserExport)
 
 
-def erase(user: Id) -> Call[answers.ErasedUser]:
-    """Remove all ratings of a user, who is answered as an unknown one from then on. Needs an admin key."""
-    return _ask(Request("DELETE", f"/users/{_segment(user)}"), answers.ErasedUser)
+def delete_user(user: Id) -> Call[types.ErasedUser]:
+    """Delete all ratings of a user, who is unknown from then on. Needs an admin key."""
+    return _ask(Request("DELETE", f"/users/{_segment(user)}"), types.ErasedUser)
 
 
-def models() -> Call[answers.PublishedModels]:
+def models() -> Call[model_types.PublishedModels]:
     """Every published version, oldest first."""
-    return _ask(_get("/models"), answers.PublishedModels)
+    return _ask(_get("/models"), model_types.PublishedModels)
 
 
-def current_model() -> Call[answers.CurrentModel]:
-    """The model being served: how it was fitted, on what, and how well it did."""
-    return _ask(_get("/models/current"), answers.CurrentModel)
+def current_model() -> Call[model_types.CurrentModel]:
+    """The model being served: how it was fitted, on which data, and its metrics."""
+    return _ask(_get("/models/current"), model_types.CurrentModel)
 
 
-def history(version: str) -> Call[answers.History]:
+def history(version: str) -> Call[model_types.History]:
     """The learning curve of a published version."""
-    return _ask(_get(f"/models/{_segment(version)}/history"), answers.History)
+    return _ask(_get(f"/models/{_segment(version)}/history"), model_types.History)
 
 
 def report(version: str) -> Call[str]:
-    """The training report of a published version, a page of HTML."""
+    """The training report of a published version, as an HTML page."""
     return _ask_text(_get(f"/models/{_segment(version)}/report"))
 
 
-def activate(version: str) -> Call[answers.Activated]:
-    """Serve another published version. Needs an admin key. Sent once: twice could undo what somebody else did."""
-    return _ask(Request("POST", f"/models/{_segment(version)}/activate", repeatable=False), answers.Activated)
+def activate(version: str) -> Call[model_types.Activated]:
+    """Activate a published version. Needs an admin key.
+
+    The client does not retry it: a second attempt could undo what somebody else has activated since.
+    """
+    return _ask(Request("POST", f"/models/{_segment(version)}/activate", idempotent=False), model_types.Activated)
 
 
-def live() -> Call[answers.Live]:
-    """Whether the process answers. Asked once."""
-    return _ask(Request("GET", "/health/live", patient=False), answers.Live)
+def live() -> Call[model_types.Live]:
+    """Check that the process is alive. The client does not retry it."""
+    return _ask(Request("GET", "/health/live", retried=False), model_types.Live)
 
 
-def ready() -> Call[answers.Ready]:
-    """Whether a model is being served; UnavailableError if not. Asked once."""
-    return _ask(Request("GET", "/health/ready", patient=False), answers.Ready)
+def ready() -> Call[model_types.Ready]:
+    """Check that a model is being served; raises UnavailableError if not. The client does not retry it."""
+    return _ask(Request("GET", "/health/ready", retried=False), model_types.Ready)
 
 
 def metrics() -> Call[str]:
-    """The metrics of all workers together, in Prometheus' text format."""
+    """The metrics of all workers, summed, in the text format of Prometheus."""
     return _ask_text(_get("/metrics"))
 
 
 def id_text(id_: Id) -> str:
-    """An id as it goes over the wire. Raises TypeError for what is neither a text nor an integer."""
+    """An id as a string. Raises TypeError if it is neither a string nor an integer."""
     return id_ if isinstance(id_, str) else str(operator.index(id_))
 
 
 def id_texts(ids: Iterable[Id]) -> list[str]:
-    """Ids likewise. A text is no collection of ids."""
+    """Ids as strings. Raises TypeError for a single string, which is no collection of ids."""
     if isinstance(ids, str):
-        raise TypeError("several ids are wanted, not one text")
+        raise TypeError("expected several ids, not one string")
     return [id_text(id_) for id_ in ids]
 
 
-def _ask(request: Request, wanted: type[T]) -> Call[T]:
+def _ask(request: Request, answer_type: type[T]) -> Call[T]:
     answer = yield request
     try:
-        return decode(wanted, json.loads(answer.body))
-    except (MismatchError, ValueError) as error:
+        return decode(answer_type, json.loads(answer.body))
+    except (DecodingError, ValueError) as error:
         raise unexpected(request, error) from error
 
 
@@ -265,13 +272,14 @@ def _ask_text(request: Request) -> Call[str]:
 
 
 def unexpected(request: Request, reason: Exception) -> UnexpectedAnswerError:
-    """An answer of success that cannot be read."""
+    """The error for a successful answer that cannot be read."""
     return UnexpectedAnswerError(
-        f"{request.method} {request.target}: not an answer of this service: {reason}", request_id=request.id
+        f"{request.method} {request.target}: the answer is not one of a Ratecast service: {reason}",
+        request_id=request.id,
     )
 
 
-def _lists(call: Call[answers.Recommendations]) -> Call[tuple[answers.UserList, ...]]:
+def _lists(call: Call[types.Recommendations]) -> Call[tuple[types.UserList, ...]]:
     return (yield from call).lists
 
 
@@ -284,17 +292,17 @@ def _post(path: str, body: Mapping[str, Any], **query: Any) -> Request:
 
 
 def target(path: str, **query: Any) -> str:
-    """Path and query. What is None is left to the service."""
+    """Path and query. Parameters that are None are left out."""
     pairs = {name: str(value).lower() if isinstance(value, bool) else value for name, value in _given(**query).items()}
     text = urlencode(pairs, doseq=True, quote_via=quote)
     return f"{path}?{text}" if text else path
 
 
 def _segment(id_: Id) -> str:
-    """An id as one segment of a path. Dots alone would be a way through it."""
+    """An id as one segment of a path. An id of dots alone is escaped, because it would lead to another path."""
     text = id_text(id_)
     if not text:
-        raise ValueError("an id has at least one character")
+        raise ValueError("the id is empty: an id has at least one character")
     quoted = quote(text, safe="")
     return quoted.replace(".", "%2E") if not text.strip(".") else quoted
 
@@ -307,12 +315,12 @@ def _inline(ratings: Mapping[Id, SupportsFloat]) -> list[dict[str, Any]]:
     return [{"item": id_text(item), "rating": float(rating)} for item, rating in ratings.items()]
 
 
-def _wishes(wishes: Wishes) -> dict[str, Any]:
-    """The members that are given, with ids as texts."""
-    given = _given(**wishes)
+def _list_options(options: ListOptions) -> dict[str, Any]:
+    """The options that are given, with ids as strings."""
+    given = _given(**options)
     return given | {name: id_texts(given[name]) for name in ("exclude", "only") if name in given}
 
 
 def _encode(body: Mapping[str, Any]) -> bytes:
-    """Raises ValueError for numbers that are not finite and texts that are not Unicode."""
+    """The body as JSON. Raises ValueError for numbers that are not finite and strings that are not valid Unicode."""
     return json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()

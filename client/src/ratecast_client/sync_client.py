@@ -1,4 +1,4 @@
-"""The client for blocking code."""
+"""The blocking client."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 import httpx
 
 from ratecast_client import frames, operations
-from ratecast_client.clients import Configured, as_method
-from ratecast_client.exchange import Answer, Attempt, Call, Failure, Outcome, converse, http_request
+from ratecast_client.base_client import BaseClient, as_method
+from ratecast_client.exchange import Answer, Attempt, Call, Failure, Outcome, http_request, run_call
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def _asks(operation: Callable[P, Call[T]]) -> Callable[Concatenate[Client, P], T]:
-    """A method that makes the call."""
+def _method(operation: Callable[P, Call[T]]) -> Callable[Concatenate[Client, P], T]:
+    """A method that makes the call of an operation and returns its answer."""
 
     def method(self: Client, /, *args: P.args, **kwargs: P.kwargs) -> T:
         return self._run(operation(*args, **kwargs))
@@ -25,8 +25,10 @@ def _asks(operation: Callable[P, Call[T]]) -> Callable[Concatenate[Client, P], T
     return method
 
 
-def _asks_each(operation: Callable[P, Iterator[Call[tuple[T, ...]]]]) -> Callable[Concatenate[Client, P], Iterator[T]]:
-    """A method that makes one call after the other, when it gets there."""
+def _list_method(
+    operation: Callable[P, Iterator[Call[tuple[T, ...]]]],
+) -> Callable[Concatenate[Client, P], Iterator[T]]:
+    """A method that makes the calls of an operation one by one, as its iterator is read."""
 
     def method(self: Client, /, *args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
         for call in operation(*args, **kwargs):
@@ -36,8 +38,8 @@ def _asks_each(operation: Callable[P, Iterator[Call[tuple[T, ...]]]]) -> Callabl
     return method
 
 
-class Client(Configured[httpx.Client]):
-    __doc__ = f"{Configured.__doc__}\n    Threads may share it.\n"
+class Client(BaseClient[httpx.Client]):
+    __doc__ = f"{BaseClient.__doc__}\n    Threads may share a client.\n"
 
     def _open(self, options: dict[str, Any]) -> httpx.Client:
         return httpx.Client(**options)
@@ -53,7 +55,7 @@ class Client(Configured[httpx.Client]):
         self._http.close()
 
     def _run(self, call: Call[T]) -> T:
-        steps = converse(call, self._policy)
+        steps = run_call(call, self._policy)
         try:
             attempt = next(steps)
             while True:
@@ -66,46 +68,46 @@ class Client(Configured[httpx.Client]):
         clock = self._policy.clock
         if attempt.pause:
             clock.sleep(attempt.pause)
-        until = clock.now() + attempt.seconds
+        until = clock.monotonic() + attempt.seconds
         try:
             with self._http.stream(**http_request(attempt, clock)) as response:
                 parts = []
                 for part in response.iter_bytes():
                     parts.append(part)
-                    if clock.now() > until:
-                        raise httpx.ReadTimeout("the answer came too slowly")
+                    if clock.monotonic() > until:
+                        raise httpx.ReadTimeout("the answer did not arrive in time")
                 return Answer(response.status_code, response.headers, b"".join(parts))
         except httpx.RequestError as error:
             return Failure(error)
 
-    predict = _asks(operations.predict)
-    predict_many = _asks(operations.predict_many)
-    predict_for = _asks(operations.predict_for)
-    predict_many_for = _asks(operations.predict_many_for)
-    predict_frame = _asks(frames.predict_frame)
-    top = _asks(operations.top)
-    recommend = _asks(operations.recommend)
-    recommend_for = _asks(operations.recommend_for)
-    recommend_each = _asks_each(operations.recommend_each)
-    recommend_frame = _asks(frames.recommend_frame)
-    because = _asks(operations.because)
-    similar = _asks(operations.similar)
-    item = _asks(operations.item)
-    find_items = _asks(operations.find_items)
-    find_users = _asks(operations.find_users)
-    genres = _asks(operations.genres)
-    rate = _asks(operations.rate)
-    unrate = _asks(operations.unrate)
-    ratings = _asks(operations.ratings)
-    rate_many = _asks(operations.rate_many)
-    rate_frame = _asks(frames.rate_frame)
-    export = _asks(operations.export)
-    erase = _asks(operations.erase)
-    models = _asks(operations.models)
-    current_model = _asks(operations.current_model)
-    history = _asks(operations.history)
-    report = _asks(operations.report)
-    activate = _asks(operations.activate)
-    live = _asks(operations.live)
-    ready = _asks(operations.ready)
-    metrics = _asks(operations.metrics)
+    predict = _method(operations.predict)
+    predict_many = _method(operations.predict_many)
+    predict_from_ratings = _method(operations.predict_from_ratings)
+    predict_many_from_ratings = _method(operations.predict_many_from_ratings)
+    predict_frame = _method(frames.predict_frame)
+    top = _method(operations.top)
+    recommend = _method(operations.recommend)
+    recommend_from_ratings = _method(operations.recommend_from_ratings)
+    recommend_each = _list_method(operations.recommend_each)
+    recommend_frame = _method(frames.recommend_frame)
+    because = _method(operations.because)
+    similar_items = _method(operations.similar_items)
+    item = _method(operations.item)
+    find_items = _method(operations.find_items)
+    find_users = _method(operations.find_users)
+    genres = _method(operations.genres)
+    rate = _method(operations.rate)
+    delete_rating = _method(operations.delete_rating)
+    ratings = _method(operations.ratings)
+    rate_many = _method(operations.rate_many)
+    rate_frame = _method(frames.rate_frame)
+    export_user = _method(operations.export_user)
+    delete_user = _method(operations.delete_user)
+    models = _method(operations.models)
+    current_model = _method(operations.current_model)
+    history = _method(operations.history)
+    report = _method(operations.report)
+    activate = _method(operations.activate)
+    live = _method(operations.live)
+    ready = _method(operations.ready)
+    metrics = _method(operations.metrics)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from app.errors import KINDS, TYPE_PREFIX
 from app.main import create_app
 from app.settings import PREFIX, Settings
+from tests.support import ROOT
 
-DOCS = Path(__file__).parents[3] / "docs"
+DOCS = ROOT / "docs"
 TEXT = "\n".join(path.read_text("utf-8") for path in sorted(DOCS.glob("*.md")))
 OPERATIONS = [
     f"{method.upper()} {path}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterator
 from itertools import product
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -14,6 +13,7 @@ import pytest
 
 from app.main import create_app
 from app.settings import Settings
+from tests.support import ROOT
 
 DOCUMENT = create_app(Settings()).openapi()
 OPERATIONS = [
@@ -71,5 +71,5 @@ def test_the_document_and_its_page_are_served(client: httpx.Client) -> None:
 
 
 def test_the_document_has_the_version_of_the_package() -> None:
-    pyproject = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text("utf-8"))
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
     assert DOCUMENT["info"]["version"] == pyproject["project"]["version"]

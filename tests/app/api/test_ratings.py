@@ -11,10 +11,11 @@ import httpx
 import numpy as np
 import pytest
 
-from models.checkpoint.publication import publish
 from models.checkpoint.reader import Checkpoint
 from models.fold_in import FoldIn
-from tests.app.conftest import Start, draft
+from models.registry.publication import publish
+from tests.support.drafts import random_draft
+from tests.support.service import Start
 
 USER, ITEM = "1", "3"
 
@@ -23,7 +24,7 @@ USER, ITEM = "1", "3"
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Checkpoints of this module's own: what is rated here is nobody else's business."""
     directory = tmp_path_factory.mktemp("rated")
-    publish(directory, draft(seed=0))
+    publish(directory, random_draft(seed=0))
     return directory
 
 
@@ -45,7 +46,9 @@ def rate(client: httpx.Client, user: str, item: str, rating: float) -> None:
 def folded(loaded: Checkpoint, ratings: dict[str, float], item: str) -> float:
     """What the checkpoint says of somebody with these ratings, without any of the service."""
     rows = np.array([loaded.items.row(id_) for id_ in ratings])
-    row = FoldIn(loaded).users.solve(rows, np.array([*ratings.values()], float))
+    row = FoldIn.of(loaded.model, loaded.prior, loaded.relevance, loaded.ratings_I).users.solve(
+        rows, np.array([*ratings.values()], float)
+    )
     at = loaded.items.row(item)
     model = loaded.model
     rating = float(model.mean + model.item_bias[at] + row.bias) + float(model.item_factors[at].numpy() @ row.factors)
@@ -129,7 +132,7 @@ def test_a_list_is_ordered_by_the_row_that_was_folded_in(
     rate(client, "ordered", "9", 1)
     listed = client.get(f"/users/ordered/top?n=398&rank_by={rank_by}").json()["items"]
     rows, given = np.array([loaded.items.row("5"), loaded.items.row("9")]), np.array([5.0, 1.0])
-    folding = FoldIn(loaded)
+    folding = FoldIn.of(loaded.model, loaded.prior, loaded.relevance, loaded.ratings_I)
     if rank_by == "rating":
         row = folding.users.solve(rows, given)
         scores_I = loaded.model.item_factors[:-1].numpy() @ row.factors + loaded.model.item_bias[:-1].numpy()

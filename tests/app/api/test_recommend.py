@@ -14,9 +14,10 @@ from app.engine.engine import Engine
 from app.engine.types import ListQuery, TopList
 from app.main import create_app
 from app.settings import Settings
-from models.checkpoint.publication import Draft, publish
 from models.checkpoint.reader import Checkpoint
-from models.ranking import orderings
+from models.checkpoint.writer import Draft
+from models.orderings import orderings
+from models.registry.publication import publish
 from tests.support.asgi import calling
 
 
@@ -31,7 +32,7 @@ def listed(answer: dict[str, Any]) -> list[str]:
 @pytest.mark.parametrize("rank_by", ["relevance", "rating"])
 def test_each_order_is_a_sort_of_every_exact_score(client: httpx.Client, loaded: Checkpoint, rank_by: str) -> None:
     users = loaded.users.ids.to_pylist()[::11]
-    ordering, items_I = orderings(loaded)[rank_by], torch.arange(len(loaded.items))
+    ordering, items_I = orderings(loaded.model, loaded.relevance)[rank_by], torch.arange(len(loaded.items))
     lists = recommend(client, users=users, n=30, rank_by=rank_by).json()["lists"]
     for user, answer in zip(users, lists, strict=True):
         row = loaded.users.row(user)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -14,19 +14,22 @@ import pytest
 import torch
 
 from app.engine.search import find_items, find_users
-from app.engine.serving_model import Served
-from app.engine.types import Choice
+from app.engine.serving_model import ServingModel
+from app.engine.types import ItemFilter
 from app.main import create_app
 from app.settings import Settings
 from models.checkpoint import reader
-from models.checkpoint.publication import Draft, publish
-from models.checkpoint.reader import ITEM_SCHEMA, Checkpoint
+from models.checkpoint.files import ITEM_SCHEMA
+from models.checkpoint.reader import Checkpoint
+from models.checkpoint.writer import Draft
 from models.mf import MatrixFactorization
+from models.registry.directory import load
+from models.registry.publication import publish
 from tests.support.asgi import calling
 from tests.support.checkpoints import small_draft
 
 Start = Callable[..., AbstractContextManager[tuple[httpx.Client, object]]]
-ANYTHING = Choice()
+ANYTHING = ItemFilter()
 TITLES = ["Star Wars", "The Star", "Amélie", "Stardust memories", None, "Starstruck wars", "A Wars", "AMELIE 2"]
 
 
@@ -39,73 +42,75 @@ def titled(tmp_path_factory: pytest.TempPathFactory, make_draft: Callable[..., D
     column = draft.items.schema.get_field_index("title")
     items = draft.items.set_column(column, ITEM_SCHEMA.field("title"), pa.array(titles))
     publish(directory, replace(draft, items=items))
-    return reader.load(directory)
+    return load(directory)
 
 
 @pytest.fixture(scope="module")
-def served(titled: Checkpoint) -> Served:
-    return Served.of(titled)
+def model(titled: Checkpoint) -> ServingModel:
+    return ServingModel(titled)
 
 
-def titles_of(served: Served, query: str, n: int = 10, choice: Choice = ANYTHING) -> list[str | None]:
-    return [item.title for item in find_items(served, query, n, choice).items]
+def titles_of(model: ServingModel, query: str, n: int = 10, choice: ItemFilter = ANYTHING) -> list[str | None]:
+    return [item.title for item in find_items(model, query, n, choice).items]
 
 
-def test_titles_that_are_the_query_come_first_then_those_that_begin_with_it_then_words_of_it(served: Served) -> None:
-    assert titles_of(served, "star wars") == ["Star Wars", "Starstruck wars"]
-    found = titles_of(served, "Star")
+def test_titles_that_are_the_query_come_first_then_those_that_begin_with_it_then_words_of_it(
+    model: ServingModel,
+) -> None:
+    assert titles_of(model, "star wars") == ["Star Wars", "Starstruck wars"]
+    found = titles_of(model, "Star")
     assert set(found[:3]) == {"Star Wars", "Stardust memories", "Starstruck wars"}
     assert found[3] == "The Star"
-    assert titles_of(served, "wars")[0] == "A Wars" or titles_of(served, "wars")[0] == "Star Wars"
-    assert (
-        titles_of(served, "WARS STAR") == ["Star Wars", "Starstruck wars"] or len(titles_of(served, "wars star")) == 2
-    )
+    assert titles_of(model, "wars")[0] == "A Wars" or titles_of(model, "wars")[0] == "Star Wars"
+    assert titles_of(model, "WARS STAR") == ["Star Wars", "Starstruck wars"] or len(titles_of(model, "wars star")) == 2
 
 
 @pytest.mark.parametrize("query", ["amelie", "AMÉLIE", "Ame\u0301lie"])
-def test_case_and_accents_do_not_matter(served: Served, query: str) -> None:
-    assert titles_of(served, query) == ["Amélie", "AMELIE 2"]
+def test_case_and_accents_do_not_matter(model: ServingModel, query: str) -> None:
+    assert titles_of(model, query) == ["Amélie", "AMELIE 2"]
 
 
-def test_equal_matches_come_by_their_number_of_ratings(served: Served, titled: Checkpoint) -> None:
-    found = [item.ratings for item in find_items(served, "other", 400, ANYTHING).items]
+def test_equal_matches_come_by_their_number_of_ratings(model: ServingModel, titled: Checkpoint) -> None:
+    found = [item.ratings for item in find_items(model, "other", 400, ANYTHING).items]
     assert found == sorted(found, reverse=True)
     assert len(found) == len(titled.items) - len(TITLES)
-    assert [item.ratings for item in find_items(served, "", 400, ANYTHING).items] == sorted(
+    assert [item.ratings for item in find_items(model, "", 400, ANYTHING).items] == sorted(
         titled.ratings_I.tolist(), reverse=True
     )
 
 
-def test_an_id_is_found_whatever_its_title(served: Served) -> None:
-    found = find_items(served, "5", 10, ANYTHING).items  # the one without a title
+def test_an_id_is_found_whatever_its_title(model: ServingModel) -> None:
+    found = find_items(model, "5", 10, ANYTHING).items  # the one without a title
     assert (found[0].id, found[0].title) == ("5", None)
     assert len({item.id for item in found}) == len(found)
 
 
 @pytest.mark.parametrize("query", ["%", "(.*", "\\", "nothing has this", "a" * 256])
-def test_no_character_of_a_query_means_more_than_itself(served: Served, query: str) -> None:
-    for item in find_items(served, query, 400, ANYTHING).items:
+def test_no_character_of_a_query_means_more_than_itself(model: ServingModel, query: str) -> None:
+    for item in find_items(model, query, 400, ANYTHING).items:
         assert item.id == query or query in (item.title or "")
 
 
-def test_a_search_can_be_held_to_a_genre_and_to_years(served: Served) -> None:
-    everything = find_items(served, "", 400, ANYTHING).items
-    choice = Choice("Drama", 1960, 1970)
-    found = find_items(served, "", 400, choice).items
+def test_a_search_can_be_held_to_a_genre_and_to_years(model: ServingModel) -> None:
+    everything = find_items(model, "", 400, ANYTHING).items
+    choice = ItemFilter("Drama", 1960, 1970)
+    found = find_items(model, "", 400, choice).items
     wanted = [item for item in everything if "Drama" in (item.genres or ()) and 1960 <= (item.year or 0) <= 1970]
     assert [item.id for item in found] == [item.id for item in wanted]
     assert wanted
 
 
-def test_users_are_found_by_the_beginning_of_their_id_the_one_itself_first(served: Served, titled: Checkpoint) -> None:
-    found = find_users(served, "2", 300)
+def test_users_are_found_by_the_beginning_of_their_id_the_one_itself_first(
+    model: ServingModel, titled: Checkpoint
+) -> None:
+    found = find_users(model, "2", 300)
     ids = [id_ for id_ in titled.users.ids.to_pylist() if id_.startswith("2")]
     assert (found[0].id, {user.id for user in found}) == ("2", set(ids))
     counts = [user.ratings for user in found[1:]]
     assert counts == sorted(counts, reverse=True)
-    assert len(find_users(served, "2", 3)) == 3
-    assert find_users(served, "no such", 3) == []
-    assert len(find_users(served, "", 1000)) == len(titled.users)
+    assert len(find_users(model, "2", 3)) == 3
+    assert find_users(model, "no such", 3) == []
+    assert len(find_users(model, "", 1000)) == len(titled.users)
 
 
 def test_the_service_answers_searches(client: httpx.Client, loaded: Checkpoint) -> None:
@@ -184,17 +189,22 @@ def uncertain(tmp_path_factory: pytest.TempPathFactory, make_draft: Callable[...
     return directory
 
 
+@pytest.fixture(scope="module")
+def uncertain_client(start: Start, uncertain: Path) -> Iterator[httpx.Client]:
+    with start(uncertain) as (client, _):
+        yield client
+
+
 @pytest.mark.parametrize("order", ["rating", "lower_bound", "relevance"])
 def test_intervals_are_where_the_expected_rating_lies_with_ninety_percent(
-    start: Start, uncertain: Path, order: str
+    uncertain_client: httpx.Client, uncertain: Path, order: str
 ) -> None:
-    loaded = reader.load(uncertain)
-    with start(uncertain) as (client, _):
-        wishes = {"n": 50, "rank_by": order, "intervals": True}
-        items = client.get("/users/196/top", params=wishes).json()["items"]
-        unknown = client.get("/users/nobody/top", params=wishes).json()["items"]
-        inline = client.post("/recommend", json=wishes | {"ratings": [{"item": "3", "rating": 5}]}).json()["lists"][0]
-        plain = client.get("/users/196/top", params=wishes | {"intervals": False}).json()["items"]
+    loaded, client = reader.load(uncertain), uncertain_client
+    wishes = {"n": 50, "rank_by": order, "intervals": True}
+    items = client.get("/users/196/top", params=wishes).json()["items"]
+    unknown = client.get("/users/nobody/top", params=wishes).json()["items"]
+    inline = client.post("/recommend", json=wishes | {"ratings": [{"item": "3", "rating": 5}]}).json()["lists"][0]
+    plain = client.get("/users/196/top", params=wishes | {"intervals": False}).json()["items"]
     users = torch.full((50,), loaded.users.row("196"))
     rows = torch.from_numpy(loaded.items.rows([item["item"] for item in items]))
     deviation = (loaded.model.user_variance[users] + loaded.model.item_variance[rows]).sqrt()

@@ -12,7 +12,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from models.checkpoint.reader import versions
+from models.registry.directory import versions
 from models.registry.lifecycle import activate
 from tests.support.browser import Watched, launch, watching
 from tests.support.checkpoints import replace_file

@@ -17,9 +17,9 @@ from pydantic import SecretStr
 from app.console.files import PATHS, STATIC, read_files
 from app.main import create_app
 from app.settings import Settings
+from tests.support import ROOT
 from tests.support.asgi import Caller, calling
 
-ROOT = Path(__file__).parents[3]
 LARGEST = 150_000  # bytes of script and style, uncompressed
 
 

@@ -18,8 +18,9 @@ from app.engine.events import Batch, Event, Listed, Loaded, Predicted
 from app.engine.recommender import LISTS_PER_BATCH
 from app.engine.threads import QUICK_PAIRS
 from app.engine.types import SOURCES, ListQuery, Pair, Pairs, RankBy, Source, TopList
-from models.checkpoint import reader
-from models.checkpoint.publication import Draft, publish
+from models.checkpoint.writer import Draft
+from models.registry.directory import load
+from models.registry.publication import publish
 from models.sharding import DevicePlacement
 
 T = TypeVar("T")
@@ -99,7 +100,7 @@ def test_requests_that_wait_together_are_answered_together_each_with_its_own(che
             alone = [await engine.predictions.pairs(pairs) for pairs in asked]
             without_quick_answers(engine)
             busy = threading.Event()
-            engine._threads.compute.submit(busy.wait)
+            engine._worker.executor.submit(busy.wait)
             tasks = [asyncio.ensure_future(engine.predictions.pairs(pairs)) for pairs in asked]
             await asyncio.sleep(0)
             busy.set()
@@ -111,13 +112,13 @@ def test_requests_that_wait_together_are_answered_together_each_with_its_own(che
 
 def test_an_answer_under_way_keeps_to_the_model_it_began_with(tmp_path: Path, make_draft: Callable[..., Draft]) -> None:
     first = publish(tmp_path, make_draft(1)).version
-    expected = reader.load(tmp_path, first).model(torch.tensor([0]), torch.tensor([0])).clamp(1, 5).tolist()
+    expected = load(tmp_path, first).model(torch.tensor([0]), torch.tensor([0])).clamp(1, 5).tolist()
 
     async def publish_then_ask() -> tuple[str, list[float]]:
         async with opened(tmp_path) as engine:
             busy = threading.Event()
             without_quick_answers(engine)
-            waiting = asyncio.get_running_loop().run_in_executor(engine._threads.compute, busy.wait)
+            waiting = asyncio.get_running_loop().run_in_executor(engine._worker.executor, busy.wait)
             asked = asyncio.create_task(engine.predictions.pairs(Pairs(["1"], ["1"])))
             await asyncio.sleep(0)  # it has begun: the loop is free although the engine is not
             second = publish(tmp_path, make_draft(2)).version
@@ -137,7 +138,7 @@ def test_old_and_new_models_do_not_share_a_batch(tmp_path: Path, make_draft: Cal
     async def ask() -> list[str]:
         async with opened(tmp_path) as engine:
             busy = threading.Event()
-            engine._threads.compute.submit(busy.wait)
+            engine._worker.executor.submit(busy.wait)
             tasks = [asyncio.ensure_future(engine.lists.top_many([ListQuery(user="1")]))]
             await asyncio.sleep(0)
             publish(tmp_path, make_draft(2))
@@ -174,7 +175,7 @@ def test_kept_lists_are_bounded_and_forgotten_with_their_model(
     async def ask() -> None:
         async with opened(tmp_path, bounds=Bounds(recent_lists=3)) as engine:
             lists = [await engine.lists.top(ListQuery(user=str(user))) for user in range(1, 6)]
-            assert len(engine.lists._recent[1]._lists) == 3
+            assert len(engine.lists._recent._values) == 3
             assert await engine.lists.top(ListQuery(user="5")) is lists[4]
             assert await engine.lists.top(ListQuery(user="1")) is not lists[0]
             publish(tmp_path, make_draft(2))
@@ -197,7 +198,7 @@ def test_filtered_and_long_lists_are_not_kept(checkpoints: Path) -> None:
                 replace(plain, category="Drama"),
             ):
                 await engine.lists.top(query)
-            assert engine.lists._recent[1]._lists == {}
+            assert engine.lists._recent._values == {}
 
     run(ask())
 
@@ -219,7 +220,7 @@ def test_past_its_bound_the_queue_refuses(checkpoints: Path) -> None:
         async with opened(checkpoints, bounds=Bounds(queued_pairs=5)) as engine:
             busy = threading.Event()
             without_quick_answers(engine)
-            engine._threads.compute.submit(busy.wait)
+            engine._worker.executor.submit(busy.wait)
             asked = Pairs(["1"] * 3, ["1"] * 3)
             tasks = [asyncio.ensure_future(engine.predictions.pairs(asked)) for _ in range(4)]
             await asyncio.sleep(0)
@@ -244,7 +245,7 @@ def test_what_is_quick_depends_on_its_size(checkpoints: Path) -> None:
                 with pytest.raises(StopIteration):  # it never waited
                     answer.send(None)
             busy = threading.Event()
-            engine._threads.compute.submit(busy.wait)
+            engine._worker.executor.submit(busy.wait)
             slow = [
                 engine.predictions.pairs(Pairs(many, many), gone),
                 engine.lists.top(ListQuery(user="1", only=tuple(many)), gone),
@@ -265,7 +266,7 @@ def test_nothing_waits_on_for_a_request_whose_client_has_gone(checkpoints: Path)
         async with opened(checkpoints, events=events) as engine:
             without_quick_answers(engine)
             busy = threading.Event()
-            engine._threads.compute.submit(busy.wait)
+            engine._worker.executor.submit(busy.wait)
             first = asyncio.create_task(engine.predictions.pair(Pair("1", "1")))
             await asyncio.sleep(0)
             with pytest.raises(CancelledRequestError):
@@ -282,7 +283,7 @@ def test_a_full_queue_refuses_before_it_asks_whether_the_client_is_there(checkpo
         async with opened(checkpoints, bounds=Bounds(queued_pairs=1, queued_lists=1)) as engine:
             without_quick_answers(engine)
             busy = threading.Event()
-            engine._threads.compute.submit(busy.wait)
+            engine._worker.executor.submit(busy.wait)
             waiting = []
             for _ in "12":  # the first is with the thread, the second waits
                 waiting.append(asyncio.create_task(engine.predictions.pair(Pair("1", "1"), forever)))

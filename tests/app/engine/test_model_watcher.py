@@ -16,12 +16,13 @@ from app.engine import model_watcher
 from app.engine.engine import Bounds, Engine
 from app.engine.errors import ActivationError, UnknownVersionError
 from app.engine.events import Event, Loaded, LoadFailed
-from app.engine.serving_model import Served
+from app.engine.serving_model import ServingModel
 from app.engine.types import Pair
-from models.checkpoint.publication import Draft, publish
-from models.checkpoint.reader import CURRENT, current_version
+from models.checkpoint.writer import Draft
 from models.errors import CheckpointCorruptError, CheckpointNotFoundError
+from models.registry.directory import CURRENT, current_version
 from models.registry.lifecycle import activate
+from models.registry.publication import publish
 from models.sharding import DevicePlacement
 from tests.support.checkpoints import replace_tensors
 
@@ -204,7 +205,7 @@ def test_a_worker_that_starts_where_the_current_version_does_not_fit_serves_what
     """As torch says it when a device has no room."""
     remembered, prepare = tmp_path / "served", model_watcher.prepare
 
-    def without_room(directory: Path, version: str, place: DevicePlacement, changes: None) -> Served:
+    def without_room(directory: Path, version: str, place: DevicePlacement, changes: None) -> ServingModel:
         if version == versions[1]:
             raise RuntimeError("out of memory")
         return prepare(directory, version, place, changes)

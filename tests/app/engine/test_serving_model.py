@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from app.engine.errors import NotReadyError, OrderingUnavailableError
-from app.engine.serving_model import ModelHolder, Served
-from app.engine.types import Choice, RankBy
+from app.engine.serving_model import ModelHolder, ServingModel
+from app.engine.types import ItemFilter, RankBy
 from models.checkpoint.reader import Checkpoint
 from models.sharding import DevicePlacement
 
@@ -19,36 +19,36 @@ def test_nothing_is_served_before_a_model_is_loaded() -> None:
         _ = ModelHolder(CPU).current
 
 
-def test_what_an_item_shows_and_what_users_saw_come_from_the_checkpoint(loaded: Checkpoint) -> None:
-    served = Served.of(loaded)
+def test_what_an_item_shows_and_what_users_rated_come_from_the_checkpoint(loaded: Checkpoint) -> None:
+    model = ServingModel(loaded)
     for row, record in enumerate(loaded.catalogue.to_pylist()):
-        assert served.title(row) == (record["id"], record["title"], record["year"])
+        assert model.catalogue.title(row) == (record["id"], record["title"], record["year"])
     for user in range(len(loaded.users) + 1):
-        assert served.seen(user).tolist() == loaded.seen.of(user).tolist()
+        assert model.rated_items(user).tolist() == loaded.seen.of(user).tolist()
 
 
 def test_a_category_holds_the_items_of_its_genre(loaded: Checkpoint) -> None:
-    served = Served.of(loaded)
+    model = ServingModel(loaded)
     for genre in ("Drama", "Film-Noir", "Nothing"):
         expected = [genre in (genres or ()) for genres in loaded.catalogue["genres"].to_pylist()]
-        chosen = served.chosen(Choice(category=genre))
-        assert chosen.mask_I.tolist() == expected
-        assert torch.cat(chosen.parts).tolist() == expected
+        allowed = model.allowed(ItemFilter(category=genre))
+        assert allowed.mask_I.tolist() == expected
+        assert torch.cat(allowed.parts).tolist() == expected
 
 
 def test_a_span_of_years_holds_no_item_whose_year_is_unknown(loaded: Checkpoint) -> None:
-    served, years = Served.of(loaded), loaded.catalogue["year"].to_pylist()
+    model, years = ServingModel(loaded), loaded.catalogue["year"].to_pylist()
     assert None in years
     for first, last in ((1990, None), (None, 1990), (1980, 1995), (-(2**31), 2**31 - 1)):
         expected = [
             year is not None and (first is None or first <= year) and (last is None or year <= last) for year in years
         ]
-        assert served.chosen(Choice(year_min=first, year_max=last)).mask_I.tolist() == expected
+        assert model.allowed(ItemFilter(year_min=first, year_max=last)).mask_I.tolist() == expected
 
 
 def test_relevance_orders_lists_where_the_model_has_it(loaded: Checkpoint) -> None:
-    served = Served.of(loaded)
-    assert served.rank_by(None) is RankBy.RELEVANCE
-    assert Served.of(replace(loaded, relevance=None)).rank_by(None) is RankBy.RATING
+    model = ServingModel(loaded)
+    assert model.order(None) is RankBy.RELEVANCE
+    assert ServingModel(replace(loaded, relevance=None)).order(None) is RankBy.RATING
     with pytest.raises(OrderingUnavailableError, match="it can by rating, relevance"):
-        served.rank_by(RankBy.LOWER_BOUND)
+        model.order(RankBy.LOWER_BOUND)

@@ -13,11 +13,12 @@ import pytest
 import torch
 
 from app.engine import loading, serving_model
-from models.checkpoint.publication import Draft, publish
-from models.checkpoint.reader import current_version
+from models.checkpoint.writer import Draft
 from models.errors import GoldenPairsError
 from models.mf import MatrixFactorization
-from models.ranking import Ordering
+from models.registry.directory import current_version
+from models.registry.publication import publish
+from models.scoring import BilinearForm
 from models.sharding import CPU, DevicePlacement, Shard, Sharded, spread
 
 Start = Callable[..., AbstractContextManager[tuple[httpx.Client, object]]]
@@ -77,7 +78,7 @@ def test_answers_do_not_depend_on_the_number_of_devices(
 def test_golden_pairs_tell_when_a_device_holds_the_items_of_another(
     checkpoints: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def confused(named: Mapping[str, Ordering], devices: Sequence[torch.device]) -> dict[str, Sharded]:
+    def confused(named: Mapping[str, BilinearForm], devices: Sequence[torch.device]) -> dict[str, Sharded]:
         right = spread(named, devices)
         return {
             name: replace(

@@ -21,7 +21,8 @@ from app.middleware.auth import ApiKeys, Principal
 from app.middleware.rate_limit import RateLimit
 from app.observability.logs import JsonFormatter
 from app.settings import ConfigurationError, Settings, is_loopback
-from models.checkpoint.reader import current_version
+from models.registry.directory import current_version
+from tests.support import ROOT
 from tests.support.asgi import Answer, Caller, calling
 
 CLIENT, OTHER, ADMIN = "client-key-0123456789", "other-key-0123456789", "admin-key-0123456789"
@@ -282,7 +283,7 @@ uvicorn.run(FastAPI(lifespan=broken), port=0, log_config=configuration("info", s
 
 def logged(program: str, form: str = "json") -> str:
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", LOGGING + program, form]
-    root = Path(__file__).parents[3]
+    root = ROOT
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=root, timeout=60).stderr
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import ROOT
+
 PROGRAM = """
 import json, sys
 from pathlib import Path
@@ -37,7 +39,7 @@ print(json.dumps([[span.name, dict(span.attributes)] for span in exporter.get_fi
 def test_requests_become_spans_where_that_is_wanted(checkpoints: Path, wanted: str) -> None:
     """In a process of its own: a tracer is set once for all."""
     command = [sys.executable, "-c", PROGRAM, str(checkpoints), wanted]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[3])
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
     spans = json.loads(done.stdout.splitlines()[-1])
     routes = [attributes["http.route"] for _, attributes in spans if "http.route" in attributes]
     assert routes == (["/predict", "/users/{user}/top", "/models/current"] if wanted == "true" else [])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import yaml
@@ -13,11 +12,13 @@ from pydantic import SecretStr
 
 from app.main import create_app
 from app.settings import Settings
-from models.checkpoint.publication import Draft, publish
-from models.checkpoint.reader import CURRENT
+from models.checkpoint.writer import Draft
+from models.registry.directory import CURRENT
+from models.registry.publication import publish
+from tests.support import ROOT
 from tests.support.asgi import calling
 
-FOLDER = Path(__file__).parents[3] / "docs/operations"
+FOLDER = ROOT / "docs/operations"
 DASHBOARD = json.loads((FOLDER / "dashboard.json").read_text("utf-8"))
 RULES = [
     rule for group in yaml.safe_load((FOLDER / "alerts.yml").read_text("utf-8"))["groups"] for rule in group["rules"]

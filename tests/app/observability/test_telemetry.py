@@ -17,12 +17,11 @@ from prometheus_client.mmap_dict import MmapedDict, mmap_key
 from app.main import create_app
 from app.observability.telemetry import Telemetry
 from app.settings import Settings
+from tests.support import ROOT
 from tests.support.asgi import Caller, calling
 
 JSON = (("content-type", "application/json"),)
-DOCUMENTED = re.findall(
-    r"^\| `(ratecast_\w+)` \|", (Path(__file__).parents[3] / "docs/operations.md").read_text(), re.MULTILINE
-)
+DOCUMENTED = re.findall(r"^\| `(ratecast_\w+)` \|", (ROOT / "docs/operations.md").read_text(), re.MULTILINE)
 
 
 @pytest.fixture

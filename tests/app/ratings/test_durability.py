@@ -21,8 +21,10 @@ import psutil
 import pytest
 import sqlalchemy as sa
 
-from models.checkpoint.publication import publish
-from tests.app.conftest import Start, draft
+from models.registry.publication import publish
+from tests.support.drafts import random_draft
+from tests.support.service import Start, serving
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(300)  # services and databases are started and killed, while other tests have work too
 
@@ -31,7 +33,7 @@ ITEM = "3"
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
-    publish(tmp_path / "checkpoints", draft(seed=0))
+    publish(tmp_path / "checkpoints", random_draft(seed=0))
     return tmp_path / "checkpoints"
 
 
@@ -87,6 +89,7 @@ class Writers:
     """Clients that store one rating after the other, and remember what was acknowledged."""
 
     url: str
+    process: subprocess.Popen[bytes]
     acknowledged: set[tuple[str, str, float]] = field(default_factory=set)
     refused: list[tuple[int, str | None]] = field(default_factory=list)
     lost_connections: int = 0
@@ -122,13 +125,11 @@ class Writers:
             thread.join()
 
     def await_acknowledged(self, more: int) -> None:
-        wanted, deadline = len(self.acknowledged) + more, time.monotonic() + 60
-        while len(self.acknowledged) < wanted:
-            assert time.monotonic() < deadline, (len(self.acknowledged), self.refused[-3:], self.lost_connections)
-            time.sleep(0.01)
+        wanted = len(self.acknowledged) + more
+        wait_until(lambda: len(self.acknowledged) >= wanted, self.process)
 
 
-@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+@pytest.mark.parametrize("database", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
 def test_the_next_answer_of_any_worker_reflects_a_rating(
     start: Start, directory: Path, database: str, request: pytest.FixtureRequest
 ) -> None:
@@ -165,7 +166,7 @@ def pair(user: str) -> dict[str, str]:
     return {"user": user, "item": ITEM}
 
 
-@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+@pytest.mark.parametrize("database", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
 def test_a_kill_of_the_service_loses_no_acknowledged_rating(
     directory: Path, database: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
@@ -177,50 +178,26 @@ def test_a_kill_of_the_service_loses_no_acknowledged_rating(
         look = sa.make_url(store).set(drivername="postgresql+psycopg")
     acknowledged: set[tuple[str, str, float]] = set()
     for _ in range(3):
-        with running(directory, store, tmp_path) as (url, process), Writers(url) as writers:
+        with (
+            serving(directory, store=store, ends_with=-signal.SIGKILL) as service,
+            Writers(service.url, service.process) as writers,
+        ):
             writers.await_acknowledged(60)
-            os.kill(process.pid, signal.SIGKILL)
-            process.wait(10)
+            service.process.kill()
+            service.process.wait()
         acknowledged |= writers.acknowledged
         assert acknowledged <= stored(look)
     assert len(acknowledged) >= 60
 
 
-class running:  # noqa: N801 - a context manager
-    """The service in one process, which may be killed."""
-
-    def __init__(self, directory: Path, store: str, folder: Path) -> None:
-        self._log = (folder / "log").open("w")
-        command = [sys.executable, "-m", "app", "--checkpoints", str(directory), "--port", "0"]
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("RATECAST_")}
-        environment |= {"RATECAST_STORE": store, "RATECAST_SHUTDOWN_PAUSE": "0"}
-        self.process = subprocess.Popen(command, stderr=self._log, env=environment)
-
-    def __enter__(self) -> tuple[str, subprocess.Popen[bytes]]:
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            listening = [
-                connection.laddr.port
-                for connection in psutil.Process(self.process.pid).net_connections("tcp")
-                if connection.status == psutil.CONN_LISTEN
-            ]
-            if listening:
-                return f"http://127.0.0.1:{listening[0]}", self.process
-            time.sleep(0.05)
-        raise TimeoutError
-
-    def __exit__(self, *_: object) -> None:
-        self.process.kill()
-        self.process.wait(10)
-        self._log.close()
-
-
+@pytest.mark.slow
 def test_a_kill_of_the_database_loses_no_acknowledged_rating(start: Start, directory: Path, postgres: Postgres) -> None:
-    with start(directory, store=postgres.url) as (client, _), Writers(str(client.base_url)) as writers:
+    with start(directory, store=postgres.url) as (client, process), Writers(str(client.base_url), process) as writers:
         for _ in range(3):
             writers.await_acknowledged(60)
+            refused = len(writers.refused)
             postgres.kill()
-            time.sleep(0.2)
+            wait_until(lambda refused=refused: len(writers.refused) > refused, process)
             postgres.start()
         writers.await_acknowledged(60)
     assert writers.acknowledged <= postgres.rows()
@@ -230,13 +207,13 @@ def test_a_kill_of_the_database_loses_no_acknowledged_rating(start: Start, direc
 def test_while_the_database_is_away_predictions_go_on_and_writes_are_refused_with_a_time(
     start: Start, directory: Path, postgres: Postgres
 ) -> None:
-    with start(directory, store=postgres.url) as (client, _):
+    with start(directory, store=postgres.url) as (client, process):
         for item, rating in (("5", 5), ("9", 1)):
             assert client.put(f"/users/fresh/ratings/{item}", json={"rating": rating}).status_code == 200
         kept = client.post("/predict", json=pair("fresh")).json()
         assert kept["source"] == "fold_in"
         assert client.put("/users/unseen/ratings/5", json={"rating": 5}).status_code == 200
-        with Writers(str(client.base_url)) as writers:
+        with Writers(str(client.base_url), process) as writers:
             writers.await_acknowledged(20)
             postgres.stop()
             until, slowest = time.monotonic() + 3, 0.0
@@ -260,19 +237,17 @@ def test_while_the_database_is_away_predictions_go_on_and_writes_are_refused_wit
         assert client.post("/predict", json=pair("unseen")).json()["source"] == "fold_in"
 
 
+@pytest.mark.slow
 def test_a_service_that_starts_before_its_database_finds_it_later(
     start: Start, directory: Path, postgres: Postgres
 ) -> None:
     url = postgres.url
     postgres.stop()
-    with start(directory, store=url) as (client, _):
+    with start(directory, store=url) as (client, process):
         assert client.post("/predict", json=pair("7")).json()["source"] == "model"
         assert client.put("/users/new/ratings/5", json={"rating": 5}).status_code == 503
         postgres.start()
-        deadline = time.monotonic() + 30
-        while client.put("/users/new/ratings/5", json={"rating": 5}).status_code != 200:
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+        wait_until(lambda: client.put("/users/new/ratings/5", json={"rating": 5}).status_code == 200, process)
         assert client.post("/predict", json=pair("new")).json()["source"] == "fold_in"
 
 

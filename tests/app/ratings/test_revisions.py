@@ -35,8 +35,8 @@ def test_of_many_slots_those_beyond_a_revision_are_found() -> None:
     changes = Revisions()
     changes.mark([("a", 5), ("c", 6)])
     slots = np.array([changes.slot_of(user) for user in "abcab"], np.int32)
-    assert changes.beyond(slots, 0).tolist() == [0, 2, 3]
-    assert changes.beyond(slots, 5).tolist() == [2]
+    assert changes.changed_after(0, slots).tolist() == [0, 2, 3]
+    assert changes.changed_after(5, slots).tolist() == [2]
 
 
 @given(st.sets(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), min_size=1))

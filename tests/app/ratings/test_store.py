@@ -11,9 +11,10 @@ import pytest
 import sqlalchemy as sa
 
 from app.ratings.errors import RequestKeyError, StoreUnavailableError
+from app.ratings.records import Committed, Delete, Erase, Put, PutMany, Rating, StoredUser, storable
 from app.ratings.revisions import Revisions
 from app.ratings.schema import address
-from app.ratings.store import Bulk, Committed, Erase, Put, Rating, RatingsStore, Remove, Stored, storable
+from app.ratings.store import RatingsStore
 
 
 @asynccontextmanager
@@ -50,7 +51,7 @@ def test_a_rating_is_stored_and_another_one_takes_its_place(store_url: str, data
         assert rows(database) == [("ü", "a/b", 4.5, 7)]
         assert await store.change(given("ü", "a/b", 2, 9)) == 2
         stored = (await store.of(["ü"]))["ü"]
-        assert stored == Stored(revision=2, ratings=(Rating("a/b", 2, 9),))
+        assert stored == StoredUser(revision=2, ratings=(Rating("a/b", 2, 9),))
 
     run(store_url, work)
     assert rows(database) == [("ü", "a/b", 2, 9)]
@@ -59,8 +60,8 @@ def test_a_rating_is_stored_and_another_one_takes_its_place(store_url: str, data
 def test_a_rating_that_is_taken_back_is_known_to_be_and_can_be_given_again(store_url: str) -> None:
     async def work(store: RatingsStore) -> None:
         await store.change(given("u", "a", 3))
-        await store.change(Remove("u", "a"))
-        await store.change(Remove("u", "only in the training data"))
+        await store.change(Delete("u", "a"))
+        await store.change(Delete("u", "only in the training data"))
         stored = (await store.of(["u"]))["u"]
         assert (stored.ratings, stored.deleted) == ((), {"a", "only in the training data"})
         await store.change(given("u", "a", 5))
@@ -73,12 +74,12 @@ def test_a_rating_that_is_taken_back_is_known_to_be_and_can_be_given_again(store
 def test_an_erased_user_has_nothing_left_but_that_they_were_erased(store_url: str, database: sa.Engine) -> None:
     async def work(store: RatingsStore) -> None:
         await store.change(given("u", "a", 3))
-        await store.change(Remove("u", "b"))
+        await store.change(Delete("u", "b"))
         await store.change(given("v", "a", 1))
         erased = await store.change(Erase("u"))
-        assert (await store.of(["u"]))["u"] == Stored(revision=erased, erased=erased)
+        assert (await store.of(["u"]))["u"] == StoredUser(revision=erased, erased=erased)
         after = await store.change(given("u", "c", 2))
-        assert (await store.of(["u"]))["u"] == Stored(after, erased, (Rating("c", 2, 7),))
+        assert (await store.of(["u"]))["u"] == StoredUser(after, erased, (Rating("c", 2, 7),))
 
     run(store_url, work)
     assert rows(database) == [("u", "c", 2, 7), ("v", "a", 1, 7)]
@@ -92,8 +93,8 @@ def test_changes_that_come_together_are_made_in_their_order(store_url: str, data
             given("a", "x", 1),
             given("a", "x", 2),
             given("b", "x", 3),
-            Remove("b", "x"),
-            Remove("c", "x"),
+            Delete("b", "x"),
+            Delete("c", "x"),
             given("c", "x", 4),
             given("d", "x", 1),
             Erase("d"),
@@ -134,7 +135,7 @@ def test_a_bulk_is_stored_whole_and_of_two_for_one_pair_the_later_stays(store_ur
     async def work(store: RatingsStore) -> None:
         users = [f"u{number % 70}" for number in range(3_000)]
         ratings = [Rating(f"i{number % 1000}", number % 5, number) for number in range(3_000)]
-        await store.change(Bulk(users, ratings))
+        await store.change(PutMany(users, ratings))
         wanted = dict(zip(zip(users, (rating.item for rating in ratings), strict=True), ratings, strict=True))
         assert {(user, item): (rating, time) for user, item, rating, time in rows(database)} == {
             pair: (rating.rating, rating.timestamp) for pair, rating in wanted.items()
@@ -148,13 +149,13 @@ def test_a_bulk_is_stored_whole_and_of_two_for_one_pair_the_later_stays(store_ur
 def test_a_request_with_a_key_is_done_once(store_url: str, database: sa.Engine) -> None:
     async def main() -> None:
         async with opened(store_url) as store:
-            bulk = Bulk(["u"], [Rating("a", 1, 7)], "key", "print")
+            bulk = PutMany(["u"], [Rating("a", 1, 7)], "key", "print")
             first = await store.change(bulk)
             await store.change(given("u", "a", 5))
             assert await store.change(bulk) == first
             assert rows(database) == [("u", "a", 5, 7)]
             with pytest.raises(RequestKeyError):
-                await store.change(Bulk(["u"], [Rating("a", 2, 7)], "key", "another print"))
+                await store.change(PutMany(["u"], [Rating("a", 2, 7)], "key", "another print"))
         async with opened(store_url) as later:
             assert await later.change(bulk) == first
             assert rows(database) == [("u", "a", 5, 7)]
@@ -165,7 +166,7 @@ def test_a_request_with_a_key_is_done_once(store_url: str, database: sa.Engine) 
 def test_the_same_keyed_request_twice_at_once_is_done_once(store_url: str) -> None:
     async def main() -> None:
         async with opened(store_url) as ours, opened(store_url) as theirs:
-            bulk = Bulk(["u"], [Rating("a", 1, 7)], "key", "print")
+            bulk = PutMany(["u"], [Rating("a", 1, 7)], "key", "print")
             revisions = await asyncio.gather(*(store.change(bulk) for store in (ours, theirs, ours)))
             assert len(set(revisions)) == 1
 
@@ -174,11 +175,11 @@ def test_the_same_keyed_request_twice_at_once_is_done_once(store_url: str) -> No
 
 def test_a_key_is_forgotten_after_a_week(store_url: str, database: sa.Engine) -> None:
     async def work(store: RatingsStore) -> None:
-        first = await store.change(Bulk(["u"], [Rating("a", 1, 7)], "old", "print"))
+        first = await store.change(PutMany(["u"], [Rating("a", 1, 7)], "old", "print"))
         with database.begin() as connection:
             connection.execute(sa.text("UPDATE ratecast_requests SET created = created - 7 * 86400 - 1"))
-        await store.change(Bulk(["u"], [Rating("a", 2, 7)], "new", "print"))
-        assert await store.change(Bulk(["u"], [Rating("a", 1, 7)], "old", "print")) > first
+        await store.change(PutMany(["u"], [Rating("a", 2, 7)], "new", "print"))
+        assert await store.change(PutMany(["u"], [Rating("a", 1, 7)], "old", "print")) > first
 
     run(store_url, work)
 
@@ -197,7 +198,7 @@ def test_a_store_that_is_opened_knows_who_has_ratings(store_url: str) -> None:
     async def main() -> None:
         async with opened(store_url) as store:
             await store.change(given("u", "a", 1))
-            revision = await store.change(Bulk(["v", "w"], [Rating("a", 1, 7)] * 2))
+            revision = await store.change(PutMany(["v", "w"], [Rating("a", 1, 7)] * 2))
         changes = Revisions()
         async with opened(store_url, changes):
             assert [changes.at(changes.slot_of(user)) for user in "uvwx"] == [1, revision, revision, 0]
@@ -235,7 +236,7 @@ def test_whoever_stores_is_told_how_much_went_together(store_url: str) -> None:
 
 def test_an_unknown_user_has_nothing_and_an_id_that_no_database_holds_neither(store_url: str) -> None:
     async def work(store: RatingsStore) -> None:
-        assert await store.of(["nobody", "n\0l", "\ud800"]) == dict.fromkeys(["nobody", "n\0l", "\ud800"], Stored())
+        assert await store.of(["nobody", "n\0l", "\ud800"]) == dict.fromkeys(["nobody", "n\0l", "\ud800"], StoredUser())
 
     run(store_url, work)
     assert [storable(id_) for id_ in ("ü \n", "n\0l", "\ud800")] == [True, False, False]
@@ -244,7 +245,7 @@ def test_an_unknown_user_has_nothing_and_an_id_that_no_database_holds_neither(st
 def test_more_users_than_fit_into_one_query_are_found(store_url: str) -> None:
     async def work(store: RatingsStore) -> None:
         users = [f"u{number}" for number in range(1_201)]
-        await store.change(Bulk(users, [Rating("a", 3, 7)] * len(users)))
+        await store.change(PutMany(users, [Rating("a", 3, 7)] * len(users)))
         found = await store.of(users)
         assert [len(found[user].ratings) for user in users] == [1] * len(users)
 

@@ -19,8 +19,9 @@ from app.__main__ import main
 from app.server import worker
 from app.server.options import OPTIONS
 from app.settings import Settings
-from models.checkpoint.publication import Draft, publish
-from models.checkpoint.reader import current_version
+from models.checkpoint.writer import Draft
+from models.registry.directory import current_version
+from models.registry.publication import publish
 
 SIGNALS = [*uvicorn.supervisors.multiprocess.SIGNALS]
 
@@ -101,6 +102,7 @@ def test_a_damaged_checkpoint_ends_the_process_with_one_line(
     assert "weights.safetensors" in line
 
 
+@pytest.mark.slow
 def test_a_worker_that_cannot_start_ends_the_service_with_exit_code_3(
     checkpoints: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

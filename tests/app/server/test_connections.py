@@ -308,6 +308,7 @@ input()
 """
 
 
+@pytest.mark.slow
 def test_ten_thousand_idle_connections_hold_nobody_up(start: Start, checkpoints: Path) -> None:
     count = min(10_000, resource.getrlimit(resource.RLIMIT_NOFILE)[1] - 500)
     assert count >= 3_000, "the hard limit of open files is too low to show anything"

@@ -14,7 +14,8 @@ import httpx
 import pytest
 
 from app.engine.threads import QUICK_CELLS
-from models.checkpoint.publication import Draft, publish
+from models.checkpoint.writer import Draft
+from models.registry.publication import publish
 
 ITEMS, FACTORS = 40_000, 64
 Start = Callable[..., AbstractContextManager[tuple[httpx.Client, object]]]

@@ -13,9 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from models.checkpoint import reader, verification_cache
-from models.checkpoint.publication import publish
-from models.checkpoint.reader import (
-    CURRENT,
+from models.checkpoint.files import (
     ITEM_SCHEMA,
     ITEMS,
     MANIFEST,
@@ -27,13 +25,12 @@ from models.checkpoint.reader import (
     USERS,
     VOCABULARY,
     WEIGHTS,
-    Checkpoint,
-    current_version,
     hash_file,
-    load,
-    versions,
 )
+from models.checkpoint.reader import Checkpoint
 from models.errors import CheckpointCorruptError, CheckpointError, CheckpointFormatError, CheckpointNotFoundError
+from models.registry.directory import CURRENT, current_version, load, versions
+from models.registry.publication import publish
 from tests.support.checkpoints import (
     RULE,
     edit_manifest,

@@ -11,13 +11,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.checkpoint import reader
-from models.checkpoint.publication import publish
-from models.checkpoint.reader import CURRENT, current_version
 from models.errors import CheckpointNotFoundError, RemoteError
 from models.registry import checkpoint_sync
 from models.registry.checkpoint_sync import CheckpointSync
+from models.registry.directory import CURRENT, current_version, load, versions
 from models.registry.lifecycle import Hold
+from models.registry.publication import publish
 from models.registry.remote import RemoteRegistry
 from tests.support.checkpoints import replace_tensors, small_draft
 from tests.support.ftp import PASSWORD, FtpServer, serving
@@ -46,7 +45,7 @@ def add(store: Path) -> str:
 
 
 def shelf(kept: CheckpointSync) -> tuple[list[str], str]:
-    return reader.versions(kept.directory), current_version(kept.directory)
+    return versions(kept.directory), current_version(kept.directory)
 
 
 def test_what_becomes_current_appears_whole_and_becomes_current(store: Path, kept: CheckpointSync) -> None:
@@ -59,7 +58,7 @@ def test_what_becomes_current_appears_whole_and_becomes_current(store: Path, kep
     (store / CURRENT).write_text(first)
     assert kept.look() is None
     assert current_version(kept.directory) == first
-    reader.load(kept.directory)
+    load(kept.directory)
     assert kept.directory.stat().st_mode & 0o777 == 0o700
 
 
@@ -70,11 +69,11 @@ def test_old_versions_are_removed_but_for_the_last_and_those_that_are_held(store
     for _ in range(4):
         names.append(add(store))
         kept.look()
-    assert reader.versions(kept.directory) == sorted([names[0], *names[-2:]])
+    assert versions(kept.directory) == sorted([names[0], *names[-2:]])
     del hold
     names.append(add(store))
     kept.look()
-    assert reader.versions(kept.directory) == sorted(names[-2:])
+    assert versions(kept.directory) == sorted(names[-2:])
     assert [file.name for file in kept.directory.iterdir() if file.name.startswith(".staging")] == []
 
 
@@ -187,7 +186,7 @@ def test_what_the_disk_has_damaged_is_downloaded_again_at_the_next_start(store: 
     kept.start()
     (kept.directory / first / "weights.safetensors").write_bytes(b"damaged")
     kept.start()
-    assert reader.load(kept.directory).version == first
+    assert load(kept.directory).version == first
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # fsspec leaves the file open

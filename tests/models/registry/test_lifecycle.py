@@ -13,14 +13,17 @@ from pathlib import Path
 
 import pytest
 
-from models.checkpoint import publication
-from models.checkpoint.publication import LOCK, publish
-from models.checkpoint.reader import CURRENT, MANIFEST, current_version, load, published, versions
+from models.checkpoint import writer
+from models.checkpoint.files import MANIFEST
 from models.errors import CheckpointCorruptError, CheckpointError, CheckpointNotFoundError, PublicationError
-from models.registry.lifecycle import Hold, activate, copy, prune, rollback
+from models.registry.directory import CURRENT, current_version, load, published, versions
+from models.registry.lifecycle import Hold, activate, copy, prune
+from models.registry.publication import LOCK, publish
+from models.registry.registry import DirectoryRegistry, rollback
 from tests.support.checkpoints import small_draft
 from tests.support.forks import ROOT, Nursery
 
+DRAFT = small_draft()  # made before a test forks: torch's threads are not in the child
 PUBLISHER = "tests.support.publisher"
 HOLDER = """
 import sys
@@ -68,14 +71,14 @@ def test_versions_have_the_order_of_their_publication_though_the_clock_jumps_bac
         def now(cls, zone: datetime.tzinfo | None = None) -> datetime.datetime:
             return datetime.datetime(2026, 6, 15, tzinfo=zone) + datetime.timedelta(days=cls.days)
 
-    monkeypatch.setattr(publication, "datetime", Clock)
+    monkeypatch.setattr(writer, "datetime", Clock)
     made = []
     for Clock.days in (0, 10, -400, -399):
         made.append(publish(tmp_path, small_draft()).version)
     assert order(tmp_path) == made != sorted(made)
     assert current_version(tmp_path) == made[-1]
-    assert rollback(tmp_path) == (made[3], made[2])
-    assert rollback(tmp_path) == (made[2], made[1])
+    assert rollback(DirectoryRegistry(tmp_path)) == (made[3], made[2])
+    assert rollback(DirectoryRegistry(tmp_path)) == (made[2], made[1])
     activate(tmp_path, made[3])
     assert prune(tmp_path, keep=2) == made[:2]
 
@@ -83,9 +86,9 @@ def test_versions_have_the_order_of_their_publication_though_the_clock_jumps_bac
 def test_rolling_back_goes_from_version_to_version_and_says_where_it_ends(directory: Path) -> None:
     names = order(directory)
     for before, after in zip(names[:0:-1], names[-2::-1], strict=True):
-        assert rollback(directory) == (before, after)
+        assert rollback(DirectoryRegistry(directory)) == (before, after)
     with pytest.raises(CheckpointNotFoundError, match=f"before {names[0]}"):
-        rollback(directory)
+        rollback(DirectoryRegistry(directory))
     assert current_version(directory) == names[0]
 
 
@@ -93,7 +96,7 @@ def test_what_cannot_be_served_does_not_become_current(directory: Path) -> None:
     *_, damaged, current = order(directory)
     weights = directory / damaged / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
-    for attempt in (lambda: activate(directory, damaged), lambda: rollback(directory)):
+    for attempt in (lambda: activate(directory, damaged), lambda: rollback(DirectoryRegistry(directory))):
         with pytest.raises(CheckpointCorruptError, match=r"weights\.safetensors"):
             attempt()
     for name in ("nowhere", "..", "", "a/b"):
@@ -193,10 +196,10 @@ def test_what_a_kill_left_behind_is_cleaned_up_by_whoever_comes_next(
     "attempt",
     [
         lambda directory, _: activate(directory, order(directory)[0]),
-        lambda directory, _: rollback(directory),
+        lambda directory, _: rollback(DirectoryRegistry(directory)),
         lambda directory, _: prune(directory, keep=1),
         lambda directory, source: copy(source, directory),
-        lambda directory, _: publish(directory, small_draft()),
+        lambda directory, _: publish(directory, DRAFT),
     ],
     ids=["activate", "rollback", "prune", "copy", "publish"],
 )

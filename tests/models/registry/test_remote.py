@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from models.checkpoint import reader
-from models.checkpoint.publication import publish
-from models.checkpoint.reader import CURRENT, MANIFEST
+from models.checkpoint.files import MANIFEST
 from models.errors import CheckpointCorruptError, CheckpointNotFoundError, PublicationError, RemoteError
 from models.registry import lifecycle
+from models.registry.directory import CURRENT, load
+from models.registry.publication import publish
+from models.registry.registry import rollback
 from models.registry.remote import RemoteRegistry
 from tests.support.checkpoints import edit_manifest, small_draft
 from tests.support.ftp import PASSWORD, FtpServer, serving
@@ -42,26 +43,26 @@ def made(tmp_path: Path) -> list[Path]:
 
 
 def test_what_was_sent_comes_back_as_it_was(remote: RemoteRegistry, made: list[Path], tmp_path: Path) -> None:
-    assert [remote.put(path).number for path in made] == [1, 2, 3]
+    assert [remote.add(path).number for path in made] == [1, 2, 3]
     assert remote.current() == made[2].name
     assert remote.versions() == sorted(path.name for path in made)
     assert [manifest.version for manifest in remote.published()] == [path.name for path in made]
     remote.fetch(made[1].name, tmp_path / "back" / made[1].name)
-    back = reader.load(tmp_path / "back", made[1].name)
-    assert back.golden == reader.load(made[1].parent, made[1].name).golden
-    lifecycle.prove(back)
+    back = load(tmp_path / "back", made[1].name)
+    assert back.golden == load(made[1].parent, made[1].name).golden
+    lifecycle.check_golden_pairs(back)
 
 
 def test_versions_are_activated_rolled_back_from_and_pruned(remote: RemoteRegistry, made: list[Path]) -> None:
     first, second, third = (path.name for path in made)
     for path in made:
-        remote.put(path, current=False)
+        remote.add(path, current=False)
     assert remote.current() == first  # there was none
     remote.activate(third)
-    assert remote.rollback() == (third, second)
-    assert remote.rollback() == (second, first)
+    assert rollback(remote) == (third, second)
+    assert rollback(remote) == (second, first)
     with pytest.raises(CheckpointNotFoundError, match="before"):
-        remote.rollback()
+        rollback(remote)
     assert remote.prune(1) == [second]
     assert remote.versions() == sorted([first, third])
     assert [manifest.version for manifest in remote.published()] == [first, third]
@@ -77,8 +78,8 @@ def test_an_empty_place_says_so(remote: RemoteRegistry) -> None:
 def test_a_version_that_is_not_there_is_named(
     remote: RemoteRegistry, made: list[Path], name: str, tmp_path: Path
 ) -> None:
-    remote.put(made[0])
-    for attempt in (remote.activate, remote.point, lambda name: remote.fetch(name, tmp_path / "back")):
+    remote.add(made[0])
+    for attempt in (remote.activate, remote.make_current, lambda name: remote.fetch(name, tmp_path / "back")):
         with pytest.raises(CheckpointNotFoundError, match="no version"):
             attempt(name)
     assert remote.current() == made[0].name
@@ -86,15 +87,15 @@ def test_a_version_that_is_not_there_is_named(
 
 
 def test_a_name_is_published_once(remote: RemoteRegistry, made: list[Path]) -> None:
-    remote.put(made[0])
+    remote.add(made[0])
     with pytest.raises(PublicationError, match="already"):
-        remote.put(made[0])
+        remote.add(made[0])
 
 
 def test_what_is_damaged_is_not_sent(remote: RemoteRegistry, made: list[Path]) -> None:
     (made[0] / "users.arrow").write_bytes(b"torn")
     with pytest.raises(CheckpointCorruptError, match=r"users\.arrow"):
-        remote.put(made[0])
+        remote.add(made[0])
     assert remote.versions() == []
 
 
@@ -102,7 +103,7 @@ def stored(server: FtpServer, made: list[Path]) -> tuple[RemoteRegistry, Path]:
     """A version behind the FTP server, and its files there."""
     folder = server.directory / made[0].parent.parent.name
     remote = RemoteRegistry(f"{server.url}/{folder.name}")
-    remote.put(made[0])
+    remote.add(made[0])
     return remote, folder / made[0].name
 
 
@@ -176,7 +177,7 @@ def test_the_manifest_is_written_after_all_other_files_and_current_after_it(
 
     monkeypatch.setattr(builtins, "open", noted)
     remote = RemoteRegistry(f"file://{store}")
-    remote.put(made[0])
+    remote.add(made[0])
     written = [name for name in order if name in (MANIFEST, CURRENT)]
     assert written == [MANIFEST, CURRENT] == order[-2:]
 
@@ -186,9 +187,9 @@ def test_a_store_that_went_away_is_named_without_the_password_and_used_again_whe
 ) -> None:
     with serving(tmp_path / "root") as server:
         remote = RemoteRegistry(f"{server.url}/store/")
-        remote.put(made[0])
+        remote.add(made[0])
         server.kill()
-        for attempt in (remote.current, remote.versions, lambda: remote.put(made[1])):
+        for attempt in (remote.current, remote.versions, lambda: remote.add(made[1])):
             with pytest.raises(RemoteError, match="ftp://ratecast@127") as caught:
                 attempt()
             assert PASSWORD not in str(caught.value)

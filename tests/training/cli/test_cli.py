@@ -15,8 +15,8 @@ from typing import Any
 import click
 import pytest
 
-from models.checkpoint.publication import publish
-from models.checkpoint.reader import load
+from models.registry.directory import load
+from models.registry.publication import publish
 from tests.support.checkpoints import small_draft
 from tests.support.forks import ROOT, Finished, Nursery
 from training.cli.program import cli
@@ -101,7 +101,7 @@ def test_the_lists_of_presets_and_data_sets(nursery: Nursery) -> None:
         assert [entry["name"] for entry in answer[command]] == names
 
 
-def test_the_settings_of_a_preset_and_what_they_may_be(nursery: Nursery) -> None:
+def test_the_settings_of_a_preset_and_what_they_accept(nursery: Nursery) -> None:
     done = nursery.run("training", "presets", "textbook")
     assert (done.code, done.stderr) == (0, "")
     assert (
@@ -109,7 +109,7 @@ def test_the_settings_of_a_preset_and_what_they_may_be(nursery: Nursery) -> None
         == """\
 textbook: Matrix factorization as in Dive into Deep Learning: 30 factors, Adam, 20 epochs (trainer adam)
 
-setting             value   may be
+setting             value   accepts
 ────────────────────────────────────────────────────────────────────
 factors                30   a whole number, at least 1, at most 4096
 epochs                 20   a whole number, at least 1
@@ -163,7 +163,7 @@ MENDED = {
     "misspelt split": (["--split", "lastout"], "did you mean 'last-out'?"),
     "misspelt name of a column": (["--columns", "users=x"], "did you mean 'user'?"),
     "another file": (["--data", "{folder}/rating.csv"], "no such file: did you mean 'ratings.csv'?"),
-    "another column": (["--data", "{folder}/stars.csv"], "--columns rating=ratings renames"),
+    "another column": (["--data", "{folder}/stars.csv"], "use --columns rating=ratings"),
     "split without its part": (["--split", "random"], "as in random:0.1"),
     "a part of everything": (["--split", "time:1"], "as in time:0.1"),
     "setting of another type": (["--set", "epochs=many"], "must be a whole number, at least 1, and is many"),
@@ -339,7 +339,7 @@ def test_a_version_without_a_report_and_one_that_is_not_there_are_one_line(nurse
     version = publish(tmp_path, small_draft()).version
     done = nursery.run("training", "report", "--checkpoints", tmp_path)
     assert (done.code, is_one_error_line(done)) == (2, True)
-    assert "fit again" in done.stderr
+    assert "fit and publish a model again" in done.stderr
     done = nursery.run("training", "report", "--checkpoints", tmp_path, "--version", version[:-1])
     assert (done.code, is_one_error_line(done)) == (2, True)
     assert f"did you mean '{version}'?" in done.stderr

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from models.checkpoint.publication import publish
+from models.registry.publication import publish
 from tests.support.checkpoints import small_draft
 from tests.support.forks import ROOT
 from training.constants import DATA_SETS, preset_names
@@ -50,7 +50,7 @@ def on_a_terminal(columns: int, *arguments: str, **environment: str) -> tuple[in
     return process.wait(), written.decode()
 
 
-@pytest.mark.parametrize("columns", [60, 100])
+@pytest.mark.parametrize("columns", [60, pytest.param(100, marks=pytest.mark.slow)])
 def test_a_fit_shows_its_phases_and_the_time_left_and_then_a_table(tmp_path: Path, columns: int) -> None:
     data = tmp_path / "ratings.csv"
     data.write_text("user,item,rating\n" + "".join(f"{n % 9},{n % 8},{1 + n % 5}\n" for n in range(72)))

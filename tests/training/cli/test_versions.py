@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from models.checkpoint.publication import publish
-from models.checkpoint.reader import CURRENT, current_version, published
+from models.registry.directory import CURRENT, current_version, published
+from models.registry.publication import publish
 from tests.support.checkpoints import small_draft
 from tests.support.forks import Finished, Nursery
 
@@ -34,7 +34,7 @@ def lines(done: Finished) -> list[str]:
 
 def test_a_version_is_activated_rolled_back_from_and_listed(nursery: Nursery, tmp_path: Path, names: list[str]) -> None:
     back = lines(nursery.run("training", "rollback", "--out", tmp_path))
-    assert back == [f"{names[1]} is current, {names[2]} no longer"]
+    assert back == [f"{names[1]} is current instead of {names[2]}"]
     assert lines(nursery.run("training", "activate", names[0], "--out", tmp_path)) == [f"{names[0]} is current"]
     head, _, *rows = (line.split() for line in lines(nursery.run("training", "list", "--out", tmp_path)))
     assert head == ["version", "published", "preset", "RMSE", "size"]
@@ -61,8 +61,8 @@ def test_a_manifest_that_cannot_be_read_is_listed_as_such(nursery: Nursery, tmp_
 
 
 def test_pruning_says_what_it_removed(nursery: Nursery, tmp_path: Path, names: list[str]) -> None:
-    assert lines(nursery.run("training", "prune", "--keep", 1, "--out", tmp_path)) == [*names[:2], "2 removed"]
-    assert lines(nursery.run("training", "prune", "--keep", 1, "--out", tmp_path)) == ["0 removed"]
+    assert lines(nursery.run("training", "prune", "--keep", 1, "--out", tmp_path)) == [*names[:2], "deleted 2 versions"]
+    assert lines(nursery.run("training", "prune", "--keep", 1, "--out", tmp_path)) == ["deleted 0 versions"]
     assert [manifest.version for manifest in published(tmp_path)] == names[2:]
 
 
@@ -86,14 +86,14 @@ def test_the_same_commands_take_urls(nursery: Nursery, tmp_path: Path, names: li
         assert lines(nursery.run("training", "publish", tmp_path / name, "--out", url)) == [
             f"{name} is published in {url} and current"
         ]
-    assert lines(nursery.run("training", "rollback", "--out", url)) == [f"{names[1]} is current, {names[2]} no longer"]
+    assert lines(nursery.run("training", "rollback", "--out", url)) == [f"{names[1]} is current instead of {names[2]}"]
     assert lines(nursery.run("training", "activate", names[2], "--out", url)) == [f"{names[2]} is current"]
     rows = json.loads(lines(nursery.run("training", "list", "--out", url, "--json"))[-1])["versions"]
     assert [(row["version"], row["current"]) for row in rows] == [(name, name == names[2]) for name in names]
     for source in (url, f"{url}/{names[0]}"):
         assert nursery.run("training", "publish", source, "--out", back).code == 0
     assert [manifest.version for manifest in published(back)] == [names[2], names[0]]
-    assert lines(nursery.run("training", "prune", "--keep", 1, "--out", url)) == [*names[:2], "2 removed"]
+    assert lines(nursery.run("training", "prune", "--keep", 1, "--out", url)) == [*names[:2], "deleted 2 versions"]
     shutil.rmtree(back)
     shutil.rmtree(tmp_path.with_name("store"))
 

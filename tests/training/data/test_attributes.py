@@ -65,7 +65,7 @@ def test_a_column_that_cannot_be_encoded_is_refused_by_name(column: list[object]
 
 
 def test_attributes_of_other_ids_are_refused() -> None:
-    with pytest.raises(DataError, match="for other ids"):
+    with pytest.raises(DataError, match="no id in common"):
         encode(table(age=[1, 2, 3, 4]), pa.array(["x", "y"]))
 
 
@@ -79,11 +79,11 @@ def test_files_are_read_with_ids_as_text(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ("age\n1\n", "no column id; there are age"),
+        ("age\n1\n", "no column id; found age"),
         ("id,age\n1,2\n1,3\n", "more than one row"),
         ("id,age\na,2\n,3\n", "an id is missing"),
-        ("id,age,id\n1,2,3\n", "two columns have one name"),
-        ("id,age,age\n1,2,3\n", "two columns have one name"),
+        ("id,age,id\n1,2,3\n", "two columns have the same name"),
+        ("id,age,age\n1,2,3\n", "two columns have the same name"),
         ("", "cannot be read"),
     ],
 )

@@ -64,8 +64,8 @@ def test_what_is_no_source_is_refused_with_a_list_of_what_is(source: str) -> Non
     [
         ("sqlite:///ratings.db", {}, "a database needs --table"),
         ("ratings.csv", {"table": "ratings"}, "ratings.csv is not"),
-        ("ml-100k", {"columns": {"user": "u"}}, "ml-100k has its own"),
-        ("synthetic:10x10x10", {"columns": {"user": "u"}}, "has its own"),
+        ("ml-100k", {"columns": {"user": "u"}}, "the columns of ml-100k are known"),
+        ("synthetic:10x10x10", {"columns": {"user": "u"}}, "the columns of synthetic:10x10x10 are known"),
     ],
 )
 def test_arguments_that_do_not_go_with_the_source_are_refused(

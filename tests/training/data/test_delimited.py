@@ -126,7 +126,7 @@ def test_a_bad_value_far_into_a_gzipped_file_is_named_by_its_line(tmp_path: Path
     ("content", "message"),
     [
         (HEADER + GOOD, "not a gzip file"),
-        (gzip.compress(HEADER + GOOD, mtime=0)[:-10], "cut short"),
+        (gzip.compress(HEADER + GOOD, mtime=0)[:-10], "truncated"),
         (gzip.compress(HEADER + GOOD, mtime=0)[:10] + b"\xff" * 20, "not a gzip file"),
     ],
     ids=["text", "truncated", "damaged"],

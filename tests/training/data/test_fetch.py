@@ -138,7 +138,7 @@ def test_what_a_killed_process_left_behind_is_removed_in_time(server: Server, tm
 
 def test_a_cache_that_cannot_be_written_says_so(server: Server, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(DataError, match="RATECAST_CACHE names another folder"):
+    with pytest.raises(DataError, match="set RATECAST_CACHE to another folder"):
         fetch(server.download("whole.zip"), tmp_path / "file")
 
 

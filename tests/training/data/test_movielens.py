@@ -103,7 +103,7 @@ def recbole_100k(folder: Path) -> Archive:
 
 @pytest.mark.parametrize("layout", [grouplens_100k, recbole_100k])
 def test_both_sources_of_ml_100k_have_the_same_content(layout: Callable[[Path], Archive], tmp_path: Path) -> None:
-    content = read(NamedSet("ml-100k", "", (layout(tmp_path),)), tmp_path)
+    content = read(NamedSet("ml-100k", (layout(tmp_path),)), tmp_path)
     ratings = content.checked.ratings
     assert ratings.user_ids.to_pylist() == ["1", "2"]
     assert ratings.item_ids.to_pylist() == ["1", "3", "2"]
@@ -125,7 +125,7 @@ def test_ml_1m_has_latin_letters_and_users(tmp_path: Path) -> None:
             "ml-1m/users.dat": b"1::F::1::10::48067\n2::M::56::16::70072\n",
         },
     )
-    content = read(NamedSet("ml-1m", "", (ml_1m(source),)), tmp_path)
+    content = read(NamedSet("ml-1m", (ml_1m(source),)), tmp_path)
     assert content.checked.ratings.timestamps_N is not None
     assert content.checked.ratings.timestamps_N.tolist() == [978300760, 978302109, 978301968]
     assert content.items.to_pylist() == [
@@ -146,7 +146,7 @@ def test_ml_10m_has_half_stars_and_no_users(tmp_path: Path) -> None:
             "ml-10M100K/movies.dat": "7::Misérables (1995)::Drama\n8::Daisy (1958)::(no genres listed)\n".encode(),
         },
     )
-    content = read(NamedSet("ml-10m", "", (ml_10m(source),)), tmp_path)
+    content = read(NamedSet("ml-10m", (ml_10m(source),)), tmp_path)
     assert content.checked.ratings.ratings_N.tolist() == [3.5, 5]
     assert content.items["genres"].to_pylist() == [["Drama"], []]
     assert content.users is None
@@ -167,7 +167,7 @@ def test_later_sets_are_csv_with_quoted_titles(tmp_path: Path) -> None:
             "ml-small/movies.csv": movies.encode(),
         },
     )
-    content = read(NamedSet("ml-small", "", (csv_archive(source),)), tmp_path)
+    content = read(NamedSet("ml-small", (csv_archive(source),)), tmp_path)
     assert content.checked.ratings.item_ids.to_pylist() == ["7", "8"]
     assert content.items.to_pylist() == [
         {"id": "7", "title": "American President, The", "year": 1995, "genres": ["Comedy", "Drama"]},
@@ -178,24 +178,24 @@ def test_later_sets_are_csv_with_quoted_titles(tmp_path: Path) -> None:
 
 
 def test_the_next_source_serves_where_the_first_cannot_be_reached(tmp_path: Path) -> None:
-    both = NamedSet("ml-100k", "", (ml_100k(NOWHERE), recbole_100k(tmp_path)))
+    both = NamedSet("ml-100k", (ml_100k(NOWHERE), recbole_100k(tmp_path)))
     assert len(read(both, tmp_path).checked.ratings) == 3
 
 
 def test_the_first_source_is_preferred(tmp_path: Path) -> None:
-    both = NamedSet("ml-100k", "", (grouplens_100k(tmp_path), recbole_ml_100k(NOWHERE)))
+    both = NamedSet("ml-100k", (grouplens_100k(tmp_path), recbole_ml_100k(NOWHERE)))
     assert len(read(both, tmp_path).checked.ratings) == 3
 
 
 def test_a_set_that_no_source_has_names_all_of_them_and_why(tmp_path: Path) -> None:
     elsewhere = replace(NOWHERE, url="http://127.0.0.1:1/other.zip")
-    unreachable = NamedSet("ml-100k", "", (ml_100k(NOWHERE), recbole_ml_100k(elsewhere)), "A hint. ")
+    unreachable = NamedSet("ml-100k", (ml_100k(NOWHERE), recbole_ml_100k(elsewhere)), "A hint. ")
     with pytest.raises(SourceUnavailableError) as caught:
         read(unreachable, tmp_path)
     assert re.fullmatch(
         r"ml-100k cannot be fetched\. Tried http://127\.0\.0\.1:1/ml\.zip: .*refused; "
         r"then http://127\.0\.0\.1:1/other\.zip: .*refused\. "
-        rf"A hint\. A copy of ml\.zip in {tmp_path} would be taken\.",
+        rf"A hint\. You can put a copy of ml\.zip into {tmp_path} yourself\.",
         str(caught.value),
     )
 
@@ -204,7 +204,7 @@ def test_a_set_that_no_source_has_names_all_of_them_and_why(tmp_path: Path) -> N
 def test_an_archive_without_the_expected_members_says_so(tmp_path: Path, members: dict[str, bytes]) -> None:
     source = zipped(tmp_path / "ml-100k.zip", members)
     with pytest.raises(DataError, match=r"ml-100k\.zip: .*no item named"):
-        read(NamedSet("ml-100k", "", (ml_100k(source),)), tmp_path)
+        read(NamedSet("ml-100k", (ml_100k(source),)), tmp_path)
 
 
 def test_what_is_no_archive_says_so(tmp_path: Path) -> None:
@@ -212,13 +212,13 @@ def test_what_is_no_archive_says_so(tmp_path: Path) -> None:
     path.write_bytes(b"text")
     source = Download(NOWHERE.url.replace("ml.zip", path.name), hashlib.sha256(b"text").hexdigest())
     with pytest.raises(DataError, match="not a zip file"):
-        read(NamedSet("ml-100k", "", (ml_100k(source),)), tmp_path)
+        read(NamedSet("ml-100k", (ml_100k(source),)), tmp_path)
 
 
 def test_a_bad_line_inside_an_archive_is_named(tmp_path: Path) -> None:
     source = zipped(tmp_path / "ml-100k.zip", {"ml-100k/u.data": b"1\t1\t3\t9\n2\t2\tx\t9\n"})
     with pytest.raises(DataError, match=r"ml-100k\.zip/ml-100k/u\.data: line 2: rating 'x'"):
-        read(NamedSet("ml-100k", "", (ml_100k(source),)), tmp_path)
+        read(NamedSet("ml-100k", (ml_100k(source),)), tmp_path)
 
 
 @pytest.mark.parametrize("named", SETS.values(), ids=SETS)

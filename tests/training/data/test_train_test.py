@@ -9,11 +9,15 @@ import numpy as np
 import pytest
 import torch
 
+from models.orderings import by_rating
+from tests.support.orderings import all_scores
 from training import job
 from training.config import JobConfig, load_preset
 from training.data.train_test import read
 from training.errors import ConfigError
 from training.fit.loop import Epoch
+from training.fitting import make_trainer
+from training.runtime import Runtime
 
 USERS, ITEMS = 40, 30
 
@@ -44,21 +48,21 @@ def config(files: dict[str, Path], **changes: Any) -> JobConfig:
 
 
 def test_items_with_attributes_alone_come_after_the_rated_ones(files: dict[str, Path]) -> None:
-    parts = read(config(files, item_attributes=files["items"]), with_attributes=True)
-    assert parts.train.item_ids.to_pylist()[-2:] == ["i30", "i31"]
-    assert parts.item_attributes_IA is not None
-    assert parts.item_attributes_IA.shape == (ITEMS + 2, 2)
-    assert parts.user_attributes_UA is None
+    ratings = read(config(files, item_attributes=files["items"]), with_attributes=True)
+    assert ratings.train.item_ids.to_pylist()[-2:] == ["i30", "i31"]
+    assert ratings.item_attributes_IA is not None
+    assert ratings.item_attributes_IA.shape == (ITEMS + 2, 2)
+    assert ratings.user_attributes_UA is None
 
 
 def test_an_item_nobody_has_rated_is_predicted_from_its_kind(files: dict[str, Path]) -> None:
     settings = config(files, item_attributes=files["items"], overrides=["burn_in=10", "samples=30"])
     preset = load_preset(settings.preset, settings.overrides)
-    parts = read(settings, with_attributes=True)
-    trainer = job.make_trainer(preset, parts, 0, torch.device("cpu"))
+    ratings = read(settings, with_attributes=True)
+    trainer = make_trainer(preset, Runtime().training_set(ratings, torch.device("cpu")), 0)
     for _ in range(trainer.epochs):
         trainer.epoch()
-    mean_I = trainer.model().score_items(torch.arange(USERS)).mean(0)
+    mean_I = all_scores(by_rating(trainer.model()), range(USERS)).mean(0)
     even, odd = mean_I[-2:].tolist()
     assert 3.5 < even < 4.5
     assert 1.5 < odd < 2.5

@@ -16,19 +16,19 @@ import torch.distributed as dist
 from click.testing import CliRunner
 
 from tests.support.data import interactions
-from training import job
 from training.cli.program import cli
-from training.communicator import ALONE, BLOCK, Communicator, LocalRows, Span, drawn_rows
+from training.communicator import BLOCK, SINGLE_PROCESS, Communicator, LocalRows, Span, drawn_rows
 from training.config import JobConfig, load_preset
 from training.data.dataset import Dataset
 from training.data.train_test import TrainTest, read
-from training.distributed.chains import row_side
 from training.distributed.group import Group
+from training.distributed.noise import RowNoise
 from training.distributed.reading import read_share
+from training.distributed.runtime import DistributedRuntime
 from training.distributed.shares import share
 from training.errors import ConfigError, DataError
-from training.fit.kernels.gibbs import Noise
-from training.fit.resume import FitState
+from training.fit.fit_state import FitStateFile
+from training.fit.trainers.bayes import Bayes
 
 
 @pytest.fixture(scope="module")
@@ -40,12 +40,12 @@ def group() -> Iterator[Group]:
 
 
 class OneOf(Communicator):
-    """One of several ranks, which nobody may ask for the others."""
+    """One of several ranks, whose tests do not need the others."""
 
     def __init__(self, rank: int, size: int) -> None:
         self.rank, self.size = rank, size
 
-    sum = gathered = stacked = agreed = None  # type: ignore[assignment]
+    sum = least = gathered = agreed = None  # type: ignore[assignment]
 
 
 def configured(data: object, **changes: object) -> JobConfig:
@@ -101,8 +101,8 @@ def test_a_split_by_time_needs_times(split: str, group: Group, tmp_path: Path) -
 
 
 def test_a_test_file_does_not_go_with_parts(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="--test does not go with ratings that are read in parts"):
-        read_share(configured(tmp_path, test="held-out.csv"), OneOf(0, 2))
+    with pytest.raises(ConfigError, match="--test cannot be used with Parquet under torchrun"):
+        read_share(configured(tmp_path, test="held-out.csv"), OneOf(0, 2))  # type: ignore[arg-type]
 
 
 def test_parts_are_read_from_an_object_store(group: Group, tmp_path: Path) -> None:
@@ -129,31 +129,33 @@ def test_whole_numbers_that_became_floats_are_ids_without_a_fraction(group: Grou
 @pytest.mark.parametrize("preset", ["textbook", "bayes-side"])
 def test_a_preset_that_cannot_be_spread_is_refused(preset: str) -> None:
     with pytest.raises(ConfigError, match=f"the preset {preset} cannot be fitted under torchrun"):
-        job.read_parts(configured("ratings"), load_preset(preset), OneOf(0, 2), lambda _: None)
+        DistributedRuntime(OneOf(0, 2)).read(configured("ratings"), load_preset(preset), lambda _: None)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("option", ["refit", "warm_start"])
 def test_options_that_several_ranks_do_not_have_are_refused(option: str) -> None:
-    with pytest.raises(ConfigError, match="do not go with torchrun"):
-        job.read_parts(configured("ratings", **{option: True}), load_preset("als"), OneOf(0, 2), lambda _: None)
+    with pytest.raises(ConfigError, match="cannot be used under torchrun"):
+        DistributedRuntime(OneOf(0, 2)).read(  # type: ignore[arg-type]
+            configured("ratings", **{option: True}), load_preset("als"), lambda _: None
+        )
 
 
 def test_a_job_that_is_done_again_and_again_is_not_one_for_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "a job")
     done = CliRunner().invoke(cli, ["fit", "--data", "x", "--preset", "als", "--out", "y", "--every", "1h"])
-    assert "--every does not go with torchrun" in done.output
+    assert "--every cannot be used under torchrun" in done.output
 
 
 def test_what_ranks_have_saved_is_not_taken_up_by_a_single_process(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="goes on under torchrun alone"):
-        FitState(tmp_path, "a fit").restore(None)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="only torchrun can resume it"):
+        FitStateFile(tmp_path, "a fit").restore(None)  # type: ignore[arg-type]
 
 
 def test_shares_are_whole_users_and_together_everything() -> None:
     ratings = interactions([(user, user % 7, 1.0) for user in range(500) for _ in range(1 + user % 3)], 500, 7)
     test = interactions([(3, 1, 2.0), (500, 2, 3.0), (499, 7, 1.0)], 500, 7)
-    parts = TrainTest(Dataset(name="planted", ratings=ratings, fingerprint=""), ratings, test)
-    shares = [share(parts, OneOf(rank, 3)) for rank in range(3)]
+    whole = TrainTest(Dataset(name="planted", ratings=ratings, fingerprint=""), ratings, test)
+    shares = [share(whole, OneOf(rank, 3)) for rank in range(3)]
     bounds = shares[0].users_here.bounds  # type: ignore[union-attr]
     assert all(bound % BLOCK == 0 for bound in bounds[:-1])
     assert bounds[-1] == 500
@@ -167,7 +169,7 @@ def test_a_row_has_the_same_random_numbers_on_whichever_rank_it_is() -> None:
     bounds = (0, 64, 192, 200)
 
     def drawn(span: Span) -> tuple[torch.Tensor, torch.Tensor]:
-        noise, place = Noise(1, 0, 5, torch.device("cpu")), LocalRows(OneOf(span.rank, 3), span)
+        noise, place = RowNoise(1, 0, 5, torch.device("cpu")), LocalRows(OneOf(span.rank, 3), span)
         shapes_R = torch.arange(1, 201, dtype=torch.float64)[span.rows]
         return noise.row_normal(place, 8), noise.row_gamma(place, shapes_R)
 
@@ -179,7 +181,7 @@ def test_a_row_has_the_same_random_numbers_on_whichever_rank_it_is() -> None:
 
 
 def test_the_start_of_a_span_is_that_of_all_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("training.communicator.DRAWN_AT_ONCE", 7)
+    monkeypatch.setattr("training.communicator.DRAW_ROWS", 7)
     expected = np.random.default_rng(0).standard_normal((50, 3), dtype=np.float32)
     for rank in range(4):
         span = Span((0, 10, 10, 31, 50), rank)
@@ -187,9 +189,9 @@ def test_the_start_of_a_span_is_that_of_all_rows(monkeypatch: pytest.MonkeyPatch
 
 
 def test_every_tensor_of_the_state_of_bayes_has_a_side_or_is_everybodys() -> None:
-    sides = {name: row_side(name) for name in ("chain0.user.table_RK", "chain1.item.effect_RK", "chain0.precision")}
-    assert list(sides.values()) == ["user", "item", None]
-    assert [row_side(f"posterior.{name}") for name in ("left", "right", "probes", "left.unknown")] == [
+    names = ("chain0.user.table_RK", "chain1.item.effect_RK", "chain0.precision")
+    assert list(map(Bayes.side_of, names)) == ["user", "item", None]
+    assert [Bayes.side_of(f"posterior.{name}") for name in ("left", "right", "probes", "left.unknown")] == [
         "user",
         "item",
         "other",
@@ -197,8 +199,8 @@ def test_every_tensor_of_the_state_of_bayes_has_a_side_or_is_everybodys() -> Non
     ]
 
 
-def test_alone_there_is_nothing_to_add_or_to_bring_together() -> None:
+def test_a_single_process_has_nothing_to_add_or_to_gather() -> None:
     values = torch.arange(3.0)
-    assert ALONE.sum(values) is values
-    assert ALONE.gathered(values, Span.whole(3)) is values
-    assert (ALONE.first, ALONE.pooled(0.5, 0), ALONE.total(7)) == (True, 0.5, 7)
+    assert SINGLE_PROCESS.sum(values) is values
+    assert SINGLE_PROCESS.gathered(values, Span.whole(3)) is values
+    assert (SINGLE_PROCESS.first, SINGLE_PROCESS.pooled(0.5, 0), SINGLE_PROCESS.total(7)) == (True, 0.5, 7)

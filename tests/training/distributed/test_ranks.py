@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from models.checkpoint.reader import Checkpoint, load
+from models.checkpoint.reader import Checkpoint
+from models.registry.directory import load
 from tests.support import ranks as support
 from tests.support import two_hosts
 from training import job
@@ -24,6 +25,7 @@ from training.config import JobConfig
 from training.data.train_test import read
 from training.fit import trainers
 from training.fit.loop import fit
+from training.runtime import Runtime
 
 SPLITS = ("none", "random:0.1", "time:0.2", "last-out")
 
@@ -56,11 +58,12 @@ def read_by_three(folder: Path) -> list[Any]:
     return support.found("read_in_parts", folder, 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", SPLITS)
 def test_three_ranks_read_from_parts_what_one_process_reads_from_a_file(
     split: str, folder: Path, read_by_three: list[Any]
 ) -> None:
-    expected = read(support.parts(folder, "whole.csv", split))
+    expected = read(support.job_config(folder, "whole.csv", split))
     bounds, duplicates, _, _, item_ids = read_by_three[0][split]
     shares = [facts[split] for facts in read_by_three]
     assert duplicates == expected.dataset.duplicates > 0
@@ -75,10 +78,12 @@ def test_three_ranks_read_from_parts_what_one_process_reads_from_a_file(
         assert sorted(map(tuple, np.concatenate(parts).tolist())) == sorted(map(tuple, wanted.tolist()))
 
 
+@pytest.mark.slow
 def test_the_fingerprint_of_parts_is_one_for_all_ranks(read_by_three: list[Any]) -> None:
     assert len({facts[split][2] for facts in read_by_three for split in SPLITS}) == 1
 
 
+@pytest.mark.slow
 def test_no_rank_has_more_than_its_share_of_the_ratings(read_by_three: list[Any]) -> None:
     counts = [len(facts["none"][3][0][0]) for facts in read_by_three]
     assert max(counts) < 0.6 * sum(counts)
@@ -87,7 +92,7 @@ def test_no_rank_has_more_than_its_share_of_the_ratings(read_by_three: list[Any]
 def plain_model(folder: Path, name: str, **settings: Any) -> dict[str, torch.Tensor]:
     """The tables that one process fits."""
     trainer_class = trainers.find(name)
-    data = job.training_set(read(support.parts(folder, "whole.csv", "none")), torch.device("cpu"))
+    data = Runtime().training_set(read(support.job_config(folder, "whole.csv", "none")), torch.device("cpu"))
     chosen = trainer_class.Settings(**support.SETTINGS, **settings)
     trainer = trainer_class(data, chosen, np.random.default_rng(0))
     fit(trainer, None, lambda _: None)
@@ -108,7 +113,7 @@ def test_als_on_three_ranks_is_als_to_five_digits(way: int, folder: Path, als_by
 
 def test_a_sweep_of_als_sends_what_the_formulas_say(folder: Path, als_by_three: list[Any]) -> None:
     """docs/scaling.md has them; what cold items cost is counted from the ratings."""
-    train, size, K = read(support.parts(folder, "whole.csv", "none")).train, 3, 8
+    train, size, K = read(support.job_config(folder, "whole.csv", "none")).train, 3, 8
     S, block = K * (K + 1) // 2 + K + 1, -(-train.items // size // 64) * 64
     counts_I = np.bincount(train.items_N, minlength=train.items)
     hot_I, owner_I = counts_I * K > size * S, np.arange(train.items) // block
@@ -130,12 +135,14 @@ def bayes_by_three(folder: Path) -> Any:
     return support.found("fit_bayes", folder, 3)[0]
 
 
+@pytest.mark.slow
 def test_what_another_fit_has_saved_and_what_is_torn_are_refused(folder: Path, bayes_by_three: Any) -> None:
     for another, torn in support.found("refused_state", folder, 2):
         assert another == f"{folder / 'bayes-state'} is of another fit: other data, settings or seed"
         assert torn.startswith(f"{folder / 'torn' / 'sweep-000001'} is not a saved fit")
 
 
+@pytest.mark.slow
 def test_bayes_goes_on_with_fewer_ranks_as_if_it_had_never_stopped(folder: Path, bayes_by_three: Any) -> None:
     begun, expected, _, _ = bayes_by_three
     resumed_at, model, _, _ = support.found("resume_bayes", folder, 2)[0]
@@ -177,6 +184,7 @@ def assert_same(checkpoint: Checkpoint, expected: Checkpoint) -> None:
     assert {name: checkpoint.manifest.metrics[name] for name in figures} == pytest.approx(figures, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_job_whose_rank_is_killed_publishes_the_model_of_one_that_was_not(
     folder: Path, tmp_path: Path, published: Checkpoint
 ) -> None:
@@ -200,6 +208,7 @@ def test_a_job_whose_rank_is_killed_publishes_the_model_of_one_that_was_not(
     assert figures["version"] == load(out).version
 
 
+@pytest.mark.slow
 def test_two_hosts_fit_what_one_does_and_send_what_they_count(
     folder: Path, tmp_path: Path, published: Checkpoint
 ) -> None:
@@ -224,6 +233,7 @@ def test_what_cannot_be_spread_is_refused_in_one_line(folder: Path, tmp_path: Pa
     assert "error: the preset textbook cannot be fitted under torchrun" in output.splitlines()
 
 
+@pytest.mark.slow
 def test_a_bad_row_ends_the_job_with_its_file_and_number(tmp_path: Path) -> None:
     (tmp_path / "parts").mkdir()
     for number, rating in enumerate((3.0, None)):

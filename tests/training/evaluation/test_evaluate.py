@@ -12,10 +12,12 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from models.mf import MatrixFactorization
+from models.orderings import by_rating
 from models.relevance import RelevanceHead
 from models.training_ratings import TrainingRatings
 from tests.support.checkpoints import RULE
 from tests.support.data import Rating, interactions
+from tests.support.orderings import all_scores
 from training.data.dataset import load
 from training.data.split import parse_split, split
 from training.errors import OverlapError
@@ -144,6 +146,6 @@ def test_ranking_figures_equal_brute_force(train: set[tuple[int, int]], test: se
     columns = np.array(sorted(train), np.int32).reshape(-1, 2)
     seen = TrainingRatings.from_ratings(columns[:, 0], columns[:, 1], np.ones(len(columns), np.float32), USERS)
     figures = evaluate(model, test_set, seen)
-    scores_UI = model.score_items(torch.arange(USERS)).numpy()
+    scores_UI = all_scores(by_rating(model), range(USERS)).numpy()
     expected = by_brute_force(scores_UI, train, {(user, item) for user, item, rating in held_out if rating >= 4})
     assert (figures["ndcg10"], figures["recall10"]) == pytest.approx(expected)

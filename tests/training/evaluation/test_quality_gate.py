@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from models.checkpoint.manifest import GateRecord
-from models.checkpoint.reader import current_version, load
+from models.registry.directory import current_version, load
 from training import job
 from training.config import JobConfig
 from training.fit.loop import Epoch
@@ -91,4 +91,4 @@ def test_a_broken_served_model_does_not_stand_in_the_way(
     version = str(fit(ratings, tmp_path / "out").figures["version"])
     (tmp_path / "out" / version / "weights.safetensors").write_bytes(b"torn")
     assert fit(ratings, tmp_path / "out").refusal is None
-    assert "cannot be compared with" in caplog.text
+    assert "cannot be read, so the new model is not compared with it" in caplog.text

@@ -11,10 +11,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.ranking import by_factors, top_items
+from models.orderings import by_relevance
 from models.relevance import RelevanceHead
+from models.search import top_items
 from models.training_ratings import TrainingRatings
 from tests.support.data import planted_set, training_set
+from tests.support.orderings import all_scores
 from training.fit.loop import fit
 from training.fit.relevance import RelevanceFit, RelevanceSettings
 from training.fit.trainer import TrainingSet
@@ -90,8 +92,8 @@ def test_every_sweep_is_least_squares_over_all_cells(
 
 def test_the_two_paths_fit_the_same_head(planted: TrainingSet) -> None:
     (cpu, cpu_losses), (batched, losses) = (fitted(planted, kind=kind) for kind in FITS)
-    users = torch.arange(planted.users)
-    torch.testing.assert_close(batched.score_items(users), cpu.score_items(users), rtol=1e-2, atol=1e-3)
+    found_UI, expected_UI = (all_scores(by_relevance(head), range(planted.users)) for head in (batched, cpu))
+    torch.testing.assert_close(found_UI, expected_UI, rtol=1e-2, atol=1e-3)
     assert losses == pytest.approx(cpu_losses, rel=1e-4)
 
 
@@ -103,22 +105,23 @@ def test_a_checkerboard_is_continued() -> None:
     head, _ = fitted(data)
     seen = TrainingRatings.from_ratings(data.users_N.numpy(), data.items_N.numpy(), data.ratings_N.numpy(), size)
     users = torch.arange(size)
-    lists = top_items(by_factors(**head.tensors()), users, 1, excluded=seen.rows(users))
+    lists = top_items(by_relevance(head), users, 1, excluded=seen.rows(users))
     assert lists[:, 0].tolist() == list(range(size))
 
 
 def test_of_items_rated_by_the_same_users_the_better_rated_scores_higher() -> None:
     ratings = [(user, item, 5.0 if item % 2 else 2.0) for user in range(30) for item in range(6)]
     head, _ = fitted(training_set([*ratings, *((30, item, 3.0) for item in range(6, 12))], 31, 12))
-    scores_I = head.score_items(torch.tensor([0]))[0]
+    scores_I = all_scores(by_relevance(head), [0])[0]
     assert scores_I[1:6:2].min() > scores_I[0:6:2].max() > scores_I[6:].max()
 
 
 @pytest.mark.parametrize(("scale", "shift"), [(20, 0), (1e-6, 0), (1, -3)])
 def test_another_scale_of_ratings_gives_the_same_head(planted: TrainingSet, scale: float, shift: float) -> None:
     scaled = dataclasses.replace(planted, ratings_N=(planted.ratings_N.double() * scale + shift).float())
-    users = torch.arange(planted.users)
-    expected_UI, found_UI = (fitted(data)[0].score_items(users) for data in (planted, scaled))
+    expected_UI, found_UI = (
+        all_scores(by_relevance(fitted(data)[0]), range(planted.users)) for data in (planted, scaled)
+    )
     assert (found_UI - expected_UI).abs().max() < 1e-3
 
 

@@ -81,7 +81,7 @@ def test_the_data_in_figures(tmp_path: Path) -> None:
     assert table["Training ratings"] == "6: 50.000 % of all pairs"
     assert table["Held-out ratings"] == "4, by random:0.1"
     assert table["Scale"] == "2 to 5"
-    assert table["Mean and deviation"] == f"{23 / 6:.3f} and {np.std([5, 4, 5, 3, 2, 4]):.3f}"
+    assert table["Mean and standard deviation"] == f"{23 / 6:.3f} and {np.std([5, 4, 5, 3, 2, 4]):.3f}"
 
 
 def test_how_ratings_users_and_items_are_spread(tmp_path: Path) -> None:
@@ -97,12 +97,12 @@ def test_how_ratings_users_and_items_are_spread(tmp_path: Path) -> None:
 
 def test_days_stand_there_where_ratings_have_times_even_far_from_today(tmp_path: Path) -> None:
     result = small_result()
-    parts = result.parts
+    ratings = result.train_test
     times = np.array([0, 86_400, 253_402_300_800, 5, 6, 7])
-    parts = replace(parts, train=replace(parts.train, timestamps_N=times))
-    table = dict(rows(page(tmp_path, replace(result, parts=parts)), "The ratings"))
-    assert table["Given (UTC)"] == "1970-01-01 to 10000-01-01"
-    assert "Given (UTC)" not in dict(rows(page(tmp_path, result), "The ratings"))
+    ratings = replace(ratings, train=replace(ratings.train, timestamps_N=times))
+    table = dict(rows(page(tmp_path, replace(result, train_test=ratings)), "The ratings"))
+    assert table["Dates (UTC)"] == "1970-01-01 to 10000-01-01"
+    assert "Dates (UTC)" not in dict(rows(page(tmp_path, result), "The ratings"))
 
 
 def test_figures_stand_beside_those_of_the_bias_baseline(tmp_path: Path) -> None:
@@ -195,13 +195,13 @@ def crowd(users: int, items: int, rng: np.random.Generator) -> tuple[list[Rating
     return [row for row in rated if row[1] % 5], [row for row in rated if not row[1] % 5]
 
 
-def test_users_as_newcomers_are_predicted_better_with_every_rating(tmp_path: Path) -> None:
+def test_users_as_new_users_are_predicted_better_with_every_rating(tmp_path: Path) -> None:
     train, test = crowd(40, 30, np.random.default_rng(0))
     means_U = np.array([np.mean([rating for user, _, rating in train if user == row]) for row in range(40)])
     bias_U = torch.tensor(np.append(means_U - means_U.mean(), 0.0), dtype=torch.float32)
     model = constant_model(float(means_U.mean()), 40, 30, user_bias=bias_U)
     document = page(tmp_path, make_result(train, test, 40, 30, model, constant_model(3.0, 40, 30)))
-    given, errors = zip(*rows(document, "A newcomer’s first ratings"), strict=True)
+    given, errors = zip(*rows(document, "New users by ratings given"), strict=True)
     assert given == ("0", "1", "2", "5", "10", "20", "all")
     numbers = [float(error) for error in errors]
     assert numbers[0] == pytest.approx(
@@ -211,8 +211,8 @@ def test_users_as_newcomers_are_predicted_better_with_every_rating(tmp_path: Pat
     assert numbers[5] == pytest.approx(numbers[6], abs=0.02)
 
 
-def test_nobody_stands_for_newcomers_where_few_have_rated_enough(tmp_path: Path) -> None:
-    assert "A newcomer’s first ratings" not in captions(page(tmp_path, small_result()))
+def test_nobody_stands_for_new_users_where_few_have_rated_enough(tmp_path: Path) -> None:
+    assert "New users by ratings given" not in captions(page(tmp_path, small_result()))
 
 
 def test_a_light_a_median_and_a_heavy_rater_with_what_they_rated_and_their_lists(tmp_path: Path) -> None:
@@ -223,17 +223,17 @@ def test_a_light_a_median_and_a_heavy_rater_with_what_they_rated_and_their_lists
         "A median rater: u1",
         "A heavy rater: u0",
     ]
-    assert rows(document, "What u0 rated highest") == [
+    assert rows(document, "Highest ratings of u0") == [
         ["Brazil (1999)", "5"],
         ["i2", "5"],
         ["Stalker (1979) (1999)", "4"],
     ]
-    assert rows(document, "The list for u0") == [["Ran (1999)", "5.00", "5.0 – 5.0", "rated 4"]]
-    assert rows(document, "The list for u1") == [
+    assert rows(document, "Recommendations for u0") == [["Ran (1999)", "5.00", "5.0 – 5.0", "rated 4"]]
+    assert rows(document, "Recommendations for u1") == [
         ["Stalker (1979) (1999)", "3.70", "2.0 – 5.0", "rated 1"],
         ["i2", "3.60", "2.0 – 5.0", "rated 4"],
     ]
-    assert [row[0] for row in rows(document, "The list for u2")] == ["Ran (1999)", "Stalker (1979) (1999)", "i2"]
+    assert [row[0] for row in rows(document, "Recommendations for u2")] == ["Ran (1999)", "Stalker (1979) (1999)", "i2"]
 
 
 def test_lists_have_the_order_of_the_relevance_head_where_there_is_one(tmp_path: Path) -> None:
@@ -241,7 +241,7 @@ def test_lists_have_the_order_of_the_relevance_head_where_there_is_one(tmp_path:
     head = RelevanceHead(torch.ones(4, 1), torch.tensor([[1.0], [2.0], [3.0], [0.5], [0.0]]), RULE)
     fitted = replace(result.fitted, head=head, head_history=HISTORY)
     document = page(tmp_path, replace(result, fitted=fitted, evaluated=fitted))
-    assert [row[0] for row in rows(document, "The list for u2")] == ["i2", "i1", "i3"]
+    assert [row[0] for row in rows(document, "Recommendations for u2")] == ["i2", "i1", "i3"]
     assert "ordered by relevance" in document.text
     assert "ordered by relevance" not in page(tmp_path, result).text
 
@@ -288,16 +288,13 @@ def test_the_version_before_stands_beside_this_one_with_what_changed(tmp_path: P
     )
     result = small_result(served=before, drift=drift)
     document = page(tmp_path, result)
-    figures = {row[0]: row[1:] for row in rows(document, "Figures of this version and of the one before")}
+    figures = {row[0]: row[1:] for row in rows(document, "Figures of this version and of the previous one")}
     assert figures["RMSE"] == [f"{result.metrics['rmse']:.4f}", "0.9876"]
     assert figures["MAE"] == ["1.2500", "–"]
-    data = {row[0]: row[1:] for row in rows(document, "Data of this version and of the one before")}
+    data = {row[0]: row[1:] for row in rows(document, "Data of this version and of the previous one")}
     assert (data["Source"], data["Training ratings"]) == (["set", "old.csv"], ["6", "1,234"])
     assert data["Mean rating"] == [f"{23 / 6:.3f}", "3.250"]
-    assert (
-        "75.0 % are of users whom that version knows, 50.0 % of items that it knows, and 25.0 % of both"
-        in document.text
-    )
+    assert "knows the user of 75.0 % of the training ratings, the item of 50.0 %, and both of 25.0 %." in document.text
     assert "Both were measured on the same held-out ratings" in document.text
     other = replace(result, run=result.run | {"seed": 4})
     assert "Each was measured on its own held-out ratings" in page(tmp_path, other).text
@@ -314,7 +311,7 @@ def test_a_first_version_says_that_it_is_one(tmp_path: Path) -> None:
         (GateRecord(verdict="not measured", reasons=("no held-out ratings",)), "Not measured no held-out ratings"),
         (
             GateRecord(verdict="refused", reasons=("worse", "much worse"), forced=True),
-            "Refused, and published all the same worse much worse",
+            "Refused, but published anyway worse much worse",
         ),
     ],
 )
@@ -332,7 +329,7 @@ def test_without_a_test_part_there_is_all_that_needs_none(tmp_path: Path) -> Non
         "Data",
         "Accuracy",
         "Learning",
-        "Compared with the version before",
+        "Comparison with the previous version",
         "Sample users",
         "Settings and environment",
     ]
@@ -343,14 +340,14 @@ def test_without_a_test_part_there_is_all_that_needs_none(tmp_path: Path) -> Non
 def test_a_model_without_variances_has_no_calibration_and_no_intervals(tmp_path: Path) -> None:
     document = page(tmp_path, small_result())
     assert "Ratings inside their intervals" not in captions(document)
-    assert len(rows(document, "The list for u2")[0]) == 2
+    assert len(rows(document, "Recommendations for u2")[0]) == 2
 
 
 def test_a_single_user_who_has_rated_everything(tmp_path: Path) -> None:
     model = constant_model(3.0, 1, 2)
     document = page(tmp_path, make_result([(0, 0, 3.0), (0, 1, 3.0)], [], 1, 2, model))
     assert "A rater: u0" in [heading.text for heading in document.all("h3")]
-    assert "They have rated every item" in document.text
+    assert "This user has rated every item" in document.text
 
 
 def test_users_without_ratings_of_their_own_are_no_samples(tmp_path: Path) -> None:
@@ -363,13 +360,13 @@ def test_users_without_ratings_of_their_own_are_no_samples(tmp_path: Path) -> No
 def test_a_model_fitted_again_to_all_ratings_is_told_from_the_measured_one(tmp_path: Path) -> None:
     result = small_result()
     whole = make_result([*TRAIN, *TEST[:3]], [], 4, 4, constant_model(3.4, 4, 4))
-    run = {**result.run, **whole.parts.totals(), "test_ratings": result.run["test_ratings"]}
-    refitted = replace(result, parts=whole.parts, fitted=whole.fitted, seen=whole.seen, run=run)
+    run = {**result.run, **whole.train_test.totals(), "test_ratings": result.run["test_ratings"]}
+    refitted = replace(result, train_test=whole.train_test, fitted=whole.fitted, seen=whole.seen, run=run)
     document = page(tmp_path, refitted)
-    assert "the published one was fitted again to all of them" in document.text
+    assert "The published model was then fitted to all ratings" in document.text
     assert dict(rows(document, "The ratings"))["Training ratings"].startswith("9: ")
     assert [row[:2] for row in rows(document, "By the user’s training ratings")] == [["0", "1"], ["2–4", "3"]]
-    assert "fitted again" not in page(tmp_path, result).text
+    assert "then fitted to all" not in page(tmp_path, result).text
 
 
 HOSTILE = (
@@ -382,13 +379,13 @@ HOSTILE = (
 
 def test_text_from_data_is_text_whatever_it_says(tmp_path: Path) -> None:
     result = small_result(titles=HOSTILE, name=HOSTILE[0])
-    train = result.parts.train
-    parts = replace(result.parts, train=replace(train, user_ids=pa.array(HOSTILE[:3])))
+    train = result.train_test.train
+    ratings = replace(result.train_test, train=replace(train, user_ids=pa.array(HOSTILE[:3])))
     settings = replace(result.preset, name=HOSTILE[1])
     gate = GateRecord(verdict="refused", reasons=HOSTILE, forced=True)
     before = served(data=served().data.model_copy(update={"name": HOSTILE[1], "split": HOSTILE[2]}))
     drift = Drift(against="x", rating_mean=3, rating_deviation=1, known_users=1, known_items=1, coverage=1)
-    changed = replace(result, parts=parts, preset=settings, served=before, drift=drift)
+    changed = replace(result, train_test=ratings, preset=settings, served=before, drift=drift)
     document = page(tmp_path, changed, gate)
     assert {element.tag for element in document.all()} == {element.tag for element in page(tmp_path, result).all()} | {
         "ul",
@@ -397,7 +394,7 @@ def test_text_from_data_is_text_whatever_it_says(tmp_path: Path) -> None:
     assert not list(document.all("script", "img"))
     said = document.text
     assert all(" ".join(text.split()) in said for text in HOSTILE)
-    assert f"The list for {HOSTILE[1]}" in captions(document)
+    assert f"Recommendations for {HOSTILE[1]}" in captions(document)
 
 
 def test_control_characters_and_endless_text_do_not_reach_the_page(tmp_path: Path) -> None:

@@ -1,64 +1,70 @@
-"""What solves the rows of one side in alternating least squares: `als_cpu` and `als_torch` have one each.
+"""Half a sweep of alternating least squares, as values: what is solved, and what solves it.
 
 Shapes: R rows, C columns of the rating matrix, K width of a table: factors, zeros up to a multiple of 8, bias last if
-there is one.
+there is one. S is the width of a packed row of sums.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from torch import Tensor
 
 
+@dataclass(frozen=True, slots=True)
+class HalfStep:
+    """The least-squares problem of the rows, beside their ratings. `als_reference.solve_rows` states it.
+
+    Attributes:
+        other_CK: the other side's table.
+        ridge_R: penalty of each row's factors.
+        bias_ridge: penalty of a bias; None where tables have none.
+        prior_KK: a Gram matrix added to each row's own; None for none.
+    """
+
+    other_CK: Tensor
+    ridge_R: Tensor
+    bias_ridge: float | None = None
+    prior_KK: Tensor | None = None
+
+    @property
+    def biased(self) -> bool:
+        return self.bias_ridge is not None
+
+    def against(self, other_CK: Tensor) -> HalfStep:
+        """The same with another table on the other side."""
+        return replace(self, other_CK=other_CK)
+
+    def of(self, rows: Tensor | slice) -> HalfStep:
+        """The same for some of the rows."""
+        return replace(self, ridge_R=self.ridge_R[rows])
+
+
 class Solver(Protocol):
     """One side, ready to be solved again and again."""
 
-    def solve(
-        self,
-        other_CK: Tensor,
-        ridge_R: Tensor,
-        bias_ridge: float | None,
-        out_RK: Tensor,
-        prior_KK: Tensor | None = None,
-    ) -> Tensor:
-        """Overwrite `out_RK` with the best rows against the other side's; return their error, 0-dimensional.
-
-        `als_reference.solve_rows` says what is minimised.
-
-        Args:
-            other_CK: the other side's table.
-            ridge_R: penalty of each row's factors.
-            bias_ridge: penalty of a bias; None where tables have none.
-            out_RK: is overwritten.
-            prior_KK: a Gram matrix that is added to each row's own; None for none.
-        """
+    def solve(self, step: HalfStep, out_RK: Tensor) -> Tensor:
+        """Overwrite `out_RK` with the best rows; return their squared error, 0-dimensional."""
         ...
 
 
 class Rows(Solver, Protocol):
-    """The values of one side grouped by row."""
+    """The ratings of one side grouped by row."""
 
-    def sums(self, other_CK: Tensor, *, biased: bool) -> Tensor:
-        """What the rows' solutions depend on beside the penalties, packed: (R, `packed_width`).
+    def sums(self, step: HalfStep) -> Tensor:
+        """What the solutions depend on beside the penalties, packed: (R, S).
 
-        Sums over parts of the ratings add up to those over all. A packed row is Σ a aᵀ above and on its diagonal, row
-        by row, then Σ t a, then Σ t², as in `als_cpu`.
+        A packed row is Σ a aᵀ on and above its diagonal, row by row, then Σ t a, then Σ t², as in `als_cpu`. Sums over
+        parts of the ratings add up to those over all.
         """
         ...
 
-    def solve_sums(
-        self,
-        sums_RS: Tensor,
-        ridge_R: Tensor,
-        bias_ridge: float | None,
-        out_RK: Tensor,
-        prior_KK: Tensor | None = None,
-    ) -> Tensor:
-        """As `solve`, from the sums of any rows: those of this object do not matter."""
+    def solve_sums(self, sums_RS: Tensor, step: HalfStep, out_RK: Tensor) -> Tensor:
+        """Like `solve`, but from packed sums. This object's ratings and the other side's table are not used."""
         ...
 
 
 def packed_width(width: int) -> int:
-    """S: numbers in a packed row of sums."""
+    """S, from the width of a table."""
     return width * (width + 1) // 2 + width + 1

@@ -10,56 +10,22 @@ Shapes: R rows of one side, C of the other, K table width (factors, then bias), 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from training.communicator import ALONE, BLOCK, LocalRows, Span
+from training.communicator import LocalRows
+from training.fit.kernels.gibbs_rows import EffectState, Normal, Rows, RowState
 
 STRENGTH = 1.0  # of the priors on column means and precisions, in rows; ratings are standardised, so 1 is their scale
 START_FACTORS = 0.1  # standard deviation
 START_EFFECTS = 0.05  # likewise; a chain that starts with effects of zero takes long to find them
 EFFECT_RATE = 0.1  # of the Gamma prior on the precision of implicit effects, which are smaller than factors
 
-
-Normal = Callable[[int, int], Tensor]  # standard normal numbers in the shape asked for
 Sums = Callable[[Tensor], Tensor]  # one side's table to the sums that each row of the other side has of it
-
-
-class Rows(Protocol):
-    """The ratings of one side, grouped by row. `gibbs_reference.ReferenceRows` says what each step computes."""
-
-    def gram(self, other_CK: Tensor, weight_C: Tensor) -> tuple[Tensor, Tensor]: ...
-
-    def draw(
-        self, gram_RKK: Tensor, rhs_RK: Tensor, scale_R: Tensor, prior_RK: Tensor, precision_K: Tensor, noise_RK: Tensor
-    ) -> Tensor: ...
-
-    def implicit(
-        self,
-        share_C: Tensor,
-        gram_CKK: Tensor,
-        gradient_CK: Tensor,
-        effect_RK: Tensor,
-        precision_K: Tensor,
-        normal: Normal,
-        table_CK: Tensor,
-        shift_CK: Tensor,
-    ) -> None: ...
-
-    def errors(self, own_RK: Tensor, other_CK: Tensor, weight_C: Tensor) -> Tensor: ...
-
-
-class SummingRows(Rows, Protocol):
-    """Rows that can tell sums of the other side's table."""
-
-    def sums(self, table_CK: Tensor) -> Tensor:
-        """For each row the sum of the columns that it was rated with."""
-        ...
 
 
 class Noise:
@@ -83,50 +49,17 @@ class Noise:
         return torch.from_numpy(self._host.standard_normal(shape, dtype=np.float32)).to(self._device)
 
     def row_normal(self, place: LocalRows, width: int) -> Tensor:
-        """Standard normal numbers for the rows that are here. But on CUDA a row's are the same on whichever rank."""
-        if place.ranks is ALONE:
-            return self.normal(len(place.span), width)
-        if self._cuda is not None:
-            return self._on_my_own(place, lambda noise: noise.normal(len(place.span), width))
-        blocks = [
-            generator.standard_normal((len(rows), width), dtype=np.float32)
-            for rows, generator in self._blocks(place.span)
-        ]
-        return torch.from_numpy(np.concatenate([np.empty((0, width), np.float32), *blocks]))
+        """Standard normal numbers for the rows that are here."""
+        return self.normal(len(place.span), width)
 
-    def row_gamma(self, place: LocalRows, shape_R: Tensor) -> Tensor:
+    def row_gamma(self, place: LocalRows, shape_R: Tensor) -> Tensor:  # noqa: ARG002
         """`gamma` for the rows that are here."""
-        if place.ranks is ALONE:
-            return self.gamma(shape_R)
-        if self._cuda is not None:
-            return self._on_my_own(place, lambda noise: noise.gamma(shape_R))
-        blocks = [
-            generator.standard_gamma(shape_R[rows.start : rows.stop].numpy())
-            for rows, generator in self._blocks(place.span)
-        ]
-        return torch.from_numpy(np.concatenate([np.empty(0), *blocks]))
+        return self.gamma(shape_R)
 
     def in_turn(self, *places: LocalRows) -> Normal:
-        """`normal`, of which each call is for the rows of the next place."""
-        if places[0].ranks is ALONE:
-            return self.normal
+        """`row_normal` for one place after the other, one a call."""
         turns = iter(places)
         return lambda _, width: self.row_normal(next(turns), width)
-
-    def _blocks(self, span: Span) -> Iterator[tuple[range, np.random.Generator]]:
-        """Rows of the span, counted from 0, with a generator of their own: that of this call and of their block."""
-        self._calls += 1
-        for begin in range(span.start, span.stop, BLOCK):
-            counter = [0, 1 + begin // BLOCK, self._calls, self._sweep]
-            rows = range(begin - span.start, min(begin + BLOCK, span.stop) - span.start)
-            yield rows, np.random.Generator(np.random.Philox(key=self._key, counter=counter))
-
-    def _on_my_own(self, place: LocalRows, draw: Callable[[Noise], Tensor]) -> Tensor:
-        """Numbers that other ranks do not have."""
-        self._calls += 1
-        own = Noise(int(self._key[0]) ^ (self._calls << 32), int(self._key[1]), self._sweep, self._device)
-        own._cuda.manual_seed(int(own._host.integers(2**62)) + place.ranks.rank)  # type: ignore[union-attr]
-        return draw(own)
 
     def gamma(self, shape_R: Tensor) -> Tensor:
         """Gamma numbers of the given shapes and rate 1, float64, on the device of the shapes."""
@@ -191,11 +124,11 @@ class Chain:
         errors_R2 = self.item.rows.errors(self.item.table_RK, self.user.table_RK, self.user.weight_R)
         if self.freedom[1]:
             _update_weights(self.item, errors_R2, self.precision, self.freedom[1], noise)
-        ranks = self.item.place.ranks
-        ratings = ranks.sum(self.item.counts_R.sum())
-        weighted = ranks.sum((errors_R2[:, 0] * self.item.weight_R).sum())
+        communicator = self.item.place.communicator
+        ratings = communicator.sum(self.item.counts_R.sum())
+        weighted = communicator.sum((errors_R2[:, 0] * self.item.weight_R).sum())
         self.precision = noise.gamma(1 + ratings / 2) / (1 + weighted / 2)
-        return ranks.sum(errors_R2[:, 1].sum()) / ratings
+        return communicator.sum(errors_R2[:, 1].sum()) / ratings
 
     def state(self) -> dict[str, Tensor]:
         """Everything a sweep changes."""
@@ -223,7 +156,7 @@ def start_side(
 
     `place` says which of all rows are here; None for all.
     """
-    place = place or LocalRows.alone(len(counts_R))
+    place = place or LocalRows.whole(len(counts_R))
     count, device = len(counts_R), counts_R.device
     attributes_RA = torch.zeros(count, 0, device=device) if attributes_RA is None else attributes_RA
     zeros_RK = torch.zeros(count, width, device=device)
@@ -274,13 +207,13 @@ def _update_rows(side: Side, other: Side, precision: Tensor, noise: Noise, *, im
     gram_RKK, rhs_RK = side.rows.gram(other.table_RK, other.weight_R)
     scale_R = (precision * side.weight_R).float()
     noise_RK = noise.row_normal(side.place, prior_RK.shape[1])
-    side.table_RK = side.rows.draw(gram_RKK, rhs_RK, scale_R, prior_RK, precision_K, noise_RK)
+    side.table_RK = side.rows.draw(RowState(gram_RKK, rhs_RK, scale_R, prior_RK, precision_K), noise_RK)
     if implicit:
-        squares_K = other.place.ranks.sum(other.effect_RK.double().square().sum(0))
+        squares_K = other.place.communicator.sum(other.effect_RK.double().square().sum(0))
         effect_precision_K = _gammas(noise, other.place.span.total, squares_K, EFFECT_RATE)
         normal = noise.in_turn(other.place, side.place)
-        state = (other.effect_RK, effect_precision_K, normal, side.table_RK, side.shift_RK)
-        other.rows.implicit(side.share_R, gram_RKK, rhs_RK, *state)
+        effects = (other.effect_RK, effect_precision_K, side.table_RK, side.shift_RK)
+        other.rows.draw_effects(EffectState(side.share_R, gram_RKK, rhs_RK, *effects), normal)
     if side.attributes_RA.shape[1]:
         side.coefficients_AK = _coefficients(side, side.table_RK - side.shift_RK - mean_K, precision_K, noise)
 
@@ -293,9 +226,10 @@ def _update_weights(side: Side, errors_R2: Tensor, precision: Tensor, freedom: f
 def normal_gamma(base_RK: Tensor, noise: Noise, place: LocalRows) -> tuple[Tensor, Tensor]:
     """Draw mean and precision of each column given its entries (Murphy 2007, "Conjugate Bayesian analysis", sec. 3)."""
     rows, width = place.span.total, base_RK.shape[1]
-    mean_K = place.ranks.sum(base_RK.sum(0, dtype=torch.float64)) / rows
+    mean_K = place.communicator.sum(base_RK.sum(0, dtype=torch.float64)) / rows
     squares_K = (
-        place.ranks.sum((base_RK - mean_K).square().sum(0)) + STRENGTH * rows / (STRENGTH + rows) * mean_K.square()
+        place.communicator.sum((base_RK - mean_K).square().sum(0))
+        + STRENGTH * rows / (STRENGTH + rows) * mean_K.square()
     )
     precision_K = _gammas(noise, rows, squares_K, STRENGTH)
     deviation_K = ((rows + STRENGTH) * precision_K).rsqrt()

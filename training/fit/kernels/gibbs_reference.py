@@ -8,14 +8,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from training.fit.kernels.gibbs import Normal
+from training.fit.kernels.gibbs_rows import EffectState, Normal, RowState
 
 BLOCK = 8  # columns of an effect drawn at once, given the others
 JITTER = 1e-5  # of a Gram matrix's trace, added to its diagonal so that its Cholesky factor exists in float32
 
 
 class ReferenceRows:
-    """The ratings of one side, grouped by row (implements `gibbs.Rows`). `joint`: draw all implicit effects at once."""
+    """The ratings of one side (implements `gibbs_rows.Rows`). `joint`: draw all implicit effects at once."""
 
     def __init__(self, rows_N: Tensor, columns_N: Tensor, values_N: Tensor, *, rows: int, joint: bool = False) -> None:
         self._rows = rows
@@ -32,48 +32,30 @@ class ReferenceRows:
             sides.append(weighted_MK.T @ (values_M - other_CK[columns_M, -1]))
         return torch.stack(grams), torch.stack(sides)
 
-    def draw(
-        self, gram_RKK: Tensor, rhs_RK: Tensor, scale_R: Tensor, prior_RK: Tensor, precision_K: Tensor, noise_RK: Tensor
-    ) -> Tensor:
-        """Draw each row x from N(A⁻¹ (s h + Λ m), A⁻¹) with A = s G + Λ (Salakhutdinov and Mnih 2008, eq. 11-13).
+    def draw(self, state: RowState, noise_RK: Tensor) -> Tensor:
+        """Draw each row as `RowState` says (Salakhutdinov and Mnih 2008, eq. 11-13).
 
-        In place, `gram_RKK` G becomes s G and `rhs_RK` h the gradient s h − s G x of the log-likelihood at the draw.
         The noise z enters as L⁻ᵀ z with A = L Lᵀ.
         """
-        gram_RKK.mul_(scale_R[:, None, None])
-        rhs_RK.mul_(scale_R[:, None])
-        drawn = [
-            gaussian(gram_RKK[row] + precision_K.diag(), rhs_RK[row] + precision_K * prior_RK[row], noise_RK[row])
-            for row in range(self._rows)
-        ]
-        drawn_RK = torch.stack(drawn)
-        rhs_RK.sub_(torch.einsum("rab,rb->ra", gram_RKK, drawn_RK))
+        state.gram_RKK.mul_(state.scale_R[:, None, None])
+        state.rhs_RK.mul_(state.scale_R[:, None])
+        matrix_RKK = state.gram_RKK + state.precision_K.diag()
+        side_RK = state.rhs_RK + state.precision_K * state.prior_RK
+        drawn_RK = torch.stack(list(map(gaussian, matrix_RKK, side_RK, noise_RK)))
+        state.rhs_RK.sub_(torch.einsum("rab,rb->ra", state.gram_RKK, drawn_RK))
         return drawn_RK
 
-    def implicit(
-        self,
-        share_C: Tensor,
-        gram_CKK: Tensor,
-        gradient_CK: Tensor,
-        effect_RK: Tensor,
-        precision_K: Tensor,
-        normal: Normal,
-        table_CK: Tensor,
-        shift_CK: Tensor,
-    ) -> None:
-        """Draw the effects y of the rows, each adding `share_C` · y to the table of every row it was rated with.
+    def draw_effects(self, state: EffectState, normal: Normal) -> None:
+        """Draw the effects of SVD++ (Koren 2008, eq. 15).
 
-        The model is that of SVD++ (Koren 2008, eq. 15). The log-likelihood is quadratic in the table, with gradient g
-        and Hessian −G, so no rating is read. In place: effects, table, the sum of effects in it (`shift_CK`) and g.
+        The log-likelihood is quadratic in the table, with gradient g and Hessian −G, so no rating is read.
         """
-        draw = self._joint_effects if self._joint else self._effects_in_turn
-        share_RC = self._shares(share_C)
-        new_RK = draw(share_RC, gram_CKK, gradient_CK, effect_RK, precision_K, normal)
-        step_CK = share_RC.T @ (new_RK - effect_RK)
-        effect_RK.copy_(new_RK)
-        table_CK.add_(step_CK)
-        shift_CK.add_(step_CK)
-        gradient_CK.sub_(torch.einsum("cab,cb->ca", gram_CKK, step_CK))
+        draw = self._joint_effects if self._joint else self._effects_in_sequence
+        share_RC = self._shares(state.share_C)
+        new_RK = draw(share_RC, state, normal)
+        step_CK = share_RC.T @ (new_RK - state.effect_RK)
+        state.effect_RK.copy_(new_RK)
+        state.move(step_CK)
 
     def _shares(self, share_C: Tensor) -> Tensor:
         """W, (R, C): `share_C` where there is a rating."""
@@ -82,20 +64,13 @@ class ReferenceRows:
             share_RC[row, columns_M] = share_C[columns_M]
         return share_RC
 
-    def _effects_in_turn(
-        self,
-        share_RC: Tensor,
-        gram_CKK: Tensor,
-        gradient_CK: Tensor,
-        effect_RK: Tensor,
-        precision_K: Tensor,
-        normal: Normal,
-    ) -> Tensor:
+    def _effects_in_sequence(self, share_RC: Tensor, state: EffectState, normal: Normal) -> Tensor:
         """Block of columns after block; in it, row after row.
 
         With all else fixed, y has precision Σ share² G + Λ; the likelihood's gradient at its old value is Σ share g.
         """
-        effect_RK, gradient_CK = effect_RK.clone(), gradient_CK.clone()
+        gram_CKK, precision_K = state.gram_CKK, state.precision_K
+        effect_RK, gradient_CK = state.effect_RK.clone(), state.gradient_CK.clone()
         noise_RK = normal(*effect_RK.shape).to(effect_RK)
         for first in range(0, effect_RK.shape[1], BLOCK):
             block = slice(first, first + BLOCK)
@@ -107,37 +82,32 @@ class ReferenceRows:
                 gradient_CK -= share_C[:, None] * (gram_CKK[:, :, block] @ (effect_RK[row, block] - old_B))
         return effect_RK
 
-    def _joint_effects(
-        self,
-        share_RC: Tensor,
-        gram_CKK: Tensor,
-        gradient_CK: Tensor,
-        effect_RK: Tensor,
-        precision_K: Tensor,
-        normal: Normal,
-    ) -> Tensor:
+    def _joint_effects(self, share_RC: Tensor, state: EffectState, normal: Normal) -> Tensor:
         """Solve (Λ + W G Wᵀ) y = W (g + G Wᵀ y_old + ζ) + Λ^½ z, where ζ has covariance G: y is a draw.
 
         Perturbation of the equations: Papandreou and Yuille 2010, "Gaussian sampling by local perturbations".
         """
+        gram_CKK, gradient_CK, effect_RK = state.gram_CKK, state.gradient_CK, state.effect_RK
         rows, width = effect_RK.shape
         noise_RK, noise_CK = normal(rows, width).to(effect_RK), normal(*gradient_CK.shape).to(effect_RK)
         matrix = torch.einsum("rc,sc,cab->rasb", share_RC, share_RC, gram_CKK).reshape(rows * width, rows * width)
-        matrix += precision_K.repeat(rows).diag()
+        matrix += state.precision_K.repeat(rows).diag()
         fitted_CK = torch.einsum("cab,cb->ca", gram_CKK, share_RC.T @ effect_RK)
         noisy_CK = gradient_CK + fitted_CK + torch.einsum("cab,cb->ca", root(gram_CKK), noise_CK)
-        side_RK = share_RC @ noisy_CK + precision_K.sqrt() * noise_RK
+        side_RK = share_RC @ noisy_CK + state.precision_K.sqrt() * noise_RK
         solution: Tensor = torch.linalg.solve(matrix, side_RK.flatten())
         return solution.view(rows, width)
 
     def errors(self, own_RK: Tensor, other_CK: Tensor, weight_C: Tensor) -> Tensor:
-        """The sums of each row's squared errors, weighted by the other side and plain, float64, (R, 2)."""
         sums = []
         for row, (columns_M, values_M) in enumerate(self._ratings):
             other_MK = other_CK[columns_M]
             squared_M = (values_M - other_MK[:, :-1] @ own_RK[row, :-1] - other_MK[:, -1] - own_RK[row, -1]).square()
             sums.append(torch.stack([weight_C[columns_M] @ squared_M, squared_M.sum()]))
         return torch.stack(sums).double()
+
+    def sums(self, table_CK: Tensor) -> Tensor:
+        return torch.stack([table_CK[columns_M].sum(0) for columns_M, _ in self._ratings])
 
 
 def gaussian(precision_KK: Tensor, side_K: Tensor, noise_K: Tensor) -> Tensor:

@@ -1,12 +1,12 @@
-"""Ratings grouped by row: the ratings of each user (or item) side by side, in their old order, by a counting sort.
+"""Groups ratings by row, that is by user or by item, with a stable counting sort.
 
 Shapes: R rows, N ratings, T threads.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,12 +18,11 @@ Int32s = NDArray[np.int32]
 Int64s = NDArray[np.int64]
 
 
-@dataclass(frozen=True, slots=True)
-class Grouped:
-    """Compressed sparse rows.
+class Grouped(NamedTuple):
+    """Compressed sparse rows, as kernels take them.
 
     Attributes:
-        starts_R: where each row begins, and after the last the end: R + 1 offsets, int64.
+        starts_R: the start of each row and the end of the last, (R+1,), int64.
         columns_N: column of each rating, int32.
         values_N: float32.
     """
@@ -31,10 +30,6 @@ class Grouped:
     starts_R: Int64s
     columns_N: Int32s
     values_N: Float32s
-
-    @property
-    def arrays(self) -> tuple[Int64s, Int32s, Float32s]:
-        return self.starts_R, self.columns_N, self.values_N
 
     @property
     def counts_R(self) -> Int64s:
@@ -53,7 +48,7 @@ def group(
 ) -> Grouped:
     """Group ratings by row; values become (rating − shift) · scale. A stable counting sort, O(N + R).
 
-    Each thread sorts a part of the ratings. Memory beside the result: R offsets for each thread.
+    Each thread sorts a part of the ratings and needs R offsets of memory.
     """
     n = len(rows_N)
     parts = [(n * t // threads, n * (t + 1) // threads) for t in range(threads)]
@@ -72,7 +67,7 @@ def group(
 
 
 def balanced_ranges(starts_R: Int64s, row_cost: float, ranges: int) -> list[tuple[int, int]]:
-    """Cut the rows into ranges of about equal work, where a row costs `row_cost` ratings beside its own."""
+    """Cut the rows into ranges of about equal work, counting each row as `row_cost` ratings more."""
     work_R = starts_R + row_cost * np.arange(len(starts_R))
     cuts = np.searchsorted(work_R, np.linspace(0, work_R[-1], ranges + 1))
     return list(pairwise(np.unique(cuts.clip(0, len(starts_R) - 1)).tolist()))

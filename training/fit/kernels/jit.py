@@ -1,7 +1,7 @@
-"""How kernels are compiled: by numba, on first use, kept on disk. This says when it happens, and how long it took.
+"""Compiles kernels with numba on first use, keeps them on disk, and runs them on threads.
 
-The compiled code is kept in `__pycache__` beside the source or, where that cannot be written, in the user's cache
-directory; the environment variable `NUMBA_CACHE_DIR` names another place (a volume, for a container without either).
+The compiled code is kept in `__pycache__` beside the source or, if that is not writable, in the user's cache directory.
+The environment variable `NUMBA_CACHE_DIR` names another directory (a volume, for a container without either).
 """
 
 from __future__ import annotations
@@ -22,21 +22,28 @@ log = logging.getLogger(__name__)
 
 
 def kernel(function: FunctionT) -> FunctionT:
-    """Compile a function of arrays and numbers. It runs without the interpreter's lock, so threads run in parallel."""
+    """Compile a function of arrays and numbers. It releases the interpreter's lock, so threads run in parallel."""
     compiler = partial(njit, nogil=True, fastmath={"contract", "reassoc", "nsz"}, error_model="numpy")
     try:
         compiled: Any = compiler(cache=True)(function)
-    except RuntimeError:  # numba found no directory to write to
-        log.warning("no place to keep compiled kernels: set NUMBA_CACHE_DIR to a writable directory")
+    except RuntimeError:  # numba found no writable directory
+        log.warning("compiled kernels cannot be kept: set NUMBA_CACHE_DIR to a writable directory")
         compiled = compiler()(function)
     return cast("FunctionT", compiled)
 
 
 def run_tasks(threads: int, function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]]) -> list[Any]:
-    """Call a kernel once per tuple of arguments, on that many threads; the results are in the order of the tasks."""
+    """Call a kernel once per tuple of arguments, on `threads` threads. Results are in the order of the tasks."""
     if threads == 1 or len(tasks) == 1:
         return [function(*task) for task in tasks]
     return list(_pool(threads).map(lambda task: function(*task), tasks))
+
+
+def run_ranges(
+    threads: int, function: Callable[..., Any], *arguments: Any, ranges: Sequence[tuple[int, int]]
+) -> list[Any]:
+    """Call a kernel once per range, whose ends are its last arguments."""
+    return run_tasks(threads, function, [(*arguments, first, last) for first, last in ranges])
 
 
 @cache
@@ -45,12 +52,12 @@ def _pool(threads: int) -> ThreadPoolExecutor:
 
 
 def compile_seconds() -> float:
-    """Time this process has spent compiling kernels: what a report of fitting time leaves out."""
+    """The time this process has spent compiling kernels, which is no part of fitting time."""
     return _listener.seconds
 
 
 class _Listener(event.Listener):
-    """Counts and announces compilation. Kernels compile the kernels they call, so starts nest."""
+    """Measures and announces compilation. Kernels compile the kernels they call, so starts nest."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -63,7 +70,7 @@ class _Listener(event.Listener):
         self._depth += 1
         if not self._announced and started.data["dispatcher"].py_func.__module__.startswith("training."):
             self._announced = True
-            log.info("compiling kernels, once: they are kept on disk for the next time")
+            log.info("compiling kernels; the result is kept on disk for later runs")
 
     def on_end(self, ended: event.Event) -> None:  # noqa: ARG002
         self._depth -= 1

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from training.communicator import ALONE, Communicator
+from training.communicator import SINGLE_PROCESS, Communicator
 from training.fit.kernels.collapse import Collapse
 
 PROBES = 4  # pairs for each user and each item
@@ -36,18 +36,18 @@ class Posterior:
         probes_2N: Tensor,
         users: int,
         items: int,
-        ranks: Communicator = ALONE,
+        communicator: Communicator = SINGLE_PROCESS,
         items_here: int | None = None,
         *,
         rank: int,
         block: int,
     ) -> None:
         device = probes_2N.device
-        self._ranks = ranks
+        self._communicator = communicator
         self._probes_2N = probes_2N
         self._items = items + 1
         here = items if items_here is None else items_here
-        self._form = Collapse(users + 1, here + 1, rank=rank, block=block, device=device, ranks=ranks)
+        self._form = Collapse(users + 1, here + 1, rank=rank, block=block, device=device, communicator=communicator)
         self._user_bias_U = torch.zeros(users + 1, dtype=torch.float64, device=device)
         self._item_bias_I = torch.zeros(here + 1, dtype=torch.float64, device=device)
         self._moments_3N = torch.zeros(3, probes_2N.shape[1], dtype=torch.float64, device=device)
@@ -76,11 +76,11 @@ class Posterior:
 
     def _counted(self, table_RF: Tensor) -> Tensor:
         """The row for unknown ids is 0 on all ranks but the first."""
-        return table_RF if self._ranks.first else torch.cat([table_RF[:-1], torch.zeros_like(table_RF[-1:])])
+        return table_RF if self._communicator.first else torch.cat([table_RF[:-1], torch.zeros_like(table_RF[-1:])])
 
     def _completed(self, table_RF: Tensor) -> Tensor:
         """With the first rank's row for unknown ids."""
-        return torch.cat([table_RF[:-1], self._ranks.sum(table_RF[-1:])]) if self._ranks is not ALONE else table_RF
+        return torch.cat([table_RF[:-1], self._communicator.sum(table_RF[-1:])])
 
     def biases(self) -> tuple[Tensor, Tensor]:
         """Means of the biases, (U+1,) and (I+1,)."""
@@ -93,7 +93,8 @@ class Posterior:
         """
         mean_N, squares_N, noise_N = self._moments_3N / self._samples
         variance_N = (squares_N - mean_N.square()).clamp(min=0) + noise_N
-        common, user_U, item_I = additive(variance_N, self._probes_2N, len(self._user_bias_U), self._items, self._ranks)
+        shape = (len(self._user_bias_U), self._items)
+        common, user_U, item_I = additive(variance_N, self._probes_2N, *shape, self._communicator)
         least = LEAST * common
         return (
             (common - 2 * least).float(),
@@ -122,18 +123,18 @@ class Posterior:
 
 
 def additive(
-    values_N: Tensor, pairs_2N: Tensor, users: int, items: int, ranks: Communicator = ALONE
+    values_N: Tensor, pairs_2N: Tensor, users: int, items: int, communicator: Communicator = SINGLE_PROCESS
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Fit values ≈ common + user part + item part by alternating averages, shrunk by one observation.
 
     Of several ranks each has the pairs of its own users; the last user and all items are everybody's.
     """
     users_N, items_N = pairs_2N
-    common = ranks.mean(values_N)
+    common = communicator.mean(values_N)
     user_U, item_I = values_N.new_zeros(users), values_N.new_zeros(items)
     for _ in range(PASSES):
-        user_U = _averages(_with_total_last(_sums(values_N - common - item_I[items_N], users_N, users), ranks))
-        item_I = _averages(ranks.sum(_sums(values_N - common - user_U[users_N], items_N, items)))
+        user_U = _averages(_with_total_last(_sums(values_N - common - item_I[items_N], users_N, users), communicator))
+        item_I = _averages(communicator.sum(_sums(values_N - common - user_U[users_N], items_N, items)))
     return common, user_U, item_I
 
 
@@ -143,8 +144,8 @@ def _sums(values_N: Tensor, rows_N: Tensor, rows: int) -> Tensor:
     return values_N.new_zeros(rows, 2).index_add_(0, rows_N, both_N2)
 
 
-def _with_total_last(sums_R2: Tensor, ranks: Communicator) -> Tensor:
-    return sums_R2 if ranks is ALONE else torch.cat([sums_R2[:-1], ranks.sum(sums_R2[-1:])])
+def _with_total_last(sums_R2: Tensor, communicator: Communicator) -> Tensor:
+    return torch.cat([sums_R2[:-1], communicator.sum(sums_R2[-1:])])
 
 
 def _averages(sums_R2: Tensor) -> Tensor:

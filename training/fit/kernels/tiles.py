@@ -6,6 +6,7 @@ Shapes: K width of the matrices, a multiple of 8. A block holds `BLOCK` rows of 
 from __future__ import annotations
 
 import numpy as np
+from torch import Tensor
 
 from training.fit.kernels.grouping import Float32s
 from training.fit.kernels.jit import kernel
@@ -14,6 +15,21 @@ from training.fit.kernels.simd import LANES, add_scaled, element, load, store, z
 BLOCK = 64  # ratings copied at a time: 8 kB at K = 32, a quarter of a first-level cache
 
 Width = tuple[int, ...]  # K / 8 entries: numba types a tuple by its length, so K is known when a kernel is compiled
+
+
+def padded_width(factors: int, *, biased: bool = True) -> int:
+    """K: the factors and the bias, if there is one, up to the next multiple of 8."""
+    return -(-(factors + biased) // LANES) * LANES
+
+
+def tiles(width: int) -> Width:
+    return (0,) * (width // LANES)
+
+
+def flat(tensor: Tensor) -> Float32s:
+    """A contiguous tensor on the CPU as a flat array."""
+    array: Float32s = tensor.view(-1).numpy()
+    return array
 
 
 @kernel

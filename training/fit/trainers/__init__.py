@@ -1,4 +1,4 @@
-"""The trainers: one algorithm a file, found by the file's name."""
+"""The trainers, one algorithm per file; the name of the file is the name of the trainer."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from training.fit.trainer import Trainer
 
 
 def names() -> list[str]:
-    """Names of all trainers."""
+    """The names of all trainers."""
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 
 def find(name: str) -> type[Trainer[Any]]:
-    """The trainer in the file `name`.py. Raises ConfigError where there is none."""
+    """The trainer in the file `name`.py. Raises ConfigError if there is none."""
     if name not in names():
         raise ConfigError(f"no trainer {name!r}; there are {', '.join(names())}")
     module = import_module(f"{__name__}.{name}")

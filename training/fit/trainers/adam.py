@@ -31,7 +31,7 @@ class AdamSettings(TrainerSettings):
 
 
 class Adam(Trainer[AdamSettings]):
-    """All parameters stand in one table of U+I rows, [p_u, b_u] above [q_i, b_i]: one gather, one update a step."""
+    """All parameters are in one table, [p_u, b_u] above [q_i, b_i]: one gather, one update per step."""
 
     Settings = AdamSettings
 

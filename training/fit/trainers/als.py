@@ -9,7 +9,7 @@ Shapes: U users, I items, F factors, N training ratings, K width of a table: fac
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Literal
 
 import numpy as np
@@ -19,12 +19,11 @@ from torch import Tensor
 
 from models.mf import MatrixFactorization, with_average_row
 from training.communicator import drawn_rows
-from training.distributed.als import sides
-from training.fit.kernels.als_cpu import CpuRows, compile_for, padded_width
-from training.fit.kernels.als_rows import Rows, Solver
-from training.fit.kernels.als_torch import TorchRows
+from training.fit.kernels.als import group_rows
+from training.fit.kernels.als_cpu import compile_for
+from training.fit.kernels.als_rows import HalfStep, Solver
 from training.fit.kernels.collapse import ranked
-from training.fit.kernels.grouping import group
+from training.fit.kernels.tiles import padded_width
 from training.fit.trainer import Trainer, TrainerSettings, TrainingSet
 
 START_DEVIATION = 0.1  # of the item factors; from 0.1 to 1 the error after five sweeps is the same to 0.0005
@@ -48,7 +47,7 @@ class Als(Trainer[AlsSettings]):
     """An epoch solves every user's row [p_u, b_u] against the items' [q_i, 1], then every item's against the users'."""
 
     Settings = AlsSettings
-    spreads = True
+    distributes = True
 
     def __init__(self, data: TrainingSet, settings: AlsSettings, rng: np.random.Generator) -> None:
         super().__init__(data, settings, rng)
@@ -60,8 +59,7 @@ class Als(Trainer[AlsSettings]):
         self._user_counts_U, self._item_counts_I = data.user_counts(), data.item_totals()
         self._mean, self._deviation = data.standardisation()
         self._ratings = data.total()
-        self._on_cpu = data.device.type == "cpu"
-        if self._on_cpu:
+        if data.device.type == "cpu":
             compile_for(width)
 
     @classmethod
@@ -77,35 +75,26 @@ class Als(Trainer[AlsSettings]):
 
     def epoch(self) -> Mapping[str, Tensor]:
         users, items = self._sides
-        bias_ridge = self.settings.bias_regularisation
-        users.solve(self.item_table_IK, self._ridge(self._user_counts_U), bias_ridge, self.user_table_UK)
+        users.solve(self._half_step(self.item_table_IK, self._user_counts_U), self.user_table_UK)
         counts_I = self._item_counts_I[self.data.item_span.rows]
-        error = items.solve(self.user_table_UK, self._ridge(counts_I), bias_ridge, self.item_table_IK)
+        error = items.solve(self._half_step(self.user_table_UK, counts_I), self.item_table_IK)
         return {"loss": error * (self._deviation.square() / self._ratings)}
 
     @cached_property
     def _sides(self) -> tuple[Solver, Solver]:
         """Users and items. Grouping the ratings is a part of fitting, so the first epoch does it."""
-        make = self._cpu_rows if self._on_cpu else self._torch_rows
-        return sides(self.data, self.data.ratings_N, make, self.user_table_UK.shape[1])
+        width, shift, scale = self.user_table_UK.shape[1], float(self._mean), 1 / float(self._deviation)
+        make = partial(group_rows, width=width, shift=shift, scale=scale)
+        return self.data.als_sides(self.data.ratings_N, make, width)
 
-    def _cpu_rows(self, rows_N: Tensor, columns_N: Tensor, ratings_N: Tensor, rows: int, _columns: int) -> Rows:
-        threads = torch.get_num_threads()
-        ratings = (rows_N.numpy(), columns_N.numpy(), ratings_N.numpy())
-        shift, scale = float(self._mean), 1 / float(self._deviation)
-        return CpuRows(group(*ratings, rows=rows, shift=shift, scale=scale, threads=threads), threads=threads)
-
-    def _torch_rows(self, rows_N: Tensor, columns_N: Tensor, ratings_N: Tensor, rows: int, columns: int) -> Rows:
-        values_N = ((ratings_N - self._mean) / self._deviation).float()
-        return TorchRows(rows_N, columns_N, values_N, rows=rows, columns=columns, width=self.user_table_UK.shape[1])
-
-    def _ridge(self, counts_R: Tensor) -> Tensor:
-        return self.settings.regularisation * counts_R.clamp(min=1).float() ** self.settings.exponent
+    def _half_step(self, other_CK: Tensor, counts_R: Tensor) -> HalfStep:
+        ridge_R = self.settings.regularisation * counts_R.clamp(min=1).float() ** self.settings.exponent
+        return HalfStep(other_CK, ridge_R, self.settings.bias_regularisation)
 
     def model(self) -> MatrixFactorization:
         factors, deviation, data = self.settings.factors, self._deviation.float(), self.data
-        users_UK = data.ranks.with_average_row(self.user_table_UK, self._user_counts_U)
-        items_IK = data.ranks.gathered(self.item_table_IK, data.item_span)
+        users_UK = data.communicator.with_average_row(self.user_table_UK, self._user_counts_U)
+        items_IK = data.communicator.gathered(self.item_table_IK, data.item_span)
         items_IK = with_average_row(items_IK, self._item_counts_I)
         return MatrixFactorization(
             self._mean.float(),
@@ -127,7 +116,8 @@ class Als(Trainer[AlsSettings]):
         """The tables; the generator has done its work when they have been filled for the first time."""
         return {"user_table": self.user_table_UK.clone(), "item_table": self.item_table_IK.clone()}
 
-    def side_of(self, name: str) -> Literal["user", "item"] | None:
+    @classmethod
+    def side_of(cls, name: str) -> Literal["user", "item"] | None:
         return "user" if name == "user_table" else "item"
 
     def restore(self, state: Mapping[str, Tensor]) -> None:

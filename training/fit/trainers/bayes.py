@@ -19,31 +19,35 @@ from pydantic import Field
 from torch import Tensor
 
 from models.mf import MatrixFactorization
-from training.communicator import ALONE, LocalRows
-from training.distributed.chains import posterior_of_rows, posterior_rows, row_side
-from training.distributed.gibbs import SpreadItems, SpreadUsers, sides
+from training.communicator import LocalRows
 from training.errors import DataError
 from training.fit.kernels.collapse import ranked
 from training.fit.kernels.gibbs import (
     Chain,
     Noise,
-    Rows,
     Side,
-    SummingRows,
-    Sums,
     memory_of_sweep,
     start_effects,
     start_side,
-    sums_of,
 )
-from training.fit.kernels.gibbs_cpu import CpuRows, padded_width, warm_up
+from training.fit.kernels.gibbs_cpu import CpuRows, compile_for
+from training.fit.kernels.gibbs_rows import Rows
 from training.fit.kernels.gibbs_torch import TorchRows
 from training.fit.kernels.posterior import PROBES, Posterior, draw_probes
-from training.fit.trainer import Trainer, TrainerSettings, TrainingSet
+from training.fit.kernels.tiles import padded_width
+from training.fit.trainer import GibbsSides, Trainer, TrainerSettings, TrainingSet
 
 log = logging.getLogger(__name__)
 
 START = 2**63 - 1  # the number of the sweep whose noise a chain starts from
+POSTERIOR_SIDES: dict[str, Literal["user", "item", "other"]] = {
+    "left": "user",
+    "user_bias": "user",
+    "right": "item",
+    "item_bias": "item",
+    "probes": "other",
+    "moments": "other",
+}
 
 
 class BayesSettings(TrainerSettings):
@@ -72,7 +76,7 @@ class Bayes(Trainer[BayesSettings]):
     """An epoch is one sweep of every chain. During burn-in the model is the present sample, then the mean since."""
 
     Settings = BayesSettings
-    spreads = True
+    distributes = True
 
     def __init__(self, data: TrainingSet, settings: BayesSettings, rng: np.random.Generator) -> None:
         super().__init__(data, settings, rng)
@@ -83,7 +87,7 @@ class Bayes(Trainer[BayesSettings]):
         self._probes_2N = draw_probes(data.users_N, data.items_N, *here)
         self._sweeps = 0
         if data.device.type == "cpu":
-            warm_up(padded_width(settings.factors))
+            compile_for(padded_width(settings.factors))
 
     def _checked_attributes(self) -> tuple[Tensor | None, Tensor | None]:
         tables = (self.data.user_attributes_UA, self.data.item_attributes_IA)
@@ -135,16 +139,16 @@ class Bayes(Trainer[BayesSettings]):
     @property
     def _concurrent(self) -> bool:
         many = self.settings.chains > 1 and torch.get_num_threads() > 1
-        return many and self.data.device.type == "cpu" and self.data.ranks is ALONE
+        return many and self.data.device.type == "cpu" and self.data.communicator.thread_safe
 
     def _noise(self, chain: int, sweep: int) -> Noise:
-        return Noise(self._seed, chain, sweep, self.data.device)
+        return self.data.noise(self._seed, chain, sweep)
 
     @cached_property
     def _chains(self) -> list[Chain]:
         """The chains at their start. Grouping the ratings is a part of fitting, so the first epoch does it."""
-        users, items = self._grouped()
-        return [self._start(users, items, self._noise(chain, START)) for chain in range(self.settings.chains)]
+        sides = self._grouped()
+        return [self._start(sides, self._noise(chain, START)) for chain in range(self.settings.chains)]
 
     @cached_property
     def _posterior(self) -> Posterior:
@@ -154,38 +158,31 @@ class Bayes(Trainer[BayesSettings]):
             posterior.add(_with_unknown(chain.user), _with_unknown(chain.item))
         return posterior
 
-    def _grouped(self) -> tuple[Rows, Rows]:
+    def _grouped(self) -> GibbsSides:
         values_N = ((self.data.ratings_N - self._mean) / self._deviation).float()
-        return sides(self.data, values_N, self._rows, padded_width(self.settings.factors))
+        return self.data.gibbs_sides(values_N, self._rows, padded_width(self.settings.factors))
 
-    def _rows(self, rows_N: Tensor, columns_N: Tensor, values_N: Tensor, rows: int, columns: int) -> SummingRows:
+    def _rows(self, rows_N: Tensor, columns_N: Tensor, values_N: Tensor, rows: int, columns: int) -> Rows:
         if self.data.device.type != "cpu":
-            return TorchRows(rows_N, columns_N, values_N, rows=rows, columns=columns)
+            width = padded_width(self.settings.factors)
+            return TorchRows(rows_N, columns_N, values_N, rows=rows, columns=columns, width=width)
         cores = torch.get_num_threads()
         threads = cores if cores > self.settings.chains or not self._concurrent else 1
         return CpuRows(rows_N, columns_N, values_N, rows=rows, threads=threads)
 
-    def _start(self, users: Rows, items: Rows, noise: Noise) -> Chain:
+    def _start(self, sides: GibbsSides, noise: Noise) -> Chain:
         data, settings, width = self.data, self.settings, padded_width(self.settings.factors)
         counts_I = data.item_totals()[data.item_span.rows]
-        user = start_side(users, data.user_counts(), self._attributes[0], width, noise, data.places[0])
-        item = start_side(items, counts_I, self._attributes[1], width, noise, data.places[1])
+        user = start_side(sides.users, data.user_counts(), self._attributes[0], width, noise, data.places[0])
+        item = start_side(sides.items, counts_I, self._attributes[1], width, noise, data.places[1])
         if settings.implicit:
-            start_effects(user, item, *self._sums(users, items), noise)
+            start_effects(user, item, sides.over_items, sides.over_users, noise)
         precision = torch.ones((), dtype=torch.float64, device=data.device)
         return Chain(user, item, precision, settings.implicit, (settings.user_freedom, settings.item_freedom))
 
-    def _sums(self, users: Rows, items: Rows) -> tuple[Sums, Sums]:
-        """What gives the sums over the items of each user here, and over the users of each item here."""
-        if isinstance(users, SpreadUsers) and isinstance(items, SpreadItems):
-            return users.sums, items.sums
-        data = self.data
-        over_items = sums_of(data.users_N, data.items_N, data.users)
-        return over_items, sums_of(data.items_N, data.users_N, data.items)
-
     def _empty_posterior(self) -> Posterior:
         rank, block, data = 2 * self.settings.rank, 8 * self.settings.factors, self.data
-        shape = (data.users, data.items, data.ranks, len(data.item_span))
+        shape = (data.users, data.items, data.communicator, len(data.item_span))
         return Posterior(self._probes_2N, *shape, rank=rank, block=block)
 
     def _collect(self, noises: Sequence[Noise]) -> None:
@@ -203,8 +200,7 @@ class Bayes(Trainer[BayesSettings]):
 
     def _all_items(self, here_R: Tensor) -> Tensor:
         """All items' rows and that for unknown ones, given those here."""
-        ranks = self.data.ranks
-        return here_R if ranks is ALONE else torch.cat([ranks.gathered(here_R[:-1], self.data.item_span), here_R[-1:]])
+        return torch.cat([self.data.communicator.gathered(here_R[:-1], self.data.item_span), here_R[-1:]])
 
     def model(self) -> MatrixFactorization:
         root, deviation = self._deviation.sqrt().float(), self._deviation.float()
@@ -240,24 +236,26 @@ class Bayes(Trainer[BayesSettings]):
             for number, chain in enumerate(self._chains)
             for name, table in chain.state().items()
         }
-        posterior = {f"posterior.{name}": table for name, table in self._posterior_state().items()}
+        posterior = {f"posterior.{name}": table for name, table in self._posterior.state().items()}
         counters = {"seed": torch.tensor(self._seed), "sweeps": torch.tensor(self._sweeps)}
         return chains | posterior | counters
 
-    def _posterior_state(self) -> dict[str, Tensor]:
-        state, data = self._posterior.state(), self.data
-        return state if data.ranks is ALONE else posterior_rows(state, data)
-
-    def side_of(self, name: str) -> Literal["user", "item", "other"] | None:
-        return row_side(name)
+    @classmethod
+    def side_of(cls, name: str) -> Literal["user", "item", "other"] | None:
+        owner, _, field = name.partition(".")
+        if owner == "posterior":
+            return POSTERIOR_SIDES.get(field)
+        side, _, field = field.partition(".")
+        if field not in ("table_RK", "effect_RK", "shift_RK", "weight_R"):
+            return None
+        return "user" if side == "user" else "item"
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         self._seed, self._sweeps = int(state["seed"]), int(state["sweeps"])
         for number, chain in enumerate(self._chains):
             chain.restore(_under(f"chain{number}.", state))
         self._posterior = self._empty_posterior()
-        posterior = _under("posterior.", state)
-        self._posterior.restore(posterior if self.data.ranks is ALONE else posterior_of_rows(posterior, self.data))
+        self._posterior.restore(_under("posterior.", state))
         self._probes_2N = self._posterior.state()["probes"]
 
 

@@ -1,16 +1,16 @@
 """The kernels for CPU and CUDA against the float64 reference; the CUDA one runs wherever torch does."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 import torch
 
-from training.fit.kernels import als_torch
-from training.fit.kernels.als_cpu import SEGMENT, CpuRows, padded_width
+from training.fit.kernels import buckets
+from training.fit.kernels.als_cpu import SEGMENT, CpuRows
 from training.fit.kernels.als_reference import solve_rows
+from training.fit.kernels.als_rows import HalfStep
 from training.fit.kernels.als_torch import TorchRows
 from training.fit.kernels.grouping import group
+from training.fit.kernels.tiles import padded_width
 
 COLUMNS = 60
 BIAS_RIDGE = 3.0
@@ -47,9 +47,9 @@ def problem(degrees, width):
 @pytest.mark.parametrize("width", [8, 16])
 def test_rows_and_error_are_those_of_the_reference(make_rows, degrees, width):
     ratings, other_CK, ridge_R = problem(degrees, width)
-    expected_RK, expected_error = solve_rows(*ratings, other_CK, ridge_R, BIAS_RIDGE)
+    expected_RK, expected_error = solve_rows(*ratings, HalfStep(other_CK, ridge_R, BIAS_RIDGE))
     out_RK = torch.full((len(degrees), width), torch.nan)
-    error = make_rows(*ratings, len(degrees), width).solve(other_CK, ridge_R, BIAS_RIDGE, out_RK)
+    error = make_rows(*ratings, len(degrees), width).solve(HalfStep(other_CK, ridge_R, BIAS_RIDGE), out_RK)
     torch.testing.assert_close(out_RK.double(), expected_RK, rtol=2e-4, atol=2e-5)
     torch.testing.assert_close(error.double(), expected_error, rtol=1e-4, atol=1e-4)
 
@@ -59,13 +59,13 @@ def test_rows_and_error_are_those_of_the_reference(make_rows, degrees, width):
 @pytest.mark.parametrize("degrees", DEGREES.values(), ids=DEGREES)
 def test_sums_over_parts_of_the_ratings_add_up_to_what_all_lead_to(make_rows, bias_ridge, degrees):
     ratings, other_CK, ridge_R = problem(degrees, 16)
-    rows, prior_KK = len(degrees), torch.eye(16)
+    rows, step = len(degrees), HalfStep(other_CK, ridge_R, bias_ridge, torch.eye(16))
     expected_RK = torch.full((rows, 16), torch.nan)
-    expected = make_rows(*ratings, rows, 16).solve(other_CK, ridge_R, bias_ridge, expected_RK, prior_KK)
+    expected = make_rows(*ratings, rows, 16).solve(step, expected_RK)
     parts = [make_rows(*(column[part::2] for column in ratings), rows, 16) for part in (0, 1)]
-    sums_RS = sum(part.sums(other_CK, biased=bias_ridge is not None) for part in parts)
+    sums_RS = sum(part.sums(step) for part in parts)
     out_RK = torch.full((rows, 16), torch.nan)
-    error = parts[0].solve_sums(sums_RS, ridge_R, bias_ridge, out_RK, prior_KK)
+    error = parts[0].solve_sums(sums_RS, step, out_RK)
     torch.testing.assert_close(out_RK, expected_RK, rtol=2e-4, atol=2e-5)
     torch.testing.assert_close(error.double(), expected.double(), rtol=1e-3, atol=1e-3)
 
@@ -76,9 +76,9 @@ def test_sums_over_parts_of_the_ratings_add_up_to_what_all_lead_to(make_rows, bi
 def test_rows_without_a_bias_and_with_a_prior_are_those_of_the_reference(make_rows, degrees, width):
     ratings, other_CK, ridge_R = problem(degrees, width)
     prior_KK = 0.3 * other_CK.T @ other_CK
-    expected_RK, expected_error = solve_rows(*ratings, other_CK, ridge_R, None, prior_KK)
+    expected_RK, expected_error = solve_rows(*ratings, HalfStep(other_CK, ridge_R, prior_KK=prior_KK))
     out_RK = torch.full((len(degrees), width), torch.nan)
-    error = make_rows(*ratings, len(degrees), width).solve(other_CK, ridge_R, None, out_RK, prior_KK)
+    error = make_rows(*ratings, len(degrees), width).solve(HalfStep(other_CK, ridge_R, prior_KK=prior_KK), out_RK)
     torch.testing.assert_close(out_RK.double(), expected_RK, rtol=2e-4, atol=2e-5)
     torch.testing.assert_close(error.double(), expected_error, rtol=1e-4, atol=1e-4)
 
@@ -88,14 +88,14 @@ def test_columns_of_zeros_stay_zeros(make_rows):
     ratings, other_CK, ridge_R = problem([20, 5], 16)
     other_CK[:, 4:-1] = 0
     out_RK = torch.full((2, 16), torch.nan)
-    make_rows(*ratings, 2, 16).solve(other_CK, ridge_R, BIAS_RIDGE, out_RK)
+    make_rows(*ratings, 2, 16).solve(HalfStep(other_CK, ridge_R, BIAS_RIDGE), out_RK)
     assert (out_RK[:, 4:-1] == 0).all()
     assert (out_RK[:, :4] != 0).all()
 
 
 def test_the_reference_minimises_the_penalised_error():
     ratings, other_CK, ridge_R = problem([30, 4], 8)
-    best_RK, error = solve_rows(*ratings, other_CK, ridge_R, BIAS_RIDGE)
+    best_RK, error = solve_rows(*ratings, HalfStep(other_CK, ridge_R, BIAS_RIDGE))
 
     def cost(table_RK):
         rows_N, columns_N, values_N = ratings
@@ -114,7 +114,7 @@ def test_the_reference_minimises_the_penalised_error():
 def test_the_reference_with_a_prior_minimises_its_error_too():
     (rows_N, columns_N, values_N), other_CK, ridge_R = problem([30, 4], 8)
     prior_KK = other_CK.T @ other_CK
-    best_RK, error = solve_rows(rows_N, columns_N, values_N, other_CK, ridge_R, None, prior_KK)
+    best_RK, error = solve_rows(rows_N, columns_N, values_N, HalfStep(other_CK, ridge_R, prior_KK=prior_KK))
     best_RK.requires_grad_()
     squares = (values_N - (best_RK[rows_N] * other_CK[columns_N]).sum(1)).square().sum()
     squares = squares + (best_RK @ prior_KK.double() * best_RK).sum()
@@ -127,7 +127,7 @@ def test_any_number_of_threads_gives_the_same_rows():
     ratings, other_CK, ridge_R = problem([*DEGREES["many"] * 10, 2 * SEGMENT], 8)
     tables = [torch.empty(81, 8) for _ in range(3)]
     for threads, table_RK in enumerate(tables, start=1):
-        cpu_rows(*ratings, 81, 8, threads).solve(other_CK, ridge_R, BIAS_RIDGE, table_RK)
+        cpu_rows(*ratings, 81, 8, threads).solve(HalfStep(other_CK, ridge_R, BIAS_RIDGE), table_RK)
     assert torch.equal(tables[0], tables[1])
     assert torch.equal(tables[0], tables[2])
 
@@ -136,10 +136,10 @@ def test_small_batches_give_the_same_rows(monkeypatch):
     ratings, other_CK, ridge_R = problem(DEGREES["few"] * 5 + [3_000], 8)
     whole_RK, cut_RK = torch.empty(51, 8), torch.empty(51, 8)
     whole = torch_rows(*ratings, 51, 8)
-    whole.solve(other_CK, ridge_R, BIAS_RIDGE, whole_RK)
-    monkeypatch.setattr(als_torch, "BATCH_ELEMENTS", 500)
+    whole.solve(HalfStep(other_CK, ridge_R, BIAS_RIDGE), whole_RK)
+    monkeypatch.setattr(buckets, "BATCH_ELEMENTS", 500)
     cut = torch_rows(*ratings, 51, 8)
-    cut.solve(other_CK, ridge_R, BIAS_RIDGE, cut_RK)
+    cut.solve(HalfStep(other_CK, ridge_R, BIAS_RIDGE), cut_RK)
     assert len(cut.buckets) > len(whole.buckets)
     torch.testing.assert_close(cut_RK, whole_RK)
 
@@ -154,13 +154,10 @@ def test_solving_in_batches_never_asks_the_device_for_a_value():
     """A tensor on `meta` has no values: whoever reads one fails."""
     ratings, other_CK, ridge_R = problem([*DEGREES["many"], 3_000], 16)
     rows = torch_rows(*ratings, 9, 16)
-    rows.buckets = [
-        als_torch.Bucket(*(getattr(bucket, field.name).to("meta") for field in dataclasses.fields(bucket)))
-        for bucket in rows.buckets
-    ]
+    rows.buckets = [buckets.Bucket(*(tensor.to("meta") for tensor in bucket)) for bucket in rows.buckets]
     other_CK, ridge_R, out_RK = other_CK.to("meta"), ridge_R.to("meta"), torch.empty(9, 16, device="meta")
-    assert rows.solve(other_CK, ridge_R, BIAS_RIDGE, out_RK).device.type == "meta"
-    assert rows.solve(other_CK, ridge_R, None, out_RK, other_CK.T @ other_CK).device.type == "meta"
+    assert rows.solve(HalfStep(other_CK, ridge_R, BIAS_RIDGE), out_RK).device.type == "meta"
+    assert rows.solve(HalfStep(other_CK, ridge_R, prior_KK=other_CK.T @ other_CK), out_RK).device.type == "meta"
 
 
 @pytest.mark.parametrize(("factors", "width"), [(1, 8), (7, 8), (8, 16), (31, 32), (32, 40)])
@@ -176,8 +173,8 @@ def test_width_without_a_bias_has_room_for_the_factors(factors, width):
 @pytest.mark.cuda
 def test_cuda_agrees_with_the_reference():
     ratings, other_CK, ridge_R = problem(DEGREES["many"] + DEGREES["giant"], 16)
-    expected_RK, _ = solve_rows(*ratings, other_CK, ridge_R, BIAS_RIDGE)
+    expected_RK, _ = solve_rows(*ratings, HalfStep(other_CK, ridge_R, BIAS_RIDGE))
     out_RK = torch.empty(11, 16, device="cuda")
     rows = torch_rows(*(column.cuda() for column in ratings), 11, 16)
-    rows.solve(other_CK.cuda(), ridge_R.cuda(), BIAS_RIDGE, out_RK)
+    rows.solve(HalfStep(other_CK.cuda(), ridge_R.cuda(), BIAS_RIDGE), out_RK)
     np.testing.assert_allclose(out_RK.cpu(), expected_RK, rtol=2e-4, atol=2e-5)

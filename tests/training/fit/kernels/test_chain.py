@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from training.fit.kernels.gibbs import Chain, Noise, Rows, start_effects, start_side, sums_of
+from training.fit.kernels.gibbs import Chain, Noise, start_effects, start_side, sums_of
 from training.fit.kernels.gibbs_cpu import CpuRows
 from training.fit.kernels.gibbs_reference import ReferenceRows
+from training.fit.kernels.gibbs_rows import Rows
 from training.fit.kernels.gibbs_torch import TorchRows
 
 USERS, ITEMS, WIDTH = 30, 20, 8
@@ -43,7 +44,7 @@ def cpu_rows(rows_N: Tensor, columns_N: Tensor, values_N: Tensor, rows: int, _co
 
 
 def torch_rows(rows_N: Tensor, columns_N: Tensor, values_N: Tensor, rows: int, columns: int) -> Rows:
-    return TorchRows(rows_N, columns_N, values_N, rows=rows, columns=columns)
+    return TorchRows(rows_N, columns_N, values_N, rows=rows, columns=columns, width=WIDTH)
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from training.fit.kernels.gibbs import Rows, SummingRows
-from training.fit.kernels.gibbs_cpu import CpuRows, padded_width
+from training.fit.kernels.buckets import Bucket
+from training.fit.kernels.gibbs_cpu import CpuRows
 from training.fit.kernels.gibbs_reference import ReferenceRows, gaussian
+from training.fit.kernels.gibbs_rows import EffectState, Rows, RowState
 from training.fit.kernels.gibbs_torch import TorchRows
 
 ROWS, COLUMNS, WIDTH = 23, 17, 16
@@ -39,7 +40,7 @@ def reference(ratings: tuple[Tensor, Tensor, Tensor]) -> ReferenceRows:
 @pytest.fixture(params=["cpu", "cpu with rows cut and two threads", "torch"])
 def fast(request: pytest.FixtureRequest, ratings: tuple[Tensor, Tensor, Tensor]) -> Rows:
     if request.param == "torch":
-        return TorchRows(*ratings, rows=ROWS, columns=COLUMNS, steps=100)
+        return TorchRows(*ratings, rows=ROWS, columns=COLUMNS, width=WIDTH, steps=100)
     if request.param == "cpu":
         return CpuRows(*ratings, rows=ROWS)
     return CpuRows(*ratings, rows=ROWS, threads=2, segment=3)
@@ -61,10 +62,10 @@ def test_draw_is_that_of_the_reference(reference: ReferenceRows, fast: Rows, gen
     prior_RK, noise_RK = random(generator, ROWS, WIDTH), random(generator, ROWS, WIDTH)
     expected_RKK, expected_RK = gram_RKK.double(), rhs_RK.double()
 
-    drawn_RK = fast.draw(gram_RKK, rhs_RK, scale_R, prior_RK, precision_K, noise_RK)
+    drawn_RK = fast.draw(RowState(gram_RKK, rhs_RK, scale_R, prior_RK, precision_K), noise_RK)
 
-    doubles = (tensor.double() for tensor in (scale_R, prior_RK, precision_K, noise_RK))
-    expected_drawn_RK = reference.draw(expected_RKK, expected_RK, *doubles)
+    doubles = (tensor.double() for tensor in (scale_R, prior_RK, precision_K))
+    expected_drawn_RK = reference.draw(RowState(expected_RKK, expected_RK, *doubles), noise_RK.double())
     torch.testing.assert_close(drawn_RK.double(), expected_drawn_RK, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(gram_RKK.double(), expected_RKK, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(rhs_RK.double(), expected_RK, rtol=1e-3, atol=1e-3)
@@ -81,11 +82,11 @@ def test_implicit_effects_are_those_of_the_reference(
     noises = {shape: random(generator, *shape) for shape in ((ROWS, WIDTH), (COLUMNS, WIDTH))}
     precision_K = 2 + random(generator, WIDTH).abs()
     table_CK, shift_CK = random(generator, COLUMNS, WIDTH), random(generator, COLUMNS, WIDTH)
-    actual = (*fixed, gradient_CK, effect_RK, precision_K, table_CK, shift_CK)
-    expected = tuple(tensor.double() for tensor in actual)
+    actual = EffectState(*fixed, gradient_CK, effect_RK, precision_K, table_CK, shift_CK)
+    expected = EffectState(*(tensor.double() for tensor in actual))
 
-    for rows, tensors in ((fast, actual), (reference, expected)):
-        rows.implicit(*tensors[:5], lambda *shape: noises[shape], *tensors[5:])
+    for rows, state in ((fast, actual), (reference, expected)):
+        rows.draw_effects(state, lambda *shape: noises[shape])
 
     for tensor, expected_tensor in zip(actual, expected, strict=True):
         torch.testing.assert_close(tensor.double(), expected_tensor, rtol=1e-3, atol=1e-3)
@@ -99,9 +100,10 @@ def test_joint_effects_have_the_mean_and_the_covariance_of_the_conditional(gener
     gradient_CK, old_RK = random(generator, 3, 2).double(), random(generator, 2, 2).double()
     drawn = []
     for _ in range(4_000):
-        effect_RK, state = old_RK.clone(), (torch.zeros(3, 2).double(), torch.zeros(3, 2).double())
+        effect_RK, tables = old_RK.clone(), (torch.zeros(3, 2).double(), torch.zeros(3, 2).double())
         normal = partial(torch.randn, generator=generator, dtype=torch.float64)
-        reference.implicit(share_C, gram_CKK, gradient_CK.clone(), effect_RK, precision_K, normal, *state)
+        state = EffectState(share_C, gram_CKK, gradient_CK.clone(), effect_RK, precision_K, *tables)
+        reference.draw_effects(state, normal)
         drawn.append(effect_RK.flatten())
     drawn_SP = torch.stack(drawn)
 
@@ -146,25 +148,26 @@ def test_implicit_gradients_stay_those_of_the_likelihood(
     other_CK, ones_K = random(generator, COLUMNS, WIDTH).double(), torch.ones(WIDTH).double()
     gram_RKK, rhs_RK = reference.gram(other_CK, torch.ones(COLUMNS).double())
     prior_RK, noise_RK = torch.zeros(ROWS, WIDTH).double(), random(generator, ROWS, WIDTH).double()
-    table_RK = reference.draw(gram_RKK, rhs_RK, torch.ones(ROWS).double(), prior_RK, ones_K, noise_RK)
+    table_RK = reference.draw(RowState(gram_RKK, rhs_RK, torch.ones(ROWS).double(), prior_RK, ones_K), noise_RK)
     effect_CK, noise_CK = torch.zeros(COLUMNS, WIDTH).double(), random(generator, COLUMNS, WIDTH).double()
 
     share_R = torch.full((ROWS,), 0.3).double()
-    columns.implicit(share_R, gram_RKK, rhs_RK, effect_CK, ones_K, lambda *_: noise_CK, table_RK, prior_RK)
+    state = EffectState(share_R, gram_RKK, rhs_RK, effect_CK, ones_K, table_RK, prior_RK)
+    columns.draw_effects(state, lambda *_: noise_CK)
 
     _, side_RK = reference.gram(other_CK, torch.ones(COLUMNS).double())
     torch.testing.assert_close(rhs_RK, side_RK - torch.einsum("rab,rb->ra", gram_RKK, table_RK))
 
 
 def test_torch_steps_read_nothing_from_the_device(ratings: tuple[Tensor, Tensor, Tensor]) -> None:
-    rows = on_meta(TorchRows(*ratings, rows=ROWS, columns=COLUMNS))
+    rows = on_meta(TorchRows(*ratings, rows=ROWS, columns=COLUMNS, width=WIDTH))
     normal = partial(torch.zeros, device="meta")
     own_RK, other_CK, ones_K = normal(ROWS, WIDTH), normal(COLUMNS, WIDTH), normal(WIDTH)
 
     gram_RKK, rhs_RK = rows.gram(other_CK, normal(COLUMNS))
-    drawn_RK = rows.draw(gram_RKK, rhs_RK, normal(ROWS), own_RK, ones_K, own_RK)
+    drawn_RK = rows.draw(RowState(gram_RKK, rhs_RK, normal(ROWS), own_RK, ones_K), own_RK)
     gram_CKK = normal(COLUMNS, WIDTH, WIDTH)
-    rows.implicit(normal(COLUMNS), gram_CKK, other_CK, own_RK, ones_K, normal, other_CK, other_CK)
+    rows.draw_effects(EffectState(normal(COLUMNS), gram_CKK, other_CK, own_RK, ones_K, other_CK, other_CK), normal)
     errors_R2 = rows.errors(own_RK, other_CK, normal(COLUMNS))
 
     assert drawn_RK.shape == (ROWS, WIDTH)
@@ -173,24 +176,21 @@ def test_torch_steps_read_nothing_from_the_device(ratings: tuple[Tensor, Tensor,
 
 def on_meta(rows: TorchRows) -> TorchRows:
     """The same, on a device where tensors have no values: whatever asks for one raises."""
-    for name, value in vars(rows).items():
-        if isinstance(value, Tensor):
-            setattr(rows, name, value.to("meta"))
-    rows._buckets = [(rows_B.to("meta"), length) for rows_B, length in rows._buckets]
+    for part in (rows, rows._pairs):
+        for name, value in vars(part).items():
+            if isinstance(value, Tensor):
+                setattr(part, name, value.to("meta"))
+    rows._ratings = tuple(tensor.to("meta") for tensor in rows._ratings)
+    rows._buckets = [Bucket(*(tensor.to("meta") for tensor in bucket)) for bucket in rows._buckets]
     return rows
-
-
-@pytest.mark.parametrize(("factors", "width"), [(1, 8), (7, 8), (8, 16), (15, 16), (31, 32)])
-def test_tables_are_whole_vectors(factors: int, width: int) -> None:
-    assert padded_width(factors) == width
 
 
 def random(generator: torch.Generator, *shape: int) -> Tensor:
     return torch.randn(shape, generator=generator)
 
 
-@pytest.mark.parametrize("make", [CpuRows, partial(TorchRows, columns=7)])
-def test_sums_are_those_of_the_columns_that_a_row_was_rated_with(make: Callable[..., SummingRows]) -> None:
+@pytest.mark.parametrize("make", [CpuRows, partial(TorchRows, columns=7, width=16)])
+def test_sums_are_those_of_the_columns_that_a_row_was_rated_with(make: Callable[..., Rows]) -> None:
     generator = torch.Generator().manual_seed(0)
     rows_N = torch.tensor([0, 0, 0, 2, 2, 3], dtype=torch.int32)  # row 1 has none
     columns_N = torch.tensor([0, 4, 6, 1, 4, 5], dtype=torch.int32)

@@ -1,0 +1,65 @@
+"""The row of a user as it follows from ratings alone. Shapes: F factors, G of the relevance head, M ratings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from app.engine.serving_model import ServingModel
+from app.engine.types import InlineRatings
+
+
+class RatedItems(NamedTuple):
+    """Ratings of items of the model: distinct rows, and float64 ratings."""
+
+    rows_M: npt.NDArray[np.int64]
+    ratings_M: npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FoldedUser:
+    """A user whose row was solved from their ratings.
+
+    Attributes:
+        factors_F, bias: p and b, float32.
+        variance: what not knowing the row exactly adds to that of a rating, float32; None where the model has none.
+        head_G: x of the relevance head, None where there is none.
+        rated_M: rows of the items they rated, int32.
+    """
+
+    factors_F: npt.NDArray[np.float32]
+    bias: np.float32
+    variance: np.float32 | None
+    head_G: npt.NDArray[np.float32] | None
+    rated_M: npt.NDArray[np.int32]
+
+    @property
+    def is_known(self) -> bool:
+        """Whether there was any rating to solve the row from."""
+        return len(self.rated_M) > 0
+
+
+def fold(model: ServingModel, rated: RatedItems) -> FoldedUser:
+    """Solve the row of a user."""
+    row = model.fold_in.users.solve(*rated)
+    head, variance = model.fold_in.head, None
+    if model.unknown_variance is not None:  # what an unknown user adds, less what the ratings tell
+        learned = model.fold_in.users.prior_variance - row.variance
+        variance = np.float32(max(model.unknown_variance - learned, 0.0))
+    return FoldedUser(
+        factors_F=row.factors,
+        bias=row.bias,
+        variance=variance,
+        head_G=None if head is None else head.solve(*rated),
+        rated_M=rated.rows_M.astype(np.int32),
+    )
+
+
+def rated_inline(model: ServingModel, inline: InlineRatings) -> RatedItems:
+    """Those of the ratings given with a request that are of items of the model."""
+    rows_M = model.items.rows(inline.items)
+    known_M = rows_M < len(model.items)
+    return RatedItems(rows_M[known_M], np.asarray(inline.ratings, np.float64)[known_M])

@@ -1,0 +1,118 @@
+"""Connections to the database of a ratings store: pooled, with deadlines, and with a note of whether it answers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any, TypeAlias, TypeVar
+
+from sqlalchemy import event
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from app.ratings import schema
+from app.ratings.errors import StoreUnavailableError
+from models.urls import without_credentials
+
+T = TypeVar("T")
+Connect: TypeAlias = Callable[[], AbstractAsyncContextManager[AsyncConnection]]
+Work: TypeAlias = Callable[[AsyncConnection], Awaitable[T]]
+
+ANSWER_SECONDS = 2.0  # that a read or a small write may take
+BULK_SECONDS = 60.0  # that a bulk may take
+CONNECTIONS = 8
+
+logger = logging.getLogger(__name__)
+
+
+class Database:
+    """The database at a URL. Its methods raise StoreUnavailableError where it does not answer in time.
+
+    Attributes:
+        url: as `schema.address` gives it.
+        available: whether the database answered when it was asked last.
+    """
+
+    def __init__(self, url: URL) -> None:
+        self.url = url
+        self.available = False
+        self._engine = _engine(url)
+        self._autocommit = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+
+    async def prepare(self) -> None:
+        """Make the tables, or bring them up to date. Raises StoreUnusableError too."""
+        await _within(asyncio.to_thread(schema.prepare, self.url), BULK_SECONDS)
+
+    async def read(self, work: Work[T]) -> T:
+        """Do some work that changes nothing."""
+        return await self._run(self._engine.connect, work, ANSWER_SECONDS)
+
+    async def transact(self, work: Work[T], seconds: float) -> T:
+        """Do some work in a transaction. It is done again where the connection broke: twice must be as good as once."""
+        return await self._run(self._engine.begin, work, seconds)
+
+    async def execute(self, work: Work[T], seconds: float) -> T:
+        """As `transact`, for a single statement, which the database makes a transaction by itself."""
+        return await self._run(self._autocommit.connect, work, seconds)
+
+    async def close(self) -> None:
+        await self._engine.dispose()
+
+    async def _run(self, connect: Connect, work: Work[T], seconds: float) -> T:
+        try:
+            try:
+                return await _within(_on(connect, work), seconds)
+            except DBAPIError as error:
+                if not error.connection_invalidated:
+                    raise
+                return await _within(_on(connect, work), seconds)  # the database had closed a pooled connection
+        except (OperationalError, InterfaceError, PoolTimeoutError, OSError, TimeoutError) as error:
+            self._note_failure(error)
+            raise StoreUnavailableError(f"the ratings store does not answer: {type(error).__name__}") from error
+
+    def _note_failure(self, error: BaseException) -> None:
+        if self.available:
+            self.available = False
+            logger.warning(
+                "The ratings store %s is unreachable; retrying: %s", without_credentials(self.url), schema.reason(error)
+            )
+
+
+async def _on(connect: Connect, work: Work[T]) -> T:
+    async with connect() as connection:
+        return await work(connection)
+
+
+async def _within(work: Awaitable[T], seconds: float) -> T:
+    """The result of some work. Raises TimeoutError after some seconds, whether or not the work can be cancelled."""
+    task = asyncio.ensure_future(work)
+    done, _ = await asyncio.wait((task,), timeout=seconds)
+    if not done:
+        task.cancel()
+        task.add_done_callback(lambda ended: None if ended.cancelled() else ended.exception())
+        raise TimeoutError(f"no answer within {seconds:g} seconds")
+    return task.result()
+
+
+def _engine(url: URL) -> AsyncEngine:
+    engine = create_async_engine(
+        schema.asynchronous(url),
+        connect_args=schema.connect_args(url),
+        pool_size=CONNECTIONS,
+        max_overflow=0,
+        pool_timeout=ANSWER_SECONDS,
+        pool_use_lifo=True,
+    )
+    if schema.is_sqlite(url):
+
+        @event.listens_for(engine.sync_engine, "connect")
+        def configure(connection: Any, _: object) -> None:
+            cursor = connection.cursor()
+            cursor.execute("PRAGMA synchronous=FULL")  # a commit is on the disk
+            cursor.close()
+
+    return engine

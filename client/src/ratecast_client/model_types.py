@@ -1,0 +1,184 @@
+"""The types of the service's answers about its models, their versions and its health.
+
+As in `types`, each class has the name and the fields of one schema of the service's OpenAPI document.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Literal
+
+from ratecast_client.types import answer
+
+
+@answer
+class RelevanceRule:
+    """The constants from which a user's row of the relevance head is computed."""
+
+    mean: float
+    deviation: float
+    slope: float
+    missing_weight: float
+    regularisation: float
+    exponent: float
+
+
+@answer
+class ModelShape:
+    """Sizes of the model's tables, whether it has intervals and a relevance head, and the scale of the ratings."""
+
+    users: int
+    items: int
+    factors: int
+    uncertainty: bool
+    relevance_factors: int | None
+    relevance_rule: RelevanceRule | None
+    rating_min: float
+    rating_max: float
+
+
+@answer
+class TrainerRecord:
+    """How the model was fitted."""
+
+    name: str
+    preset: str
+    settings: Mapping[str, Any]
+    seed: int
+    device: str
+    threads: int
+    fit_seconds: float
+
+
+@answer
+class Snapshot:
+    """The state of a ratings store that a model was fitted on."""
+
+    store: str
+    revision: int
+
+
+@answer
+class Drift:
+    """How the training ratings differ from those of the version that was current before."""
+
+    against: str
+    rating_mean: float
+    rating_deviation: float
+    known_users: float
+    known_items: float
+    coverage: float
+
+
+@answer
+class DataRecord:
+    """What the model was fitted on."""
+
+    name: str
+    split: str
+    fingerprint: str
+    train_ratings: int
+    test_ratings: int
+    duplicates: int
+    rating_mean: float
+    rating_deviation: float
+    snapshot: Snapshot | None = None
+    drift: Drift | None = None
+
+
+@answer
+class GateRecord:
+    """The quality gate's verdict on a model; `forced` says that the model was published against it."""
+
+    verdict: Literal["passed", "refused", "not measured"]
+    reasons: tuple[str, ...] = ()
+    forced: bool = False
+
+
+@answer
+class CurrentModel:
+    """The model being served. A metric that does not apply is None. `report` says whether it has a training report."""
+
+    version: str
+    created_at: datetime
+    age_seconds: float
+    device: str
+    shape: ModelShape
+    trainer: TrainerRecord
+    data: DataRecord
+    gate: GateRecord
+    report: bool
+    metrics: Mapping[str, float | None]
+
+
+@answer
+class PublishedModel:
+    """A published version; `serving` says whether the worker that answered serves it."""
+
+    version: str
+    created_at: datetime
+    preset: str
+    metrics: Mapping[str, float | None]
+    gate: GateRecord
+    report: bool
+    serving: bool
+
+
+@answer
+class PublishedModels:
+    """Every published version that can be read, oldest first."""
+
+    models: tuple[PublishedModel, ...]
+    model_version: str
+
+
+@answer
+class Pass:
+    """The figures after a pass of the fit; `test_rmse` is None if it was not measured."""
+
+    number: int
+    figures: Mapping[str, float]
+    test_rmse: float | None
+    fit_seconds: float
+
+
+@answer
+class History:
+    """The learning curve of a version."""
+
+    version: str
+    passes: tuple[Pass, ...]
+    model_version: str
+
+
+@answer
+class Activated:
+    """The version that was activated."""
+
+    model_version: str
+
+
+@answer
+class FailedLoad:
+    """A version that the service should serve and could not load; `version` is None if none is named."""
+
+    version: str | None
+    reason: str
+    since: datetime
+
+
+@answer
+class Live:
+    """The process is alive."""
+
+    status: Literal["live"] = "live"
+
+
+@answer
+class Ready:
+    """A model is being served."""
+
+    status: Literal["ready"] = "ready"
+    model_version: str
+    failed_load: FailedLoad | None = None

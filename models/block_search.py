@@ -1,0 +1,168 @@
+"""Top-N for a batch of users, block by block: products propose candidates, exact scores decide, thresholds rise.
+
+Shapes: I items, G factors, B users of a batch, N list length, M excluded cells, K candidates, R items of a block,
+S stretches of a block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.list_keys import EMPTY, keys_of, scores_of
+from models.products import constant, error, user_rows, write_products
+from models.scoring import BilinearForm
+
+BLOCK_CELLS = {"cpu": 1 << 21, "cuda": 1 << 23}  # scores held at once; on the CPU 8 MiB: half or twice is 5 % slower
+MIN_BLOCK_ROWS = 2048  # for batches of more than a thousand users
+STRETCH = 32  # items whose highest score is looked at before any of them
+SPARSE = 4  # allowed items are gathered where they are fewer than one in so many
+LOWEST = torch.finfo(torch.float32).min  # above −inf, which marks what is excluded
+
+
+class BlockSearch:
+    """One call of `search.top_items`: goes through the items block by block, keeping the best so far.
+
+    Args:
+        as `top_items` takes them.
+
+    Attributes:
+        best_BN: keys of the best items so far in falling order.
+        threshold_B: an item whose score by matrix product is below it cannot enter the user's list.
+    """
+
+    def __init__(
+        self,
+        ordering: BilinearForm,
+        users_B: Tensor,
+        n: int,
+        excluded: tuple[Tensor, Tensor] | None,
+        allowed_I: Tensor | None,
+    ) -> None:
+        device, batch = ordering.device, len(users_B)
+        self.ordering, self.users_B, self.n = ordering, users_B, n
+        self.allowed_I = None if allowed_I is None else allowed_I.to(device)
+        self.rows_A = few_allowed(self.allowed_I)
+        self.columns_GB = user_rows(ordering, users_B).T.contiguous()
+        self.error_B = error(ordering, users_B)
+        self.constant_B = constant(ordering, users_B)
+        self.best_BN = torch.full((batch, n), EMPTY, device=device)
+        self.threshold_B = torch.full((batch,), LOWEST, device=device)
+        self.excluded_M = torch.empty(0, dtype=torch.int64, device=device)
+        if excluded is not None:
+            self.excluded_M = self._cells(excluded[0].to(device), excluded[1].to(device))
+
+    def steps(self) -> Generator[None, None, Tensor]:
+        """The keys of the best; stops wherever a product is launched."""
+        pending: list[tuple[Tensor, Tensor]] = []
+        count, enough = 0, max(len(self.users_B) * self.n, STRETCH)
+        for begin, scores_RB in self._blocks():
+            yield
+            highest_SB = scores_RB.view(-1, STRETCH, len(self.users_B)).amax(1)
+            if begin == 0:
+                self._warm_up(scores_RB, highest_SB)
+            positions_K, rows_K = self._candidates(scores_RB, highest_SB)
+            if len(rows_K):
+                pending.append((positions_K + begin, rows_K))
+                count += len(rows_K)
+            if count >= enough:
+                self._decide(pending)
+                pending, count = [], 0
+        if pending:
+            self._decide(pending)
+        return self.best_BN
+
+    def _blocks(self) -> Iterator[tuple[int, Tensor]]:
+        """The first position of each block and its scores, −inf where excluded, shape (R, B), in one buffer for all."""
+        batch, total = len(self.users_B), self.ordering.item_count if self.rows_A is None else len(self.rows_A)
+        if batch == 0 or total == 0:
+            return
+        height = max(MIN_BLOCK_ROWS, BLOCK_CELLS.get(self.ordering.device.type, BLOCK_CELLS["cuda"]) // batch)
+        height = -(-min(height, total) // STRETCH) * STRETCH
+        buffer_RB = self.columns_GB.new_empty(height, batch)
+        begins = range(0, total, height)
+        bounds = torch.tensor([*begins, total], device=self.ordering.device) * batch
+        cuts = torch.searchsorted(self.excluded_M, bounds).tolist()
+        for index, begin in enumerate(begins):
+            size = min(height, total - begin)
+            filled = -(-size // STRETCH) * STRETCH
+            block = slice(begin, begin + size)
+            rows = block if self.rows_A is None else self.rows_A[block]
+            write_products(self.ordering, self.users_B, self.columns_GB, rows, buffer_RB[:size])
+            if self.allowed_I is not None and self.rows_A is None:
+                buffer_RB[:size] += torch.where(self.allowed_I[block, None], 0.0, -torch.inf)
+            buffer_RB[size:filled] = -torch.inf
+            cells = self.excluded_M[cuts[index] : cuts[index + 1]]
+            if len(cells):
+                buffer_RB.view(-1).index_fill_(0, cells - begin * batch, -torch.inf)
+            yield begin, buffer_RB[:filled]
+
+    def _warm_up(self, scores_RB: Tensor, highest_SB: Tensor) -> None:
+        """Set the threshold below n scores of the first block, if it has as many: each user's list will reach these."""
+        scores = highest_SB if 2 * self.n <= len(highest_SB) else scores_RB
+        if self.n <= len(scores):
+            self._raise_threshold(scores.topk(self.n, dim=0).values[-1] - 2 * self.error_B)
+
+    def _candidates(self, scores_RB: Tensor, highest_SB: Tensor) -> tuple[Tensor, Tensor]:
+        """Position in the block and row of the batch of every score that reaches the threshold, both int64 (K,)."""
+        stretches_H, rows_H = (highest_SB >= self.threshold_B).nonzero(as_tuple=True)
+        if len(rows_H) == 0:
+            return rows_H, rows_H
+        scores_HS = scores_RB.view(-1, STRETCH, len(self.users_B))[stretches_H, :, rows_H]
+        hits_K, inside_K = (scores_HS >= self.threshold_B[rows_H, None]).nonzero(as_tuple=True)
+        return stretches_H[hits_K] * STRETCH + inside_K, rows_H[hits_K]
+
+    def _decide(self, pending: list[tuple[Tensor, Tensor]]) -> None:
+        """Score candidates exactly, keep the best, and raise the threshold to what the last of a list now asks for."""
+        items_K, rows_K = (torch.cat(part) for part in zip(*pending, strict=True))
+        if self.rows_A is not None:
+            items_K = self.rows_A[items_K]
+        exact_K = self.ordering.exact(self.users_B[rows_K], items_K)
+        keys_K = keys_of(exact_K, items_K)
+        better_K = keys_K > self.best_BN[rows_K, -1]
+        padded_BW = _by_row(rows_K[better_K], keys_K[better_K], len(self.users_B))
+        self.best_BN = torch.cat([self.best_BN, padded_BW], dim=1).topk(self.n, dim=1).values
+        last_B = self.best_BN[:, -1]
+        reached_B = torch.where(last_B == EMPTY, -torch.inf, scores_of(last_B).double())
+        self._raise_threshold(reached_B - self.constant_B - self.error_B)
+
+    def _raise_threshold(self, wanted_B: Tensor) -> None:
+        """Raise to float64 values, rounded down; what is not finite says nothing."""
+        lowered_B = (wanted_B - wanted_B.abs() * 2.0**-23).nan_to_num(LOWEST, LOWEST, LOWEST).float()
+        self.threshold_B = torch.maximum(self.threshold_B, lowered_B)
+
+    def _cells(self, offsets: Tensor, items_M: Tensor) -> Tensor:
+        """Excluded cells as position · B + row of the batch, ascending, int64."""
+        batch = len(self.users_B)
+        rows_M = torch.repeat_interleave(offsets.diff(), output_size=len(items_M))
+        positions_M = items_M.to(torch.int64)
+        if self.rows_A is not None and self.allowed_I is not None:
+            held_M = self.allowed_I[positions_M]
+            positions_M, rows_M = torch.searchsorted(self.rows_A, positions_M[held_M]), rows_M[held_M]
+        return _sorted(positions_M * batch + rows_M)
+
+
+def _by_row(rows_K: Tensor, keys_K: Tensor, rows: int) -> Tensor:
+    """Keys in a table with a line for each row, shape (rows, W), filled with `EMPTY` where W are not there."""
+    order_K = rows_K.argsort(stable=True)
+    rows_K, keys_K = rows_K[order_K], keys_K[order_K]
+    counts_B = torch.bincount(rows_K, minlength=rows)
+    table_BW = keys_K.new_full((rows, int(counts_B.max())), EMPTY)
+    starts_B = counts_B.cumsum(0) - counts_B
+    table_BW[rows_K, torch.arange(len(rows_K), device=rows_K.device) - starts_B[rows_K]] = keys_K
+    return table_BW
+
+
+def _sorted(values: Tensor) -> Tensor:
+    """Ascending; numpy sorts several times as fast as torch on the CPU."""
+    return torch.from_numpy(np.sort(values.numpy())) if values.device.type == "cpu" else values.sort().values
+
+
+def few_allowed(allowed_I: Tensor | None) -> Tensor | None:
+    """The allowed items where they are few: only these are then scored."""
+    if allowed_I is None or SPARSE * int(allowed_I.sum()) > len(allowed_I):
+        return None
+    return allowed_I.nonzero()[:, 0]

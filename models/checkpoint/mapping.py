@@ -1,0 +1,98 @@
+"""Mapping one file of a checkpoint, once it has been verified: what it holds is exactly what was expected.
+
+It knows files and types, not what the tables are for. `known` says that the process has verified the same file before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NoReturn
+
+import pyarrow as pa
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from models.checkpoint.arrow_messages import refuse_compressed
+from models.checkpoint.files import LARGEST
+from models.checkpoint.manifest import FileEntry
+from models.errors import CheckpointCorruptError
+
+ARROW_MAGIC = b"ARROW1\0\0"
+
+
+def corrupt(file: Path | str, reason: str) -> NoReturn:
+    """Raise CheckpointCorruptError for a file."""
+    raise CheckpointCorruptError(f"{file}: {reason}")
+
+
+def verify_presence(file: Path, entry: FileEntry | None) -> None:
+    """Refuse a file that is not there as the manifest lists it; its content is not looked at."""
+    if entry is None:
+        corrupt(file, "the manifest does not list it")
+    if not file.is_file() or file.is_symlink() or file.parent.is_symlink():
+        corrupt(file, "missing or not a plain file")
+    verify_size(file, file.stat().st_size, entry)
+
+
+def verify_size(file: Path | str, size: int, entry: FileEntry) -> None:
+    """Refuse a file of another size than the manifest says; `file` is how messages name it."""
+    if size != entry.bytes:
+        corrupt(file, f"{size} bytes, the manifest says {entry.bytes}")
+
+
+def verify_hash(file: Path | str, sha256: str, entry: FileEntry) -> None:
+    """Refuse a file of another content than the manifest says; `file` is how messages name it."""
+    if sha256 != entry.sha256:
+        corrupt(file, "its content does not match the sha256 in the manifest")
+
+
+def read_tensors(file: Path, expected: Mapping[str, tuple[torch.dtype, tuple[int, ...] | None]]) -> dict[str, Tensor]:
+    """Map the tensors of a file that holds exactly the expected ones. A shape of None is left to the caller."""
+    try:
+        tensors: dict[str, Tensor] = load_file(file)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointCorruptError(f"{file}: not a safetensors file: {error}") from error
+    if tensors.keys() != expected.keys():
+        corrupt(file, f"holds the tensors {sorted(tensors)}, wanted {sorted(expected)}")
+    for name, (dtype, shape) in expected.items():
+        tensor = tensors[name]
+        if tensor.dtype != dtype:
+            corrupt(file, f"tensor {name} is {tensor.dtype}, wanted {dtype}")
+        if shape is not None and tensor.shape != shape:
+            corrupt(file, f"tensor {name} has shape {tuple(tensor.shape)}, wanted {shape}")
+        if tensor.data_ptr() % tensor.element_size():
+            corrupt(file, f"tensor {name} begins at a byte that is no multiple of the size of its numbers")
+    return tensors
+
+
+def read_tables(file: Path, shapes: Mapping[str, tuple[int, ...]], *, known: bool) -> dict[str, Tensor]:
+    """Map float32 tensors of exactly these shapes, no value beyond `LARGEST`."""
+    tensors = read_tensors(file, {name: (torch.float32, wanted) for name, wanted in shapes.items()})
+    for name, tensor in () if known else tensors.items():
+        if tensor.numel() == 0:
+            continue
+        low, high = tensor.aminmax()  # both NaN if any value is; unlike isfinite, it makes no table of its own
+        if not (low >= -LARGEST and high <= LARGEST):
+            corrupt(file, f"tensor {name} holds values that are not finite, or beyond ±{LARGEST:g}")
+    return tensors
+
+
+def read_arrow(file: Path, schema: pa.Schema, *, known: bool) -> pa.Table:
+    """Map a table. The file is read as the stream that it holds: what was looked at is then what is read."""
+    try:
+        content = pa.memory_map(str(file)).read_buffer()
+        if content[: len(ARROW_MAGIC)].to_pybytes() != ARROW_MAGIC:
+            corrupt(file, "not an Arrow file")
+        stream = content[len(ARROW_MAGIC) :]
+        refuse_compressed(stream)
+        reader = pa.ipc.open_stream(stream)
+        if not reader.schema.equals(schema):
+            corrupt(file, f"has the columns {reader.schema.names}, wanted {schema.names} with their types")
+        table = reader.read_all()
+        table.validate(full=not known)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise CheckpointCorruptError(f"{file}: not an Arrow file: {error}") from error
+    return table

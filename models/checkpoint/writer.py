@@ -1,0 +1,121 @@
+"""Writing the files of a checkpoint into a directory. It does not know who will read it there, or when."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pyarrow as pa
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from models.checkpoint import golden
+from models.checkpoint.files import (
+    FOLD_IN,
+    GOLDEN,
+    ITEM_SCHEMA,
+    ITEMS,
+    MANIFEST,
+    RELEVANCE,
+    SEEN,
+    USER_SCHEMA,
+    USERS,
+    VOCABULARY,
+    WEIGHTS,
+    hash_file,
+)
+from models.checkpoint.manifest import DataRecord, FileEntry, GateRecord, Manifest, ModelShape, TrainerRecord
+from models.checkpoint.vocabulary import Vocabulary
+from models.fold_in_prior import FoldInPrior
+from models.mf import MatrixFactorization
+from models.relevance import RelevanceHead
+from models.training_ratings import TrainingRatings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """A model about to be published.
+
+    Attributes:
+        model: its tables, finite, on any device.
+        users: `USER_SCHEMA`, U rows.
+        items: `ITEM_SCHEMA`, I rows; `ratings` counts what `seen` holds of each.
+        seen: the training ratings of each user, within the scale.
+        prior: what is known of users and items without training ratings.
+        scale: the lowest and the highest rating of the data.
+        trainer, data, gate, metrics: for the manifest.
+        write_report: writes files into the directory it is given; they become `report/`.
+        relevance: what orders lists, finite, on any device; None where only r̂ does.
+    """
+
+    model: MatrixFactorization
+    users: pa.Table
+    items: pa.Table
+    seen: TrainingRatings
+    prior: FoldInPrior
+    scale: tuple[float, float]
+    trainer: TrainerRecord
+    data: DataRecord
+    gate: GateRecord
+    metrics: Mapping[str, float | None]
+    write_report: Callable[[Path], None]
+    relevance: RelevanceHead | None = None
+
+
+def write(path: Path, draft: Draft, number: int) -> Manifest:
+    """Write all files of a draft into the empty directory `path`, under a new version name, and give its manifest."""
+    _write_tensors(path / WEIGHTS, draft.model.tensors())
+    if draft.relevance is not None:
+        _write_tensors(path / RELEVANCE, draft.relevance.tensors())
+    _write_tensors(path / FOLD_IN, draft.prior.tensors())
+    seen = {"offsets": draft.seen.offsets, "items": draft.seen.items_N, "ratings": draft.seen.ratings_N}
+    _write_tensors(path / SEEN, seen)
+    _write_table(path / USERS, draft.users.cast(USER_SCHEMA))
+    _write_table(path / ITEMS, draft.items.cast(ITEM_SCHEMA))
+    tables = {"user_slots": draft.users, "item_slots": draft.items}
+    slots = {name: Vocabulary(table["id"].combine_chunks()).slots for name, table in tables.items()}
+    save_file({name: torch.from_numpy(slots_S) for name, slots_S in slots.items()}, path / VOCABULARY)
+    users, items = (table["id"].combine_chunks() for table in (draft.users, draft.items))
+    _write_table(path / GOLDEN, golden.make(draft.model, users, items, draft.scale))
+    (path / "report").mkdir()
+    draft.write_report(path / "report")
+    created_at = datetime.now(UTC)
+    manifest = Manifest(
+        number=number,
+        version=f"{created_at:%Y%m%dT%H%M%SZ}-{draft.trainer.preset}-{secrets.token_hex(3)}",
+        created_at=created_at,
+        model=ModelShape(
+            users=draft.model.users,
+            items=draft.model.items,
+            factors=draft.model.factors,
+            uncertainty=draft.model.noise_variance is not None,
+            relevance_factors=None if draft.relevance is None else draft.relevance.factors,
+            relevance_rule=None if draft.relevance is None else draft.relevance.rule,
+            rating_min=draft.scale[0],
+            rating_max=draft.scale[1],
+        ),
+        trainer=draft.trainer,
+        data=draft.data,
+        gate=draft.gate,
+        metrics=draft.metrics,
+        files={str(file.relative_to(path)): _entry(file) for file in sorted(path.rglob("*")) if file.is_file()},
+    )
+    (path / MANIFEST).write_bytes(manifest.to_json())
+    return manifest
+
+
+def _entry(file: Path) -> FileEntry:
+    return FileEntry(sha256=hash_file(file), bytes=file.stat().st_size)
+
+
+def _write_tensors(file: Path, tensors: Mapping[str, Tensor]) -> None:
+    save_file({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}, file)
+
+
+def _write_table(file: Path, table: pa.Table) -> None:
+    with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table.combine_chunks())

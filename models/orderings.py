@@ -1,0 +1,77 @@
+"""What can put items in order for a user: the expected rating, its lower bound, relevance, popularity.
+
+An ordering is a `BilinearForm`, whose scores are compared. This module does not know how lists are found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from models.mf import MatrixFactorization
+from models.relevance import RelevanceHead
+from models.scoring import BilinearForm, Side
+
+RATING, LOWER_BOUND, RELEVANCE = "rating", "lower_bound", "relevance"
+
+
+def orderings(model: MatrixFactorization, head: RelevanceHead | None) -> Mapping[str, BilinearForm]:
+    """Every ordering that a model and its head have, by the name that `rank_by` calls it."""
+    named = {RATING: by_rating(model)}
+    if model.user_variance is not None:
+        named[LOWER_BOUND] = by_lower_bound(model)
+    if head is not None:
+        named[RELEVANCE] = by_relevance(head)
+    return named
+
+
+def default_order(names: Iterable[str]) -> str:
+    """What lists are ordered by unless something else is asked for: relevance where it is there, else the rating."""
+    return RELEVANCE if RELEVANCE in names else RATING
+
+
+def by_default(model: MatrixFactorization, head: RelevanceHead | None) -> BilinearForm:
+    """The ordering that `default_order` names."""
+    named = orderings(model, head)
+    return named[default_order(named)]
+
+
+def by_rating(model: MatrixFactorization) -> BilinearForm:
+    """Order by the expected rating r̂, unclipped."""
+    return model.form()
+
+
+def by_lower_bound(model: MatrixFactorization) -> BilinearForm:
+    """Order by r̂ − 1.645·√(user_variance + item_variance).
+
+    That is the lower end of the central 90 % interval of the expected rating. What single ratings scatter around their
+    expectation (`noise_variance`) is left out: it is the same for every item.
+    Raises ValueError for a model without variances.
+    """
+    if model.user_variance is None or model.item_variance is None:
+        raise ValueError("the model has no variances")
+    form = model.form()
+    return replace(
+        form,
+        users=replace(form.users, variance=model.user_variance),
+        items=replace(form.items, variance=model.item_variance),
+    )
+
+
+def by_relevance(head: RelevanceHead) -> BilinearForm:
+    """Order by the score of the relevance head."""
+    return by_factors(**head.tensors())
+
+
+def by_factors(user_factors: Tensor, item_factors: Tensor) -> BilinearForm:
+    """Order by x·y, for tables of shapes (U+1, G) and (I+1, G)."""
+    return BilinearForm(Side(user_factors), Side(item_factors))
+
+
+def by_popularity(counts_I: Tensor) -> BilinearForm:
+    """Order by the number of ratings, int32 (I,), the same for every user. Counts above 2²⁴ are rounded to float32."""
+    counts = torch.cat([counts_I, counts_I.new_zeros(1)]).float()
+    return BilinearForm(Side(None), Side(counts.new_zeros(len(counts), 0), counts))

@@ -1,0 +1,183 @@
+"""Exact top-N: matrix products find the candidates, the score of `models.scoring` decides among them.
+
+It knows tables, row numbers and which cells are excluded, not what the scores mean or whose they are
+(`docs/adr/0009-exact-top-n-by-blocks.md`). Shapes: I items, B users of a batch, N list length, M excluded items,
+K candidates, C items to choose from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Sequence
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from models.block_search import LOWEST, STRETCH, BlockSearch, few_allowed
+from models.list_keys import EMPTY, NOTHING, items_of, keys_of
+from models.products import error, user_rows, write_products
+from models.scoring import BilinearForm, Floats
+
+ONE_BY_ONE = 3  # users on the CPU: of 100,000 × 64, one takes 1.9 ms alone; in blocks two take 6.4, four 5.4
+DIRECT_NUMBERS = 1 << 20  # of a table: up to 1.4 million, exact scores of all items come before a bound and candidates
+
+Search: TypeAlias = Generator[None, None, Tensor]
+
+
+def top_items(
+    ordering: BilinearForm,
+    users_B: Tensor,
+    n: int,
+    *,
+    excluded: tuple[Tensor, Tensor] | None = None,
+    allowed_I: Tensor | None = None,
+) -> Tensor:
+    """The n best items of each user, best first, int64 (B, n), on the device of the ordering.
+
+    Ordered by falling `ordering.exact`, equal ones by row; where fewer than n items are left, `NOTHING` fills the list.
+
+    Args:
+        ordering: what orders them.
+        users_B: rows of users, int64; that of unknown users is one like any other.
+        n: length of the lists, at least 1.
+        excluded: items left out for each user, as offsets (B+1,) int64 and item rows (M,); repetitions do no harm.
+        allowed_I: items to choose from, bool (I,); None for all.
+    """
+    if _is_one_by_one(ordering, users_B):
+        each = _each(ordering, users_B, n, excluded, allowed_I)
+        return torch.stack([_padded(items_K, n, NOTHING) for items_K, _ in each])
+    (keys_BN,) = by_turns([search(ordering, users_B, n, excluded, allowed_I)])
+    return items_of(keys_BN)
+
+
+def search(
+    ordering: BilinearForm, users_B: Tensor, n: int, excluded: tuple[Tensor, Tensor] | None, allowed_I: Tensor | None
+) -> Search:
+    """`top_items` as keys, int64 (B, n), each list in falling order: the larger key is the better item.
+
+    It is a generator, which stops after each matrix product that it has launched and not waited for, and returns them.
+    """
+    if _is_one_by_one(ordering, users_B):
+        each = _each(ordering, users_B, n, excluded, allowed_I)
+        return torch.stack([_padded(keys_of(exact_K, items_K), n, EMPTY) for items_K, exact_K in each])
+    users_B = users_B.to(ordering.device)
+    if ordering.device.type == "meta":
+        return users_B.new_empty(len(users_B), n)
+    return (yield from BlockSearch(ordering, users_B, n, excluded, allowed_I).steps())
+
+
+def by_turns(searches: Sequence[Search]) -> list[Tensor]:
+    """What each search returns. They take turns: all have launched a product before the first waits for its own."""
+    found: dict[int, Tensor] = {}
+    while len(found) < len(searches):
+        for number, steps in enumerate(searches):
+            if number in found:
+                continue
+            try:
+                next(steps)
+            except StopIteration as done:
+                found[number] = done.value
+    return [found[number] for number in range(len(searches))]
+
+
+def _is_one_by_one(ordering: BilinearForm, users_B: Tensor) -> bool:
+    return ordering.is_on_cpu and 0 < len(users_B) <= ONE_BY_ONE
+
+
+def _each(
+    ordering: BilinearForm, users_B: Tensor, n: int, excluded: tuple[Tensor, Tensor] | None, allowed_I: Tensor | None
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """For each user of a batch on the CPU the best items and their scores, int64 and float32, at most n."""
+    allowed = None if allowed_I is None else allowed_I.numpy()
+    for row, user in enumerate(users_B.tolist()):
+        excluded_M = None if excluded is None else excluded[1][excluded[0][row] : excluded[0][row + 1]].numpy()
+        items_K, exact_K = _best_of_one(ordering, user, n, excluded_M, allowed)
+        yield torch.from_numpy(items_K), torch.from_numpy(exact_K)
+
+
+def _padded(values_K: Tensor, n: int, filling: int) -> Tensor:
+    """At most n int64 values, and what fills up to n."""
+    padded_N = torch.full((n,), filling)
+    padded_N[: len(values_K)] = values_K
+    return padded_N
+
+
+class Scored(Protocol):
+    """What `top_among` needs of an ordering."""
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def exact(self, users_M: Tensor, items_M: Tensor) -> Tensor: ...
+
+
+def top_among(ordering: Scored, user: int, rows_C: Tensor, n: int) -> Tensor:
+    """The n best of the given distinct item rows for one user, ordered as by `top_items`, int64 (min(n, C),)."""
+    rows_C = rows_C.to(ordering.device, torch.int64).sort().values
+    scores_C = ordering.exact(torch.full_like(rows_C, user), rows_C)
+    return rows_C[scores_C.argsort(descending=True, stable=True)[:n]]
+
+
+def top_of_one(
+    ordering: BilinearForm,
+    user: int,
+    n: int,
+    *,
+    excluded_M: npt.NDArray[np.integer[Any]] | None = None,
+    allowed_I: npt.NDArray[np.bool_] | None = None,
+) -> npt.NDArray[np.int64]:
+    """`top_items` of one user on the CPU, at most n rows, in a few calls of numpy, which start faster than torch's."""
+    return _best_of_one(ordering, user, n, excluded_M, allowed_I)[0]
+
+
+def _best_of_one(
+    ordering: BilinearForm,
+    user: int,
+    n: int,
+    excluded_M: npt.NDArray[np.integer[Any]] | None,
+    allowed_I: npt.NDArray[np.bool_] | None,
+) -> tuple[npt.NDArray[np.int64], Floats]:
+    """`top_of_one` and the exact scores. Of few items all are scored exactly; of many those that a product proposes."""
+    is_small = ordering.item_factors.numel() <= DIRECT_NUMBERS
+    if is_small:
+        scores_I, margin = ordering.scores_of_all(user), 0.0
+    else:
+        users_1 = torch.tensor([user])
+        scores_I, margin = _products_of_one(ordering, users_1, allowed_I), 2 * float(error(ordering, users_1))
+    if allowed_I is not None:
+        np.copyto(scores_I, -np.inf, where=~allowed_I)
+    if excluded_M is not None:
+        scores_I[excluded_M] = -np.inf
+    candidates_C = np.flatnonzero(scores_I >= _rounded_down(_below_best(scores_I, n) - margin))
+    exact_C = scores_I[candidates_C] if is_small else ordering.scores(user, candidates_C)
+    best_N = (-exact_C).argsort(kind="stable")[:n]
+    return candidates_C[best_N], exact_C[best_N]
+
+
+def _products_of_one(ordering: BilinearForm, users_1: Tensor, allowed_I: npt.NDArray[np.bool_] | None) -> Floats:
+    """`write_products` of one user for all items, or for few that are allowed and −inf for the others, shape (I,)."""
+    rows_A = None if allowed_I is None else few_allowed(torch.from_numpy(allowed_I))
+    rows = slice(0, ordering.item_count) if rows_A is None else rows_A
+    scores_R1 = torch.empty(ordering.item_count if rows_A is None else len(rows_A), 1)
+    write_products(ordering, users_1, user_rows(ordering, users_1).T, rows, scores_R1)
+    if rows_A is None:
+        return scores_R1.numpy()[:, 0]
+    scores_I = np.full(ordering.item_count, -np.inf, dtype=np.float32)
+    scores_I[rows_A.numpy()] = scores_R1.numpy()[:, 0]
+    return scores_I
+
+
+def _rounded_down(threshold: float) -> np.float32:
+    """In float32 and above −inf, so that what is excluded never reaches it."""
+    return np.float32(max(threshold - abs(threshold) * 2.0**-23, LOWEST) if np.isfinite(threshold) else LOWEST)
+
+
+def _below_best(scores_I: npt.NDArray[np.float32], n: int) -> float:
+    """A number that at least n of the scores reach and few others do; −inf where there are no n scores."""
+    whole = len(scores_I) // STRETCH * STRETCH
+    if whole and 2 * n <= STRETCH:
+        # n of these are n scores, and quicker to partition
+        scores_I = scores_I[:whole].reshape(-1, STRETCH).max(axis=0)
+    return float(np.partition(scores_I, -n)[-n]) if n <= len(scores_I) else -np.inf

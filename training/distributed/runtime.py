@@ -1,0 +1,63 @@
+"""How torchrun's ranks do a job together: what differs from a single process, and joining the ranks."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from models.checkpoint.writer import Draft
+from training.config import JobConfig, Preset
+from training.data.train_test import TrainTest
+from training.distributed.group import Group, free_memory, joined
+from training.distributed.publication import publish_gathered
+from training.distributed.reading import read_share
+from training.distributed.state import FitStateDirectory
+from training.distributed.training_set import DistributedTrainingSet
+from training.errors import ConfigError
+from training.fit.fit_state import FitState
+from training.results import Result, WholeModel
+from training.runtime import Runtime
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def distributed(device: str, item_bytes: int | None) -> Iterator[DistributedRuntime]:
+    """Join the ranks that torchrun has started. Arguments as `training.distributed.group.joined` takes them."""
+    with joined(device, item_bytes) as group:
+        log.info("this is rank %d of %d", group.rank, group.size)
+        yield DistributedRuntime(group)
+        log.info("this rank has sent %d bytes to the others", group.sent_bytes)
+
+
+class DistributedRuntime(Runtime):
+    """One of several ranks."""
+
+    training_set_class = DistributedTrainingSet
+
+    def __init__(self, group: Group) -> None:
+        self.communicator: Group = group
+
+    def choose_device(self, wish: str) -> torch.device:  # noqa: ARG002 - chosen when the ranks were joined
+        return self.communicator.device
+
+    def free_memory(self, device: torch.device) -> int:
+        return free_memory(device)
+
+    def read(self, config: JobConfig, preset: Preset, phase: Callable[[str], None]) -> TrainTest:
+        if not preset.trainer_class.distributes or preset.settings.uses_attributes:
+            raise ConfigError(f"the preset {preset.name} cannot be fitted under torchrun")
+        if config.refit or config.warm_start:
+            raise ConfigError("--refit and --warm-start cannot be used under torchrun")
+        phase("reading ratings")
+        return read_share(config, self.communicator)
+
+    def saved_state(self, path: Path, fit: str, every: float) -> FitState:
+        return FitStateDirectory(path, fit, self.communicator, every)
+
+    def publish(self, out: Path, result: Result, draft: Callable[[WholeModel], Draft], *, activate: bool) -> str:
+        return publish_gathered(self.communicator, out, result, draft, activate=activate)

@@ -1,0 +1,84 @@
+"""The state of a fit while it runs, so that an interrupted one goes on where it stopped.
+
+It does not know what a trainer's state holds.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from training.constants import SAVE_SECONDS
+from training.errors import ConfigError
+from training.fit.loop import Epoch
+from training.fit.trainer import Trainer
+
+
+class FitState:
+    """What is saved of a fit: here nothing, because the fit is not to be resumed."""
+
+    def restore(self, trainer: Trainer[Any]) -> list[Epoch]:  # noqa: ARG002
+        """Put `trainer` into the state that was saved last and return its history; empty where nothing was saved.
+
+        Raises ConfigError for what is not a state of this fit.
+        """
+        return []
+
+    def save(self, trainer: Trainer[Any], history: Sequence[Epoch]) -> None:
+        """Save the state, unless the last save was a moment ago."""
+
+    def delete(self) -> None:
+        """Delete what was saved, because the fit is complete."""
+
+
+@dataclass(slots=True)
+class FitStateFile(FitState):
+    """A file with the state, replaced in one step.
+
+    Attributes:
+        file: is written, and read at the start if it exists.
+        fit: identifies the fit: data, settings and seed. A file of another one is refused.
+        every: least time between two saves, in seconds.
+    """
+
+    file: Path
+    fit: str
+    every: float = SAVE_SECONDS
+    _saved_at: float = field(default_factory=time.monotonic)
+
+    def restore(self, trainer: Trainer[Any]) -> list[Epoch]:
+        if not self.file.exists():
+            return []
+        if self.file.is_dir():
+            raise ConfigError(
+                f"{self.file} is a directory: a distributed fit saved it, and only torchrun can resume it"
+            )
+        try:
+            with safe_open(self.file, "pt") as content:
+                metadata = content.metadata() or {}
+                state = {name: content.get_tensor(name).clone() for name in content.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError) as error:
+            raise ConfigError(f"{self.file} is not a saved fit: {error}") from error
+        if metadata.get("fit") != self.fit:
+            raise ConfigError(f"{self.file} is of another fit: other data, settings or seed")
+        trainer.restore({name: tensor.to(trainer.data.device) for name, tensor in state.items()})
+        return [Epoch(**epoch) for epoch in json.loads(metadata["history"])]
+
+    def save(self, trainer: Trainer[Any], history: Sequence[Epoch]) -> None:
+        if time.monotonic() - self._saved_at < self.every:
+            return
+        part = self.file.with_name(f"{self.file.name}.part")
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in trainer.state().items()}
+        save_file(tensors, part, {"fit": self.fit, "history": json.dumps([asdict(epoch) for epoch in history])})
+        part.replace(self.file)
+        self._saved_at = time.monotonic()
+
+    def delete(self) -> None:
+        self.file.unlink(missing_ok=True)

@@ -1,0 +1,161 @@
+"""What a job fits: the rating model, the relevance head, and the baseline. It knows neither judging nor publishing."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+
+from models.checkpoint.reader import Checkpoint
+from models.mf import MatrixFactorization
+from models.relevance import RelevanceHead
+from models.training_ratings import TrainingRatings
+from training.config import JobConfig, Preset, load_preset
+from training.data.interactions import Interactions
+from training.data.train_test import TrainTest
+from training.errors import ConfigError
+from training.evaluation.evaluate import TestSet, make_test_set, test_rmse
+from training.fit.fit_state import FitState
+from training.fit.loop import Epoch, fit
+from training.fit.relevance import RelevanceFit
+from training.fit.trainer import Trainer, TrainingSet
+from training.results import Fitted
+from training.runtime import Runtime
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One run of the job.
+
+    Attributes:
+        config, preset: what is asked.
+        runtime, device, threads: where it is done.
+        report: is called after each epoch.
+        phase: is called with the name of each step as it begins.
+    """
+
+    config: JobConfig
+    preset: Preset
+    runtime: Runtime
+    device: torch.device
+    threads: int
+    report: Callable[[Epoch], None]
+    phase: Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class FitData:
+    """The ratings of a job, and the forms in which they are fitted, evaluated and published.
+
+    Attributes:
+        train_test: as they were read.
+        training: the training part on the device.
+        test: the test part on the device, None where it is empty.
+        seen: the training ratings of each user.
+    """
+
+    train_test: TrainTest
+    training: TrainingSet
+    test: TestSet | None
+    seen: TrainingRatings
+
+
+def prepare(run: Run, ratings: TrainTest) -> FitData:
+    """Bring the ratings to the device. Raises ConfigError if a fit on them would not fit into the free memory."""
+    check_memory(run, ratings.train)
+    train = ratings.train
+    return FitData(
+        train_test=ratings,
+        training=run.runtime.training_set(ratings, run.device),
+        test=make_test_set(train, ratings.test, run.config.relevant, run.device, ratings.communicator),
+        seen=TrainingRatings.from_ratings(train.users_N, train.items_N, train.ratings_N, train.users),
+    )
+
+
+def check_memory(run: Run, train: Interactions) -> None:
+    """Raise ConfigError if the rating model or the head needs too much memory. They are fitted one after the other."""
+    preset, shape = run.preset, (train.users, train.items, len(train))
+    needed = preset.trainer_class.memory_bytes(*shape, preset.settings)
+    if preset.relevance is not None:
+        needed = max(needed, RelevanceFit.memory_bytes(*shape, preset.relevance))
+    free = run.runtime.free_memory(run.device)
+    if needed > free:
+        raise ConfigError(
+            f"this fit needs about {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free on {run.device}: "
+            "take fewer factors or fewer ratings"
+        )
+
+
+def saved_state(run: Run, ratings: TrainTest) -> FitState:
+    """What an earlier run has saved of this fit, and where this one saves it."""
+    config, preset = run.config, run.preset
+    if config.resume is None:
+        return FitState()
+    split = config.split_name if ratings.communicator.total(len(ratings.test)) else "none"
+    facts = (ratings.dataset.fingerprint, split, preset.trainer, preset.settings.model_dump_json(), config.seed)
+    fit_id = hashlib.sha256(repr(facts).encode()).hexdigest()
+    return run.runtime.saved_state(config.resume, fit_id, config.save_every)
+
+
+def fit_models(run: Run, data: FitData, served: Checkpoint | None, state: FitState) -> Fitted:
+    """Fit the rating model, from the saved state or the served model where that is asked, and the relevance head."""
+    trainer = make_trainer(run.preset, data.training, run.config.seed)
+    if run.config.warm_start and served is not None:
+        warm_start(trainer, served, data.train_test.train)
+    run.phase(f"fitting {run.preset.name}")
+    error = None if data.test is None else partial(test_rmse, test=data.test)
+    history = fit(trainer, error, run.report, state.restore(trainer), state.save)
+    head, head_history = fit_head(run, data.training)
+    return Fitted(trainer.model(), history, head, head_history)
+
+
+def make_trainer(preset: Preset, training: TrainingSet, seed: int) -> Trainer[Any]:
+    """The preset's trainer, with a random generator of its own."""
+    return preset.trainer_class(training, preset.settings, np.random.default_rng([seed, 1]))
+
+
+def warm_start(trainer: Trainer[Any], served: Checkpoint, train: Interactions) -> None:
+    """Start from the served model, if the trainer can."""
+    if trainer.warm_start(rows_of(served, train).to(trainer.data.device)):
+        log.info("starting from %s", served.version)
+    else:
+        log.info("not starting from %s: this trainer cannot start from an earlier model", served.version)
+
+
+def rows_of(served: Checkpoint, train: Interactions) -> MatrixFactorization:
+    """The served model with the rows of these ratings; an id that it does not know gets its row for unknown ids."""
+    users_U = torch.from_numpy(np.append(served.users.rows(train.user_ids), len(served.users)))
+    items_I = torch.from_numpy(np.append(served.items.rows(train.item_ids), len(served.items)))
+    model = served.model
+    return MatrixFactorization(
+        model.mean,
+        model.user_factors[users_U],
+        model.item_factors[items_I],
+        model.user_bias[users_U],
+        model.item_bias[items_I],
+    )
+
+
+def fit_head(run: Run, training: TrainingSet) -> tuple[RelevanceHead | None, list[Epoch]]:
+    """Fit the preset's relevance head, if it has one. An interrupted fit of it starts again: it takes seconds."""
+    if run.preset.relevance is None:
+        return None, []
+    run.phase("fitting the relevance head")
+    head = RelevanceFit(training, run.preset.relevance, np.random.default_rng([run.config.seed, 2]))
+    history = fit(head, None, run.report, name="relevance")
+    return head.model(), history
+
+
+def fit_baseline(training: TrainingSet, seed: int) -> MatrixFactorization:
+    """The model of the preset `bias`."""
+    trainer = make_trainer(load_preset("bias"), training, seed)
+    fit(trainer, None, lambda _: None)
+    return trainer.model()

@@ -1,0 +1,75 @@
+"""What a single process does in one way and several processes in another. The job asks its `Runtime` for it.
+
+`training.distributed.runtime` has that of several processes; nothing here knows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from models import devices
+from models.checkpoint.writer import Draft
+from models.registry.publication import publish
+from training.communicator import SINGLE_PROCESS, Communicator
+from training.config import JobConfig, Preset
+from training.data import train_test
+from training.data.train_test import TrainTest
+from training.device import available_memory
+from training.fit.fit_state import FitState, FitStateFile
+from training.fit.trainer import TrainingSet
+from training.results import Result, WholeModel
+
+
+class Runtime:
+    """The process that does a job: here the only one. Of several, each makes the same calls in the same order."""
+
+    communicator: Communicator = SINGLE_PROCESS
+    training_set_class: ClassVar[type[TrainingSet]] = TrainingSet
+
+    def choose_device(self, wish: str) -> torch.device:
+        """The device that `--device` names. Raises ConfigError for one that is not there."""
+        return devices.choose_device(wish)
+
+    def free_memory(self, device: torch.device) -> int:
+        """Bytes that a fit in this process may take on the device."""
+        return available_memory(device)
+
+    def read(self, config: JobConfig, preset: Preset, phase: Callable[[str], None]) -> TrainTest:
+        """The ratings that this process fits and evaluates on.
+
+        Raises DataError or ConfigError for ratings, a split or options that cannot be used.
+        """
+        return train_test.read(config, phase, with_attributes=preset.settings.uses_attributes)
+
+    def training_set(self, ratings: TrainTest, device: torch.device) -> TrainingSet:
+        """The training part as trainers take it."""
+        train = ratings.train
+        return self.training_set_class(
+            users=train.users,
+            items=train.items,
+            users_N=torch.tensor(train.users_N, device=device),  # copies: arrays that Arrow owns are read-only
+            items_N=torch.tensor(train.items_N, device=device),
+            ratings_N=torch.tensor(train.ratings_N, device=device),
+            user_attributes_UA=_on_device(ratings.user_attributes_UA, device),
+            item_attributes_IA=_on_device(ratings.item_attributes_IA, device),
+            communicator=self.communicator,
+            users_here=ratings.users_here,
+        )
+
+    def saved_state(self, path: Path, fit: str, every: float) -> FitState:
+        """The state of the fit that `fit` identifies, saved at `path` at most every so many seconds."""
+        return FitStateFile(path, fit, every)
+
+    def publish(self, out: Path, result: Result, draft: Callable[[WholeModel], Draft], *, activate: bool) -> str:
+        """Publish what `draft` makes of the whole model, and return its version. Raises PublicationError."""
+        return publish(out, draft(WholeModel.of(result)), activate=activate).version
+
+
+def _on_device(values: npt.NDArray[Any] | None, device: torch.device) -> Tensor | None:
+    return None if values is None else torch.tensor(values, device=device)
