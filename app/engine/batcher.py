@@ -29,7 +29,7 @@ class _Waiting(Generic[Job, Answer]):
 
 
 class Batcher(Generic[Job, Answer]):
-    """Collects jobs and hands them over in batches, one at a time.
+    """Collects jobs and computes them in batches, one batch at a time.
 
     Args:
         kind: of the work, for messages and listeners.
@@ -59,7 +59,9 @@ class Batcher(Generic[Job, Answer]):
         self._max_queued = max_queued
         self._seconds = seconds
         self._listeners = listeners
-        self._queue: dict[_Waiting[Job, Answer], None] = {}  # by age; whoever gives up leaves from the midst of it
+        self._queue: dict[
+            _Waiting[Job, Answer], None
+        ] = {}  # oldest first; a job that is given up is removed wherever it stands
         self._queued_rows = 0
         self._busy = False
 
@@ -69,11 +71,11 @@ class Batcher(Generic[Job, Answer]):
             raise OverloadedError(f"{self._queued_rows} rows are waiting for {self._kind} already")
 
     async def submit(self, job: Job, rows: int, key: Hashable = None) -> Answer:
-        """The answer to `job`. Only jobs of equal `key` share a batch. Cancelling drops the job where it waits.
+        """The answer to `job`. Only jobs of equal `key` share a batch. Cancelling removes a job that still waits.
 
         Raises:
             OverloadedError: too much is waiting already.
-            DeadlineExceededError: the answer did not come in time; the job is dropped where it waits.
+            DeadlineExceededError: the answer did not come in time; a job that still waits is removed.
         """
         self.check_room(rows)
         waiting = _Waiting(job, key, rows, asyncio.get_running_loop().create_future())
@@ -91,7 +93,7 @@ class Batcher(Generic[Job, Answer]):
             self._leave(waiting)
 
     def _start_batch(self) -> None:
-        """Hand over the oldest job and those that can go with it, leaving out what nobody waits for any more."""
+        """Start a batch of the oldest job and those that can share it; jobs that nobody waits for are left out."""
         batch = self._take_batch()
         if not batch:
             return
@@ -115,14 +117,14 @@ class Batcher(Generic[Job, Answer]):
         return batch
 
     def _leave(self, waiting: _Waiting[Job, Answer]) -> None:
-        """Give up a place in the queue, unless that is done already."""
+        """Remove a job from the queue, if it is still there."""
         if waiting in self._queue:
             del self._queue[waiting]
             self._queued_rows -= waiting.rows
 
     def _finish(self, batch: list[_Waiting[Job, Answer]], done: Future[Sequence[Answer]], began: float) -> None:
         self._busy = False
-        self._start_batch()  # first: the device should not wait for answers to be handed out
+        self._start_batch()  # first: the device should not wait until answers are handed out
         error = done.exception()
         answers: Sequence[Any] = [None] * len(batch) if error else done.result()
         for waiting, answer in zip(batch, answers, strict=True):
@@ -147,6 +149,6 @@ class Batcher(Generic[Job, Answer]):
 
 
 def _call_in(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *arguments: object) -> None:
-    """Call it on the loop's thread, unless the loop has ended meanwhile: then nobody waits for the answers."""
+    """Call a function on the loop's thread, unless the loop has been closed: then nobody waits for the answers."""
     if not loop.is_closed():
         loop.call_soon_threadsafe(function, *arguments)

@@ -18,7 +18,7 @@ Ids: TypeAlias = Sequence[str] | pa.ChunkedArray
 
 
 class Source(StrEnum):
-    """What a prediction rests on."""
+    """What a prediction was computed from."""
 
     MODEL = "model"
     FOLD_IN = "fold_in"
@@ -33,7 +33,7 @@ FOLDED = SOURCES.index(Source.FOLD_IN)
 
 
 class ListSource(StrEnum):
-    """What a list rests on."""
+    """What a list was computed from."""
 
     MODEL = "model"
     FOLD_IN = "fold_in"

@@ -52,7 +52,7 @@ class Database:
         return await self._run(self._engine.connect, work, ANSWER_SECONDS)
 
     async def transact(self, work: Work[T], seconds: float) -> T:
-        """Do some work in a transaction. It is done again where the connection broke: twice must be as good as once."""
+        """Do some work in a transaction, once more if the connection broke: that must not change the outcome."""
         return await self._run(self._engine.begin, work, seconds)
 
     async def execute(self, work: Work[T], seconds: float) -> T:

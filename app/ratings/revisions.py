@@ -1,8 +1,8 @@
-"""Who has fresh ratings, as all workers of a service see it at once: a table in memory that they share.
+"""Whose ratings have changed, in a table in memory that all workers of a service share.
 
 A slot holds the revision of the last change of any user whose id falls into it. A change is marked after it has been
-committed and before it is acknowledged, so whoever asks after that finds a revision that they do not know yet. Users
-who share a slot are taken for changed together; that costs a look into the database and nothing else.
+committed and before it is acknowledged, so an answer that is computed after that finds a revision that is new to it.
+Users who share a slot count as changed together, which costs a read of the database and nothing else.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Revisions:
         return np.flatnonzero(self._table[slots_B] > revision)
 
     def mark(self, changed: Iterable[tuple[str, int]]) -> None:
-        """Note the revisions of some users' last changes. A slot never falls: the lock is for that."""
+        """Note the revisions of some users' last changes. The lock ensures that a slot's revision never falls."""
         fcntl.flock(self._descriptor, fcntl.LOCK_EX)
         try:
             for user, revision in changed:

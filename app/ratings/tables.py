@@ -34,7 +34,7 @@ users = Table(
     Column("erased", BigInteger),  # the revision of their last erasure
     Index("ratecast_users_revision", "revision"),
 )
-# What a model fitted on other data may hold and the user has taken back. A row of `ratings` comes before one of these.
+# Deleted ratings: a model that was fitted on other data may still hold them. A row of `ratings` overrules one here.
 deletions = Table(
     "ratecast_deletions",
     metadata,

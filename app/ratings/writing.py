@@ -1,7 +1,7 @@
 """Several changes as one transaction of a ratings store.
 
 The row that holds the store's revision is locked first, so that transactions follow one another in the order of their
-revisions. All of it can be done twice: that is as good as once.
+revisions. Doing all of it twice has the effect of doing it once.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ async def _carry_out(connection: AsyncConnection, plan: _Plan, revision: int) ->
 
 
 class _Statements(NamedTuple):
-    """What each kind of database says in its own way. They are made once: making them takes longer than they do."""
+    """Statements that differ between databases. They are made once: making one takes longer than executing it."""
 
     note_deletion: sa.Insert
     put: sa.Insert

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 
 from models.checkpoint.files import ITEM_SCHEMA, RELEVANCE
+from models.errors import DeviceUnavailableError
 from models.registry.directory import load, versions
 from models.relevance import RelevanceHead
 from tests.support.data import interactions
@@ -204,7 +205,7 @@ def test_an_interruption_of_the_head_keeps_the_saved_fit_which_goes_once_both_ar
 
 
 def test_a_head_that_would_not_fit_into_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("training.device.available_memory", lambda _: 100_000)
+    monkeypatch.setattr("training.runtime.available_memory", lambda _: 100_000)
     run(tmp_path, preset="als", overrides=["relevance=false"])
     with pytest.raises(ConfigError, match=r"this fit needs about .* take fewer factors"):
         run(tmp_path, preset="als", overrides=["relevance.factors=1024"])
@@ -227,7 +228,7 @@ def test_a_test_file_that_overlaps_is_refused_and_nothing_published(tmp_path: Pa
 
 @pytest.mark.parametrize("change", [{"preset": "no"}, {"device": "no"}, {"split": "no"}, {"overrides": ["no=1"]}])
 def test_bad_options_are_refused(tmp_path: Path, change: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError):
+    with pytest.raises((ConfigError, DeviceUnavailableError)):
         run(tmp_path, **change)
 
 
@@ -288,3 +289,20 @@ def test_refit_without_a_held_out_part_is_refused(tmp_path: Path) -> None:
     ratings = csv(tmp_path / "ratings.csv", TRAIN)
     with pytest.raises(ConfigError, match="--refit needs --split"):
         job.run(JobConfig(data=ratings, preset="bias", cache=tmp_path, out=tmp_path / "out", refit=True), ignore)
+
+
+def test_a_refit_replaces_the_saved_state_of_the_first_fit_and_deletes_its_own(tmp_path: Path) -> None:
+    saved = tmp_path / "saved"
+    options = {"preset": "als", "split": "random:0.2", "out": tmp_path / "out", "force": True, "refit": True}
+    figures = run(tmp_path, resume=saved, save_every=0, **options).figures
+    assert figures["train_ratings"] == len(TRAIN)
+    assert not saved.exists()
+
+
+def test_the_served_checkpoint_is_loaded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = {"preset": "als", "split": "random:0.2", "out": tmp_path / "out", "force": True}
+    run(tmp_path, **options)
+    loaded = list[Path]()
+    monkeypatch.setattr(job, "load", lambda directory: loaded.append(directory) or load(directory))
+    run(tmp_path, **options, warm_start=True, refit=True)
+    assert loaded == [tmp_path / "out"]

@@ -32,9 +32,7 @@ def read(url: str, table: str, columns: Mapping[str, str] | None = None, *, held
         columns: our name → the table's name.
         held_out: see `checked`.
 
-    Raises:
-        DataError: the database cannot be reached, has no such table or columns, or the rows are not ratings. The
-            message does not contain the password.
+    Raises DataError, without the password, if the database cannot be reached or has no such table, columns or ratings.
     """
     with _connected(url) as connection:
         return _checked_rows(connection, table, columns, held_out=held_out)

@@ -66,14 +66,13 @@ def load(
         cache: folder for what is fetched.
         held_out: the ratings are only to be evaluated, so a single user or item is enough.
 
-    Raises:
-        DataError: the source cannot be read, or does not hold ratings.
-        ConfigError: no such source, or arguments that it does not take.
+    Raises DataError if the source cannot be read or holds no ratings, and ConfigError if there is no such source or it
+    does not take the arguments.
     """
     _check_arguments(source, table, columns)
     if named := movielens.SETS.get(source):
         content = movielens.read(named, cache)
-        return _dataset(source, content.checked, content.items, content.users)
+        return _dataset(source, *content)
     if source.startswith("synthetic:"):
         return _dataset(source, _synthetic(source, rng))
     if table is not None:

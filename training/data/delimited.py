@@ -57,11 +57,7 @@ BLOCK_BYTES = 1 << 24  # pyarrow makes a dictionary per block; its default of 1 
 
 
 def read(path: Path, layout: Layout, columns: Mapping[str, str] | None = None, *, held_out: bool = False) -> Checked:
-    """The ratings in a file, gzipped or not.
-
-    Raises:
-        DataError: the file cannot be read or its rows are not ratings. Names the line.
-    """
+    """The ratings in a file, gzipped or not. Raises DataError, which names the line if it is known."""
     check_file(path)
     opener: Opener = (lambda: gzip.GzipFile(path)) if path.suffix == ".gz" else (lambda: path.open("rb"))
     return read_stream(opener, layout, str(path), columns, held_out=held_out)
@@ -100,11 +96,7 @@ class _Text:
         return first[1] if self.layout.names is None else list(self.layout.names[: len(first[1])])
 
     def records(self) -> Iterator[tuple[int, list[str]]]:
-        """(line, fields) of each record that is not blank, the header included.
-
-        Raises:
-            DataError: a line is not UTF-8, or has not as many fields as the first.
-        """
+        """(line, fields) of each record that is not blank, the header included. Raises DataError for a bad line."""
         width = None
         for line, fields in self._split():
             width = width or len(fields)

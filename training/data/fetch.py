@@ -64,9 +64,8 @@ def default_cache() -> Path:
 def fetch(source: Download | Wheel, cache: Path) -> Path:
     """The source's file in the cache, downloaded unless it is there and its sha256 is right.
 
-    Raises:
-        SourceUnavailableError: it cannot be downloaded, or has another sha256. Nothing is left in the cache.
-        DataError: the cache cannot be written.
+    Raises SourceUnavailableError, with nothing left in the cache, if it cannot be downloaded or has another sha256, and
+    DataError if the cache cannot be written.
     """
     target = cache / source.file_name
     try:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 from zipfile import BadZipFile, ZipFile
 
 import pyarrow as pa
@@ -37,13 +38,11 @@ TITLE_AND_YEAR = re.compile(r"(?P<title>.*?)\s*\((?P<year>\d{4})(?:[-–]\d{0,4}
 
 @dataclass(frozen=True, slots=True)
 class TextTable:
-    """A member of an archive with one record per item or user.
+    """A text in an archive with one record per item or user.
 
     Attributes:
         member: its path in the archive.
-        delimiter: between fields.
-        fields: names of the fields in their order; fields without a name here are left out.
-        encoding: of the text.
+        fields: names of the first fields, in their order; the others are ignored.
         header: whether the first line has names.
     """
 
@@ -59,12 +58,10 @@ class Archive:
     """An archive and its layout.
 
     Attributes:
-        source: where it is fetched from.
-        ratings: path of the ratings in it.
-        layout: of the ratings.
-        items: where the items are; has the fields id, title, perhaps year, and those that `item_genres` reads.
-        item_genres: the genres of one item.
-        users: where the users are, with the fields USER_ATTRIBUTES; None if it describes none.
+        ratings, layout: the path and the layout of the ratings.
+        items: with the fields id, title, perhaps year, and those that `item_genres` reads.
+        item_genres: gives the genres of an item's record.
+        users: with the fields USER_ATTRIBUTES; None if it describes no users.
         columns: our name → the archive's name of a column of the ratings.
     """
 
@@ -92,8 +89,7 @@ class NamedSet:
     hint: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Content:
+class Content(NamedTuple):
     """The content of a set; see `training.data.dataset.Dataset`."""
 
     checked: Checked
@@ -104,9 +100,7 @@ class Content:
 def read(named: NamedSet, cache: Path) -> Content:
     """The set, from the first of its archives that can be fetched.
 
-    Raises:
-        SourceUnavailableError: none can be fetched; the message gives each reason.
-        DataError: an archive lacks a file, or holds an unreadable one.
+    Raises SourceUnavailableError with every reason if none can, and DataError for an archive that cannot be read.
     """
     failures = []
     for archive in named.archives:
@@ -148,14 +142,8 @@ def _items(records: Iterable[Mapping[str, str]], genres: Callable[[Mapping[str, 
     rows = []
     for record in records:
         title, year = _title_and_year(record["title"], record.get("year", ""))
-        rows.append(
-            {
-                "id": record["id"],
-                "title": title,
-                "year": year,
-                "genres": [genre for genre in genres(record) if genre not in NO_GENRE],
-            }
-        )
+        known = [genre for genre in genres(record) if genre not in NO_GENRE]
+        rows.append({"id": record["id"], "title": title, "year": year, "genres": known})
     return pa.Table.from_pylist(rows, ITEM_SCHEMA)
 
 

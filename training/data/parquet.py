@@ -16,11 +16,7 @@ BATCH_ROWS = 1 << 20
 
 
 def read(path: Path, columns: Mapping[str, str] | None = None, *, held_out: bool = False) -> Checked:
-    """The ratings in a Parquet file.
-
-    Raises:
-        DataError: the file cannot be read or its rows are not ratings. Names the row, counted from 1.
-    """
+    """The ratings in a Parquet file. Raises DataError, which names the row, counted from 1, if it is known."""
     check_file(path)
     origin = Origin(str(path))
     try:

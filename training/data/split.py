@@ -40,11 +40,7 @@ class Split:
 
 
 def parse_split(text: str) -> Split:
-    """`last-out`, `random:F`, `time:F` or `none`.
-
-    Raises:
-        ConfigError: anything else.
-    """
+    """`last-out`, `random:F`, `time:F` or `none`. Raises ConfigError for anything else."""
     name, colon, fraction = text.partition(":")
     for kind in get_args(Kind):
         if name == kind and bool(colon) == (kind in WITH_FRACTION):

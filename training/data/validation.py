@@ -60,9 +60,7 @@ def chosen_columns(found: Sequence[str], renamed: Mapping[str, str] | None, orig
         found: names of the source's columns.
         renamed: our name → the source's name, as given with --columns.
 
-    Raises:
-        ConfigError: `renamed` has a key which is not one of ours.
-        DataError: a column is missing or ambiguous.
+    Raises ConfigError if `renamed` has another key than ours, and DataError for a missing or ambiguous column.
     """
     renamed = renamed or {}
     if unknown := sorted(set(renamed) - set(NAMES)):
@@ -100,8 +98,7 @@ def checked(batches: Iterable[pa.RecordBatch], origin: Origin, *, held_out: bool
         origin: of the rows, in the order of the batches.
         held_out: the ratings are only to be evaluated, so a single user or item is enough.
 
-    Raises:
-        DataError: no rows; an id, rating or timestamp is missing or unreadable; a single user or item.
+    Raises DataError: no rows; an id, rating or timestamp is missing or unreadable; a single user or item.
     """
     rows: list[pa.RecordBatch] = []
     offset = 0

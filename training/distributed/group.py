@@ -1,6 +1,6 @@
 """The ranks that torchrun starts, on torch.distributed: NCCL between GPUs, gloo between CPUs.
 
-Every byte that leaves a rank goes through here and is counted, so that `docs/scaling.md` can be held against it.
+Every byte that a rank sends goes through here and is counted, so that tests can check `docs/scaling.md`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from training.device import available_memory
 from training.launch import ranks_here
 
 T = TypeVar("T")
-PATIENCE = timedelta(minutes=30)  # for the slowest rank, which may still be reading
+TIMEOUT = timedelta(minutes=30)  # for the slowest rank, which may still be reading
 
 
 class Group(Communicator):
@@ -80,12 +80,12 @@ class Group(Communicator):
         return result
 
     def exchanged(self, parts: Sequence[Tensor]) -> list[Tensor]:
-        """What every rank has for this one, given what this one has for each: tensors of one dtype and row shape."""
+        """Send a tensor to each rank, and return what each sends to this one. All have one dtype and row shape."""
         counts = self.swapped(torch.tensor([len(part) for part in parts])).tolist()
         return self.passed(torch.cat(list(parts)), [len(part) for part in parts], counts)
 
     def passed(self, rows: Tensor, out: Sequence[int], into: Sequence[int]) -> list[Tensor]:
-        """`exchanged` where every rank knows how many rows it sends to (`out`) and gets from (`into`) each other."""
+        """`exchanged` where a rank knows how many rows it sends to each other (`out`) and gets from it (`into`)."""
         result = rows.new_empty(sum(into), *rows.shape[1:])
         dist.all_to_all_single(result, rows.contiguous(), list(into), list(out))
         row = rows[:1].numel() * rows.element_size() if len(rows) else 0
@@ -93,7 +93,7 @@ class Group(Communicator):
         return list(result.split(list(into)))
 
     def moved(self, rows: Tensor, there: Span, here: Span) -> Tensor:
-        """Rows that ranks have by one division of all rows, as another division wants them."""
+        """Move the rows of all ranks from one division into spans to another."""
         out = [max(0, min(there.stop, stop) - max(there.start, start)) for start, stop in pairwise(here.bounds)]
         into = [max(0, min(here.stop, stop) - max(here.start, start)) for start, stop in pairwise(there.bounds)]
         return torch.cat(self.passed(rows, out, into))
@@ -178,15 +178,15 @@ def free_memory(device: torch.device) -> int:
 
 
 def _meet(backend: str) -> None:
-    """Join the group of this attempt. torchrun keeps its store through restarts, and with it where dead ranks were."""
-    store, rank, size = next(rendezvous("env://", timeout=PATIENCE))
+    """Join the group of this attempt: the store survives restarts, with the addresses of ranks that have died."""
+    store, rank, size = next(rendezvous("env://", timeout=TIMEOUT))
     attempt = f"attempt-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}-{size}"
     fresh = PrefixStore(attempt, store)
-    dist.init_process_group(backend, store=fresh, rank=rank, world_size=size, timeout=PATIENCE)
+    dist.init_process_group(backend, store=fresh, rank=rank, world_size=size, timeout=TIMEOUT)
 
 
 def _local(wish: str) -> str:
-    """Each rank of a host has a GPU of its own."""
+    """The device of this rank: each rank of a host has its own GPU."""
     if wish in ("auto", "cuda") and torch.cuda.is_available():
         return f"cuda:{int(os.environ['LOCAL_RANK']) % torch.cuda.device_count()}"
     return wish

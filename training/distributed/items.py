@@ -1,4 +1,4 @@
-"""How an item's owner gets what its row depends on: sums made by every rank, or copies of users' rows.
+"""How an item's owner gets what its row depends on: sums from every rank, or copies of users' rows.
 
 The sums of an item take S numbers from every other rank, copies at most K from a rank for each of its ratings. So an
 item is hot, and its sums are sent, where it has more than ranks · S / K ratings. Shapes: U users here, I items, R the
@@ -19,7 +19,7 @@ CHUNK_BYTES = 1 << 26  # of sums at a time
 
 
 def is_hot(totals_I: Tensor, group: Group, sums: int, width: int) -> Tensor:
-    """Which items to send sums of. A single rank sends nothing, and solves all from its ratings."""
+    """The items whose sums are sent. A single rank sends nothing, and solves all from its ratings."""
     if group.size == 1:
         return torch.zeros_like(totals_I, dtype=torch.bool)
     return totals_I * width > group.size * sums

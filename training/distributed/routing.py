@@ -1,4 +1,4 @@
-"""Rows, and texts, sent to the ranks they belong to, and answers sent back. Shapes: N rows here, M rows that came."""
+"""Sends rows and texts to the ranks they belong to, and answers back. Shapes: N rows here, M rows that arrive."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ Column = npt.NDArray[Any]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Where each row of a table goes; it takes columns there and answers back.
+    """Where each row of a table goes: sends columns there, and answers back.
 
     Attributes:
-        order_N: the rows by the rank that they go to.
-        out, into: how many rows go to, and come from, each rank.
+        order_N: the rows in the order of the ranks that they go to.
+        out, into: how many rows go to each rank, and come from it.
     """
 
     group: Group
@@ -39,21 +39,21 @@ class Route:
         into = group.swapped(torch.from_numpy(out)).tolist()
         return cls(group, np.argsort(owner_N, kind="stable"), out.tolist(), into)
 
-    def there(self, column_N: Column) -> Column:
-        """What all ranks send to this one: the first rank's rows first, each rank's in their order."""
+    def send(self, column_N: Column) -> Column:
+        """Send a column, and return what all ranks send to this one, rank by rank."""
         rows = torch.from_numpy(np.ascontiguousarray(column_N[self.order_N]))
         came: Column = torch.cat(self.group.passed(rows, self.out, self.into)).numpy()
         return came
 
-    def back(self, answers_M: Column) -> Column:
-        """The answers to the rows that were sent, in the order of these, given those to the rows that came."""
+    def send_back(self, answers_M: Column) -> Column:
+        """Send answers to the rows that arrived, and return the answers to the rows that were sent, in their order."""
         answers = torch.cat(self.group.passed(torch.from_numpy(answers_M), self.into, self.out)).numpy()
         result = np.empty_like(answers)
         result[self.order_N] = answers
         return result
 
-    def texts_there(self, texts: pa.StringArray) -> pa.StringArray:
-        """`there` for texts."""
+    def send_texts(self, texts: pa.StringArray) -> pa.StringArray:
+        """`send` for texts."""
         sorted_texts = texts.take(pa.array(self.order_N))
         lengths_N = pc.binary_length(sorted_texts).to_numpy(zero_copy_only=False).astype(np.int64)
         ends_N = np.append(0, np.cumsum(lengths_N))
@@ -70,7 +70,7 @@ def all_texts(group: Group, texts: pa.StringArray) -> pa.StringArray:
     parts = []
     for rank in range(group.size):  # a copy to each
         owner_N = np.full(len(texts), rank)
-        parts.append(Route.to(group, owner_N).texts_there(texts))
+        parts.append(Route.to(group, owner_N).send_texts(texts))
     return parts[group.rank]
 
 

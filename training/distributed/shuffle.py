@@ -1,7 +1,7 @@
-"""Rows that ranks have read in parts become each rank's users, numbered as if one process had read everything.
+"""Turns the rows that each rank has read into its users, numbered as if one process had read everything.
 
-Ids are numbered in the order in which they appear first. Where that is, the ranks find out together: each id has a
-rank, by its hash, that hears from all readers where they saw it first. No rank ever has all rows; every rank has all
+Ids are numbered in the order in which they first appear. The ranks find that order together: each id has a rank, chosen
+by its hash, to which all readers send where they saw it first. No rank ever has all rows; every rank has all
 items' ids. Shapes: N rows here, D distinct ids here, U users, I items.
 """
 
@@ -44,10 +44,10 @@ class Ids:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """The rows that this rank has read, which are next to one another.
+    """The rows that this rank has read. They are consecutive.
 
     Attributes:
-        begin, total: where they begin among all rows, and how many these are.
+        begin, total: the position of the first among all rows, and the number of all rows.
     """
 
     users: Ids
@@ -65,7 +65,7 @@ class Rows:
 
 
 def _timestamps(group: Group, batches: list[pa.RecordBatch], name: str) -> Int64s | None:
-    """The timestamps, None where nobody has any."""
+    """The timestamps, None if no rank has any."""
     columns = [batch.column("timestamp") for batch in batches if "timestamp" in batch.schema.names]
     missing = group.total(sum(column.null_count for column in columns))
     present = group.total(sum(len(column) - column.null_count for column in columns))
@@ -79,33 +79,33 @@ def _timestamps(group: Group, batches: list[pa.RecordBatch], name: str) -> Int64
 
 @dataclass(frozen=True, slots=True)
 class Numbers:
-    """Which numbers this rank has given to ids of one column, and to which."""
+    """The numbers that this rank has given to ids of one column, and these ids."""
 
     given: Span
     ids: pa.StringArray
 
 
 def numbered(group: Group, column: Ids, rows: Rows) -> tuple[Int64s, Numbers]:
-    """Number the ids of all ranks in the order in which they appear first. Gives the number of each row here too."""
+    """Number the ids of all ranks in the order in which they first appear. Returns the number of each row as well."""
     count = len(column.ids)
     first_D = np.full(count, rows.total)
     np.minimum.at(first_D, column.codes_N, rows.begin + np.arange(len(column.codes_N)))
     hashes = pd.util.hash_array(np.array(column.ids.to_pylist(), object), categorize=False) if count else np.empty(0)
     route = Route.to(group, (hashes % np.uint64(group.size)).astype(np.int64) if count else np.empty(0, np.int64))
-    asked = route.texts_there(column.ids).dictionary_encode()
+    asked = route.send_texts(column.ids).dictionary_encode()
     codes_M = asked.indices.to_numpy().astype(np.int64)
     least = np.full(len(asked.dictionary), rows.total)
-    np.minimum.at(least, codes_M, route.there(first_D))
-    mine_D = route.back(least[codes_M]) == first_D
+    np.minimum.at(least, codes_M, route.send(first_D))
+    mine_D = route.send_back(least[codes_M]) == first_D
     given = _given(group, int(mine_D.sum()))
     number_D = np.where(mine_D, given.start + np.cumsum(mine_D) - 1, -1)
     told = np.full(len(asked.dictionary), -1)
-    np.maximum.at(told, codes_M, route.there(number_D))
-    return route.back(told[codes_M])[column.codes_N], Numbers(given, column.ids.filter(pa.array(mine_D)))
+    np.maximum.at(told, codes_M, route.send(number_D))
+    return route.send_back(told[codes_M])[column.codes_N], Numbers(given, column.ids.filter(pa.array(mine_D)))
 
 
 def _given(group: Group, count: int) -> Span:
-    """The span of numbers of a rank that gives out so many, after the ranks before it."""
+    """The numbers of a rank that needs `count` of them, after those of the ranks before it."""
     counts = group.stacked(torch.tensor(count)).tolist()
     return Span(tuple(np.append(0, np.cumsum(counts)).tolist()), group.rank)
 
@@ -121,13 +121,13 @@ class Table:
     rows_N: Int64s
 
     def sent(self, group: Group, owner_N: Int64s) -> Table:
-        """The rows that come here when all go to their owners."""
+        """Send every row to its owner, and return the rows that arrive."""
         route = Route.to(group, owner_N)
-        rows_N = route.there(self.rows_N)
+        rows_N = route.send(self.rows_N)
         order = np.argsort(rows_N, kind="stable")
-        users_N, items_N = route.there(self.users_N)[order], route.there(self.items_N)[order]
-        times_N = None if self.timestamps_N is None else route.there(self.timestamps_N)[order]
-        return Table(users_N, items_N, route.there(self.ratings_N)[order], times_N, rows_N[order])
+        users_N, items_N = route.send(self.users_N)[order], route.send(self.items_N)[order]
+        times_N = None if self.timestamps_N is None else route.send(self.timestamps_N)[order]
+        return Table(users_N, items_N, route.send(self.ratings_N)[order], times_N, rows_N[order])
 
     def take(self, rows: Int64s | Bools) -> Table:
         times_N = None if self.timestamps_N is None else self.timestamps_N[rows]
@@ -143,7 +143,7 @@ def shuffled(group: Group, rows: Rows, digest: str, config: JobConfig, name: str
             raise DataError(f"{config.data}: all ratings are of a single {what}; at least two are needed")
     total = rows.total
     read = Table(users_N, items_N, rows.ratings_N, rows.timestamps_N, rows.begin + np.arange(len(users_N)))
-    del rows, users_N, items_N  # as long as there are two tables, nothing else should be there
+    del rows, users_N, items_N  # memory: two tables exist for a while
     table = read.sent(group, read.users_N % group.size)
     del read
     table, duplicates = _without_duplicates(group, table)
@@ -206,10 +206,10 @@ class TrainedUsers:
         """The ids of the users of this rank, in order, from the ranks that read them."""
         trained = self.numbers_U < self.span.total
         asked = Route.to(group, users.given.owners(self.known_U[trained]))
-        here_M, number_M = asked.there(self.known_U[trained]), asked.there(self.numbers_U[trained])
+        here_M, number_M = asked.send(self.known_U[trained]), asked.send(self.numbers_U[trained])
         answer = Route.to(group, self.span.owners(number_M))
-        texts = answer.texts_there(users.ids.take(pa.array(here_M.astype(np.int64) - users.given.start)))
-        return texts.take(pa.array(np.argsort(answer.there(number_M))))
+        texts = answer.send_texts(users.ids.take(pa.array(here_M.astype(np.int64) - users.given.start)))
+        return texts.take(pa.array(np.argsort(answer.send(number_M))))
 
 
 def _trained_users(group: Group, known_U: Int64s, table: Table, test_N: Bools, total: int) -> TrainedUsers:
@@ -219,12 +219,12 @@ def _trained_users(group: Group, known_U: Int64s, table: Table, test_N: Bools, t
     counts_U = np.bincount(table.users_N[~test_N], minlength=len(known_U))
     trained = counts_U > 0
     route = Route.to(group, first_U[trained] * group.size // max(1, total))
-    asked_M = route.there(first_U[trained])
+    asked_M = route.send(first_U[trained])
     given = _given(group, len(asked_M))
     rank_M = np.empty(len(asked_M), np.int64)
     rank_M[np.argsort(asked_M)] = np.arange(len(asked_M))
     numbers_U = np.full(len(known_U), given.total)
-    numbers_U[trained] = route.back(given.start + rank_M)
+    numbers_U[trained] = route.send_back(given.start + rank_M)
     return TrainedUsers(known_U, numbers_U, _balanced(group, numbers_U[trained], counts_U[trained], given.total))
 
 
@@ -233,7 +233,7 @@ def _balanced(group: Group, numbers_U: Int64s, counts_U: Int64s, users: int) -> 
     even = Span.even(users, group)
     route = Route.to(group, numbers_U // max(1, even.longest))
     counts = np.zeros(len(even), np.int64)
-    counts[route.there(numbers_U).astype(np.int64) - even.start] = route.there(counts_U)
+    counts[route.send(numbers_U).astype(np.int64) - even.start] = route.send(counts_U)
     here = cuts(counts, even.start, _given(group, work_of(counts)), group.size)
     return Span(whole_blocks(group.sum(torch.from_numpy(here)).numpy(), users), group.rank)
 

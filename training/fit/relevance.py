@@ -68,7 +68,7 @@ class RelevanceFit:
         self._user_counts_U, self._item_counts_I = data.user_counts(), data.item_totals()
         self._ratings = data.total()
         if data.device.type == "cpu":
-            compile_for(width)
+            compile_for(width, distributed=data.communicator.size > 1)
 
     @classmethod
     def memory_bytes(cls, users: int, items: int, ratings: int, settings: RelevanceSettings) -> int:

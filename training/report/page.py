@@ -20,46 +20,25 @@ from training.report import formatting, plots, sample_users, sections
 from training.results import Result, settings
 
 LONGEST = 500  # characters of a title, an id or a setting; the rest is cut off
-FIGURES = (  # name, label and meaning, as in docs/evaluation.md
-    ("rmse", "RMSE", "unclipped predictions, in rating units; lower is better"),
-    ("mae", "MAE", "mean absolute error, in rating units; lower is better"),
-    ("rmse_clipped", "RMSE, clipped", "predictions clipped to the scale, as the service answers"),
-    ("user_rmse", "RMSE by user", "mean of each user’s RMSE: every user has the same weight"),
-    ("coverage90", "Coverage of 90 %", "share of ratings inside their 90 % intervals"),
-    ("nll", "Negative log-likelihood", "of the ratings under the predicted distributions, in nats; lower is better"),
-    ("ndcg10", "NDCG@10", "lists of ten in their default order; higher is better"),
-    ("recall10", "Recall@10", "share of a user’s relevant items in the list of ten"),
-    ("ndcg10_rating", "NDCG@10 by r̂", "lists ordered by expected rating"),
-    ("train_loss", "Training loss", "mean squared error of the training ratings in the last pass"),
-)
 
 
 def render(result: Result, gate: GateRecord) -> str:
     """The page as HTML."""
-    found = _templates().get_template("page.html")
-    return found.render(
-        result=result,
-        gate=gate,
-        figures=result.figures(),
-        names=FIGURES,
-        settings=list(_flat(settings(result.preset))),
-        environment=_environment(result),
-        data=sections.data(result),
-        errors=sections.errors(result),
-        learning=plots.learning_curve(result.evaluated.history),
-        users=sample_users.sample(result),
-        refitted=result.evaluated is not result.fitted,
-        same_ratings=_same_ratings(result),
-    )
-
-
-def _same_ratings(result: Result) -> bool:
-    """Whether both versions were measured on the same ratings."""
-    if result.served is None:
-        return False
-    data, seed = result.served.data, result.served.trainer.seed
-    theirs = (data.fingerprint, data.split, seed)
-    return theirs == (result.train_test.dataset.fingerprint, result.run["split"], result.run["seed"])
+    context = {
+        "result": result,
+        "gate": gate,
+        "figures": result.figures(),
+        "names": sections.FIGURES,
+        "settings": list(_flat(settings(result.preset))),
+        "environment": _environment(result),
+        "data": sections.data(result),
+        "errors": sections.errors(result),
+        "previous": sections.previous(result),
+        "learning": plots.learning_curve(result.evaluated.history),
+        "users": sample_users.sample(result),
+        "refitted": result.evaluated is not result.fitted,
+    }
+    return _templates().get_template("page.html").render(context)
 
 
 @cache
@@ -72,9 +51,8 @@ def _templates() -> Environment:
         lstrip_blocks=True,
         finalize=_plain,
     )
-    templates.filters |= {
-        name: getattr(formatting, name) for name in ("count", "figure", "short", "signed", "percent", "compared")
-    } | {"along": _along}
+    filters = (formatting.count, formatting.figure, formatting.short, formatting.percent, formatting.compared, _along)
+    templates.filters |= {function.__name__.strip("_"): function for function in filters}
     return templates
 
 
@@ -108,7 +86,9 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, st
 
 
 def _environment(result: Result) -> list[tuple[str, str]]:
-    return [
+    figures = result.figures()
+    speed = formatting.count(round(figures["examples_per_second"]))
+    rows = [
         ("Device", str(result.run["device"])),
         ("CPU threads", str(result.run["threads"])),
         ("Seed", str(result.run["seed"])),
@@ -116,4 +96,8 @@ def _environment(result: Result) -> list[tuple[str, str]]:
         ("Python", platform.python_version()),
         ("PyTorch", str(torch.__version__)),
         ("NumPy", np.__version__),
+        ("Fitting", f"{formatting.figure(figures['fit_seconds'], 2)} s, {speed} ratings/s"),
     ]
+    if (seconds := figures["relevance_seconds"]) is not None:
+        rows.append(("Fitting the relevance head", f"{formatting.figure(seconds, 2)} s"))
+    return rows

@@ -199,7 +199,7 @@ def uncertain_client(start: Start, uncertain: Path) -> Iterator[httpx.Client]:
 def test_intervals_are_where_the_expected_rating_lies_with_ninety_percent(
     uncertain_client: httpx.Client, uncertain: Path, order: str
 ) -> None:
-    loaded, client = reader.load(uncertain), uncertain_client
+    loaded, client = load(uncertain), uncertain_client
     wishes = {"n": 50, "rank_by": order, "intervals": True}
     items = client.get("/users/196/top", params=wishes).json()["items"]
     unknown = client.get("/users/nobody/top", params=wishes).json()["items"]

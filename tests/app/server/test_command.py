@@ -117,7 +117,7 @@ def _broken(_: object) -> None:
 
 def test_workers_take_settings_hide_their_server_and_end_when_told(start, checkpoints: Path) -> None:
     bounds = {"max_body_bytes": "200", "max_pairs": "2", "max_list": "3", "max_id_length": "4"}
-    with start(checkpoints, "--workers", "2", **bounds) as (client, process):
+    with start(checkpoints, "--workers", "2", log_format="text", **bounds) as (client, process):
         assert "server" not in client.get("/health/live").headers
         for users, status in (["1"] * 2, 200), (["1"] * 3, 422), (["1"] * 100, 413), (["12345"], 422):
             answer = client.post("/predict", json={"users": users, "items": ["1"] * len(users)})

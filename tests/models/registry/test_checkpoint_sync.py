@@ -213,6 +213,8 @@ def test_a_store_killed_during_a_download_leaves_nothing_half(tmp_path: Path) ->
 
 
 def _look(url: str, directory: Path, downloads: Path) -> None:
+    """Run in a forked child, which has none of the threads that torch computes with and would wait for them."""
+    torch.set_num_threads(1)
     fetch = RemoteRegistry.fetch
 
     def noted(remote: RemoteRegistry, version: str, path: Path) -> None:

@@ -24,7 +24,7 @@ from tests.support.results import HISTORY, constant_model, make_result
 from training.fit.loop import Epoch
 from training.report import write_report
 from training.report.distributions import MAX_LEVELS
-from training.report.page import FIGURES
+from training.report.sections import FIGURES
 from training.results import METRICS, Result
 
 PASSED = GateRecord(verdict="passed")
@@ -390,6 +390,7 @@ def test_text_from_data_is_text_whatever_it_says(tmp_path: Path) -> None:
     assert {element.tag for element in document.all()} == {element.tag for element in page(tmp_path, result).all()} | {
         "ul",
         "li",
+        "code",
     }
     assert not list(document.all("script", "img"))
     said = document.text

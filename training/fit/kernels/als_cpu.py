@@ -21,9 +21,9 @@ from torch import Tensor
 from training.fit.kernels.als_rows import HalfStep, packed_width
 from training.fit.kernels.grouping import Float32s, Grouped, balanced_ranges, group
 from training.fit.kernels.jit import kernel, run_ranges
-from training.fit.kernels.row_sums import Features, add_ratings, new_block
+from training.fit.kernels.row_sums import Features, add_ratings
 from training.fit.kernels.simd import LANES
-from training.fit.kernels.tiles import Width, backward, factorize, flat, forward, tiles
+from training.fit.kernels.tiles import BLOCK, Width, backward, factorize, flat, forward, tiles
 
 SEGMENT = 1 << 15  # ratings of one row that one task takes on
 ROW_COST = 50  # solving a row costs about as much as this many of its ratings
@@ -91,14 +91,15 @@ class CpuRows:
         return run_ranges(self._threads, function, *arguments, ranges=ranges)
 
 
-def compile_for(width: int) -> None:
-    """Compile every kernel, or load it from disk, by fitting a single rating."""
+def compile_for(width: int, *, distributed: bool) -> None:
+    """Compile the kernels, or load them from disk, by fitting a rating. Only a distributed fit needs packed sums."""
     zero_1 = np.zeros(1, np.int32)
     rows = CpuRows(group(zero_1, zero_1, np.zeros(1, np.float32), rows=1), threads=1)
     step, out_1K = HalfStep(torch.zeros(1, width), torch.ones(1), 1.0), torch.zeros(1, width)
     rows.solve(step, out_1K)
-    rows.solve_sums(rows.sums(step), step, out_1K)
-    _pack(*rows._long_sums(0, Features.of(step.other_CK)), np.zeros(packed_width(width), np.float32))  # noqa: SLF001
+    rows._long_sums(0, Features.of(step.other_CK))  # noqa: SLF001
+    if distributed:
+        rows.solve_sums(rows.sums(step), step, out_1K)
 
 
 @kernel
@@ -107,15 +108,15 @@ def _solve_rows(
 ) -> float:
     """Solve rows `first` to `last` except those longer than a segment. Returns their sum of squared errors."""
     K = LANES * len(features.width)
-    block = new_block(features.width)
     gram, weighted = np.empty(K * K, np.float32), np.empty(K, np.float32)
+    rows, targets = np.zeros(BLOCK * K, np.float32), np.zeros(BLOCK, np.float32)
     error = 0.0
     for row in range(first, last):
         start, stop = ratings.starts_R[row], ratings.starts_R[row + 1]
         if stop - start <= SEGMENT:
             gram[:] = penalties.prior
             weighted[:] = 0
-            squares = add_ratings(features, None, ratings, start, stop, block, gram, weighted)
+            squares = add_ratings(features, None, ratings, start, stop, rows, targets, gram, weighted)
             error += _solve(gram, weighted, squares, features.width, penalties, row, out)
     return error
 
@@ -135,8 +136,8 @@ def _sum_segment(features: Features, ratings: Grouped, start: int, stop: int) ->
     """Σ a aᵀ, Σ t a and Σ t² over some ratings of one row."""
     K = LANES * len(features.width)
     gram, weighted = np.zeros(K * K, np.float32), np.zeros(K, np.float32)
-    block = new_block(features.width)
-    squares = add_ratings(features, None, ratings, start, stop, block, gram, weighted)
+    rows, targets = np.zeros(BLOCK * K, np.float32), np.zeros(BLOCK, np.float32)
+    squares = add_ratings(features, None, ratings, start, stop, rows, targets, gram, weighted)
     return gram, weighted, squares
 
 

@@ -19,9 +19,9 @@ from training.fit.kernels.effects_cpu import Float64s, draw_effects
 from training.fit.kernels.gibbs_rows import EffectState, Normal, RowState
 from training.fit.kernels.grouping import Float32s, Grouped, Int64s, balanced_ranges, group
 from training.fit.kernels.jit import kernel, run_ranges
-from training.fit.kernels.row_sums import Features, add_ratings, new_block
+from training.fit.kernels.row_sums import Features, add_ratings
 from training.fit.kernels.simd import LANES, add_scaled, element, load, store, zero
-from training.fit.kernels.tiles import Width, backward, factorize, flat, forward, tiles
+from training.fit.kernels.tiles import BLOCK, Width, backward, factorize, flat, forward, tiles
 
 SEGMENT = 4096  # a longer row is summed in parts, so that one popular item occupies one thread for no longer than this
 TASK = 32768  # ratings in a task: some milliseconds
@@ -78,8 +78,8 @@ class CpuRows:
         return sums_RK
 
 
-def compile_for(width: int) -> None:
-    """Compile the kernels for that width, or load them from disk (see `training.fit.kernels.jit`)."""
+def compile_for(width: int, *, distributed: bool) -> None:
+    """Compile the kernels, or load them from disk, by fitting a rating. Only a distributed fit needs `sums`."""
     index_1, one_1 = torch.zeros(1, dtype=torch.int32), torch.ones(1)
     rows = CpuRows(index_1, index_1, torch.zeros(1), rows=1)
     table_1K, ones_K = torch.zeros(1, width), torch.ones(width)
@@ -87,7 +87,8 @@ def compile_for(width: int) -> None:
     rows.draw(RowState(*sums, one_1, table_1K, ones_K), table_1K)
     rows.draw_effects(EffectState(one_1, *sums, table_1K, ones_K, table_1K.clone(), table_1K.clone()), torch.zeros)
     rows.errors(table_1K, table_1K, one_1)
-    rows.sums(table_1K)
+    if distributed:
+        rows.sums(table_1K)
 
 
 def _cut(starts_R: Int64s, segment: int) -> tuple[Int64s, Int64s]:
@@ -117,13 +118,13 @@ def _gram(
     last: int,
 ) -> None:
     K = LANES * len(features.width)
-    block = new_block(features.width)
+    rows, targets = np.zeros(BLOCK * K, np.float32), np.zeros(BLOCK, np.float32)
     gram_SKK[first:last] = 0
     rhs_SK[first:last] = 0
     for s in range(first, last):
         gram = gram_SKK[s].reshape(-1)
         start, stop = segments.starts_R[s], segments.starts_R[s + 1]
-        add_ratings(features, root_C, segments, start, stop, block, gram, rhs_SK[s])
+        add_ratings(features, root_C, segments, start, stop, rows, targets, gram, rhs_SK[s])
         for i in range(K):
             for j in range(i):
                 gram[i * K + j] = gram[j * K + i]

@@ -32,27 +32,22 @@ class Features(NamedTuple):
 
 
 @kernel
-def new_block(width: Width) -> tuple[Float32s, Float32s]:
-    """Room for the features and the targets of `BLOCK` ratings."""
-    return np.zeros(BLOCK * LANES * len(width), np.float32), np.zeros(BLOCK, np.float32)
-
-
-@kernel
 def add_ratings(
     features: Features,
     root_C: Float32s | None,
     ratings: Grouped,
     start: int,
     stop: int,
-    block: tuple[Float32s, Float32s],
+    rows: Float32s,
+    targets: Float32s,
     gram: Float32s,
     weighted: Float32s,
 ) -> np.float32:
     """Add Σ w a aᵀ (its upper tiles) to `gram` and Σ w t a to `weighted`; return Σ w t².
 
-    `root_C` is √w of each column, None where all weights are 1.
+    `root_C` is √w of each column, None where all weights are 1; `rows` and `targets` are a block to work in, zeros.
     """
-    width, (rows, targets) = features.width, block
+    width = features.width
     K = LANES * len(width)
     squares = np.float32(0)
     for position in range(start, stop, BLOCK):

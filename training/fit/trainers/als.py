@@ -60,7 +60,7 @@ class Als(Trainer[AlsSettings]):
         self._mean, self._deviation = data.standardisation()
         self._ratings = data.total()
         if data.device.type == "cpu":
-            compile_for(width)
+            compile_for(width, distributed=data.communicator.size > 1)
 
     @classmethod
     def memory_bytes(cls, users: int, items: int, ratings: int, settings: AlsSettings) -> int:

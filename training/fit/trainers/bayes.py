@@ -87,7 +87,7 @@ class Bayes(Trainer[BayesSettings]):
         self._probes_2N = draw_probes(data.users_N, data.items_N, *here)
         self._sweeps = 0
         if data.device.type == "cpu":
-            compile_for(padded_width(settings.factors))
+            compile_for(padded_width(settings.factors), distributed=data.communicator.size > 1)
 
     def _checked_attributes(self) -> tuple[Tensor | None, Tensor | None]:
         tables = (self.data.user_attributes_UA, self.data.item_attributes_IA)

@@ -7,6 +7,8 @@ import torch
 from training.config import load_preset
 from training.data.synthetic import planted
 from training.fit.kernels import als_reference
+from training.fit.kernels.als_rows import HalfStep
+from training.fit.kernels.als_torch import TorchRows
 from training.fit.trainer import TrainingSet
 from training.fit.trainers.als import Als, AlsSettings
 
@@ -67,8 +69,8 @@ def test_a_sweep_is_that_of_the_reference(parts):
     trainer.epoch()
     z_N = (train.ratings_N.double() - train.ratings_N.double().mean()) / train.ratings_N.double().std(correction=0)
     ridges = [SETTINGS.regularisation * counts**0.5 for counts in (train.user_counts(), train.item_counts())]
-    users_UK, _ = als_reference.solve_rows(train.users_N, train.items_N, z_N, items_IK, ridges[0], 3.0)
-    items_IK, _ = als_reference.solve_rows(train.items_N, train.users_N, z_N, users_UK, ridges[1], 3.0)
+    users_UK, _ = als_reference.solve_rows(train.users_N, train.items_N, z_N, HalfStep(items_IK, ridges[0], 3.0))
+    items_IK, _ = als_reference.solve_rows(train.items_N, train.users_N, z_N, HalfStep(users_UK, ridges[1], 3.0))
     torch.testing.assert_close(trainer.user_table_UK.double(), users_UK, rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(trainer.item_table_IK.double(), items_IK, rtol=1e-3, atol=1e-4)
 
@@ -141,8 +143,13 @@ def test_the_model_is_usable_before_the_first_sweep(parts):
 def test_batches_of_torch_operations_fit_the_same_model(parts, monkeypatch):
     train, test = parts
     expected = predictions(fitted(train)[0], test)
+
+    def torch_rows(rows_N, columns_N, ratings_N, rows, columns, *, width, shift, scale):
+        values_N = ((ratings_N - shift) * scale).float()
+        return TorchRows(rows_N, columns_N, values_N, rows=rows, columns=columns, width=width)
+
+    monkeypatch.setattr("training.fit.trainers.als.group_rows", torch_rows)
     trainer = Als(train, SETTINGS, np.random.default_rng(0))
-    monkeypatch.setattr(trainer, "_on_cpu", False)
     for _ in range(trainer.epochs):
         trainer.epoch()
     assert (predictions(trainer.model(), test) - expected).abs().max() < 0.01
