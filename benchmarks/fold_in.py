@@ -41,6 +41,7 @@ from models.registry.directory import load
 from models.training_ratings import TrainingRatings
 from tests.support.service import serving
 from training.config import load_preset
+from training.data import dataset
 from training.data.fetch import default_cache
 from training.data.interactions import Interactions
 from training.fit.loop import fit
@@ -65,7 +66,7 @@ class Person:
 def main() -> None:
     arguments = _arguments()
     if arguments.data_dir is not None and {"quality", "cold"} & set(arguments.parts):
-        source = load(
+        source = dataset.load(
             str(arguments.data_dir / "ml-1m.parquet"),
             columns=COLUMNS,
             rng=np.random.default_rng(0),

@@ -37,7 +37,7 @@ import pyarrow.parquet as pq
 import torch
 from matplotlib.figure import Figure
 
-from benchmarks.topn import all_products
+from benchmarks.all_products import all_products
 from models.registry.directory import load
 from training.communicator import Communicator
 from training.config import JobConfig, load_preset

@@ -50,7 +50,7 @@ from benchmarks.accuracy import (
     read,
     read_folds,
 )
-from benchmarks.topn import all_products
+from benchmarks.all_products import all_products
 from models.mf import MatrixFactorization
 from models.relevance import RelevanceHead
 from models.training_ratings import TrainingRatings

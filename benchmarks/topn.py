@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.all_products import all_products
 from models.mf import MatrixFactorization
 from models.orderings import by_rating
 from models.scoring import BilinearForm
@@ -76,13 +77,6 @@ def row(items: int, factors: int, batch: int, seen: int, rounds: int) -> str:
     ours, ours_seen, theirs, torch_ = (1_000 * seconds / batch for seconds in medians(contenders, rounds, repeats))
     times = " | ".join(f"{value:.3f}" for value in (ours, ours_seen, theirs, torch_))
     return f"| {items:,} × {factors} | {batch} | {times} | {theirs / ours:.1f} | {torch_ / ours:.1f} |"
-
-
-def all_products(model: MatrixFactorization, users_B: Tensor) -> Tensor:
-    """The rating of every item for each user as one matrix product gives it, shape (B, I)."""
-    offset_B1 = (model.user_bias[users_B] + model.mean)[:, None]
-    items_FI = model.item_factors[:-1].T
-    return torch.addmm(model.item_bias[:-1][None, :], model.user_factors[users_B], items_FI) + offset_B1
 
 
 def medians(contenders: tuple[Callable[[], object], ...], rounds: int, repeats: int) -> list[float]:

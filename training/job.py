@@ -53,8 +53,8 @@ def run(
         phase: is called with the name of each step as it begins.
         runtime: of one of several processes that do the job together; None for a single process.
 
-    Raises a TrainingError for what the user can correct, and a PublicationError if the checkpoint cannot be written. In
-    either case nothing is published.
+    Raises a TrainingError or DeviceUnavailableError for what the user can correct, and a PublicationError if the
+    checkpoint cannot be written. In either case nothing is published.
     """
     job = start(config, report, phase, runtime or Runtime())
     data = prepare(job, job.runtime.read(config, job.preset, phase))
@@ -69,7 +69,7 @@ def run(
 
 
 def start(config: JobConfig, report: Callable[[Epoch], None], phase: Callable[[str], None], runtime: Runtime) -> Run:
-    """Choose preset, device and threads. Raises ConfigError for those that are not there."""
+    """Load the preset and choose device and threads. Raises ConfigError or DeviceUnavailableError."""
     preset = load_preset(config.preset, config.overrides)
     device, threads = runtime.choose_device(config.device), use_threads(config.threads)
     log.info("fitting on %s with %d CPU threads", device, threads)

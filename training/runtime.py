@@ -33,7 +33,7 @@ class Runtime:
     training_set_class: ClassVar[type[TrainingSet]] = TrainingSet
 
     def choose_device(self, wish: str) -> torch.device:
-        """The device that `--device` names. Raises ConfigError for one that is not there."""
+        """The device that `--device` names. Raises DeviceUnavailableError."""
         return devices.choose_device(wish)
 
     def free_memory(self, device: torch.device) -> int:

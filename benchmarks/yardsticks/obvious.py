@@ -10,7 +10,7 @@ import torch
 from fastapi import FastAPI
 from pydantic import BaseModel, Field
 
-from benchmarks.topn import all_products
+from benchmarks.all_products import all_products
 from models.registry.directory import load
 
 loaded = load(Path(os.environ["RATECAST_CHECKPOINTS"]))

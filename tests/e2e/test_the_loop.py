@@ -90,7 +90,7 @@ def test_a_rating_goes_all_the_way(start: Start, ratings: Path, tmp_path: Path, 
     assert data.snapshot is not None
     assert data.drift is not None
     assert (data.drift.against, data.drift.known_items < 1) == (before, True)
-    assert "are of users whom that version knows" in (out / version / "report" / "index.html").read_text("utf-8")
+    assert "That version knows the user of" in (out / version / "report" / "index.html").read_text("utf-8")
     assert 'ratecast_model_data{figure="coverage"}' in metrics
     assert 'ratecast_predictions_total{source="fold_in"}' in metrics
     assert "ratecast_store_changes_total" in metrics
@@ -109,4 +109,4 @@ def test_a_service_that_does_not_take_ratings_is_named_in_one_line(start: Start,
     with start(out, store="none") as (client, _):
         refused = training("import", "--data", ratings, "--to", client.base_url)
     assert refused.returncode == 2
-    assert refused.stderr.splitlines()[-1].startswith(f"error: {client.base_url} did not take the ratings: 501")
+    assert refused.stderr.splitlines()[-1].startswith(f"error: {client.base_url} did not accept the ratings: 501")

@@ -17,7 +17,7 @@ from pydantic import SecretStr
 
 from app.errors import RatecastError
 from app.main import create_app
-from app.middleware.auth import Keys, Principal
+from app.middleware.auth import ApiKeys, Principal
 from app.middleware.rate_limit import RateLimit
 from app.observability.logs import JsonFormatter
 from app.settings import ConfigurationError, Settings, is_loopback
@@ -72,12 +72,14 @@ def test_an_admin_key_may_ask_too_and_a_client_may_where_only_admins_have_keys(c
         assert call("POST", "/predict", PAIR, (JSON,)).status == 200
 
 
-def test_holders_are_told_apart() -> None:
-    keys = Keys([CLIENT, OTHER], [ADMIN])
-    found = [keys.holder(f"Bearer {key}".encode()) for key in (CLIENT, OTHER, ADMIN)]
-    assert [(holder.changes, holder.admin) for holder in found if holder] == [(False, False)] * 2 + [(True, True)]
-    assert len({holder.number for holder in (*found, Keys([]).holder(None)) if holder}) == 4
-    assert Keys([]).holder(None) == Principal(-1, changes=True, admin=False)
+def test_principals_are_told_apart() -> None:
+    keys = ApiKeys([CLIENT, OTHER], [ADMIN])
+    found = [keys.principal(f"Bearer {key}".encode()) for key in (CLIENT, OTHER, ADMIN)]
+    assert [(principal.changes, principal.admin) for principal in found if principal] == [(False, False)] * 2 + [
+        (True, True)
+    ]
+    assert len({principal.number for principal in (*found, ApiKeys([]).principal(None)) if principal}) == 4
+    assert ApiKeys([]).principal(None) == Principal(-1, changes=True, admin=False)
 
 
 @pytest.mark.parametrize(
@@ -242,7 +244,7 @@ def test_no_log_holds_what_a_client_sent(checkpoints: Path, start: Start) -> Non
 def test_a_bug_is_logged_without_its_message(checkpoints: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "app.requests")
     with service(checkpoints, log_sample=0) as call:
-        call._state["engine"]._store.served = SECRET  # whatever is asked of it now is a bug
+        call._state["engine"] = SECRET  # whatever is asked of it now is a bug
         with pytest.raises(AttributeError):
             call("POST", "/predict", PAIR, (JSON,))
     (record,) = [record for record in caplog.records if record.name == "app.requests"]

@@ -16,8 +16,8 @@ import pytest
 import uvicorn.supervisors.multiprocess
 
 from app.__main__ import main
+from app.options import OPTIONS
 from app.server import worker
-from app.server.options import OPTIONS
 from app.settings import Settings
 from models.checkpoint.writer import Draft
 from models.registry.directory import current_version
