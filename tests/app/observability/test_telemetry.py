@@ -121,6 +121,7 @@ def test_gauges_of_workers_that_ended_are_left_out(tmp_path: Path, monkeypatch: 
     assert samples(Telemetry().render().decode()) == {'ratecast_waiting_rows{kind="lists"}': 5.0}
 
 
+@pytest.mark.slow
 def test_the_metrics_of_two_workers_add_up(
     start: Callable[..., AbstractContextManager[tuple[httpx.Client, object]]], checkpoints: Path
 ) -> None:
