@@ -15,6 +15,8 @@ from models.relevance import HeadSolver, RelevanceHead
 from models.training_ratings import TrainingRatings
 from tests.support.checkpoints import RULE, small_draft, small_head, small_model
 from training.fit.kernels import als_reference, gibbs_reference
+from training.fit.kernels.als_rows import HalfStep
+from training.fit.kernels.gibbs_rows import RowState
 
 C, F, MEAN, NOISE = 60, 7, 3.5, 0.8
 K = F + 1
@@ -128,9 +130,7 @@ def test_with_the_prior_of_als_a_row_is_the_one_that_als_solves(rng: np.random.G
         torch.zeros(count, dtype=torch.int64),
         torch.from_numpy(columns_N),
         torch.from_numpy(values_N),
-        other_CK,
-        torch.tensor([ridge]),
-        bias_ridge,
+        HalfStep(other_CK, torch.tensor([ridge]), bias_ridge),
     )
     covariance = torch.diag(torch.tensor([1 / ridge] * F + [1 / bias_ridge], dtype=torch.float64))
     row = RowSolver(factors_CF, bias_C, 0.0, torch.zeros(K), covariance, 1.0).solve(columns_N, values_N)
@@ -149,7 +149,8 @@ def test_with_the_prior_of_the_sampler_a_row_is_the_mean_of_what_it_draws(rng: n
         rows=1,
     )
     gram_1KK, rhs_1K = rows.gram(other_CK, torch.ones(C))
-    drawn_1K = rows.draw(gram_1KK, rhs_1K, torch.tensor([precision]), prior_K[None], precision_K, torch.zeros(1, K))
+    state = RowState(gram_1KK, rhs_1K, torch.tensor([precision]), prior_K[None], precision_K)
+    drawn_1K = rows.draw(state, torch.zeros(1, K))
     solver = RowSolver(other_CK[:, :-1], other_CK[:, -1], 0.0, prior_K, torch.diag(1 / precision_K), 1 / precision)
     row = solver.solve(columns_N, values_N.astype(np.float32))
     np.testing.assert_allclose(np.append(row.factors, row.bias), drawn_1K[0], atol=1e-5)

@@ -9,7 +9,7 @@ from torch import Tensor
 from training.distributed.als import NUMBER, BlockUsers, Items, WholeUsers
 from training.distributed.gibbs import DistributedItems, DistributedUsers, Exchange
 from training.distributed.group import Group
-from training.distributed.noise import RowNoise
+from training.distributed.random_stream import RowStream
 from training.fit.kernels import als_rows, gibbs, gibbs_rows
 from training.fit.trainer import GibbsSides, MakeRows, TrainingSet
 
@@ -37,5 +37,5 @@ class DistributedTrainingSet(TrainingSet):
         users, items = DistributedUsers(exchange), DistributedItems(exchange, self, values_N, make, width)
         return GibbsSides(users, items, users.sums, items.sums)
 
-    def noise(self, key: int, chain: int, sweep: int) -> gibbs.Noise:
-        return RowNoise(key, chain, sweep, self.device)
+    def random_stream(self, key: int, chain: int, sweep: int) -> gibbs.RandomStream:
+        return RowStream(key, chain, sweep, self.device)

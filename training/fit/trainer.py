@@ -1,7 +1,7 @@
-"""What an algorithm must provide to be a trainer, and what it is given.
+"""What a trainer must provide, and the training set that it gets.
 
 A file `training/fit/trainers/<name>.py` with one concrete `Trainer` is the trainer `<name>`; nothing else registers it.
-The loop that drives it (progress, timing, evaluation, early stop) is `training.fit.loop` and is written once.
+The loop that runs it (progress, timing, evaluation) is `training.fit.loop`.
 Shapes: U users, I items, N training ratings, A attributes.
 """
 
@@ -36,7 +36,7 @@ class GibbsSides(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingSet:
-    """Training ratings as indices, all tensors on one device. A user or item without ratings has attributes.
+    """Training ratings as indices, all tensors on one device. Users and items without ratings have attributes.
 
     A rank of a distributed fit has the ratings of its own users, numbered from 0, and all items.
 
@@ -64,17 +64,17 @@ class TrainingSet:
 
     @property
     def user_span(self) -> Span:
-        """The users that are here."""
+        """The users of this rank."""
         return self.users_here or Span.whole(self.users)
 
     @property
     def item_span(self) -> Span:
-        """The items whose rows are here, where a trainer distributes them."""
+        """The items whose rows this rank has, if the trainer distributes them."""
         return Span.even(self.items, self.communicator, BLOCK)
 
     @property
-    def places(self) -> tuple[LocalRows, LocalRows]:
-        """The users and the items that are here."""
+    def local_rows(self) -> tuple[LocalRows, LocalRows]:
+        """The users and the items of this rank."""
         return LocalRows(self.communicator, self.user_span), LocalRows(self.communicator, self.item_span)
 
     @property
@@ -85,19 +85,19 @@ class TrainingSet:
         return self.ratings_N.shape[0]
 
     def user_counts(self) -> Tensor:
-        """How many ratings each user has, int64, (U,)."""
+        """The number of ratings of each user, int64, (U,)."""
         return _counts(self.users_N, self.users)
 
     def item_counts(self) -> Tensor:
-        """How many ratings each item has here, int64, (I,)."""
+        """The number of ratings of each item on this rank, int64, (I,)."""
         return _counts(self.items_N, self.items)
 
     def item_totals(self) -> Tensor:
-        """How many ratings each item has on all ranks, int64, (I,)."""
+        """The number of ratings of each item on all ranks, int64, (I,)."""
         return self.communicator.sum(self.item_counts())
 
     def total(self) -> int:
-        """How many ratings there are on all ranks."""
+        """The number of ratings on all ranks."""
         return self.communicator.total(len(self))
 
     def standardisation(self) -> tuple[Tensor, Tensor]:
@@ -128,9 +128,9 @@ class TrainingSet:
             *self.grouped(values_N, make), over_items, gibbs.sums_of(self.items_N, self.users_N, self.items)
         )
 
-    def noise(self, key: int, chain: int, sweep: int) -> gibbs.Noise:
+    def random_stream(self, key: int, chain: int, sweep: int) -> gibbs.RandomStream:
         """The random numbers of one sweep of one chain of the Gibbs sampler."""
-        return gibbs.Noise(key, chain, sweep, self.device)
+        return gibbs.RandomStream(key, chain, sweep, self.device)
 
 
 class TrainerSettings(BaseModel):
@@ -140,7 +140,7 @@ class TrainerSettings(BaseModel):
 
     @property
     def uses_attributes(self) -> bool:
-        """Whether the trainer wants side information with these settings."""
+        """Whether the trainer uses side information with these settings."""
         return False
 
 
@@ -151,8 +151,8 @@ SettingsT = TypeVar("SettingsT", bound=TrainerSettings)
 class Trainer(ABC, Generic[SettingsT]):
     """One algorithm, fitting one training set.
 
-    Built with the data, its settings and a random generator (the only source of randomness), a trainer is then driven
-    by `epochs` calls of `epoch`; its model is usable after each of them, and after none.
+    It is built from the data, its settings and a random generator, its only source of randomness. The loop then calls
+    `epoch` `epochs` times. The model is usable before the first call and after each.
     """
 
     Settings: ClassVar[type[TrainerSettings]]
@@ -165,41 +165,41 @@ class Trainer(ABC, Generic[SettingsT]):
 
     @classmethod
     def memory_bytes(cls, users: int, items: int, ratings: int, settings: SettingsT) -> int:  # noqa: ARG003
-        """Estimate of the most memory a fit takes on its device, without the interpreter and its libraries (300 MB)."""
+        """An estimate of a fit's peak memory on its device, without the interpreter and its libraries (300 MB)."""
         return BYTES_PER_RATING * ratings
 
     @property
     @abstractmethod
     def epochs(self) -> int:
-        """How many calls of `epoch` make a complete fit."""
+        """The number of calls of `epoch` in a complete fit."""
 
     @abstractmethod
     def epoch(self) -> Mapping[str, Tensor]:
-        """Pass over the ratings once, never waiting for the device.
+        """Pass over the ratings once, without waiting for the device.
 
         Returns figures as 0-dimensional tensors on the device: `loss`, the mean squared error of the training ratings
-        during the pass, and whatever else the algorithm can tell.
+        during the pass, and others that the algorithm knows.
         """
 
     @abstractmethod
     def model(self) -> MatrixFactorization:
-        """The model as fitted so far, in its served form, on the device of the data."""
+        """The model fitted so far, in its served form, on the device of the data."""
 
     def warm_start(self, model: MatrixFactorization) -> bool:  # noqa: ARG002
-        """Start from an earlier model instead of from random numbers; gives whether this trainer does that.
+        """Start from an earlier model instead of random numbers; return whether this trainer can.
 
-        Its rows are those of the training set, on the device of the data; what the earlier model did not know has its
-        row for unknown ids. It is called before the first epoch or not at all.
+        The model has a row for each user and item of the training set; those that it did not know have its row for
+        unknown ids. It is called before the first epoch or not at all.
         """
         return False
 
     @abstractmethod
     def state(self) -> Mapping[str, Tensor]:
-        """All that `restore` needs to continue this fit as if it had never stopped, the generator's state included."""
+        """All that `restore` needs to continue this fit as if it had not stopped, with the state of the generator."""
 
     @classmethod
     def side_of(cls, name: str) -> Literal["user", "item", "other"] | None:  # noqa: ARG003
-        """The side whose rows on this rank a tensor in `state` holds, where the fit is distributed.
+        """The side whose rows of this rank a tensor in `state` holds, if the fit is distributed.
 
         `other` for rows of neither side, which any rank may have; None for a tensor that is the same on all ranks.
         """

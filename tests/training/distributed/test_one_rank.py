@@ -22,7 +22,7 @@ from training.config import JobConfig, load_preset
 from training.data.dataset import Dataset
 from training.data.train_test import TrainTest, read
 from training.distributed.group import Group
-from training.distributed.noise import RowNoise
+from training.distributed.random_stream import RowStream
 from training.distributed.reading import read_share
 from training.distributed.runtime import DistributedRuntime
 from training.distributed.shares import share
@@ -169,9 +169,9 @@ def test_a_row_has_the_same_random_numbers_on_whichever_rank_it_is() -> None:
     bounds = (0, 64, 192, 200)
 
     def drawn(span: Span) -> tuple[torch.Tensor, torch.Tensor]:
-        noise, place = RowNoise(1, 0, 5, torch.device("cpu")), LocalRows(OneOf(span.rank, 3), span)
+        stream, local = RowStream(1, 0, 5, torch.device("cpu")), LocalRows(OneOf(span.rank, 3), span)
         shapes_R = torch.arange(1, 201, dtype=torch.float64)[span.rows]
-        return noise.row_normal(place, 8), noise.row_gamma(place, shapes_R)
+        return stream.row_normal(local, 8), stream.row_gamma(local, shapes_R)
 
     whole = drawn(Span((0, 200), 0))
     parts = [drawn(Span(bounds, rank)) for rank in range(3)]

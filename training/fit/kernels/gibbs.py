@@ -28,10 +28,10 @@ EFFECT_RATE = 0.1  # of the Gamma prior on the precision of implicit effects, wh
 Sums = Callable[[Tensor], Tensor]  # one side's table to the sums that each row of the other side has of it
 
 
-class Noise:
+class RandomStream:
     """The random numbers of one sweep of one chain, from a counter-based generator (Salmon et al. 2011) on the host.
 
-    They depend on the key and on the order of the calls alone. The large draws of a CUDA chain are made on the device.
+    They depend only on the key and the order of calls. A CUDA chain makes its large draws on the device.
     """
 
     def __init__(self, key: int, chain: int, sweep: int, device: torch.device) -> None:
@@ -48,18 +48,18 @@ class Noise:
             return torch.randn(shape, generator=self._cuda, device=self._device)
         return torch.from_numpy(self._host.standard_normal(shape, dtype=np.float32)).to(self._device)
 
-    def row_normal(self, place: LocalRows, width: int) -> Tensor:
-        """Standard normal numbers for the rows that are here."""
-        return self.normal(len(place.span), width)
+    def row_normal(self, local: LocalRows, width: int) -> Tensor:
+        """Standard normal numbers for the rows of this rank."""
+        return self.normal(len(local.span), width)
 
-    def row_gamma(self, place: LocalRows, shape_R: Tensor) -> Tensor:  # noqa: ARG002
-        """`gamma` for the rows that are here."""
+    def row_gamma(self, local: LocalRows, shape_R: Tensor) -> Tensor:  # noqa: ARG002
+        """`gamma` for the rows of this rank."""
         return self.gamma(shape_R)
 
-    def in_turn(self, *places: LocalRows) -> Normal:
-        """`row_normal` for one place after the other, one a call."""
-        turns = iter(places)
-        return lambda _, width: self.row_normal(next(turns), width)
+    def normal_for_each(self, *sides: LocalRows) -> Normal:
+        """`row_normal` for each of these in sequence, one per call."""
+        remaining = iter(sides)
+        return lambda _, width: self.row_normal(next(remaining), width)
 
     def gamma(self, shape_R: Tensor) -> Tensor:
         """Gamma numbers of the given shapes and rate 1, float64, on the device of the shapes."""
@@ -74,21 +74,21 @@ class Side:
 
     Attributes:
         rows: their ratings.
-        place: which of all users or items are here; every tensor has the rows of these.
-        counts_R: how many, float64.
+        local: the users or items of this rank; every tensor has their rows.
+        counts_R: their number, float64.
         share_R: counts^-½, float32.
         attributes_RA: side information, or (R, 0).
         table_RK: [p̃, b].
-        effect_RK: y, what a row adds to those of the other side it was rated with.
+        effect_RK: y, which a row adds to the rows of the other side that it was rated with.
         shift_RK: the sum of the other side's effects in `table_RK`.
         weight_R: a, relative precision of the row's ratings.
         coefficients_AK: B.
-        unknown_K: what to expect of a row without ratings: the mean of the rows' priors.
-        spread_K: the variances of such a row.
+        unknown_K: the expected row of an unknown id, which is the mean of the rows' priors.
+        spread_K: its variances.
     """
 
     rows: Rows
-    place: LocalRows
+    local: LocalRows
     counts_R: Tensor
     share_R: Tensor
     attributes_RA: Tensor
@@ -114,20 +114,20 @@ class Chain:
     implicit: bool
     freedom: tuple[float, float]
 
-    def sweep(self, noise: Noise) -> Tensor:
+    def sweep(self, stream: RandomStream) -> Tensor:
         """Draw everything once; the mean squared error of the training ratings after it."""
-        _update_rows(self.user, self.item, self.precision, noise, implicit=self.implicit)
+        _update_rows(self.user, self.item, self.precision, stream, implicit=self.implicit)
         if self.freedom[0]:
             errors_R2 = self.user.rows.errors(self.user.table_RK, self.item.table_RK, self.item.weight_R)
-            _update_weights(self.user, errors_R2, self.precision, self.freedom[0], noise)
-        _update_rows(self.item, self.user, self.precision, noise, implicit=self.implicit)
+            _update_weights(self.user, errors_R2, self.precision, self.freedom[0], stream)
+        _update_rows(self.item, self.user, self.precision, stream, implicit=self.implicit)
         errors_R2 = self.item.rows.errors(self.item.table_RK, self.user.table_RK, self.user.weight_R)
         if self.freedom[1]:
-            _update_weights(self.item, errors_R2, self.precision, self.freedom[1], noise)
-        communicator = self.item.place.communicator
+            _update_weights(self.item, errors_R2, self.precision, self.freedom[1], stream)
+        communicator = self.item.local.communicator
         ratings = communicator.sum(self.item.counts_R.sum())
         weighted = communicator.sum((errors_R2[:, 0] * self.item.weight_R).sum())
-        self.precision = noise.gamma(1 + ratings / 2) / (1 + weighted / 2)
+        self.precision = stream.gamma(1 + ratings / 2) / (1 + weighted / 2)
         return communicator.sum(errors_R2[:, 1].sum()) / ratings
 
     def state(self) -> dict[str, Tensor]:
@@ -149,22 +149,22 @@ def start_side(
     counts_R: Tensor,
     attributes_RA: Tensor | None,
     width: int,
-    noise: Noise,
-    place: LocalRows | None = None,
+    stream: RandomStream,
+    local: LocalRows | None = None,
 ) -> Side:
     """A side with small random factors and zero biases, which nothing has had an effect on yet.
 
-    `place` says which of all rows are here; None for all.
+    `local` are the rows of this rank; None for all.
     """
-    place = place or LocalRows.whole(len(counts_R))
+    local = local or LocalRows.whole(len(counts_R))
     count, device = len(counts_R), counts_R.device
     attributes_RA = torch.zeros(count, 0, device=device) if attributes_RA is None else attributes_RA
     zeros_RK = torch.zeros(count, width, device=device)
-    table_RK = START_FACTORS * noise.row_normal(place, width)
+    table_RK = START_FACTORS * stream.row_normal(local, width)
     table_RK[:, -1] = 0
     return Side(
         rows=rows,
-        place=place,
+        local=local,
         counts_R=counts_R.double(),
         share_R=counts_R.clamp(min=1).float().rsqrt(),
         attributes_RA=attributes_RA,
@@ -178,10 +178,10 @@ def start_side(
     )
 
 
-def start_effects(users: Side, items: Side, over_items: Sums, over_users: Sums, noise: Noise) -> None:
+def start_effects(users: Side, items: Side, over_items: Sums, over_users: Sums, stream: RandomStream) -> None:
     """Give both sides small random effects, and their sums to the other side's rows."""
     for side, other, sums in ((users, items, over_items), (items, users, over_users)):
-        other.effect_RK = START_EFFECTS * noise.row_normal(other.place, other.effect_RK.shape[1])
+        other.effect_RK = START_EFFECTS * stream.row_normal(other.local, other.effect_RK.shape[1])
         side.shift_RK = sums(other.effect_RK) * side.share_R[:, None]
         side.table_RK += side.shift_RK
 
@@ -198,60 +198,60 @@ def sums_of(rows_N: Tensor, columns_N: Tensor, rows: int) -> Sums:
     return sums
 
 
-def _update_rows(side: Side, other: Side, precision: Tensor, noise: Noise, *, implicit: bool) -> None:
+def _update_rows(side: Side, other: Side, precision: Tensor, stream: RandomStream, *, implicit: bool) -> None:
     """Draw the rows of one side, after their hyper-parameters, then the effects of the other side on them."""
     explained_RK = side.attributes_RA @ side.coefficients_AK
-    mean_K, precision_K = normal_gamma(side.table_RK - side.shift_RK - explained_RK, noise, side.place)
+    mean_K, precision_K = normal_gamma(side.table_RK - side.shift_RK - explained_RK, stream, side.local)
     prior_RK = mean_K + side.shift_RK + explained_RK
-    side.unknown_K, side.spread_K = side.place.mean(prior_RK), side.place.variance(prior_RK) + 1 / precision_K
+    side.unknown_K, side.spread_K = side.local.mean(prior_RK), side.local.variance(prior_RK) + 1 / precision_K
     gram_RKK, rhs_RK = side.rows.gram(other.table_RK, other.weight_R)
     scale_R = (precision * side.weight_R).float()
-    noise_RK = noise.row_normal(side.place, prior_RK.shape[1])
+    noise_RK = stream.row_normal(side.local, prior_RK.shape[1])
     side.table_RK = side.rows.draw(RowState(gram_RKK, rhs_RK, scale_R, prior_RK, precision_K), noise_RK)
     if implicit:
-        squares_K = other.place.communicator.sum(other.effect_RK.double().square().sum(0))
-        effect_precision_K = _gammas(noise, other.place.span.total, squares_K, EFFECT_RATE)
-        normal = noise.in_turn(other.place, side.place)
+        squares_K = other.local.communicator.sum(other.effect_RK.double().square().sum(0))
+        effect_precision_K = _gammas(stream, other.local.span.total, squares_K, EFFECT_RATE)
+        normal = stream.normal_for_each(other.local, side.local)
         effects = (other.effect_RK, effect_precision_K, side.table_RK, side.shift_RK)
         other.rows.draw_effects(EffectState(side.share_R, gram_RKK, rhs_RK, *effects), normal)
     if side.attributes_RA.shape[1]:
-        side.coefficients_AK = _coefficients(side, side.table_RK - side.shift_RK - mean_K, precision_K, noise)
+        side.coefficients_AK = _coefficients(side, side.table_RK - side.shift_RK - mean_K, precision_K, stream)
 
 
-def _update_weights(side: Side, errors_R2: Tensor, precision: Tensor, freedom: float, noise: Noise) -> None:
+def _update_weights(side: Side, errors_R2: Tensor, precision: Tensor, freedom: float, stream: RandomStream) -> None:
     rate_R = (freedom + precision * errors_R2[:, 0]) / 2
-    side.weight_R = (noise.row_gamma(side.place, (freedom + side.counts_R) / 2) / rate_R).float()
+    side.weight_R = (stream.row_gamma(side.local, (freedom + side.counts_R) / 2) / rate_R).float()
 
 
-def normal_gamma(base_RK: Tensor, noise: Noise, place: LocalRows) -> tuple[Tensor, Tensor]:
+def normal_gamma(base_RK: Tensor, stream: RandomStream, local: LocalRows) -> tuple[Tensor, Tensor]:
     """Draw mean and precision of each column given its entries (Murphy 2007, "Conjugate Bayesian analysis", sec. 3)."""
-    rows, width = place.span.total, base_RK.shape[1]
-    mean_K = place.communicator.sum(base_RK.sum(0, dtype=torch.float64)) / rows
+    rows, width = local.span.total, base_RK.shape[1]
+    mean_K = local.communicator.sum(base_RK.sum(0, dtype=torch.float64)) / rows
     squares_K = (
-        place.communicator.sum((base_RK - mean_K).square().sum(0))
+        local.communicator.sum((base_RK - mean_K).square().sum(0))
         + STRENGTH * rows / (STRENGTH + rows) * mean_K.square()
     )
-    precision_K = _gammas(noise, rows, squares_K, STRENGTH)
+    precision_K = _gammas(stream, rows, squares_K, STRENGTH)
     deviation_K = ((rows + STRENGTH) * precision_K).rsqrt()
-    return (rows * mean_K / (rows + STRENGTH) + noise.normal(width) * deviation_K).float(), precision_K
+    return (rows * mean_K / (rows + STRENGTH) + stream.normal(width) * deviation_K).float(), precision_K
 
 
-def _gammas(noise: Noise, rows: int, squares_K: Tensor, rate: float) -> Tensor:
+def _gammas(stream: RandomStream, rows: int, squares_K: Tensor, rate: float) -> Tensor:
     shape_K = torch.full_like(squares_K, 1 + rows / 2, dtype=torch.float64)
-    return (noise.gamma(shape_K) / (rate + squares_K / 2)).float()
+    return (stream.gamma(shape_K) / (rate + squares_K / 2)).float()
 
 
-def _coefficients(side: Side, target_RK: Tensor, precision_K: Tensor, noise: Noise) -> Tensor:
+def _coefficients(side: Side, target_RK: Tensor, precision_K: Tensor, stream: RandomStream) -> Tensor:
     """Draw B given rows ~ N(Bᵀx, Λ⁻¹): a ridge regression for each column, whose ridge is drawn as well."""
     attributes_RA, attributes = side.attributes_RA.double(), side.attributes_RA.shape[1]
-    ridge_K = _gammas(noise, attributes, side.coefficients_AK.double().square().sum(0), EFFECT_RATE).double()
+    ridge_K = _gammas(stream, attributes, side.coefficients_AK.double().square().sum(0), EFFECT_RATE).double()
     precision_KAA = precision_K.double()[:, None, None] * (attributes_RA.T @ attributes_RA) + torch.diag_embed(
         ridge_K[:, None].expand(-1, attributes)
     )
     side_KA = precision_K.double()[:, None] * (target_RK.double().T @ attributes_RA)
     lower_KAA = torch.linalg.cholesky_ex(precision_KAA).L
     half_KA1 = torch.linalg.solve_triangular(lower_KAA, side_KA[..., None], upper=False)
-    noise_KA1 = noise.normal(len(precision_K), attributes)[..., None]
+    noise_KA1 = stream.normal(len(precision_K), attributes)[..., None]
     drawn_KA1: Tensor = torch.linalg.solve_triangular(lower_KAA.mT, half_KA1 + noise_KA1, upper=True)
     return drawn_KA1[..., 0].T.float().contiguous()
 

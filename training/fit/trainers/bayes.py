@@ -24,7 +24,7 @@ from training.errors import DataError
 from training.fit.kernels.collapse import ranked
 from training.fit.kernels.gibbs import (
     Chain,
-    Noise,
+    RandomStream,
     Side,
     memory_of_sweep,
     start_effects,
@@ -39,7 +39,7 @@ from training.fit.trainer import GibbsSides, Trainer, TrainerSettings, TrainingS
 
 log = logging.getLogger(__name__)
 
-START = 2**63 - 1  # the number of the sweep whose noise a chain starts from
+START = 2**63 - 1  # the number of the sweep whose stream a chain starts from
 POSTERIOR_SIDES: dict[str, Literal["user", "item", "other"]] = {
     "left": "user",
     "user_bias": "user",
@@ -113,26 +113,26 @@ class Bayes(Trainer[BayesSettings]):
         return self.settings.burn_in + self.settings.samples
 
     def epoch(self) -> Mapping[str, Tensor]:
-        noises = [self._noise(chain, self._sweeps) for chain in range(self.settings.chains)]
-        losses = self._sweep(noises)
+        streams = [self._stream(chain, self._sweeps) for chain in range(self.settings.chains)]
+        losses = self._sweep(streams)
         self._sweeps += 1
         variance = self._deviation.square()
         precision = torch.stack([chain.precision for chain in self._chains]).mean()
         return {"loss": torch.stack(losses).mean() * variance, "noise_deviation": (variance / precision).sqrt()}
 
-    def _sweep(self, noises: Sequence[Noise]) -> list[Tensor]:
+    def _sweep(self, streams: Sequence[RandomStream]) -> list[Tensor]:
         """One sweep of each chain, side by side where that pays; their losses.
 
         The tensors of a chain are small: torch's own threads would wait for one another more than they work.
         """
         if not self._concurrent:
-            losses = list(map(Chain.sweep, self._chains, noises))
-            self._collect(noises)
+            losses = list(map(Chain.sweep, self._chains, streams))
+            self._collect(streams)
             return losses
         threads, chains = torch.get_num_threads(), self._chains
-        with ThreadPoolExecutor(len(noises), initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            losses = list(pool.map(Chain.sweep, chains, noises))
-            pool.submit(self._collect, noises).result()
+        with ThreadPoolExecutor(len(streams), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            losses = list(pool.map(Chain.sweep, chains, streams))
+            pool.submit(self._collect, streams).result()
         torch.set_num_threads(threads)  # the default of later threads, which is shared
         return losses
 
@@ -141,14 +141,14 @@ class Bayes(Trainer[BayesSettings]):
         many = self.settings.chains > 1 and torch.get_num_threads() > 1
         return many and self.data.device.type == "cpu" and self.data.communicator.thread_safe
 
-    def _noise(self, chain: int, sweep: int) -> Noise:
-        return self.data.noise(self._seed, chain, sweep)
+    def _stream(self, chain: int, sweep: int) -> RandomStream:
+        return self.data.random_stream(self._seed, chain, sweep)
 
     @cached_property
     def _chains(self) -> list[Chain]:
         """The chains at their start. Grouping the ratings is a part of fitting, so the first epoch does it."""
         sides = self._grouped()
-        return [self._start(sides, self._noise(chain, START)) for chain in range(self.settings.chains)]
+        return [self._start(sides, self._stream(chain, START)) for chain in range(self.settings.chains)]
 
     @cached_property
     def _posterior(self) -> Posterior:
@@ -170,13 +170,13 @@ class Bayes(Trainer[BayesSettings]):
         threads = cores if cores > self.settings.chains or not self._concurrent else 1
         return CpuRows(rows_N, columns_N, values_N, rows=rows, threads=threads)
 
-    def _start(self, sides: GibbsSides, noise: Noise) -> Chain:
+    def _start(self, sides: GibbsSides, stream: RandomStream) -> Chain:
         data, settings, width = self.data, self.settings, padded_width(self.settings.factors)
         counts_I = data.item_totals()[data.item_span.rows]
-        user = start_side(sides.users, data.user_counts(), self._attributes[0], width, noise, data.places[0])
-        item = start_side(sides.items, counts_I, self._attributes[1], width, noise, data.places[1])
+        user = start_side(sides.users, data.user_counts(), self._attributes[0], width, stream, data.local_rows[0])
+        item = start_side(sides.items, counts_I, self._attributes[1], width, stream, data.local_rows[1])
         if settings.implicit:
-            start_effects(user, item, sides.over_items, sides.over_users, noise)
+            start_effects(user, item, sides.over_items, sides.over_users, stream)
         precision = torch.ones((), dtype=torch.float64, device=data.device)
         return Chain(user, item, precision, settings.implicit, (settings.user_freedom, settings.item_freedom))
 
@@ -185,17 +185,17 @@ class Bayes(Trainer[BayesSettings]):
         shape = (data.users, data.items, data.communicator, len(data.item_span))
         return Posterior(self._probes_2N, *shape, rank=rank, block=block)
 
-    def _collect(self, noises: Sequence[Noise]) -> None:
+    def _collect(self, streams: Sequence[RandomStream]) -> None:
         """Add each chain's present state to the posterior, which is empty until the burn-in is over."""
         if self._sweeps <= self.settings.burn_in:
             self._posterior = self._empty_posterior()
-        for chain, noise in zip(self._chains, noises, strict=True):
+        for chain, stream in zip(self._chains, streams, strict=True):
             user_UK, item_IK = _with_unknown(chain.user), _with_unknown(chain.item)
             self._posterior.add(user_UK, item_IK)
             for table_RK, side in ((user_UK, chain.user), (item_IK, chain.item)):
-                table_RK[-1] += side.spread_K.sqrt() * noise.normal(table_RK.shape[1])
-            user_noise_U = _with_mean(1 / chain.user.weight_R, chain.user.place) / chain.precision
-            item_noise_I = _with_mean(1 / chain.item.weight_R, chain.item.place)
+                table_RK[-1] += side.spread_K.sqrt() * stream.normal(table_RK.shape[1])
+            user_noise_U = _with_mean(1 / chain.user.weight_R, chain.user.local) / chain.precision
+            item_noise_I = _with_mean(1 / chain.item.weight_R, chain.item.local)
             self._posterior.probe(user_UK, self._all_items(item_IK), user_noise_U, self._all_items(item_noise_I))
 
     def _all_items(self, here_R: Tensor) -> Tensor:
@@ -267,5 +267,5 @@ def _with_unknown(side: Side) -> Tensor:
     return torch.cat([side.table_RK, side.unknown_K[None]])
 
 
-def _with_mean(values_R: Tensor, place: LocalRows) -> Tensor:
-    return torch.cat([values_R, place.mean(values_R[:, None])])
+def _with_mean(values_R: Tensor, local: LocalRows) -> Tensor:
+    return torch.cat([values_R, local.mean(values_R[:, None])])

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from training.fit.kernels.gibbs import Chain, Noise, start_effects, start_side, sums_of
+from training.fit.kernels.gibbs import Chain, RandomStream, start_effects, start_side, sums_of
 from training.fit.kernels.gibbs_cpu import CpuRows
 from training.fit.kernels.gibbs_reference import ReferenceRows
 from training.fit.kernels.gibbs_rows import Rows
@@ -18,16 +18,16 @@ MakeRows = Callable[[Tensor, Tensor, Tensor, int, int], Rows]
 
 
 def make_chain(make_rows: MakeRows) -> Chain:
-    generator, noise = torch.Generator().manual_seed(0), Noise(1, 0, 0, CPU)
+    generator, stream = torch.Generator().manual_seed(0), RandomStream(1, 0, 0, CPU)
     users_N, items_N = (torch.rand(USERS, ITEMS, generator=generator) < 0.4).nonzero().T.to(torch.int32)
     values_N = torch.randn(len(users_N), generator=generator)
     attributes_UA = torch.randn(USERS, 2, generator=generator)
     by_user = make_rows(users_N, items_N, values_N, USERS, ITEMS)
     by_item = make_rows(items_N, users_N, values_N, ITEMS, USERS)
-    user = start_side(by_user, torch.bincount(users_N, minlength=USERS), attributes_UA, WIDTH, noise)
-    item = start_side(by_item, torch.bincount(items_N, minlength=ITEMS), None, WIDTH, noise)
+    user = start_side(by_user, torch.bincount(users_N, minlength=USERS), attributes_UA, WIDTH, stream)
+    item = start_side(by_item, torch.bincount(items_N, minlength=ITEMS), None, WIDTH, stream)
     over_items, over_users = sums_of(users_N, items_N, USERS), sums_of(items_N, users_N, ITEMS)
-    start_effects(user, item, over_items, over_users, noise)
+    start_effects(user, item, over_items, over_users, stream)
     return Chain(user, item, torch.ones((), dtype=torch.float64), implicit=True, freedom=(20.0, 10.0))
 
 
@@ -54,8 +54,8 @@ def test_sweeps_do_not_depend_on_the_implementation(make_reference: MakeRows, ma
     expected, actual = make_chain(make_reference), make_chain(make_rows)
 
     for sweep in range(1, 4):
-        expected_loss = expected.sweep(Noise(1, 0, sweep, CPU))
-        loss = actual.sweep(Noise(1, 0, sweep, CPU))
+        expected_loss = expected.sweep(RandomStream(1, 0, sweep, CPU))
+        loss = actual.sweep(RandomStream(1, 0, sweep, CPU))
 
     torch.testing.assert_close(loss, expected_loss, rtol=1e-4, atol=0)
     for name, tensor in expected.state().items():
@@ -64,7 +64,7 @@ def test_sweeps_do_not_depend_on_the_implementation(make_reference: MakeRows, ma
 
 def test_tables_are_the_rows_own_part_and_the_effects_of_what_they_rated() -> None:
     chain = make_chain(cpu_rows)
-    chain.sweep(Noise(1, 0, 1, CPU))
+    chain.sweep(RandomStream(1, 0, 1, CPU))
 
     generator = torch.Generator().manual_seed(0)
     rated_UI = torch.rand(USERS, ITEMS, generator=generator) < 0.4
@@ -73,8 +73,8 @@ def test_tables_are_the_rows_own_part_and_the_effects_of_what_they_rated() -> No
 
 
 def test_noise_is_a_function_of_key_chain_and_sweep() -> None:
-    first, again = (Noise(7, 1, 4, CPU).normal(5) for _ in range(2))
-    others = [Noise(*key, CPU).normal(5) for key in ((8, 1, 4), (7, 2, 4), (7, 1, 5))]
+    first, again = (RandomStream(7, 1, 4, CPU).normal(5) for _ in range(2))
+    others = [RandomStream(*key, CPU).normal(5) for key in ((8, 1, 4), (7, 2, 4), (7, 1, 5))]
 
     assert torch.equal(first, again)
     assert not any(torch.equal(first, other) for other in others)

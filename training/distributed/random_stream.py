@@ -9,27 +9,27 @@ import torch
 from torch import Tensor
 
 from training.communicator import BLOCK, LocalRows, Span
-from training.fit.kernels.gibbs import Noise
+from training.fit.kernels.gibbs import RandomStream
 
 
-class RowNoise(Noise):
+class RowStream(RandomStream):
     """On the CPU every block of rows has a generator of its own. On CUDA every rank has one, and numbers differ."""
 
-    def row_normal(self, place: LocalRows, width: int) -> Tensor:
+    def row_normal(self, local: LocalRows, width: int) -> Tensor:
         if self._cuda is not None:
-            return self._of_this_rank(place, lambda noise: noise.normal(len(place.span), width))
+            return self._of_this_rank(local, lambda stream: stream.normal(len(local.span), width))
         blocks = [
             generator.standard_normal((len(rows), width), dtype=np.float32)
-            for rows, generator in self._blocks(place.span)
+            for rows, generator in self._blocks(local.span)
         ]
         return torch.from_numpy(np.concatenate([np.empty((0, width), np.float32), *blocks]))
 
-    def row_gamma(self, place: LocalRows, shape_R: Tensor) -> Tensor:
+    def row_gamma(self, local: LocalRows, shape_R: Tensor) -> Tensor:
         if self._cuda is not None:
-            return self._of_this_rank(place, lambda noise: noise.gamma(shape_R))
+            return self._of_this_rank(local, lambda stream: stream.gamma(shape_R))
         blocks = [
             generator.standard_gamma(shape_R[rows.start : rows.stop].numpy())
-            for rows, generator in self._blocks(place.span)
+            for rows, generator in self._blocks(local.span)
         ]
         return torch.from_numpy(np.concatenate([np.empty(0), *blocks]))
 
@@ -41,9 +41,9 @@ class RowNoise(Noise):
             rows = range(begin - span.start, min(begin + BLOCK, span.stop) - span.start)
             yield rows, np.random.Generator(np.random.Philox(key=self._key, counter=counter))
 
-    def _of_this_rank(self, place: LocalRows, draw: Callable[[Noise], Tensor]) -> Tensor:
+    def _of_this_rank(self, local: LocalRows, draw: Callable[[RandomStream], Tensor]) -> Tensor:
         """Numbers that no other rank draws."""
         self._calls += 1
-        own = RowNoise(int(self._key[0]) ^ (self._calls << 32), int(self._key[1]), self._sweep, self._device)
-        own._cuda.manual_seed(int(own._host.integers(2**62)) + place.span.rank)  # type: ignore[union-attr]
+        own = RowStream(int(self._key[0]) ^ (self._calls << 32), int(self._key[1]), self._sweep, self._device)
+        own._cuda.manual_seed(int(own._host.integers(2**62)) + local.span.rank)  # type: ignore[union-attr]
         return draw(own)
