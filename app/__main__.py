@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import click
 from click.shell_completion import BashComplete, FishComplete, ZshComplete
 
-from app.server.options import OPTIONS
+from app.options import OPTIONS
 
 PREFIX = "RATECAST_"
 DEVICES = ["auto", "cpu", "cuda", "cuda:0"]

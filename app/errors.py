@@ -13,12 +13,12 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from app.api.schemas import FORMS, FieldError, Problem
 from app.engine.errors import (
     ActivationError,
     CancelledRequestError,
@@ -51,6 +51,26 @@ HEADERS = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": "1"}}
 MAX_FIELD_ERRORS = 10
 
 
+class FieldError(BaseModel):
+    """One thing that is wrong with a request: where (`body.users.3`, `query.n`) and what."""
+
+    location: str
+    message: str
+
+
+class Problem(BaseModel):
+    """An error (RFC 9457). Members that do not apply are absent."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    errors: list[FieldError] | None = None
+    user: str | None = None
+    item: str | None = None
+    position: int | None = None
+
+
 class InvalidRequestError(RatecastError):
     """A well-formed request that asks for what the service does not do. The message never echoes the input."""
 
@@ -64,15 +84,15 @@ class BodyTooLargeError(RatecastError):
 
 
 class UnauthorizedError(RatecastError):
-    """A request without a key that is accepted."""
+    """A request without a key, or with one that is not accepted."""
 
 
 class ForbiddenError(RatecastError):
-    """A request whose key is accepted, but not for that."""
+    """A request whose key is accepted, but does not allow this."""
 
 
 class TooManyRequestsError(RatecastError):
-    """A holder of a key who asks more often than is allowed. `seconds` from now the next request would do."""
+    """A principal who asks more often than is allowed. After `seconds` the next request is answered."""
 
     def __init__(self, seconds: int) -> None:
         super().__init__(f"more requests a second than a key allows; try again in {seconds} s")
@@ -126,8 +146,8 @@ KINDS: Mapping[type[RatecastError], Kind] = {
 
 def install(app: FastAPI, routes: Sequence[Route]) -> None:
     """Answer every error with a problem document. `routes` are all that the service has."""
-    app.add_exception_handler(RatecastError, _domain_error)
-    app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(RatecastError, _expected_error)
+    app.add_exception_handler(RequestValidationError, _expected_error)
     app.add_exception_handler(HTTPException, partial(_http_error, routes))
     app.add_exception_handler(Exception, _bug)
 
@@ -144,8 +164,20 @@ class ProblemResponse(Response):
         await super().__call__(scope, receive, send)
 
 
-def answer_error(error: RatecastError) -> Response:
-    """The problem document of a domain error."""
+def unreadable_json() -> RequestValidationError:
+    """The error of a body that is not text, is nested too deeply or has numbers that are too long."""
+    return RequestValidationError([{"type": "unreadable", "loc": ("body",), "msg": "not readable as JSON in UTF-8"}])
+
+
+def body_too_large(most: int) -> BodyTooLargeError:
+    """The error of a body of more bytes than `most`."""
+    return BodyTooLargeError(f"a request body has at most {most} bytes")
+
+
+def answer_error(error: RatecastError | RequestValidationError) -> Response:
+    """The problem document of a domain error, or of what pydantic found wrong."""
+    if isinstance(error, RequestValidationError):
+        return _answer_invalid(error)
     members: dict[str, Any] = {"detail": str(error)}
     if isinstance(error, InvalidRequestError):
         members["errors"] = [FieldError(location=".".join(error.location), message=str(error))]
@@ -168,15 +200,13 @@ def _problem_of_status(status: int, detail: str, headers: Mapping[str, str] | No
     )
 
 
-async def _domain_error(_: Request, error: Exception) -> Response:
-    if not isinstance(error, RatecastError):
+async def _expected_error(_: Request, error: Exception) -> Response:
+    if not isinstance(error, RatecastError | RequestValidationError):
         raise TypeError from error
     return answer_error(error)
 
 
-async def _validation_error(_: Request, error: Exception) -> Response:
-    if not isinstance(error, RequestValidationError):
-        raise TypeError from error
+def _answer_invalid(error: RequestValidationError) -> Response:
     errors = list(_field_errors(error))
     return _problem_of_kind(INVALID, detail=f"{errors[0].location}: {errors[0].message}", errors=errors)
 
@@ -197,17 +227,16 @@ def _message(found: Mapping[str, Any]) -> str:
 
 
 def _location(found: Mapping[str, Any]) -> Iterator[str]:
-    """Where in the request, without names the client made up and those that pydantic gives to the forms of a body."""
-    parts = found["loc"][:-1] if found["type"] in ("json_invalid", "extra_forbidden") else found["loc"]
-    return (str(part) for index, part in enumerate(parts) if index != 1 or part not in FORMS)
+    """Where in the request, without names that the client made up."""
+    return map(str, found["loc"][:-1] if found["type"] in ("json_invalid", "extra_forbidden") else found["loc"])
 
 
 async def _http_error(routes: Sequence[Route], request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise TypeError from error
-    if error.status_code == 400:  # FastAPI's answer to a body that is not text, too deep or has numbers too long
-        unreadable = FieldError(location="body", message="not readable as JSON in UTF-8")
-        return _problem_of_kind(INVALID, detail="body: not readable as JSON in UTF-8", errors=[unreadable])
+    if error.status_code == HTTPStatus.BAD_REQUEST:  # FastAPI could not read the body, for whatever reason
+        reason = error.__cause__
+        return answer_error(reason if isinstance(reason, RatecastError) else unreadable_json())
     headers = (
         {"Allow": _allowed(routes, request.scope["path"])}
         if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED

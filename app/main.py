@@ -4,34 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.telemetry import TelemetryConfig
-from starlette.middleware.cors import CORSMiddleware
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
 from app import errors
-from app.api import health, items, metrics, models, predict, ratings, users
+from app.api import health, items, lists, metrics, models, predict, ratings
 from app.api.deps import State
-from app.api.fast_path import FrontDoor
-from app.api.limits import BodyLimit, Limits
+from app.api.limits import Limits
 from app.api.openapi import Service
-from app.api.paths import EncodedSlashes
+from app.api.plain import PlainRoute, PlainRoutes
 from app.console import routes as console
 from app.console.files import read_files
 from app.engine.engine import Bounds, Engine
-from app.middleware.auth import Keys
-from app.middleware.gate import Gate, Rules
+from app.middleware.access import Access, Needs, RouteNeeds
+from app.middleware.auth import ApiKeys
+from app.middleware.body_limit import BodyLimit
+from app.middleware.cors import allow_origins
+from app.middleware.guard import Guard, Rules
 from app.middleware.rate_limit import RateLimit
+from app.middleware.reporting import Reporting
+from app.middleware.security_headers import DOCUMENTATION
 from app.observability.logs import RequestLog
 from app.observability.telemetry import Telemetry
-from app.observability.tracing import NamedSpans
 from app.ratings.revisions import Revisions
 from app.ratings.schema import address
 from app.ratings.store import RatingsStore
@@ -40,10 +41,7 @@ from app.settings import Settings
 from models.devices import choose_placement
 
 VERSION = "0.1.0"
-RESOURCES = (predict, ratings, users, items, models, health, metrics)  # lists last of those below /users: see `paths`
-METHODS = ("GET", "POST", "PUT", "DELETE")  # of pages from elsewhere, where any may ask
-HEADERS = ("Authorization", "Content-Type", "X-Request-Id")
-SHOWN = ("X-Request-Id", "Retry-After")  # headers of answers that such pages may read
+DOCS, DOCUMENT = "/docs", "/openapi.json"
 
 
 def create_app(settings: Settings | None = None, shared: Path | None = None) -> FastAPI:
@@ -52,65 +50,71 @@ def create_app(settings: Settings | None = None, shared: Path | None = None) -> 
     `shared` is a folder in which the workers of one service keep which version they serve, and whose ratings changed.
     """
     settings = settings or Settings()
-    telemetry, draining = Telemetry(), Shutdown(settings.shutdown_pause)
-    limits = Limits(settings.max_pairs, settings.max_list, settings.max_id_length, settings.max_inline_ratings)
+    telemetry, shutdown = Telemetry(), Shutdown(settings.shutdown_pause)
+    limits = Limits(
+        pairs=settings.max_pairs,
+        list_length=settings.max_list,
+        id_length=settings.max_id_length,
+        inline_ratings=settings.max_inline_ratings,
+        body=settings.max_body_bytes,
+    )
     app = Service(
         title="Ratecast",
         version=VERSION,
         description="Rating prediction as a service.",
-        lifespan=lifespan(settings, limits, telemetry, draining, shared),
+        lifespan=lifespan(settings, limits, telemetry, shutdown, shared),
         telemetry=opentelemetry(settings.opentelemetry),
         generate_unique_id_function=lambda route: route.name,
+        docs_url=DOCS,
+        openapi_url=DOCUMENT,
         redoc_url=None,  # one page of documentation is enough
         swagger_ui_oauth2_redirect_url=None,
     )
-    routers = [*(resource.router for resource in RESOURCES), console.router(read_files())]
-    routes = [route for router in routers for route in router.routes if isinstance(route, Route)]
+    routes = add_routes(app, limits)
     errors.install(app, routes)
-    app.add_middleware(EncodedSlashes)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
-    gate = partial(
-        Gate,
-        rules=rules(settings),
-        telemetry=telemetry,
-        log=RequestLog(settings.log_sample),
-        draining=draining,
-        across=across(settings.origins()),
-    )
-    front_door = partial(FrontDoor, limits=limits, max_body_bytes=settings.max_body_bytes)
-    if settings.opentelemetry:  # then FastAPI must see every request
-        app.add_middleware(front_door)
-        app.add_middleware(gate)
-        app.add_middleware(NamedSpans)
-    else:
-        app.surround(lambda inner: gate(front_door(inner)))
-    for router in routers:
-        app.include_router(router)
+    needs = RouteNeeds(routes, {DOCS: Needs(Access.OPEN, DOCUMENTATION), DOCUMENT: Needs(Access.OPEN)})
+
+    def layers(inner: ASGIApp) -> ASGIApp:
+        plain = PlainRoutes(inner, [route for route in routes if isinstance(route, PlainRoute)])
+        guarded = allow_origins(Guard(plain, rules(settings), telemetry), settings.origins())
+        return Reporting(guarded, needs, telemetry, RequestLog(settings.log_sample), shutdown)
+
+    app.surround(layers, needs, traced=settings.opentelemetry)
     return app
 
 
-def across(origins: Sequence[str]) -> Callable[[ASGIApp], ASGIApp] | None:
-    """What tells browsers that pages of these origins may ask; nothing where there are none."""
-    if not origins:
-        return None
-    return partial(
-        CORSMiddleware, allow_origins=origins, allow_methods=METHODS, allow_headers=HEADERS, expose_headers=SHOWN
-    )
+def add_routes(app: FastAPI, limits: Limits) -> list[Route]:
+    """Give the app the routes of every resource, and of the console. Gives all of them."""
+    found: list[BaseRoute] = []
+    for part in (
+        predict.plain_routes(limits),
+        ratings.plain_routes(limits),
+        ratings.router,
+        lists.plain_routes(limits),  # after the other paths below /users: see `app.api.paths`
+        *(resource.router for resource in (lists, items, models, health, metrics)),
+        console.router(read_files()),
+    ):
+        if isinstance(part, APIRouter):
+            app.include_router(part)
+            found += part.routes
+        else:
+            app.router.routes += part
+            found += part
+    return [route for route in found if isinstance(route, Route)]
 
 
 def rules(settings: Settings) -> Rules:
-    """What the gate refuses."""
+    """What is refused before it is read."""
     rate = settings.rate_limit
-    return Rules(
-        keys=Keys(settings.accepted_keys(), settings.accepted_admin_keys()),
-        rates=None if rate is None else RateLimit(rate / settings.workers),
-        under_way=settings.max_concurrent,
-        all_may_rate=settings.api_keys_may_rate,
+    keys = ApiKeys(
+        settings.accepted_keys(), settings.accepted_admin_keys(), clients_may_rate=settings.api_keys_may_rate
     )
+    return Rules(keys, None if rate is None else RateLimit(rate / settings.workers), settings.max_concurrent)
 
 
 def lifespan(
-    settings: Settings, limits: Limits, telemetry: Telemetry, draining: Shutdown, shared: Path | None
+    settings: Settings, limits: Limits, telemetry: Telemetry, shutdown: Shutdown, shared: Path | None
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[State]]:
     """Load the model before the first request, and let the last one finish."""
 
@@ -145,8 +149,8 @@ def lifespan(
             await engine.load()
             gc.collect()
             gc.freeze()  # what was imported and loaded stays: the collector need not look at it again
-            with draining.delaying_the_end(), running(*work):
-                yield State(engine=engine, limits=limits, telemetry=telemetry, draining=draining)
+            with shutdown.delaying_the_end(), running(*work):
+                yield State(engine=engine, limits=limits, telemetry=telemetry, shutdown=shutdown)
             telemetry.flush()
         finally:
             if store is not None:

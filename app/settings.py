@@ -15,8 +15,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from app.server.connections import ConnectionBounds
-from app.server.options import OPTIONS
+from app.options import OPTIONS
 from models.checkpoint.manifest import VERSION_NAME
 from models.registry.checkpoint_sync import CheckpointSync
 from models.registry.remote import RemoteRegistry
@@ -24,7 +23,6 @@ from models.urls import is_url
 
 PREFIX = "RATECAST_"
 MIN_KEY_LENGTH = 16
-MAX_LINGER = 0.5
 NO_STORE, DEFAULT_STORE = "none", "ratings.sqlite"
 
 Device = Annotated[str, Field(pattern=r"^(auto|cpu(,cpu)*|cuda(:[0-9]+)?(,cuda(:[0-9]+)?)*)$")]
@@ -156,11 +154,6 @@ class Settings(BaseSettings):
         if not is_url(self.checkpoints):
             return None
         return CheckpointSync(RemoteRegistry(self.checkpoints), self.directory(), self.pinned_version)
-
-    def connection_bounds(self) -> ConnectionBounds:
-        """How much clients may take."""
-        linger = min(self.shutdown_pause, MAX_LINGER)
-        return ConnectionBounds(self.max_connections, self.max_seconds, self.idle_seconds, linger)
 
     def origins(self) -> list[str]:
         """Origins whose pages may ask."""

@@ -18,7 +18,7 @@ class State(TypedDict):
     engine: Engine
     limits: Limits
     telemetry: Telemetry
-    draining: Shutdown
+    shutdown: Shutdown
 
 
 async def get_engine(request: Request) -> Engine:
@@ -33,11 +33,11 @@ async def get_telemetry(request: Request) -> Telemetry:
     return cast("Telemetry", request.state.telemetry)
 
 
-async def get_draining(request: Request) -> Shutdown:
-    return cast("Shutdown", request.state.draining)
+async def get_shutdown(request: Request) -> Shutdown:
+    return cast("Shutdown", request.state.shutdown)
 
 
 EngineDep = Annotated[Engine, Depends(get_engine)]
 LimitsDep = Annotated[Limits, Depends(get_limits)]
 TelemetryDep = Annotated[Telemetry, Depends(get_telemetry)]
-ShutdownDep = Annotated[Shutdown, Depends(get_draining)]
+ShutdownDep = Annotated[Shutdown, Depends(get_shutdown)]

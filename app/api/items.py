@@ -11,7 +11,7 @@ from app.api.deps import EngineDep, LimitsDep
 from app.api.openapi import link, problems
 from app.api.parameters import MAX_QUERY, N, YearMax, YearMin
 from app.api.paths import ITEM, SIMILAR
-from app.api.schemas import CatalogueItem, FoundItems, Genre, Genres, Item, SimilarItem, SimilarItems
+from app.api.schemas.items import CatalogueItem, FoundItems, Genre, Genres, Item, SimilarItem, SimilarItems
 from app.engine.types import ItemDetails, ItemFilter
 
 router = APIRouter(tags=["items"])

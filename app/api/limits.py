@@ -7,22 +7,21 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.engine.types import Ids, InlineRatings, Pairs
-from app.errors import BodyTooLargeError, InvalidRequestError, answer_error
+from app.errors import InvalidRequestError
 from app.ratings.records import storable
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds of one request: pairs, items of a list, characters of an id, ratings given with it."""
+    """Bounds of one request: pairs, items of a list, characters of an id, ratings given with it, bytes of its body."""
 
     pairs: int
     list_length: int
     id_length: int
     inline_ratings: int
+    body: int = 16 << 20
 
     def check_id(self, id_: str, *location: str) -> None:
         """Raise InvalidRequestError for an id that is empty or too long."""
@@ -49,6 +48,10 @@ class Limits:
                 raise InvalidRequestError(location, "an id has at least one character")
             if (bytes_["max"] or 0) > self.id_length and pc.max(pc.utf8_length(texts)).as_py() > self.id_length:
                 raise InvalidRequestError(location, f"an id has at most {self.id_length} characters")
+
+    def allow(self, pairs: Pairs) -> bool:
+        """Whether columns, whose ids have been checked, are of one length and not too long."""
+        return len(pairs.users) == len(pairs.items) <= self.pairs
 
     def check_pairs(self, pairs: Pairs) -> None:
         """Raise InvalidRequestError for columns that are unequal, too long or hold ids that cannot be used."""
@@ -101,41 +104,3 @@ def check_scale(rating: float, scale: tuple[float, float], *location: str) -> No
     """Raise InvalidRequestError for a rating that is not on the scale."""
     if not scale[0] <= rating <= scale[1]:
         raise InvalidRequestError(location, f"a rating is from {scale[0]:g} to {scale[1]:g}")
-
-
-class BodyLimit:
-    """Refuses bodies of more than `max_bytes`, declared or chunked, with a problem of status 413.
-
-    Starlette's own `max_body_size` answers in plain text where the length is declared.
-    """
-
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
-        self.app = app
-        self.max_bytes = max_bytes
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        too_large = BodyTooLargeError(f"a request body has at most {self.max_bytes} bytes")
-        declared = Headers(scope=scope).get("content-length", "")
-        if declared.isdecimal() and int(declared) > self.max_bytes:
-            await answer_error(too_large)(scope, receive, send)
-            return
-        received = 0
-
-        async def counted() -> Message:
-            nonlocal received
-            message = await receive()
-            received += len(message.get("body", b""))
-            if received > self.max_bytes:
-                raise too_large
-            return message
-
-        async def unless_too_large(message: Message) -> None:
-            if received <= self.max_bytes:
-                await send(message)
-
-        await self.app(scope, counted, unless_too_large)
-        if received > self.max_bytes:  # FastAPI takes the error for a body that it cannot parse
-            await answer_error(too_large)(scope, receive, send)

@@ -11,7 +11,9 @@ from starlette.responses import HTMLResponse
 
 from app.api.deps import EngineDep
 from app.api.openapi import link, links, problems
-from app.api.schemas import Activated, CurrentModel, History, Pass, PublishedModel, PublishedModels
+from app.api.schemas.models import Activated, CurrentModel, History, Pass, PublishedModel, PublishedModels
+from app.middleware.access import Access, needs
+from app.middleware.security_headers import REPORT as REPORT_HEADERS
 from models.checkpoint.files import HISTORY, REPORT, REPORT_PAGE
 from models.checkpoint.manifest import VERSION_NAME, Manifest
 from models.errors import CheckpointCorruptError
@@ -87,6 +89,7 @@ async def history(version: Version, engine: EngineDep) -> History:
     response_class=Response,
     responses=OF_VERSION | {200: {"content": {"text/html": {"schema": {"type": "string"}}}}},
 )
+@needs(Access.READ, REPORT_HEADERS)
 async def report(version: Version, engine: EngineDep) -> Response:
     """The page that was published with a version, for people: it needs nothing else. 404 where there is none."""
     return HTMLResponse(await engine.versions.report(version, REPORT_PAGE))

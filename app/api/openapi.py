@@ -8,15 +8,14 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.api.schemas import Problem
-from app.errors import PROBLEM_JSON
-from app.middleware.gate import OPEN_PATHS, changes
+from app.errors import PROBLEM_JSON, Problem
+from app.middleware.access import Access, RouteNeeds
 
 DESCRIPTIONS = {
-    401: "No key, or not one that is accepted.",
-    403: "The key does not allow that.",
+    401: "There is no key, or it is not accepted.",
+    403: "The key does not allow this.",
     404: "There is no such id, version or report.",
-    409: "It does not go with what is there: a version that cannot be served, or a request key that was used for "
+    409: "The request conflicts with what is there: the version cannot be served, or the request key was used for "
     "something else. Nothing was changed.",
     413: "The request body is too large.",
     429: "More requests a second than a key allows; try again after `Retry-After` seconds.",
@@ -24,8 +23,7 @@ DESCRIPTIONS = {
     500: "A bug.",
     501: "The service keeps no ratings.",
     503: "No model is being served yet, the service is about to stop, too much work is waiting, or ratings cannot be "
-    "stored or read just now; "
-    "try again after `Retry-After` seconds.",
+    "stored or read now; try again after `Retry-After` seconds.",
     504: "The answer took longer than a request may.",
 }
 SECONDS: dict[str, Any] = {"description": "Seconds to wait.", "required": True, "schema": {"type": "integer"}}
@@ -55,16 +53,28 @@ def links(*given: dict[int | str, dict[str, Any]]) -> dict[int | str, dict[str, 
 
 
 class Service(FastAPI):
-    """FastAPI whose document says what lies around it does: the media type of problems, and keys."""
+    """FastAPI with layers before all of its own, whose document says what those answer: refusals, ids, problems."""
 
-    _outermost: ASGIApp | None = None
+    _needs: RouteNeeds
+    _layers: Callable[[ASGIApp], ASGIApp]
+    _traced = True
 
-    def surround(self, wrap: Callable[[ASGIApp], ASGIApp]) -> None:
-        """Put `wrap(self)` before everything else, Starlette's own middleware too: that takes 5 µs a request."""
-        self._outermost = wrap(self._outermost or super().__call__)
+    def surround(self, layers: Callable[[ASGIApp], ASGIApp], needs: RouteNeeds, *, traced: bool) -> None:
+        """Put `layers` before Starlette's own middleware, which takes 5 µs a request.
+
+        `needs` says what they refuse, `traced` whether FastAPI reports to OpenTelemetry.
+        """
+        self._layers, self._needs, self._traced = layers, needs, traced
+
+    def build_middleware_stack(self) -> ASGIApp:
+        return self._layers(super().build_middleware_stack())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await (self._outermost or super().__call__)(scope, receive, send)
+        if self._traced or self.middleware_stack is None:
+            await super().__call__(scope, receive, send)
+        else:  # what FastAPI does too, but only after it has looked for OpenTelemetry, which takes 4 µs
+            scope["app"] = self
+            await self.middleware_stack(scope, receive, send)
 
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
@@ -72,17 +82,18 @@ class Service(FastAPI):
             document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
             for path, operations in document["paths"].items():
                 for method, operation in operations.items():
-                    if path not in OPEN_PATHS:
-                        _guard(method, path, operation)
+                    _declare_refusals(self._needs.of(method.upper(), path).access, operation)
                     _declare_problems(operation)
                     _declare_headers(operation)
         return super().openapi()
 
 
-def _guard(method: str, path: str, operation: dict[str, Any]) -> None:
-    """What the gate may answer before the operation is asked."""
+def _declare_refusals(access: Access, operation: dict[str, Any]) -> None:
+    """What may be answered before the operation is asked."""
+    if access in (Access.PROBE, Access.OPEN):
+        return
     operation["security"] = [{"key": []}]
-    statuses = (401, 403, 429, 503) if changes(method.upper(), path) else (401, 429, 503)
+    statuses = (401, 429, 503) if access is Access.READ else (401, 403, 429, 503)
     schema = {"$ref": "#/components/schemas/Problem"}
     refusals = {
         str(status): {"description": DESCRIPTIONS[status], "content": {"application/json": {"schema": schema}}}

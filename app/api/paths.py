@@ -8,9 +8,7 @@ take plain slashes too, and are tried after those.
 from urllib.parse import unquote
 
 from starlette.convertors import Convertor, register_url_convertor
-from starlette.types import ASGIApp, Receive, Scope, Send
-
-from app.engine.types import Pair
+from starlette.types import Scope
 
 SLASH = "\U0010ffff"  # stands for a slash of an id while a path is routed; a noncharacter, which no text should hold
 
@@ -29,32 +27,14 @@ class SegmentConvertor(IdConvertor):
     regex = r"[^/]+"
 
 
-def rated_pair(scope: Scope) -> Pair | None:
-    """The user and the item of `RATING`, as the router would find them; None for another path."""
-    match (scope.get("raw_path") or b"").split(b"/"):
-        case [b"", b"users", user, b"ratings", item] if user and item:
-            try:
-                return Pair(
-                    unquote(user.decode("ascii"), errors="strict"), unquote(item.decode("ascii"), errors="strict")
-                )
-            except UnicodeDecodeError:
-                return None
-    return None
-
-
-class EncodedSlashes:
-    """ASGI middleware: lets the router tell a slash of an id from one of the path."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        raw = scope.get("raw_path") or b""
-        if scope["type"] == "http" and b"%2f" in raw.lower():
-            segments = raw.decode("latin-1").split("/")
-            path = "/".join(unquote(segment, errors="replace").replace("/", SLASH) for segment in segments)
-            scope = {**scope, "path": path}
-        await self.app(scope, receive, send)
+def decode_segments(scope: Scope) -> bool:
+    """Let routers tell a slash of an id, percent-encoded, from one of the path. Gives whether there is one."""
+    raw = scope.get("raw_path") or b""
+    if b"%2f" not in raw and b"%2F" not in raw:
+        return False
+    segments = raw.decode("latin-1").split("/")
+    scope["path"] = "/".join(unquote(segment, errors="replace").replace("/", SLASH) for segment in segments)
+    return True
 
 
 register_url_convertor("id", IdConvertor())

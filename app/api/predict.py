@@ -1,34 +1,51 @@
-"""POST /predict. Plain requests are answered by `app.api.fast_path`, with the same answers; this route has the rest."""
+"""`POST /predict`, a plain route: one pair or columns of pairs, of users or of ratings given with the request."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import asyncio
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Annotated, Any, NamedTuple, TypeAlias
 
 import numpy as np
-from fastapi import APIRouter, Body, Query, Request, Response
+from fastapi import Body, Query
+from pydantic import TypeAdapter
+from starlette.types import Receive, Scope, Send
 
-from app.api.answering import prediction, predictions
-from app.api.deps import EngineDep, LimitsDep
 from app.api.encodings import arrow, json, msgpack
 from app.api.limits import Limits
 from app.api.openapi import problems
-from app.api.schemas import (
+from app.api.parameters import PredictParameters
+from app.api.plain import PlainRoute
+from app.api.reading import (
+    JSON,
+    Errors,
+    client_gone,
+    raise_if,
+    read_body,
+    read_json,
+    read_parameters,
+    send_answer,
+)
+from app.api.schemas.common import Inline
+from app.api.schemas.predictions import (
     AnonymousColumnsRequest,
     AnonymousPairRequest,
     AnonymousPrediction,
     AnonymousPredictions,
     ColumnPredictions,
-    Inline,
+    ColumnsRequest,
     PairPrediction,
     PairRequest,
     PredictRequest,
 )
 from app.engine.engine import Engine
-from app.engine.types import InlineRatings, Pair, Pairs, Prediction, Predictions
-from models.errors import UnknownItemError
+from app.engine.types import FOLDED, SOURCES, InlineRatings, Pair, Pairs, Predictions, Source
+from app.errors import InvalidRequestError
+from app.middleware.access import BY_NAME, Access, needs
+from models.errors import UnknownItemError, UnknownUserError
 
-router = APIRouter(tags=["predictions"])
-
+LARGE_BODY = 1 << 17  # decoding and encoding so many bytes takes about a millisecond: other requests should not wait
 EXAMPLES = {
     "pair": {"summary": "One pair", "value": {"user": "196", "item": "242"}},
     "columns": {"summary": "Pairs as columns", "value": {"users": ["196", "22", "196"], "items": ["242", "242", "50"]}},
@@ -38,26 +55,50 @@ EXAMPLES = {
     },
     "unknown": {"summary": "A user nobody knows", "value": {"user": "nobody", "item": "242"}},
 }
-BINARY = {
+BINARY_CONTENT = {
     msgpack.MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}},
     arrow.MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}},
 }
 
+Asked: TypeAlias = Pair | Pairs | AnonymousPairRequest | AnonymousColumnsRequest
 
-@router.post(
-    "/predict",
-    summary="What users would give items",
-    response_model=PairPrediction | ColumnPredictions | AnonymousPrediction | AnonymousPredictions,
-    responses=problems(404, 413, 422, 500, 503, 504) | {200: {"content": BINARY}},
-    openapi_extra={"requestBody": {"content": BINARY}},
-)
-async def predict(
-    request: Request,
-    body: Annotated[PredictRequest, Body(openapi_examples=EXAMPLES)],
-    engine: EngineDep,
-    limits: LimitsDep,
-    strict: Annotated[bool, Query(description="Answer 404 for an unknown user or item.")] = False,
-) -> Response:
+
+class Codec(NamedTuple):
+    """An encoding of binary bodies. `decode` raises ValueError, whose message does not repeat the body."""
+
+    decode: Callable[[bytes], Pair | Pairs]
+    encode: Callable[[Any], bytes]
+
+
+BINARY: Mapping[bytes, Codec] = {
+    msgpack.MEDIA_TYPE.encode(): Codec(msgpack.decode, msgpack.encode_predictions),
+    arrow.MEDIA_TYPE.encode(): Codec(arrow.decode, arrow.encode_predictions),
+}
+_json_body: TypeAdapter[PairRequest | ColumnsRequest | AnonymousPairRequest | AnonymousColumnsRequest]
+_json_body = TypeAdapter(PredictRequest)
+
+
+def plain_routes(limits: Limits) -> list[PlainRoute]:
+    """The route, which holds requests to these limits."""
+    return [
+        PlainRoute(
+            "POST",
+            "/predict",
+            Predict(limits),
+            predict,
+            tags=["predictions"],
+            summary="What users would give items",
+            response_model=PairPrediction | ColumnPredictions | AnonymousPrediction | AnonymousPredictions,
+            responses=problems(404, 413, 422, 500, 503, 504) | {200: {"content": BINARY_CONTENT}},
+            openapi_extra={"requestBody": {"content": BINARY_CONTENT}},
+        )
+    ]
+
+
+@needs(Access.READ)
+def predict(
+    body: Annotated[PredictRequest, Body(openapi_examples=EXAMPLES)], parameters: Annotated[PredictParameters, Query()]
+) -> None:
     """Predict the rating of one pair, or of many pairs given as columns.
 
     An unknown user or item is answered from what is known, and `source` says so: `model` where both are known,
@@ -69,34 +110,77 @@ async def predict(
     The same documents for users go as msgpack. Large batches go fastest as an Arrow IPC stream with the columns `user`
     and `item`; its answer has the columns `rating` and `source`, and `model_version` in the metadata of its schema.
     """
-    if isinstance(body, AnonymousPairRequest | AnonymousColumnsRequest):
-        return await _anonymous(body, engine, limits, strict=strict)
-    answer: Prediction | Predictions
-    if isinstance(body, PairRequest):
-        limits.check_id(body.user, "body", "user")
-        limits.check_id(body.item, "body", "item")
-        answer = await prediction(engine, Pair(body.user, body.item), request.receive, strict=strict)
-    else:
-        pairs = Pairs(body.users, body.items)
-        limits.check_pairs(pairs)
-        answer = await predictions(engine, pairs, request.receive, strict=strict)
-    return Response(json.encode_predictions(answer), media_type=json.MEDIA_TYPE)
 
 
-async def _anonymous(
-    body: AnonymousPairRequest | AnonymousColumnsRequest, engine: Engine, limits: Limits, *, strict: bool
-) -> Response:
-    alone = isinstance(body, AnonymousPairRequest)
-    items = [body.item] if isinstance(body, AnonymousPairRequest) else body.items
-    limits.check_pairs(Pairs(items, items))
-    answer, used = await engine.predictions.inline(inline(body.ratings, engine, limits), items)
-    if strict:
-        for position in np.flatnonzero(answer.sources_B % 2).tolist():  # the odd ones are of unknown items
-            raise UnknownItemError(items[position], None if alone else position)
-    shown: Prediction | Predictions = answer
-    if alone:
-        shown = answer.at(0)
-    return Response(json.encode_predictions(shown, ratings_used=used), media_type=json.MEDIA_TYPE)
+class Predict:
+    """The endpoint. JSON of the two forms that matter most is decoded by msgspec, any other JSON by pydantic."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._decode_plain = json.Decoder(limits.id_length)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = scope[BY_NAME]
+        media_type = headers.get(b"content-type", b"")
+        body = await read_body(headers, receive, self._limits.body)
+        large = len(body) > LARGE_BODY
+        errors: Errors = []
+        query = scope["query_string"]
+        strict = read_parameters(PredictParameters, query, errors).get("strict", False) if query else False
+        decode = self._decode
+        asked = await asyncio.to_thread(decode, body, media_type, errors) if large else decode(body, media_type, errors)
+        engine: Engine = scope["state"]["engine"]
+        codec = BINARY.get(media_type)
+        encode = json.encode_predictions if codec is None else codec.encode
+        if isinstance(asked, Pair):
+            one = await engine.predictions.pair(asked, partial(client_gone, receive))
+            if strict:
+                _refuse_unknown(*asked, one.source)
+            content = encode(one)
+        elif isinstance(asked, Pairs):
+            answer = await _predict_pairs(engine, asked, receive, strict=strict)
+            content = await asyncio.to_thread(encode, answer) if large else encode(answer)
+        else:
+            content = await self._anonymous(engine, asked, strict=strict)
+        await send_answer(send, content, JSON if codec is None else media_type)
+
+    def _decode(self, body: bytes, media_type: bytes, errors: Errors) -> Asked:
+        """What a body asks for, within the limits. Raises RequestValidationError or InvalidRequestError."""
+        if media_type == JSON and not errors:
+            plain = self._decode_plain(body)
+            if isinstance(plain, Pair) or (plain is not None and self._limits.allow(plain)):
+                return plain
+        asked = _decode_binary(body, media_type) if media_type in BINARY else _decode_json(body, media_type, errors)
+        raise_if(errors)
+        self._check(asked)
+        return asked
+
+    def _check(self, asked: Asked) -> None:
+        if isinstance(asked, Pair):
+            self._limits.check_id(asked.user, "body", "user")
+            self._limits.check_id(asked.item, "body", "item")
+        elif isinstance(asked, Pairs):
+            self._limits.check_pairs(asked)
+        else:
+            self._limits.check_pairs(Pairs(_items(asked), _items(asked)))
+
+    async def _anonymous(
+        self, engine: Engine, asked: AnonymousPairRequest | AnonymousColumnsRequest, *, strict: bool
+    ) -> bytes:
+        items, alone = _items(asked), isinstance(asked, AnonymousPairRequest)
+        answer, used = await engine.predictions.inline(inline(asked.ratings, engine, self._limits), items)
+        if strict:
+            for position in np.flatnonzero(answer.sources_B % 2).tolist():  # the odd ones are of unknown items
+                raise UnknownItemError(items[position], None if alone else position)
+        return json.encode_predictions(answer.at(0) if alone else answer, ratings_used=used)
+
+
+async def _predict_pairs(engine: Engine, pairs: Pairs, receive: Receive, *, strict: bool) -> Predictions:
+    answer = await engine.predictions.pairs(pairs, partial(client_gone, receive))
+    if strict and (unknown_B := (answer.sources_B > 0) & (answer.sources_B < FOLDED)).any():
+        first = int(np.flatnonzero(unknown_B)[0])
+        _refuse_unknown(str(pairs.users[first]), str(pairs.items[first]), SOURCES[answer.sources_B[first]], first)
+    return answer
 
 
 def inline(ratings: Inline, engine: Engine, limits: Limits) -> InlineRatings:
@@ -104,3 +188,33 @@ def inline(ratings: Inline, engine: Engine, limits: Limits) -> InlineRatings:
     given = InlineRatings([rating.item for rating in ratings], [rating.rating for rating in ratings])
     limits.check_inline(given, engine.versions.scale)
     return given
+
+
+def _decode_binary(body: bytes, media_type: bytes) -> Pair | Pairs:
+    try:
+        return BINARY[media_type].decode(body)
+    except ValueError as error:
+        raise InvalidRequestError(("body",), str(error)) from error
+
+
+def _decode_json(body: bytes, media_type: bytes, errors: Errors) -> Asked:
+    request = read_json(_json_body, body, media_type, errors, tagged=True)
+    raise_if(errors)
+    if isinstance(request, PairRequest):
+        return Pair(request.user, request.item)
+    if isinstance(request, ColumnsRequest):
+        return Pairs(request.users, request.items)
+    assert request is not None  # noqa: S101 - else there are errors
+    return request
+
+
+def _items(asked: AnonymousPairRequest | AnonymousColumnsRequest) -> list[str]:
+    return [asked.item] if isinstance(asked, AnonymousPairRequest) else asked.items
+
+
+def _refuse_unknown(user: str, item: str, source: Source, position: int | None = None) -> None:
+    """Raise UnknownUserError or UnknownItemError where a prediction's source says that the id is unknown."""
+    if source in (Source.ITEM_BIAS, Source.GLOBAL_MEAN):
+        raise UnknownUserError(user, position)
+    if source is Source.USER_BIAS:
+        raise UnknownItemError(item, position)

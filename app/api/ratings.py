@@ -10,38 +10,101 @@ import hashlib
 import time
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Header, Path, Query
+from fastapi import APIRouter, Body, Header, Query
+from pydantic import TypeAdapter
+from starlette.types import Receive, Scope, Send
 
-from app.api import answering, schemas
 from app.api.deps import EngineDep, LimitsDep
+from app.api.encodings import json
 from app.api.limits import Limits, check_scale
 from app.api.openapi import problems
+from app.api.parameters import Item, User
 from app.api.paths import BECAUSE, EXPORT, RATING, RATINGS, USER
+from app.api.plain import PlainRoute
+from app.api.reading import JSON, Errors, raise_if, read_body, read_json, send_answer
+from app.api.schemas import ratings as schemas
 from app.engine import types
+from app.engine.engine import Engine
 from app.errors import InvalidRequestError
+from app.middleware.access import BY_NAME, Access, needs
 from app.ratings.records import PutMany, Rating
 
 router = APIRouter(tags=["ratings"])
 
 MAX_KEY_LENGTH = 256
-User = Annotated[str, Path(min_length=1, description="The user's id.", openapi_examples={"196": {"value": "196"}})]
-Item = Annotated[str, Path(min_length=1, description="The item's id.", openapi_examples={"242": {"value": "242"}})]
+_rating_body = TypeAdapter(schemas.RatingRequest)
 CHANGE = problems(413, 422, 500, 501, 503)
 
 
-@router.put(RATING, summary="Store a rating", responses=CHANGE)
-async def rate(
+def plain_routes(limits: Limits) -> list[PlainRoute]:
+    """The route that stores one rating, and holds requests to these limits."""
+    return [
+        PlainRoute(
+            "PUT",
+            RATING,
+            PutRating(limits),
+            rate,
+            tags=["ratings"],
+            summary="Store a rating",
+            response_model=schemas.StoredRating,
+            responses=CHANGE,
+        )
+    ]
+
+
+@needs(Access.RATE)
+def rate(
     user: User,
     item: Item,
     body: Annotated[schemas.RatingRequest, Body(openapi_examples={"five": {"value": {"rating": 5}}})],
-    engine: EngineDep,
-    limits: LimitsDep,
-) -> schemas.StoredRating:
+) -> None:
     """Store what a user gave an item, in place of what was there. Doing it twice is doing it once."""
-    return schemas.StoredRating(**await answering.rate(engine, limits, user, item, body.rating, _whole(body.timestamp)))
+
+
+class PutRating:
+    """The endpoint that stores one rating. Plain JSON is decoded by msgspec, any other by pydantic."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = scope[BY_NAME]
+        media_type = headers.get(b"content-type", b"")
+        body = await read_body(headers, receive, self._limits.body)
+        given = json.decode_rating(body) if media_type == JSON else None
+        value, timestamp = (given.rating, given.timestamp) if given else _read_rating(body, media_type)
+        engine: Engine = scope["state"]["engine"]
+        user, item = scope["path_params"]["user"], scope["path_params"]["item"]
+        self._limits.check_storable(user, "path", "user")
+        self._limits.check_storable(item, "path", "item")
+        check_scale(value, engine.versions.scale, "body", "rating")
+        rating = Rating(item, value, int(time.time()) if timestamp is None else timestamp)
+        await engine.ratings.put(user, rating)
+        await send_answer(send, json.encode_members(_stored(engine, user, rating)))
+
+
+def _read_rating(body: bytes, media_type: bytes) -> tuple[float, int | None]:
+    """A rating and its time. Raises RequestValidationError."""
+    errors: Errors = []
+    given = read_json(_rating_body, body, media_type, errors)
+    raise_if(errors)
+    assert given is not None  # noqa: S101 - else there are errors
+    return given.rating, None if given.timestamp is None else int(given.timestamp)
+
+
+def _stored(engine: Engine, user: str, rating: Rating) -> dict[str, object]:
+    return {
+        "user": user,
+        "item": rating.item,
+        "rating": rating.rating,
+        "timestamp": rating.timestamp,
+        "known_item": engine.ratings.knows_item(rating.item),
+        "model_version": engine.versions.manifest.version,
+    }
 
 
 @router.delete(RATING, summary="Take a rating back", responses=CHANGE)
+@needs(Access.RATE)
 async def unrate(user: User, item: Item, engine: EngineDep, limits: LimitsDep) -> schemas.RemovedRating:
     """Remove a rating, also one that is only in the training data. Doing it twice is doing it once."""
     limits.check_storable(user, "path", "user")
@@ -58,6 +121,7 @@ async def ratings(user: User, engine: EngineDep, limits: LimitsDep) -> schemas.U
 
 
 @router.post("/ratings", summary="Store many ratings", responses=problems(409, 413, 422, 500, 501, 503))
+@needs(Access.RATE)
 async def rate_many(
     body: Annotated[
         schemas.BulkRequest,
@@ -156,10 +220,6 @@ def _bulk(body: schemas.BulkRequest, limits: Limits, scale: tuple[float, float],
     ratings = [Rating(*row) for row in zip(body.items, body.ratings, stamps, strict=True)]
     fingerprint = hashlib.sha256(body.model_dump_json().encode("utf-8", "surrogatepass")).hexdigest()
     return PutMany(body.users, ratings, key, fingerprint)
-
-
-def _whole(timestamp: float | None) -> int | None:
-    return None if timestamp is None else int(timestamp)
 
 
 def _shown(found: types.UserRatings) -> schemas.UserRatings:

@@ -1,4 +1,4 @@
-"""GET / and GET /console/…: the files of the console. They need no key and tell nothing of the model."""
+"""GET / and GET /console/…: the files of the console. They need no key and say nothing about the model."""
 
 from __future__ import annotations
 
@@ -6,32 +6,32 @@ import re
 from collections.abc import Mapping
 
 from fastapi import APIRouter
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
 from app.console.files import PREFIX, File
-from app.middleware.gate import ROUTE
+from app.middleware.access import Access, needs
+from app.middleware.security_headers import CONSOLE
+from app.observability.telemetry import ROUTE
 
-TEMPLATE = PREFIX + "{name:path}"
+LABEL = PREFIX + "{name:path}"  # of metrics, one for all files
 GZIP = re.compile(r"\bgzip\b", re.IGNORECASE)
 REFUSED = re.compile(r"\bgzip\s*;\s*q=0(\.0*)?\s*(,|$)", re.IGNORECASE)
 
 
 def router(files: Mapping[str, File]) -> APIRouter:
-    """The routes of these files, which are found by their path alone."""
+    """One route for each of these files. A path below `/console/` that names no file is no route."""
 
+    @needs(Access.OPEN, CONSOLE)
     async def serve(request: Request) -> Response:
         path = request.scope["path"]
-        request.scope[ROUTE] = path if path == "/" else TEMPLATE
-        file = files.get(path)
-        if file is None:
-            raise HTTPException(404)
-        return answer(file, request.headers.get("if-none-match", ""), request.headers.get("accept-encoding", ""))
+        request.scope[ROUTE] = path if path == "/" else LABEL
+        asked = request.headers
+        return answer(files[path], asked.get("if-none-match", ""), asked.get("accept-encoding", ""))
 
     routes = APIRouter()
-    routes.add_route("/", serve, methods=["GET"], include_in_schema=False)
-    routes.add_route(TEMPLATE, serve, methods=["GET"], include_in_schema=False)
+    for path in files:
+        routes.add_route(path, serve, methods=["GET"], include_in_schema=False)
     return routes
 
 

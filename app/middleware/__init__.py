@@ -1,1 +1,1 @@
-"""What every request passes before its route: id, key, rate limit, body limit, log. It knows no models."""
+"""What every request passes before its route, one concern a file: id, key, rate, bounds, log. It knows no models."""

@@ -1,4 +1,4 @@
-"""Metrics for Prometheus. It listens to the engine and to the gate; neither knows it.
+"""Metrics for Prometheus. It listens to the engine and is told of each answer.
 
 With several workers the library keeps the numbers in files that all of them map (PROMETHEUS_MULTIPROC_DIR, set by
 `app.server.launcher` before anything is imported), and each worker answers for all.
@@ -25,12 +25,14 @@ from prometheus_client import (
     generate_latest,
     multiprocess,
 )
+from starlette.types import Scope
 
 from app.engine.events import Batch, Event, Listed, Loaded, LoadFailed, LoadFailureEnded, Predicted
 from app.engine.types import Source
 from app.ratings.records import Committed
 from models.checkpoint.manifest import DataRecord
 
+ROUTE = "route_template"  # in the scope of a request that no route of FastAPI answers
 DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
 MEDIA_TYPE = CONTENT_TYPE_LATEST
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more for each counter, that nobody asks for
@@ -220,6 +222,11 @@ class Telemetry:
         self._waiting.labels(batch.kind).set(batch.waiting_rows)
         for seconds in batch.queue_seconds:
             self._queue.labels(batch.kind).observe(seconds)
+
+
+def route_label(scope: Scope) -> str:
+    """The template of a request's route, so that no id becomes a label."""
+    return scope[ROUTE] if ROUTE in scope else getattr(scope.get("route"), "path", "none")
 
 
 class _OnlyServed(CollectorRegistry):

@@ -1,8 +1,8 @@
-"""Requests let in turn by turn, so that a turn of the event loop stays short however many clients ask at once.
+"""Admits a few requests at each turn of the event loop, so that turns stay short however many clients ask at once.
 
-A plain request takes the loop some 60 µs. Of a thousand connections that become readable together the last would be
-looked at after a turn of 60 ms, and whatever comes meanwhile, health too, would wait for it. So a turn takes a few; the
-rest wait in the order of their coming, and beyond a bound they are refused without being read.
+A plain request takes the loop some 60 µs. If a thousand connections became readable together, one turn would take
+60 ms, and whatever arrived meanwhile, health checks too, would wait for it. So a turn admits a few requests. The others
+wait in the order in which they came; those beyond a bound are refused without being read.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ HEALTH = b"GET /health/live "
 
 
 class Entry(Enum):
-    """What becomes of what a client sent."""
+    """What happens to what a client sent."""
 
     NOW = "now"
     LATER = "later"
@@ -25,14 +25,14 @@ class Entry(Enum):
 
 
 class Visitor(Protocol):
-    """A connection that waits."""
+    """A connection that may have to wait."""
 
     def enter(self) -> None:
-        """Go on: it is its turn."""
+        """Go on: it is the connection's turn."""
 
 
 class Admission:
-    """Counts what is let in at each turn of one event loop. Each process has one.
+    """Counts what is admitted at each turn of one event loop. Each process has one.
 
     Args:
         waiting: how many connections may wait.
@@ -45,7 +45,7 @@ class Admission:
         self._turning = False
 
     def ask(self, visitor: Visitor, data: bytes, loop: asyncio.AbstractEventLoop) -> Entry:
-        """Whether a connection may go on with what its client sent. Is it later, its `enter` is called then."""
+        """Whether a connection may go on with what its client sent. After `LATER` its `enter` is called in its turn."""
         if self._entered < PER_TURN or data.startswith(HEALTH):
             self._entered += 1
             if not self._turning:
@@ -58,7 +58,7 @@ class Admission:
         return Entry.LATER
 
     def _turn(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Begin a turn with those that wait already."""
+        """Begin a turn with the connections that are already waiting."""
         self._entered = min(PER_TURN, len(self._waiting))
         for _ in range(self._entered):
             self._waiting.popleft().enter()

@@ -1,8 +1,8 @@
-"""Running the service: check that it can start, then hand over to uvicorn.
+"""Launches the service: checks that it can start, then hands over to uvicorn.
 
-The settings are in RATECAST_… variables, which workers read. The checkpoint is verified here, once: one worker is this
-process, several are told the stamps of the files that were verified. Exit code 2: a setting, checkpoint or address that
-it cannot use; 3: a worker that could not start.
+The settings are in RATECAST_… variables, which workers read. The checkpoint is verified here, once: a single worker is
+this process, several are told the stamps of the files that were verified. Exit code 2: a setting, checkpoint or address
+that cannot be used; 3: a worker could not start.
 """
 
 from __future__ import annotations
@@ -27,8 +27,6 @@ import torch
 import uvicorn
 from fastapi import FastAPI
 from pydantic import ValidationError
-from uvicorn.config import STARTUP_FAILURE
-from uvicorn.supervisors import Multiprocess
 
 from app.engine import loading
 from app.observability import logs
@@ -36,7 +34,8 @@ from app.ratings import schema
 from app.ratings.errors import StoreUnavailableError
 from app.server import worker
 from app.server.admission import Admission
-from app.server.protocol import JoiningProtocol
+from app.server.bounds import ConnectionBounds
+from app.server.protocol import STARTUP_FAILURE, BoundedProtocol, supervise
 from app.settings import PREFIX, ConfigurationError, Settings, explain
 from models.checkpoint import verification_cache
 from models.checkpoint.manifest import Manifest
@@ -46,7 +45,8 @@ from models.errors import RatecastError
 from models.registry.directory import current_version
 from models.sharding import DevicePlacement
 
-APP = "app.main:create_app"
+APP = "app.main:create_app"  # named, not imported: the parent of workers needs no application itself
+MAX_LINGER = 0.5
 HINTS = {
     errno.EADDRINUSE: "; --port takes another, 0 a free one",
     errno.EACCES: "; --port takes one from 1024 on",
@@ -58,9 +58,9 @@ WORKER_SECONDS = 30  # for a worker to start, which takes five, and for one to s
 def run() -> None:
     """Run the service until it is told to stop."""
     settings, _ = _ready()
-    if (mirror := settings.mirror()) is not None:  # workers have better things to do, and one of a host is enough
-        Thread(target=mirror.follow, name="mirror", daemon=True).start()
-    signal.signal(signal.SIGTERM, _done)  # uvicorn drains, then raises the signal again for whoever handled it before
+    if (mirror := settings.mirror()) is not None:  # one process of a host is enough
+        Thread(target=mirror.follow, name="checkpoint-sync", daemon=True).start()
+    signal.signal(signal.SIGTERM, _done)  # uvicorn finishes its requests, then raises the signal again for this handler
     if not (_serve(settings) if settings.workers == 1 else _supervise(settings)):
         sys.exit(STARTUP_FAILURE)
 
@@ -100,8 +100,8 @@ def _ready() -> tuple[Settings, Manifest]:
 
 
 def _serve(settings: Settings) -> bool:
-    """Be the only worker. Says whether it could start."""
-    signal.signal(signal.SIGHUP, _terminate)  # nobody would start another in its place
+    """Serve in this process, the only worker. Says whether it could start."""
+    signal.signal(signal.SIGHUP, _terminate)  # with one worker nobody would start another
     server = uvicorn.Server(_config(settings, APP))
     with suppress(KeyboardInterrupt):
         server.run()
@@ -116,11 +116,9 @@ def _supervise(settings: Settings) -> bool:
     """
     with TemporaryDirectory(prefix="ratecast-") as folder:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder  # workers read it when they start
-        config = _config(settings, partial(worker.create_app, verification_cache.stamps(), Path(folder)))
+        config = _config(settings, partial(worker.create_app, APP, verification_cache.stamps(), Path(folder)))
         with config.bind_socket() as listener:
-            supervisor = Multiprocess(config, sockets=[listener])
-            supervisor.run()
-    return all(process.exitcode != STARTUP_FAILURE for process in supervisor.processes)
+            return supervise(config, listener)
 
 
 def _config(settings: Settings, app: str | Callable[[], FastAPI]) -> uvicorn.Config:
@@ -131,9 +129,7 @@ def _config(settings: Settings, app: str | Callable[[], FastAPI]) -> uvicorn.Con
         port=settings.port,
         workers=settings.workers,
         loop="uvloop",
-        http=partial(
-            JoiningProtocol, bounds=settings.connection_bounds(), turnstile=Admission(settings.max_concurrent)
-        ),  # type: ignore[arg-type]
+        http=partial(BoundedProtocol, bounds=_bounds(settings), admission=Admission(settings.max_concurrent)),  # type: ignore[arg-type]
         timeout_keep_alive=settings.idle_seconds,
         ws="none",
         lifespan="on",
@@ -145,6 +141,11 @@ def _config(settings: Settings, app: str | Callable[[], FastAPI]) -> uvicorn.Con
         timeout_graceful_shutdown=ceil(settings.max_seconds) + GRACE_SECONDS,
         timeout_worker_healthcheck=WORKER_SECONDS,
     )
+
+
+def _bounds(settings: Settings) -> ConnectionBounds:
+    linger = min(settings.shutdown_pause, MAX_LINGER)
+    return ConnectionBounds(settings.max_connections, settings.max_seconds, settings.idle_seconds, linger)
 
 
 def _preflight(settings: Settings) -> Manifest:

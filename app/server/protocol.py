@@ -1,21 +1,63 @@
-"""HTTP/1.1 as uvicorn speaks it, with the head and the first part of an answer in one write.
+"""HTTP/1.1 as uvicorn speaks it, with bounds, and with the head and the first part of an answer in one write.
 
-uvicorn writes them one after the other, and uvloop hands each to the system at once: a second system call, which takes
-6 µs, a tenth of what a prediction takes in all.
+All that the service uses of uvicorn beyond its documentation is used in this file. `tests/app/server/test_uvicorn.py`
+names it: attributes and methods of `HttpToolsProtocol` and of what it holds, the parent of several workers, the exit
+code of one that could not start, and the import of an application by its name.
 """
 
 from __future__ import annotations
 
 import asyncio
+import socket
+from enum import Enum
 from typing import Any, cast
 
-from app.server.connections import BoundedProtocol
+from uvicorn.config import STARTUP_FAILURE, Config
+from uvicorn.importer import import_from_string
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+from uvicorn.supervisors import Multiprocess
 
+from app.server.admission import Admission, Entry
+from app.server.bounds import (
+    HEAD_TOO_LARGE,
+    INVALID,
+    MAX_HEAD,
+    TOO_MANY,
+    TOO_MUCH,
+    TOO_SLOW,
+    ConnectionBounds,
+)
+
+__all__ = ["STARTUP_FAILURE", "BoundedProtocol", "import_from_string", "supervise"]
+
+LOOKS = 4  # in the time of a request
+LEAST_SECONDS = 0.05  # between two of them
 HEAD, INTERIM = b"HTTP/1.1 ", b"HTTP/1.1 1"
 
 
+def supervise(config: Config, listener: socket.socket) -> bool:
+    """Run the workers of a configuration, and replace those that die. Says whether all of them could start."""
+    supervisor = Multiprocess(config, sockets=[listener])
+    supervisor.run()
+    return all(process.exitcode != STARTUP_FAILURE for process in supervisor.processes)
+
+
+class Stage(Enum):
+    """What a connection waits for its client to do."""
+
+    ASK = "ask"
+    HEAD = "send the rest of the head"
+    BODY = "send the rest of the body"
+    READ = "read the answer"
+
+
 class JoiningTransport:
-    """A transport that holds the head of an answer back until the next write, or for the rest of the loop's turn."""
+    """A transport that holds the head of an answer back until the next write, or for the rest of the loop's turn.
+
+    uvicorn writes head and body one after the other, and uvloop hands each to the system at once: a second system call,
+    which takes 6 µs, a tenth of what a prediction takes in all.
+    """
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport
@@ -42,15 +84,140 @@ class JoiningTransport:
             self._write(head)
 
     def _write(self, data: bytes) -> None:
-        if not self.is_closing():  # it may have been given up a moment ago; uvloop raises then
+        if not self.is_closing():  # else it was given up a moment ago, and uvloop raises
             self._transport.write(data)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
 
 
-class JoiningProtocol(BoundedProtocol):
-    """The bounded protocol on such a transport."""
+class BoundedProtocol(HttpToolsProtocol):
+    """uvicorn's protocol with bounds. Looks a few times in the time of a request at how long its client takes."""
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+        *,
+        bounds: ConnectionBounds,
+        admission: Admission,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._bounds = bounds
+        self._admission = admission
+        self._held = b""  # received while it was not the connection's turn
+        self._requests = 0
+        self._in_head = False
+        self._head_bytes = 0
+        self._seen: tuple[Stage, int] | None = None
+        self._since = 0.0
+        self._next_look: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(cast("asyncio.Transport", JoiningTransport(transport, self.loop)))
+        if len(self.connections) > self._bounds.connections:
+            self._refuse(TOO_MANY)
+        else:
+            self._look()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._next_look is not None:
+            self._next_look.cancel()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._held:
+            self._held += data
+            if len(self._held) > MAX_HEAD:
+                self.flow.pause_reading()
+            return
+        if self._in_head or not self._between_requests():  # the rest of a request that was admitted
+            self._take(data)
+            return
+        entry = self._admission.ask(self, data, self.loop)
+        if entry is Entry.NOW:
+            self._take(data)
+        elif entry is Entry.LATER:
+            self._unset_keepalive_if_required()
+            self._held = data
+        else:
+            self._refuse(TOO_MUCH)
+
+    def enter(self) -> None:
+        """Go on with what was received before: it is the connection's turn."""
+        data, self._held = self._held, b""
+        if not self.transport.is_closing():
+            self.flow.resume_reading()
+            self._take(data)
+
+    def _take(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._in_head:
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD:
+                self._refuse(HEAD_TOO_LARGE)
+
+    def on_message_begin(self) -> None:
+        self._requests += 1
+        self._in_head, self._head_bytes = True, 0
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - INVALID says as much
+        self._refuse(INVALID)
+
+    def shutdown(self) -> None:
+        """Close the connection. One without a request is kept a little longer: its client may have sent one already."""
+        if self._between_requests():
+            self.loop.call_later(self._bounds.linger, super().shutdown)
+        else:
+            super().shutdown()
+
+    def _between_requests(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
+
+    def _refuse(self, answer: bytes) -> None:
+        if not self.transport.is_closing():
+            self.transport.write(answer)
+            self.transport.close()
+
+    def _look(self) -> None:
+        """Give up a client that has been at one stage of one request for too long."""
+        if self.transport.is_closing() and not self.transport.get_write_buffer_size():
+            return
+        now, stage = self.loop.time(), self._stage()
+        seen = None if stage is None else (stage, self._requests)
+        if seen != self._seen:
+            self._seen, self._since = seen, now
+        if stage is not None and now - self._since >= self._patience(stage):
+            self._give_up(stage)
+        every = min(self._bounds.seconds, self._bounds.idle_seconds) / LOOKS
+        self._next_look = self.loop.call_later(max(every, LEAST_SECONDS), self._look)
+
+    def _stage(self) -> Stage | None:
+        """What the client has to do next; None where nothing, or where uvicorn itself waits for it."""
+        if self._in_head:
+            return Stage.HEAD
+        if not self._between_requests():
+            if self.cycle.more_body:
+                return Stage.BODY
+            return Stage.READ if self.flow.write_paused else None
+        if self.transport.get_write_buffer_size():
+            return Stage.READ
+        return Stage.ASK if self.timeout_keep_alive_task is None else None
+
+    def _patience(self, stage: Stage) -> float:
+        return self._bounds.idle_seconds if stage is Stage.ASK else self._bounds.seconds
+
+    def _give_up(self, stage: Stage) -> None:
+        if stage is Stage.READ or (stage is Stage.BODY and self.cycle.response_started):
+            self.transport.abort()
+        elif stage is Stage.ASK:
+            self.transport.close()
+        else:
+            self._refuse(TOO_SLOW)

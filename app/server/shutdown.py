@@ -1,8 +1,8 @@
 """Between the signal to stop and the server's own shutdown.
 
-The server stops accepting at once when it is told to. Load balancers need to see first that the service is not ready
-any more, and clients that keep their connection need to be told to leave it. So the signal waits for a pause, in
-which everything is answered as before.
+uvicorn stops accepting connections as soon as it is told to stop. But load balancers must first see that the service is
+no longer ready, and clients that keep a connection must be told to close it. So SIGTERM is passed on to uvicorn after a
+pause, in which every request is answered as before.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ class Shutdown:
 
     @contextmanager
     def delaying_the_end(self) -> Iterator[None]:
-        """Put the pause before what SIGTERM leads to now. A second SIGTERM leads to it at once."""
+        """Until the block ends, SIGTERM stops the server after the pause, and a second SIGTERM at once."""
         loop, stop = asyncio.get_running_loop(), signal.getsignal(signal.SIGTERM)
-        if not callable(stop):  # nobody shuts down in an orderly way
+        if not callable(stop):  # the server handles no signals
             yield
             return
 
-        def drain(sign: int, frame: FrameType | None) -> None:
+        def begin(sign: int, frame: FrameType | None) -> None:
             if self.begun:
                 stop(sign, frame)
             self.begun = True
             loop.call_soon_threadsafe(loop.call_later, self._pause, stop, sign, None)
 
-        signal.signal(signal.SIGTERM, drain)
+        signal.signal(signal.SIGTERM, begin)
         try:
             yield
         finally:

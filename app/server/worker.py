@@ -7,15 +7,15 @@ from pathlib import Path
 
 from fastapi import FastAPI
 
+from app.server.protocol import import_from_string
 from models.checkpoint import verification_cache
 
 
-def create_app(stamps: Iterable[verification_cache.Stamp], shared: Path) -> FastAPI:
-    """The application, which need not verify the files that the worker's parent has verified.
+def create_app(factory: str, stamps: Iterable[verification_cache.Stamp], shared: Path) -> FastAPI:
+    """The application that a factory (`MODULE:FUNCTION`) makes. It trusts the files that the parent has verified.
 
     `shared` is the folder in which workers keep what they share.
     """
-    from app.main import create_app  # noqa: PLC0415 - the parent of workers does without the application
-
     verification_cache.learn(stamps)
-    return create_app(shared=shared)
+    app: FastAPI = import_from_string(factory)(shared=shared)
+    return app

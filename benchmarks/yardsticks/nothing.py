@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
-from app.api.schemas import ColumnPredictions, PairPrediction, PredictRequest
+from app.api.schemas.predictions import ColumnPredictions, PairPrediction, PredictRequest
 from app.engine.types import Source
 
 app = FastAPI()

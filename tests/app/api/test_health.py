@@ -34,7 +34,7 @@ def test_a_service_without_a_model_is_live_but_not_ready(tmp_path: Path) -> None
 
     async def with_state(scope: Scope, receive: Receive, send: Send) -> None:
         await app(
-            scope | {"state": {"engine": engine, "limits": Limits(1, 1, 1, 1), "draining": Shutdown(0)}}, receive, send
+            scope | {"state": {"engine": engine, "limits": Limits(1, 1, 1, 1), "shutdown": Shutdown(0)}}, receive, send
         )
 
     async def ask() -> list[httpx.Response]:

@@ -11,13 +11,17 @@ import httpx
 import numpy as np
 import pytest
 
+from app.main import create_app
+from app.settings import Settings
 from models.checkpoint.reader import Checkpoint
 from models.fold_in import FoldIn
 from models.registry.publication import publish
+from tests.support.asgi import calling
 from tests.support.drafts import random_draft
 from tests.support.service import Start
 
 USER, ITEM = "1", "3"
+JSON = (("content-type", "application/json"),)
 
 
 @pytest.fixture(scope="module")
@@ -373,52 +377,59 @@ def test_similar_items_are_the_nearest_by_cosine(client: httpx.Client, loaded: C
 # Without a store
 
 
-def test_a_service_that_keeps_no_ratings_says_so(start: Start, directory: Path) -> None:
-    with start(directory, store="none") as (client, _):
+def test_a_service_that_keeps_no_ratings_says_so(directory: Path) -> None:
+    with calling(create_app(Settings(checkpoints=directory, store="none"))) as call:
         for method, path in (("PUT", "/users/1/ratings/2"), ("DELETE", "/users/1/ratings/2"), ("DELETE", "/users/1")):
-            answer = client.request(method, path, json={"rating": 3})
-            assert (answer.status_code, answer.json()["type"]) == (501, "urn:ratecast:problem:no-store")
-        assert client.post("/ratings", json={"users": [], "items": [], "ratings": []}).status_code == 501
-        assert client.get("/users/1/ratings").json()["ratings"]
-        assert client.get("/users/1/because/2").status_code == 200
-        assert client.post("/predict", json={"item": "2", "ratings": inline({"5": 5})}).json()["source"] == "fold_in"
+            answer = call(method, path, b'{"rating": 3}', JSON)
+            assert (answer.status, json.loads(answer.body)["type"]) == (501, "urn:ratecast:problem:no-store")
+        assert call("POST", "/ratings", b'{"users": [], "items": [], "ratings": []}', JSON).status == 501
+        assert json.loads(call("GET", "/users/1/ratings").body)["ratings"]
+        assert call("GET", "/users/1/because/2").status == 200
+        body = json.dumps({"item": "2", "ratings": inline({"5": 5})}).encode()
+        assert json.loads(call("POST", "/predict", body, JSON).body)["source"] == "fold_in"
 
 
-# The front door
+# Bodies of a rating
 
 
-ODD_BODIES = [
-    b'{"rating": 4}',
-    b'{"rating": 4.5, "timestamp": 1}',
-    b'{"rating": 4, "timestamp": null}',
-    b'{"timestamp": 2, "rating": 1e0}',
-    b'{"rating": 9}',
-    b'{"rating": "4"}',
-    b'{"rating": true}',
-    b'{"rating": NaN}',
-    b'{"rating": 4, "timestamp": 1.5}',
-    b'{"rating": 4, "timestamp": -1}',
-    b'{"rating": 4, "stars": 1}',
-    b'{"rating": 4, "rating": 3, "timestamp": 1}',
-    b"{}",
-    b"[]",
-    b"",
-    b"{",
-    b"\xff",
-]
-
-
-@pytest.mark.parametrize("body", ODD_BODIES)
+@pytest.mark.parametrize(
+    ("body", "location"),
+    [
+        (b'{"rating": 4}', None),
+        (b'{"rating": 4.5, "timestamp": 1}', None),
+        (b'{"rating": 4, "timestamp": null}', None),
+        (b'{"rating": 4, "timestamp": 7.0}', None),
+        (b'{"timestamp": 2, "rating": 1e0}', None),
+        (b'{"rating": 4, "rating": 3, "timestamp": 1}', None),
+        (b'{"rating": 9}', "body.rating"),
+        (b'{"rating": "4"}', "body.rating"),
+        (b'{"rating": true}', "body.rating"),
+        (b'{"rating": NaN}', "body.rating"),
+        (b'{"rating": 4, "timestamp": 1.5}', "body.timestamp"),
+        (b'{"rating": 4, "timestamp": -1}', "body.timestamp"),
+        (b'{"rating": 4, "stars": 1}', "body"),
+        (b"{}", "body.rating"),
+        (b"[]", "body"),
+        (b"", "body"),
+        (b"{", "body"),
+        (b"\xff", "body"),
+    ],
+)
 @pytest.mark.parametrize(
     "path", ["/users/door/ratings/5", "/users/a%2Fb%20%C3%BC/ratings/%2e%2e", "/users/%FF/ratings/5"]
 )
-def test_the_front_door_answers_as_the_route(client: httpx.Client, path: str, body: bytes) -> None:
-    """A body without a declared length is handed on to the route."""
-    headers = {"Content-Type": "application/json"}
-    short = client.put(path, content=body, headers=headers)
-    long = client.put(path, content=iter([body]), headers=headers)
-    assert short.status_code == long.status_code
-    without_time = [{**answer.json(), "timestamp": None} for answer in (short, long)]
-    assert without_time[0] == without_time[1]
-    if b'"timestamp": 1' in body:
-        assert short.content == long.content
+def test_a_rating_is_stored_or_what_is_wrong_is_said(
+    client: httpx.Client, path: str, body: bytes, location: str | None
+) -> None:
+    """With and without a declared length, decoded by msgspec or by pydantic."""
+    plain, other = {"Content-Type": "application/json"}, {"Content-Type": "application/json; charset=utf-8"}
+    answers = [
+        client.put(path, content=body, headers=plain),
+        client.put(path, content=iter([body]), headers=plain),
+        client.put(path, content=body, headers=other),
+    ]
+    assert {answer.status_code for answer in answers} == {200 if location is None else 422}
+    if location is not None:
+        assert [answer.json()["errors"][0]["location"] for answer in answers] == [location] * 3
+    elif b"timestamp" in body and b"null" not in body:
+        assert {answer.content for answer in answers} == {answers[0].content}

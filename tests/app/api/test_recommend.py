@@ -9,8 +9,8 @@ import httpx
 import pytest
 import torch
 
-from app.engine.cancellation import Cancelled
 from app.engine.engine import Engine
+from app.engine.threads import Cancelled
 from app.engine.types import ListQuery, TopList
 from app.main import create_app
 from app.settings import Settings

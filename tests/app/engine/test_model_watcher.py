@@ -169,7 +169,7 @@ def test_a_directory_that_vanishes_and_comes_back_changes_nothing(tmp_path: Path
 def test_answers_come_while_a_load_takes_its_time(tmp_path: Path, versions: list[str]) -> None:
     async def scenario() -> None:
         async with following(tmp_path) as engine:
-            loader, going_on = engine._watcher._executor, threading.Event()
+            loader, going_on = engine.versions._executor, threading.Event()
             loader.submit(going_on.wait, PATIENCE)
             activate(tmp_path, versions[1])
             for _ in range(100):

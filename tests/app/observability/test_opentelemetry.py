@@ -1,4 +1,4 @@
-"""FastAPI's own OpenTelemetry: with `RATECAST_OPENTELEMETRY` every request becomes a span, of the front door's too."""
+"""FastAPI's own OpenTelemetry: with `RATECAST_OPENTELEMETRY` every request becomes a span, of plain routes too."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ from tests.support.asgi import calling
 
 with calling(create_app(Settings(checkpoints=Path(sys.argv[1]), opentelemetry=sys.argv[2] == "true"))) as call:
     call("POST", "/predict", b'{"user": "1", "item": "2"}', (("content-type", "application/json"),))
+    call("GET", "/users/1/top")
     call("GET", "/models/current")
 print(json.dumps([[span.name, dict(span.attributes)] for span in exporter.get_finished_spans()], default=str))
 """
@@ -41,4 +42,4 @@ def test_requests_become_spans_where_that_is_wanted(checkpoints: Path, wanted: s
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
     spans = json.loads(done.stdout.splitlines()[-1])
     routes = [attributes["http.route"] for _, attributes in spans if "http.route" in attributes]
-    assert routes == (["/predict", "/models/current"] if wanted == "true" else [])
+    assert routes == (["/predict", "/users/{user}/top", "/models/current"] if wanted == "true" else [])

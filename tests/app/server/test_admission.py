@@ -19,10 +19,10 @@ def run(ask: int, waiting: int) -> tuple[list[Entry], list[list[int]]]:
     """What becomes of so many visitors that come in one turn, and who enters in each of the next turns."""
 
     async def scenario() -> tuple[list[Entry], list[list[int]]]:
-        turnstile, entered, turns = Admission(waiting), [], []
+        admission, entered, turns = Admission(waiting), [], []
         loop = asyncio.get_running_loop()
-        entries = [turnstile.ask(Visitor(number, entered), b"POST /predict ", loop) for number in range(ask)]
-        assert turnstile.ask(Visitor(-1, entered), HEALTH + b"HTTP/1.1", loop) is Entry.NOW
+        entries = [admission.ask(Visitor(number, entered), b"POST /predict ", loop) for number in range(ask)]
+        assert admission.ask(Visitor(-1, entered), HEALTH + b"HTTP/1.1", loop) is Entry.NOW
         for _ in range(4):
             seen = len(entered)
             await asyncio.sleep(0)
@@ -46,9 +46,9 @@ def test_beyond_the_bound_visitors_are_refused() -> None:
 
 def test_a_new_turn_takes_in_as_many_again() -> None:
     async def scenario() -> list[Entry]:
-        turnstile, loop, entries = Admission(0), asyncio.get_running_loop(), []
+        admission, loop, entries = Admission(0), asyncio.get_running_loop(), []
         for _ in range(3):
-            entries += [turnstile.ask(Visitor(0, []), b"", loop) for _ in range(PER_TURN)]
+            entries += [admission.ask(Visitor(0, []), b"", loop) for _ in range(PER_TURN)]
             await asyncio.sleep(0)
         return entries
 

@@ -18,7 +18,7 @@ import httpx
 import psutil
 import pytest
 
-from app.server.connections import MAX_HEAD
+from app.server.bounds import MAX_HEAD
 
 Start = Callable[..., AbstractContextManager[tuple[httpx.Client, "subprocess.Popen[str]"]]]
 SECONDS = 0.4

@@ -1,4 +1,4 @@
-"""What the decoder must not know is in `tests/app/test_front_door.py`."""
+"""What the decoder leaves to pydantic is in `tests/app/api/test_plain.py`."""
 
 from __future__ import annotations
 

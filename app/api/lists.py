@@ -1,26 +1,33 @@
-"""GET /users/{user}/top and POST /recommend. An id may hold any character, slashes too.
-
-Plain requests for one list are answered by `app.api.fast_path`, which gives the same answers; this route has the rest.
-"""
+"""Lists of items: `GET /users/{user}/top`, a plain route, and `POST /recommend`. `GET /users` finds users."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from functools import partial
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Path, Query, Request, Response
+from starlette.types import Receive, Scope, Send
 
-from app.api.answering import top_list, top_lists
 from app.api.deps import EngineDep, LimitsDep
 from app.api.encodings import json
+from app.api.limits import Limits
 from app.api.openapi import link, problems
-from app.api.parameters import MAX_QUERY, N, YearMax, YearMin
+from app.api.parameters import MAX_QUERY, ListParameters, N
 from app.api.paths import TOP
+from app.api.plain import PlainRoute
 from app.api.predict import inline
-from app.api.schemas import FoundUser, FoundUsers, Recommendations, RecommendRequest, TopItems
-from app.engine.types import ListQuery, RankBy
+from app.api.reading import Errors, check_user, client_gone, raise_if, read_parameters, send_answer
+from app.api.schemas.lists import FoundUser, FoundUsers, Recommendations, RecommendRequest, TopItems
+from app.engine.engine import Engine
+from app.engine.types import ListQuery, ListSource, TopList
 from app.errors import InvalidRequestError
+from app.middleware.access import Access, needs
+from models.errors import UnknownUserError
 
 router = APIRouter(tags=["lists"])
+
+NONE: Mapping[str, Any] = {}
 
 EXAMPLES = {
     "known": {"summary": "A known user", "value": "196"},
@@ -34,58 +41,64 @@ RECOMMEND_EXAMPLES = {
     },
     "filters": {"summary": "Dramas alone", "value": {"users": ["196"], "category": "Drama", "exclude": ["50"]}},
 }
-ORDER = (
-    "`relevance`: what the user is likely to choose; `rating`: by predicted rating; `lower_bound`: by the lower end "
-)
-ORDER += "of its 90 % interval. By default `relevance` where the model has it, else `rating`."
 
 
-@router.get(
-    TOP,
-    summary="What to show a user",
-    response_model=TopItems,
-    responses=problems(404, 413, 422, 500, 503, 504) | link("item", "The first item.", item="/items/0/item"),
-)
-async def top(
-    request: Request,
+def plain_routes(limits: Limits) -> list[PlainRoute]:
+    """The route of one list, which holds requests to these limits."""
+    return [
+        PlainRoute(
+            "GET",
+            TOP,
+            Top(limits),
+            top,
+            tags=["lists"],
+            summary="What to show a user",
+            response_model=TopItems,
+            responses=problems(404, 413, 422, 500, 503, 504) | link("item", "The first item.", item="/items/0/item"),
+        )
+    ]
+
+
+def top(
     user: Annotated[str, Path(min_length=1, description="The user's id.", openapi_examples=EXAMPLES)],
-    engine: EngineDep,
-    limits: LimitsDep,
-    n: Annotated[int, Query(ge=1, description="How many items; the service has an upper bound.")] = 10,
-    rank_by: Annotated[RankBy | None, Query(description=ORDER)] = None,
-    exclude_seen: Annotated[bool, Query(description="Leave out what the user rated.")] = True,
-    exclude: Annotated[list[str], Query(description="Leave out these items too; repeatable.")] = [],  # noqa: B006
-    only: Annotated[list[str] | None, Query(description="Choose from these items alone; repeatable.")] = None,
-    category: Annotated[str | None, Query(description="Choose from the items of this genre alone.")] = None,
-    year_min: YearMin = None,
-    year_max: YearMax = None,
-    intervals: Annotated[
-        bool, Query(description="Say how sure the model is of each rating: `low` and `high`, of a 90 % interval.")
-    ] = False,
-    strict: Annotated[bool, Query(description="Answer 404 for an unknown user.")] = False,
-) -> Response:
+    parameters: Annotated[ListParameters, Query()],
+) -> None:
     """List the best items for a user. The rating beside each is the one that `POST /predict` gives, whatever the order.
 
     A user whose ratings are fresher than the model is folded in, and `source` says `fold_in`. An unknown user is shown
     the most rated items, and `source` says `popular`. Filters apply before the list is made:
     it is shorter than `n` only where fewer items are left.
     """
-    limits.check_id(user, "path", "user")
-    limits.check_list(n, "query", "n")
-    query = ListQuery(
-        user=user,
-        n=n,
-        rank_by=rank_by,
-        exclude_seen=exclude_seen,
-        exclude=tuple(exclude),
-        only=None if only is None else tuple(only),
-        category=category,
-        year_min=year_min,
-        year_max=year_max,
-        intervals=intervals,
-    )
-    answer = await top_list(engine, query, request.receive, strict=strict)
-    return Response(json.encode_list(answer), media_type=json.MEDIA_TYPE)
+
+
+class Top:
+    """The endpoint of one list."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        query, strict = self._read(scope["path_params"]["user"], scope["query_string"])
+        engine: Engine = scope["state"]["engine"]
+        answer = await engine.lists.top(query, partial(client_gone, receive))
+        if strict:
+            _refuse_popular(answer)
+        await send_answer(send, json.encode_list(answer))
+
+    def _read(self, user: str, query: bytes) -> tuple[ListQuery, bool]:
+        """The list that is asked for, and whether strictly."""
+        errors: Errors = []
+        if not user:
+            check_user(user, errors)
+        asked = read_parameters(ListParameters, query, errors) if query else NONE
+        raise_if(errors)
+        self._limits.check_id(user, "path", "user")
+        self._limits.check_list(asked.get("n", 0), "query", "n")
+        if "strict" not in asked:
+            return ListQuery(user=user, **asked), False
+        asked = dict(asked)
+        strict = asked.pop("strict")
+        return ListQuery(user=user, **asked), strict
 
 
 @router.get("/users", summary="Find users", responses=problems(413, 422, 500, 503, 504))
@@ -110,6 +123,7 @@ async def find_users(
     response_model=Recommendations,
     responses=problems(404, 413, 422, 500, 503, 504) | link("top", "The list by itself.", user="/lists/0/user"),
 )
+@needs(Access.READ)
 async def recommend(
     request: Request,
     body: Annotated[RecommendRequest, Body(openapi_examples=RECOMMEND_EXAMPLES)],
@@ -148,6 +162,15 @@ async def recommend(
     if body.ratings is not None:
         answer, used = await engine.lists.inline(inline(body.ratings, engine, limits), queries[0])
         return Response(json.encode_lists([answer], answer.version, ratings_used=used), media_type=json.MEDIA_TYPE)
-    answers = await top_lists(engine, queries, request.receive, strict=strict)
+    answers = await engine.lists.top_many(queries, partial(client_gone, request.receive))
+    if strict:
+        for position, answer in enumerate(answers):
+            _refuse_popular(answer, position)
     version = answers[0].version if answers else engine.versions.manifest.version
     return Response(json.encode_lists(answers, version), media_type=json.MEDIA_TYPE)
+
+
+def _refuse_popular(answer: TopList, position: int | None = None) -> None:
+    """Raise UnknownUserError where a list's source says that its user is unknown."""
+    if answer.source is ListSource.POPULAR:
+        raise UnknownUserError(answer.user or "", position)

@@ -1,0 +1,82 @@
+"""What `app/server/protocol.py` relies on in uvicorn beyond its documentation.
+
+When this fails after an update, read that file beside uvicorn's new one before the upper bound in pyproject.toml moves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import uvicorn
+from fastapi import FastAPI
+from uvicorn.config import STARTUP_FAILURE
+from uvicorn.importer import import_from_string
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
+from uvicorn.supervisors import Multiprocess
+
+OVERRIDDEN = ("connection_made", "connection_lost", "data_received", "on_message_begin", "on_headers_complete",
+              "send_400_response", "shutdown", "_unset_keepalive_if_required")  # fmt: skip
+ATTRIBUTES = ("loop", "connections", "flow", "transport", "cycle", "timeout_keep_alive_task")
+
+
+@pytest.fixture
+def protocol() -> Any:
+    """A protocol with a connection on which nothing has been received."""
+
+    async def connect() -> HttpToolsProtocol:
+        config = uvicorn.Config(FastAPI(), lifespan="off", log_config=None)
+        config.load()
+        made = HttpToolsProtocol(config, ServerState(), {}, asyncio.get_running_loop())
+        info = {"peername": ("127.0.0.1", 1), "sockname": ("127.0.0.1", 80)}
+        transport = SimpleNamespace(get_extra_info=info.get, get_protocol=lambda: made)
+        made.connection_made(transport)  # type: ignore[arg-type]
+        return made
+
+    return asyncio.run(connect())
+
+
+@pytest.mark.parametrize("name", OVERRIDDEN)
+def test_the_protocol_has_the_methods_that_are_overridden_or_called(name: str) -> None:
+    assert callable(getattr(HttpToolsProtocol, name))
+
+
+@pytest.mark.parametrize("name", ATTRIBUTES)
+def test_a_connected_protocol_has_the_attributes_that_are_read(protocol: Any, name: str) -> None:
+    assert hasattr(protocol, name)
+
+
+def test_a_connection_is_counted_and_has_no_request_at_first(protocol: Any) -> None:
+    assert protocol.connections == {protocol}
+    assert protocol.cycle is None
+
+
+def test_the_flow_of_a_connection_can_be_paused_and_resumed(protocol: Any) -> None:
+    assert protocol.flow.write_paused is False
+    assert callable(protocol.flow.pause_reading)
+    assert callable(protocol.flow.resume_reading)
+
+
+@pytest.mark.parametrize("name", ["more_body", "response_started", "response_complete"])
+def test_a_request_says_how_far_it_is(name: str) -> None:
+    assert f"self.{name}" in inspect.getsource(RequestResponseCycle.__init__)
+
+
+def test_head_and_body_of_an_answer_are_written_apart() -> None:
+    """Were they one write, `JoiningTransport` would not be needed."""
+    assert inspect.getsource(RequestResponseCycle.send).count("self.transport.write(") >= 2
+
+
+def test_the_parent_of_workers_keeps_their_exit_codes() -> None:
+    assert STARTUP_FAILURE == 3
+    assert "self.processes" in inspect.getsource(Multiprocess.__init__)
+    assert "exitcode" in inspect.getsource(inspect.getmodule(Multiprocess))  # type: ignore[arg-type]
+    assert list(inspect.signature(Multiprocess.__init__).parameters) == ["self", "config", "sockets"]
+
+
+def test_an_application_is_imported_by_its_name() -> None:
+    assert import_from_string("uvicorn.config:Config") is uvicorn.Config
