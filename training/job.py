@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pyarrow as pa
@@ -14,16 +16,18 @@ import pyarrow.compute as pc
 
 from models.checkpoint.manifest import GateRecord
 from models.checkpoint.reader import Checkpoint
-from models.errors import CheckpointError, CheckpointNotFoundError
+from models.errors import CheckpointError, CheckpointNotFoundError, RemoteError
+from models.registry.checkpoint_sync import CheckpointSync
 from models.registry.directory import load
+from models.registry.remote import RemoteRegistry
+from models.urls import is_url
 from training.config import JobConfig, load_preset
 from training.device import use_threads
 from training.evaluation import drift
 from training.evaluation.evaluate import evaluate, test_rmse
 from training.evaluation.quality_gate import Candidate, judge
 from training.fit.loop import Epoch
-from training.fitting import FitData, Run, fit_baseline, fit_models, prepare, saved_state
-from training.refit import check_refit, refit
+from training.fitting import FitData, Run, check_refit, fit_baseline, fit_models, prepare, refit, saved_state
 from training.report import write_report
 from training.results import Fitted, Result, draft
 from training.runtime import Runtime
@@ -155,3 +159,26 @@ def publish(run: Run, out: Path, result: Result, verdict: GateRecord) -> Outcome
             config.remote.add(out / version, current=config.activate)
         place = config.remote.name
     return Outcome(result.figures() | {"version": version, "checkpoint": f"{place}/{version}"}, None)
+
+
+@contextmanager
+def destination(out: str | None) -> Iterator[tuple[Path | None, RemoteRegistry | None]]:
+    """The directory to publish in, and the remote registry to copy the version to, if `out` is a URL.
+
+    The current version behind a URL is copied into that directory first: the gate compares with it, and a fit may start
+    from it. Raises RemoteError for a registry that cannot be used.
+    """
+    if out is None or not is_url(out):
+        yield None if out is None else Path(out), None
+        return
+    with TemporaryDirectory(prefix="ratecast-") as folder:
+        directory, remote = Path(folder), RemoteRegistry(out)
+        try:
+            CheckpointSync(remote, directory).provide(remote.current())
+        except RemoteError:
+            raise
+        except CheckpointNotFoundError:
+            pass  # the first version
+        except CheckpointError as error:
+            log.warning("the current checkpoint cannot be copied, so the new model is not compared with it: %s", error)
+        yield directory, remote

@@ -1,4 +1,4 @@
-"""`export-top`: write the lists of all users into a file."""
+"""`import` and `export-top`: ratings into a running service, and the lists of all users into a file."""
 
 from __future__ import annotations
 
@@ -9,14 +9,42 @@ from typing import Any
 import click
 
 from training.cli import output
-from training.cli.help import Command, option
-from training.cli.parameters import (
-    CHECKPOINTS_VARIABLE,
-    complete_directory,
-    complete_version,
-    device_options,
-    quiet_option,
+from training.cli.help import Command, in_group, option
+from training.cli.parameters import checkpoints_option, complete_version, device_options, quiet_option, source_options
+
+service_option = in_group("Service")
+
+
+@click.command(
+    "import", cls=Command, examples=("python -m training import --data ratings.csv --to http://127.0.0.1:8000",)
 )
+@source_options
+@service_option("--to", "url", required=True, metavar="URL", help="The service that stores the ratings.")
+@service_option(
+    "--key",
+    envvar="RATECAST_KEY",
+    metavar="KEY",
+    help="An API key that may change ratings [the variable RATECAST_KEY].",
+)
+@quiet_option
+def import_ratings(
+    data: str, table: str | None, columns: dict[str, str] | None, url: str, key: str | None, quiet: bool, as_json: bool
+) -> None:
+    """Store the ratings of a data set in a running service. Importing them again changes nothing."""
+    import numpy as np
+
+    from training import upload
+    from training.data.dataset import load
+    from training.data.fetch import default_cache
+    from training.progress import counting
+
+    rng = np.random.default_rng(0)
+    ratings = load(data, table=table, columns=columns, rng=rng, cache=default_cache()).ratings
+    with counting(len(ratings), "ratings", quiet=quiet) as report:
+        upload.upload(ratings, url, key, report)
+    output.answer(
+        {"ratings": len(ratings), "service": url}, f"stored {len(ratings):,} ratings in {url}", as_json=as_json
+    )
 
 
 @click.command(
@@ -24,19 +52,11 @@ from training.cli.parameters import (
     cls=Command,
     examples=("python -m training export-top --checkpoints checkpoints --n 20 --out top.parquet",),
 )
-@option(
-    "--checkpoints",
-    metavar="DIR",
-    envvar=CHECKPOINTS_VARIABLE,
-    required=True,
-    is_eager=True,
-    shell_complete=complete_directory,
-    help=f"The checkpoint directory or its URL [the variable {CHECKPOINTS_VARIABLE}].",
-)
+@checkpoints_option()
 @option(
     "--version", metavar="VERSION", shell_complete=complete_version, help="The version to export [the current one]."
 )
-@option("--n", type=click.IntRange(min=1), metavar="N", default=20, show_default=True, help="Number of items per user.")
+@option("--n", type=click.IntRange(min=1), metavar="N", default=20, help="Number of items per user.")
 @option(
     "--rank-by",
     type=click.Choice(["relevance", "rating", "lower_bound"]),
@@ -47,7 +67,6 @@ from training.cli.parameters import (
 @option("--out", type=click.Path(path_type=Path), metavar="FILE", required=True, help="The Parquet file to write.")
 @device_options
 @quiet_option
-@output.json_option
 def export_top(as_json: bool, quiet: bool, **chosen: Any) -> None:
     """Write the top items of every user into a Parquet file with the columns user, rank, item and rating.
 
