@@ -20,7 +20,7 @@ from training.config import JobConfig, Preset, load_preset
 from training.data.interactions import Interactions
 from training.data.train_test import TrainTest
 from training.errors import ConfigError
-from training.evaluation.evaluate import TestSet, make_test_set, test_rmse
+from training.evaluation.evaluate import TestSet, held_out_rmse, make_test_set
 from training.fit.fit_state import FitState
 from training.fit.loop import Epoch, fit
 from training.fit.relevance import RelevanceFit
@@ -111,7 +111,7 @@ def fit_models(run: Run, data: FitData, served: Checkpoint | None, state: FitSta
     if run.config.warm_start and served is not None:
         warm_start(trainer, served, data.train_test.train)
     run.phase(f"fitting {run.preset.name}")
-    error = None if data.test is None else partial(test_rmse, test=data.test)
+    error = None if data.test is None else partial(held_out_rmse, test=data.test)
     history = fit(trainer, error, run.report, state.restore(trainer), state.save)
     head, head_history = fit_head(run, data.training)
     return Fitted(trainer.model(), history, head, head_history)

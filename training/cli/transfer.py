@@ -78,7 +78,7 @@ def export_top(as_json: bool, quiet: bool, **chosen: Any) -> None:
 
     with open_registry(chosen["checkpoints"]).local(chosen["version"]) as version:
         place = {"checkpoints": version.parent, "version": version.name}
-        rows = export.run(export.ExportConfig(**chosen | place), partial(counting, quiet=quiet))
+        rows = export.run(partial(counting, quiet=quiet), **chosen | place)
     output.answer(
         {"rows": rows, "file": str(chosen["out"])}, f"wrote {rows:,} rows to {chosen['out']}", as_json=as_json
     )
