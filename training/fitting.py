@@ -1,11 +1,11 @@
-"""What a job fits: the rating model, the relevance head, and the baseline. It knows neither judging nor publishing."""
+"""What a job fits: the rating model, the relevance head, the baseline. It knows neither judging nor publishing."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -20,12 +20,12 @@ from training.config import JobConfig, Preset, load_preset
 from training.data.interactions import Interactions
 from training.data.train_test import TrainTest
 from training.errors import ConfigError
-from training.evaluation.evaluate import TestSet, make_test_set, test_rmse
+from training.evaluation.evaluate import TestSet, held_out_rmse, make_test_set
 from training.fit.fit_state import FitState
 from training.fit.loop import Epoch, fit
 from training.fit.relevance import RelevanceFit
 from training.fit.trainer import Trainer, TrainingSet
-from training.results import Fitted
+from training.results import Fitted, Result
 from training.runtime import Runtime
 
 log = logging.getLogger(__name__)
@@ -111,7 +111,7 @@ def fit_models(run: Run, data: FitData, served: Checkpoint | None, state: FitSta
     if run.config.warm_start and served is not None:
         warm_start(trainer, served, data.train_test.train)
     run.phase(f"fitting {run.preset.name}")
-    error = None if data.test is None else partial(test_rmse, test=data.test)
+    error = None if data.test is None else partial(held_out_rmse, test=data.test)
     history = fit(trainer, error, run.report, state.restore(trainer), state.save)
     head, head_history = fit_head(run, data.training)
     return Fitted(trainer.model(), history, head, head_history)
@@ -152,6 +152,23 @@ def fit_head(run: Run, training: TrainingSet) -> tuple[RelevanceHead | None, lis
     head = RelevanceFit(training, run.preset.relevance, np.random.default_rng([run.config.seed, 2]))
     history = fit(head, None, run.report, name="relevance")
     return head.model(), history
+
+
+def check_refit(config: JobConfig, test: TestSet | None) -> None:
+    """Raise ConfigError where `--refit` is asked and no ratings were held out that a second fit could add."""
+    if config.refit and (config.test is not None or test is None):
+        raise ConfigError("--refit needs --split: it fits again, on the ratings that the split held out too")
+
+
+def refit(run: Run, result: Result, served: Checkpoint | None) -> Result:
+    """The result with a model of all ratings; its figures stay those of the model that was evaluated."""
+    run.phase("adding the held-out ratings")
+    ratings = result.train_test.merged()
+    data, state = prepare(run, ratings), saved_state(run, ratings)
+    state.delete()  # at the same place is that of the first fit, which is complete
+    fitted = fit_models(run, data, served, state)
+    facts = {**result.run, **ratings.totals(), "test_ratings": result.run["test_ratings"]}
+    return replace(result, train_test=ratings, fitted=fitted, seen=data.seen, run=facts)
 
 
 def fit_baseline(training: TrainingSet, seed: int) -> MatrixFactorization:

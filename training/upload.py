@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import pyarrow as pa
 
-from training.data.interactions import Int64s, Interactions
+from training.data.interactions import Interactions
 from training.errors import SourceUnavailableError
 
 BATCH = 10_000  # ratings; 0.6 MB of JSON
@@ -50,18 +50,13 @@ def _probe(url: str) -> None:
 
 def _body(ratings: Interactions, part: slice) -> bytes:
     columns: dict[str, Any] = {
-        "users": _ids(ratings.user_ids, ratings.users_N[part].astype("int64")),
-        "items": _ids(ratings.item_ids, ratings.items_N[part].astype("int64")),
+        "users": ratings.user_ids.take(pa.array(ratings.users_N[part])).to_pylist(),
+        "items": ratings.item_ids.take(pa.array(ratings.items_N[part])).to_pylist(),
         "ratings": ratings.ratings_N[part].tolist(),
     }
     if ratings.timestamps_N is not None:
         columns["timestamps"] = ratings.timestamps_N[part].tolist()
     return json.dumps(columns).encode()
-
-
-def _ids(ids: pa.StringArray, rows: Int64s) -> list[str]:
-    taken: list[str] = ids.take(pa.array(rows)).to_pylist()
-    return taken
 
 
 def _send(client: httpx.Client, body: bytes) -> None:

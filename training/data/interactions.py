@@ -49,11 +49,6 @@ class Interactions:
         return len(self.item_ids)
 
     @property
-    def rows_N(self) -> Int64s:
-        """The row of each rating: its position."""
-        return np.arange(len(self))
-
-    @property
     def scale(self) -> tuple[float, float]:
         """The lowest and the highest rating; ±∞ where there are none."""
         if len(self) == 0:
@@ -62,14 +57,9 @@ class Interactions:
 
     def take(self, rows: Int64s) -> Interactions:
         """The given rows in the given order, under the same vocabularies."""
+        users_N, items_N, ratings_N = self.users_N[rows], self.items_N[rows], self.ratings_N[rows]
         timestamps_N = None if self.timestamps_N is None else self.timestamps_N[rows]
-        return replace(
-            self,
-            users_N=self.users_N[rows],
-            items_N=self.items_N[rows],
-            ratings_N=self.ratings_N[rows],
-            timestamps_N=timestamps_N,
-        )
+        return replace(self, users_N=users_N, items_N=items_N, ratings_N=ratings_N, timestamps_N=timestamps_N)
 
     def compacted(self) -> Interactions:
         """The same ratings under vocabularies that hold only the ids which occur, in their old order."""

@@ -8,8 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 from pyarrow import parquet as pq
 
-from training.data.files import check_file
-from training.data.validation import Checked, Origin, checked, chosen_columns
+from training.data.validation import Checked, Origin, check_file, checked, chosen_columns
 from training.errors import DataError
 
 BATCH_ROWS = 1 << 20

@@ -105,7 +105,7 @@ def _pieces(group: Group, system: AbstractFileSystem, files: list[str]) -> list[
 
 
 def _batches(
-    system: AbstractFileSystem, piece: _Piece, columns: Mapping[str, str], digests: list[tuple[int, str]]
+    system: AbstractFileSystem, piece: _Piece, columns: Mapping[str, str] | None, digests: list[tuple[int, str]]
 ) -> Iterator[pa.RecordBatch]:
     """The checked rows of a row group, one batch after the other; adds the digest of what was read."""
     origin = Origin(piece.file)

@@ -149,7 +149,8 @@ def shuffled(group: Group, rows: Rows, digest: str, config: JobConfig, name: str
     table, duplicates = _without_duplicates(group, table)
     known_U, codes_N = np.unique(table.users_N, return_inverse=True)
     table.users_N = codes_N
-    test_N = held_out(table, parse_split(config.split), np.random.default_rng(config.seed), group)
+    kind, rng = parse_split(config.split), np.random.default_rng(config.seed)
+    test_N = held_out(table.users_N, table.timestamps_N, table.rows_N, kind, rng, group)
     trained = _trained_users(group, known_U, table, test_N, total)
     item_numbers, item_ids = _catalogue(group, table, test_N, items, total)
     user_number_N = trained.numbers_U[codes_N]

@@ -91,14 +91,10 @@ def predict(model: MatrixFactorization, test: TestSet) -> Tensor:
     return torch.cat([model(users_B, items_B) for users_B, items_B in chunks])
 
 
-def test_rmse(model: MatrixFactorization, test: TestSet) -> float:
-    """Unclipped RMSE alone: what the loop shows after each epoch."""
-    return _rmse(test, predict(model, test))
-
-
-def clipped_rmse(model: MatrixFactorization, test: TestSet) -> float:
-    """RMSE of predictions clipped to the scale, as the service answers them."""
-    return _rmse(test, predict(model, test).clamp(*test.scale))
+def held_out_rmse(model: MatrixFactorization, test: TestSet, *, clipped: bool = False) -> float:
+    """RMSE alone, unclipped or of predictions clipped to the scale, as the service answers them."""
+    predicted_N = predict(model, test)
+    return _rmse(test, predicted_N.clamp(*test.scale) if clipped else predicted_N)
 
 
 def _rmse(test: TestSet, predicted_N: Tensor) -> float:

@@ -80,7 +80,7 @@ class Chart:
 
     Attributes:
         name: of its element in the page, unique.
-        title, text: what it shows, and a description for readers who cannot see it.
+        text: a description for readers who cannot see it.
         head, rows: its figures as a table.
         bars: the tops of bars that stand on the x axis.
     """
