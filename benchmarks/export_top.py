@@ -22,12 +22,11 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from models.checkpoint import golden
-from models.checkpoint.files import ITEM_SCHEMA
+from models.checkpoint.files import GOLDEN_SCHEMA, ITEM_SCHEMA
 from models.checkpoint.manifest import DataRecord, GateRecord, Manifest, ModelShape, TrainerRecord
 from models.checkpoint.reader import Checkpoint
 from models.checkpoint.vocabulary import Vocabulary
-from models.fold_in_prior import FoldInPrior
+from models.fold_in import FoldInPrior
 from models.mf import MatrixFactorization
 from models.orderings import by_rating
 from models.sharding import Sharded
@@ -114,7 +113,7 @@ def _random_checkpoint(users: int, items: int, factors: int, seen: int) -> Check
         seen=seen_items,
         prior=FoldInPrior(torch.ones(()), torch.eye(factors + 1), torch.eye(factors + 1)),
         relevance=None,
-        golden=golden.SCHEMA.empty_table(),
+        golden=GOLDEN_SCHEMA.empty_table(),
     )
 
 

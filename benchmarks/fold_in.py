@@ -34,8 +34,7 @@ import torch
 from matplotlib.figure import Figure
 
 from models.checkpoint.reader import Checkpoint
-from models.fold_in import FoldIn, RowSolver, user_solver
-from models.fold_in_prior import FoldInPrior
+from models.fold_in import FoldIn, FoldInPrior, RowSolver, user_solver
 from models.mf import MatrixFactorization
 from models.registry.directory import load
 from models.training_ratings import TrainingRatings

@@ -22,8 +22,7 @@ from tempfile import TemporaryDirectory
 
 import uvloop
 
-from models.registry.directory import current_version
-from models.registry.lifecycle import activate
+from models.registry.directory import activate, current_version
 from tests.support.drafts import publish_random
 from tests.support.proxy import Proxy, proxy
 from tests.support.replicas import ITEMS, USERS, Fleet, Outcome, fleet_of, loaded, open_load

@@ -21,8 +21,7 @@ import torch
 
 from models.checkpoint.manifest import GateRecord
 from models.mf import MatrixFactorization
-from models.relevance import RelevanceHead
-from models.relevance_rule import RelevanceRule
+from models.relevance import RelevanceHead, RelevanceRule
 from models.training_ratings import TrainingRatings
 from training.config import load_preset
 from training.data.dataset import Dataset

@@ -2,10 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import torch
 
 from models.errors import DeviceUnavailableError
-from models.sharding import DevicePlacement
+
+CPU = torch.device("cpu")
+
+
+class DevicePlacement(NamedTuple):
+    """Where a model lives.
+
+    Attributes:
+        device: all of it, but for the items' tables where there are shards.
+        shards: devices of one kind over which these are spread, in the order of the items; none where they are not.
+    """
+
+    device: torch.device
+    shards: tuple[torch.device, ...] = ()
+
+    @classmethod
+    def over(cls, devices: Sequence[torch.device]) -> DevicePlacement:
+        """One device, or the items over several. The host then keeps all that is not spread, as mapped files."""
+        return cls(devices[0]) if len(devices) == 1 else cls(CPU, tuple(devices))
+
+    @property
+    def is_cpu_alone(self) -> bool:
+        return self.device.type == "cpu" and not self.shards
+
+    def __str__(self) -> str:
+        return ",".join(map(str, self.shards or (self.device,)))
 
 
 def choose_device(name: str) -> torch.device:

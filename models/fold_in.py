@@ -6,32 +6,90 @@ of the regularised least squares that trainers solve row by row (Zhou, Wilkinson
 Salakhutdinov and Mnih 2008, eq. 12): x = m + (S⁻¹ + AᵀA/σ²)⁻¹ Aᵀ(r − μ − b_i − Am)/σ², A having the rows [q_i, 1].
 It is solved in the smaller of two equal forms: as large as a row, or as its number of ratings (Woodbury 1950).
 Everything is computed in float64. Shapes: C columns (the other side), F factors, K = F + 1, R rows, N ratings of one
-row, M of all rows.
+row, M of all rows, B rows of a batch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from models.fold_in_prior import FoldInPrior
 from models.mf import MatrixFactorization
 from models.relevance import HeadSolver, RelevanceHead
+from models.scoring import Floats, Rows
+from models.training_ratings import TrainingRatings
 
 Float64s = npt.NDArray[np.float64]
-Float32s = npt.NDArray[np.float32]
-Rows = npt.NDArray[np.int64]
-Counts = npt.NDArray[np.int32] | npt.NDArray[np.int64]
 
+LEAST_NOISE = 1e-6  # in squared ratings; a model without any error would make one rating outweigh everything known
+PAIRS_AT_ONCE = 1 << 20
+ROWS_AT_ONCE = 1 << 16
 CELLS = 1 << 21  # numbers of features gathered at once by `solve_many`
 PADDING = 4  # rows are padded to a multiple of so many ratings before they are solved together
+
+
+@dataclass(frozen=True, slots=True)
+class FoldInPrior:
+    """The populations that users and items are taken from; their means are the model's rows for unknown ids.
+
+    Attributes:
+        noise: σ², the mean squared error of the training ratings, float32, ().
+        user_covariance_KK: of the rows [p_u, b_u] of users with ratings around that of unknown ones, float32, (K, K).
+        item_covariance_KK: of [q_i, b_i], likewise.
+    """
+
+    noise: Tensor
+    user_covariance_KK: Tensor
+    item_covariance_KK: Tensor
+
+    @classmethod
+    def learn(cls, model: MatrixFactorization, seen: TrainingRatings) -> FoldInPrior:
+        """From a model and its training ratings. Tried beside it on MovieLens: `benchmarks/fold_in.py`."""
+        user_counts_U = seen.offsets.diff()[:-1].to(model.device)
+        item_counts_I = torch.from_numpy(seen.counts(model.items)).to(model.device)
+        return cls(
+            _mean_squared_error(model, seen).clamp(min=LEAST_NOISE).float(),
+            _covariance(model.user_factors, model.user_bias, user_counts_U),
+            _covariance(model.item_factors, model.item_bias, item_counts_I),
+        )
+
+    def tensors(self) -> Mapping[str, Tensor]:
+        """By name, as a checkpoint stores them."""
+        names = ("noise", "user_covariance", "item_covariance")
+        return dict(zip(names, (self.noise, self.user_covariance_KK, self.item_covariance_KK), strict=True))
+
+    def to(self, device: torch.device | str) -> FoldInPrior:
+        return FoldInPrior(*(table.to(device) for table in self.tensors().values()))
+
+
+def _covariance(factors_RF: Tensor, bias_R: Tensor, counts_R: Tensor) -> Tensor:
+    """Mean of (x − m)(x − m)ᵀ over the rated rows, m being the row after the last."""
+    rated = counts_R > 0
+    table_RK = torch.cat([factors_RF, bias_R[:, None]], dim=1)
+    width = table_RK.shape[1]
+    sum_KK = torch.zeros(width, width, dtype=torch.float64, device=factors_RF.device)
+    for part_RK in table_RK[:-1][rated].split(ROWS_AT_ONCE):
+        away_RK = part_RK.double() - table_RK[-1].double()
+        sum_KK += away_RK.T @ away_RK
+    return (sum_KK / rated.sum().clamp(min=1)).float()
+
+
+def _mean_squared_error(model: MatrixFactorization, seen: TrainingRatings) -> Tensor:
+    users = torch.arange(len(seen.offsets) - 1, device=seen.offsets.device)
+    users_N = users.repeat_interleave(seen.offsets.diff())
+    total = torch.zeros((), dtype=torch.float64, device=model.device)
+    for begin in range(0, len(users_N), PAIRS_AT_ONCE):
+        part = slice(begin, begin + PAIRS_AT_ONCE)
+        users_B, items_B = users_N[part].to(model.device), seen.items_N[part].to(model.device).long()
+        total += (model(users_B, items_B) - seen.ratings_N[part].to(model.device)).double().square().sum()
+    return total / max(len(users_N), 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +103,7 @@ class Row:
             often as it was rated. It falls with every rating.
     """
 
-    factors: Float32s
+    factors: Floats
     bias: np.float32
     variance: float
 
@@ -65,6 +123,19 @@ class Contributions:
 
     baseline: float
     parts_N: Float64s
+
+
+class SolverTables(NamedTuple):
+    """What rows are solved with, as tensors, or as arrays for one row: numpy's calls start faster than torch's.
+
+    Of all roots with S = root rootᵀ, `root_KK` is the one in which the mean variance of ratings is a sum: `spread_K`.
+    """
+
+    factors_CF: Any
+    bias_C: Any
+    prior_K: Any
+    root_KK: Any
+    spread_K: Any
 
 
 class RowSolver:
@@ -90,35 +161,29 @@ class RowSolver:
         noise: float,
         counts_C: Tensor | None = None,
     ) -> None:
-        self._factors_CF, self._bias_C = factors_CF, bias_C
-        self._mean, self._noise = mean, noise
-        device, width = factors_CF.device, len(prior_mean_K)
-        self._prior_K = prior_mean_K.double().to(device)
+        self._mean, self._noise, device = mean, noise, factors_CF.device
         values_K, vectors_KK = torch.linalg.eigh(prior_covariance_KK.double().cpu())
         root_KK = (vectors_KK * values_K.clamp(min=0).sqrt()).to(device)
-        moments_KK = _second_moments(factors_CF, bias_C.new_ones(len(bias_C)) if counts_C is None else counts_C)
-        # Of all roots with S = root rootᵀ the one in which the mean variance of ratings is a sum over coordinates.
+        moments_KK = _second_moments(factors_CF, torch.ones_like(bias_C) if counts_C is None else counts_C)
         spread_K, axes_KK = torch.linalg.eigh((root_KK.T @ moments_KK @ root_KK).cpu())
-        self._root_KK, self._spread_K = root_KK @ axes_KK.to(device), spread_K.clamp(min=0).to(device)
-        self.prior_variance = float(self._spread_K.sum())
-        self._identity_KK = torch.eye(width, dtype=torch.float64, device=device)
+        prior_K, root_KK = prior_mean_K.double().to(device), root_KK @ axes_KK.to(device)
+        self.tables = SolverTables(factors_CF, bias_C, prior_K, root_KK, spread_K.clamp(min=0).to(device))
+        self.prior_variance = float(self.tables.spread_K.sum())
+
+    @cached_property
+    def host(self) -> SolverTables:
+        """The tables as arrays."""
+        return SolverTables(*(table.cpu().numpy() for table in self.tables))
 
     def solve(self, columns_N: Rows, ratings_N: npt.NDArray[np.floating]) -> Row:
         """The row of some ratings: the columns that were rated, each at most once, and how. None: the prior mean."""
-        if self._factors_CF.device.type != "cpu":
+        if self.tables.factors_CF.device.type != "cpu":
             offsets = torch.tensor([0, len(columns_N)])
             rows = self.solve_many(offsets, torch.from_numpy(columns_N), torch.from_numpy(ratings_N))
             return Row(rows.factors_RF[0].cpu().numpy(), np.float32(rows.bias_R[0]), float(rows.variance_R[0]))
-        weights_NK, errors_N = self._weighted(columns_N, ratings_N)
-        gram = self._inverse(weights_NK)
-        if len(columns_N) <= len(self._prior):
-            step_K = weights_NK.T @ (gram @ errors_N)
-            learned = float((gram * ((weights_NK * self._spread) @ weights_NK.T)).sum())
-        else:
-            step_K = gram @ (weights_NK.T @ errors_N) / self._noise
-            learned = self.prior_variance - float(gram.diagonal() @ self._spread)
-        row_K = (self._prior + self._root @ step_K).astype(np.float32)
-        return Row(row_K[:-1], row_K[-1], max(self.prior_variance - learned, 0.0))
+        step_K, learned = self._steps(*self._weighted(self.host, columns_N, ratings_N), self.host.spread_K)
+        row_K = (self.host.prior_K + self.host.root_KK @ step_K).astype(np.float32)
+        return Row(row_K[:-1], row_K[-1], max(self.prior_variance - float(learned), 0.0))
 
     def contributions(self, columns_N: Rows, ratings_N: npt.NDArray[np.floating], target: int) -> Contributions:
         """The row's rating of the column `target`, r̂ without clipping, by the ratings that it follows from.
@@ -126,14 +191,14 @@ class RowSolver:
         The row is linear in how far each rating lies from what the prior mean expects of it. `baseline` is the
         prediction of that mean.
         """
-        weights_NK, errors_N = self._weighted(columns_N, ratings_N)
-        target_K = self._feature(target) @ self._root
-        gram = self._inverse(weights_NK)
-        if len(columns_N) <= len(self._prior):
-            linear_N = gram @ (weights_NK @ target_K)
+        weights_NK, errors_N = self._weighted(self.host, columns_N, ratings_N)
+        feature_K = np.append(self.host.factors_CF[target].astype(np.float64), 1.0)
+        inverse, target_K = self._inverse(weights_NK), feature_K @ self.host.root_KK
+        if len(weights_NK) <= weights_NK.shape[1]:
+            linear_N = inverse @ (weights_NK @ target_K)
         else:
-            linear_N = weights_NK @ (gram @ target_K) / self._noise
-        baseline = self._mean + self._biases[target] + self._feature(target) @ self._prior
+            linear_N = weights_NK @ (inverse @ target_K) / self._noise
+        baseline = self._mean + float(self.host.bias_C[target]) + feature_K @ self.host.prior_K
         return Contributions(float(baseline), linear_N * errors_N)
 
     def solve_many(self, offsets: Tensor, columns_M: Tensor, ratings_M: Tensor) -> FoldedRows:
@@ -141,94 +206,53 @@ class RowSolver:
 
         The tensors may be on any device; the arithmetic is on that of the tables.
         """
-        device, rows, width = self._factors_CF.device, len(offsets) - 1, len(self._prior_K)
-        rows_RK = self._prior_K.expand(rows, width).clone()
+        device, rows, width = self.tables.factors_CF.device, len(offsets) - 1, len(self.tables.prior_K)
+        rows_RK = self.tables.prior_K.expand(rows, width).clone()
         variance_R = torch.full((rows,), self.prior_variance, dtype=torch.float64, device=device)
-        columns_M, ratings_M = columns_M.to(device), ratings_M.to(device)
-        offsets = offsets.to("cpu")
+        columns_M, ratings_M, offsets = columns_M.to(device), ratings_M.to(device), offsets.to("cpu")
         for rows_B, length in _batches(offsets, width):
             begins_B = offsets[rows_B].to(device)
             counts_B = offsets[rows_B + 1].to(device) - begins_B
-            places_BN = begins_B[:, None] + torch.arange(length, device=device)
             present_BN = torch.arange(length, device=device) < counts_B[:, None]
-            places_BN = torch.where(present_BN, places_BN, begins_B[:, None])
-            weights_BNK, errors_BN = self._weighted_many(columns_M[places_BN], ratings_M[places_BN], present_BN)
-            step_BK, learned_B = self._steps(weights_BNK, errors_BN)
+            places_BN = torch.where(present_BN, torch.arange(length, device=device), 0) + begins_B[:, None]
+            weights_BNK, errors_BN = self._weighted(self.tables, columns_M[places_BN], ratings_M[places_BN])
+            # What is not present is zero in both and has no part in anything.
+            weights_BNK, errors_BN = weights_BNK.mul_(present_BN[..., None]), errors_BN.mul_(present_BN)
+            step_BK, learned_B = self._steps(weights_BNK, errors_BN, self.tables.spread_K)
             at = rows_B.to(device)
-            rows_RK[at] += step_BK @ self._root_KK.T
+            rows_RK[at] += step_BK @ self.tables.root_KK.T
             variance_R[at] -= learned_B
         rows_32 = rows_RK.float()
         return FoldedRows(rows_32[:, :-1], rows_32[:, -1], variance_R.clamp(min=0).float())
 
-    def _steps(self, weights_BNK: Tensor, errors_BN: Tensor) -> tuple[Tensor, Tensor]:
-        """How far each row lies from the prior mean, in units of the root (B, K), and how much its variance falls."""
-        length = weights_BNK.shape[1]
-        if length <= len(self._prior_K):
-            gram_BNN = weights_BNK @ weights_BNK.mT
-            gram_BNN.diagonal(dim1=1, dim2=2).add_(self._noise)
-            inverse_BNN = torch.cholesky_inverse(torch.linalg.cholesky_ex(gram_BNN).L)
-            step_BK = (weights_BNK.mT @ (inverse_BNN @ errors_BN[..., None]))[..., 0]
-            spread_BNN = (weights_BNK * self._spread_K) @ weights_BNK.mT
-            return step_BK, spread_BNN.mul_(inverse_BNN).sum((1, 2))
-        gram_BKK = weights_BNK.mT @ weights_BNK / self._noise + self._identity_KK
-        inverse_BKK = torch.cholesky_inverse(torch.linalg.cholesky_ex(gram_BKK).L)
-        step_BK = (inverse_BKK @ (weights_BNK.mT @ errors_BN[..., None]))[..., 0] / self._noise
-        return step_BK, self.prior_variance - inverse_BKK.diagonal(dim1=1, dim2=2) @ self._spread_K
+    def _weighted(self, tables: SolverTables, columns: Any, ratings: Any) -> tuple[Any, Any]:
+        """A·root, (…, N, K), and how far each rating lies from what the prior mean expects, (…, N)."""
+        features_MF = _float64(tables.factors_CF[columns.reshape(-1)])
+        weights = (features_MF @ tables.root_KK[:-1]).reshape(*columns.shape, len(tables.prior_K))
+        weights += tables.root_KK[-1]
+        of_prior = (features_MF @ tables.prior_K[:-1]).reshape(columns.shape)
+        return weights, _float64(ratings) - (
+            self._mean + _float64(tables.bias_C[columns]) + of_prior + tables.prior_K[-1]
+        )
 
-    def _weighted_many(self, columns_BN: Tensor, ratings_BN: Tensor, present_BN: Tensor) -> tuple[Tensor, Tensor]:
-        """As `_weighted` for padded rows; what is not present is zero in both and has no part in anything."""
-        features_MF = self._factors_CF[columns_BN.flatten()].double()
-        weights_BNK = (features_MF @ self._root_KK[:-1]).view(*columns_BN.shape, -1).add_(self._root_KK[-1])
-        expected_BN = self._mean + self._bias_C[columns_BN].double()
-        expected_BN += (features_MF @ self._prior_K[:-1]).view(columns_BN.shape)
-        errors_BN = ratings_BN.double() - expected_BN - self._prior_K[-1]
-        return weights_BNK.mul_(present_BN[..., None]), errors_BN.mul_(present_BN)
+    def _steps(self, weights: Any, errors: Any, spread_K: Any) -> tuple[Any, Any]:
+        """How far each row lies from the prior mean, in units of the root (…, K), and how much its variance falls."""
+        inverse = self._inverse(weights)
+        if weights.shape[-2] <= weights.shape[-1]:
+            step = weights.mT @ (inverse @ errors[..., None])
+            return step[..., 0], (((weights * spread_K) @ weights.mT) * inverse).sum((-2, -1))
+        step = inverse @ (weights.mT @ errors[..., None])
+        return step[..., 0] / self._noise, self.prior_variance - inverse.diagonal(0, -2, -1) @ spread_K
 
-    def _weighted(self, columns_N: Rows, ratings_N: npt.NDArray[np.floating]) -> tuple[Float64s, Float64s]:
-        """A·root, and how far each rating lies from what the prior mean expects."""
-        features_NF = self._features[columns_N].astype(np.float64)
-        weights_NK = features_NF @ self._root[:-1] + self._root[-1]
-        expected_N = self._mean + self._biases[columns_N] + features_NF @ self._prior[:-1] + self._prior[-1]
-        return weights_NK, ratings_N - expected_N
-
-    def _inverse(self, weights_NK: Float64s) -> Float64s:
+    def _inverse(self, weights: Any) -> Any:
         """(σ²I + WWᵀ)⁻¹ or (I + WᵀW/σ²)⁻¹, whichever is smaller."""
-        count, width = weights_NK.shape
-        if count <= width:
-            gram = weights_NK @ weights_NK.T
-            gram.flat[:: count + 1] += self._noise
-        else:
-            gram = weights_NK.T @ weights_NK / self._noise
-            gram.flat[:: width + 1] += 1
-        inverse: Float64s = np.linalg.inv(gram.astype(np.float64))
-        return inverse
-
-    def _feature(self, column: int) -> Float64s:
-        return np.append(self._features[column].astype(np.float64), 1.0)
-
-    @cached_property
-    def _features(self) -> Float32s:
-        features: Float32s = self._factors_CF.cpu().numpy()
-        return features
-
-    @cached_property
-    def _biases(self) -> Float64s:
-        return self._bias_C.cpu().numpy().astype(np.float64)
-
-    @cached_property
-    def _prior(self) -> Float64s:
-        prior: Float64s = self._prior_K.cpu().numpy()
-        return prior
-
-    @cached_property
-    def _root(self) -> Float64s:
-        root: Float64s = self._root_KK.cpu().numpy()
-        return root
-
-    @cached_property
-    def _spread(self) -> Float64s:
-        spread: Float64s = self._spread_K.cpu().numpy()
-        return spread
+        count, width = weights.shape[-2:]
+        gram = weights @ weights.mT if count <= width else weights.mT @ weights / self._noise
+        size = min(count, width)
+        gram.reshape(*gram.shape[:-2], size * size)[..., :: size + 1] += self._noise if count <= width else 1
+        if isinstance(gram, Tensor):
+            return torch.cholesky_inverse(torch.linalg.cholesky_ex(gram).L)
+        return np.linalg.inv(gram)
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,12 +268,20 @@ class FoldIn:
     head: HeadSolver | None
 
     @classmethod
-    def of(cls, model: MatrixFactorization, prior: FoldInPrior, head: RelevanceHead | None, counts_I: Counts) -> Self:
+    def of(
+        cls,
+        model: MatrixFactorization,
+        prior: FoldInPrior,
+        head: RelevanceHead | None,
+        counts_I: npt.NDArray[np.integer[Any]],
+    ) -> Self:
         """`counts_I` says how many training ratings each item has."""
         return cls(user_solver(model, prior, counts_I), None if head is None else HeadSolver(head))
 
 
-def user_solver(model: MatrixFactorization, prior: FoldInPrior, counts_I: Counts | None = None) -> RowSolver:
+def user_solver(
+    model: MatrixFactorization, prior: FoldInPrior, counts_I: npt.NDArray[np.integer[Any]] | None = None
+) -> RowSolver:
     """What solves the rows of users against the items of a model. `counts_I` as `RowSolver` takes it."""
     return RowSolver(
         model.item_factors[:-1],
@@ -262,12 +294,16 @@ def user_solver(model: MatrixFactorization, prior: FoldInPrior, counts_I: Counts
     )
 
 
+def _float64(values: Any) -> Any:
+    return values.double() if isinstance(values, Tensor) else values.astype(np.float64)
+
+
 def _second_moments(factors_CF: Tensor, counts_C: Tensor) -> Tensor:
     """Mean of aaᵀ over the rows a = [q, 1], each counted `counts_C` times, float64, (K, K)."""
     counts_C = counts_C.double()
     total = counts_C.sum().clamp(min=1)
     sums_FF, sums_F = 0.0, 0.0
-    for part, counts in zip(factors_CF.split(1 << 16), counts_C.split(1 << 16), strict=True):
+    for part, counts in zip(factors_CF.split(ROWS_AT_ONCE), counts_C.split(ROWS_AT_ONCE), strict=True):
         part_CF = part.double()
         sums_FF = sums_FF + part_CF.T @ (part_CF * counts[:, None])
         sums_F = sums_F + counts @ part_CF
@@ -282,9 +318,8 @@ def _batches(offsets: Tensor, width: int) -> Iterator[tuple[Tensor, int]]:
     """Rows of about as many ratings, as row numbers on the host, and to how many ratings they are to be padded."""
     counts_R = offsets.diff()
     padded_R = (counts_R + PADDING - 1) // PADDING * PADDING
-    padded_R = torch.where(
-        counts_R > width, 1 << (padded_R.clamp(min=1) - 1).double().log2().floor().long() + 1, padded_R
-    )
+    powers_R = 1 << (padded_R.clamp(min=1) - 1).double().log2().floor().long() + 1
+    padded_R = torch.where(counts_R > width, powers_R, padded_R)
     order_R = padded_R.argsort(stable=True)
     lengths, counts = padded_R[order_R].unique_consecutive(return_counts=True)
     for length, rows_L in zip(lengths.tolist(), order_R.split(counts.tolist()), strict=True):

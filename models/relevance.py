@@ -1,23 +1,55 @@
 """The relevance head: the tables that order lists, s_ui = x_u · y_i, and how a user is folded into them.
 
-A score is no rating and has no scale. This module does not know how the tables were fitted. Shapes: U users, I items,
-G factors, N ratings of one user.
+A score is no rating and has no scale. This module does not know how the tables were fitted, but the rule by which they
+are: a row solves Σ weight·(target − x·y)² over all cells plus penalty·‖x‖². Shapes: U users, I items, G factors, N
+ratings of one user.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import Annotated, Any, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from models.mf import with_average_row
-from models.relevance_rule import RelevanceRule
 from models.scoring import Floats, Rows
+
+Numbers = TypeVar("Numbers")
+
+
+def targets(ratings: Any, mean: Any, deviation: Any, slope: float) -> Any:
+    """The target of each rating: 1 + slope · (rating − mean) / deviation, at least 0. That of an unrated cell is 0."""
+    return (1 + slope * ((ratings - mean) / deviation)).clip(min=0)
+
+
+def total_weight(missing_weight: float, columns: int, rated: Numbers) -> Numbers:
+    """The sum of the weights of a row's cells: 1 for each rated one, `missing_weight` for each other one."""
+    weight: Any = missing_weight * columns + (1 - missing_weight) * rated  # type: ignore[operator]
+    return weight  # type: ignore[no-any-return]
+
+
+def penalty(regularisation: float, weights: Numbers, exponent: float) -> Numbers:
+    """What ‖x‖² costs a row whose cells have these weights in all."""
+    return regularisation * weights**exponent  # type: ignore[operator, no-any-return]
+
+
+class RelevanceRule(BaseModel):
+    """The rule as a checkpoint keeps it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    mean: float
+    deviation: Annotated[float, Field(gt=0)]
+    slope: Annotated[float, Field(ge=0)]
+    missing_weight: Annotated[float, Field(gt=0, lt=1)]
+    regularisation: Annotated[float, Field(gt=0)]
+    exponent: Annotated[float, Field(ge=0, le=1)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +76,7 @@ class RelevanceHead:
         item_counts: Tensor,
         rule: RelevanceRule,
     ) -> Self:
-        """Append the rows for unknown ids to tables of U and I rows: their averages over the training ratings.
-
-        `user_counts` (U,) and `item_counts` (I,) are the numbers of ratings.
-        """
+        """As `MatrixFactorization.from_rated`."""
         return cls(with_average_row(user_factors, user_counts), with_average_row(item_factors, item_counts), rule)
 
     @property
@@ -80,9 +109,12 @@ class HeadSolver:
         rule, count = self._rule, len(items_N)
         if count == 0:
             return self._unknown_G
-        weight, targets_N = 1 - rule.missing_weight, rule.targets(ratings_N.astype(np.float64))
-        diagonal_G = rule.missing_weight * self._values_G + rule.penalty(len(self._factors_IG), count)
-        features_NG = self._of_items(items_N).astype(np.float64) @ self._axes_GG
+        weight = 1 - rule.missing_weight
+        targets_N = targets(ratings_N.astype(np.float64), rule.mean, rule.deviation, rule.slope)
+        in_all = total_weight(rule.missing_weight, len(self._factors_IG), count)
+        diagonal_G = rule.missing_weight * self._values_G + penalty(rule.regularisation, in_all, rule.exponent)
+        rows_N = torch.from_numpy(items_N).to(self._factors_IG.device)
+        features_NG = self._factors_IG[rows_N].cpu().numpy().astype(np.float64) @ self._axes_GG
         if count <= len(diagonal_G):
             scaled_NG = features_NG / diagonal_G
             gram_NN = weight * (scaled_NG @ features_NG.T)
@@ -94,13 +126,6 @@ class HeadSolver:
             x_G = np.linalg.solve(gram_GG, features_NG.T @ targets_N)
         folded: Floats = (self._axes_GG @ x_G).astype(np.float32)
         return folded
-
-    def _of_items(self, items_N: Rows) -> Floats:
-        if self._factors_IG.device.type == "cpu":
-            factors: Floats = self._factors_IG.numpy()[items_N]
-            return factors
-        gathered: Floats = self._factors_IG[torch.from_numpy(items_N).to(self._factors_IG.device)].cpu().numpy()
-        return gathered
 
 
 def _gram(table_RG: Tensor) -> Tensor:

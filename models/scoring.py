@@ -7,6 +7,7 @@ Shapes: U users, I items, G factors, M or N pairs.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeAlias, cast
@@ -26,13 +27,11 @@ Floats: TypeAlias = npt.NDArray[np.float32]
 SideRows: TypeAlias = tuple[Any, Any, Any]
 
 
-def score(user: SideRows, item: SideRows, mean: Any) -> Any:
+def score(x: Any, user_bias: Any, user_variance: Any, y: Any, item_bias: Any, item_variance: Any, mean: Any) -> Any:
     """The score of rows of users and rows of items, which broadcast. float32, with the type that the factors have.
 
     On the CPU each sum is a call of numpy, because torch's calls take longer than a pair does.
     """
-    x, user_bias, user_variance = user
-    y, item_bias, item_variance = item
     scores = y.sum(-1) if x is None else dot(x, y)  # without user factors there are no item factors: zeros
     if user_bias is not None:
         scores += user_bias
@@ -46,17 +45,16 @@ def score(user: SideRows, item: SideRows, mean: Any) -> Any:
 
 
 def dot(p: Any, q: Any) -> Any:
-    """p · q of float32 rows, (…, G): q is (G,) or (N, G), p too, or one row for all of q. Arrays are contiguous.
+    """p · q of float32 rows: q is (N, G), p too, or one row for all of q; or both are arrays (G,). Arrays are
+    contiguous.
 
     The bits of a dot product depend on its two rows alone, not on their number, position or alignment: numpy calls
     the same function of BLAS for each pair of contiguous rows, which sums in one fixed order. They may differ between
     the CPU and other devices.
     """
-    if isinstance(q, Tensor):
-        return _dot_tensors(p, q)
-    if p.ndim == q.ndim == 1:
+    if q.ndim == 1:
         return p.dot(q)
-    return np.vecdot(p, q)
+    return _dot_tensors(p, q) if isinstance(q, Tensor) else np.vecdot(p, q)
 
 
 def norms(q_IG: Tensor) -> Tensor:
@@ -105,17 +103,16 @@ class Side:
     bias: Tensor | None = None
     variance: Tensor | None = None
 
-    def rows(self, at: Tensor) -> SideRows:
-        """Some rows, on the device of the tables."""
-        return take((self.factors, self.bias, self.variance), at)
+    @property
+    def tables(self) -> SideRows:
+        return self.factors, self.bias, self.variance
 
     def take(self, at: Tensor) -> Side:
-        return Side(*self.rows(at))
+        """Some rows, on the device of the tables."""
+        return Side(*take(self.tables, at))
 
     def to(self, device: torch.device) -> Side:
-        return Side(
-            *(None if table is None else table.to(device) for table in (self.factors, self.bias, self.variance))
-        )
+        return Side(*(None if table is None else table.to(device) for table in self.tables))
 
     def given(self, factors_G: Tensor | None, bias: float, variance: float | None) -> Side:
         """One row that is given, of which only what is known of the others is kept."""
@@ -129,11 +126,8 @@ class Side:
     @cached_property
     def host(self) -> SideRows:
         """The tables as arrays, which share their memory; on the CPU alone."""
-        factors, bias, variance = (
-            None if table is None else np.ascontiguousarray(table.numpy())
-            for table in (self.factors, self.bias, self.variance)
-        )
-        return factors, bias, variance
+        tables = [None if table is None else np.ascontiguousarray(table.numpy()) for table in self.tables]
+        return tables[0], tables[1], tables[2]
 
     @cached_property
     def known(self) -> SideRows:
@@ -158,18 +152,11 @@ class Side:
 
 def take(tables: SideRows, at: Any) -> SideRows:
     """Some rows of three tables: `at` is a number, a slice, or numbers as the tables are, an array or a tensor."""
-    factors, bias, variance = tables
-    if isinstance(at, np.ndarray):
-        return (
-            None if factors is None else factors.take(at, 0),
-            None if bias is None else bias.take(at),
-            None if variance is None else variance.take(at),
-        )
-    return (
-        None if factors is None else factors[at],
-        None if bias is None else bias[at],
-        None if variance is None else variance[at],
-    )
+    if isinstance(at, np.ndarray):  # `take` is faster than brackets
+        factors, bias, variance = [None if table is None else table.take(at, 0) for table in tables]
+    else:
+        factors, bias, variance = [None if table is None else table[at] for table in tables]
+    return factors, bias, variance
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,29 +205,41 @@ class BilinearForm:
         """The score of each pair, float32 (M,). Row numbers, int64, are on the device."""
         if self.is_on_cpu:
             return torch.from_numpy(self.scores(users_M.numpy(), items_M.numpy()))
-        scores_M: Tensor = score(self.users.rows(users_M), self.items.rows(items_M), self.mean)
+        users, items = take(self.users.tables, users_M), take(self.items.tables, items_M)
+        scores_M: Tensor = score(*users, *items, self.mean)
         return scores_M
 
-    def pair(self, user: int, item: int) -> np.float32:
-        """The score of one pair."""
+    @cached_property
+    def pair(self) -> Callable[[int, int], np.float32]:
+        """Scores one pair. The tables are bound once: to look them up takes as long as the score itself."""
         if not self.is_on_cpu:
-            return np.float32(self.scores(user, np.array([item]))[0])
-        value: np.float32 = score(take(self.users.host, user), take(self.items.host, item), self._host_mean)
-        return value
+            return lambda user, item: self.scores(user, np.array([item]))[0]
+        (x, user_bias, user_variance), (y, item_bias, item_variance) = self.users.host, self.items.host
+        mean = self._host_mean
+
+        def pair(user: int, item: int) -> np.float32:
+            value: np.float32 = score(
+                None if x is None else x[user],
+                None if user_bias is None else user_bias[user],
+                None if user_variance is None else user_variance[user],
+                y[item],
+                None if item_bias is None else item_bias[item],
+                None if item_variance is None else item_variance[item],
+                mean,
+            )
+            return value
+
+        return pair
 
     def scores(self, users: int | Rows, items_N: Rows) -> Floats:
         """As `exact`, of rows in the host's memory: one user or one for each item, float32 (N,)."""
         if not self.is_on_cpu:
             return scores_on_device(self, users, items_N)
         if len(items_N) <= PAIRS_AT_ONCE:
-            result: Floats = score(take(self.users.host, users), take(self.items.host, items_N), self._host_mean)
-            return result
-        scores_N = np.empty(len(items_N), np.float32)
-        for begin in range(0, len(items_N), PAIRS_AT_ONCE):
-            part = slice(begin, begin + PAIRS_AT_ONCE)
-            some = users[part] if isinstance(users, np.ndarray) else users
-            scores_N[part] = self._on_host(take(self.users.host, some), items_N[part])
-        return scores_N
+            return self._on_host(take(self.users.host, users), items_N)
+        parts = [slice(begin, begin + PAIRS_AT_ONCE) for begin in range(0, len(items_N), PAIRS_AT_ONCE)]
+        of_parts = [users[part] if isinstance(users, np.ndarray) else users for part in parts]
+        return np.concatenate([self.scores(some, items_N[part]) for some, part in zip(of_parts, parts, strict=True)])
 
     def scores_of(self, user: SideRows, items_N: Rows) -> Floats:
         """As `scores`, for one user whose row is given as numbers and an array."""
@@ -250,11 +249,11 @@ class BilinearForm:
 
     def scores_of_all(self, user: int) -> Floats:
         """The score of every known item for one user, shape (I,); on the CPU alone."""
-        scores_I: Floats = score(take(self.users.host, user), self.items.known, self._host_mean)
+        scores_I: Floats = score(*take(self.users.host, user), *self.items.known, self._host_mean)
         return scores_I
 
     def _on_host(self, user: SideRows, items_N: Rows) -> Floats:
-        scores_N: Floats = score(user, take(self.items.host, items_N), self._host_mean)
+        scores_N: Floats = score(*user, *take(self.items.host, items_N), self._host_mean)
         return scores_N
 
     @cached_property

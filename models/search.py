@@ -15,9 +15,19 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from models.block_search import LOWEST, STRETCH, BlockSearch, few_allowed
-from models.list_keys import EMPTY, NOTHING, items_of, keys_of
-from models.products import error, user_rows, write_products
+from models.block_search import (
+    EMPTY,
+    LOWEST,
+    NOTHING,
+    STRETCH,
+    BlockSearch,
+    error,
+    few_allowed,
+    items_of,
+    keys_of,
+    user_rows,
+    write_products,
+)
 from models.scoring import BilinearForm, Floats
 
 ONE_BY_ONE = 3  # users on the CPU: of 100,000 × 64, one takes 1.9 ms alone; in blocks two take 6.4, four 5.4

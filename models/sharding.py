@@ -10,42 +10,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from itertools import pairwise
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from models.list_keys import EMPTY, items_of
-from models.scoring import BilinearForm, Floats, Rows, Side, SideRows, as_tensors, scores_on_device
+from models.block_search import EMPTY, items_of, keys_of, scores_of
+from models.devices import CPU
+from models.scoring import BilinearForm, Floats, Rows, Side, SideRows, as_tensors, dot, norms, scores_on_device
 from models.search import by_turns, search, top_items
 
-CPU = torch.device("cpu")
+TINY = torch.finfo(torch.float32).tiny
 Excluded = tuple[Tensor, Tensor]
-
-
-class DevicePlacement(NamedTuple):
-    """Where a model lives.
-
-    Attributes:
-        device: all of it, but for the items' tables where there are shards.
-        shards: devices of one kind over which these are spread, in the order of the items; none where they are not.
-    """
-
-    device: torch.device
-    shards: tuple[torch.device, ...] = ()
-
-    @classmethod
-    def over(cls, devices: Sequence[torch.device]) -> DevicePlacement:
-        """One device, or the items over several. The host then keeps all that is not spread, as mapped files."""
-        return cls(devices[0]) if len(devices) == 1 else cls(CPU, tuple(devices))
-
-    @property
-    def is_cpu_alone(self) -> bool:
-        return self.device.type == "cpu" and not self.shards
-
-    def __str__(self) -> str:
-        return ",".join(map(str, self.shards or (self.device,)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,9 +105,10 @@ class Sharded:
             scores_M[at_K] = scores_K.cpu()
         return scores_M
 
-    def pair(self, user: int, item: int) -> np.float32:
+    @property
+    def pair(self) -> Callable[[int, int], np.float32]:
         """`BilinearForm.pair`."""
-        return self.only.pair(user, item) if self.users is None else self.scores(user, np.array([item]))[0]
+        return self.only.pair if self.users is None else lambda user, item: self.scores(user, np.array([item]))[0]
 
     def scores(self, users: int | Rows, items_N: Rows) -> Floats:
         """`BilinearForm.scores`."""
@@ -184,15 +161,40 @@ class Sharded:
         """What a mask of items, bool (I,), says of the items of each shard, on its device."""
         return tuple(mask_I[shard.begin : shard.end].to(shard.ordering.device) for shard in self.shards)
 
-    def item_row(self, item: int) -> Tensor:
-        """y of an item, (G,)."""
-        shard = next(shard for shard in self.shards if item < shard.end)
-        return shard.ordering.item_factors[item - shard.begin]
+    def similar_items(self, item: int, n: int) -> tuple[Tensor, Tensor]:
+        """The n other items whose factors point the most nearly in the same direction.
+
+        Rows, int64, and cosines, float32, both (min(n, I − 1),), by falling cosine, equal ones by row.
+        """
+        n = min(n, self.items - 1)
+        home = next(shard for shard in self.shards if item < shard.end)
+        y_G = home.ordering.item_factors[item - home.begin]
+        norm, keys = norms(y_G[None]), []
+        for shard, norm_I in zip(self.shards, self._norms, strict=True):
+            cosine_I = dot(y_G.to(norm_I.device), shard.ordering.item_factors[:-1])
+            cosine_I /= (norm_I * norm.to(norm_I.device)).clamp_(min=TINY)
+            keys.append(_best(cosine_I.clamp_(max=1.0), n + 1)[None])
+        (keys_M,) = self.merge(keys, n + 1)
+        keys_N = keys_M[items_of(keys_M) != item][:n]
+        return items_of(keys_N), scores_of(keys_N)
+
+    @cached_property
+    def _norms(self) -> list[Tensor]:
+        """Of the known items of each shard."""
+        return [norms(shard.ordering.item_factors[:-1]) for shard in self.shards]
 
     @cached_property
     def _begins(self) -> Tensor:
         """Of all shards but the first."""
         return torch.tensor([shard.begin for shard in self.shards[1:]], dtype=torch.int64)
+
+
+def _best(cosine_I: Tensor, n: int) -> Tensor:
+    """Keys of the n best of a shard in falling order, `EMPTY` where there are fewer."""
+    lowest = cosine_I.topk(min(n, len(cosine_I))).values[-1:]
+    rows_K = (cosine_I >= lowest).nonzero()[:, 0]
+    keys_K = keys_of(cosine_I[rows_K], rows_K)
+    return torch.cat([keys_K, keys_K.new_full((n,), EMPTY)]).topk(n).values
 
 
 def _within(shard: Shard, offsets: Tensor, items_M: Tensor) -> Excluded:

@@ -13,7 +13,7 @@ import httpx
 import pytest
 from hypothesis import settings
 
-from models.registry.publication import publish
+from models.registry.directory import publish
 from tests.support.drafts import random_draft
 from tests.support.service import Start, serving
 from training.data.fetch import default_cache
@@ -63,6 +63,7 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Start:
             service.process.log_file = log  # type: ignore[attr-defined]
             hooks = {"response": [check_documented]}
             with httpx.Client(base_url=service.url, timeout=30, event_hooks=hooks) as client:
+                client.get("/health/live").raise_for_status()  # so that its connection is open
                 yield client, service.process
         logged = log.read_text()
         assert "Traceback" not in logged

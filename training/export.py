@@ -16,10 +16,10 @@ import torch
 from pyarrow import parquet
 from torch import Tensor
 
+from models.block_search import NOTHING
 from models.checkpoint.reader import Checkpoint
 from models.devices import choose_placement
 from models.did_you_mean import did_you_mean
-from models.list_keys import NOTHING
 from models.orderings import default_order, orderings
 from models.registry.directory import load
 from models.sharding import Sharded, spread

@@ -16,7 +16,7 @@ import torch
 from models.checkpoint.files import ITEM_SCHEMA
 from models.checkpoint.manifest import DataRecord, Drift, GateRecord, Manifest, TrainerRecord
 from models.checkpoint.writer import Draft
-from models.fold_in_prior import FoldInPrior
+from models.fold_in import FoldInPrior
 from models.mf import MatrixFactorization
 from models.relevance import RelevanceHead
 from models.training_ratings import TrainingRatings

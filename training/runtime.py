@@ -13,7 +13,7 @@ import torch
 
 from models import devices
 from models.checkpoint.writer import Draft
-from models.registry.publication import publish
+from models.registry.directory import publish
 from training.communicator import SINGLE_PROCESS, Communicator
 from training.config import JobConfig, Preset
 from training.data import train_test

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Path, Query, Request, Response
 from starlette.types import Receive, Scope, Send
@@ -25,6 +26,8 @@ from app.middleware.access import Access, needs
 from models.errors import UnknownUserError
 
 router = APIRouter(tags=["lists"])
+
+NONE: Mapping[str, Any] = {}
 
 EXAMPLES = {
     "known": {"summary": "A known user", "value": "196"},
@@ -84,17 +87,18 @@ class Top:
 
     def _read(self, user: str, query: bytes) -> tuple[ListQuery, bool]:
         """The list that is asked for, and whether strictly."""
-        if not query and 0 < len(user) <= self._limits.id_length:
-            return ListQuery(user=user), False
         errors: Errors = []
-        check_user(user, errors)
-        asked = read_parameters(ListParameters, query, errors)
+        if not user:
+            check_user(user, errors)
+        asked = read_parameters(ListParameters, query, errors) if query else NONE
         raise_if(errors)
         self._limits.check_id(user, "path", "user")
         self._limits.check_list(asked.get("n", 0), "query", "n")
-        return ListQuery(user=user, **{name: value for name, value in asked.items() if name != "strict"}), asked.get(
-            "strict", False
-        )
+        if "strict" not in asked:
+            return ListQuery(user=user, **asked), False
+        asked = dict(asked)
+        strict = asked.pop("strict")
+        return ListQuery(user=user, **asked), strict
 
 
 @router.get("/users", summary="Find users", responses=problems(413, 422, 500, 503, 504))

@@ -57,7 +57,9 @@ class PlainRoutes:
                 self._of_template.setdefault(route.method, []).append(route)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        route = self._find(scope) if scope["type"] == "http" else None
+        route = None
+        if scope["type"] == "http":
+            route = self._of_path.get((scope["method"], scope["path"])) or self._match(scope)
         if route is None:
             await self._app(scope, receive, send)
             return
@@ -69,15 +71,13 @@ class PlainRoutes:
         except (RatecastError, RequestValidationError) as error:
             await answer_error(error)(scope, receive, send)
 
-    def _find(self, scope: Scope) -> PlainRoute | None:
-        method, path = scope["method"], scope["path"]
-        if route := self._of_path.get((method, path)):
-            return route
+    def _match(self, scope: Scope) -> PlainRoute | None:
+        """The route whose template matches the path, with the ids in the path put into the scope."""
         encoded = b"%2" in (scope.get("raw_path") or b"") and decode_segments(scope)
         if scope.get("root_path"):
             return None
         path = scope["path"]
-        for route in self._of_template.get(method, ()):
+        for route in self._of_template.get(scope["method"], ()):
             match = route.path_regex.match(path)
             if match is None:
                 continue

@@ -8,12 +8,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Hashable, Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from app.engine.errors import DeadlineExceededError, OverloadedError
+from app.engine.errors import OverloadedError
 from app.engine.events import Batch, Listener
+from app.engine.threads import Worker, within
 
 Job = TypeVar("Job")
 Answer = TypeVar("Answer")
@@ -33,35 +34,27 @@ class Batcher(Generic[Job, Answer]):
 
     Args:
         kind: of the work, for messages and listeners.
-        run: answers the jobs of a batch, in order, on a thread of `executor`.
-        executor: runs the batches.
+        run: answers the jobs of a batch, in order, on the thread of `worker`.
+        worker: also says how long a job may take, waiting included.
+        tell: is told of each batch.
         max_rows: bound of a batch, in rows; a larger job is a batch of its own.
         max_queued: bound of what waits, in rows. A job is refused only where something else is waiting.
-        seconds: how long a job may take, waiting included.
-        listeners: told of each batch.
     """
 
     def __init__(
         self,
         kind: str,
         run: Callable[[Sequence[Job]], Sequence[Answer]],
-        executor: Executor,
+        worker: Worker,
+        tell: Listener,
         *,
         max_rows: int,
         max_queued: int,
-        seconds: float,
-        listeners: Sequence[Listener] = (),
     ) -> None:
-        self._kind = kind
-        self._run = run
-        self._executor = executor
-        self._max_rows = max_rows
-        self._max_queued = max_queued
-        self._seconds = seconds
-        self._listeners = listeners
-        self._queue: dict[
-            _Waiting[Job, Answer], None
-        ] = {}  # oldest first; a job that is given up is removed wherever it stands
+        self._kind, self._run, self._worker, self._tell = kind, run, worker, tell
+        self._max_rows, self._max_queued = max_rows, max_queued
+        # Oldest first; a job that is given up is removed wherever it stands.
+        self._queue: dict[_Waiting[Job, Answer], None] = {}
         self._queued_rows = 0
         self._busy = False
 
@@ -73,9 +66,8 @@ class Batcher(Generic[Job, Answer]):
     async def submit(self, job: Job, rows: int, key: Hashable = None) -> Answer:
         """The answer to `job`. Only jobs of equal `key` share a batch. Cancelling removes a job that still waits.
 
-        Raises:
-            OverloadedError: too much is waiting already.
-            DeadlineExceededError: the answer did not come in time; a job that still waits is removed.
+        Raises OverloadedError where too much is waiting already, and DeadlineExceededError where the answer did not
+        come in time: a job that still waits is removed.
         """
         self.check_room(rows)
         waiting = _Waiting(job, key, rows, asyncio.get_running_loop().create_future())
@@ -84,11 +76,8 @@ class Batcher(Generic[Job, Answer]):
         if not self._busy:
             self._start_batch()
         try:
-            async with asyncio.timeout(self._seconds):
-                answer: Answer = await waiting.answer
-                return answer
-        except TimeoutError:
-            raise DeadlineExceededError.after(self._seconds) from None
+            answer: Answer = await within(self._worker.seconds, waiting.answer)
+            return answer
         finally:
             self._leave(waiting)
 
@@ -100,8 +89,12 @@ class Batcher(Generic[Job, Answer]):
         self._busy = True
         loop = asyncio.get_running_loop()
         began = time.perf_counter()
-        work = self._executor.submit(self._run, [waiting.job for waiting in batch])
-        work.add_done_callback(lambda done: _call_in(loop, self._finish, batch, done, began))
+
+        def done(work: Future[Sequence[Answer]]) -> None:
+            if not loop.is_closed():  # else nobody waits for the answers
+                loop.call_soon_threadsafe(self._finish, batch, work, began)
+
+        self._worker.executor.submit(self._run, [waiting.job for waiting in batch]).add_done_callback(done)
 
     def _take_batch(self) -> list[_Waiting[Job, Answer]]:
         batch: list[_Waiting[Job, Answer]] = []
@@ -122,11 +115,11 @@ class Batcher(Generic[Job, Answer]):
             del self._queue[waiting]
             self._queued_rows -= waiting.rows
 
-    def _finish(self, batch: list[_Waiting[Job, Answer]], done: Future[Sequence[Answer]], began: float) -> None:
+    def _finish(self, batch: list[_Waiting[Job, Answer]], work: Future[Sequence[Answer]], began: float) -> None:
         self._busy = False
         self._start_batch()  # first: the device should not wait until answers are handed out
-        error = done.exception()
-        answers: Sequence[Any] = [None] * len(batch) if error else done.result()
+        error = work.exception()
+        answers: Sequence[Any] = [None] * len(batch) if error else work.result()
         for waiting, answer in zip(batch, answers, strict=True):
             if waiting.answer.done():
                 continue
@@ -134,21 +127,6 @@ class Batcher(Generic[Job, Answer]):
                 waiting.answer.set_exception(error)
             else:
                 waiting.answer.set_result(answer)
-        self._tell(batch, began)
-
-    def _tell(self, batch: list[_Waiting[Job, Answer]], began: float) -> None:
-        record = Batch(
-            kind=self._kind,
-            rows=sum(waiting.rows for waiting in batch),
-            queue_seconds=[began - waiting.since for waiting in batch],
-            compute_seconds=time.perf_counter() - began,
-            waiting_rows=self._queued_rows,
-        )
-        for listener in self._listeners:
-            listener(record)
-
-
-def _call_in(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *arguments: object) -> None:
-    """Call a function on the loop's thread, unless the loop has been closed: then nobody waits for the answers."""
-    if not loop.is_closed():
-        loop.call_soon_threadsafe(function, *arguments)
+        queued = [began - waiting.since for waiting in batch]
+        rows, seconds = sum(waiting.rows for waiting in batch), time.perf_counter() - began
+        self._tell(Batch(self._kind, rows, queued, seconds, self._queued_rows))

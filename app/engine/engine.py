@@ -14,36 +14,26 @@ from typing import NoReturn
 from app.engine.events import Event, Listener
 from app.engine.fresh_users import FreshUsers
 from app.engine.model_watcher import ModelWatcher
-from app.engine.predictor import Predictor
+from app.engine.predictions import Predictor
 from app.engine.rating_history import RatingHistory
-from app.engine.ratings_service import RatingsService
 from app.engine.recommender import Recommender
 from app.engine.search import CatalogueSearch
 from app.engine.serving_model import ModelHolder
 from app.engine.threads import Worker
-from app.engine.versions import Versions
 from app.ratings.store import RatingsStore
+from models.devices import DevicePlacement
 from models.registry.checkpoint_sync import CheckpointSync
-from models.sharding import DevicePlacement
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
-    """How much work may wait and for how long, and what is kept of it.
+    """How much work may wait and for how long, and what is kept of it."""
 
-    Attributes:
-        queued_pairs: predictions that may wait.
-        queued_lists: lists that may wait.
-        seconds: time of one request.
-        recent_lists: how many lists are kept to be answered again.
-        recent_users: how many users with fresh ratings are kept.
-    """
-
-    queued_pairs: int = 1_000_000
-    queued_lists: int = 1_024
-    seconds: float = 10.0
-    recent_lists: int = 4_096
-    recent_users: int = 16_384
+    queued_pairs: int = 1_000_000  # predictions that may wait
+    queued_lists: int = 1_024  # lists that may wait
+    seconds: float = 10.0  # time of one request
+    recent_lists: int = 4_096  # lists that are kept to be answered again
+    recent_users: int = 16_384  # users with fresh ratings who are kept
 
 
 class Engine:
@@ -80,36 +70,31 @@ class Engine:
         ratings: RatingsStore | None = None,
         sync: CheckpointSync | None = None,
     ) -> None:
-        self._listeners = listeners
+        def tell(event: Event) -> None:
+            for listener in listeners:
+                listener(event)
+
         models = ModelHolder(placement)
-        revisions = None if ratings is None else ratings.revisions
-        self._watcher = ModelWatcher(models, directory, pinned, remembered, self._tell, revisions, sync)
         self._worker = Worker("engine", bounds.seconds, threads)
         self._searcher = Worker("search", bounds.seconds)  # of its own: predictions do not wait for searches
-        history = RatingHistory(ratings)
-        fresh_users = FreshUsers(ratings, history, bounds.recent_users)
-        self.predictions = Predictor(models, fresh_users, history, self._worker, bounds.queued_pairs, self._tell)
-        self.lists = Recommender(
-            models, fresh_users, self._worker, bounds.queued_lists, bounds.recent_lists, self._tell
-        )
-        self.catalogue = CatalogueSearch(models, history, self._searcher)
-        self.ratings = RatingsService(models, history, ratings)
-        self.versions = Versions(directory, sync, models, self._watcher)
+        self.ratings = RatingHistory(models, ratings)
+        fresh = FreshUsers(self.ratings, bounds.recent_users)
+        self.predictions = Predictor(models, fresh, self.ratings, self._worker, bounds.queued_pairs, tell)
+        self.lists = Recommender(models, fresh, self._worker, bounds.queued_lists, bounds.recent_lists, tell)
+        self.catalogue = CatalogueSearch(models, self.ratings, self._searcher)
+        revisions = None if ratings is None else ratings.revisions
+        self.versions = ModelWatcher(models, directory, pinned, remembered, tell, revisions, sync)
 
     async def load(self) -> None:
         """Load the first model. Raises CheckpointError or OSError."""
-        await self._watcher.start()
+        await self.versions.start()
 
     async def follow(self) -> NoReturn:
-        """Serve whatever becomes current, for ever; a version that cannot be model changes nothing."""
-        await self._watcher.follow()
+        """Serve whatever becomes current, for ever; a version that cannot be loaded changes nothing."""
+        await self.versions.follow()
 
     def close(self) -> None:
         """Finish what is under way and end the threads."""
-        self._watcher.close()
+        self.versions.close()
         self._worker.close()
         self._searcher.close()
-
-    def _tell(self, event: Event) -> None:
-        for listener in self._listeners:
-            listener(event)

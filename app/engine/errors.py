@@ -20,11 +20,6 @@ class OverloadedError(EngineError):
 class DeadlineExceededError(EngineError):
     """An answer that did not come in the time a request may take."""
 
-    @classmethod
-    def after(cls, seconds: float) -> DeadlineExceededError:
-        """The error of a request that was given up after some seconds."""
-        return cls(f"no answer within {seconds:g} seconds")
-
 
 class CancelledRequestError(EngineError):
     """Whoever asked has gone before the answer was there. What was under way for them was stopped."""

@@ -25,21 +25,13 @@ class Listed(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """A batch that was computed on the engine's thread.
+    """A batch that was computed on the engine's thread."""
 
-    Attributes:
-        kind: `predictions` or `lists`.
-        rows: pairs, or users of lists.
-        queue_seconds: how long each of its jobs waited.
-        compute_seconds: from hand-over to answer.
-        waiting_rows: what was waiting when it ended.
-    """
-
-    kind: str
-    rows: int
-    queue_seconds: Sequence[float]
-    compute_seconds: float
-    waiting_rows: int
+    kind: str  # `predictions` or `lists`
+    rows: int  # pairs, or users of lists
+    queue_seconds: Sequence[float]  # how long each of its jobs waited
+    compute_seconds: float  # from hand-over to answer
+    waiting_rows: int  # what was waiting when it ended
 
 
 class Loaded(NamedTuple):

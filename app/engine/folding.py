@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -9,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 
 from app.engine.serving_model import ServingModel
-from app.engine.types import InlineRatings
 
 
 class RatedItems(NamedTuple):
@@ -21,20 +21,13 @@ class RatedItems(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FoldedUser:
-    """A user whose row was solved from their ratings.
+    """A user whose row was solved from their ratings."""
 
-    Attributes:
-        factors_F, bias: p and b, float32.
-        variance: what not knowing the row exactly adds to that of a rating, float32; None where the model has none.
-        head_G: x of the relevance head, None where there is none.
-        rated_M: rows of the items they rated, int32.
-    """
-
-    factors_F: npt.NDArray[np.float32]
-    bias: np.float32
-    variance: np.float32 | None
-    head_G: npt.NDArray[np.float32] | None
-    rated_M: npt.NDArray[np.int32]
+    factors_F: npt.NDArray[np.float32]  # p
+    bias: np.float32  # b
+    variance: np.float32 | None  # what not knowing the row exactly adds to that of a rating; None: the model has none
+    head_G: npt.NDArray[np.float32] | None  # x of the relevance head, None where there is none
+    rated_M: npt.NDArray[np.int32]  # rows of the items they rated
 
     @property
     def is_known(self) -> bool:
@@ -58,8 +51,8 @@ def fold(model: ServingModel, rated: RatedItems) -> FoldedUser:
     )
 
 
-def rated_inline(model: ServingModel, inline: InlineRatings) -> RatedItems:
-    """Those of the ratings given with a request that are of items of the model."""
-    rows_M = model.items.rows(inline.items)
+def known_items(model: ServingModel, items: Sequence[str], ratings: Sequence[float]) -> RatedItems:
+    """Those of some ratings that are of items of the model."""
+    rows_M = model.items.rows(items)
     known_M = rows_M < len(model.items)
-    return RatedItems(rows_M[known_M], np.asarray(inline.ratings, np.float64)[known_M])
+    return RatedItems(rows_M[known_M], np.asarray(ratings, np.float64)[known_M])

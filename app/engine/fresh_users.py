@@ -12,21 +12,16 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from app.engine.folding import FoldedUser, fold
 from app.engine.rating_history import RatingHistory
-from app.engine.recent import Recent
-from app.engine.serving_model import ServingModel
+from app.engine.serving_model import Recent, Rows, ServingModel
 from app.engine.types import Ids
 from app.ratings.errors import StoreUnavailableError
 from app.ratings.records import StoredUser
-from app.ratings.store import RatingsStore
 
 QUICK_USERS = 32  # more are folded on another thread: each takes about 100 µs
 NOTHING_KEPT = (0, None)
-
-Rows = npt.NDArray[np.int64]
 
 
 class UnreadRatingsError(Exception):
@@ -40,25 +35,12 @@ class FreshUser(NamedTuple):
     folded: FoldedUser
 
 
-class _Changed(NamedTuple):
-    """The revision of a user's last change, and where in a batch they stand."""
-
-    revision: int
-    positions: list[int]
-
-
 class FreshUsers:
-    """Finds the users to be folded in.
+    """Finds the users to be folded in from their `history`, and keeps the rows of at most `max_kept`."""
 
-    Args:
-        store: the ratings store; None where the service keeps no ratings.
-        history: what ratings a user has.
-        max_kept: how many users' rows are kept.
-    """
-
-    def __init__(self, store: RatingsStore | None, history: RatingHistory, max_kept: int) -> None:
-        self._store = store
+    def __init__(self, history: RatingHistory, max_kept: int) -> None:
         self._history = history
+        self._store = history.store
         # By the revision that a row follows from. None is kept for a user whose row in the model holds.
         self._kept: Recent[str, tuple[int, FoldedUser | None]] = Recent(max_kept)
 
@@ -79,16 +61,16 @@ class FreshUsers:
     def find_all(self, model: ServingModel, users: Ids, rows_B: Rows) -> list[FreshUser]:
         """Those of a batch of users who are folded in. Raises UnreadRatingsError as `find` does."""
         changed = self._changed(model, users, rows_B)
-        return _placed(changed, {user: self._recall(model, user, at.revision) for user, at in changed.items()})
+        return _placed(changed, {user: self._recall(model, user, at) for user, (at, _) in changed.items()})
 
     async def read_all(self, model: ServingModel, users: Ids, rows_B: Rows) -> list[FreshUser]:
         """As `find_all`, but reads what is unread; where the ratings store is unreachable, does without."""
         changed, known, unread = self._changed(model, users, rows_B), {}, {}
-        for user, at in changed.items():
+        for user, (revision, _) in changed.items():
             try:
-                known[user] = self._recall(model, user, at.revision)
+                known[user] = self._recall(model, user, revision)
             except UnreadRatingsError:
-                unread[user] = at.revision
+                unread[user] = revision
         if unread:
             known |= await self._read(model, unread)
         return _placed(changed, known)
@@ -114,8 +96,8 @@ class FreshUsers:
             for user, known in stored.items()
         }
 
-    def _changed(self, model: ServingModel, users: Ids, rows_B: Rows) -> dict[str, _Changed]:
-        """Users of a batch who may have changed since the model was fitted."""
+    def _changed(self, model: ServingModel, users: Ids, rows_B: Rows) -> dict[str, tuple[int, list[int]]]:
+        """Users of a batch who may have changed since the model was fitted: at which revision, and where they stand."""
         if self._store is None:
             return {}
         revisions, fitted = self._store.revisions, self._history.revision(model)
@@ -123,13 +105,13 @@ class FreshUsers:
             return {}
         known_B = rows_B < len(model.revision_slots_U)
         changed_K = revisions.changed_after(fitted, model.revision_slots_U[rows_B[known_B]])
-        changed: dict[str, _Changed] = {}
+        changed: dict[str, tuple[int, list[int]]] = {}
         for position in np.concatenate([np.flatnonzero(known_B)[changed_K], np.flatnonzero(~known_B)]).tolist():
             user = str(users[position])
             if user in changed:
-                changed[user].positions.append(position)
+                changed[user][1].append(position)
             elif (revision := revisions.at(revisions.slot_of(user))) > fitted:
-                changed[user] = _Changed(revision, [position])
+                changed[user] = revision, [position]
         return changed
 
     def _recall(self, model: ServingModel, user: str, revision: int) -> FoldedUser | None:
@@ -140,7 +122,6 @@ class FreshUsers:
         return folded
 
 
-def _placed(changed: Mapping[str, _Changed], users: Mapping[str, FoldedUser | None]) -> list[FreshUser]:
-    return [
-        FreshUser(np.array(at.positions), folded) for user, at in changed.items() if (folded := users[user]) is not None
-    ]
+def _placed(changed: Mapping[str, tuple[int, list[int]]], users: Mapping[str, FoldedUser | None]) -> list[FreshUser]:
+    found = ((positions, users[user]) for user, (_, positions) in changed.items())
+    return [FreshUser(np.array(positions), folded) for positions, folded in found if folded is not None]

@@ -14,15 +14,13 @@ import numpy.typing as npt
 import torch
 
 from app.engine.folding import FoldedUser
-from app.engine.serving_model import ServingModel
+from app.engine.serving_model import Ratings, Rows, ServingModel
 from app.engine.types import Interval, ItemFilter, ListQuery, ListSource, RankBy, RankedItem, TopList
-from models.list_keys import NOTHING
+from models.block_search import NOTHING
 from models.search import top_among, top_of_one
 from models.sharding import Sharded
 
 RECENT_LENGTH = 50  # longer lists are not kept: one of ten takes 1.5 kB
-
-Rows = npt.NDArray[np.int64]
 
 
 class ListUser(NamedTuple):
@@ -46,17 +44,14 @@ def top_list(model: ServingModel, query: ListQuery, folded: FoldedUser | None = 
     """
     user = _list_user(model, query, folded)
     if query.only is not None:
-        return _top_among(model, query, user)
-    if not model.scorer.on_cpu:
-        return _shown(model, query, user, _top_rows(model, [query], [user])[0])
-    allowed, (ordering, row) = model.allowed(query.filter), _ordering(model, query, user)
-    rows_N = top_of_one(
-        ordering.only,
-        row,
-        query.n,
-        excluded_M=_excluded(model, query, user),
-        allowed_I=None if allowed is None else allowed.mask_I,
-    )
+        rows_N = _top_among(model, query, user)
+    elif model.scorer.on_cpu:
+        allowed, (ordering, row) = model.allowed(query.filter), _ordering(model, query, user)
+        allowed_I = None if allowed is None else allowed.mask_I
+        excluded_M = _excluded(model, query, user)
+        rows_N = top_of_one(ordering.only, row, query.n, excluded_M=excluded_M, allowed_I=allowed_I)
+    else:
+        (rows_N,) = _top_rows(model, [query], [user])
     return _shown(model, query, user, rows_N)
 
 
@@ -137,15 +132,15 @@ def _known_rows(model: ServingModel, ids: Sequence[str]) -> Rows:
     return np.unique(rows_C[rows_C < len(model.items)])
 
 
-def _top_among(model: ServingModel, query: ListQuery, user: ListUser) -> TopList:
-    """The list of a query that names the items to choose from: only their rows are scored."""
+def _top_among(model: ServingModel, query: ListQuery, user: ListUser) -> Rows:
+    """The rows of a list whose query names the items to choose from: only these are scored."""
     rows_C = _known_rows(model, query.only or ())
     rows_C = rows_C[~np.isin(rows_C, _excluded(model, query, user))]
     allowed = model.allowed(query.filter)
     if allowed is not None:
         rows_C = rows_C[allowed.mask_I[rows_C]]
-    top_N = top_among(*_ordering(model, query, user), torch.from_numpy(rows_C), query.n)
-    return _shown(model, query, user, top_N.cpu().numpy())
+    rows_N: Rows = top_among(*_ordering(model, query, user), torch.from_numpy(rows_C), query.n).cpu().numpy()
+    return rows_N
 
 
 def _shown(model: ServingModel, query: ListQuery, user: ListUser, rows_N: Rows) -> TopList:
@@ -156,15 +151,14 @@ def _shown(model: ServingModel, query: ListQuery, user: ListUser, rows_N: Rows) 
     else:
         ratings_N = model.scorer.predict_folded(folded.factors_F, folded.bias, rows_N)
     source = ListSource.MODEL if folded is None else ListSource.FOLD_IN
+    titles = map(model.catalogue.title, rows_N.tolist())
     return TopList(
         user=query.user,
         source=source if _is_known(model, user) else ListSource.POPULAR,
         rank_by=model.order(query.rank_by),
         items=[
             RankedItem(id_, rating, title, year)
-            for (id_, title, year), rating in zip(
-                map(model.catalogue.title, rows_N.tolist()), ratings_N.tolist(), strict=True
-            )
+            for (id_, title, year), rating in zip(titles, ratings_N.tolist(), strict=True)
         ],
         version=model.version,
         intervals=_intervals(model, user, rows_N) if query.intervals else None,
@@ -180,8 +174,8 @@ def _intervals(model: ServingModel, user: ListUser, rows_N: Rows) -> list[Interv
     return [Interval(*pair) for pair in zip(*ends, strict=True)]
 
 
-def _exact(model: ServingModel, order: RankBy, user: ListUser, rows_N: Rows) -> npt.NDArray[np.float32]:
+def _exact(model: ServingModel, order: RankBy, user: ListUser, rows_N: Rows) -> Ratings:
     ordering, row = _in_order(model, order, user)
     items_N = torch.from_numpy(rows_N).to(ordering.device)
-    scores_N: npt.NDArray[np.float32] = ordering.exact(torch.full_like(items_N, row), items_N).cpu().numpy()
+    scores_N: Ratings = ordering.exact(torch.full_like(items_N, row), items_N).cpu().numpy()
     return scores_N

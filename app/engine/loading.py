@@ -13,9 +13,8 @@ from app.engine.serving_model import ServingModel
 from app.engine.types import ListQuery, Pair, Pairs, RankBy
 from app.ratings.revisions import Revisions
 from models.checkpoint import golden, reader
-from models.registry.directory import version_path
-from models.registry.lifecycle import Hold
-from models.sharding import DevicePlacement
+from models.devices import DevicePlacement
+from models.registry.directory import Hold, version_path
 
 WARM_USERS = 3
 
@@ -27,19 +26,20 @@ def load(directory: Path, version: str, placement: DevicePlacement, revisions: R
     else.
     """
     hold = Hold(directory / version)
-    model = ServingModel(
-        reader.read(version_path(directory, version), placement.device), hold, revisions, placement.shards
-    )
+    checkpoint = reader.read(version_path(directory, version), placement.device)
+    model = ServingModel(checkpoint, hold, revisions, placement.shards)
     _check_golden_pairs(model)
     return model
 
 
-def prepare(
-    directory: Path, version: str, placement: DevicePlacement, revisions: Revisions | None = None
-) -> ServingModel:
-    """As `load`, and warm."""
+def prepare(directory: Path, version: str, placement: DevicePlacement, revisions: Revisions | None) -> ServingModel:
+    """As `load`, and make lists in every order: the first client shall not wait for pages, titles and kernels."""
     model = load(directory, version, placement, revisions)
-    _warm_up(model)
+    for user in model.checkpoint.golden["user"].unique().to_pylist()[:WARM_USERS]:
+        queries = [ListQuery(user=user, rank_by=RankBy(order)) for order in model.orderings]
+        for query in queries:
+            top_list(model, query)
+        top_lists(model, queries, [None] * len(queries))
     return model
 
 
@@ -48,15 +48,5 @@ def _check_golden_pairs(model: ServingModel) -> None:
     expected = model.checkpoint.golden
     pairs = Pairs(*(expected[name].to_pylist() for name in ("user", "item")))
     golden.check(expected, predict(model, pairs).ratings_B)
-    golden.check(
-        expected, [predict_pair(model, Pair(*pair)).rating for pair in zip(pairs.users, pairs.items, strict=True)]
-    )
-
-
-def _warm_up(model: ServingModel) -> None:
-    """Make lists in every order, so that the first client does not wait for pages, titles and kernels."""
-    for user in model.checkpoint.golden["user"].unique().to_pylist()[:WARM_USERS]:
-        queries = [ListQuery(user=user, rank_by=RankBy(order)) for order in model.orderings]
-        for query in queries:
-            top_list(model, query)
-        top_lists(model, queries, [None] * len(queries))
+    alone = [predict_pair(model, Pair(*pair)).rating for pair in zip(pairs.users, pairs.items, strict=True)]
+    golden.check(expected, alone)

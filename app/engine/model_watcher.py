@@ -24,10 +24,10 @@ from app.engine.events import Listener, Loaded, LoadFailed, LoadFailureEnded
 from app.engine.loading import prepare
 from app.engine.serving_model import ModelHolder, ServingModel
 from app.ratings.revisions import Revisions
+from models.checkpoint.manifest import Manifest
 from models.errors import CheckpointError, CheckpointNotFoundError, RatecastError, RemoteError
-from models.registry import lifecycle
 from models.registry.checkpoint_sync import CheckpointSync
-from models.registry.directory import current_version
+from models.registry.directory import current_version, make_current, published, read_report
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -40,33 +40,23 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A version that is wanted and could not be loaded.
+    """A version that is wanted and could not be loaded."""
 
-    Attributes:
-        version: None where CURRENT names none.
-        kind: of the error, for metrics.
-        reason: one line, without the name of the directory.
-        since: when it failed for this reason first.
-    """
-
-    version: str | None
-    kind: str
-    reason: str
-    since: datetime
+    version: str | None  # None where CURRENT names none
+    kind: str  # of the error, for metrics
+    reason: str  # one line, without the name of the directory
+    since: datetime  # when it failed for this reason first
 
 
 class ModelWatcher:
-    """Loads the version that is wanted, and swaps it in.
+    """Loads the version that is wanted, swaps it in, and tells what is known of the published versions.
 
-    Args:
-        models: where the current model is.
-        directory: of the published checkpoints.
-        pinned: a version to serve whatever CURRENT names.
-        remembered: a file that workers share, to which the version being served is written. A worker that starts
-            while a damaged version is current serves that one, as the other workers do.
-        tell: is told of each load.
-        revisions: of users' ratings; None where the service keeps no ratings.
-        sync: copies versions into the directory; None where they are published in the directory itself.
+    What it is given is described at `Engine`. A worker that starts while a damaged version is current serves the
+    remembered one, as the other workers do.
+
+    Attributes:
+        failure: why the version that is wanted is not the one being served; None while it is.
+        placement: the devices that the current model is on.
     """
 
     def __init__(
@@ -76,20 +66,39 @@ class ModelWatcher:
         pinned: str | None,
         remembered: Path | None,
         tell: Listener,
-        revisions: Revisions | None = None,
-        sync: CheckpointSync | None = None,
+        revisions: Revisions | None,
+        sync: CheckpointSync | None,
     ) -> None:
         self.failure: Failure | None = None
-        self._models = models
-        self._directory = directory
-        self._pinned = pinned
-        self._remembered = remembered
-        self._tell = tell
-        self._revisions = revisions
-        self._sync = sync
+        self.placement = models.placement
+        self._models, self._directory, self._pinned, self._remembered = models, directory, pinned, remembered
+        self._tell, self._revisions, self._sync = tell, revisions, sync
         self._retry_at = 0.0
         self._lock = asyncio.Lock()  # held while the version being served may change
         self._executor = ThreadPoolExecutor(1, "loader", torch.set_num_threads, (1,))  # the cores are for answers
+
+    @property
+    def manifest(self) -> Manifest:
+        """Facts about the current model. Raises NotReadyError before there is one."""
+        return self._models.current.checkpoint.manifest
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        """The lowest and the highest rating of the current model. Raises NotReadyError before there is one."""
+        return self._models.current.scorer.scale
+
+    async def published(self) -> list[Manifest]:
+        """What is known about each version that is published and can be read, in the order of publication."""
+        if self._sync is not None:
+            return await asyncio.to_thread(self._sync.published)
+        return await asyncio.to_thread(published, self._directory)
+
+    async def report(self, version: str, name: str) -> bytes:
+        """A file of the report of a version. Raises UnknownVersionError, ReportNotFoundError or CheckpointError."""
+        try:
+            return await asyncio.to_thread(read_report, self._directory, version, name)
+        except CheckpointNotFoundError:
+            raise UnknownVersionError(f"there is no version {version!r}") from None
 
     async def start(self) -> None:
         """Load the first model. Raises what went wrong where neither it nor the remembered one can be loaded."""
@@ -120,8 +129,7 @@ class ModelWatcher:
             raise ActivationError(f"the service is pinned to version {self._pinned}")
         async with self._lock:
             try:
-                model = await self._run(self._fetch_and_prepare, version)
-                await self._run(self._make_current, version)
+                model = await self._run(self._make_current, version)
             except CheckpointNotFoundError:
                 raise UnknownVersionError(f"there is no version {version!r}") from None
             except RemoteError:
@@ -138,7 +146,7 @@ class ModelWatcher:
         version = None
         try:
             version = await self._run(self._wanted)
-            if version == self._models.version:
+            if version == self._models.current.version:
                 await self._check_sync()
             elif self.failure is None or self.failure.version != version or time.monotonic() >= self._retry_at:
                 await self._serve(version)
@@ -153,16 +161,16 @@ class ModelWatcher:
         else:
             self._note(*refusal)
 
-    def _fetch_and_prepare(self, version: str) -> ServingModel:
-        if self._sync is not None:
-            self._sync.provide(version)
-        return self._prepare(version)
-
-    def _make_current(self, version: str) -> None:
+    def _make_current(self, version: str) -> ServingModel:
+        """The model of a version, which CURRENT names from now on."""
         if self._sync is None:
-            lifecycle.make_current(self._directory, version)
+            model = self._prepare(version)
+            make_current(self._directory, version)
         else:
+            self._sync.provide(version)
+            model = self._prepare(version)
             self._sync.make_current(version)
+        return model
 
     async def _serve(self, version: str) -> None:
         self._swap(await self._run(self._prepare, version))
@@ -172,7 +180,7 @@ class ModelWatcher:
         model = self._models.model
         if model is not None and model.version == version:
             return model
-        return prepare(self._directory, version, self._models.placement, self._revisions)
+        return prepare(self._directory, version, self.placement, self._revisions)
 
     def _swap(self, model: ServingModel) -> None:
         self._end_failure()
@@ -180,7 +188,7 @@ class ModelWatcher:
             return
         self._models.model = model
         self._remember(model.version)
-        logger.info("Serving model %s on %s", model.version, self._models.placement)
+        logger.info("Serving model %s on %s", model.version, self.placement)
         manifest = model.checkpoint.manifest
         self._tell(Loaded(manifest.version, manifest.created_at, manifest.data))
 

@@ -1,20 +1,142 @@
-"""Predictions: which rows a pair of ids has, what its rating rests on, and what the scorer gives it.
+"""Ratings of pairs, of somebody who is known by ratings alone, and why a rating is what it is.
 
-Each function answers from the one model that it is handed. Shapes: B pairs, M of one user, N items.
+A few pairs are computed at once, on the caller's thread; more go through a batcher to the engine's thread. Each
+function answers from the one model that it is handed. Shapes: B pairs, M of one user, N items.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from app.engine.folding import FoldedUser
-from app.engine.fresh_users import FreshUser
-from app.engine.scorer import Ratings, Rows
-from app.engine.serving_model import ServingModel
-from app.engine.types import FOLDED, SOURCES, Pair, Pairs, Prediction, Predictions
+from app.engine.batcher import Batcher
+from app.engine.events import Listener, Predicted
+from app.engine.folding import FoldedUser, RatedItems, fold, known_items
+from app.engine.fresh_users import FreshUser, FreshUsers, UnreadRatingsError
+from app.engine.rating_history import RatingHistory
+from app.engine.serving_model import ModelHolder, Ratings, Rows, ServingModel
+from app.engine.threads import QUICK_PAIRS, Cancelled, Worker, unless_cancelled
+from app.engine.types import (
+    FOLDED,
+    SOURCES,
+    Explanation,
+    InlineRatings,
+    Pair,
+    Pairs,
+    Prediction,
+    Predictions,
+    Reason,
+)
+from models.errors import UnknownUserError
+
+PAIRS_PER_BATCH = 100_000
+
+
+class _Job(NamedTuple):
+    model: ServingModel
+    pairs: Pairs
+    fresh: Sequence[FreshUser]
+
+
+class Predictor:
+    """What users would give items, by the current model."""
+
+    def __init__(
+        self,
+        models: ModelHolder,
+        fresh_users: FreshUsers,
+        history: RatingHistory,
+        worker: Worker,
+        max_queued: int,
+        tell: Listener,
+    ) -> None:
+        self._models, self._fresh_users, self._history = models, fresh_users, history
+        self._worker, self._tell = worker, tell
+        self._quick_pairs = QUICK_PAIRS if models.placement.is_cpu_alone else -1
+        self._batcher: Batcher[_Job, Predictions] = Batcher(
+            "predictions", _answer, worker, tell, max_rows=PAIRS_PER_BATCH, max_queued=max_queued
+        )
+
+    async def pair(self, pair: Pair, cancelled: Cancelled | None = None) -> Prediction:
+        """The rating of one pair.
+
+        Raises OverloadedError, DeadlineExceededError, or CancelledRequestError once `cancelled` has ended.
+        """
+        model = self._models.current
+        if self._quick_pairs > 0:
+            try:
+                folded = self._fresh_users.find(model, pair.user, model.users.row(pair.user))
+            except UnreadRatingsError:
+                pass
+            else:
+                answer = predict_pair(model, pair, folded)
+                self._tell(Predicted(answer.source, 1))
+                return answer
+        return (await self._wait(model, Pairs([pair.user], [pair.item]), cancelled)).at(0)
+
+    async def pairs(self, pairs: Pairs, cancelled: Cancelled | None = None) -> Predictions:
+        """The rating of each pair, clipped to the scale. Raises as `pair` does."""
+        model = self._models.current
+        if len(pairs) <= self._quick_pairs:
+            users_B, items_B = _rows(model, pairs)
+            try:
+                fresh = self._fresh_users.find_all(model, pairs.users, users_B)
+            except UnreadRatingsError:
+                pass
+            else:
+                answer = predict_rows(model, users_B, items_B, fresh)
+                self._tell_of(answer)
+                return answer
+        return await self._wait(model, pairs, cancelled)
+
+    async def inline(self, inline: InlineRatings, items: Sequence[str]) -> tuple[Predictions, int]:
+        """What somebody who gave these ratings would give some items, and how many of the ratings that rests on.
+
+        Nothing is kept. Raises DeadlineExceededError.
+        """
+        model = self._models.current
+
+        def work() -> tuple[Predictions, int]:
+            folded = fold(model, known_items(model, inline.items, inline.ratings))
+            return predict_folded(model, folded, items), len(folded.rated_M)
+
+        quick = len(inline.items) + len(items) <= QUICK_PAIRS
+        answer, used = await self._worker.run(work, quick=quick)
+        self._tell_of(answer)
+        return answer, used
+
+    async def explain(self, user: str, item: str, n: int) -> Explanation:
+        """Why a user is predicted what they are for an item: their n ratings with the largest parts in it.
+
+        Raises UnknownItemError, UnknownUserError, StoreUnavailableError or DeadlineExceededError.
+        """
+        model = self._models.current
+        model.item_row(item)
+        stored = await self._history.stored([user])
+        rated = self._history.rated(model, user, stored[user])
+        if len(rated.rows_M) == 0:
+            raise UnknownUserError(user)
+        return await self._worker.run(
+            lambda: explain(model, user, item, rated, n), quick=len(rated.rows_M) <= QUICK_PAIRS
+        )
+
+    async def _wait(self, model: ServingModel, pairs: Pairs, cancelled: Cancelled | None) -> Predictions:
+        self._batcher.check_room(len(pairs))
+        answer = await unless_cancelled(self._submit(model, pairs), cancelled)
+        self._tell_of(answer)
+        return answer
+
+    async def _submit(self, model: ServingModel, pairs: Pairs) -> Predictions:
+        fresh = await self._fresh_users.read_all(model, pairs.users, model.users.rows(pairs.users))
+        return await self._batcher.submit(_Job(model, pairs, fresh), len(pairs), model)
+
+    def _tell_of(self, answer: Predictions) -> None:
+        for source, count in zip(SOURCES, np.bincount(answer.sources_B, minlength=len(SOURCES)).tolist(), strict=True):
+            if count:
+                self._tell(Predicted(source, count))
 
 
 def predict_pair(model: ServingModel, pair: Pair, folded: FoldedUser | None = None) -> Prediction:
@@ -31,7 +153,7 @@ def predict_pair(model: ServingModel, pair: Pair, folded: FoldedUser | None = No
 
 def predict(model: ServingModel, pairs: Pairs, fresh: Sequence[FreshUser] = ()) -> Predictions:
     """Rating of each pair, clipped to the scale; `fresh` are the users among them whose row is not the model's."""
-    return predict_rows(model, *rows(model, pairs), fresh)
+    return predict_rows(model, *_rows(model, pairs), fresh)
 
 
 def predict_rows(model: ServingModel, users_B: Rows, items_B: Rows, fresh: Sequence[FreshUser] = ()) -> Predictions:
@@ -44,24 +166,42 @@ def predict_rows(model: ServingModel, users_B: Rows, items_B: Rows, fresh: Seque
     return answer
 
 
-def predict_together(model: ServingModel, jobs: Sequence[tuple[Pairs, Sequence[FreshUser]]]) -> list[Predictions]:
-    """The predictions of each job. Those of jobs without fresh users are one gather-dot."""
-    plain = [number for number, (_, fresh) in enumerate(jobs) if not fresh]
-    answers = dict(zip(plain, _together(model, [jobs[number][0] for number in plain]), strict=True))
-    return [
-        answers[number] if number in answers else predict(model, pairs, fresh)
-        for number, (pairs, fresh) in enumerate(jobs)
-    ]
-
-
 def predict_folded(model: ServingModel, folded: FoldedUser, items: Sequence[str]) -> Predictions:
     """What a folded user would give each of some items."""
     return Predictions(*_of_folded(model, folded, model.items.rows(items)), model.version)
 
 
-def rows(model: ServingModel, pairs: Pairs) -> tuple[Rows, Rows]:
-    """The rows of both columns."""
-    return model.users.rows(pairs.users), model.items.rows(pairs.items)
+def explain(model: ServingModel, user: str, item: str, rated: RatedItems, n: int) -> Explanation:
+    """The prediction of an item for a user as a sum over their ratings, the n largest parts first.
+
+    It is the prediction of the row that is folded in from them, which is linear in the ratings. Raises
+    UnknownItemError.
+    """
+    row, title = model.item_row(item), model.catalogue.title
+    sums = model.fold_in.users.contributions(rated.rows_M, rated.ratings_M, row)
+    order_M = np.argsort(-np.abs(sums.parts_N), kind="stable")
+    low, high = model.scorer.scale
+    return Explanation(
+        user=user,
+        item=item,
+        title=title(row).title,
+        rating=float(min(max(sums.baseline + float(sums.parts_N.sum()), low), high)),
+        baseline=sums.baseline,
+        reasons=[
+            Reason(reason.id, float(rated.ratings_M[at]), float(sums.parts_N[at]), reason.title)
+            for at in order_M[:n].tolist()
+            for reason in (title(int(rated.rows_M[at])),)
+        ],
+        others=float(sums.parts_N[order_M[n:]].sum()),
+        version=model.version,
+    )
+
+
+def _answer(jobs: Sequence[_Job]) -> list[Predictions]:
+    """The predictions of each job of a batch, of one model. Those of jobs without fresh users are one gather-dot."""
+    plain = [job for job in jobs if not job.fresh]
+    answers = iter(_together(jobs[0].model, [job.pairs for job in plain]))
+    return [predict(*job) if job.fresh else next(answers) for job in jobs]
 
 
 def _of_folded(model: ServingModel, folded: FoldedUser, items_N: Rows) -> tuple[Ratings, npt.NDArray[np.uint8]]:
@@ -80,8 +220,12 @@ def _source(folded: FoldedUser, item_is_known: bool) -> int:
 def _together(model: ServingModel, jobs: Sequence[Pairs]) -> list[Predictions]:
     if not jobs:
         return []
-    users, items = zip(*(rows(model, pairs) for pairs in jobs), strict=True)
+    users, items = zip(*(_rows(model, pairs) for pairs in jobs), strict=True)
     together = predict_rows(model, np.concatenate(users), np.concatenate(items))
     ends = np.cumsum([len(pairs) for pairs in jobs])[:-1]
     parts = zip(np.split(together.ratings_B, ends), np.split(together.sources_B, ends), strict=True)
     return [Predictions(ratings_B, sources_B, model.version) for ratings_B, sources_B in parts]
+
+
+def _rows(model: ServingModel, pairs: Pairs) -> tuple[Rows, Rows]:
+    return model.users.rows(pairs.users), model.items.rows(pairs.items)

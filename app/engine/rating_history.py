@@ -1,46 +1,95 @@
-"""All ratings that a user has: those in the ratings store, and those that the model was fitted on."""
+"""All ratings that users have: those in the ratings store, and those that a model was fitted on."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from app.engine.folding import RatedItems
-from app.engine.serving_model import ServingModel
-from app.ratings.records import StoredUser
+from app.engine.folding import RatedItems, known_items
+from app.engine.serving_model import ModelHolder, ServingModel
+from app.engine.types import UserRating, UserRatings
+from app.ratings.errors import NoStoreError
+from app.ratings.records import Change, Delete, Erase, Put, PutMany, Rating, StoredUser
 from app.ratings.store import RatingsStore
 
 
 class RatingHistory:
-    """Joins what the ratings store knows with the training ratings of a model.
+    """Changes users' ratings, and joins the stored ones with the training ratings of a model.
 
-    Args:
-        store: the ratings store; None where the service keeps no ratings.
+    Each change ends when it is durable, and gives the store's revision after it. It raises NoStoreError where the
+    service keeps no ratings, and StoreUnavailableError, after which the change may or may not have been made.
     """
 
-    def __init__(self, store: RatingsStore | None) -> None:
-        self._store = store
+    def __init__(self, models: ModelHolder, store: RatingsStore | None) -> None:
+        self._models = models
+        self.store = store
+
+    async def put(self, user: str, rating: Rating) -> int:
+        """Store a rating, in place of the one before it."""
+        return await self._change(Put(user, rating))
+
+    async def put_many(self, ratings: PutMany) -> int:
+        """Store many ratings in one transaction. Raises RequestKeyError too."""
+        return await self._change(ratings)
+
+    async def delete(self, user: str, item: str) -> int:
+        """Delete a rating, be it stored or only in the model's training data."""
+        return await self._change(Delete(user, item))
+
+    async def erase(self, user: str) -> int:
+        """Delete all that is known of a user."""
+        return await self._change(Erase(user))
+
+    async def of(self, user: str) -> UserRatings:
+        """All ratings that a user has, in the order of the items' ids. Raises StoreUnavailableError."""
+        model = self._models.current
+        stored = (await self.stored([user]))[user]
+        titles, items = model.catalogue.title, model.items
+        found = {}
+        if self._counts_training(model, stored):
+            rows_T, values_T = model.training_ratings(model.users.row(user))
+            for row, value in zip(rows_T.tolist(), values_T.tolist(), strict=True):
+                title = titles(row)
+                if title.id not in stored.deleted:
+                    found[title.id] = UserRating(title.id, value, None, title.title)
+        for rating in stored.ratings:
+            row = items.row(rating.item)
+            title_text = titles(row).title if row < len(items) else None
+            found[rating.item] = UserRating(rating.item, rating.rating, rating.timestamp, title_text)
+        return UserRatings(user, [found[item] for item in sorted(found)], model.version)
+
+    async def row_of(self, user: str) -> dict[str, Any] | None:
+        """What the model learned of a user: bias, factors, relevance_factors. None where it has no row to be used."""
+        model = self._models.current
+        row = model.users.row(user)
+        if row == len(model.users):
+            return None
+        stored = await self.stored([user])
+        if not self.may_use_row(model, stored[user]):
+            return None
+        tables, head = model.checkpoint.model, model.checkpoint.relevance
+        return {
+            "bias": float(tables.user_bias[row]),
+            "factors": tables.user_factors[row].tolist(),
+            "relevance_factors": None if head is None else head.user_factors[row].tolist(),
+        }
+
+    def knows_item(self, item: str) -> bool:
+        """Whether the current model has an item."""
+        return item in self._models.current.items
 
     async def stored(self, users: Sequence[str]) -> Mapping[str, StoredUser]:
         """What the ratings store knows of some users. Raises StoreUnavailableError."""
-        return dict.fromkeys(users, StoredUser()) if self._store is None else await self._store.of(users)
+        return dict.fromkeys(users, StoredUser()) if self.store is None else await self.store.of(users)
 
     def revision(self, model: ServingModel) -> int:
         """The revision of the ratings store that a model was fitted on; 0 where it was fitted on other data."""
         snapshot = model.checkpoint.manifest.data.snapshot
-        if snapshot is None or self._store is None or snapshot.store != self._store.id:
+        if snapshot is None or self.store is None or snapshot.store != self.store.id:
             return 0
         return snapshot.revision
-
-    def counts_training(self, model: ServingModel, stored: StoredUser) -> bool:
-        """Whether a user's training ratings count beside the stored ones.
-
-        They do not where the model was fitted on the ratings store, which has them all, and not after an erasure.
-        """
-        snapshot = model.checkpoint.manifest.data.snapshot
-        ours = self._store is not None and snapshot is not None and snapshot.store == self._store.id
-        return not ours and not stored.erased
 
     def may_use_row(self, model: ServingModel, stored: StoredUser) -> bool:
         """Whether the model was fitted without what the user had erased."""
@@ -48,15 +97,28 @@ class RatingHistory:
 
     def rated(self, model: ServingModel, user: str, stored: StoredUser) -> RatedItems:
         """All ratings of items of the model that a user has. A stored one replaces the training rating."""
-        given = {rating.item: rating.rating for rating in stored.ratings}
-        rows_M, values_M = model.items.rows(list(given)), np.fromiter(given.values(), np.float64, len(given))
-        known_M = rows_M < len(model.items)
-        rows_M, values_M = rows_M[known_M], values_M[known_M]
-        if not self.counts_training(model, stored):
-            return RatedItems(rows_M, values_M)
-        rows_T, values_T = model.training_ratings(model.users.row(user))
-        kept_T = ~np.isin(rows_T, np.concatenate([rows_M, model.items.rows(list(stored.deleted))]))
-        return RatedItems(
-            np.concatenate([rows_T[kept_T].astype(np.int64), rows_M]),
-            np.concatenate([values_T[kept_T].astype(np.float64), values_M]),
+        given = known_items(
+            model, [rating.item for rating in stored.ratings], [rating.rating for rating in stored.ratings]
         )
+        if not self._counts_training(model, stored):
+            return given
+        rows_T, values_T = model.training_ratings(model.users.row(user))
+        kept_T = ~np.isin(rows_T, np.concatenate([given.rows_M, model.items.rows(list(stored.deleted))]))
+        return RatedItems(
+            np.concatenate([rows_T[kept_T].astype(np.int64), given.rows_M]),
+            np.concatenate([values_T[kept_T].astype(np.float64), given.ratings_M]),
+        )
+
+    def _counts_training(self, model: ServingModel, stored: StoredUser) -> bool:
+        """Whether a user's training ratings count beside the stored ones.
+
+        They do not where the model was fitted on the ratings store, which has them all, and not after an erasure.
+        """
+        snapshot = model.checkpoint.manifest.data.snapshot
+        ours = self.store is not None and snapshot is not None and snapshot.store == self.store.id
+        return not ours and not stored.erased
+
+    async def _change(self, change: Change) -> int:
+        if self.store is None:
+            raise NoStoreError("this service keeps no ratings")
+        return await self.store.change(change)

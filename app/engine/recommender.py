@@ -5,29 +5,25 @@ A list of a small catalogue is made at once, on the caller's thread; others go t
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
 
 from app.engine.batcher import Batcher
-from app.engine.cancellation import Cancelled, unless_cancelled
-from app.engine.errors import DeadlineExceededError
 from app.engine.events import Listed, Listener
-from app.engine.explanations import similar
-from app.engine.folding import FoldedUser, fold, rated_inline
+from app.engine.folding import FoldedUser, fold, known_items
 from app.engine.fresh_users import FreshUsers, UnreadRatingsError
 from app.engine.lists import is_worth_keeping, top_list, top_lists
-from app.engine.recent import Recent
-from app.engine.serving_model import ModelHolder, ServingModel
-from app.engine.threads import QUICK_CELLS, QUICK_PAIRS, Worker
-from app.engine.types import InlineRatings, ListQuery, SimilarItems, TopList
+from app.engine.serving_model import ModelHolder, Recent, ServingModel
+from app.engine.threads import QUICK_CELLS, QUICK_PAIRS, Cancelled, Worker, unless_cancelled, within
+from app.engine.types import InlineRatings, ListQuery, SimilarItem, SimilarItems, TopList
 
 LISTS_PER_BATCH = 64  # more users at once save little: at 32 the product is bound by arithmetic, no longer by memory
 
 
-@dataclass(frozen=True, slots=True)
-class _Job:
+class _Job(NamedTuple):
     model: ServingModel
     queries: Sequence[ListQuery]
     folded: Sequence[FoldedUser | None]
@@ -45,20 +41,11 @@ class Recommender:
         max_recent: int,
         tell: Listener,
     ) -> None:
-        self._models = models
-        self._fresh_users = fresh_users
-        self._worker = worker
-        self._tell = tell
+        self._models, self._fresh_users, self._worker, self._tell = models, fresh_users, worker, tell
         self._on_cpu = models.placement.is_cpu_alone
         self._recent: Recent[ListQuery, TopList] = Recent(max_recent)
         self._batcher: Batcher[_Job, list[TopList]] = Batcher(
-            "lists",
-            _answer,
-            worker.executor,
-            max_rows=LISTS_PER_BATCH,
-            max_queued=max_queued,
-            seconds=worker.seconds,
-            listeners=[tell],
+            "lists", _answer, worker, tell, max_rows=LISTS_PER_BATCH, max_queued=max_queued
         )
 
     async def top(self, query: ListQuery, cancelled: Cancelled | None = None) -> TopList:
@@ -90,7 +77,7 @@ class Recommender:
         model.order(query.rank_by)
 
         def work() -> tuple[TopList, int]:
-            folded = fold(model, rated_inline(model, inline))
+            folded = fold(model, known_items(model, inline.items, inline.ratings))
             return top_list(model, query, folded), len(folded.rated_M)
 
         quick = len(inline.items) <= QUICK_PAIRS and self._is_quick(model, query)
@@ -102,7 +89,7 @@ class Recommender:
         """The n items that are most like another one. Raises UnknownItemError or DeadlineExceededError."""
         model = self._models.current
         quick = self._on_cpu and model.cells <= QUICK_CELLS
-        return await self._worker.run(lambda: similar(model, item, n), quick=quick)
+        return await self._worker.run(lambda: _similar(model, item, n), quick=quick)
 
     def _quick_top(self, model: ServingModel, query: ListQuery) -> TopList | None:
         """The list of a query from memory, or made here; None where that would take long."""
@@ -131,32 +118,41 @@ class Recommender:
     ) -> list[TopList]:
         if queries:
             self._batcher.check_room(min(len(queries), LISTS_PER_BATCH))
+        for query in queries:
+            model.order(query.rank_by)
         return await unless_cancelled(self._submit(model, queries), cancelled)
 
     async def _submit(self, model: ServingModel, queries: Sequence[ListQuery]) -> list[TopList]:
-        for query in queries:
-            model.order(query.rank_by)
+        """The time is that of all steps together: the batcher times each."""
+        return await within(self._worker.seconds, self._steps(model, queries))
+
+    async def _steps(self, model: ServingModel, queries: Sequence[ListQuery]) -> list[TopList]:
+        users = [query.user or "" for query in queries]
+        fresh = await self._fresh_users.read_all(model, users, model.users.rows(users))
+        folded = {position: user for positions_M, user in fresh for position in positions_M.tolist()}
         answers: list[TopList] = []
-        try:
-            async with asyncio.timeout(self._worker.seconds):  # of all steps together: the batcher times each
-                folded = await self._read_fresh(model, queries)
-                for at in range(0, len(queries), LISTS_PER_BATCH):
-                    step = slice(at, at + LISTS_PER_BATCH)
-                    job = _Job(model, queries[step], folded[step])
-                    answers += await self._batcher.submit(job, len(job.queries), model)
-        except TimeoutError:
-            raise DeadlineExceededError.after(self._worker.seconds) from None
-        if len(queries) == 1 and folded[0] is None and is_worth_keeping(queries[0]):
+        for at in range(0, len(queries), LISTS_PER_BATCH):
+            step = queries[at : at + LISTS_PER_BATCH]
+            job = _Job(model, step, [folded.get(at + number) for number in range(len(step))])
+            answers += await self._batcher.submit(job, len(step), model)
+        if len(queries) == 1 and not folded and is_worth_keeping(queries[0]):
             self._recent.put(model, queries[0], answers[0])
         return answers
 
-    async def _read_fresh(self, model: ServingModel, queries: Sequence[ListQuery]) -> list[FoldedUser | None]:
-        users = [query.user or "" for query in queries]
-        found: list[FoldedUser | None] = [None] * len(queries)
-        for positions_M, folded in await self._fresh_users.read_all(model, users, model.users.rows(users)):
-            for position in positions_M.tolist():
-                found[position] = folded
-        return found
+
+@torch.inference_mode()
+def _similar(model: ServingModel, item: str, n: int) -> SimilarItems:
+    """The items whose factors point the most nearly in the same direction.
+
+    The factors are those of the order that lists have by default: of the relevance head where there is one.
+    """
+    rows_N, cosines_N = model.orderings[model.default_order].similar_items(model.item_row(item), n)
+    titles = map(model.catalogue.title, rows_N.tolist())
+    items = [
+        SimilarItem(title.id, similarity, title.title, title.year)
+        for title, similarity in zip(titles, cosines_N.tolist(), strict=True)
+    ]
+    return SimilarItems(item, items, model.version)
 
 
 def _answer(jobs: Sequence[_Job]) -> list[list[TopList]]:

@@ -9,21 +9,18 @@ from collections.abc import Callable, Sized
 from typing import TypeVar
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from app.engine.catalogue import fold_text
-from app.engine.explanations import item_row
 from app.engine.rating_history import RatingHistory
-from app.engine.serving_model import ModelHolder, ServingModel
+from app.engine.serving_model import ModelHolder, Rows, ServingModel
 from app.engine.threads import QUICK_ROWS, Worker
 from app.engine.types import FoundItems, FoundUser, FoundUsers, Genres, ItemDetails, ItemFilter
 
 MOST_WORDS = 8  # further ones are ignored: of a million titles a word takes up to 40 ms
 NO_MATCH, WITHIN, WORD, START, WHOLE, ID = range(6)  # how well a title matches
 
-Rows = npt.NDArray[np.int64]
 T = TypeVar("T")
 
 
@@ -38,7 +35,7 @@ class CatalogueSearch:
     async def item(self, id_: str) -> ItemDetails:
         """What is known about an item. Raises UnknownItemError."""
         model = self._models.current
-        return ItemDetails(**model.catalogue.record(item_row(model, id_)), version=model.version)
+        return ItemDetails(**model.catalogue.record(model.item_row(id_)), version=model.version)
 
     async def find_items(self, query: str, n: int, wanted: ItemFilter) -> FoundItems:
         """Items by their title, best match first. Raises DeadlineExceededError."""

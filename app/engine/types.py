@@ -57,12 +57,7 @@ class Pair(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """Pairs to predict, as two columns of ids.
-
-    Attributes:
-        users: B ids.
-        items: as many.
-    """
+    """Pairs to predict, as two columns of B ids."""
 
     users: Ids
     items: Ids
@@ -81,16 +76,10 @@ class Prediction(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Predictions:
-    """A rating and its source for each pair asked for, in that order.
+    """A rating and its source for each pair asked for, in that order."""
 
-    Attributes:
-        ratings_B: clipped to the scale, float32.
-        sources_B: index into `SOURCES`, uint8.
-        version: of the model.
-    """
-
-    ratings_B: npt.NDArray[np.float32]
-    sources_B: npt.NDArray[np.uint8]
+    ratings_B: npt.NDArray[np.float32]  # clipped to the scale
+    sources_B: npt.NDArray[np.uint8]  # index into `SOURCES`
     version: str
 
     def at(self, position: int) -> Prediction:
@@ -108,34 +97,21 @@ class ItemFilter(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListQuery:
-    """Which items to list.
+    """Which items to list. A filter chooses among them by what is known of them."""
 
-    Attributes:
-        user: whom for; None for somebody who has no id.
-        n: how many; fewer come where there are no more.
-        rank_by: the order; None is the one the model has for lists.
-        exclude_seen: leave out what the user rated.
-        exclude: ids of items to leave out, known or not.
-        only: ids of the items to choose from; None for all.
-        category: genre of the items to choose from; None for any.
-        year_min, year_max: the first and the last year of the items to choose from; None for any.
-        intervals: say how sure the model is of each rating.
-    """
-
-    user: str | None
-    n: int = 10
-    rank_by: RankBy | None = None
-    exclude_seen: bool = True
-    exclude: tuple[str, ...] = ()
-    only: tuple[str, ...] | None = None
+    user: str | None  # None for somebody who has no id
+    n: int = 10  # fewer come where there are no more
+    rank_by: RankBy | None = None  # None: the order that the model has for lists
+    exclude_seen: bool = True  # leave out what the user rated
+    exclude: tuple[str, ...] = ()  # ids to leave out, known or not
+    only: tuple[str, ...] | None = None  # ids to choose from; None for all
     category: str | None = None
     year_min: int | None = None
     year_max: int | None = None
-    intervals: bool = False
+    intervals: bool = False  # say how sure the model is of each rating
 
     @property
     def filter(self) -> ItemFilter:
-        """The part of it that chooses items by what is known of them."""
         return ItemFilter(self.category, self.year_min, self.year_max)
 
 
@@ -237,22 +213,15 @@ class Reason(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """A prediction as a sum over the user's ratings.
-
-    Attributes:
-        rating: the sum, clipped to the scale.
-        baseline: what anybody would be predicted.
-        reasons: the ratings with the largest parts first.
-        others: the sum of the parts that are not in `reasons`.
-    """
+    """A prediction as a sum over the user's ratings."""
 
     user: str
     item: str
     title: str | None
-    rating: float
-    baseline: float
-    reasons: list[Reason]
-    others: float
+    rating: float  # the sum, clipped to the scale
+    baseline: float  # what anybody would be predicted
+    reasons: list[Reason]  # the ratings with the largest parts first
+    others: float  # the sum of the parts that are not in `reasons`
     version: str
 
 

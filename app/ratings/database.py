@@ -71,15 +71,11 @@ class Database:
                     raise
                 return await _within(_on(connect, work), seconds)  # the database had closed a pooled connection
         except (OperationalError, InterfaceError, PoolTimeoutError, OSError, TimeoutError) as error:
-            self._note_failure(error)
+            if self.available:
+                self.available = False
+                name, reason = without_credentials(self.url), schema.reason(error)
+                logger.warning("The ratings store %s is unreachable; retrying: %s", name, reason)
             raise StoreUnavailableError(f"the ratings store does not answer: {type(error).__name__}") from error
-
-    def _note_failure(self, error: BaseException) -> None:
-        if self.available:
-            self.available = False
-            logger.warning(
-                "The ratings store %s is unreachable; retrying: %s", without_credentials(self.url), schema.reason(error)
-            )
 
 
 async def _on(connect: Connect, work: Work[T]) -> T:

@@ -18,19 +18,12 @@ class Rating:
 
 @dataclass(frozen=True, slots=True)
 class StoredUser:
-    """What a ratings store knows of a user.
+    """What a ratings store knows of a user."""
 
-    Attributes:
-        revision: of their last change, 0 where nothing is known.
-        erased: the revision of their last erasure, 0 where there was none.
-        ratings: in the order of the items' ids.
-        deleted: ids of items whose rating was deleted.
-    """
-
-    revision: int = 0
-    erased: int = 0
-    ratings: tuple[Rating, ...] = ()
-    deleted: frozenset[str] = frozenset()
+    revision: int = 0  # of their last change, 0 where nothing is known
+    erased: int = 0  # the revision of their last erasure, 0 where there was none
+    ratings: tuple[Rating, ...] = ()  # in the order of the items' ids
+    deleted: frozenset[str] = frozenset()  # ids of items whose rating was deleted
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +51,9 @@ class Erase:
 
 @dataclass(frozen=True, slots=True)
 class PutMany:
-    """Store many ratings in one transaction; of two for one pair the later stays.
+    """Store many ratings, as many as users, in one transaction; of two for one pair the later stays.
 
-    Attributes:
-        users, ratings: as many of each.
-        key: makes the request idempotent: with the same key and fingerprint it is done once. None: it is always done.
-        fingerprint: of the request.
+    With the same key and the same fingerprint of the request it is done once; without a key always.
     """
 
     users: Sequence[str]

@@ -11,8 +11,9 @@ import fcntl
 import mmap
 import os
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
-from tempfile import mkstemp
+from tempfile import TemporaryFile
 
 import numpy as np
 import numpy.typing as npt
@@ -24,22 +25,18 @@ MASK = SLOTS - 1
 
 
 class Revisions:
-    """Changes by slot, and the latest of all.
-
-    Args:
-        file: shared by the workers of a service; None where there is one.
-    """
+    """Changes by slot, and the latest of all. `file` is shared by the workers of a service; None where there is one."""
 
     def __init__(self, file: Path | None = None) -> None:
-        self._descriptor = _nameless() if file is None else os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._file = TemporaryFile() if file is None else open(file, "a+b", opener=partial(os.open, mode=0o600))  # noqa: SIM115 - closed with it
         size = 8 * (SLOTS + 1)
-        os.ftruncate(self._descriptor, size)
-        memory = mmap.mmap(self._descriptor, size)
+        self._file.truncate(size)
+        memory = mmap.mmap(self._file.fileno(), size)
         self._slots = memoryview(memory).cast("q")
         self._table = np.frombuffer(memory, np.int64)
 
     def __del__(self) -> None:
-        os.close(self._descriptor)
+        self._file.close()
 
     @property
     def latest(self) -> int:
@@ -47,7 +44,6 @@ class Revisions:
         return self._slots[SLOTS]
 
     def slot_of(self, user: str) -> int:
-        """The slot of a user."""
         return hash_of(user.encode("utf-8", "surrogatepass")) & MASK
 
     def slots_of(self, users: Vocabulary) -> npt.NDArray[np.int32]:
@@ -64,7 +60,7 @@ class Revisions:
 
     def mark(self, changed: Iterable[tuple[str, int]]) -> None:
         """Note the revisions of some users' last changes. The lock ensures that a slot's revision never falls."""
-        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        fcntl.flock(self._file, fcntl.LOCK_EX)
         try:
             for user, revision in changed:
                 slot = self.slot_of(user)
@@ -73,11 +69,4 @@ class Revisions:
                 if self._slots[SLOTS] < revision:
                     self._slots[SLOTS] = revision
         finally:
-            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
-
-
-def _nameless() -> int:
-    """A descriptor of an empty file that nobody else can open."""
-    descriptor, name = mkstemp()
-    os.unlink(name)  # noqa: PTH108 - the name is a string that only this needs
-    return descriptor
+            fcntl.flock(self._file, fcntl.LOCK_UN)

@@ -88,9 +88,9 @@ def _locked(connection: Connection) -> Iterator[None]:
         _log_ahead(connection)
         connection.exec_driver_sql("BEGIN IMMEDIATE")
     else:
-        connection.execute(sa.text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(LOCK)))
     yield
-    connection.exec_driver_sql("COMMIT") if connection.dialect.name == "sqlite" else connection.commit()
+    connection.exec_driver_sql("COMMIT")
 
 
 def _log_ahead(connection: Connection) -> None:

@@ -20,10 +20,17 @@ from sqlalchemy.engine import URL
 from app.ratings import schema
 from app.ratings.database import ANSWER_SECONDS, BULK_SECONDS, Database
 from app.ratings.errors import StoreError, StoreUnavailableError
-from app.ratings.reading import MAX_CHANGED, read_changed, read_id, read_users
 from app.ratings.records import Change, Committed, Put, PutMany, StoredUser, storable
 from app.ratings.revisions import Revisions
-from app.ratings.writing import Written, put_by_one_statement, write
+from app.ratings.statements import (
+    MAX_CHANGED,
+    Written,
+    put_by_one_statement,
+    read_changed,
+    read_id,
+    read_users,
+    write,
+)
 
 LOOK_SECONDS = 0.25  # how often changes by other workers are looked for
 RETRY_SECONDS = 0.5  # how often an unreachable database is tried
@@ -35,12 +42,7 @@ logger = logging.getLogger(__name__)
 
 
 class RatingsStore:
-    """The ratings store at a URL.
-
-    Args:
-        url: as `schema.address` gives it.
-        revisions: where changes are marked.
-        tell: is told of each transaction.
+    """The ratings store at a URL, as `schema.address` gives it. It marks changes, and tells of each transaction.
 
     Attributes:
         id: names the store in the manifests of models that are fitted on it; None before it was reached first.

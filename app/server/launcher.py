@@ -39,11 +39,10 @@ from app.server.protocol import STARTUP_FAILURE, BoundedProtocol, supervise
 from app.settings import PREFIX, ConfigurationError, Settings, explain
 from models.checkpoint import verification_cache
 from models.checkpoint.manifest import Manifest
-from models.devices import choose_placement
+from models.devices import DevicePlacement, choose_placement
 from models.did_you_mean import closest
 from models.errors import RatecastError
 from models.registry.directory import current_version
-from models.sharding import DevicePlacement
 
 APP = "app.main:create_app"  # named, not imported: the parent of workers needs no application itself
 MAX_LINGER = 0.5

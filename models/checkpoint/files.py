@@ -1,6 +1,6 @@
-"""The files of a checkpoint: their names, schemas, shapes and sizes, as `docs/checkpoint-format.md` specifies them.
+"""The files of a checkpoint: names, schemas, shapes and sizes, and mapping one that is exactly what was expected.
 
-It neither reads nor writes them.
+Specified in `docs/checkpoint-format.md`. `known` says that the process has verified the same file before.
 """
 
 from __future__ import annotations
@@ -8,22 +8,28 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NoReturn
 
 import pyarrow as pa
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
 
-from models.checkpoint.manifest import ModelShape
+from models.checkpoint.arrow_messages import refuse_compressed
+from models.checkpoint.manifest import FileEntry, ModelShape
+from models.errors import CheckpointCorruptError
 
-MANIFEST = "manifest.json"
+MANIFEST, GOLDEN, VOCABULARY = "manifest.json", "golden.arrow", "vocabulary.safetensors"
 WEIGHTS, SEEN, USERS, ITEMS = "weights.safetensors", "seen.safetensors", "users.arrow", "items.arrow"
-GOLDEN = "golden.arrow"
-FOLD_IN = "fold_in.safetensors"
-RELEVANCE = "relevance.safetensors"
-VOCABULARY = "vocabulary.safetensors"
+FOLD_IN, RELEVANCE = "fold_in.safetensors", "relevance.safetensors"
 REQUIRED_FILES = (WEIGHTS, FOLD_IN, SEEN, VOCABULARY, USERS, ITEMS, GOLDEN)
 REPORT, REPORT_PAGE, HISTORY = "report", "index.html", "history.json"
 MAX_MANIFEST_BYTES = 1 << 20  # a real one is below 4 kB
 MAX_REPORT_BYTES = 16 << 20  # of one file of a report
+MOST_GOLDEN_PAIRS = 64
 LARGEST = 1e15  # of any value: then no dot product of fewer than 10⁸ factors overflows, and no prediction is NaN
+USER_SCHEMA = pa.schema({"id": pa.string()})
 ITEM_SCHEMA = pa.schema(
     [
         pa.field("id", pa.string()),
@@ -34,7 +40,14 @@ ITEM_SCHEMA = pa.schema(
         pa.field("ratings", pa.int32(), nullable=False),
     ]
 )
-USER_SCHEMA = pa.schema({"id": pa.string()})
+GOLDEN_SCHEMA = pa.schema(
+    [
+        pa.field("user", pa.string(), nullable=False),
+        pa.field("item", pa.string(), nullable=False),
+        pa.field("rating", pa.float32(), nullable=False),
+    ]
+)
+ARROW_MAGIC = b"ARROW1\0\0"
 
 
 def hash_file(path: Path) -> str:
@@ -58,11 +71,76 @@ def tensor_shapes(shape: ModelShape) -> Mapping[str, tuple[int, ...]]:
     return shapes
 
 
-def relevance_shapes(shape: ModelShape) -> Mapping[str, tuple[int, ...]]:
-    """Shape of each tensor in `relevance.safetensors`, all float32; none where there is no head."""
-    if shape.relevance_factors is None:
-        return {}
-    return {
-        "user_factors": (shape.users + 1, shape.relevance_factors),
-        "item_factors": (shape.items + 1, shape.relevance_factors),
-    }
+def corrupt(file: Path | str, reason: str) -> NoReturn:
+    """Raise CheckpointCorruptError for a file."""
+    raise CheckpointCorruptError(f"{file}: {reason}")
+
+
+def verify_presence(file: Path, entry: FileEntry | None) -> None:
+    """Refuse a file that is not there as the manifest lists it; its content is not looked at."""
+    if entry is None:
+        corrupt(file, "the manifest does not list it")
+    if not file.is_file() or file.is_symlink() or file.parent.is_symlink():
+        corrupt(file, "missing or not a plain file")
+    verify_size(file, file.stat().st_size, entry)
+
+
+def verify_size(file: Path | str, size: int, entry: FileEntry) -> None:
+    """Refuse a file of another size than the manifest says; `file` is how messages name it."""
+    if size != entry.bytes:
+        corrupt(file, f"{size} bytes, the manifest says {entry.bytes}")
+
+
+def verify_hash(file: Path | str, sha256: str, entry: FileEntry) -> None:
+    """Refuse a file of another content than the manifest says; `file` is how messages name it."""
+    if sha256 != entry.sha256:
+        corrupt(file, "its content does not match the sha256 in the manifest")
+
+
+def read_tensors(file: Path, expected: Mapping[str, tuple[torch.dtype, tuple[int, ...] | None]]) -> dict[str, Tensor]:
+    """Map the tensors of a file that holds exactly the expected ones. A shape of None is left to the caller."""
+    try:
+        tensors: dict[str, Tensor] = load_file(file)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointCorruptError(f"{file}: not a safetensors file: {error}") from error
+    if tensors.keys() != expected.keys():
+        corrupt(file, f"holds the tensors {sorted(tensors)}, wanted {sorted(expected)}")
+    for name, (dtype, shape) in expected.items():
+        tensor = tensors[name]
+        if tensor.dtype != dtype:
+            corrupt(file, f"tensor {name} is {tensor.dtype}, wanted {dtype}")
+        if shape is not None and tensor.shape != shape:
+            corrupt(file, f"tensor {name} has shape {tuple(tensor.shape)}, wanted {shape}")
+        if tensor.data_ptr() % tensor.element_size():
+            corrupt(file, f"tensor {name} begins at a byte that is no multiple of the size of its numbers")
+    return tensors
+
+
+def read_tables(file: Path, shapes: Mapping[str, tuple[int, ...]], *, known: bool) -> dict[str, Tensor]:
+    """Map float32 tensors of exactly these shapes, no value beyond `LARGEST`."""
+    tensors = read_tensors(file, {name: (torch.float32, wanted) for name, wanted in shapes.items()})
+    for name, tensor in () if known else tensors.items():
+        if tensor.numel() == 0:
+            continue
+        low, high = tensor.aminmax()  # both NaN if any value is; unlike isfinite, it makes no table of its own
+        if not (low >= -LARGEST and high <= LARGEST):
+            corrupt(file, f"tensor {name} holds values that are not finite, or beyond ±{LARGEST:g}")
+    return tensors
+
+
+def read_arrow(file: Path, schema: pa.Schema, *, known: bool) -> pa.Table:
+    """Map a table. The file is read as the stream that it holds: what was looked at is then what is read."""
+    try:
+        content = pa.memory_map(str(file)).read_buffer()
+        if content[: len(ARROW_MAGIC)].to_pybytes() != ARROW_MAGIC:
+            corrupt(file, "not an Arrow file")
+        stream = content[len(ARROW_MAGIC) :]
+        refuse_compressed(stream)
+        reader = pa.ipc.open_stream(stream)
+        if not reader.schema.equals(schema):
+            corrupt(file, f"has the columns {reader.schema.names}, wanted {schema.names} with their types")
+        table = reader.read_all()
+        table.validate(full=not known)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise CheckpointCorruptError(f"{file}: not an Arrow file: {error}") from error
+    return table

@@ -11,25 +11,20 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 
+from models.checkpoint.files import GOLDEN_SCHEMA
+from models.checkpoint.reader import Checkpoint
 from models.errors import GoldenPairsError
 from models.mf import MatrixFactorization
+from models.scoring import Rows
 
-SCHEMA = pa.schema(
-    [
-        pa.field("user", pa.string(), nullable=False),
-        pa.field("item", pa.string(), nullable=False),
-        pa.field("rating", pa.float32(), nullable=False),
-    ]
-)
 KNOWN = 29  # pairs of known ids; with those of unknown ids 32
-MOST = 64
 TOLERANCE = 1e-4  # of the largest rating, at least of 1: devices add in other orders
 
 
 def make(
     model: MatrixFactorization, users: pa.StringArray, items: pa.StringArray, scale: tuple[float, float]
 ) -> pa.Table:
-    """Golden pairs of a model, `SCHEMA`: users and items from all over the tables, and three pairs with unknown ids.
+    """Users and items from all over the tables of a model, and three pairs with unknown ids, as `GOLDEN_SCHEMA`.
 
     `users` and `items` are the ids of the tables' rows, `scale` the lowest and the highest rating.
     """
@@ -38,11 +33,16 @@ def make(
     items_K = np.roll(np.linspace(0, len(items) - 1, known).astype(np.int64), known // 2)
     users_B = np.concatenate([users_K, [0, len(users), len(users)]])
     items_B = np.concatenate([items_K, [len(items), 0, len(items)]])
-    device = model.device
-    ratings_B = model(torch.from_numpy(users_B).to(device), torch.from_numpy(items_B).to(device)).clamp(*scale)
-    return pa.table(
-        [_ids(users, users_B), _ids(items, items_B), pa.array(ratings_B.cpu().numpy(), pa.float32())], schema=SCHEMA
-    )
+    ratings_B = _ratings(model, users_B, items_B, scale)
+    return pa.table([_ids(users, users_B), _ids(items, items_B), pa.array(ratings_B)], schema=GOLDEN_SCHEMA)
+
+
+def check_model(checkpoint: Checkpoint) -> None:
+    """Raise GoldenPairsError where the model does not predict its golden pairs."""
+    table, shape = checkpoint.golden, checkpoint.manifest.model
+    users_B = checkpoint.users.rows(table["user"].to_pylist())
+    items_B = checkpoint.items.rows(table["item"].to_pylist())
+    check(table, _ratings(checkpoint.model, users_B, items_B, (shape.rating_min, shape.rating_max)))
 
 
 def check(golden: pa.Table, ratings: npt.ArrayLike) -> None:
@@ -58,7 +58,15 @@ def check(golden: pa.Table, ratings: npt.ArrayLike) -> None:
         )
 
 
-def _ids(ids: pa.StringArray, rows: npt.NDArray[np.int64]) -> pa.StringArray:
+def _ratings(
+    model: MatrixFactorization, users_B: Rows, items_B: Rows, scale: tuple[float, float]
+) -> npt.NDArray[np.float32]:
+    users, items = (torch.from_numpy(rows_B).to(model.device) for rows_B in (users_B, items_B))
+    ratings_B: npt.NDArray[np.float32] = model(users, items).clamp(*scale).cpu().numpy()
+    return ratings_B
+
+
+def _ids(ids: pa.StringArray, rows: Rows) -> pa.StringArray:
     """The id of each row; one that nobody has for the row after the last."""
     unknown = "unknown"
     while ids.index(unknown).as_py() >= 0:

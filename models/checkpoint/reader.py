@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,33 +20,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 from pydantic import ValidationError
+from torch import Tensor
 
-from models.checkpoint import golden, verification_cache
-from models.checkpoint.files import (
-    FOLD_IN,
-    GOLDEN,
-    ITEM_SCHEMA,
-    ITEMS,
-    MANIFEST,
-    MAX_MANIFEST_BYTES,
-    MAX_REPORT_BYTES,
-    RELEVANCE,
-    REPORT,
-    REQUIRED_FILES,
-    SEEN,
-    USER_SCHEMA,
-    USERS,
-    VOCABULARY,
-    WEIGHTS,
-    hash_file,
-    relevance_shapes,
-    tensor_shapes,
-)
+from models.checkpoint import files, verification_cache
+from models.checkpoint.files import corrupt, read_arrow, read_tables, read_tensors, verify_hash, verify_presence
 from models.checkpoint.manifest import FORMAT_VERSION, Manifest, ModelShape
-from models.checkpoint.mapping import corrupt, read_arrow, read_tables, read_tensors, verify_hash, verify_presence
 from models.checkpoint.vocabulary import IdsError, Vocabulary
 from models.errors import CheckpointCorruptError, CheckpointFormatError, ReportNotFoundError
-from models.fold_in_prior import LEAST_NOISE, FoldInPrior
+from models.fold_in import LEAST_NOISE, FoldInPrior
 from models.mf import VARIANCES, MatrixFactorization
 from models.relevance import RelevanceHead
 from models.training_ratings import TrainingRatings
@@ -62,11 +44,11 @@ class Checkpoint:
         model: the tables of the served form.
         users: user ids; row u of the user tables belongs to the u-th.
         items: item ids; row i of the item tables belongs to the i-th.
-        catalogue: `ITEM_SCHEMA`, one row an item.
+        catalogue: `files.ITEM_SCHEMA`, one row an item.
         seen: the training ratings of each user.
         prior: what is known of users and items without training ratings.
         relevance: what orders lists, None where only r̂ does.
-        golden: pairs and the ratings that they must get, `golden.SCHEMA`.
+        golden: pairs and the ratings that they must get, `files.GOLDEN_SCHEMA`.
     """
 
     manifest: Manifest
@@ -103,20 +85,20 @@ def read(path: Path, device: torch.device | str = "cpu") -> Checkpoint:
     model = _read_model(path, manifest.model, known=known)
     relevance = _read_relevance(path, manifest.model, known=known)
     seen = _read_seen(path, manifest.model, known=known)
-    users = _read_table(path / USERS, USER_SCHEMA, manifest.model.users, known=known)
-    items = _read_table(path / ITEMS, ITEM_SCHEMA, manifest.model.items, known=known)
-    _verify_counts(path / ITEMS, items, len(seen.items_N))
-    user_slots, item_slots = _read_slots(path)
+    users = _read_table(path / files.USERS, files.USER_SCHEMA, manifest.model.users, known=known)
+    items = _read_table(path / files.ITEMS, files.ITEM_SCHEMA, manifest.model.items, known=known)
+    _verify_counts(path / files.ITEMS, items, len(seen.items_N))
+    slots = read_tensors(path / files.VOCABULARY, dict.fromkeys(("user_slots", "item_slots"), (torch.int32, None)))
     loaded = Checkpoint(
         manifest=manifest,
         model=model.to(device),
-        users=_vocabulary(path, USERS, users, user_slots, known=known),
-        items=_vocabulary(path, ITEMS, items, item_slots, known=known),
+        users=_vocabulary(path / files.USERS, users, "user_slots", slots, known=known),
+        items=_vocabulary(path / files.ITEMS, items, "item_slots", slots, known=known),
         catalogue=items,
         seen=seen.to(torch.device(device)),
         prior=_read_prior(path, manifest.model, known=known).to(device),
         relevance=None if relevance is None else relevance.to(device),
-        golden=_read_golden(path / GOLDEN, manifest.model),
+        golden=_read_golden(path / files.GOLDEN, manifest.model),
     )
     verification_cache.remember(stamp)
     return loaded
@@ -124,11 +106,11 @@ def read(path: Path, device: torch.device | str = "cpu") -> Checkpoint:
 
 def read_manifest(path: Path) -> Manifest:
     """Read the manifest of the checkpoint at `path`, without looking at its other files."""
-    file = path / MANIFEST
+    file = path / files.MANIFEST
     if not file.is_file() or file.is_symlink():
         raise CheckpointCorruptError(f"{file} is missing or not a plain file")
-    if file.stat().st_size > MAX_MANIFEST_BYTES:
-        raise CheckpointCorruptError(f"{file} is larger than {MAX_MANIFEST_BYTES} bytes")
+    if file.stat().st_size > files.MAX_MANIFEST_BYTES:
+        raise CheckpointCorruptError(f"{file} is larger than {files.MAX_MANIFEST_BYTES} bytes")
     return parse_manifest(file.read_bytes(), str(file), path.name)
 
 
@@ -156,12 +138,12 @@ def read_report(path: Path, name: str) -> bytes:
     """A file of the report of the checkpoint at `path`, as it was published.
 
     Raises:
-        ReportNotFoundError: its manifest lists no such file, or one of more than `MAX_REPORT_BYTES`.
+        ReportNotFoundError: its manifest lists no such file, or one of more than `files.MAX_REPORT_BYTES`.
         CheckpointFormatError, CheckpointCorruptError: the checkpoint, or the file, is not what it should be.
     """
-    listed = f"{REPORT}/{name}"
+    listed = f"{files.REPORT}/{name}"
     entry = read_manifest(path).files.get(listed)
-    if entry is None or entry.bytes > MAX_REPORT_BYTES:
+    if entry is None or entry.bytes > files.MAX_REPORT_BYTES:
         raise ReportNotFoundError(f"version {path.name} has no {listed}")
     verify_presence(path / listed, entry)
     content = (path / listed).read_bytes()
@@ -171,64 +153,59 @@ def read_report(path: Path, name: str) -> bytes:
 
 def _required_files(path: Path, manifest: Manifest) -> tuple[str, ...]:
     if manifest.model.relevance_factors is not None:
-        return (*REQUIRED_FILES, RELEVANCE)
-    if RELEVANCE in manifest.files or os.path.lexists(path / RELEVANCE):
-        corrupt(path / RELEVANCE, "not expected: the manifest says that there is no relevance head")
-    return REQUIRED_FILES
+        return (*files.REQUIRED_FILES, files.RELEVANCE)
+    if files.RELEVANCE in manifest.files or os.path.lexists(path / files.RELEVANCE):
+        corrupt(path / files.RELEVANCE, "not expected: the manifest says that there is no relevance head")
+    return files.REQUIRED_FILES
 
 
 def _verify_files(path: Path, manifest: Manifest) -> verification_cache.Stamp:
     """Refuse files that are not what the manifest lists. Their content is read only where it is not known already."""
-    files = [path / MANIFEST]
-    for name in dict.fromkeys((*_required_files(path, manifest), *manifest.files)):
+    names = dict.fromkeys((*_required_files(path, manifest), *manifest.files))
+    for name in names:
         verify_presence(path / name, manifest.files.get(name))
-        files.append(path / name)
-    stamp = verification_cache.stamp(files)
+    stamp = verification_cache.stamp([path / name for name in (files.MANIFEST, *names)])
     if not verification_cache.knows(stamp):
         with ThreadPoolExecutor(HASHING_THREADS) as pool:
-            hashes = pool.map(hash_file, [path / name for name in manifest.files])
+            hashes = pool.map(files.hash_file, [path / name for name in manifest.files])
             for (name, entry), found in zip(manifest.files.items(), hashes, strict=True):
                 verify_hash(path / name, found, entry)
     return stamp
 
 
 def _read_model(path: Path, shape: ModelShape, *, known: bool) -> MatrixFactorization:
-    tensors = read_tables(path / WEIGHTS, tensor_shapes(shape), known=known)
+    file = path / files.WEIGHTS
+    tensors = read_tables(file, files.tensor_shapes(shape), known=known)
     for name in () if known else VARIANCES:
         if name in tensors and (tensors[name] < 0).any():
-            corrupt(path / WEIGHTS, f"tensor {name} holds negative variances")
+            corrupt(file, f"tensor {name} holds negative variances")
     return MatrixFactorization(**tensors)
 
 
 def _read_relevance(path: Path, shape: ModelShape, *, known: bool) -> RelevanceHead | None:
-    shapes = relevance_shapes(shape)
-    if shape.relevance_rule is None:
+    if shape.relevance_rule is None or shape.relevance_factors is None:
         return None
-    return RelevanceHead(**read_tables(path / RELEVANCE, shapes, known=known), rule=shape.relevance_rule)
+    sizes = {"user_factors": shape.users + 1, "item_factors": shape.items + 1}
+    shapes = {name: (rows, shape.relevance_factors) for name, rows in sizes.items()}
+    return RelevanceHead(**read_tables(path / files.RELEVANCE, shapes, known=known), rule=shape.relevance_rule)
 
 
 def _read_prior(path: Path, shape: ModelShape, *, known: bool) -> FoldInPrior:
-    file, width = path / FOLD_IN, shape.factors + 1
-    square = (width, width)
-    tables = read_tables(file, {"noise": (), "user_covariance": square, "item_covariance": square}, known=known)
-    if not known:
-        if tables["noise"] < np.float32(LEAST_NOISE):
-            corrupt(file, f"tensor noise is below {LEAST_NOISE:g}")
-        for name in ("user_covariance", "item_covariance"):
-            table = tables[name]
-            if not torch.equal(table, table.T) or (table.diagonal() < 0).any():
-                corrupt(file, f"tensor {name} is not symmetric, or has negative variances")
-    return FoldInPrior(tables["noise"], tables["user_covariance"], tables["item_covariance"])
+    file, width = path / files.FOLD_IN, shape.factors + 1
+    covariances = dict.fromkeys(("user_covariance", "item_covariance"), (width, width))
+    tables = read_tables(file, {"noise": (), **covariances}, known=known)
+    if not known and tables["noise"] < np.float32(LEAST_NOISE):
+        corrupt(file, f"tensor noise is below {LEAST_NOISE:g}")
+    for name in () if known else covariances:
+        if not torch.equal(tables[name], tables[name].T) or (tables[name].diagonal() < 0).any():
+            corrupt(file, f"tensor {name} is not symmetric, or has negative variances")
+    return FoldInPrior(tables["noise"], *(tables[name] for name in covariances))
 
 
 def _read_seen(path: Path, shape: ModelShape, *, known: bool) -> TrainingRatings:
-    file = path / SEEN
-    expected = {
-        "offsets": (torch.int64, (shape.users + 2,)),
-        "items": (torch.int32, None),
-        "ratings": (torch.float32, None),
-    }
-    tensors = read_tensors(file, expected)
+    file = path / files.SEEN
+    of_ratings = {"items": (torch.int32, None), "ratings": (torch.float32, None)}
+    tensors = read_tensors(file, {"offsets": (torch.int64, (shape.users + 2,)), **of_ratings})
     offsets, items_N, ratings_N = tensors["offsets"], tensors["items"], tensors["ratings"]
     if known:
         return TrainingRatings(offsets, items_N, ratings_N)
@@ -249,15 +226,10 @@ def _read_seen(path: Path, shape: ModelShape, *, known: bool) -> TrainingRatings
     return TrainingRatings(offsets, items_N, ratings_N)
 
 
-def _read_slots(path: Path) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-    tensors = read_tensors(path / VOCABULARY, dict.fromkeys(("user_slots", "item_slots"), (torch.int32, None)))
-    return tensors["user_slots"].numpy(), tensors["item_slots"].numpy()
-
-
 def _read_golden(file: Path, shape: ModelShape) -> pa.Table:
-    table = read_arrow(file, golden.SCHEMA, known=False)
-    if not 1 <= table.num_rows <= golden.MOST or any(column.null_count for column in table.columns):
-        corrupt(file, f"wanted 1 to {golden.MOST} rows without nulls")
+    table = read_arrow(file, files.GOLDEN_SCHEMA, known=False)
+    if not 1 <= table.num_rows <= files.MOST_GOLDEN_PAIRS or any(column.null_count for column in table.columns):
+        corrupt(file, f"wanted 1 to {files.MOST_GOLDEN_PAIRS} rows without nulls")
     ratings = table["rating"].to_numpy()
     if not ((ratings >= np.float32(shape.rating_min)) & (ratings <= np.float32(shape.rating_max))).all():
         corrupt(file, "holds ratings that are not on the scale")
@@ -276,17 +248,16 @@ def _verify_counts(file: Path, table: pa.Table, seen: int) -> None:
     if counts.null_count or pc.min(counts).as_py() < 0:
         corrupt(file, "column ratings holds nulls or negative numbers")
     if (total := pc.sum(counts).as_py()) != seen:
-        corrupt(file, f"column ratings adds up to {total}, {SEEN} has {seen}")
+        corrupt(file, f"column ratings adds up to {total}, {files.SEEN} has {seen}")
 
 
-def _vocabulary(path: Path, name: str, table: pa.Table, slots: npt.NDArray[np.int32], *, known: bool) -> Vocabulary:
-    ids, tensor = _whole(table["id"]), {USERS: "user_slots", ITEMS: "item_slots"}[name]
+def _vocabulary(file: Path, table: pa.Table, name: str, slots: Mapping[str, Tensor], *, known: bool) -> Vocabulary:
     try:
-        return Vocabulary(ids, slots, proven=known)
+        return Vocabulary(_whole(table["id"]), slots[name].numpy(), proven=known)
     except IdsError as error:
-        corrupt(path / name, str(error))
+        corrupt(file, str(error))
     except ValueError as error:
-        corrupt(path / VOCABULARY, f"tensor {tensor} does not belong to {name}: {error}")
+        corrupt(file.parent / files.VOCABULARY, f"tensor {name} does not belong to {file.name}: {error}")
 
 
 def _whole(column: pa.ChunkedArray) -> pa.Array:

@@ -13,24 +13,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from models.checkpoint import golden
-from models.checkpoint.files import (
-    FOLD_IN,
-    GOLDEN,
-    ITEM_SCHEMA,
-    ITEMS,
-    MANIFEST,
-    RELEVANCE,
-    SEEN,
-    USER_SCHEMA,
-    USERS,
-    VOCABULARY,
-    WEIGHTS,
-    hash_file,
-)
+from models.checkpoint import files, golden
 from models.checkpoint.manifest import DataRecord, FileEntry, GateRecord, Manifest, ModelShape, TrainerRecord
 from models.checkpoint.vocabulary import Vocabulary
-from models.fold_in_prior import FoldInPrior
+from models.fold_in import FoldInPrior
 from models.mf import MatrixFactorization
 from models.relevance import RelevanceHead
 from models.training_ratings import TrainingRatings
@@ -42,8 +28,8 @@ class Draft:
 
     Attributes:
         model: its tables, finite, on any device.
-        users: `USER_SCHEMA`, U rows.
-        items: `ITEM_SCHEMA`, I rows; `ratings` counts what `seen` holds of each.
+        users: `files.USER_SCHEMA`, U rows.
+        items: `files.ITEM_SCHEMA`, I rows; `ratings` counts what `seen` holds of each.
         seen: the training ratings of each user, within the scale.
         prior: what is known of users and items without training ratings.
         scale: the lowest and the highest rating of the data.
@@ -68,21 +54,20 @@ class Draft:
 
 def write(path: Path, draft: Draft, number: int) -> Manifest:
     """Write all files of a draft into the empty directory `path`, under a new version name, and give its manifest."""
-    _write_tensors(path / WEIGHTS, draft.model.tensors())
-    if draft.relevance is not None:
-        _write_tensors(path / RELEVANCE, draft.relevance.tensors())
-    _write_tensors(path / FOLD_IN, draft.prior.tensors())
-    seen = {"offsets": draft.seen.offsets, "items": draft.seen.items_N, "ratings": draft.seen.ratings_N}
-    _write_tensors(path / SEEN, seen)
-    _write_table(path / USERS, draft.users.cast(USER_SCHEMA))
-    _write_table(path / ITEMS, draft.items.cast(ITEM_SCHEMA))
-    tables = {"user_slots": draft.users, "item_slots": draft.items}
-    slots = {name: Vocabulary(table["id"].combine_chunks()).slots for name, table in tables.items()}
-    save_file({name: torch.from_numpy(slots_S) for name, slots_S in slots.items()}, path / VOCABULARY)
     users, items = (table["id"].combine_chunks() for table in (draft.users, draft.items))
-    _write_table(path / GOLDEN, golden.make(draft.model, users, items, draft.scale))
-    (path / "report").mkdir()
-    draft.write_report(path / "report")
+    slots = {"user_slots": Vocabulary(users).slots, "item_slots": Vocabulary(items).slots}
+    seen = {"offsets": draft.seen.offsets, "items": draft.seen.items_N, "ratings": draft.seen.ratings_N}
+    _write_tensors(path / files.WEIGHTS, draft.model.tensors())
+    if draft.relevance is not None:
+        _write_tensors(path / files.RELEVANCE, draft.relevance.tensors())
+    _write_tensors(path / files.FOLD_IN, draft.prior.tensors())
+    _write_tensors(path / files.SEEN, seen)
+    _write_tensors(path / files.VOCABULARY, {name: torch.from_numpy(slots_S) for name, slots_S in slots.items()})
+    _write_table(path / files.USERS, draft.users.cast(files.USER_SCHEMA))
+    _write_table(path / files.ITEMS, draft.items.cast(files.ITEM_SCHEMA))
+    _write_table(path / files.GOLDEN, golden.make(draft.model, users, items, draft.scale))
+    (path / files.REPORT).mkdir()
+    draft.write_report(path / files.REPORT)
     created_at = datetime.now(UTC)
     manifest = Manifest(
         number=number,
@@ -104,12 +89,12 @@ def write(path: Path, draft: Draft, number: int) -> Manifest:
         metrics=draft.metrics,
         files={str(file.relative_to(path)): _entry(file) for file in sorted(path.rglob("*")) if file.is_file()},
     )
-    (path / MANIFEST).write_bytes(manifest.to_json())
+    (path / files.MANIFEST).write_bytes(manifest.to_json())
     return manifest
 
 
 def _entry(file: Path) -> FileEntry:
-    return FileEntry(sha256=hash_file(file), bytes=file.stat().st_size)
+    return FileEntry(sha256=files.hash_file(file), bytes=file.stat().st_size)
 
 
 def _write_tensors(file: Path, tensors: Mapping[str, Tensor]) -> None:

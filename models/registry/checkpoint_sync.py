@@ -11,7 +11,6 @@ import json
 import logging
 import os
 import re
-import shutil
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -21,9 +20,8 @@ from typing import NamedTuple, NoReturn
 from models.checkpoint.manifest import Manifest
 from models.checkpoint.reader import read, read_manifest
 from models.errors import CheckpointError, CheckpointNotFoundError, RatecastError, RemoteError
-from models.registry import lifecycle
-from models.registry.directory import current_version, published, versions
-from models.registry.publication import STAGING, only_publisher, put_in_place, reporting, staging
+from models.registry import directory as local
+from models.registry.directory import STAGING, current_version, staging
 from models.registry.remote import RemoteRegistry
 
 POLL_SECONDS = 1.0  # one small read each: a new version is noticed by all replicas within this
@@ -121,46 +119,40 @@ class CheckpointSync:
         """
         if (self.directory / version).is_dir():
             return
-        with (
-            reporting(f"cannot keep {version} in {self.directory}", "nothing was kept"),
-            only_publisher(self.directory),
-            staging(self.directory) as staged,
-        ):
+        with staging(self.directory, f"cannot keep {version} in {self.directory}", "nothing was kept") as staged:
             if not (self.directory / version).is_dir():  # another process may have been faster
                 self._remote.fetch(version, staged / version)
-                lifecycle.verify(staged / version)
-                put_in_place(self.directory, staged / version, version, activate=False)
-            staged.rmdir()
+                local.verify(staged / version)
+                local.put_in_place(self.directory, staged / version, version, activate=False)
 
     def make_current(self, version: str) -> None:
         """Point CURRENT of the remote, and then that of the directory, at a version that is in the directory."""
         self._remote.make_current(version)
-        lifecycle.make_current(self.directory, version)
+        local.make_current(self.directory, version)
 
     def published(self) -> list[Manifest]:
         """All that is published; where the store is unreachable, what is here."""
         try:
             return self._remote.published()
         except RemoteError:
-            return published(self.directory)
+            return local.published(self.directory)
 
     def _make_current(self, version: str) -> None:
         with suppress(CheckpointError):
             if current_version(self.directory) == version:
                 return
-        lifecycle.make_current(self.directory, version)
-        lifecycle.prune(self.directory, KEPT)
+        local.make_current(self.directory, version)
+        local.prune(self.directory, KEPT)
 
     def _discard_damaged(self) -> None:
         """Delete versions that the disk has damaged, so that they are downloaded again."""
-        for version in versions(self.directory):
+        for version in local.versions(self.directory):
             try:
                 read(self.directory / version)
             except CheckpointError as error:
                 logger.warning("Deleting a damaged checkpoint: %s", error)
-                with suppress(FileNotFoundError), only_publisher(self.directory), staging(self.directory) as staged:
-                    (self.directory / version).rename(staged / version)
-                    shutil.rmtree(staged)
+                with suppress(FileNotFoundError), local.only_publisher(self.directory):
+                    (self.directory / version).rename(self.directory / f"{STAGING}{version}")
 
     def _put_off(self, version: str | None) -> None:
         """Try the same version again later, and later still when that fails too."""

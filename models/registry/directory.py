@@ -1,40 +1,47 @@
-"""A directory of checkpoints: which versions are in it, and which of them `CURRENT` names.
+"""A directory of checkpoints: what is in it, which version `CURRENT` names, and every change to that.
 
-It does not change anything there (`models/registry/lifecycle.py` does).
+Each change is one rename under the directory's lock, so that a kill between any two leaves whole versions and a CURRENT
+that names one (`docs/checkpoint-format.md`). This module does not know who serves a version; a `Hold` says that
+somebody does.
 """
 
 from __future__ import annotations
 
-from contextlib import suppress
+import fcntl
+import os
+import secrets
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import pyarrow as pa
 import torch
+from safetensors import SafetensorError
 
-from models.checkpoint import reader
+from models.checkpoint import golden, reader, writer
 from models.checkpoint.files import MANIFEST
 from models.checkpoint.manifest import VERSION_NAME, Manifest
-from models.checkpoint.reader import Checkpoint
+from models.checkpoint.reader import Checkpoint, read_manifest
+from models.checkpoint.writer import Draft
 from models.did_you_mean import did_you_mean
-from models.errors import CheckpointCorruptError, CheckpointError, CheckpointNotFoundError
+from models.errors import CheckpointCorruptError, CheckpointError, CheckpointNotFoundError, PublicationError
 
-CURRENT = "CURRENT"
+CURRENT, LOCK, STAGING = "CURRENT", ".lock", ".staging-"
 
 
 def versions(directory: Path) -> list[str]:
     """Names of the published versions, readable or not, in alphabetical order."""
-    if not directory.is_dir():
-        return []
-    return sorted(
-        path.parent.name for path in directory.glob(f"*/{MANIFEST}") if VERSION_NAME.fullmatch(path.parent.name)
-    )
+    names = [path.parent.name for path in directory.glob(f"*/{MANIFEST}")]
+    return sorted(name for name in names if VERSION_NAME.fullmatch(name))
 
 
 def published(directory: Path) -> list[Manifest]:
-    """What is known about each version whose manifest can be read, in the order in which they were published."""
+    """The manifests that can be read, in the order in which their versions were published."""
     found = []
     for version in versions(directory):
         with suppress(CheckpointError, OSError):
-            found.append(reader.read_manifest(directory / version))
+            found.append(read_manifest(directory / version))
     return sorted(found, key=lambda manifest: (manifest.number, manifest.created_at))
 
 
@@ -70,3 +77,197 @@ def load(directory: Path, version: str | None = None, device: torch.device | str
 def read_report(directory: Path, version: str, name: str) -> bytes:
     """A file of a version's report. Raises as `version_path` and `reader.read_report`."""
     return reader.read_report(version_path(directory, version), name)
+
+
+def verify(path: Path) -> None:
+    """Raise a CheckpointError where the checkpoint at `path` is damaged, or does not predict its golden pairs."""
+    golden.check_model(reader.read(path))
+
+
+class Hold:
+    """Keeps a version from being pruned for as long as this object lives: a shared lock on its manifest.
+
+    Reading is enough for it. Where the file system has no locks, or the version is not there, it holds nothing.
+    """
+
+    def __init__(self, version: Path) -> None:
+        self._descriptor = -1
+        with suppress(OSError):
+            self._descriptor = os.open(version / MANIFEST, os.O_RDONLY | os.O_CLOEXEC)
+            fcntl.flock(self._descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+
+    def __del__(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+
+
+def publish(directory: Path, draft: Draft, *, activate: bool = True) -> Manifest:
+    """Write `draft` as a new version in `directory`, make it the current one, and return its manifest.
+
+    One process publishes at a time; others wait. With `activate` false CURRENT stays, unless there is none. Raises
+    PublicationError, with nothing published and nothing left behind, when the files cannot be written (no room, no
+    permission).
+    """
+    with staging(directory, f"cannot publish to {directory}", "nothing was published") as staged:
+        manifest = writer.write(staged, draft, next_number(published(directory)))
+        put_in_place(directory, staged, manifest.version, activate=activate)
+        return manifest
+
+
+def copy(source: Path, directory: Path, *, current: bool = True) -> Manifest:
+    """Publish a checkpoint that was made elsewhere: `source` is the directory of one version.
+
+    It is verified where it is and again where it comes to. Raises PublicationError, with nothing published, where it is
+    there already or cannot be written, another CheckpointError for one that is damaged.
+    """
+    source = source.resolve()
+    verify(version_path(source.parent, source.name))
+    with staging(directory, f"cannot publish to {directory}", "nothing was published") as staged:
+        if (directory / source.name).exists():
+            raise PublicationError(f"{directory} has a version {source.name} already; nothing was published")
+        copied = staged / source.name
+        shutil.copytree(source, copied)
+        manifest = renumbered(read_manifest(copied), published(directory))
+        (copied / MANIFEST).write_bytes(manifest.to_json())
+        verify(copied)
+        put_in_place(directory, copied, source.name, activate=current)
+        return manifest
+
+
+def activate(directory: Path, version: str) -> None:
+    """Point CURRENT at a version, in one step, once it has been verified.
+
+    Raises CheckpointNotFoundError, another CheckpointError for one that is damaged, or PublicationError where the
+    directory cannot be written; CURRENT stays.
+    """
+    verify(version_path(directory, version))
+    make_current(directory, version)
+
+
+def make_current(directory: Path, version: str) -> None:
+    """As `activate`, of a version that the caller has verified."""
+    with reporting(f"cannot make {version} current in {directory}", "nothing was changed"), only_publisher(directory):
+        if not (directory / version).is_dir():  # pruned meanwhile
+            raise CheckpointNotFoundError(f"no version {version!r} in {directory}")
+        _replace_current(directory, _write_pointer(directory, version))
+
+
+def prune(directory: Path, keep: int) -> list[str]:
+    """Remove all but the last `keep` versions, the current one, and those that somebody holds. Gives what it removed.
+
+    A version loses its name before its files go. One whose manifest cannot be read is left alone. Raises
+    CheckpointError where CURRENT names nothing, PublicationError where something cannot be removed.
+    """
+    with reporting(f"cannot prune {directory}", "what is left is whole"), only_publisher(directory):
+        old = superseded(published(directory), current_version(directory), keep)
+        return [version for version in old if _remove_unless_held(directory, version)]
+
+
+def next_number(before: Iterable[Manifest]) -> int:
+    """One more than the number of the last version. Clocks may jump; the order of publication does not."""
+    return max((manifest.number for manifest in before), default=0) + 1
+
+
+def renumbered(manifest: Manifest, before: Iterable[Manifest]) -> Manifest:
+    """The manifest of a version that is published after others."""
+    return manifest.model_copy(update={"number": next_number(before)})
+
+
+def superseded(known: Sequence[Manifest], current: str, keep: int) -> list[str]:
+    """Which of the published versions, in their order, are neither among the last `keep` nor current."""
+    return [manifest.version for manifest in known[: len(known) - keep] if manifest.version != current]
+
+
+@contextmanager
+def reporting(failure: str, consequence: str) -> Iterator[None]:
+    """Turn what the file system and the writers of files raise into a PublicationError of one line."""
+    try:
+        yield
+    except (OSError, SafetensorError, pa.ArrowException) as error:
+        reason = (getattr(error, "strerror", None) or str(error)).rstrip(".")
+        raise PublicationError(f"{failure}: {reason}; {consequence}") from error
+
+
+@contextmanager
+def only_publisher(directory: Path) -> Iterator[None]:
+    """Hold the directory's lock. What a publisher staged is removed when it fails, and by the next if it was killed."""
+    with (directory / LOCK).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _remove_staged(directory)
+        try:
+            yield
+        finally:
+            _remove_staged(directory)
+
+
+@contextmanager
+def staging(directory: Path, failure: str, consequence: str) -> Iterator[Path]:
+    """A directory to write into, which no reader looks at, while the block holds the lock."""
+    with reporting(failure, consequence):
+        directory.mkdir(parents=True, exist_ok=True)
+        with only_publisher(directory):
+            staged = directory / f"{STAGING}{secrets.token_hex(4)}"
+            staged.mkdir()
+            yield staged
+
+
+def put_in_place(directory: Path, staged: Path, version: str, *, activate: bool) -> None:
+    """Flush what was staged, give it its name, and point CURRENT at it. The caller holds the lock."""
+    _make_readable(staged)
+    for entry in (*staged.rglob("*"), staged):
+        _flush(entry)
+    activate = activate or not (directory / CURRENT).exists()
+    pointer = _write_pointer(directory, version) if activate else None  # now: with no room for it, nothing may appear
+    staged.rename(directory / version)
+    _flush(directory)
+    if pointer is not None:
+        _replace_current(directory, pointer)
+
+
+def _write_pointer(directory: Path, version: str) -> Path:
+    """A file that is ready to become CURRENT."""
+    file = directory / f"{STAGING}{CURRENT}"
+    file.write_text(f"{version}\n", "utf-8")
+    _make_readable(file)
+    _flush(file)
+    return file
+
+
+def _replace_current(directory: Path, pointer: Path) -> None:
+    pointer.rename(directory / CURRENT)
+    _flush(directory)
+
+
+def _remove_unless_held(directory: Path, version: str) -> bool:
+    descriptor = os.open(directory / version / MANIFEST, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    else:
+        nameless = (directory / version).rename(directory / f"{STAGING}{version}")
+        _flush(directory)
+        shutil.rmtree(nameless)
+        return True
+    finally:
+        os.close(descriptor)
+
+
+def _remove_staged(directory: Path) -> None:
+    for path in directory.glob(f"{STAGING}*"):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _make_readable(path: Path) -> None:
+    """Let the service read the checkpoint under another account; some writers create files for their owner alone."""
+    for entry in (path, *path.rglob("*")):
+        entry.chmod(0o755 if entry.is_dir() else 0o644)
+
+
+def _flush(path: Path) -> None:
+    """Flush a file, or the names in a directory, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -3,74 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import TypeAlias
 
 from models.checkpoint.manifest import Manifest
 from models.errors import CheckpointNotFoundError
-from models.registry import directory, lifecycle
+from models.registry import directory
 from models.registry.remote import RemoteRegistry
 from models.urls import is_url
 
 
-class Registry(Protocol):
-    """What can be done with versions. Errors are CheckpointErrors, and leave everything as it was."""
-
-    @property
-    def name(self) -> str:
-        """The path, or the URL without its password."""
-
-    def current(self) -> str:
-        """The version that CURRENT names."""
-
-    def versions(self) -> list[str]:
-        """Names of the versions, readable or not."""
-
-    def published(self) -> list[Manifest]:
-        """What is known about those that can be read, in the order of publication."""
-
-    def activate(self, version: str) -> None:
-        """Make a version the current one, once it has been verified."""
-
-    def prune(self, keep: int) -> list[str]:
-        """Remove all but the last `keep` versions and the current one, and give the names of those removed."""
-
-    def add(self, path: Path, *, current: bool = True) -> Manifest:
-        """Publish the version in a local directory, once it has been verified."""
-
-    def local(self, version: str | None) -> AbstractContextManager[Path]:
-        """A version, by default the current one, as a local directory, for the time of the block."""
-
-
 class DirectoryRegistry:
-    """The versions in a directory of this host."""
+    """The versions in a directory of this host, with the methods of `RemoteRegistry`."""
 
     def __init__(self, path: Path) -> None:
         self.name = str(path)
         self._path = path
-
-    def current(self) -> str:
-        return directory.current_version(self._path)
-
-    def versions(self) -> list[str]:
-        return directory.versions(self._path)
-
-    def published(self) -> list[Manifest]:
-        return directory.published(self._path)
-
-    def activate(self, version: str) -> None:
-        lifecycle.activate(self._path, version)
-
-    def prune(self, keep: int) -> list[str]:
-        return lifecycle.prune(self._path, keep)
+        self.current = partial(directory.current_version, path)
+        self.versions = partial(directory.versions, path)
+        self.published = partial(directory.published, path)
+        self.activate = partial(directory.activate, path)
+        self.prune = partial(directory.prune, path)
 
     def add(self, path: Path, *, current: bool = True) -> Manifest:
-        return lifecycle.copy(path, self._path, current=current)
+        return directory.copy(path, self._path, current=current)
 
     @contextmanager
     def local(self, version: str | None) -> Iterator[Path]:
         yield directory.version_path(self._path, version)
+
+
+Registry: TypeAlias = DirectoryRegistry | RemoteRegistry
 
 
 def open_registry(place: str) -> Registry:
@@ -94,7 +59,7 @@ def local_version(place: str) -> Iterator[Path]:
 def rollback(registry: Registry) -> tuple[str, str]:
     """Make the version that was published before the current one current. Gives both names, from and to.
 
-    Raises CheckpointNotFoundError where there is none before it, else as `Registry.activate`.
+    Raises CheckpointNotFoundError where there is none before it, else as `activate`.
     """
     current = registry.current()
     names = [manifest.version for manifest in registry.published()]

@@ -18,9 +18,8 @@ from urllib.parse import urlsplit
 
 from fsspec.core import url_to_fs
 
-from models.checkpoint.files import MANIFEST, MAX_MANIFEST_BYTES, hash_file
+from models.checkpoint.files import MANIFEST, MAX_MANIFEST_BYTES, hash_file, verify_hash, verify_size
 from models.checkpoint.manifest import VERSION_NAME, Manifest
-from models.checkpoint.mapping import verify_hash, verify_size
 from models.checkpoint.reader import parse_manifest, read_manifest
 from models.errors import (
     CheckpointCorruptError,
@@ -29,8 +28,7 @@ from models.errors import (
     PublicationError,
     RemoteError,
 )
-from models.registry import lifecycle
-from models.registry.directory import CURRENT
+from models.registry.directory import CURRENT, renumbered, superseded, verify
 from models.urls import masked, without_password
 
 MAX_CURRENT_BYTES = 256  # a name has at most 128
@@ -114,11 +112,11 @@ class RemoteRegistry:
         Raises PublicationError or RemoteError, with nothing published, where it is there already or cannot be written,
         another CheckpointError for one that is damaged.
         """
-        lifecycle.verify(path)
+        verify(path)
         before = self.published()
         if path.name in (manifest.version for manifest in before):
             raise PublicationError(f"{self.name} has a version {path.name} already; nothing was published")
-        manifest = lifecycle.renumbered(read_manifest(path), before)
+        manifest = renumbered(read_manifest(path), before)
         sent = [*manifest.files]
         with self._files() as (files, root):
             for folder in sorted({f"{root}/{path.name}/{name}".rpartition("/")[0] for name in sent}):
@@ -138,13 +136,13 @@ class RemoteRegistry:
     def activate(self, version: str) -> None:
         """Make a version the current one, once it has been downloaded and verified."""
         with self.local(version) as path:
-            lifecycle.verify(path)
+            verify(path)
         self.make_current(version)
 
     def prune(self, keep: int) -> list[str]:
         """Remove all but the last `keep` versions and the current one, and give their names. Services have copies."""
         current = self.current()
-        old = lifecycle.superseded(self.published(), current, keep)
+        old = superseded(self.published(), current, keep)
         for version in old:
             with self._files() as (files, root):
                 files.rm_file(f"{root}/{version}/{MANIFEST}")

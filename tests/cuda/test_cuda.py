@@ -6,14 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from app.engine.scorer import Scorer
+from app.engine.serving_model import Scorer
 from models import block_search
 from models.mf import MatrixFactorization
 from models.orderings import by_rating
 from models.scoring import BilinearForm, Side
 from models.search import top_among, top_items
 from models.sharding import Sharded, spread
-from models.similar_items import Nearest
 from tests.support.data import planted_set
 from training.fit import trainers
 from training.fit.minibatch import captured
@@ -132,7 +131,7 @@ def test_items_spread_over_gpus_give_the_bits_of_one(shards: int, step: float) -
             for part in (several, one)
         )
         assert torch.equal(found, wanted)
-    for found_N, wanted_N in zip(Nearest(several).to(5, 50), Nearest(one).to(5, 50), strict=True):
+    for found_N, wanted_N in zip(several.similar_items(5, 50), one.similar_items(5, 50), strict=True):
         assert torch.equal(found_N, wanted_N)
 
 

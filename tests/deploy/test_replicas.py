@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from models.registry.directory import current_version, versions
-from models.registry.lifecycle import activate
+from models.registry.directory import activate, current_version, versions
 from tests.support.checked_load import Load
 from tests.support.drafts import publish_random
 from tests.support.ftp import serving

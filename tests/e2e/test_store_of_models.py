@@ -12,8 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from models.registry.directory import CURRENT, current_version
-from models.registry.publication import publish
+from models.registry.directory import CURRENT, current_version, publish
 from tests.support.checkpoints import small_draft
 from tests.support.ftp import PASSWORD, FtpServer, serving
 from tests.support.service import Start
@@ -91,11 +90,3 @@ def test_a_torn_version_and_a_dead_store_are_said_and_change_nothing(
         server.start()
         wait_until(lambda: ready(client)["failed_load"] is None, process)
         assert PASSWORD not in process.log_file.read_text() + client.get("/health/ready").text + refused.text
-
-
-@pytest.mark.parametrize("url", ["s3://bucket/models", "gs://bucket/models"])
-def test_a_service_whose_store_needs_another_package_says_which(url: str) -> None:
-    command = [sys.executable, "-m", "app", "--checkpoints", url]
-    ended = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
-    assert (ended.returncode, ended.stdout, len(ended.stderr.splitlines())) == (2, "", 1)
-    assert {"s3": "s3fs", "gs": "gcsfs"}[url[:2]] in ended.stderr

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -13,6 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 from models.registry.directory import load
+from tests.support.forks import Finished, Nursery
 from tests.support.service import Start
 from tests.support.waiting import wait_until
 
@@ -35,12 +36,16 @@ def ratings(tmp_path: Path) -> Path:
     return file
 
 
-def training(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "training", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+@pytest.fixture(scope="module")
+def training(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Finished]]:
+    """Runs `python -m training` with arguments."""
+    with Nursery(tmp_path_factory.mktemp("children"), ["training.job", "training.cli.program"]) as nursery:
+        yield partial(nursery.run, "training")
 
 
-def test_a_rating_goes_all_the_way(start: Start, ratings: Path, tmp_path: Path, postgres_url: str) -> None:
+def test_a_rating_goes_all_the_way(
+    start: Start, training: Callable[..., Finished], ratings: Path, tmp_path: Path, postgres_url: str
+) -> None:
     out = tmp_path / "checkpoints"
     server = sa.make_url(postgres_url).set(drivername="postgresql+psycopg")
     engine = sa.create_engine(server, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
@@ -48,11 +53,11 @@ def test_a_rating_goes_all_the_way(start: Start, ratings: Path, tmp_path: Path, 
         connection.execute(sa.text("CREATE DATABASE loop"))
     store = server.set(drivername="postgresql", database="loop").render_as_string(hide_password=False)
     first = training("fit", "--data", ratings, "--preset", "als", "--out", out)
-    assert first.returncode == 0, first.stderr
+    assert first.code == 0, first.stderr
     with start(out, store=store) as (client, process):
         for _ in range(2):
             imported = training("import", "--data", ratings, "--to", client.base_url)
-            assert (imported.returncode, imported.stdout) == (0, f"stored 1,800 ratings in {client.base_url}\n")
+            assert (imported.code, imported.stdout) == (0, f"stored 1,800 ratings in {client.base_url}\n")
         again = training("import", "--data", ratings, "--to", client.base_url, "--json", "--quiet")
         assert json.loads(again.stdout) == {"ratings": 1_800, "service": str(client.base_url)}
         assert again.stderr == ""
@@ -67,7 +72,7 @@ def test_a_rating_goes_all_the_way(start: Start, ratings: Path, tmp_path: Path, 
             *("fit", "--data", store, "--table", "ratings", "--split", "random:0.1", "--refit", "--warm-start"),
             *("--preset", "als", "--out", out, "--json"),
         )
-        assert fitted.returncode == 0, fitted.stderr
+        assert fitted.code == 0, fitted.stderr
         assert f"starting from {before}" in fitted.stderr
         version = json.loads(fitted.stdout.splitlines()[-1])["version"]
         wait_until(lambda: client.get("/models/current").json()["version"] == version, process)
@@ -103,10 +108,12 @@ def prediction(client: httpx.Client, user: str, item: str) -> dict[str, object]:
     return answer
 
 
-def test_a_service_that_does_not_take_ratings_is_named_in_one_line(start: Start, ratings: Path, tmp_path: Path) -> None:
+def test_a_service_that_does_not_take_ratings_is_named_in_one_line(
+    start: Start, training: Callable[..., Finished], ratings: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "checkpoints"
-    assert training("fit", "--data", ratings, "--preset", "bias", "--out", out).returncode == 0
+    assert training("fit", "--data", ratings, "--preset", "bias", "--out", out).code == 0
     with start(out, store="none") as (client, _):
         refused = training("import", "--data", ratings, "--to", client.base_url)
-    assert refused.returncode == 2
+    assert refused.code == 2
     assert refused.stderr.splitlines()[-1].startswith(f"error: {client.base_url} did not accept the ratings: 501")

@@ -18,10 +18,9 @@ import numpy as np
 import pyarrow as pa
 
 from app.api.encodings import arrow, json, msgpack
-from models.checkpoint import reader
+from models.checkpoint import golden, reader
 from models.checkpoint.files import MANIFEST
 from models.errors import CheckpointError
-from models.registry import lifecycle
 from models.registry.directory import CURRENT, current_version, load
 from tests.support.checkpoints import replace_file
 from training.data import attributes, delimited, parquet
@@ -41,7 +40,7 @@ def _checkpoint_file(path: Path) -> None:
     try:
         replace_file(version, name, path.read_bytes())
         loaded = load(directory)
-        lifecycle.check_golden_pairs(loaded)
+        golden.check_model(loaded)
         for vocabulary in (loaded.users, loaded.items):
             vocabulary.rows(["1", "nobody", "", "\0", "\ud800"])
     finally:

@@ -3,9 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from models.devices import choose_device, choose_placement
+from models.devices import DevicePlacement, choose_device, choose_placement
 from models.errors import DeviceUnavailableError
-from models.sharding import DevicePlacement
 
 CPU = torch.device("cpu")
 

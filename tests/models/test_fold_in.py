@@ -9,10 +9,8 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from models.fold_in import FoldIn, RowSolver
-from models.fold_in_prior import LEAST_NOISE, FoldInPrior
-from models.registry.directory import load
-from models.registry.publication import publish
+from models.fold_in import LEAST_NOISE, FoldIn, FoldInPrior, RowSolver, SolverTables
+from models.registry.directory import load, publish
 from models.relevance import HeadSolver, RelevanceHead
 from models.training_ratings import TrainingRatings
 from tests.support.checkpoints import RULE, small_draft, small_head, small_model
@@ -48,12 +46,12 @@ def by_the_formula(
     solver: RowSolver, columns_N: npt.NDArray[np.int64], ratings_N: npt.NDArray[np.float64]
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Mean and covariance of x given ratings, by inverting S itself."""
-    root = solver._root_KK.numpy()
+    root = solver.tables.root_KK.numpy()
     inverse_KK = np.linalg.inv(root @ root.T)
-    a_NK = np.c_[solver._factors_CF.numpy()[columns_N].astype(float), np.ones(len(columns_N))]
-    expected_N = MEAN + solver._bias_C.numpy()[columns_N] + a_NK @ solver._prior
+    a_NK = np.c_[solver.tables.factors_CF.numpy()[columns_N].astype(float), np.ones(len(columns_N))]
+    expected_N = MEAN + solver.tables.bias_C.numpy()[columns_N] + a_NK @ solver.host.prior_K
     covariance_KK = np.linalg.inv(inverse_KK + a_NK.T @ a_NK / NOISE)
-    return solver._prior + covariance_KK @ a_NK.T @ (ratings_N - expected_N) / NOISE, covariance_KK
+    return solver.host.prior_K + covariance_KK @ a_NK.T @ (ratings_N - expected_N) / NOISE, covariance_KK
 
 
 @pytest.mark.parametrize("count", [1, 2, K - 1, K, K + 1, 3 * K, C])
@@ -64,13 +62,17 @@ def test_a_row_is_the_posterior_mean_and_its_variance_is_that_of_ratings(
     row = solver.solve(columns_N, ratings_N)
     mean_K, covariance_KK = by_the_formula(solver, columns_N, ratings_N)
     np.testing.assert_allclose(np.append(row.factors, row.bias), mean_K, rtol=1e-5, atol=1e-5)
-    moments_KK = solver._root_KK.T.inverse().numpy() @ np.diag(solver._spread) @ solver._root_KK.inverse().numpy()
+    moments_KK = (
+        solver.tables.root_KK.T.inverse().numpy()
+        @ np.diag(solver.host.spread_K)
+        @ solver.tables.root_KK.inverse().numpy()
+    )
     assert row.variance == pytest.approx(np.trace(covariance_KK @ moments_KK), rel=1e-5)
 
 
 def test_without_ratings_a_row_is_the_prior_mean_and_nothing_is_learned(solver: RowSolver) -> None:
     row = solver.solve(np.empty(0, np.int64), np.empty(0))
-    assert [*row.factors, row.bias] == solver._prior_K.float().tolist()
+    assert [*row.factors, row.bias] == solver.tables.prior_K.float().tolist()
     assert row.variance == solver.prior_variance
 
 
@@ -104,15 +106,17 @@ def test_contributions_add_up_to_the_prediction(rng: np.random.Generator, solver
     columns_N, ratings_N = some_ratings(rng, count)
     row = solver.solve(columns_N, ratings_N)
     for target in (0, 17):
-        predicted = MEAN + float(solver._bias_C[target] + row.bias) + float(solver._features[target] @ row.factors)
+        predicted = (
+            MEAN + float(solver.tables.bias_C[target] + row.bias) + float(solver.host.factors_CF[target] @ row.factors)
+        )
         sums = solver.contributions(columns_N, ratings_N, target)
         assert sums.baseline + sums.parts_N.sum() == pytest.approx(predicted, abs=1e-5)
         assert len(sums.parts_N) == count
 
 
 def test_a_rating_that_is_as_expected_contributes_nothing(solver: RowSolver) -> None:
-    features_K = np.append(solver._factors_CF[3].numpy(), 1)
-    expected = MEAN + float(solver._bias_C[3]) + features_K @ solver._prior
+    features_K = np.append(solver.tables.factors_CF[3].numpy(), 1)
+    expected = MEAN + float(solver.tables.bias_C[3]) + features_K @ solver.host.prior_K
     assert solver.contributions(np.array([3]), np.array([expected]), 5).parts_N == pytest.approx([0], abs=1e-6)
 
 
@@ -155,7 +159,7 @@ def test_with_the_prior_of_the_sampler_a_row_is_the_mean_of_what_it_draws(rng: n
 def test_a_prior_without_any_variance_leaves_every_row_at_its_mean(rng: np.random.Generator) -> None:
     solver = RowSolver(normal(rng, C, F), normal(rng, C), MEAN, normal(rng, K), torch.zeros(K, K), NOISE)
     row = solver.solve(*some_ratings(rng, 10))
-    assert [*row.factors, row.bias] == solver._prior_K.float().tolist()
+    assert [*row.factors, row.bias] == solver.tables.prior_K.float().tolist()
     assert row.variance == 0
 
 
@@ -233,8 +237,7 @@ def test_a_row_is_solved_on_the_meta_device_without_a_value() -> None:
     """Nothing is mixed between the host and the device of the tables."""
     model = small_model()
     solver = RowSolver(model.item_factors[:-1], model.item_bias[:-1], 3.5, torch.zeros(3), torch.eye(3), 1.0)
-    for name in ("_factors_CF", "_bias_C", "_prior_K", "_root_KK", "_spread_K", "_identity_KK"):
-        setattr(solver, name, getattr(solver, name).to("meta"))
+    solver.tables = SolverTables(*(table.to("meta") for table in solver.tables))
     rows = solver.solve_many(torch.tensor([0, 2, 2, 3]), torch.tensor([0, 1, 2]), torch.tensor([1.0, 2.0, 3.0]))
     assert rows.factors_RF.shape == (3, 2)
     assert rows.factors_RF.device.type == "meta"

@@ -10,8 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models import block_search, products, search
-from models.list_keys import NOTHING
+from models import block_search, search
+from models.block_search import NOTHING
 from models.mf import MatrixFactorization
 from models.orderings import by_factors, by_popularity, by_rating
 from models.scoring import BilinearForm, Side
@@ -125,9 +125,9 @@ def test_a_setting_of_torch_for_faster_products_widens_the_bound(
     rounded = {"highest": torch.float32, "high": torch.float16, "medium": torch.bfloat16}[precision]
     users_B, items_I = torch.arange(USERS), torch.arange(5_000)
     product_BI = ordering.users.factors[:-1].to(rounded).float() @ ordering.item_factors[:-1].to(rounded).float().T
-    rough_BI = (product_BI + ordering.items.bias[:-1]).double() + products.constant(ordering, users_B)[:, None]
+    rough_BI = (product_BI + ordering.items.bias[:-1]).double() + block_search.constant(ordering, users_B)[:, None]
     exact_BI = torch.stack([ordering.exact(torch.full_like(items_I, user), items_I) for user in range(USERS)])
-    assert ((rough_BI - exact_BI).abs().amax(1) <= products.error(ordering, users_B)).all()
+    assert ((rough_BI - exact_BI).abs().amax(1) <= block_search.error(ordering, users_B)).all()
 
 
 @pytest.mark.parametrize("make", [by_rating, lambda model: by_factors(model.user_factors, model.item_factors)])

@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models import block_search, search
-from models.list_keys import NOTHING
+from models.block_search import NOTHING
+from models.devices import CPU, DevicePlacement
 from models.mf import MatrixFactorization
 from models.orderings import by_factors, by_lower_bound, by_popularity, by_rating
 from models.scoring import BilinearForm
 from models.search import top_among, top_items
-from models.sharding import CPU, DevicePlacement, Sharded, spread
-from models.similar_items import Nearest
+from models.sharding import Sharded, spread
 from tests.support.orderings import KINDS, USERS, Case, by_sorting, cases, make_ordering, rows_of
 
 META = torch.device("meta")
@@ -128,9 +128,9 @@ def test_the_nearest_items_do_not_depend_on_the_number_of_shards(
     table_IG = torch.from_numpy(rng.integers(-1, 2, (items + 1, factors)).astype(np.float32))
     ordering = by_factors(table_IG[:1], table_IG)
     item = int(rng.integers(items))
-    rows_N, cosines_N = Nearest(split(ordering, number)).to(item, n)
+    rows_N, cosines_N = split(ordering, number).similar_items(item, n)
     assert (len(rows_N), item in rows_N) == (min(n, items - 1), False)
-    everything = Nearest(Sharded.whole(ordering)).to(item, items)
+    everything = Sharded.whole(ordering).similar_items(item, items)
     by_row = dict(zip(everything[0].tolist(), everything[1].tolist(), strict=True))
     expected = sorted(by_row, key=lambda row: (-by_row[row], row))[:n]
     assert rows_N.tolist() == expected
@@ -139,7 +139,7 @@ def test_the_nearest_items_do_not_depend_on_the_number_of_shards(
 
 def test_nearness_is_the_cosine_of_factors() -> None:
     table_IG = torch.tensor([[1.0, 0.0], [3.0, 3.0], [0.0, 0.0], [-2.0, 0.0], [5.0, 0.0], [9.0, 9.0]])
-    rows_N, cosines_N = Nearest(split(by_factors(table_IG[:1], table_IG), 2)).to(0, 9)
+    rows_N, cosines_N = split(by_factors(table_IG[:1], table_IG), 2).similar_items(0, 9)
     assert rows_N.tolist() == [4, 1, 2, 3]
     assert cosines_N.tolist() == pytest.approx([1, 0.5**0.5, 0, -1])
 

@@ -12,11 +12,10 @@ import torch
 from models.checkpoint.files import ITEM_SCHEMA, USER_SCHEMA
 from models.checkpoint.manifest import DataRecord, GateRecord, Manifest, TrainerRecord
 from models.checkpoint.writer import Draft
-from models.fold_in_prior import FoldInPrior
+from models.fold_in import FoldInPrior
 from models.mf import MatrixFactorization
-from models.registry.publication import publish
-from models.relevance import RelevanceHead
-from models.relevance_rule import RelevanceRule
+from models.registry.directory import publish
+from models.relevance import RelevanceHead, RelevanceRule
 from models.training_ratings import TrainingRatings
 
 USERS, ITEMS, FACTORS, RATINGS = 300, 400, 12, 6_000

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from hypothesis import strategies as st
 
-from models.list_keys import NOTHING
+from models.block_search import NOTHING
 from models.mf import MatrixFactorization
 from models.orderings import by_factors, by_lower_bound, by_popularity, by_rating
 from models.scoring import BilinearForm

@@ -13,9 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from models.registry import lifecycle
-from models.registry.directory import current_version, versions
-from models.registry.publication import publish
+from models.registry.directory import activate, copy, current_version, prune, publish, versions
 from models.registry.registry import DirectoryRegistry, rollback
 from tests.support.checkpoints import small_draft
 
@@ -41,18 +39,18 @@ def _write_report(path: Path) -> None:
 
 
 def _activate_another(directory: Path) -> None:
-    lifecycle.activate(directory, next(name for name in versions(directory) if name != current_version(directory)))
+    activate(directory, next(name for name in versions(directory) if name != current_version(directory)))
 
 
 def _copy_the_source(directory: Path) -> None:
     (manifest,) = (directory.parent / "source").glob("*/manifest.json")
-    lifecycle.copy(manifest.parent, directory)
+    copy(manifest.parent, directory)
 
 
 ACTIONS = {
     "activate": _activate_another,
     "rollback": lambda directory: rollback(DirectoryRegistry(directory)),
-    "prune": lambda directory: lifecycle.prune(directory, keep=1),
+    "prune": lambda directory: prune(directory, keep=1),
     "copy": _copy_the_source,
 }
 

@@ -14,9 +14,7 @@ import sys
 from pathlib import Path
 
 from models.errors import PublicationError
-from models.registry.directory import current_version, load, versions
-from models.registry.lifecycle import activate, copy
-from models.registry.publication import publish
+from models.registry.directory import activate, copy, current_version, load, publish, versions
 from tests.support.checkpoints import small_draft
 
 PAGE = os.sysconf("SC_PAGE_SIZE")

@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 
 import psutil
 
-from models.registry.lifecycle import activate
+from models.registry.directory import activate
 from tests.support.checked_load import Load, Record, Truth, requests
 from tests.support.drafts import publish_random
 from tests.support.service import serving

@@ -18,8 +18,7 @@ from models.checkpoint.files import USER_SCHEMA
 from models.checkpoint.reader import Checkpoint
 from models.checkpoint.writer import Draft
 from models.orderings import orderings
-from models.registry.directory import load
-from models.registry.publication import publish
+from models.registry.directory import load, publish
 from models.sharding import Sharded
 from models.training_ratings import TrainingRatings
 from tests.support.checkpoints import ITEMS, USERS, small_draft, small_model

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from models.checkpoint.writer import Draft
 from models.errors import PublicationError
-from models.fold_in_prior import FoldInPrior
+from models.fold_in import FoldInPrior
 from models.mf import MatrixFactorization
-from models.registry.publication import publish
+from models.registry.directory import publish
 from models.relevance import RelevanceHead
 from models.training_ratings import TrainingRatings
 from training.distributed.group import Group

@@ -19,8 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from models.mf import with_average_row
-from models.relevance import RelevanceHead
-from models.relevance_rule import RelevanceRule, penalty, targets, total_weight
+from models.relevance import RelevanceHead, RelevanceRule, penalty, targets, total_weight
 from training.communicator import drawn_rows
 from training.fit.kernels.als import group_rows
 from training.fit.kernels.als_cpu import compile_for

@@ -13,8 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.fold_in import user_solver
-from models.fold_in_prior import FoldInPrior
+from models.fold_in import FoldInPrior, user_solver
 from models.mf import MatrixFactorization
 from models.training_ratings import TrainingRatings
 from training.data.interactions import Int32s, Interactions

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
-from models.list_keys import NOTHING
+from models.block_search import NOTHING
 from models.orderings import by_default
 from models.search import top_items
 from training.report.distributions import Ints

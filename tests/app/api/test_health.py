@@ -13,7 +13,7 @@ from app.main import create_app
 from app.server.shutdown import Shutdown
 from app.settings import Settings
 from models.checkpoint.reader import Checkpoint
-from models.sharding import DevicePlacement
+from models.devices import DevicePlacement
 
 
 def test_a_process_that_answers_is_live(client: httpx.Client) -> None:

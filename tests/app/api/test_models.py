@@ -13,9 +13,7 @@ from app.main import create_app
 from app.settings import Settings
 from models.checkpoint.reader import Checkpoint
 from models.checkpoint.writer import Draft
-from models.registry.directory import CURRENT, current_version
-from models.registry.lifecycle import activate
-from models.registry.publication import publish
+from models.registry.directory import CURRENT, activate, current_version, publish
 from tests.support.asgi import Caller, calling
 from tests.support.checkpoints import edit_manifest
 

@@ -11,13 +11,17 @@ import httpx
 import numpy as np
 import pytest
 
+from app.main import create_app
+from app.settings import Settings
 from models.checkpoint.reader import Checkpoint
 from models.fold_in import FoldIn
-from models.registry.publication import publish
+from models.registry.directory import publish
+from tests.support.asgi import calling
 from tests.support.drafts import random_draft
 from tests.support.service import Start
 
 USER, ITEM = "1", "3"
+JSON = (("content-type", "application/json"),)
 
 
 @pytest.fixture(scope="module")
@@ -373,15 +377,16 @@ def test_similar_items_are_the_nearest_by_cosine(client: httpx.Client, loaded: C
 # Without a store
 
 
-def test_a_service_that_keeps_no_ratings_says_so(start: Start, directory: Path) -> None:
-    with start(directory, store="none") as (client, _):
+def test_a_service_that_keeps_no_ratings_says_so(directory: Path) -> None:
+    with calling(create_app(Settings(checkpoints=directory, store="none"))) as call:
         for method, path in (("PUT", "/users/1/ratings/2"), ("DELETE", "/users/1/ratings/2"), ("DELETE", "/users/1")):
-            answer = client.request(method, path, json={"rating": 3})
-            assert (answer.status_code, answer.json()["type"]) == (501, "urn:ratecast:problem:no-store")
-        assert client.post("/ratings", json={"users": [], "items": [], "ratings": []}).status_code == 501
-        assert client.get("/users/1/ratings").json()["ratings"]
-        assert client.get("/users/1/because/2").status_code == 200
-        assert client.post("/predict", json={"item": "2", "ratings": inline({"5": 5})}).json()["source"] == "fold_in"
+            answer = call(method, path, b'{"rating": 3}', JSON)
+            assert (answer.status, json.loads(answer.body)["type"]) == (501, "urn:ratecast:problem:no-store")
+        assert call("POST", "/ratings", b'{"users": [], "items": [], "ratings": []}', JSON).status == 501
+        assert json.loads(call("GET", "/users/1/ratings").body)["ratings"]
+        assert call("GET", "/users/1/because/2").status == 200
+        body = json.dumps({"item": "2", "ratings": inline({"5": 5})}).encode()
+        assert json.loads(call("POST", "/predict", body, JSON).body)["source"] == "fold_in"
 
 
 # Bodies of a rating

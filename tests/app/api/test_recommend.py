@@ -9,15 +9,15 @@ import httpx
 import pytest
 import torch
 
-from app.engine.cancellation import Cancelled
 from app.engine.engine import Engine
+from app.engine.threads import Cancelled
 from app.engine.types import ListQuery, TopList
 from app.main import create_app
 from app.settings import Settings
 from models.checkpoint.reader import Checkpoint
 from models.checkpoint.writer import Draft
 from models.orderings import orderings
-from models.registry.publication import publish
+from models.registry.directory import publish
 from tests.support.asgi import calling
 
 

@@ -21,8 +21,7 @@ import torch
 
 from models.checkpoint.writer import Draft
 from models.mf import MatrixFactorization
-from models.registry.lifecycle import activate
-from models.registry.publication import publish
+from models.registry.directory import activate, publish
 from tests.support import ROOT
 from tests.support.service import Start
 

@@ -23,8 +23,7 @@ from models.checkpoint.files import ITEM_SCHEMA
 from models.checkpoint.reader import Checkpoint
 from models.checkpoint.writer import Draft
 from models.mf import MatrixFactorization
-from models.registry.directory import load
-from models.registry.publication import publish
+from models.registry.directory import load, publish
 from tests.support.asgi import calling
 from tests.support.checkpoints import small_draft
 
@@ -149,13 +148,13 @@ def test_what_makes_no_sense_is_refused(
     assert (answer.status_code, answer.json()["errors"][0]["location"]) == (422, location)
 
 
-def test_somebody_who_was_erased_is_not_found(start: Start, tmp_path: Path, make_draft: Callable[..., Draft]) -> None:
+def test_somebody_who_was_erased_is_not_found(tmp_path: Path, make_draft: Callable[..., Draft]) -> None:
     publish(tmp_path, make_draft(0))
-    with start(tmp_path) as (client, _):
-        ids = [user["id"] for user in client.get("/users", params={"query": "7"}).json()["users"]]
+    with calling(create_app(Settings(checkpoints=tmp_path))) as call:
+        ids = [user["id"] for user in json.loads(call("GET", "/users", query=b"query=7").body)["users"]]
         assert "7" in ids
-        client.delete("/users/7").raise_for_status()
-        found = [user["id"] for user in client.get("/users", params={"query": "7"}).json()["users"]]
+        assert call("DELETE", "/users/7").status == 200
+        found = [user["id"] for user in json.loads(call("GET", "/users", query=b"query=7").body)["users"]]
         assert found == [id_ for id_ in ids if id_ != "7"]
 
 

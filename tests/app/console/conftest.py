@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -12,10 +10,12 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from models.registry.directory import versions
-from models.registry.lifecycle import activate
+from models.registry.directory import activate, versions
 from tests.support.browser import Watched, launch, watching
 from tests.support.checkpoints import replace_file
+from training import job
+from training.config import JobConfig
+from training.data.fetch import default_cache
 
 REPORT = b"<!doctype html><html lang=en><title>A report</title><style>h1 { color: rgb(1, 2, 3) }</style><h1>Fitted</h1>"
 QUICK = ("samples=20", "factors=8", "rank=16", "relevance.factors=32")  # a second's fit; it is not judged here
@@ -26,11 +26,17 @@ def movielens(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two models of ml-100k: of biases alone, and the current one, of the preset `bayes`. Both have a report."""
     directory = tmp_path_factory.mktemp("movielens")
     for preset, settings in (("bias", ()), ("bayes", QUICK)):
-        options = ["--data", "ml-100k", "--split", "random:0.1", "--preset", preset, "--out", str(directory)]
-        options += [part for setting in settings for part in ("--set", setting)]
-        subprocess.run(
-            [sys.executable, "-m", "training", "fit", *options, "--force"], check=True, capture_output=True, text=True
+        config = JobConfig(
+            data="ml-100k",
+            split="random:0.1",
+            preset=preset,
+            overrides=settings,
+            device="cpu",
+            cache=default_cache(),
+            out=directory,
+            force=True,
         )
+        job.run(config, lambda _: None)
     for version in versions(directory):
         replace_file(directory / version, "report/index.html", REPORT)
     activate(directory, version_of(directory, "bayes"))

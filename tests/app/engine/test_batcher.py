@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Coroutine, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -13,6 +12,7 @@ import pytest
 from app.engine.batcher import Batcher
 from app.engine.errors import DeadlineExceededError, OverloadedError
 from app.engine.events import Batch, Event
+from app.engine.threads import Worker
 
 LONG = 60.0  # seconds that no test may reach
 
@@ -24,15 +24,9 @@ class Held:
         self.batches: list[list[str]] = []
         self.events: list[Event] = []
         self.started, self.go = threading.Semaphore(0), threading.Semaphore(0)
-        self.executor = ThreadPoolExecutor(1)
+        self.worker = Worker("texts", seconds)
         self.batcher: Batcher[str, str] = Batcher(
-            "texts",
-            self._run,
-            self.executor,
-            max_rows=max_rows,
-            max_queued=max_queued,
-            seconds=seconds,
-            listeners=[self.events.append],
+            "texts", self._run, self.worker, self.events.append, max_rows=max_rows, max_queued=max_queued
         )
 
     def _run(self, jobs: Sequence[str]) -> list[str]:
@@ -202,7 +196,7 @@ def test_past_the_deadline_waiting_and_running_jobs_get_an_error_and_the_waiting
         for task in (running, waiting):
             with pytest.raises(DeadlineExceededError, match=r"within 0\.01 seconds"):
                 await task
-        held.batcher._seconds = LONG
+        held.worker.seconds = LONG
         (next_,) = await held.submit("next")
         held.release()
         assert await next_ == "NEXT"

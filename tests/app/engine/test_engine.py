@@ -19,9 +19,8 @@ from app.engine.recommender import LISTS_PER_BATCH
 from app.engine.threads import QUICK_PAIRS
 from app.engine.types import SOURCES, ListQuery, Pair, Pairs, RankBy, Source, TopList
 from models.checkpoint.writer import Draft
-from models.registry.directory import load
-from models.registry.publication import publish
-from models.sharding import DevicePlacement
+from models.devices import DevicePlacement
+from models.registry.directory import load, publish
 
 T = TypeVar("T")
 

@@ -8,17 +8,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from app.engine.folding import FoldedUser
 from app.engine.fresh_users import FreshUsers, UnreadRatingsError
 from app.engine.rating_history import RatingHistory
-from app.engine.serving_model import ServingModel
+from app.engine.serving_model import ModelHolder, ServingModel
 from app.ratings.records import Erase, Put, Rating
 from app.ratings.revisions import Revisions
 from app.ratings.schema import address
 from app.ratings.store import RatingsStore
 from models.checkpoint.reader import Checkpoint
+from models.devices import DevicePlacement
 
+CPU = DevicePlacement(torch.device("cpu"))
 Scenario = Callable[[RatingsStore, ServingModel], Awaitable[None]]
 
 
@@ -36,7 +39,7 @@ def run(tmp_path: Path, loaded: Checkpoint) -> Callable[[Scenario], None]:
 
 
 def fresh_users(store: RatingsStore, max_kept: int = 100) -> FreshUsers:
-    return FreshUsers(store, RatingHistory(store), max_kept)
+    return FreshUsers(RatingHistory(ModelHolder(CPU), store), max_kept)
 
 
 def find(fresh: FreshUsers, model: ServingModel, user: str) -> FoldedUser | None:

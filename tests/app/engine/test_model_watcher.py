@@ -19,11 +19,9 @@ from app.engine.events import Event, Loaded, LoadFailed
 from app.engine.serving_model import ServingModel
 from app.engine.types import Pair
 from models.checkpoint.writer import Draft
+from models.devices import DevicePlacement
 from models.errors import CheckpointCorruptError, CheckpointNotFoundError
-from models.registry.directory import CURRENT, current_version
-from models.registry.lifecycle import activate
-from models.registry.publication import publish
-from models.sharding import DevicePlacement
+from models.registry.directory import CURRENT, activate, current_version, publish
 from tests.support.checkpoints import replace_tensors
 
 MakeDraft = Callable[..., Draft]
@@ -169,7 +167,7 @@ def test_a_directory_that_vanishes_and_comes_back_changes_nothing(tmp_path: Path
 def test_answers_come_while_a_load_takes_its_time(tmp_path: Path, versions: list[str]) -> None:
     async def scenario() -> None:
         async with following(tmp_path) as engine:
-            loader, going_on = engine._watcher._executor, threading.Event()
+            loader, going_on = engine.versions._executor, threading.Event()
             loader.submit(going_on.wait, PATIENCE)
             activate(tmp_path, versions[1])
             for _ in range(100):

@@ -9,7 +9,7 @@ from app.engine.errors import NotReadyError, OrderingUnavailableError
 from app.engine.serving_model import ModelHolder, ServingModel
 from app.engine.types import ItemFilter, RankBy
 from models.checkpoint.reader import Checkpoint
-from models.sharding import DevicePlacement
+from models.devices import DevicePlacement
 
 CPU = DevicePlacement(torch.device("cpu"))
 

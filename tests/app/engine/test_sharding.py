@@ -14,12 +14,12 @@ import torch
 
 from app.engine import loading, serving_model
 from models.checkpoint.writer import Draft
+from models.devices import CPU, DevicePlacement
 from models.errors import GoldenPairsError
 from models.mf import MatrixFactorization
-from models.registry.directory import current_version
-from models.registry.publication import publish
+from models.registry.directory import current_version, publish
 from models.scoring import BilinearForm
-from models.sharding import CPU, DevicePlacement, Shard, Sharded, spread
+from models.sharding import Shard, Sharded, spread
 
 Start = Callable[..., AbstractContextManager[tuple[httpx.Client, object]]]
 DEVICES = "cpu,cpu,cpu"

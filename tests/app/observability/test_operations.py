@@ -13,8 +13,7 @@ from pydantic import SecretStr
 from app.main import create_app
 from app.settings import Settings
 from models.checkpoint.writer import Draft
-from models.registry.directory import CURRENT
-from models.registry.publication import publish
+from models.registry.directory import CURRENT, publish
 from tests.support import ROOT
 from tests.support.asgi import calling
 

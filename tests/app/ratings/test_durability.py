@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
-import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -20,8 +18,12 @@ import httpx
 import psutil
 import pytest
 import sqlalchemy as sa
+from pydantic import SecretStr
 
-from models.registry.publication import publish
+from app.main import create_app
+from app.settings import Settings
+from models.registry.directory import publish
+from tests.support.asgi import calling
 from tests.support.drafts import random_draft
 from tests.support.service import Start, serving
 from tests.support.waiting import wait_until
@@ -129,15 +131,17 @@ class Writers:
         wait_until(lambda: len(self.acknowledged) >= wanted, self.process)
 
 
-@pytest.mark.parametrize("database", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("database", "workers", "turns"), [("sqlite", 2, 5), pytest.param("postgresql", 3, 15, marks=pytest.mark.slow)]
+)
 def test_the_next_answer_of_any_worker_reflects_a_rating(
-    start: Start, directory: Path, database: str, request: pytest.FixtureRequest
+    start: Start, directory: Path, database: str, workers: int, turns: int, request: pytest.FixtureRequest
 ) -> None:
     """Every connection may be another worker's. Each client rates, and asks over new connections."""
     settings = {}
     if database == "postgresql":
         settings["store"] = request.getfixturevalue("postgres").url
-    with start(directory, "--workers", "3", **settings) as (client, _):
+    with start(directory, "--workers", str(workers), **settings) as (client, _):
         url = str(client.base_url)
 
         def rate_and_ask(number: int) -> None:
@@ -145,7 +149,7 @@ def test_the_next_answer_of_any_worker_reflects_a_rating(
                 f"reader {number}",
                 {httpx.post(f"{url}/predict", json=pair(f"reader {number}")).json()["rating"]},
             )
-            for turn in range(15):
+            for turn in range(turns):
                 rated = httpx.put(f"{url}/users/{user}/ratings/{10 + turn}", json={"rating": 1 + 4 * (turn % 2)})
                 assert rated.status_code == 200
                 answers = [httpx.post(f"{url}/predict", json=pair(user)).json() for _ in range(4)]
@@ -166,7 +170,8 @@ def pair(user: str) -> dict[str, str]:
     return {"user": user, "item": ITEM}
 
 
-@pytest.mark.parametrize("database", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
 def test_a_kill_of_the_service_loses_no_acknowledged_rating(
     directory: Path, database: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
@@ -253,7 +258,7 @@ def test_a_service_that_starts_before_its_database_finds_it_later(
 
 @pytest.mark.parametrize("trouble", ["newer", "foreign", "url"])
 def test_a_store_that_cannot_be_used_keeps_the_service_from_starting_with_one_line(
-    directory: Path, tmp_path: Path, trouble: str
+    refusal: Callable[..., str], directory: Path, tmp_path: Path, trouble: str
 ) -> None:
     file = tmp_path / "store.sqlite"
     engine = sa.create_engine(f"sqlite:///{file}", poolclass=sa.NullPool)
@@ -264,35 +269,26 @@ def test_a_store_that_cannot_be_used_keeps_the_service_from_starting_with_one_li
             if trouble == "newer":
                 connection.execute(sa.text("INSERT INTO ratecast_version VALUES ('9999')"))
     store = "mysql://root:secret@host/name" if trouble == "url" else f"sqlite:///{file}"
-    done = subprocess.run(
-        [sys.executable, "-m", "app", "--checkpoints", str(directory), "--port", "0"],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        env=os.environ | {"RATECAST_STORE": store},
-    )
-    assert done.returncode == 2
-    assert len(done.stderr.splitlines()) == 1
-    assert {"newer": "newer release", "foreign": "not Ratecast's", "url": "not mysql"}[trouble] in done.stderr
-    assert "secret" not in done.stderr
+    line = refusal("--checkpoints", str(directory), "--port", "0", store=store)
+    assert {"newer": "newer release", "foreign": "not Ratecast's", "url": "not mysql"}[trouble] in line
+    assert "secret" not in line
 
 
 KEYS = {"api_keys": "k" * 16, "admin_keys": "a" * 16}
 
 
 @pytest.mark.parametrize("may_rate", [False, True])
-def test_who_may_store_ratings_is_a_setting_and_erasing_takes_an_admin(
-    start: Start, directory: Path, may_rate: bool
-) -> None:
-    client_key, admin_key = ({"Authorization": f"Bearer {key}"} for key in KEYS.values())
+def test_who_may_store_ratings_is_a_setting_and_erasing_takes_an_admin(directory: Path, may_rate: bool) -> None:
+    json_body = ("content-type", "application/json")
+    client_key, admin_key = ((json_body, ("authorization", f"Bearer {key}")) for key in KEYS.values())
+    keys = {name: SecretStr(key) for name, key in KEYS.items()}
     wanted = 200 if may_rate else 403
-    with start(directory, api_keys_may_rate=str(may_rate), **KEYS) as (client, _):
-        put = client.put("/users/u/ratings/5", json={"rating": 5}, headers=client_key)
-        many = client.post("/ratings", json={"users": ["u"], "items": ["6"], "ratings": [4]}, headers=client_key)
-        removed = client.delete("/users/u/ratings/5", headers=client_key)
-        assert [answer.status_code for answer in (put, many, removed)] == [wanted] * 3
-        assert client.get("/users/u/ratings", headers=client_key).status_code == 200
-        assert client.delete("/users/u", headers=client_key).status_code == 403
-        assert client.delete("/users/u", headers=admin_key).status_code == 200
-        assert client.put("/users/u/ratings/5", json={"rating": 5}).status_code == 401
+    with calling(create_app(Settings(checkpoints=directory, api_keys_may_rate=may_rate, **keys))) as call:
+        put = call("PUT", "/users/u/ratings/5", b'{"rating": 5}', client_key)
+        many = call("POST", "/ratings", b'{"users": ["u"], "items": ["6"], "ratings": [4]}', client_key)
+        removed = call("DELETE", "/users/u/ratings/5", b"", client_key)
+        assert [answer.status for answer in (put, many, removed)] == [wanted] * 3
+        assert call("GET", "/users/u/ratings", b"", client_key).status == 200
+        assert call("DELETE", "/users/u", b"", client_key).status == 403
+        assert call("DELETE", "/users/u", b"", admin_key).status == 200
+        assert call("PUT", "/users/u/ratings/5", b'{"rating": 5}', (json_body,)).status == 401

@@ -3,53 +3,24 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 import pytest
-import uvicorn.supervisors.multiprocess
 
 from app.__main__ import main
 from app.options import OPTIONS
 from app.server import worker
 from app.settings import Settings
 from models.checkpoint.writer import Draft
-from models.registry.directory import current_version
-from models.registry.publication import publish
+from models.registry.directory import current_version, publish
 
-SIGNALS = [*uvicorn.supervisors.multiprocess.SIGNALS]
-
-
-@pytest.fixture(autouse=True)
-def environment() -> Iterator[None]:
-    """The command writes into the environment and handles signals; both are taken back."""
-    before, handlers = dict(os.environ), {sign: signal.getsignal(sign) for sign in SIGNALS}
-    yield
-    for sign, handler in handlers.items():
-        signal.signal(sign, handler)
-    os.environ.clear()
-    os.environ.update(before)
-
-
-@pytest.fixture
-def refusal(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """Run the command with flags that it must refuse, and return the one line it says."""
-
-    def run(*flags: str) -> str:
-        with pytest.raises(SystemExit, check=lambda error: error.code == 2):
-            main(flags)
-        output = capsys.readouterr()
-        assert output.out == ""
-        (line,) = output.err.splitlines()
-        return line
-
-    return run
+pytestmark = pytest.mark.usefixtures("restored_process")
 
 
 def test_invalid_settings_are_named_all_at_once(
@@ -89,17 +60,16 @@ def test_an_address_that_is_not_here(refusal: Callable[..., str], checkpoints: P
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_damaged_checkpoint_ends_the_process_with_one_line(
-    tmp_path: Path, make_draft: Callable[..., Draft], workers: str
+    refusal: Callable[..., str], tmp_path: Path, make_draft: Callable[..., Draft], workers: str
 ) -> None:
     weights = tmp_path / publish(tmp_path, make_draft(0)).version / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:-4] + b"\0\0\0\0")
+    assert "weights.safetensors" in refusal("--checkpoints", str(tmp_path), "--workers", workers)
 
-    command = [sys.executable, "-m", "app", "--checkpoints", str(tmp_path), "--workers", workers]
-    ended = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
 
-    assert (ended.returncode, ended.stdout) == (2, "")
-    (line,) = ended.stderr.splitlines()
-    assert "weights.safetensors" in line
+@pytest.mark.parametrize(("url", "package"), [("s3://bucket/models", "s3fs"), ("gs://bucket/models", "gcsfs")])
+def test_a_url_that_needs_another_package_says_which(refusal: Callable[..., str], url: str, package: str) -> None:
+    assert package in refusal("--checkpoints", url)
 
 
 @pytest.mark.slow

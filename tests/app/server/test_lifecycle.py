@@ -17,8 +17,7 @@ import psutil
 import pytest
 import uvloop
 
-from models.registry.directory import CURRENT, current_version
-from models.registry.lifecycle import activate
+from models.registry.directory import CURRENT, activate, current_version
 from tests.support import soak
 from tests.support.checked_load import Load, Truth, requests
 from tests.support.drafts import publish_random

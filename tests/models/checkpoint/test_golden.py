@@ -10,11 +10,9 @@ import pytest
 import torch
 
 from models.checkpoint import golden
-from models.checkpoint.files import GOLDEN
+from models.checkpoint.files import GOLDEN, GOLDEN_SCHEMA
 from models.errors import CheckpointCorruptError, GoldenPairsError
-from models.registry import lifecycle
-from models.registry.directory import load
-from models.registry.publication import publish
+from models.registry.directory import load, publish
 from tests.support.checkpoints import ITEMS, USERS, replace_table, replace_tensors, small_draft, small_model
 
 
@@ -33,7 +31,7 @@ def test_they_hold_every_kind_of_unknown_id_and_what_the_model_says_of_each(vers
     assert {item for _, item in rows} == set(range(ITEMS + 1))
     expected = loaded.model(*torch.tensor(rows).T).clamp(1, 5)
     assert loaded.golden["rating"].to_pylist() == expected.tolist()
-    lifecycle.check_golden_pairs(loaded)
+    golden.check_model(loaded)
 
 
 def test_an_unknown_id_is_one_that_nobody_has(tmp_path: Path) -> None:
@@ -67,20 +65,20 @@ def test_every_table_that_is_another_one_is_found(version: Path, tensor: str) ->
     table = load(version.parent).model.tensors()[tensor]
     replace_tensors(version, "weights.safetensors", {tensor: table.flip(0) if table.dim() else table + 1})
     with pytest.raises(GoldenPairsError):
-        lifecycle.check_golden_pairs(load(version.parent))
+        golden.check_model(load(version.parent))
 
 
 def test_swapped_ids_are_found(version: Path) -> None:
     """As a file of the right format and hash that belongs to another model would have them."""
     table = load(version.parent).golden
     users = table["user"].take(pa.array([2, *range(1, len(table))]))
-    replace_table(version, GOLDEN, table.set_column(0, golden.SCHEMA.field("user"), users))
+    replace_table(version, GOLDEN, table.set_column(0, GOLDEN_SCHEMA.field("user"), users))
     with pytest.raises(GoldenPairsError):
-        lifecycle.check_golden_pairs(load(version.parent))
+        golden.check_model(load(version.parent))
 
 
 def rows(*ratings: float | None) -> pa.Table:
-    fields = [field.with_nullable(None in ratings and field.name == "rating") for field in golden.SCHEMA]
+    fields = [field.with_nullable(None in ratings and field.name == "rating") for field in GOLDEN_SCHEMA]
     columns = [["u0"] * len(ratings), ["i0"] * len(ratings), pa.array(ratings, pa.float32())]
     return pa.table(columns, schema=pa.schema(fields))
 

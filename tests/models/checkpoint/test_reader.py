@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from models.checkpoint import reader, verification_cache
+from models.checkpoint import files, verification_cache
 from models.checkpoint.files import (
     ITEM_SCHEMA,
     ITEMS,
@@ -29,8 +29,7 @@ from models.checkpoint.files import (
 )
 from models.checkpoint.reader import Checkpoint
 from models.errors import CheckpointCorruptError, CheckpointError, CheckpointFormatError, CheckpointNotFoundError
-from models.registry.directory import CURRENT, current_version, load, versions
-from models.registry.publication import publish
+from models.registry.directory import CURRENT, current_version, load, publish, versions
 from tests.support.checkpoints import (
     RULE,
     edit_manifest,
@@ -421,7 +420,7 @@ def test_files_that_were_verified_are_not_read_again_until_they_change(
 ) -> None:
     monkeypatch.setattr(verification_cache, "SETTLED_SECONDS", 0)
     hashed = []
-    monkeypatch.setattr(reader, "hash_file", lambda file: (hashed.append(file.name), hash_file(file))[1])
+    monkeypatch.setattr(files, "hash_file", lambda file: (hashed.append(file.name), hash_file(file))[1])
     first = load(version.parent)
     assert set(hashed) == {*REQUIRED_FILES, RELEVANCE, "history.json"}
     hashed.clear()

@@ -16,9 +16,7 @@ import pytest
 
 from models.checkpoint.files import MANIFEST, hash_file
 from models.errors import PublicationError
-from models.registry.directory import CURRENT, load, versions
-from models.registry.lifecycle import activate
-from models.registry.publication import LOCK, publish
+from models.registry.directory import CURRENT, LOCK, activate, load, publish, versions
 from tests.support.checkpoints import small_draft
 from tests.support.forks import ROOT, Nursery
 

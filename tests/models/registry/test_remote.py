@@ -9,11 +9,10 @@ from typing import Any
 
 import pytest
 
+from models.checkpoint import golden
 from models.checkpoint.files import MANIFEST
 from models.errors import CheckpointCorruptError, CheckpointNotFoundError, PublicationError, RemoteError
-from models.registry import lifecycle
-from models.registry.directory import CURRENT, load
-from models.registry.publication import publish
+from models.registry.directory import CURRENT, load, publish
 from models.registry.registry import rollback
 from models.registry.remote import RemoteRegistry
 from tests.support.checkpoints import edit_manifest, small_draft
@@ -50,7 +49,7 @@ def test_what_was_sent_comes_back_as_it_was(remote: RemoteRegistry, made: list[P
     remote.fetch(made[1].name, tmp_path / "back" / made[1].name)
     back = load(tmp_path / "back", made[1].name)
     assert back.golden == load(made[1].parent, made[1].name).golden
-    lifecycle.check_golden_pairs(back)
+    golden.check_model(back)
 
 
 def test_versions_are_activated_rolled_back_from_and_pruned(remote: RemoteRegistry, made: list[Path]) -> None:

@@ -15,8 +15,7 @@ from typing import Any
 import click
 import pytest
 
-from models.registry.directory import load
-from models.registry.publication import publish
+from models.registry.directory import load, publish
 from tests.support.checkpoints import small_draft
 from tests.support.forks import ROOT, Finished, Nursery
 from training.cli.program import cli

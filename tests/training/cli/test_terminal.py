@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from models.registry.publication import publish
+from models.registry.directory import publish
 from tests.support.checkpoints import small_draft
 from tests.support.forks import ROOT
 from training.constants import DATA_SETS, preset_names

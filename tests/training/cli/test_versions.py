@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from models.registry.directory import CURRENT, current_version, published
-from models.registry.publication import publish
+from models.registry.directory import CURRENT, current_version, publish, published
 from tests.support.checkpoints import small_draft
 from tests.support.forks import Finished, Nursery
 

@@ -16,9 +16,19 @@ import pytest
 from models.checkpoint import writer
 from models.checkpoint.files import MANIFEST
 from models.errors import CheckpointCorruptError, CheckpointError, CheckpointNotFoundError, PublicationError
-from models.registry.directory import CURRENT, current_version, load, published, versions
-from models.registry.lifecycle import Hold, activate, copy, prune
-from models.registry.publication import LOCK, publish
+from models.registry.directory import (
+    CURRENT,
+    LOCK,
+    Hold,
+    activate,
+    copy,
+    current_version,
+    load,
+    prune,
+    publish,
+    published,
+    versions,
+)
 from models.registry.registry import DirectoryRegistry, rollback
 from tests.support.checkpoints import small_draft
 from tests.support.forks import ROOT, Nursery
@@ -28,7 +38,7 @@ PUBLISHER = "tests.support.publisher"
 HOLDER = """
 import sys
 from pathlib import Path
-from models.registry.lifecycle import Hold
+from models.registry.directory import Hold
 hold = Hold(Path(sys.argv[1]))
 print(flush=True)
 input()
@@ -38,7 +48,7 @@ input()
 @pytest.fixture(scope="module")
 def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
     with Nursery(
-        tmp_path_factory.mktemp("children"), ["tests.support.checkpoints", "models.registry.lifecycle"]
+        tmp_path_factory.mktemp("children"), ["tests.support.checkpoints", "models.registry.directory"]
     ) as nursery:
         yield nursery
 

@@ -1,0 +1,197 @@
+"""What is read from a ratings store and written to it, each function on a connection that it is given.
+
+Whoever writes locks the row that holds the store's revision first, so that transactions follow one another in the order
+of their revisions. Writing the same changes twice has the effect of writing them once.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.ratings.errors import RequestKeyError, StoreError
+from app.ratings.records import Change, Delete, Erase, Put, PutMany, Rating, StoredUser
+from app.ratings.tables import deletions, ratings, requests, store, users
+
+MAX_CHANGED = 10_000  # users who are read at once
+KEYS_KEPT = 7 * 86_400  # seconds for which a request key is known
+
+
+class Written(NamedTuple):
+    """What came of some changes: the revision after them, the users who were changed, and the outcome of each."""
+
+    revision: int
+    users: list[str]
+    outcomes: list[int | StoreError]
+
+
+async def read_id(connection: AsyncConnection) -> str:
+    """The id of the ratings store, by which a model's manifest names it."""
+    found: str = (await connection.execute(sa.select(store.c.id))).scalar_one()
+    return found
+
+
+async def read_changed(connection: AsyncConnection, since: int) -> list[tuple[str, int]]:
+    """Users who were changed after a revision, and the revision of each one's last change; at most `MAX_CHANGED`."""
+    columns = users.c.user, users.c.revision
+    query = sa.select(*columns).where(users.c.revision > since).order_by(users.c.revision).limit(MAX_CHANGED)
+    return [(user, revision) for user, revision in await connection.execute(query)]
+
+
+async def read_users(connection: AsyncConnection, ids: Sequence[str]) -> dict[str, StoredUser]:
+    """What is known of those of some users who are known."""
+    found = list(await connection.execute(_USERS, {"ids": ids}))
+    given: dict[str, list[Rating]] = defaultdict(list)
+    for user, item, rating, timestamp in await connection.execute(_RATINGS, {"ids": ids}):
+        given[user].append(Rating(item, rating, timestamp))
+    deleted: dict[str, set[str]] = defaultdict(set)
+    for user, item in await connection.execute(_DELETIONS, {"ids": ids}):
+        deleted[user].add(item)
+    return {
+        user: StoredUser(
+            revision, erased or 0, tuple(given[user]), frozenset(deleted[user] - {one.item for one in given[user]})
+        )
+        for user, revision, erased in found
+    }
+
+
+async def put_by_one_statement(connection: AsyncConnection, puts: Sequence[Put]) -> Written:
+    """Store ratings in PostgreSQL, of two for one pair the later: one way there and back, which commits by itself."""
+    rows = {(put.user, put.rating.item): _row(put.user, put.rating) for put in puts}.values()
+    columns = {column.name: [row[column.name] for row in rows] for column in ratings.c}
+    changed = [*dict.fromkeys(columns["user"])]
+    revision = (await connection.execute(_PUT_BY_ONE, columns | {"everybody": changed})).scalar_one()
+    return Written(revision, changed, [revision] * len(puts))
+
+
+async def write(connection: AsyncConnection, changes: Sequence[Change]) -> Written:
+    """Make some changes in the transaction of a connection."""
+    revision: int = (await connection.execute(_NEXT_REVISION)).scalar_one()
+    last: dict[tuple[str, str], Rating | None] = {}  # of each pair; None where it is deleted
+    erased: dict[str, int | None] = {}  # users whose rows go before anything is stored, and the revision
+    outcomes: list[int | StoreError] = []
+    for change in changes:
+        outcome: int | StoreError | None = None
+        match change:
+            case Put(user, rating):
+                last[user, rating.item] = rating
+            case Delete(user, item):
+                last[user, item] = None
+            case Erase(user):
+                erased[user] = revision
+                last = {pair: rating for pair, rating in last.items() if pair[0] != user}
+            case PutMany():
+                outcome = await _earlier_outcome(connection, change, revision)
+                if outcome is None:
+                    pairs = zip(change.users, change.ratings, strict=True)
+                    last |= {(user, rating.item): rating for user, rating in pairs}
+        outcomes.append(revision if outcome is None else outcome)
+    changed = dict.fromkeys(user for user, _ in last) | erased
+    statements = _STATEMENTS[connection.dialect.name]
+    deleted = [{"of": user, "what": item} for (user, item), rating in last.items() if rating is None]
+    for statement, rows in (
+        (_ERASE_RATINGS, [{"of": user} for user in erased]),
+        (_ERASE_DELETIONS, [{"of": user} for user in erased]),
+        (_DELETE_RATING, deleted),
+        (statements.note_deletion, deleted),
+        (statements.put, [_row(user, rating) for (user, _), rating in last.items() if rating is not None]),
+        (statements.note_change, [{"user": user, "revision": revision, "erased": changed[user]} for user in changed]),
+    ):
+        if rows:
+            await connection.execute(statement, rows)
+    return Written(revision, [*changed], outcomes)
+
+
+async def _earlier_outcome(connection: AsyncConnection, change: PutMany, revision: int) -> int | StoreError | None:
+    """What came of the request when its key was first used; None where that is now, and then the key is noted."""
+    if change.key is None:
+        return None
+    query = sa.select(requests.c.fingerprint, requests.c.revision).where(requests.c.key == change.key)
+    found = (await connection.execute(query)).one_or_none()
+    if found is None:
+        now = int(time.time())
+        await connection.execute(sa.delete(requests).where(requests.c.created < now - KEYS_KEPT))
+        row = {"key": change.key, "fingerprint": change.fingerprint, "revision": revision, "created": now}
+        await connection.execute(sa.insert(requests), [row])
+        return None
+    if found.fingerprint != change.fingerprint:
+        return RequestKeyError("the Idempotency-Key was used for another request")
+    first: int = found.revision
+    return first
+
+
+def _row(user: str, rating: Rating) -> dict[str, Any]:
+    return {"user": user, "item": rating.item, "rating": rating.rating, "timestamp": rating.timestamp}
+
+
+class _Statements(NamedTuple):
+    """Statements that differ between databases."""
+
+    note_deletion: sa.Insert
+    put: sa.Insert
+    note_change: sa.Insert
+
+
+def _statements(insert: Callable[[sa.Table], Any]) -> _Statements:
+    note_change = insert(users)
+    erased = sa.func.coalesce(note_change.excluded.erased, users.c.erased)
+    return _Statements(
+        insert(deletions).values(user=sa.bindparam("of"), item=sa.bindparam("what")).on_conflict_do_nothing(),
+        _in_place(insert(ratings)),
+        note_change.on_conflict_do_update(
+            index_elements=[users.c.user], set_={"revision": note_change.excluded.revision, "erased": erased}
+        ),
+    )
+
+
+def _in_place(put: Any) -> Any:
+    """Storing a rating replaces the one before it."""
+    replaced = {"rating": put.excluded.rating, "timestamp": put.excluded.timestamp}
+    return put.on_conflict_do_update(index_elements=[ratings.c.user, ratings.c.item], set_=replaced)
+
+
+def _put_by_one() -> sa.Select[int]:
+    """Takes a column of each kind, a pair once, and `everybody`, a user once; gives the revision."""
+    given = (
+        sa.func.unnest(
+            *(sa.bindparam(column.name, type_=ARRAY(column.type)) for column in ratings.c), type_=sa.types.NULLTYPE
+        )
+        .table_valued(*(sa.column(column.name, column.type) for column in ratings.c), name="given")
+        .render_derived()
+    )
+    everybody = (
+        sa.func.unnest(sa.bindparam("everybody", type_=ARRAY(sa.Text)))
+        .table_valued(sa.column("user", sa.Text), name="everybody")
+        .render_derived()
+    )
+    bumped = _NEXT_REVISION.cte("bumped")
+    # Joined with the new revision, so that nothing is written before it is had.
+    put = _in_place(postgresql.insert(ratings).from_select([*ratings.c], sa.select(*given.c).join(bumped, sa.true())))
+    touch = postgresql.insert(users).from_select(
+        [users.c.user, users.c.revision], sa.select(everybody.c.user, bumped.c.revision).join(bumped, sa.true())
+    )
+    touch = touch.on_conflict_do_update(index_elements=[users.c.user], set_={"revision": touch.excluded.revision})
+    return sa.select(bumped.c.revision).add_cte(put.cte("put"), touch.cte("touched"))
+
+
+def _of_users(table: sa.Table) -> sa.Select[Any]:
+    return sa.select(table).where(table.c.user.in_(sa.bindparam("ids", expanding=True)))
+
+
+# They are made once: making a statement takes longer than executing it.
+_USERS, _DELETIONS = _of_users(users), _of_users(deletions)
+_RATINGS = _of_users(ratings).order_by(ratings.c.user, ratings.c.item)
+_STATEMENTS = {"postgresql": _statements(postgresql.insert), "sqlite": _statements(sqlite.insert)}
+_NEXT_REVISION = sa.update(store).values(revision=store.c.revision + 1).returning(store.c.revision)
+_ERASE_RATINGS, _ERASE_DELETIONS = (
+    sa.delete(table).where(table.c.user == sa.bindparam("of")) for table in (ratings, deletions)
+)
+_DELETE_RATING = sa.delete(ratings).where(ratings.c.user == sa.bindparam("of"), ratings.c.item == sa.bindparam("what"))
+_PUT_BY_ONE = _put_by_one()
