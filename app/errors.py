@@ -5,11 +5,10 @@ Domain errors know no HTTP; nothing else in the service chooses a status for the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from functools import partial
 from http import HTTPStatus
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -103,8 +102,7 @@ class StoppingError(RatecastError):
     """The process is about to stop."""
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
+class Kind(NamedTuple):
     """A kind of problem: the last part of its `type`, its status and its title."""
 
     name: str
@@ -176,79 +174,56 @@ def body_too_large(most: int) -> BodyTooLargeError:
 
 def answer_error(error: RatecastError | RequestValidationError) -> Response:
     """The problem document of a domain error, or of what pydantic found wrong."""
+    members: dict[str, Any]
     if isinstance(error, RequestValidationError):
-        return _answer_invalid(error)
-    members: dict[str, Any] = {"detail": str(error)}
-    if isinstance(error, InvalidRequestError):
-        members["errors"] = [FieldError(location=".".join(error.location), message=str(error))]
-    if isinstance(error, UnknownIdError):
-        members |= {error.kind: error.id, "position": error.position}
-    kind = next(KINDS[cls] for cls in type(error).__mro__ if cls in KINDS)
-    headers = {"Retry-After": str(error.seconds)} if isinstance(error, TooManyRequestsError) else None
-    return _problem_of_kind(kind, headers, **members)
-
-
-def _problem_of_kind(kind: Kind, headers: Mapping[str, str] | None = None, **members: Any) -> Response:
+        kind, errors = INVALID, [_field_error(found) for found in error.errors()[:MAX_FIELD_ERRORS]]
+        members = {"detail": f"{errors[0].location}: {errors[0].message}", "errors": errors}
+    else:
+        kind, members = next(KINDS[cls] for cls in type(error).__mro__ if cls in KINDS), {"detail": str(error)}
+    headers = HEADERS.get(kind.status)
+    match error:
+        case InvalidRequestError():
+            members["errors"] = [FieldError(location=".".join(error.location), message=str(error))]
+        case UnknownIdError():
+            members |= {error.kind: error.id, "position": error.position}
+        case TooManyRequestsError():
+            headers = {"Retry-After": str(error.seconds)}
     problem = Problem(type=TYPE_PREFIX + kind.name, title=kind.title, status=kind.status, **members)
-    return ProblemResponse(problem, kind.name, headers or HEADERS.get(kind.status))
+    return ProblemResponse(problem, kind.name, headers)
 
 
 def _problem_of_status(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
     """A problem of the type that means no more than the status does."""
-    return ProblemResponse(
-        Problem(title=HTTPStatus(status).phrase, status=status, detail=detail), f"http-{status}", headers
-    )
+    problem = Problem(title=HTTPStatus(status).phrase, status=status, detail=detail)
+    return ProblemResponse(problem, f"http-{status}", headers)
 
 
 async def _expected_error(_: Request, error: Exception) -> Response:
-    if not isinstance(error, RatecastError | RequestValidationError):
-        raise TypeError from error
-    return answer_error(error)
+    return answer_error(cast("RatecastError | RequestValidationError", error))
 
 
-def _answer_invalid(error: RequestValidationError) -> Response:
-    errors = list(_field_errors(error))
-    return _problem_of_kind(INVALID, detail=f"{errors[0].location}: {errors[0].message}", errors=errors)
+def _field_error(found: Mapping[str, Any]) -> FieldError:
+    """What pydantic found wrong, and where in the request, without names that the client made up."""
+    location, message = found["loc"], str(found["msg"])
+    match found["type"]:
+        case "json_invalid":
+            location, message = location[:-1], f"not JSON: {found['ctx']['error']} at character {location[1]}"
+        case "model_attributes_type":
+            message = "a JSON object is wanted, sent with Content-Type: application/json"
+        case "extra_forbidden":
+            location, message = location[:-1], "holds a member that is not known"
+    return FieldError(location=".".join(map(str, location)), message=message)
 
 
-def _field_errors(error: RequestValidationError) -> Iterator[FieldError]:
-    for found in error.errors()[:MAX_FIELD_ERRORS]:
-        yield FieldError(location=".".join(_location(found)), message=_message(found))
-
-
-def _message(found: Mapping[str, Any]) -> str:
-    if found["type"] == "json_invalid":
-        return f"not JSON: {found['ctx']['error']} at character {found['loc'][1]}"
-    if found["type"] == "model_attributes_type":
-        return "a JSON object is wanted, sent with Content-Type: application/json"
-    if found["type"] == "extra_forbidden":
-        return "holds a member that is not known"
-    return str(found["msg"])
-
-
-def _location(found: Mapping[str, Any]) -> Iterator[str]:
-    """Where in the request, without names that the client made up."""
-    return map(str, found["loc"][:-1] if found["type"] in ("json_invalid", "extra_forbidden") else found["loc"])
-
-
-async def _http_error(routes: Sequence[Route], request: Request, error: Exception) -> Response:
-    if not isinstance(error, HTTPException):
-        raise TypeError from error
+async def _http_error(routes: Sequence[Route], request: Request, error: HTTPException) -> Response:
     if error.status_code == HTTPStatus.BAD_REQUEST:  # FastAPI could not read the body, for whatever reason
         reason = error.__cause__
         return answer_error(reason if isinstance(reason, RatecastError) else unreadable_json())
-    headers = (
-        {"Allow": _allowed(routes, request.scope["path"])}
-        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED
-        else error.headers
-    )
+    headers = error.headers
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:  # Starlette names the methods of the first route alone
+        found = (route.methods or () for route in routes if route.path_regex.match(request.scope["path"]))
+        headers = {"Allow": ", ".join(sorted(set().union(*found)))}
     return _problem_of_status(error.status_code, error.detail, headers)
-
-
-def _allowed(routes: Sequence[Route], path: str) -> str:
-    """The methods of every route with the path; Starlette names those of the first one alone."""
-    found = (route.methods or () for route in routes if route.path_regex.match(path))
-    return ", ".join(sorted(set().union(*found)))
 
 
 async def _bug(_: Request, _error: Exception) -> Response:

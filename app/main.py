@@ -74,7 +74,7 @@ def create_app(settings: Settings | None = None, shared: Path | None = None) -> 
         redoc_url=None,  # one page of documentation is enough
         swagger_ui_oauth2_redirect_url=None,
     )
-    routes = add_routes(app, limits)
+    routes = add_routes(app)
     errors.install(app, routes)
     needs = RouteNeeds(routes, {DOCS: Needs(Access.OPEN, DOCUMENTATION), DOCUMENT: Needs(Access.OPEN)})
     keys = ApiKeys(
@@ -93,14 +93,14 @@ def create_app(settings: Settings | None = None, shared: Path | None = None) -> 
     return app
 
 
-def add_routes(app: FastAPI, limits: Limits) -> list[Route]:
+def add_routes(app: FastAPI) -> list[Route]:
     """Give the app the routes of every resource, and of the console. Gives all of them."""
     found: list[BaseRoute] = []
     for part in (
-        predict.route(limits),
-        ratings.route(limits),
+        predict.predict_route,
+        ratings.rating_route,
         ratings.router,
-        lists.route(limits),  # after the other paths below /users: see `app.api.parameters`
+        lists.top_route,  # after the other paths below /users: see `app.api.parameters`
         *(resource.router for resource in (lists, items, models, operations)),
         console.router(),
     ):

@@ -25,8 +25,7 @@ from models.errors import UnknownUserError
 
 router = APIRouter(tags=["lists"])
 
-TOO_SHORT = "String should have at least 1 character"
-
+TOO_SHORT = "String should have at least 1 character"  # as pydantic says it
 EXAMPLES = {
     "known": {"summary": "A known user", "value": "196"},
     "unknown": {"summary": "A user nobody knows: popular items", "value": "nobody"},
@@ -41,20 +40,6 @@ RECOMMEND_EXAMPLES = {
 }
 
 
-def route(limits: Limits) -> PlainRoute:
-    """The route of one list, which holds requests to these limits."""
-    return PlainRoute(
-        "GET",
-        TOP,
-        Top(limits),
-        top,
-        tags=["lists"],
-        summary="What to show a user",
-        response_model=TopItems,
-        responses=problems(404, 413, 422, 500, 503, 504) | link("item", "The first item.", item="/items/0/item"),
-    )
-
-
 def top(
     user: Annotated[str, Path(min_length=1, description="The user's id.", openapi_examples=EXAMPLES)],
     parameters: Annotated[ListParameters, Query()],
@@ -67,31 +52,34 @@ def top(
     """
 
 
-class Top:
-    """The endpoint of one list."""
+async def answer_top(scope: Scope, receive: Receive, send: Send) -> None:
+    limits: Limits = scope["state"]["limits"]
+    engine: Engine = scope["state"]["engine"]
+    user, query = scope["path_params"]["user"], scope["query_string"]
+    errors: Errors = []
+    if not user:
+        errors.append({"type": "string_too_short", "loc": ("path", "user"), "msg": TOO_SHORT})
+    asked = {**read_parameters(ListParameters, query, errors)} if query else {}
+    raise_if(errors)
+    limits.check_id(user, "path", "user")
+    limits.check_list(asked.get("n", 0), "query", "n")
+    strict = asked.pop("strict", False)
+    answer = await engine.lists.top(ListQuery(user=user, **asked), partial(client_gone, receive))
+    if strict:
+        _refuse_popular(answer)
+    await send_answer(send, json.encode_list(answer))
 
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        query, strict = self._read(scope["path_params"]["user"], scope["query_string"])
-        engine: Engine = scope["state"]["engine"]
-        answer = await engine.lists.top(query, partial(client_gone, receive))
-        if strict:
-            _refuse_popular(answer)
-        await send_answer(send, json.encode_list(answer))
-
-    def _read(self, user: str, query: bytes) -> tuple[ListQuery, bool]:
-        """The list that is asked for, and whether strictly."""
-        errors: Errors = []
-        if not user:
-            errors.append({"type": "string_too_short", "loc": ("path", "user"), "msg": TOO_SHORT})
-        asked = {**read_parameters(ListParameters, query, errors)} if query else {}
-        raise_if(errors)
-        self._limits.check_id(user, "path", "user")
-        self._limits.check_list(asked.get("n", 0), "query", "n")
-        strict = asked.pop("strict", False)
-        return ListQuery(user=user, **asked), strict
+top_route = PlainRoute(
+    "GET",
+    TOP,
+    answer_top,
+    top,
+    tags=["lists"],
+    summary="What to show a user",
+    response_model=TopItems,
+    responses=problems(404, 413, 422, 500, 503, 504) | link("item", "The first item.", item="/items/0/item"),
+)
 
 
 @router.get("/users", summary="Find users", responses=problems(413, 422, 500, 503, 504))
@@ -136,24 +124,13 @@ async def recommend(
     limits.check_lists(users, body.n)
     limits.check_filter(body.exclude, "body", "exclude")
     limits.check_filter(body.only or (), "body", "only")
-    queries = [
-        ListQuery(
-            user=user,
-            n=body.n,
-            rank_by=body.rank_by,
-            exclude_seen=body.exclude_seen,
-            exclude=tuple(body.exclude),
-            only=None if body.only is None else tuple(body.only),
-            category=body.category,
-            year_min=body.year_min,
-            year_max=body.year_max,
-            intervals=body.intervals,
-        )
-        for user in (users if body.ratings is None else [None])
-    ]
+    options = body.model_dump(exclude={"users", "ratings"})
+    options |= {"exclude": tuple(body.exclude), "only": None if body.only is None else tuple(body.only)}
     if body.ratings is not None:
-        answer, used = await engine.lists.inline(inline(body.ratings, engine, limits), queries[0])
+        query = ListQuery(user=None, **options)
+        answer, used = await engine.lists.inline(inline(body.ratings, engine, limits), query)
         return Response(json.encode_lists([answer], answer.version, ratings_used=used), media_type=json.MEDIA_TYPE)
+    queries = [ListQuery(user=user, **options) for user in users]
     answers = await engine.lists.top_many(queries, partial(client_gone, request.receive))
     if strict:
         for position, answer in enumerate(answers):

@@ -76,21 +76,6 @@ _json_body: TypeAdapter[PairRequest | ColumnsRequest | AnonymousPairRequest | An
 )
 
 
-def route(limits: Limits) -> PlainRoute:
-    """The route, which holds requests to these limits."""
-    return PlainRoute(
-        "POST",
-        "/predict",
-        Predict(limits),
-        predict,
-        tags=["predictions"],
-        summary="What users would give items",
-        response_model=PairPrediction | ColumnPredictions | AnonymousPrediction | AnonymousPredictions,
-        responses=problems(404, 413, 422, 500, 503, 504) | {200: {"content": BINARY_CONTENT}},
-        openapi_extra={"requestBody": {"content": BINARY_CONTENT}},
-    )
-
-
 @needs(Access.READ)
 def predict(
     body: Annotated[PredictRequest, Body(openapi_examples=EXAMPLES)], parameters: Annotated[PredictParameters, Query()]
@@ -108,69 +93,74 @@ def predict(
     """
 
 
-class Predict:
-    """The endpoint. JSON of the two forms that matter most is decoded by msgspec, any other JSON by pydantic."""
-
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
-        self._decode_plain = json.Decoder(limits.id_length)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        media_type = scope[BY_NAME].get(b"content-type", b"")
-        body = await read_body(receive, self._limits.body)
-        large = len(body) > LARGE_BODY
-        errors: Errors = []
-        query = scope["query_string"]
-        strict = read_parameters(PredictParameters, query, errors).get("strict", False) if query else False
-        decode = self._decode
-        asked = await asyncio.to_thread(decode, body, media_type, errors) if large else decode(body, media_type, errors)
-        engine: Engine = scope["state"]["engine"]
-        codec = BINARY.get(media_type)
-        encode = json.encode_predictions if codec is None else codec.encode
-        if isinstance(asked, Pair):
-            one = await engine.predictions.pair(asked, partial(client_gone, receive))
-            if strict:
-                _refuse_unknown(*asked, one.source)
-            content = encode(one)
-        elif isinstance(asked, Pairs):
-            answer = await engine.predictions.pairs(asked, partial(client_gone, receive))
-            if strict:
-                _refuse_first_unknown(asked, answer)
-            content = await asyncio.to_thread(encode, answer) if large else encode(answer)
-        else:
-            content = await self._anonymous(engine, asked, strict=strict)
-        await send_answer(send, content, JSON if codec is None else media_type)
-
-    def _decode(self, body: bytes, media_type: bytes, errors: Errors) -> Asked:
-        """What a body asks for, within the limits. Raises RequestValidationError or InvalidRequestError."""
-        if media_type == JSON and not errors:
-            plain = self._decode_plain(body)
-            if isinstance(plain, Pair) or (plain is not None and self._limits.allow(plain)):
-                return plain
-        asked = (
-            _decode_binary(body, media_type, errors) if media_type in BINARY else _decode_json(body, media_type, errors)
-        )
-        self._check(asked)
-        return asked
-
-    def _check(self, asked: Asked) -> None:
-        if isinstance(asked, Pair):
-            self._limits.check_id(asked.user, "body", "user")
-            self._limits.check_id(asked.item, "body", "item")
-        elif isinstance(asked, Pairs):
-            self._limits.check_pairs(asked)
-        else:
-            self._limits.check_pairs(Pairs(_items(asked), _items(asked)))
-
-    async def _anonymous(
-        self, engine: Engine, asked: AnonymousPairRequest | AnonymousColumnsRequest, *, strict: bool
-    ) -> bytes:
-        items, alone = _items(asked), isinstance(asked, AnonymousPairRequest)
-        answer, used = await engine.predictions.inline(inline(asked.ratings, engine, self._limits), items)
+async def answer_predict(scope: Scope, receive: Receive, send: Send) -> None:
+    """JSON of the two forms that matter most is decoded by msgspec, any other JSON by pydantic."""
+    limits: Limits = scope["state"]["limits"]
+    engine: Engine = scope["state"]["engine"]
+    media_type = scope[BY_NAME].get(b"content-type", b"")
+    body = await read_body(receive, limits.body)
+    large = len(body) > LARGE_BODY
+    errors: Errors = []
+    query = scope["query_string"]
+    strict = read_parameters(PredictParameters, query, errors).get("strict", False) if query else False
+    given = body, media_type, errors, limits
+    asked = await asyncio.to_thread(_decode, *given) if large else _decode(*given)
+    codec = BINARY.get(media_type)
+    encode = json.encode_predictions if codec is None else codec.encode
+    if isinstance(asked, Pair):
+        one = await engine.predictions.pair(asked, partial(client_gone, receive))
         if strict:
-            for position in np.flatnonzero(answer.sources_B % 2).tolist():  # the odd ones are of unknown items
-                raise UnknownItemError(items[position], None if alone else position)
-        return json.encode_predictions(answer.at(0) if alone else answer, ratings_used=used)
+            _refuse_unknown(*asked, one.source)
+        content = encode(one)
+    elif isinstance(asked, Pairs):
+        answer = await engine.predictions.pairs(asked, partial(client_gone, receive))
+        if strict:
+            _refuse_first_unknown(asked, answer)
+        content = await asyncio.to_thread(encode, answer) if large else encode(answer)
+    else:
+        content = await _predict_anonymous(asked, engine, limits, strict=strict)
+    await send_answer(send, content, JSON if codec is None else media_type)
+
+
+predict_route = PlainRoute(
+    "POST",
+    "/predict",
+    answer_predict,
+    predict,
+    tags=["predictions"],
+    summary="What users would give items",
+    response_model=PairPrediction | ColumnPredictions | AnonymousPrediction | AnonymousPredictions,
+    responses=problems(404, 413, 422, 500, 503, 504) | {200: {"content": BINARY_CONTENT}},
+    openapi_extra={"requestBody": {"content": BINARY_CONTENT}},
+)
+
+
+def _decode(body: bytes, media_type: bytes, errors: Errors, limits: Limits) -> Asked:
+    """What a body asks for, within the limits. Raises RequestValidationError or InvalidRequestError."""
+    if media_type == JSON and not errors:
+        plain = json.decoder(limits.id_length)(body)
+        if isinstance(plain, Pair) or (plain is not None and limits.allow(plain)):
+            return plain
+    asked = _decode_binary(body, media_type, errors) if media_type in BINARY else _decode_json(body, media_type, errors)
+    if isinstance(asked, Pair):
+        limits.check_id(asked.user, "body", "user")
+        limits.check_id(asked.item, "body", "item")
+    elif isinstance(asked, Pairs):
+        limits.check_pairs(asked)
+    else:
+        limits.check_pairs(Pairs(_items(asked), _items(asked)))
+    return asked
+
+
+async def _predict_anonymous(
+    asked: AnonymousPairRequest | AnonymousColumnsRequest, engine: Engine, limits: Limits, *, strict: bool
+) -> bytes:
+    items, alone = _items(asked), isinstance(asked, AnonymousPairRequest)
+    answer, used = await engine.predictions.inline(inline(asked.ratings, engine, limits), items)
+    if strict:
+        for position in np.flatnonzero(answer.sources_B % 2).tolist():  # the odd ones are of unknown items
+            raise UnknownItemError(items[position], None if alone else position)
+    return json.encode_predictions(answer.at(0) if alone else answer, ratings_used=used)
 
 
 def inline(ratings: Inline, engine: Engine, limits: Limits) -> InlineRatings:

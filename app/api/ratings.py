@@ -34,20 +34,6 @@ _rating_body = TypeAdapter(RatingRequest)
 CHANGE = problems(413, 422, 500, 501, 503)
 
 
-def route(limits: Limits) -> PlainRoute:
-    """The route that stores one rating, and holds requests to these limits."""
-    return PlainRoute(
-        "PUT",
-        RATING,
-        PutRating(limits),
-        rate,
-        tags=["ratings"],
-        summary="Store a rating",
-        response_model=answers.StoredRating,
-        responses=CHANGE,
-    )
-
-
 @needs(Access.RATE)
 def rate(
     user: User,
@@ -57,33 +43,41 @@ def rate(
     """Store what a user gave an item, in place of what was there. Doing it twice is doing it once."""
 
 
-class PutRating:
-    """The endpoint that stores one rating. Plain JSON is decoded by msgspec, any other by pydantic."""
+async def store_rating(scope: Scope, receive: Receive, send: Send) -> None:
+    """Plain JSON is decoded by msgspec, any other by pydantic."""
+    limits: Limits = scope["state"]["limits"]
+    engine: Engine = scope["state"]["engine"]
+    media_type = scope[BY_NAME].get(b"content-type", b"")
+    body = await read_body(receive, limits.body)
+    plain = json.decode_rating(body) if media_type == JSON else None
+    given = plain or read_json(_rating_body, body, media_type, [])
+    user, item = scope["path_params"]["user"], scope["path_params"]["item"]
+    limits.check_storable(user, "path", "user")
+    limits.check_storable(item, "path", "item")
+    check_scale(given.rating, engine.versions.scale, "body", "rating")
+    timestamp = int(time.time() if given.timestamp is None else given.timestamp)
+    await engine.ratings.put(user, Rating(item, given.rating, timestamp))
+    stored = {
+        "user": user,
+        "item": item,
+        "rating": given.rating,
+        "timestamp": timestamp,
+        "known_item": engine.ratings.knows_item(item),
+        "model_version": engine.versions.manifest.version,
+    }
+    await send_answer(send, json.encode(stored))
 
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        media_type = scope[BY_NAME].get(b"content-type", b"")
-        body = await read_body(receive, self._limits.body)
-        given = json.decode_rating(body) if media_type == JSON else None
-        asked = given or read_json(_rating_body, body, media_type, [])
-        engine: Engine = scope["state"]["engine"]
-        user, item = scope["path_params"]["user"], scope["path_params"]["item"]
-        self._limits.check_storable(user, "path", "user")
-        self._limits.check_storable(item, "path", "item")
-        check_scale(asked.rating, engine.versions.scale, "body", "rating")
-        timestamp = int(time.time() if asked.timestamp is None else asked.timestamp)
-        await engine.ratings.put(user, Rating(item, asked.rating, timestamp))
-        stored = {
-            "user": user,
-            "item": item,
-            "rating": asked.rating,
-            "timestamp": timestamp,
-            "known_item": engine.ratings.knows_item(item),
-            "model_version": engine.versions.manifest.version,
-        }
-        await send_answer(send, json.encode(stored))
+rating_route = PlainRoute(
+    "PUT",
+    RATING,
+    store_rating,
+    rate,
+    tags=["ratings"],
+    summary="Store a rating",
+    response_model=answers.StoredRating,
+    responses=CHANGE,
+)
 
 
 @router.delete(RATING, summary="Take a rating back", responses=CHANGE)
@@ -177,17 +171,16 @@ async def erase(user: User, engine: EngineDep, limits: LimitsDep) -> answers.Era
 
 def _bulk(body: BulkRequest, limits: Limits, scale: tuple[float, float], key: str | None) -> PutMany:
     """The change that is asked for. Raises InvalidRequestError for the first thing that is wrong."""
-    if not len(body.users) == len(body.items) == len(body.ratings):
+    number = len(body.ratings)
+    stamps = [int(time.time())] * number if body.timestamps is None else [*map(int, body.timestamps)]
+    if not len(body.users) == len(body.items) == len(stamps) == number:
         raise InvalidRequestError(("body",), "columns are of one length")
-    if body.timestamps is not None and len(body.timestamps) != len(body.ratings):
-        raise InvalidRequestError(("body",), "columns are of one length")
-    if len(body.users) > limits.pairs:
+    if number > limits.pairs:
         raise InvalidRequestError(("body",), f"a request holds at most {limits.pairs} ratings")
     for position, (user, item, rating) in enumerate(zip(body.users, body.items, body.ratings, strict=True)):
         limits.check_storable(user, "body", "users", str(position))
         limits.check_storable(item, "body", "items", str(position))
         check_scale(rating, scale, "body", "ratings", str(position))
-    stamps = [int(time.time())] * len(body.ratings) if body.timestamps is None else map(int, body.timestamps)
     ratings = [Rating(*row) for row in zip(body.items, body.ratings, stamps, strict=True)]
     fingerprint = hashlib.sha256(body.model_dump_json().encode("utf-8", "surrogatepass")).hexdigest()
     return PutMany(body.users, ratings, key, fingerprint)

@@ -6,6 +6,7 @@ with it (`app.api.schemas`).
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Annotated, Any
 
 import msgspec
@@ -59,6 +60,9 @@ class Decoder:
             if max(map(len, ids)) > self._id_length:
                 raise ValueError from None
         return ids
+
+
+decoder = cache(Decoder)
 
 
 class RatingBody(msgspec.Struct, forbid_unknown_fields=True):
