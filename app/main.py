@@ -80,14 +80,12 @@ def create_app(settings: Settings | None = None, shared: Path | None = None) -> 
     keys = ApiKeys(
         settings.accepted_keys(), settings.accepted_admin_keys(), clients_may_rate=settings.api_keys_may_rate
     )
-    rate = settings.rate_limit
-    rate_limit = None if rate is None else RateLimit(rate / settings.workers)
+    rate_limit = None if settings.rate_limit is None else RateLimit(settings.rate_limit / settings.workers)
+    guard = Guard(keys, rate_limit, settings.max_concurrent, telemetry)
 
     def layers(inner: ASGIApp) -> ASGIApp:
-        plain = PlainRoutes(inner, [route for route in routes if isinstance(route, PlainRoute)], limits.body)
-        guarded = Guard(plain, keys, rate_limit, settings.max_concurrent, telemetry)
-        shared_with_pages = allow_origins(guarded, settings.origins())
-        return Reporting(shared_with_pages, needs, telemetry, settings.log_sample, shutdown)
+        plain = PlainRoutes(inner, [route for route in routes if isinstance(route, PlainRoute)], guard, limits.body)
+        return Reporting(allow_origins(plain, settings.origins()), needs, telemetry, settings.log_sample, shutdown)
 
     app.layers, app.needs = layers, needs
     return app

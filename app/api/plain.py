@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.api.parameters import REPEATABLE, decode_segments
 from app.engine.errors import CancelledRequestError
 from app.errors import answer_error, body_too_large, unreadable_json
-from app.middleware.access import BY_NAME
+from app.middleware.access import BY_NAME, Guard
 from app.middleware.reporting import ROUTE
 from models.errors import RatecastError
 
@@ -56,12 +56,13 @@ class PlainRoute(APIRoute):
 class PlainRoutes:
     """ASGI middleware: answers the requests of plain routes, and passes on others with at most `most` bytes of body.
 
-    An id with a slash in it may also be the path of another route. Which one it is, FastAPI's router knows by the order
-    of all routes; it leads to the same endpoint.
+    What `guard` refuses reaches neither. An id with a slash in it may also be the path of another route. Which one it
+    is, FastAPI's router knows by the order of all routes; it leads to the same endpoint.
     """
 
-    def __init__(self, app: ASGIApp, routes: Sequence[PlainRoute], most: int) -> None:
+    def __init__(self, app: ASGIApp, routes: Sequence[PlainRoute], guard: Guard, most: int) -> None:
         self._app = app
+        self._guard = guard
         self._most = most
         self._of_path = {(route.method, route.path): route for route in routes if not route.param_convertors}
         self._of_template: dict[str, list[PlainRoute]] = {}
@@ -73,21 +74,23 @@ class PlainRoutes:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        route = self._of_path.get((scope["method"], scope["path"])) or self._match(scope)
-        if route is not None:
-            scope[ROUTE] = route.path
-            if SPAN in scope:
-                _name_span(scope[SPAN], route.path_format)
-        declared = scope[BY_NAME].get(b"content-length", b"")
-        if declared.isdigit() and int(declared) > self._most:
-            await answer_error(body_too_large(self._most))(scope, receive, send)
-        elif route is None:
-            await self._app(scope, _limited(receive, self._most), send)
-        else:
-            try:
+        try:
+            self._guard.check(scope)
+            route = self._of_path.get((scope["method"], scope["path"])) or self._match(scope)
+            if route is not None:
+                scope[ROUTE] = route.path
+                if SPAN in scope:
+                    _name_span(scope[SPAN], route.path_format)
+            declared = scope[BY_NAME].get(b"content-length", b"")
+            if declared.isdigit() and int(declared) > self._most:
+                raise body_too_large(self._most)
+            if route is not None:
                 await route.app(scope, receive, send)
-            except (RatecastError, RequestValidationError) as error:
-                await answer_error(error)(scope, receive, send)
+                return
+        except (RatecastError, RequestValidationError) as error:
+            await answer_error(error)(scope, receive, send)
+            return
+        await self._app(scope, _limited(receive, self._most), send)
 
     def _match(self, scope: Scope) -> PlainRoute | None:
         """The route whose template matches the path, with the ids in the path put into the scope."""

@@ -95,8 +95,7 @@ class ItemFilter(NamedTuple):
     year_max: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ListQuery:
+class ListQuery(NamedTuple):
     """Which items to list. A filter chooses among them by what is known of them."""
 
     user: str | None  # None for somebody who has no id

@@ -11,14 +11,13 @@ from enum import Enum
 from typing import Any, NamedTuple, TypeVar
 
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Scope
 
 from app.engine.errors import OverloadedError
-from app.errors import ForbiddenError, UnauthorizedError, answer_error
+from app.errors import ForbiddenError, UnauthorizedError
 from app.middleware.browsers import DATA, Headers
 from app.middleware.rate_limit import RateLimit
 from app.observability.telemetry import Telemetry
-from models.errors import RatecastError
 
 F = TypeVar("F", bound=Callable[..., Any])
 NEEDS = "needs"  # in the scope of a request, and an attribute of endpoints
@@ -147,35 +146,23 @@ class ApiKeys:
 
 
 class Guard:
-    """ASGI middleware: refuses a request, or passes it on.
+    """Refuses what may not be asked, or not now.
 
     Args:
-        app: what answers.
         keys: that are accepted. Open routes need none, and do not count against a rate limit.
         rate_limit: how often each principal may ask, admins excepted; None: as often as they like.
         concurrent: most requests at a time.
         telemetry: knows how many requests are under way.
     """
 
-    def __init__(
-        self, app: ASGIApp, keys: ApiKeys, rate_limit: RateLimit | None, concurrent: int, telemetry: Telemetry
-    ) -> None:
-        self._app = app
+    def __init__(self, keys: ApiKeys, rate_limit: RateLimit | None, concurrent: int, telemetry: Telemetry) -> None:
         self._keys = keys
         self._rate_limit = rate_limit
         self._concurrent = concurrent
         self._telemetry = telemetry
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            if scope["type"] == "http":
-                self._check(scope)
-        except RatecastError as error:
-            await answer_error(error)(scope, receive, send)
-            return
-        await self._app(scope, receive, send)
-
-    def _check(self, scope: Scope) -> None:
+    def check(self, scope: Scope) -> None:
+        """Raise OverloadedError, UnauthorizedError, ForbiddenError or TooManyRequestsError for a request."""
         access = scope[NEEDS].access
         if access is PROBE:
             return
