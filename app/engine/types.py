@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple, TypeAlias
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -114,7 +115,7 @@ class ListQuery(NamedTuple):
         return ItemFilter(self.category, self.year_min, self.year_max)
 
 
-class RankedItem(NamedTuple):
+class RankedItem(msgspec.Struct, frozen=True, gc=False):  # made and encoded twice as fast as a tuple
     """An item of a list; title and year are None where nothing is known. `rating` is a float32 value."""
 
     item: str

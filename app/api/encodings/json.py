@@ -102,12 +102,10 @@ def encode_lists(answers: list[TopList], version: str, **more: int) -> bytes:
 
 
 def _list(answer: TopList) -> dict[str, Any]:
-    items: list[dict[str, Any]] = [
-        {"item": id_, "rating": rating, "title": title, "year": year} for id_, rating, title, year in answer.items
-    ]
+    items: list[Any] = answer.items
     if answer.intervals is not None:
-        for item, (low, high) in zip(items, answer.intervals, strict=True):
-            item |= {"low": low, "high": high}
+        pairs = zip(items, answer.intervals, strict=True)
+        items = [msgspec.structs.asdict(item) | interval._asdict() for item, interval in pairs]
     return {"user": answer.user, "source": answer.source, "rank_by": answer.rank_by, "items": items}
 
 

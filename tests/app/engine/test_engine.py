@@ -4,7 +4,6 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -191,10 +190,10 @@ def test_filtered_and_long_lists_are_not_kept(checkpoints: Path) -> None:
     async def ask() -> None:
         async with opened(checkpoints) as engine:
             for query in (
-                replace(plain, n=51),
-                replace(plain, exclude=("1",)),
-                replace(plain, only=("1",)),
-                replace(plain, category="Drama"),
+                plain._replace(n=51),
+                plain._replace(exclude=("1",)),
+                plain._replace(only=("1",)),
+                plain._replace(category="Drama"),
             ):
                 await engine.lists.top(query)
             assert engine.lists._recent._values == {}
