@@ -115,7 +115,9 @@ def _supervise(settings: Settings) -> bool:
     """
     with TemporaryDirectory(prefix="ratecast-") as folder:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder  # workers read it when they start
-        config = _config(settings, partial(worker.create_app, APP, verification_cache.stamps(), Path(folder)))
+        config = _config(
+            settings, partial(worker.create_app, APP, frozenset(verification_cache.verified), Path(folder))
+        )
         with config.bind_socket() as listener:
             return supervise(config, listener)
 

@@ -16,6 +16,6 @@ def create_app(factory: str, stamps: Iterable[verification_cache.Stamp], shared:
 
     `shared` is the folder in which workers keep what they share.
     """
-    verification_cache.learn(stamps)
+    verification_cache.verified.update(stamps)
     app: FastAPI = import_from_string(factory)(shared=shared)
     return app
