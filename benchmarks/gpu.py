@@ -27,7 +27,7 @@ from training.config import JobConfig, load_preset
 from training.constants import preset_names
 from training.data.fetch import default_cache
 from training.data.train_test import read
-from training.evaluation.evaluate import clipped_rmse, make_test_set
+from training.evaluation.evaluate import held_out_rmse, make_test_set
 from training.fit.loop import fit
 from training.fitting import make_trainer
 from training.runtime import Runtime
@@ -65,7 +65,7 @@ def print_preset(name: str, rounds: int) -> bool:
         for _ in range(rounds + 1):
             trainer = make_trainer(preset, Runtime().training_set(ratings, device), 0)
             seconds.append(fit(trainer, None, lambda _: None)[-1].fit_seconds)
-        figures[device.type] = (clipped_rmse(trainer.model(), test), statistics.median(seconds[1:]))
+        figures[device.type] = (held_out_rmse(trainer.model(), test, clipped=True), statistics.median(seconds[1:]))
     (cpu_rmse, cpu_seconds), (gpu_rmse, gpu_seconds) = figures["cpu"], figures["cuda"]
     print(
         f"{name:<12} RMSE {cpu_rmse:.4f} / {gpu_rmse:.4f}   fit {cpu_seconds:.3f} s / {gpu_seconds:.3f} s (CPU / GPU)"

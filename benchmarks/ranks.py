@@ -45,10 +45,10 @@ from training.data.synthetic import planted
 from training.data.train_test import TrainTest
 from training.distributed.group import Group
 from training.distributed.runtime import distributed
-from training.evaluation.evaluate import make_test_set, test_rmse
+from training.evaluation.evaluate import held_out_rmse, make_test_set
 from training.fit import trainers
 from training.fit.kernels.als_rows import packed_width
-from training.fit.kernels.effects_torch import STEPS
+from training.fit.kernels.gibbs_torch import STEPS
 from training.fit.kernels.tiles import padded_width
 from training.fit.trainer import Trainer, TrainingSet
 from training.launch import started_by_torchrun
@@ -89,7 +89,7 @@ def measure(folder: Path, name: str, sweeps: int, threads: int) -> None:
         seconds, counted, wire = _sweeps(trainer, sweeps - 1)
         test = make_test_set(ratings.train, ratings.test, None, torch.device("cpu"), runtime.communicator)
         assert test is not None
-        rmse = test_rmse(trainer.model(), test)
+        rmse = held_out_rmse(trainer.model(), test)
         result = {
             "rmse": rmse,
             "seconds": statistics.median(seconds),

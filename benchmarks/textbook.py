@@ -21,7 +21,7 @@ from models.mf import MatrixFactorization
 from training.config import JobConfig, load_preset
 from training.data.fetch import default_cache
 from training.data.train_test import TrainTest, read
-from training.evaluation.evaluate import make_test_set, test_rmse
+from training.evaluation.evaluate import held_out_rmse, make_test_set
 from training.fit.loop import fit
 from training.fit.trainer import Trainer
 from training.fitting import make_trainer
@@ -57,7 +57,7 @@ def print_accuracy(split: str, seeds: int) -> None:
         model = trainer.model()
         test = make_test_set(ratings.train, ratings.test, None, CPU)
         assert test is not None
-        rows.append((loss, test_rmse(model, test), predict_pair(model, ratings)))
+        rows.append((loss, held_out_rmse(model, test), predict_pair(model, ratings)))
         print(f"{seed:>6}{rows[-1][0]:>12.4f}{rows[-1][1]:>12.4f}{rows[-1][2]:>12.3f}")
     means, deviations = np.mean(rows, axis=0), np.std(rows, axis=0, ddof=1)
     print(f"{'mean':>6}{means[0]:>12.4f}{means[1]:>12.4f}{means[2]:>12.3f}")

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from models.did_you_mean import did_you_mean
 from models.registry.remote import RemoteRegistry
@@ -21,9 +22,10 @@ from training.errors import ConfigError
 from training.fit import trainers
 from training.fit.relevance import RelevanceSettings
 from training.fit.trainer import Trainer, TrainerSettings
-from training.settings import allowed
 
 SettingsT = TypeVar("SettingsT", bound=BaseModel)
+KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,18 @@ def _checked(settings_type: type[SettingsT], settings: dict[str, Any], owner: st
         raise ConfigError(f"setting {prefix}{key}: must be {wanted}, and is {settings[key]}") from error
 
 
+def allowed(field: FieldInfo) -> str:
+    """The values that a setting accepts, in words: `a whole number, at least 1, at most 255`."""
+    kind: Any = field.annotation
+    bounds = [
+        f"{words} {getattr(limit, name):g}"
+        for limit in field.metadata
+        for name, words in BOUNDS.items()
+        if getattr(limit, name, None) is not None
+    ]
+    return ", ".join([KINDS.get(kind) or str(kind).replace("typing.", ""), *bounds])
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobConfig:
     """The configuration of one run of the job.
@@ -102,19 +116,12 @@ class JobConfig:
     Attributes:
         data, table, columns: the source of the ratings, as `training.data.dataset.load` takes them.
         test: a source whose ratings are the test part; `split` is then not used.
-        split: one of `last-out`, `random:F`, `time:F`, `none`.
-        preset, overrides: the trainer and its settings.
         user_attributes, item_attributes: files with side information, in place of that of the data set.
         relevant: ratings at or above it count as relevant; None for three quarters up the scale.
-        seed: fixes every random choice.
-        device: `auto`, `cpu`, `cuda` or `cuda:N`.
-        threads: CPU threads, None for all cores.
-        cache: where fetched data sets are kept.
-        out: the checkpoint directory to publish to; None to publish nothing.
-        remote: the registry that the version is copied to from `out`; None for none.
+        out, remote: the checkpoint directory to publish to, None to publish nothing, and the registry that the version
+            is copied to from there, None for none.
         tolerance: how much higher than the served model's the RMSE may be, relatively.
         force: publish a model even if the quality gate refuses it.
-        activate: make the published version the current one.
         resume: where the state of the fit is saved, and an interrupted fit resumed from: a file, or a directory under
             torchrun. None saves nothing.
         save_every: least seconds between two saves of the state.
@@ -126,7 +133,7 @@ class JobConfig:
     preset: str
     cache: Path
     table: str | None = None
-    columns: Mapping[str, str] = field(default_factory=dict)
+    columns: Mapping[str, str] | None = None
     test: str | None = None
     split: str = "none"
     overrides: Sequence[str] = ()

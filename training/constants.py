@@ -13,7 +13,6 @@ PRESETS = Path(__file__).parent / "presets"
 RELEVANCE = "relevance"
 SPLITS = ("last-out", "random:F", "time:F", "none")
 DEFAULT_TOLERANCE = 0.01  # refits of one preset on ml-100k with other seeds differ by up to 0.6 %
-
 SAVE_SECONDS = 10.0  # the most of a fit that an interruption loses
 
 DATA_SETS = {

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
@@ -32,53 +31,42 @@ USERS_PER_BATCH = 1024  # 17,770 items × 32 factors: 256 to 2,048 differ by les
 ROWS_PER_GROUP = 1 << 20
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExportConfig:
-    """The options of `python -m training export-top`; None stands for the default."""
-
-    checkpoints: Path
-    version: str | None
-    n: int
-    rank_by: str | None
-    include_seen: bool
-    category: str | None
-    device: str
-    threads: int | None
-    out: Path
-
-
-def run(config: ExportConfig, progress: Callable[[int, str], AbstractContextManager[Callable[[int], None]]]) -> int:
-    """Load the checkpoint, write the lists and return the number of rows.
+def run(
+    progress: Callable[[int, str], AbstractContextManager[Callable[[int], None]]],
+    *,
+    checkpoints: Path,
+    version: str,
+    out: Path,
+    n: int,
+    rank_by: str | None,
+    include_seen: bool,
+    category: str | None,
+    device: str,
+    threads: int | None,
+) -> int:
+    """Do what `python -m training export-top` is asked, and return the number of rows.
 
     `progress` is called with the number of users and yields a function to call with how many are done. Raises a
-    CheckpointError,
-    DeviceUnavailableError, ConfigError or ExportError.
+    CheckpointError, DeviceUnavailableError, ConfigError or ExportError.
     """
-    placement = choose_placement(config.device)
-    use_threads(config.threads)
-    checkpoint = load(config.checkpoints, config.version, placement.device)
+    placement = choose_placement(device)
+    use_threads(threads)
+    checkpoint = load(checkpoints, version, placement.device)
     named = spread(orderings(checkpoint.model, checkpoint.relevance), placement.shards)
-    ordering = choose_ordering(checkpoint.version, named, config.rank_by)
-    allowed_I = choose_items(checkpoint, config.category)
+    name, allowed_I = rank_by or default_order(named), choose_items(checkpoint, category)
+    if name not in named:
+        raise ConfigError(f"version {version} has no ordering by {name}: it has {', '.join(sorted(named))}")
     with progress(checkpoint.model.users, "users") as report:
         return export_top(
             checkpoint,
-            config.out,
-            ordering,
-            config.n,
+            out,
+            named[name],
+            n,
             rating=named["rating"],
-            include_seen=config.include_seen,
+            include_seen=include_seen,
             allowed_I=allowed_I,
             report=report,
         )
-
-
-def choose_ordering(version: str, named: Mapping[str, Sharded], rank_by: str | None) -> Sharded:
-    """The ordering of that name, by default that of the service. Raises ConfigError for one that is not there."""
-    name = rank_by or default_order(named)
-    if name not in named:
-        raise ConfigError(f"version {version} has no ordering by {name}: it has {', '.join(sorted(named))}")
-    return named[name]
 
 
 def choose_items(checkpoint: Checkpoint, category: str | None) -> Tensor | None:
@@ -106,11 +94,11 @@ def export_top(
     allowed_I: Tensor | None,
     report: Callable[[int], None],
 ) -> int:
-    """Write the n best items of every user to `out` and return the number of rows.
+    """Write the n best items of every user to `out`, in the order of their rows, and return the number of rows.
 
-    Columns: user, rank from 1, item, rating (r̂ clipped to the scale, as the service answers it). Users stand in the
-    order of their rows. `rating` is the ordering by r̂. `report` is called with the number of users done. Raises
-    ExportError if the file cannot be written; a file that was there before is then unchanged.
+    Columns: user, rank from 1, item, rating (r̂ clipped to the scale, as the service answers it). `rating` is the
+    ordering by r̂; `report` is called with the number of users done. Raises ExportError if the file cannot be written;
+    a file that was there before is then unchanged.
     """
     seen = None if include_seen else checkpoint.seen
     allowed = None if allowed_I is None else ordering.cut(allowed_I)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pyarrow as pa
@@ -14,16 +16,17 @@ import pyarrow.compute as pc
 
 from models.checkpoint.manifest import GateRecord
 from models.checkpoint.reader import Checkpoint
-from models.errors import CheckpointError, CheckpointNotFoundError
+from models.errors import CheckpointError, CheckpointNotFoundError, RemoteError
+from models.registry.checkpoint_sync import CheckpointSync
 from models.registry.directory import load
+from models.registry.remote import RemoteRegistry
+from models.urls import is_url
 from training.config import JobConfig, load_preset
 from training.device import use_threads
-from training.evaluation import drift
-from training.evaluation.evaluate import evaluate, test_rmse
-from training.evaluation.quality_gate import Candidate, judge
+from training.evaluation.evaluate import evaluate, held_out_rmse
+from training.evaluation.quality_gate import Candidate, judge, measure_drift
 from training.fit.loop import Epoch
-from training.fitting import FitData, Run, fit_baseline, fit_models, prepare, saved_state
-from training.refit import check_refit, refit
+from training.fitting import FitData, Run, check_refit, fit_baseline, fit_models, prepare, refit, saved_state
 from training.report import write_report
 from training.results import Fitted, Result, draft
 from training.runtime import Runtime
@@ -45,18 +48,16 @@ def run(
     phase: Callable[[str], None] = lambda _: None,
     runtime: Runtime | None = None,
 ) -> Outcome:
-    """Do the job.
+    """Do the job. `runtime` is that of one of several processes that do it together; None for a single process.
 
-    Args:
-        config: what is asked.
-        report: is called after each epoch.
-        phase: is called with the name of each step as it begins.
-        runtime: of one of several processes that do the job together; None for a single process.
-
-    Raises a TrainingError or DeviceUnavailableError for what the user can correct, and a PublicationError if the
-    checkpoint cannot be written. In either case nothing is published.
+    `report` is called after each epoch, and `phase` with the name of each step as it begins. Raises a TrainingError or
+    DeviceUnavailableError for what the user can correct, and a PublicationError if the checkpoint cannot be written. In
+    either case nothing is published.
     """
-    job = start(config, report, phase, runtime or Runtime())
+    runtime, preset = runtime or Runtime(), load_preset(config.preset, config.overrides)
+    device, threads = runtime.choose_device(config.device), use_threads(config.threads)
+    log.info("fitting on %s with %d CPU threads", device, threads)
+    job = Run(config, preset, runtime, device, threads, report, phase)
     data = prepare(job, job.runtime.read(config, job.preset, phase))
     check_refit(config, data.test)
     served = None if config.out is None else load_served(config.out)
@@ -66,16 +67,6 @@ def run(
     outcome = Outcome(result.figures(), None) if config.out is None else release(job, config.out, result, served)
     state.delete()
     return outcome
-
-
-def start(config: JobConfig, report: Callable[[Epoch], None], phase: Callable[[str], None], runtime: Runtime) -> Run:
-    """Load the preset and choose device and threads. Raises ConfigError or DeviceUnavailableError."""
-    preset = load_preset(config.preset, config.overrides)
-    device, threads = runtime.choose_device(config.device), use_threads(config.threads)
-    log.info("fitting on %s with %d CPU threads", device, threads)
-    return Run(
-        config=config, preset=preset, runtime=runtime, device=device, threads=threads, report=report, phase=phase
-    )
 
 
 def load_served(directory: Path) -> Checkpoint | None:
@@ -98,7 +89,7 @@ def measure(run: Run, data: FitData, fitted: Fitted, served: Checkpoint | None) 
         run.phase(f"evaluating on {len(test.ratings_N):,} ratings")
         baseline = fit_baseline(data.training, run.config.seed)
         metrics = evaluate(fitted.model, test, data.seen.to(run.device), fitted.head)
-        metrics["bias_rmse"] = test_rmse(baseline, test)
+        metrics["bias_rmse"] = held_out_rmse(baseline, test)
     facts = {"seed": run.config.seed, "split": run.config.split_name, "device": str(run.device), "threads": run.threads}
     return Result(
         train_test=ratings,
@@ -110,7 +101,7 @@ def measure(run: Run, data: FitData, fitted: Fitted, served: Checkpoint | None) 
         metrics=metrics,
         run=facts | ratings.totals(),
         described=item_details(ratings.dataset.items, served),
-        drift=None if served is None else drift.measure(ratings.train, served, ratings.communicator),
+        drift=None if served is None else measure_drift(ratings.train, served, ratings.communicator),
         measured_on=ratings,
         baseline=baseline,
         served=None if served is None else served.manifest,
@@ -128,20 +119,16 @@ def item_details(items: pa.Table | None, served: Checkpoint | None) -> pa.Table 
 
 def release(run: Run, out: Path, result: Result, served: Checkpoint | None) -> Outcome:
     """Judge the model and publish it, or with `--refit` one of all ratings, unless it is refused."""
-    verdict = run.runtime.communicator.agreed(judge(candidate(result), served, run.config.tolerance))
+    candidate = None
+    if result.test is not None and result.baseline is not None:
+        candidate = Candidate(result.evaluated.model, result.baseline, result.test, result.measured_on.test)
+    verdict = run.runtime.communicator.agreed(judge(candidate, served, run.config.tolerance))
     refused = verdict.verdict == "refused"
     if refused and not run.config.force:
         return Outcome(result.figures(), "; ".join(verdict.reasons))
     if run.config.refit:
         result = refit(run, result, served)
     return publish(run, out, result, verdict.model_copy(update={"forced": refused}))
-
-
-def candidate(result: Result) -> Candidate | None:
-    """What the gate judges; None without held-out ratings."""
-    if result.test is None or result.baseline is None:
-        return None
-    return Candidate(result.evaluated.model, result.baseline, result.test, result.measured_on.test)
 
 
 def publish(run: Run, out: Path, result: Result, verdict: GateRecord) -> Outcome:
@@ -155,3 +142,26 @@ def publish(run: Run, out: Path, result: Result, verdict: GateRecord) -> Outcome
             config.remote.add(out / version, current=config.activate)
         place = config.remote.name
     return Outcome(result.figures() | {"version": version, "checkpoint": f"{place}/{version}"}, None)
+
+
+@contextmanager
+def destination(out: str | None) -> Iterator[tuple[Path | None, RemoteRegistry | None]]:
+    """The directory to publish in, and the remote registry to copy the version to, if `out` is a URL.
+
+    The current version behind a URL is copied into that directory first: the gate compares with it, and a fit may start
+    from it. Raises RemoteError for a registry that cannot be used.
+    """
+    if out is None or not is_url(out):
+        yield None if out is None else Path(out), None
+        return
+    with TemporaryDirectory(prefix="ratecast-") as folder:
+        directory, remote = Path(folder), RemoteRegistry(out)
+        try:
+            CheckpointSync(remote, directory).provide(remote.current())
+        except RemoteError:
+            raise
+        except CheckpointNotFoundError:
+            pass  # the first version
+        except CheckpointError as error:
+            log.warning("the current checkpoint cannot be copied, so the new model is not compared with it: %s", error)
+        yield directory, remote

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Column
 
 from training.launch import is_first
@@ -34,7 +34,7 @@ class Lines(JobProgress):
     """Prints a line for each step and each pass."""
 
     def __init__(self, console: Console) -> None:
-        self._console = console
+        self._print = partial(console.print, highlight=False, markup=False, soft_wrap=True)
 
     def phase(self, name: str) -> None:
         self._print(name)
@@ -42,27 +42,23 @@ class Lines(JobProgress):
     def epoch(self, epoch: Epoch) -> None:
         self._print(describe(epoch))
 
-    def _print(self, line: str) -> None:
-        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
-
 
 class Bars(JobProgress):
     """Shows a row for each step, ticked off when the next begins; the row of a fit has a bar."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
-        self._task: TaskID | None = None
-        self._error = ""
-        self.phase("starting")  # torch takes seconds to import
+        self._begin("starting")  # torch takes seconds to import
 
-    def phase(self, name: str) -> None:
-        self.finish()
+    def _begin(self, name: str) -> None:
         self._error = ""
         self._task = self._progress.add_task(name, total=None, figures="")
 
+    def phase(self, name: str) -> None:
+        self.finish()
+        self._begin(name)
+
     def epoch(self, epoch: Epoch) -> None:
-        if self._task is None:
-            return
         if epoch.test_rmse is not None:
             self._error = f"RMSE {epoch.test_rmse:.4f}"
         left = f"{clock(epoch.seconds_left)} left" if epoch.number < epoch.epochs else clock(epoch.fit_seconds)
@@ -72,19 +68,22 @@ class Bars(JobProgress):
 
     def finish(self) -> None:
         """Tick off the present step."""
-        if self._task is not None:
-            done = self._progress.tasks[self._task].total or 1
-            self._progress.update(self._task, completed=done, total=done)
+        done = self._progress.tasks[self._task].total or 1
+        self._progress.update(self._task, completed=done, total=done)
 
 
 @contextmanager
 def following(*, quiet: bool = False) -> Iterator[JobProgress]:
-    """Show the progress of a job."""
-    console = terminal()
+    """Show the progress of a job. Where it is quiet, and on all ranks but the first, only warnings are logged."""
+    console, root = terminal(), logging.getLogger()
     if quiet or not is_first():
-        with _only_warnings():
+        level = root.level
+        root.setLevel(logging.WARNING)
+        try:
             yield JobProgress()
-    elif not _has_bars(console):
+        finally:
+            root.setLevel(level)
+    elif not console.is_interactive:
         yield Lines(console)
     else:
         with _bars(console) as progress:
@@ -103,7 +102,7 @@ def counting(total: int, what: str, *, quiet: bool = False) -> Iterator[Callable
     console = terminal()
     if quiet:
         yield lambda _: None
-    elif not _has_bars(console):
+    elif not console.is_interactive:
         yield _tenths(console, total, what)
     else:
         with _bars(console) as progress:
@@ -132,10 +131,6 @@ def terminal() -> Console:
     return Console(stderr=True)
 
 
-def _has_bars(console: Console) -> bool:
-    return console.is_terminal and not console.is_dumb_terminal
-
-
 def _bars(console: Console) -> Progress:
     return Progress(
         SpinnerColumn(finished_text="[green]✓"),
@@ -160,14 +155,3 @@ def _tenths(console: Console, total: int, what: str) -> Callable[[int], None]:
             console.print(f"{done:,} of {total:,} {what}", highlight=False, soft_wrap=True)
 
     return log
-
-
-@contextmanager
-def _only_warnings() -> Iterator[None]:
-    root = logging.getLogger()
-    level = root.level
-    root.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        root.setLevel(level)

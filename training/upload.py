@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import pyarrow as pa
 
-from training.data.interactions import Int64s, Interactions
+from training.data.interactions import Interactions
 from training.errors import SourceUnavailableError
 
 BATCH = 10_000  # ratings; 0.6 MB of JSON
@@ -31,37 +31,27 @@ log = logging.getLogger(__name__)
 def upload(ratings: Interactions, url: str, key: str | None, report: Callable[[int], None]) -> None:
     """Store all ratings. `report` is called with how many are stored. Raises SourceUnavailableError with the reason."""
     headers = {} if key is None else {"Authorization": f"Bearer {key}"}
-    _probe(url)
+    try:  # once: a service that stops answering later is waited for
+        httpx.get(f"{url.rstrip('/')}/health/live", timeout=PROBE_SECONDS)
+    except (httpx.TransportError, httpx.InvalidURL) as error:
+        raise SourceUnavailableError(
+            f"no service answers at {url} ({error}); `python -m app` starts one, --to http://HOST:PORT names another"
+        ) from error
     with httpx.Client(base_url=url, headers=headers, timeout=SECONDS) as client:
         for begin in range(0, len(ratings), BATCH):
             _send(client, _body(ratings, slice(begin, begin + BATCH)))
             report(min(begin + BATCH, len(ratings)))
 
 
-def _probe(url: str) -> None:
-    """Raise SourceUnavailableError if no service answers. One that stops answering later is waited for."""
-    try:
-        httpx.get(f"{url.rstrip('/')}/health/live", timeout=PROBE_SECONDS)
-    except (httpx.TransportError, httpx.InvalidURL) as error:
-        raise SourceUnavailableError(
-            f"no service answers at {url} ({error}); `python -m app` starts one, --to http://HOST:PORT names another"
-        ) from error
-
-
 def _body(ratings: Interactions, part: slice) -> bytes:
     columns: dict[str, Any] = {
-        "users": _ids(ratings.user_ids, ratings.users_N[part].astype("int64")),
-        "items": _ids(ratings.item_ids, ratings.items_N[part].astype("int64")),
+        "users": ratings.user_ids.take(pa.array(ratings.users_N[part])).to_pylist(),
+        "items": ratings.item_ids.take(pa.array(ratings.items_N[part])).to_pylist(),
         "ratings": ratings.ratings_N[part].tolist(),
     }
     if ratings.timestamps_N is not None:
         columns["timestamps"] = ratings.timestamps_N[part].tolist()
     return json.dumps(columns).encode()
-
-
-def _ids(ids: pa.StringArray, rows: Int64s) -> list[str]:
-    taken: list[str] = ids.take(pa.array(rows)).to_pylist()
-    return taken
 
 
 def _send(client: httpx.Client, body: bytes) -> None:

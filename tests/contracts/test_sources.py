@@ -195,7 +195,7 @@ def test_iso_times_are_converted_to_seconds(save: Save) -> None:
 
 @every_source_with_names
 def test_a_missing_column_is_named_beside_those_found(save: Save) -> None:
-    with pytest.raises(DataError, match=r"no column item; found user, thing, rating, timestamp \(--columns"):
+    with pytest.raises(DataError, match=r"no column item; found user, thing, rating, timestamp \(use --columns"):
         loaded(save, TABLE.rename(columns={"item": "thing"}))
 
 

@@ -14,7 +14,7 @@ from tests.support.data import Rating, interactions
 from training.config import load_preset
 from training.data.dataset import Dataset
 from training.data.train_test import TrainTest
-from training.evaluation.evaluate import evaluate, make_test_set, test_rmse
+from training.evaluation.evaluate import evaluate, held_out_rmse, make_test_set
 from training.fit.loop import Epoch
 from training.results import Fitted, Result
 
@@ -64,7 +64,7 @@ def make_result(
     fitted = Fitted(model, history, None, [])
     metrics: dict[str, float | None] = {}
     if test_set is not None and baseline is not None:
-        metrics = evaluate(model, test_set, seen) | {"bias_rmse": test_rmse(baseline, test_set)}
+        metrics = evaluate(model, test_set, seen) | {"bias_rmse": held_out_rmse(baseline, test_set)}
     return Result(
         **{
             "train_test": ratings,

@@ -13,11 +13,11 @@ from training import constants
 from training.cli import output
 from training.cli.help import Command, Decorator, in_group
 from training.cli.parameters import (
-    Duration,
     complete_directory,
     complete_setting,
     data_option,
     device_options,
+    duration,
     machine_option,
     one_of,
     options,
@@ -46,7 +46,6 @@ def job_options(default_split: str) -> Decorator:
         held_out_option(
             "--split",
             default=default_split,
-            show_default=True,
             metavar="KIND",
             shell_complete=one_of(("last-out", "random:0.1", "time:0.1", "none")),
             help="Which ratings to hold out: last-out, random:F, time:F or none.",
@@ -79,14 +78,7 @@ def job_options(default_split: str) -> Decorator:
             shell_complete=complete_setting,
             help="Change a setting (`presets NAME` lists them); may be repeated.",
         ),
-        model_option(
-            "--seed",
-            type=click.IntRange(min=0),
-            default=0,
-            metavar="N",
-            show_default=True,
-            help="Seed of all random choices.",
-        ),
+        model_option("--seed", type=click.IntRange(min=0), default=0, metavar="N", help="Seed of all random choices."),
         device_options,
         machine_option(
             "--resume",
@@ -98,7 +90,6 @@ def job_options(default_split: str) -> Decorator:
             type=click.FloatRange(min=0),
             metavar="SECONDS",
             default=constants.SAVE_SECONDS,
-            show_default=True,
             help="Minimum seconds between two saves of the state.",
         ),
         machine_option(
@@ -108,7 +99,6 @@ def job_options(default_split: str) -> Decorator:
             help="Under torchrun: maximum bytes of a copy of all items' rows on a rank [a quarter of the free memory].",
         ),
         quiet_option,
-        output.json_option,
     )
 
 
@@ -134,7 +124,6 @@ def job_options(default_split: str) -> Decorator:
     type=click.FloatRange(min=0),
     metavar="SHARE",
     default=constants.DEFAULT_TOLERANCE,
-    show_default=True,
     help="How much higher the RMSE may be than that of the served model, as a share of it.",
 )
 @publication_option(
@@ -142,6 +131,7 @@ def job_options(default_split: str) -> Decorator:
     "activate",
     flag_value=False,
     default=True,
+    show_default=False,
     help="Publish the model without making it the current version.",
 )
 @model_option("--warm-start", is_flag=True, help="Start from the current checkpoint, if the trainer can.")
@@ -149,7 +139,10 @@ def job_options(default_split: str) -> Decorator:
     "--refit", is_flag=True, help="Once the model has passed the quality gate, fit all ratings and publish that model."
 )
 @publication_option(
-    "--every", type=Duration(), help="Repeat the fit at this interval: 30m, 6h or 1d. Failures are logged."
+    "--every",
+    type=duration,
+    metavar="DURATION",
+    help="Repeat the fit at this interval: 30m, 6h or 1d. Failures are logged.",
 )
 @publication_option(
     "--force", is_flag=True, help="Publish the model even if the quality gate refuses it; the manifest records that."
@@ -198,17 +191,15 @@ def _run(as_json: bool, quiet: bool, chosen: Mapping[str, Any]) -> None:
     constants.preset_file(chosen["preset"])  # refuses an unknown name before the slow imports
     with following(quiet=quiet) as progress:
         from training import config, job
-        from training.cli.tables import figures
         from training.data.fetch import default_cache
-        from training.destination import destination
         from training.errors import RefusedError
 
         options = {**chosen, "cache": default_cache()}
         joined = _runtime(chosen["device"], options.pop("item_bytes"))
-        with destination(chosen.get("out")) as (options["out"], options["remote"]), joined as runtime:
+        with job.destination(chosen.get("out")) as (options["out"], options["remote"]), joined as runtime:
             outcome = job.run(config.JobConfig(**options), progress.epoch, progress.phase, runtime)
     if not is_first():
         return
-    output.answer(outcome.figures, figures(outcome.figures), as_json=as_json)
+    output.answer(outcome.figures, output.figures(outcome.figures), as_json=as_json)
     if outcome.refusal is not None:
         raise RefusedError(f"not published: {outcome.refusal} (use --force to publish it anyway)")

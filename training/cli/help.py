@@ -1,4 +1,4 @@
-"""Click's commands and options, extended by named groups of options and commands, and by examples."""
+"""Click's commands and options, extended by named groups of options and commands, by examples, and by `--json`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import click
 Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 OTHER = "Options"
 WHOLE_SENTENCE = 200  # characters of a command's first sentence; click cuts a longer one
+JSON_HELP = "Print the result as one JSON object, the last line of stdout."
 
 
 class _Option(click.Option):
@@ -20,10 +21,14 @@ class _Option(click.Option):
 
 
 class Command(click.Command):
-    """A command whose help shows the options in groups, in the order of declaration, and `examples`."""
+    """A command with the option `--json`, passed as `as_json`.
+
+    Its help shows the options in groups, in the order of declaration, and the examples unwrapped, to be copied.
+    """
 
     def __init__(self, *args: Any, examples: Iterable[str] = (), **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.params.append(_Option(["--json", "as_json"], is_flag=True, help=JSON_HELP))
         self.examples = tuple(examples)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -32,41 +37,36 @@ class Command(click.Command):
             if (record := param.get_help_record(ctx)) is not None:
                 groups.setdefault(getattr(param, "group", OTHER), []).append(record)
         groups[OTHER] = groups.pop(OTHER)  # --json and --help come last
-        _sections(formatter, groups)
+        _write_sections(formatter, groups)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        examples(formatter, self.examples)
+        if self.examples:
+            with formatter.section("Examples"):
+                for line in self.examples:
+                    formatter.write(f"{'':{formatter.current_indent}}{line}\n")
 
 
 class Group(click.Group):
-    """A group of commands whose help shows them in `sections`: title → names of commands."""
+    """A group of commands whose help shows them in `sections`: title → commands."""
 
-    command_class = Command
-
-    def __init__(self, *args: Any, sections: Mapping[str, Iterable[str]], **kwargs: Any) -> None:
+    def __init__(self, *args: Any, sections: Mapping[str, Iterable[click.Command]], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.sections = sections
+        for command in (command for commands in sections.values() for command in commands):
+            self.add_command(command)
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
-        return [name for names in self.sections.values() for name in names]
+        return list(self.commands)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         rows = {
-            title: [(name, self.commands[name].get_short_help_str(WHOLE_SENTENCE)) for name in names]
-            for title, names in self.sections.items()
+            title: [(str(command.name), command.get_short_help_str(WHOLE_SENTENCE)) for command in commands]
+            for title, commands in self.sections.items()
         }
-        _sections(formatter, rows)
+        _write_sections(formatter, rows)
 
 
-def examples(formatter: click.HelpFormatter, lines: Iterable[str]) -> None:
-    """Write the examples, unwrapped, so that they can be copied."""
-    if lines := list(lines):
-        with formatter.section("Examples"):
-            for line in lines:
-                formatter.write(f"{'':{formatter.current_indent}}{line}\n")
-
-
-def _sections(formatter: click.HelpFormatter, sections: Mapping[str, list[tuple[str, str]]]) -> None:
+def _write_sections(formatter: click.HelpFormatter, sections: Mapping[str, list[tuple[str, str]]]) -> None:
     for title, rows in sections.items():
         with formatter.section(title):
             formatter.write_dl(rows)

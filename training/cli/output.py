@@ -3,21 +3,52 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from training.cli.help import option
-
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
+    from rich.table import Table
 
 PIPE_COLUMNS = 10_000  # a program that reads a pipe needs each row on one line
+UNITS = {"fit_seconds": "s", "relevance_seconds": "s", "peak_memory_mb": "MB"}
+LARGE = 1_000  # larger figures are shown without decimals
 
-json_option = option(
-    "--json", "as_json", is_flag=True, help="Print the result as one JSON object, the last line of stdout."
-)
+# Group → figure, named as in `--json` → title.
+GROUPS: dict[str, dict[str, str]] = {
+    "Data": {
+        "dataset": "data set",
+        "split": "split",
+        "users": "users",
+        "items": "items",
+        "train_ratings": "training ratings",
+        "test_ratings": "test ratings",
+    },
+    "Fit": {
+        "preset": "preset",
+        "trainer": "trainer",
+        "device": "device",
+        "threads": "CPU threads",
+        "seed": "seed",
+        "train_loss": "training loss",
+        "fit_seconds": "fit",
+        "relevance_seconds": "relevance head",
+        "examples_per_second": "examples a second",
+        "peak_memory_mb": "peak memory",
+    },
+    "Errors": {
+        "rmse": "RMSE",
+        "rmse_clipped": "RMSE, clipped",
+        "mae": "MAE",
+        "user_rmse": "RMSE, mean of users",
+        "nll": "log likelihood, neg.",
+        "coverage90": "in 90 % intervals",
+    },
+    "Ranking": {"ndcg10": "NDCG@10", "recall10": "recall@10", "ndcg10_rating": "NDCG@10 by rating"},
+    "Checkpoint": {"version": "version", "checkpoint": "directory", "report": "report"},
+}
 
 
 def answer(facts: Mapping[str, Any], *shown: RenderableType, as_json: bool) -> None:
@@ -47,3 +78,54 @@ def _console(*, stderr: bool = False) -> Console:
 
     console = Console(stderr=stderr, highlight=False, emoji=False, markup=False)
     return console if console.is_terminal else Console(stderr=stderr, highlight=False, markup=False, width=PIPE_COLUMNS)
+
+
+def rows(columns: Mapping[str, Mapping[str, Any]], content: Iterable[Sequence[str]], *, spaced: bool = False) -> Table:
+    """A table with a head. `columns`: title → further arguments of rich's `add_column`."""
+    table = _table(header_style="bold", show_lines=spaced)
+    for title, options in columns.items():
+        table.add_column(title, overflow="fold", **options)
+    for row in content:
+        table.add_row(*row)
+    return table
+
+
+def figures(found: Mapping[str, Any]) -> Table:
+    """The figures of a fit in groups, without those that do not apply. The RMSE is compared with that of the biases."""
+    table = _table(show_header=False)
+    for style in ("bold", "", ""):
+        table.add_column(overflow="fold", style=style)
+    for group, names in GROUPS.items():
+        known = [name for name in names if found.get(name) is not None]
+        for name in known:
+            title = group if name == known[0] else ""
+            table.add_row(title, names[name], _value(name, found[name]) + _beside(name, found))
+        table.add_section()
+    return table
+
+
+def _table(**options: Any) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    return Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, **options)
+
+
+def _value(name: str, figure: Any) -> str:
+    if name == "coverage90":
+        return f"{figure:.1%}"
+    if name == "seed" or isinstance(figure, str):
+        return str(figure)
+    if isinstance(figure, int):
+        return f"{figure:,}"
+    if unit := UNITS.get(name):
+        return f"{figure:,.1f} {unit}"
+    return f"{figure:,.0f}" if figure >= LARGE else f"{figure:,.4f}"
+
+
+def _beside(name: str, found: Mapping[str, Any]) -> str:
+    baseline = found.get("bias_rmse")
+    if name != "rmse" or baseline is None:
+        return ""
+    change = found["rmse"] / baseline - 1
+    return f"   {abs(change):.1%} {'below' if change < 0 else 'above'} the {baseline:.4f} of biases alone"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import ClassVar
 
 import click
 from click.shell_completion import CompletionItem
@@ -16,37 +15,23 @@ from training.errors import ConfigError
 
 Completion = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 CHECKPOINTS_VARIABLE = "RATECAST_CHECKPOINTS"
+SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
-class Columns(click.ParamType[dict[str, str]]):
+def columns(text: str) -> dict[str, str]:
     """A mapping given as `user=userId,rating=stars`."""
-
-    name = "NAME=COLUMN,…"
-
-    def convert(
-        self, value: str | dict[str, str], param: click.Parameter | None, ctx: click.Context | None
-    ) -> dict[str, str]:
-        if isinstance(value, dict):
-            return value
-        pairs = [text.partition("=") for text in value.split(",")]
-        if not all(name and column for name, _, column in pairs):
-            self.fail(f"{value!r} is not NAME=COLUMN,NAME=COLUMN", param, ctx)
-        return {name.strip(): column.strip() for name, _, column in pairs}
+    pairs = [pair.partition("=") for pair in text.split(",")]
+    if not all(name and column for name, _, column in pairs):
+        raise click.BadParameter(f"{text!r} is not NAME=COLUMN,NAME=COLUMN")
+    return {name.strip(): column.strip() for name, _, column in pairs}
 
 
-class Duration(click.ParamType[float]):
+def duration(text: str) -> float:
     """Seconds given as `30m`, `6h` or `1d`."""
-
-    name = "DURATION"
-    units: ClassVar = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
-
-    def convert(self, value: str | float, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        if isinstance(value, float):
-            return value
-        number, unit = value[:-1], value[-1:]
-        if not number.isdigit() or int(number) == 0 or unit not in self.units:
-            self.fail(f"{value!r} is not a duration like 30m, 6h or 1d", param, ctx)
-        return float(int(number) * self.units[unit])
+    number, unit = text[:-1], text[-1:]
+    if not number.isdigit() or int(number) == 0 or unit not in SECONDS:
+        raise click.BadParameter(f"{text!r} is not a duration like 30m, 6h or 1d")
+    return float(int(number) * SECONDS[unit])
 
 
 def one_of(words: Iterable[str], *, or_file: bool = False) -> Completion:
@@ -96,17 +81,21 @@ data_option, machine_option = in_group("Data"), in_group("Machine")
 
 quiet_option = option("--quiet", "-q", is_flag=True, help="Show no progress, only warnings, errors and the result.")
 
-checkpoints_option = option(
-    "--checkpoints",
-    "--out",
-    "checkpoints",
-    metavar="DIR",
-    envvar=CHECKPOINTS_VARIABLE,
-    required=True,
-    is_eager=True,  # completion of versions reads it
-    shell_complete=complete_directory,
-    help=f"The checkpoint directory or its URL [the variable {CHECKPOINTS_VARIABLE}].",
-)
+
+def checkpoints_option(*names: str) -> Decorator:
+    """The option `--checkpoints`, also under other names."""
+    return option(
+        "--checkpoints",
+        *names,
+        "checkpoints",
+        metavar="DIR",
+        envvar=CHECKPOINTS_VARIABLE,
+        required=True,
+        is_eager=True,  # completion of versions reads it
+        shell_complete=complete_directory,
+        help=f"The checkpoint directory or its URL [the variable {CHECKPOINTS_VARIABLE}].",
+    )
+
 
 source_options = options(
     data_option(
@@ -117,7 +106,7 @@ source_options = options(
         help="A named data set, a file, a database URL, or synthetic:UxIxN.",
     ),
     data_option("--table", metavar="NAME", help="The table to read if --data is a database URL."),
-    data_option("--columns", type=Columns(), default={}, help="Names of the columns in the data."),
+    data_option("--columns", type=columns, metavar="NAME=COLUMN,…", help="Names of the columns in the data."),
 )
 
 device_options = options(
@@ -125,7 +114,6 @@ device_options = options(
         "--device",
         default="auto",
         metavar="DEVICE",
-        show_default=True,
         shell_complete=one_of(("auto", "cpu", "cuda", "cuda:0")),
         help="The device to use: auto, cpu, cuda or cuda:N.",
     ),

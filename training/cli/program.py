@@ -7,21 +7,38 @@ import sys
 from typing import TextIO
 
 import click
+from click.shell_completion import BashComplete, FishComplete, ZshComplete
 
 from models.errors import RatecastError
 from training.cli import output
 from training.cli.catalogue import datasets, presets
-from training.cli.completion import VARIABLE, completion
-from training.cli.export_top import export_top
 from training.cli.fit import evaluate, fit
-from training.cli.help import Group
-from training.cli.import_ratings import import_ratings
-from training.cli.report import report
-from training.cli.versions import activate, list_, prune, publish, rollback
+from training.cli.help import Command, Group
+from training.cli.transfer import export_top, import_ratings
+from training.cli.versions import activate, list_, prune, publish, report, rollback
 from training.errors import RefusedError
 from training.launch import is_first
 
 EXIT_BAD_INPUT, EXIT_REFUSED, EXIT_INTERRUPTED = 2, 3, 130  # the last is 128 + SIGINT, as shells report it
+PROGRAM, COMPLETION_VARIABLE = "ratecast", "_RATECAST_COMPLETE"
+SHELLS = {"bash": BashComplete, "zsh": ZshComplete, "fish": FishComplete}
+
+
+@click.command(
+    cls=Command,
+    examples=(
+        'eval "$(ratecast completion bash)"                                  # in ~/.bashrc',
+        'eval "$(ratecast completion zsh)"                                   # in ~/.zshrc, after compinit',
+        "ratecast completion fish > ~/.config/fish/completions/ratecast.fish",
+    ),
+)
+@click.argument("shell", type=click.Choice(list(SHELLS)))
+@click.pass_context
+def completion(ctx: click.Context, shell: str, as_json: bool) -> None:
+    """Print the completion script of the program `ratecast` for SHELL."""
+    script = SHELLS[shell](ctx.find_root().command, {}, PROGRAM, COMPLETION_VARIABLE).source()
+    output.answer({"shell": shell, "script": script}, script, as_json=as_json)
+
 
 SECTIONS = {
     "Fit a model": (fit, evaluate, datasets, presets),
@@ -46,39 +63,19 @@ All commands: python -m training --help. Options of a command: python -m trainin
 """
 
 
-def _version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
-    if wanted:
-        from importlib.metadata import version
-
-        click.echo(f"ratecast {version('ratecast')}")
-        ctx.exit()
-
-
 @click.group(
     cls=Group,
-    sections={title: [str(command.name) for command in commands] for title, commands in SECTIONS.items()},
+    sections=SECTIONS,
     invoke_without_command=True,
     no_args_is_help=False,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100, "show_default": True},
 )
-@click.option(
-    "--version",
-    is_flag=True,
-    is_eager=True,
-    expose_value=False,
-    callback=_version,
-    help="Print the release of Ratecast.",
-)
+@click.version_option(package_name=PROGRAM, message="%(package)s %(version)s", help="Print the release of Ratecast.")
 @click.pass_context
 def cli(ctx: click.Context) -> None:
     """Fit a matrix factorization to ratings, evaluate it, and publish it for the service."""
     if ctx.invoked_subcommand is None:
         click.echo(GUIDE, nl=False)
-
-
-for commands in SECTIONS.values():
-    for command in commands:
-        cli.add_command(command)
 
 
 class StderrHandler(logging.StreamHandler[TextIO]):
@@ -95,7 +92,7 @@ def main() -> int:
     logging.basicConfig(handlers=[StderrHandler()], level=level, format="%(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
-        cli.main(standalone_mode=False, complete_var=VARIABLE)
+        cli.main(standalone_mode=False, complete_var=COMPLETION_VARIABLE)
     except click.ClickException as error:
         output.say_error(error.format_message())
         return EXIT_BAD_INPUT

@@ -1,7 +1,8 @@
-"""The commands for published versions. `models/registry/registry.py` does their work."""
+"""The commands for published versions. `models/registry/registry.py` does most of their work."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,14 +15,13 @@ if TYPE_CHECKING:
     from models.checkpoint.manifest import Manifest
 
 version_argument = click.argument("version", shell_complete=complete_version)
-UNKNOWN = "-"
+REPORT = "report/index.html"
 
 
 @click.command(cls=Command, examples=("python -m training publish ../staging --out checkpoints",))
 @click.argument("source")
-@checkpoints_option
+@checkpoints_option("--out")
 @option("--no-activate", is_flag=True, help="Publish the version without making it the current one.")
-@output.json_option
 def publish(source: str, checkpoints: str, no_activate: bool, as_json: bool) -> None:
     """Publish an existing version. SOURCE is its path or URL, or a checkpoint directory with a current version."""
     from models.registry.registry import local_version, open_registry
@@ -37,8 +37,7 @@ def publish(source: str, checkpoints: str, no_activate: bool, as_json: bool) -> 
 
 @click.command(cls=Command, examples=("python -m training activate 20260102T030405Z-1a2b3c --out checkpoints",))
 @version_argument
-@checkpoints_option
-@output.json_option
+@checkpoints_option("--out")
 def activate(version: str, checkpoints: str, as_json: bool) -> None:
     """Make VERSION the current one. Services load it within two seconds."""
     from models.registry.registry import open_registry
@@ -48,8 +47,7 @@ def activate(version: str, checkpoints: str, as_json: bool) -> None:
 
 
 @click.command(cls=Command)
-@checkpoints_option
-@output.json_option
+@checkpoints_option("--out")
 def rollback(checkpoints: str, as_json: bool) -> None:
     """Go back to the version that was published before the current one."""
     from models.registry import registry
@@ -59,12 +57,10 @@ def rollback(checkpoints: str, as_json: bool) -> None:
 
 
 @click.command("list", cls=Command)
-@checkpoints_option
-@output.json_option
+@checkpoints_option("--out")
 def list_(checkpoints: str, as_json: bool) -> None:
     """List the published versions, oldest first; * marks the current one."""
     from models.registry.registry import open_registry
-    from training.cli.tables import rows
 
     versions = open_registry(checkpoints)
     current = versions.current()
@@ -74,7 +70,7 @@ def list_(checkpoints: str, as_json: bool) -> None:
     columns: dict[str, dict[str, Any]] = {"": {}, "version": {}, "published": {}, "preset": {}, "RMSE": right}
     output.answer(
         {"current": current, "versions": known, "unreadable": unreadable},
-        rows(columns | {"size": right}, map(_line, known)),
+        output.rows(columns | {"size": right}, map(_line, known)),
         as_json=as_json,
     )
     for version in unreadable:
@@ -82,9 +78,8 @@ def list_(checkpoints: str, as_json: bool) -> None:
 
 
 @click.command(cls=Command, examples=("python -m training prune --keep 5 --out checkpoints",))
-@checkpoints_option
+@checkpoints_option("--out")
 @option("--keep", type=click.IntRange(min=1), metavar="N", required=True, help="Number of latest versions to keep.")
-@output.json_option
 def prune(checkpoints: str, keep: int, as_json: bool) -> None:
     """Delete old versions, but never the current one or one that a service has loaded."""
     from models.registry.registry import open_registry
@@ -106,5 +101,59 @@ def _row(manifest: Manifest, current: str) -> dict[str, Any]:
 
 def _line(row: dict[str, Any]) -> tuple[str, ...]:
     mark, size = "*" if row["current"] else "", f"{row['bytes'] / 1e6:,.1f} MB"
-    error = UNKNOWN if row["rmse"] is None else f"{row['rmse']:.4f}"
+    error = "-" if row["rmse"] is None else f"{row['rmse']:.4f}"
     return mark, row["version"], row["created_at"], row["preset"], error, size
+
+
+@click.command(cls=Command, examples=("python -m training report --checkpoints checkpoints --open",))
+@checkpoints_option("--out")
+@option(
+    "--version", metavar="VERSION", shell_complete=complete_version, help="The version to report on [the current one]."
+)
+@option("--open", "open_", is_flag=True, help="Open the report in the browser.")
+def report(checkpoints: str, version: str | None, open_: bool, as_json: bool) -> None:
+    """Print the path of a version's report and its main figures."""
+    import webbrowser
+
+    from models.checkpoint import reader
+    from models.did_you_mean import did_you_mean
+    from models.errors import CheckpointNotFoundError
+    from models.registry.directory import current_version, versions
+    from models.urls import is_url
+
+    if is_url(checkpoints):
+        raise click.UsageError(
+            "reports are read from a directory, not from a URL; a service shows them at /models/VERSION/report"
+        )
+    directory = Path(checkpoints)
+    version = version or current_version(directory)
+    if version not in (known := versions(directory)):
+        raise CheckpointNotFoundError(f"no version {version!r} in {checkpoints}{did_you_mean(version, known)}")
+    page = (directory / version / REPORT).resolve()
+    if not page.is_file():
+        raise CheckpointNotFoundError(
+            f"version {version} has no {REPORT}: fit and publish a model again to get a report"
+        )
+    facts = _facts(reader.read_manifest(directory / version)) | {"report": str(page)}
+    output.answer(facts, output.figures(facts), as_json=as_json)
+    if open_ and not webbrowser.open(page.as_uri()):
+        raise click.UsageError(f"no browser could be started: open {page} yourself")
+
+
+def _facts(manifest: Manifest) -> dict[str, Any]:
+    """The figures, named as `fit --json` names them."""
+    data, model, trainer = manifest.data, manifest.model, manifest.trainer
+    return {
+        "dataset": data.name,
+        "split": data.split,
+        "users": model.users,
+        "items": model.items,
+        "train_ratings": data.train_ratings,
+        "test_ratings": data.test_ratings,
+        "preset": trainer.preset,
+        "trainer": trainer.name,
+        "seed": trainer.seed,
+        "fit_seconds": trainer.fit_seconds,
+        **manifest.metrics,
+        "version": manifest.version,
+    }

@@ -42,7 +42,6 @@ def read_attributes(path: Path) -> pa.Table:
 
 
 def _check_names(names: list[str]) -> None:
-    """Raise ValueError for columns without an `id`, or with the same name twice."""
     if "id" not in names:
         raise ValueError(f"no column id; found {', '.join(names)}")
     if len(set(names)) < len(names):
@@ -65,23 +64,16 @@ def encode(table: pa.Table, ids: pa.StringArray) -> Matrix | None:
     if not known_N.all():
         log.info("%d of %d ids have no attributes", (~known_N).sum(), len(ids))
     aligned = table.take(rows.drop_null())
-    blocks = [
-        _block(name, aligned[name].combine_chunks()) for name in table.column_names if name not in ("id", "title")
-    ]
-    columns = [block for block in blocks if block.shape[1]]
-    if not columns:
-        return None
-    matrix = np.zeros((len(ids), sum(block.shape[1] for block in columns)), np.float32)
-    matrix[known_N] = np.hstack(columns)
-    return matrix
-
-
-def _block(name: str, column: pa.Array) -> Matrix:
-    """One attribute of the known ids: (known, columns). Raises DataError for one that cannot be encoded."""
-    try:
-        return _encoded(name, column)
-    except pa.ArrowException as error:
-        raise DataError(f"the attribute {name} of type {column.type} cannot be used") from error
+    blocks = [np.empty((aligned.num_rows, 0), np.float32)]
+    for name in [name for name in aligned.column_names if name not in ("id", "title")]:
+        try:
+            blocks.append(_encoded(name, aligned[name].combine_chunks()))
+        except pa.ArrowException as error:
+            raise DataError(f"the attribute {name} of type {aligned[name].type} cannot be used") from error
+    encoded = np.hstack(blocks)
+    matrix = np.zeros((len(ids), encoded.shape[1]), np.float32)
+    matrix[known_N] = encoded
+    return matrix if matrix.shape[1] else None
 
 
 def _encoded(name: str, column: pa.Array) -> Matrix:

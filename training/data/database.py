@@ -23,19 +23,18 @@ CHUNK_ROWS = 100_000
 CONNECT_SECONDS = 5
 
 
-def read(url: str, table: str, columns: Mapping[str, str] | None = None, *, held_out: bool = False) -> Checked:
+def read(url: str, table: str, columns: Mapping[str, str] | None = None) -> Checked:
     """The ratings in a table or view, in the order of its primary key, or without one in that of the database.
 
-    Args:
-        url: SQLAlchemy URL. PostgreSQL is read through psycopg.
-        table: its name, or SCHEMA.TABLE.
-        columns: our name → the table's name.
-        held_out: see `checked`.
-
-    Raises DataError, without the password, if the database cannot be reached or has no such table, columns or ratings.
+    `url` is an SQLAlchemy URL, `table` a name or SCHEMA.TABLE; for `columns` see `chosen_columns`. Raises
+    DataError, without the password, if the database cannot be reached or has no such table, columns or ratings.
     """
+    origin = Origin(table)
     with _connected(url) as connection:
-        return _checked_rows(connection, table, columns, held_out=held_out)
+        query, names = _query(sa.inspect(connection), table, columns, origin)
+        with connection.execution_options(stream_results=True, yield_per=CHUNK_ROWS).execute(query) as rows:
+            parts = (list(map(_array, zip(*part, strict=True))) for part in rows.partitions())
+            return checked((pa.RecordBatch.from_arrays(part, names) for part in parts), origin)
 
 
 def snapshot(url: str) -> Snapshot | None:
@@ -53,13 +52,15 @@ def _connected(url: str) -> Iterator[Connection]:
     """A connection whose errors become a DataError without the password."""
     address = _address(url)
     try:
-        engine = sa.create_engine(address, connect_args=_connect_args(address), poolclass=sa.NullPool)
-        with engine.connect() as connection:
+        waits = {"connect_timeout": CONNECT_SECONDS} if address.get_backend_name() == "postgresql" else {}
+        with sa.create_engine(address, connect_args=waits, poolclass=sa.NullPool).connect() as connection:
             yield connection
     except (NoSuchModuleError, ModuleNotFoundError) as error:
         raise DataError(f"{without_credentials(address)}: no driver for this kind of database ({error})") from error
     except SQLAlchemyError as error:
-        raise DataError(f"{without_credentials(address)}: {_reason(error, address)}") from error
+        reason = " ".join(str(getattr(error, "orig", None) or error).split())
+        secrets = [address.password, *(value for key, value in address.query.items() if key.endswith("password"))]
+        raise DataError(f"{without_credentials(address)}: {masked(reason, secrets)}") from error
 
 
 def _address(url: str) -> URL:
@@ -76,21 +77,11 @@ def _address(url: str) -> URL:
     return address
 
 
-def _connect_args(address: URL) -> dict[str, object]:
-    return {"connect_timeout": CONNECT_SECONDS} if address.get_backend_name() == "postgresql" else {}
-
-
-def _reason(error: SQLAlchemyError, address: URL) -> str:
-    """The driver's message on one line, without the secrets of the URL."""
-    reason = " ".join(str(getattr(error, "orig", None) or error).split())
-    secrets = [address.password, *(value for key, value in address.query.items() if key.endswith("password"))]
-    return masked(reason, secrets)
-
-
-def _checked_rows(connection: Connection, table: str, columns: Mapping[str, str] | None, *, held_out: bool) -> Checked:
-    inspector = sa.inspect(connection)
+def _query(
+    inspector: Inspector, table: str, columns: Mapping[str, str] | None, origin: Origin
+) -> tuple[sa.Select[*tuple[Any, ...]], list[str]]:
+    """What selects the chosen columns, and our names for them."""
     name, schema = _found_table(inspector, table)
-    origin = Origin(table)
     chosen = chosen_columns([column["name"] for column in inspector.get_columns(name, schema)], columns, origin)
     key = inspector.get_pk_constraint(name, schema)["constrained_columns"]
     query = (
@@ -98,9 +89,7 @@ def _checked_rows(connection: Connection, table: str, columns: Mapping[str, str]
         .select_from(sa.table(sa.quoted_name(name, quote=True), schema=schema and sa.quoted_name(schema, quote=True)))
         .order_by(*map(_quoted, key))
     )
-    with connection.execution_options(stream_results=True, yield_per=CHUNK_ROWS).execute(query) as rows:
-        batches = (_batch(part, list(chosen)) for part in rows.partitions())
-        return checked(batches, origin, held_out=held_out)
+    return query, list(chosen)
 
 
 def _quoted(column: str) -> sa.ColumnClause[object]:
@@ -121,11 +110,6 @@ def _found_table(inspector: Inspector, table: str) -> tuple[str, str | None]:
 
 def _relations(inspector: Inspector, schema: str | None) -> list[str]:
     return [*inspector.get_table_names(schema), *inspector.get_view_names(schema)]
-
-
-def _batch(rows: Sequence[sa.Row[*tuple[Any, ...]]], names: Sequence[str]) -> pa.RecordBatch:
-    columns = zip(*rows, strict=True)
-    return pa.RecordBatch.from_arrays([_array(values) for values in columns], names=list(names))
 
 
 def _array(values: Sequence[object]) -> pa.Array:

@@ -14,8 +14,7 @@ from typing import IO
 import pyarrow as pa
 from pyarrow import csv as arrow_csv
 
-from training.data.files import check_file
-from training.data.validation import NAMES, Checked, Origin, checked, chosen_columns
+from training.data.validation import NAMES, Checked, Origin, check_file, checked, chosen_columns
 from training.errors import DataError
 
 Opener = Callable[[], IO[bytes] | gzip.GzipFile]
@@ -23,13 +22,7 @@ Opener = Callable[[], IO[bytes] | gzip.GzipFile]
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The layout of a text.
-
-    Attributes:
-        delimiter: between columns.
-        names: of the columns; None if the first line has them.
-        quoted: whether a value may stand in double quotes.
-    """
+    """The layout of a text. `names` are those of the columns, None if the first line has them."""
 
     delimiter: str
     names: tuple[str, ...] | None = None
@@ -56,24 +49,21 @@ LAYOUTS = {
 BLOCK_BYTES = 1 << 24  # pyarrow makes a dictionary per block; its default of 1 MB makes too many to unify
 
 
-def read(path: Path, layout: Layout, columns: Mapping[str, str] | None = None, *, held_out: bool = False) -> Checked:
+def read(path: Path, layout: Layout, columns: Mapping[str, str] | None = None) -> Checked:
     """The ratings in a file, gzipped or not. Raises DataError, which names the line if it is known."""
     check_file(path)
     opener: Opener = (lambda: gzip.GzipFile(path)) if path.suffix == ".gz" else (lambda: path.open("rb"))
-    return read_stream(opener, layout, str(path), columns, held_out=held_out)
+    return read_stream(opener, layout, str(path), columns)
 
 
-def read_stream(
-    opener: Opener, layout: Layout, name: str, columns: Mapping[str, str] | None = None, *, held_out: bool = False
-) -> Checked:
+def read_stream(opener: Opener, layout: Layout, name: str, columns: Mapping[str, str] | None = None) -> Checked:
     """The ratings in a text that can be opened more than once; see `read`. `name` is for messages."""
     text = _Text(opener, layout, name)
+    origin = Origin(name, text.line_of)
     try:
         header = text.header()
-        chosen = chosen_columns(header, columns, Origin(name))
-        origin = Origin(name, text.line_of)
-        table = _table(text, header, chosen)
-        return checked(table.to_batches(), origin, held_out=held_out)
+        table = _table(text, header, chosen_columns(header, columns, origin))
+        return checked(table.to_batches(), origin)
     except (gzip.BadGzipFile, zlib.error) as error:
         raise DataError(f"{name}: not a gzip file ({error})") from error
     except EOFError as error:
@@ -136,7 +126,7 @@ def _table(text: _Text, header: list[str], chosen: Mapping[str, str]) -> pa.Tabl
     The fast reader knows no delimiter of two characters, so that "::" is read as ":" with an empty column in each gap.
     """
     layout = text.layout
-    gaps = [_gap(column) for column in header[:-1]] if len(layout.delimiter) == 2 else []
+    gaps = [f"{column}, gap" for column in header[:-1]] if len(layout.delimiter) == 2 else []
     names = [name for pair in zip(header, gaps, strict=False) for name in pair] + header[len(gaps) :]
     ids = pa.dictionary(pa.int32(), pa.string())
     types = {chosen["user"]: ids, chosen["item"]: ids, chosen["rating"]: pa.float64()} | dict.fromkeys(gaps, pa.null())
@@ -155,11 +145,6 @@ def _table(text: _Text, header: list[str], chosen: Mapping[str, str]) -> pa.Tabl
     except pa.ArrowInvalid as error:
         raise _diagnosis(text, header.index(chosen["rating"]), str(error)) from error
     return table.select(list(chosen.values())).rename_columns(list(chosen))
-
-
-def _gap(column: str) -> str:
-    """The name of the empty column that a doubled delimiter makes after this one."""
-    return f"{column}, gap"
 
 
 def _diagnosis(text: _Text, rating: int, reason: str) -> DataError:

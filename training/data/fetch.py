@@ -37,6 +37,25 @@ class Download:
     def __str__(self) -> str:
         return self.url
 
+    def download(self, part: Path) -> None:
+        columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn()
+        try:
+            with (
+                httpx.stream("GET", self.url, headers=HEADERS, follow_redirects=True, timeout=TIMEOUT) as response,
+                part.open("wb") as file,
+                Progress(*columns, console=terminal(), transient=True) as progress,
+            ):
+                response.raise_for_status()
+                size = response.headers.get("content-length")
+                task = progress.add_task(part.name, total=None if size is None else int(size))
+                for chunk in response.iter_raw():
+                    file.write(chunk)
+                    progress.advance(task, len(chunk))
+        except httpx.HTTPStatusError as error:
+            raise SourceUnavailableError(f"{self}: the server answers {error.response.status_code}") from error
+        except httpx.HTTPError as error:
+            raise SourceUnavailableError(f"{self}: {error or type(error).__name__}") from error
+
 
 @dataclass(frozen=True, slots=True)
 class Wheel:
@@ -48,6 +67,14 @@ class Wheel:
 
     def __str__(self) -> str:
         return f"{self.requirement} from the package index"
+
+    def download(self, part: Path) -> None:
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
+        command += ["--retries=1", "--disable-pip-version-check", f"--dest={part.parent}", self.requirement]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - nothing of it is the user's  # nosec B603
+        if done.returncode or not part.is_file():
+            said = done.stderr.strip().splitlines() or ["pip failed without a message"]
+            raise SourceUnavailableError(f"{self}: {said[-1].removeprefix('ERROR: ')}")
 
 
 def default_cache() -> Path:
@@ -72,10 +99,12 @@ def fetch(source: Download | Wheel, cache: Path) -> Path:
         if target.is_file() and _sha256(target) == source.sha256:
             return target
         cache.mkdir(parents=True, exist_ok=True)
-        _remove_stale(cache)
-        with TemporaryDirectory(prefix=".fetch-", dir=cache) as folder:
-            part = Path(folder) / source.file_name
-            _download(source, part)
+        for folder in cache.glob(".fetch-*"):
+            if time.time() - folder.stat().st_mtime > STALE_SECONDS:
+                shutil.rmtree(folder, ignore_errors=True)
+        with TemporaryDirectory(prefix=".fetch-", dir=cache) as temporary:
+            part = Path(temporary) / source.file_name
+            source.download(part)
             if (found := _sha256(part)) != source.sha256:
                 raise SourceUnavailableError(f"{source}: its sha256 is {found}, not {source.sha256} as recorded")
             part.replace(target)
@@ -89,45 +118,3 @@ def fetch(source: Download | Wheel, cache: Path) -> Path:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _remove_stale(cache: Path) -> None:
-    for folder in cache.glob(".fetch-*"):
-        if time.time() - folder.stat().st_mtime > STALE_SECONDS:
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _download(source: Download | Wheel, part: Path) -> None:
-    if isinstance(source, Download):
-        _download_url(source.url, part)
-    else:
-        _download_wheel(source, part)
-
-
-def _download_url(url: str, part: Path) -> None:
-    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn()
-    try:
-        with (
-            httpx.stream("GET", url, headers=HEADERS, follow_redirects=True, timeout=TIMEOUT) as response,
-            part.open("wb") as file,
-            Progress(*columns, console=terminal(), transient=True) as progress,
-        ):
-            response.raise_for_status()
-            size = response.headers.get("content-length")
-            task = progress.add_task(part.name, total=None if size is None else int(size))
-            for chunk in response.iter_raw():
-                file.write(chunk)
-                progress.advance(task, len(chunk))
-    except httpx.HTTPStatusError as error:
-        raise SourceUnavailableError(f"{url}: the server answers {error.response.status_code}") from error
-    except httpx.HTTPError as error:
-        raise SourceUnavailableError(f"{url}: {error or type(error).__name__}") from error
-
-
-def _download_wheel(wheel: Wheel, part: Path) -> None:
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
-    command += ["--retries=1", "--disable-pip-version-check", f"--dest={part.parent}", wheel.requirement]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - nothing of it is the user's  # nosec B603
-    if done.returncode or not part.is_file():
-        said = done.stderr.strip().splitlines() or ["pip failed without a message"]
-        raise SourceUnavailableError(f"{wheel}: {said[-1].removeprefix('ERROR: ')}")

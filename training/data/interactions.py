@@ -19,15 +19,11 @@ Float32s = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interactions:
-    """Ratings in file order.
+    """Ratings in file order, all finite.
 
     Attributes:
-        users_N: index into `user_ids` of each rating; `len(user_ids)` for an unknown user.
-        items_N: index into `item_ids` of each rating; `len(item_ids)` for an unknown item.
-        ratings_N: finite ratings.
+        users_N, items_N: index into the distinct ids of each rating; the one past their end for an unknown id.
         timestamps_N: seconds since 1970, or None where the source has none.
-        user_ids: U distinct ids, strings.
-        item_ids: I distinct ids, strings.
     """
 
     users_N: Int32s
@@ -49,11 +45,6 @@ class Interactions:
         return len(self.item_ids)
 
     @property
-    def rows_N(self) -> Int64s:
-        """The row of each rating: its position."""
-        return np.arange(len(self))
-
-    @property
     def scale(self) -> tuple[float, float]:
         """The lowest and the highest rating; ±∞ where there are none."""
         if len(self) == 0:
@@ -62,14 +53,9 @@ class Interactions:
 
     def take(self, rows: Int64s) -> Interactions:
         """The given rows in the given order, under the same vocabularies."""
+        users_N, items_N, ratings_N = self.users_N[rows], self.items_N[rows], self.ratings_N[rows]
         timestamps_N = None if self.timestamps_N is None else self.timestamps_N[rows]
-        return replace(
-            self,
-            users_N=self.users_N[rows],
-            items_N=self.items_N[rows],
-            ratings_N=self.ratings_N[rows],
-            timestamps_N=timestamps_N,
-        )
+        return replace(self, users_N=users_N, items_N=items_N, ratings_N=ratings_N, timestamps_N=timestamps_N)
 
     def compacted(self) -> Interactions:
         """The same ratings under vocabularies that hold only the ids which occur, in their old order."""

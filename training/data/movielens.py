@@ -22,6 +22,8 @@ from training.data.validation import Checked
 from training.errors import DataError, SourceUnavailableError
 
 ITEM_SCHEMA = pa.schema({"id": pa.string(), "title": pa.string(), "year": pa.int32(), "genres": pa.list_(pa.string())})
+Genres = Callable[[Mapping[str, str]], Sequence[str]]  # those of the record of an item
+MOVIES = ("id", "title", "genres")
 USER_ATTRIBUTES = ("id", "age", "gender", "occupation", "zip_code")
 
 # The order of the flags in u.item.
@@ -38,13 +40,7 @@ TITLE_AND_YEAR = re.compile(r"(?P<title>.*?)\s*\((?P<year>\d{4})(?:[-–]\d{0,4}
 
 @dataclass(frozen=True, slots=True)
 class TextTable:
-    """A text in an archive with one record per item or user.
-
-    Attributes:
-        member: its path in the archive.
-        fields: names of the first fields, in their order; the others are ignored.
-        header: whether the first line has names.
-    """
+    """A text in an archive with one record per item or user; `fields` names the first ones, the others are ignored."""
 
     member: str
     delimiter: str
@@ -58,9 +54,7 @@ class Archive:
     """An archive and its layout.
 
     Attributes:
-        ratings, layout: the path and the layout of the ratings.
         items: with the fields id, title, perhaps year, and those that `item_genres` reads.
-        item_genres: gives the genres of an item's record.
         users: with the fields USER_ATTRIBUTES; None if it describes no users.
         columns: our name → the archive's name of a column of the ratings.
     """
@@ -69,20 +63,14 @@ class Archive:
     ratings: str
     layout: Layout
     items: TextTable
-    item_genres: Callable[[Mapping[str, str]], Sequence[str]]
+    item_genres: Genres
     users: TextTable | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class NamedSet:
-    """A data set with a name.
-
-    Attributes:
-        name: as `--data` takes it.
-        archives: tried in order.
-        hint: a sentence for the message if none can be fetched.
-    """
+    """A data set, its archives in the order in which they are tried, and a hint for when none can be fetched."""
 
     name: str
     archives: tuple[Archive, ...]
@@ -105,11 +93,9 @@ def read(named: NamedSet, cache: Path) -> Content:
     failures = []
     for archive in named.archives:
         try:
-            path = fetch(archive.source, cache)
+            return _content(archive, fetch(archive.source, cache))
         except SourceUnavailableError as error:
             failures.append(str(error))
-        else:
-            return _content(archive, path)
     raise SourceUnavailableError(
         f"{named.name} cannot be fetched. Tried {'; then '.join(failures)}. {named.hint}"
         f"You can put a copy of {named.archives[0].source.file_name} into {cache} yourself."
@@ -138,7 +124,7 @@ def _records(file: ZipFile, table: TextTable) -> Iterable[dict[str, str]]:
             yield dict(zip(table.fields, values, strict=False))
 
 
-def _items(records: Iterable[Mapping[str, str]], genres: Callable[[Mapping[str, str]], Sequence[str]]) -> pa.Table:
+def _items(records: Iterable[Mapping[str, str]], genres: Genres) -> pa.Table:
     rows = []
     for record in records:
         title, year = _title_and_year(record["title"], record.get("year", ""))
@@ -160,15 +146,8 @@ def _users(records: Iterable[Mapping[str, str]]) -> pa.Table:
     return pa.table({name: pa.array([row[name] for row in rows], pa.string()) for name in USER_ATTRIBUTES})
 
 
-def _flagged_genres(record: Mapping[str, str]) -> list[str]:
-    return [genre for genre in GENRES if record[genre] == "1"]
-
-
-def _genres(separator: str) -> Callable[[Mapping[str, str]], list[str]]:
+def _genres(separator: str) -> Genres:
     return lambda record: record["genres"].split(separator)
-
-
-MOVIES = ("id", "title", "genres")
 
 
 def ml_100k(source: Download) -> Archive:
@@ -177,7 +156,7 @@ def ml_100k(source: Download) -> Archive:
         "ml-100k/u.data",
         U_DATA,
         TextTable("ml-100k/u.item", "|", ("id", "title", "year", "video", "url", *GENRES), "latin-1"),
-        _flagged_genres,
+        lambda record: [genre for genre in GENRES if record[genre] == "1"],
         TextTable("ml-100k/u.user", "|", USER_ATTRIBUTES),
     )
 
@@ -243,18 +222,15 @@ ML_32M = _grouplens("ml-32m", "e4a68655d7386b8f95f2f2424b2ff975dfdd15ffd59e0d864
 ML_LATEST_SMALL = _grouplens("ml-latest-small", "696d65a3dfceac7c45750ad32df2c259311949efec81f0f144fdfb91ebc9e436")
 
 SETS = {
-    named.name: named
-    for named in (
-        NamedSet("ml-100k", (ml_100k(ML_100K), recbole_ml_100k(RECBOLE))),
-        NamedSet("ml-1m", (ml_1m(ML_1M),)),
-        NamedSet("ml-10m", (ml_10m(ML_10M),)),
-        NamedSet("ml-25m", (csv_archive(ML_25M),)),
-        NamedSet("ml-32m", (csv_archive(ML_32M),)),
-        NamedSet(
-            "ml-latest-small",
-            (csv_archive(ML_LATEST_SMALL),),
-            "GroupLens replaces this set from time to time, so another sha256 may only mean a newer edition; "
-            "its ratings.csv can be read as a file with --columns user=userId,item=movieId. ",
-        ),
-    )
+    "ml-100k": NamedSet("ml-100k", (ml_100k(ML_100K), recbole_ml_100k(RECBOLE))),
+    "ml-1m": NamedSet("ml-1m", (ml_1m(ML_1M),)),
+    "ml-10m": NamedSet("ml-10m", (ml_10m(ML_10M),)),
+    "ml-25m": NamedSet("ml-25m", (csv_archive(ML_25M),)),
+    "ml-32m": NamedSet("ml-32m", (csv_archive(ML_32M),)),
+    "ml-latest-small": NamedSet(
+        "ml-latest-small",
+        (csv_archive(ML_LATEST_SMALL),),
+        "GroupLens replaces this set from time to time, so another sha256 may only mean a newer edition; "
+        "its ratings.csv can be read as a file with --columns user=userId,item=movieId. ",
+    ),
 }

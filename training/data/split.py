@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal, Protocol, get_args
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -60,35 +60,23 @@ def _parse_fraction(text: str, fraction: str) -> Fraction:
     return value
 
 
-class Dated(Protocol):
-    """Ratings of whole users: all of them, or those of one rank.
-
-    Attributes:
-        users_N: the user of each rating, numbered from 0.
-        timestamps_N: seconds since 1970; None where there are none.
-        rows_N: the row of each rating among those of all ranks, ascending.
-    """
-
-    @property
-    def users_N(self) -> Int32s | Int64s: ...
-
-    @property
-    def timestamps_N(self) -> Int64s | None: ...
-
-    @property
-    def rows_N(self) -> Int64s: ...
-
-
-def split(interactions: Interactions, kind: Split, rng: np.random.Generator) -> tuple[Int64s, Int64s]:
+def split(ratings: Interactions, kind: Split, rng: np.random.Generator) -> tuple[Int64s, Int64s]:
     """Rows to train on and rows to test on, each in file order; together they are all rows. See `held_out`."""
-    test_N = held_out(interactions, kind, rng)
+    test_N = held_out(ratings.users_N, ratings.timestamps_N, np.arange(len(ratings)), kind, rng)
     return np.flatnonzero(~test_N), np.flatnonzero(test_N)
 
 
 def held_out(
-    ratings: Dated, kind: Split, rng: np.random.Generator, communicator: Communicator = SINGLE_PROCESS
+    users_N: Int32s | Int64s,
+    timestamps_N: Int64s | None,
+    rows_N: Int64s,
+    kind: Split,
+    rng: np.random.Generator,
+    communicator: Communicator = SINGLE_PROCESS,
 ) -> Bools:
-    """Which ratings are in the test part, bool (N,).
+    """Which ratings are in the test part, bool (N,): of all, or of one rank, which has all of its users.
+
+    `rows_N` is the row of each rating among those of all ranks, ascending.
 
     - last-out: the test is each user's latest rating, the first in file order among ties. The only rating of a user is
       their latest, so that user has none left to train on.
@@ -98,20 +86,20 @@ def held_out(
 
     Raises ConfigError: timestamps are needed and missing, or nothing would be left to train on.
     """
-    rows = communicator.total(len(ratings.rows_N))
+    rows = communicator.total(len(rows_N))
     size = math.ceil((kind.fraction or 0) * rows)
     if kind.kind == "none":
-        test_N = np.zeros(len(ratings.rows_N), bool)
+        test_N = np.zeros(len(rows_N), bool)
     elif kind.kind == "random":
         in_test = np.zeros(rows, bool)
         in_test[rng.permutation(rows)[rows - size :]] = True
-        test_N = in_test[ratings.rows_N]
-    elif ratings.timestamps_N is None:
+        test_N = in_test[rows_N]
+    elif timestamps_N is None:
         raise ConfigError(f"--split {kind}: the ratings have no timestamps")
     elif kind.kind == "last-out":
-        test_N = _latest(ratings.users_N, ratings.timestamps_N)
+        test_N = _latest(users_N, timestamps_N)
     else:
-        test_N = _newest(ratings.timestamps_N, ratings.rows_N, size, communicator)
+        test_N = _newest(timestamps_N, rows_N, size, communicator)
     if communicator.total(int((~test_N).sum())) == 0:
         raise ConfigError(f"--split {kind}: no rating of {rows} is left to train on")
     return test_N

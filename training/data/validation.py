@@ -6,7 +6,9 @@ Shapes: N ratings, C rows of one batch.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -27,12 +29,7 @@ NAMES = (*REQUIRED, "timestamp")
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where rows come from, for messages.
-
-    Attributes:
-        name: of the file or table.
-        line_of: gives the line in the file of the row with a given index; None for a source without lines.
-    """
+    """The file or table that rows come from, for messages; `line_of` gives the line of a row where there are lines."""
 
     name: str
     line_of: Callable[[int], int] | None = None
@@ -47,20 +44,34 @@ class Origin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checked:
-    """Interactions that hold what `Interactions` promises, and how many rows were dropped as duplicates of a pair."""
+    """Ratings as `Interactions` promises them, and how many rows were dropped as duplicates of a pair."""
 
     ratings: Interactions
     duplicates: int
 
 
+def check_file(path: Path) -> None:
+    """Raise `DataError` unless `path` is a readable file with something in it."""
+    try:
+        if path.is_dir():
+            raise DataError(f"{path}: is a directory, not a file")
+        with path.open("rb") as stream:
+            if not stream.read(1):
+                raise DataError(f"{path}: the file is empty")
+    except FileNotFoundError as error:
+        others: list[str] = []
+        with suppress(OSError):
+            others = [other.name for other in path.parent.iterdir() if other.is_file()]
+        raise DataError(f"{path}: no such file{did_you_mean(path.name, others)}") from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
+
+
 def chosen_columns(found: Sequence[str], renamed: Mapping[str, str] | None, origin: Origin) -> dict[str, str]:
     """The source's name for each of user, item, rating and, where there is one, timestamp.
 
-    Args:
-        found: names of the source's columns.
-        renamed: our name → the source's name, as given with --columns.
-
-    Raises ConfigError if `renamed` has another key than ours, and DataError for a missing or ambiguous column.
+    `renamed` is what --columns gives: our name → one of the columns `found`. Raises ConfigError for another name than
+    ours, and DataError for a missing or ambiguous column.
     """
     renamed = renamed or {}
     if unknown := sorted(set(renamed) - set(NAMES)):
@@ -87,18 +98,14 @@ def _renaming(wanted: Mapping[str, str], found: Sequence[str]) -> str:
     return "--columns " + (",".join(pairs) or "user=NAME,item=NAME,…")
 
 
-def checked(batches: Iterable[pa.RecordBatch], origin: Origin, *, held_out: bool = False) -> Checked:
+def checked(batches: Iterable[pa.RecordBatch], origin: Origin) -> Checked:
     """The ratings of all batches under one pair of vocabularies, in order of first appearance, without duplicates.
 
     Of the ratings of one pair the latest by timestamp stays (the last row on ties or without timestamps); the rest keep
     their order.
 
-    Args:
-        batches: columns user, item, rating and perhaps timestamp, of any types; the same columns in each.
-        origin: of the rows, in the order of the batches.
-        held_out: the ratings are only to be evaluated, so a single user or item is enough.
-
-    Raises DataError: no rows; an id, rating or timestamp is missing or unreadable; a single user or item.
+    Each batch has the same columns, of any types: user, item, rating and perhaps timestamp. Raises DataError if there
+    are no rows, or an id, rating or timestamp is missing or unreadable.
     """
     rows: list[pa.RecordBatch] = []
     offset = 0
@@ -109,11 +116,17 @@ def checked(batches: Iterable[pa.RecordBatch], origin: Origin, *, held_out: bool
     if not rows:
         raise origin.error("no ratings")
     table = pa.Table.from_batches(rows).unify_dictionaries()
-    timestamps_N = _timestamps(table["timestamp"], origin) if "timestamp" in table.column_names else None
-    result = _without_duplicates(_interactions(table, timestamps_N))
-    if not held_out:
-        _check_counts(result.ratings, origin)
-    return result
+    users_N, user_ids = first_seen(table["user"])
+    items_N, item_ids = first_seen(table["item"])
+    ratings = Interactions(
+        users_N=users_N,
+        items_N=items_N,
+        ratings_N=table["rating"].to_numpy(),
+        timestamps_N=_timestamps(table["timestamp"], origin) if "timestamp" in table.column_names else None,
+        user_ids=user_ids,
+        item_ids=item_ids,
+    )
+    return _without_duplicates(ratings)
 
 
 def checked_rows(batch: pa.RecordBatch, origin: Origin, offset: int) -> pa.RecordBatch:
@@ -166,30 +179,18 @@ def _timestamps(column: pa.ChunkedArray, origin: Origin) -> Int64s | None:
     return timestamps_N
 
 
-def _interactions(table: pa.Table, timestamps_N: Int64s | None) -> Interactions:
-    users_N, user_ids = first_seen(table["user"])
-    items_N, item_ids = first_seen(table["item"])
-    return Interactions(
-        users_N=users_N,
-        items_N=items_N,
-        ratings_N=table["rating"].to_numpy(),
-        timestamps_N=timestamps_N,
-        user_ids=user_ids,
-        item_ids=item_ids,
-    )
-
-
 def first_seen(column: pa.ChunkedArray, communicator: Communicator = SINGLE_PROCESS) -> tuple[Int32s, pa.StringArray]:
-    """Codes and distinct ids, in order of first appearance, of a column whose chunks share one dictionary."""
+    """Codes and distinct ids, in order of first appearance, of a column whose chunks share one dictionary.
+
+    21.0 becomes 21 where every id of all ranks is written so.
+    """
     codes_N = np.concatenate([chunk.indices.to_numpy() for chunk in column.chunks])
-    distinct = _without_zero_fractions(column.chunk(0).dictionary, communicator).dictionary_encode()
+    ids = column.chunk(0).dictionary
+    all_here = pc.all(pc.match_substring_regex(ids, ZERO_FRACTION), min_count=0).as_py()
+    if communicator.smallest(bool(all_here)):  # all are whole numbers that a data frame has turned to floats
+        ids = pc.utf8_slice_codeunits(ids, 0, -2)
+    distinct = ids.dictionary_encode()
     return _renumbered(distinct.indices.to_numpy()[codes_N], distinct.dictionary)
-
-
-def _without_zero_fractions(ids: pa.StringArray, communicator: Communicator) -> pa.StringArray:
-    """21 for 21.0 where every id of all ranks is written so: whole numbers that a data frame has turned to floats."""
-    here = pc.all(pc.match_substring_regex(ids, ZERO_FRACTION), min_count=0).as_py()
-    return pc.utf8_slice_codeunits(ids, 0, -2) if communicator.smallest(bool(here)) else ids
 
 
 def _renumbered(codes_N: Int32s, ids: pa.StringArray) -> tuple[Int32s, pa.StringArray]:
@@ -229,9 +230,3 @@ def without_repeats(pairs_N: Int64s, timestamps_N: Int64s | None) -> Int64s:
         contested = contested.sort_values("timestamp", kind="stable")
     replaced = contested["row"][contested["pair"].duplicated(keep="last")]
     return np.delete(rows, replaced.to_numpy())
-
-
-def _check_counts(ratings: Interactions, origin: Origin) -> None:
-    for name, count in (("user", ratings.users), ("item", ratings.items)):
-        if count == 1:
-            raise origin.error(f"all ratings are of a single {name}; at least two are needed")

@@ -33,8 +33,7 @@ class TestSet:
     """Held-out ratings as indices into a model's tables, on one device. Unknown ids are the index past the last.
 
     Attributes:
-        users_N, items_N: int64.
-        ratings_N: float32.
+        users_N, items_N, ratings_N: int64, int64 and float32.
         scale: the lowest and highest training rating, to which predictions are clipped where that is asked.
         relevant: ratings at or above it count as relevant.
         communicator: of the ranks that evaluate together, each the held-out ratings of its own users.
@@ -91,14 +90,10 @@ def predict(model: MatrixFactorization, test: TestSet) -> Tensor:
     return torch.cat([model(users_B, items_B) for users_B, items_B in chunks])
 
 
-def test_rmse(model: MatrixFactorization, test: TestSet) -> float:
-    """Unclipped RMSE alone: what the loop shows after each epoch."""
-    return _rmse(test, predict(model, test))
-
-
-def clipped_rmse(model: MatrixFactorization, test: TestSet) -> float:
-    """RMSE of predictions clipped to the scale, as the service answers them."""
-    return _rmse(test, predict(model, test).clamp(*test.scale))
+def held_out_rmse(model: MatrixFactorization, test: TestSet, *, clipped: bool = False) -> float:
+    """RMSE alone, unclipped or of predictions clipped to the scale, as the service answers them."""
+    predicted_N = predict(model, test)
+    return _rmse(test, predicted_N.clamp(*test.scale) if clipped else predicted_N)
 
 
 def _rmse(test: TestSet, predicted_N: Tensor) -> float:

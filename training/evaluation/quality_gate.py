@@ -1,6 +1,7 @@
-"""The quality gate: whether a fitted model may replace the one being served.
+"""The quality gate: whether a fitted model may replace the one being served, and how far the ratings have drifted.
 
 It compares errors on held-out ratings, clipped to the scale as the service answers them, and knows nothing of trainers.
+Shapes: N ratings.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from models.checkpoint.manifest import GateRecord
+from models.checkpoint.manifest import Drift, GateRecord
 from models.checkpoint.reader import Checkpoint
 from models.mf import MatrixFactorization
+from training.communicator import SINGLE_PROCESS, Communicator
 from training.data.interactions import Interactions
-from training.evaluation.evaluate import TestSet, clipped_rmse
+from training.evaluation.evaluate import TestSet, held_out_rmse
 
 log = logging.getLogger(__name__)
 MIN_SHARED = 100  # fewer held-out ratings that are new to both models decide nothing
@@ -24,10 +26,9 @@ MIN_SHARED = 100  # fewer held-out ratings that are new to both models decide no
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A fitted model, the bias model of the same ratings, and what both are judged by.
+    """A fitted model and the bias model of the same ratings, on one device, and what both are judged by.
 
     Attributes:
-        model, baseline: on one device.
         test: the held-out ratings as these models see them, on their device.
         held_out: the same ratings, row by row, with their ids.
     """
@@ -46,25 +47,23 @@ def judge(candidate: Candidate | None, served: Checkpoint | None, tolerance: flo
     """
     if candidate is None:
         return GateRecord(verdict="not measured", reasons=("no held-out ratings",))
-    reasons = [*_against_baseline(candidate), *_against_served(candidate, served, tolerance)]
+    ours, theirs = (
+        held_out_rmse(model, candidate.test, clipped=True) for model in (candidate.model, candidate.baseline)
+    )
+    reasons = [] if ours < theirs else [f"RMSE {ours:.4f} does not beat the bias model's {theirs:.4f}"]
+    if served is not None:
+        reasons += _against_served(candidate, served, tolerance)
     return GateRecord(verdict="refused" if reasons else "passed", reasons=tuple(reasons))
 
 
-def _against_baseline(candidate: Candidate) -> list[str]:
-    ours, theirs = (clipped_rmse(model, candidate.test) for model in (candidate.model, candidate.baseline))
-    return [] if ours < theirs else [f"RMSE {ours:.4f} does not beat the bias model's {theirs:.4f}"]
-
-
-def _against_served(candidate: Candidate, served: Checkpoint | None, tolerance: float) -> list[str]:
-    if served is None:
-        return []
+def _against_served(candidate: Candidate, served: Checkpoint, tolerance: float) -> list[str]:
     rows = _new_to(served, candidate.held_out)
     new = candidate.test.communicator.total(len(rows))
     if new < MIN_SHARED:
         log.warning("only %d held-out ratings are new to %s, too few to compare the models", new, served.version)
         return []
-    theirs = clipped_rmse(served.model, _as_test_set(served, candidate, rows))
-    ours = clipped_rmse(candidate.model, candidate.test.take(torch.from_numpy(rows)))
+    theirs = held_out_rmse(served.model, _as_test_set(served, candidate, rows), clipped=True)
+    ours = held_out_rmse(candidate.model, candidate.test.take(torch.from_numpy(rows)), clipped=True)
     if ours <= theirs * (1 + tolerance):
         return []
     return [
@@ -91,4 +90,20 @@ def _as_test_set(served: Checkpoint, candidate: Candidate, rows: npt.NDArray[np.
         scale=(shape.rating_min, shape.rating_max),
         relevant=shape.rating_max,
         communicator=candidate.test.communicator,
+    )
+
+
+def measure_drift(train: Interactions, served: Checkpoint, communicator: Communicator = SINGLE_PROCESS) -> Drift:
+    """How the training ratings differ from those that the served model was fitted on."""
+    theirs = train.aligned(served.users.ids, served.items.ids)
+    known_users_N, known_items_N = theirs.users_N < theirs.users, theirs.items_N < theirs.items
+    shares = {"known_users": known_users_N, "known_items": known_items_N, "coverage": known_users_N & known_items_N}
+    return Drift(
+        against=served.version,
+        rating_mean=served.manifest.data.rating_mean,
+        rating_deviation=served.manifest.data.rating_deviation,
+        **{
+            name: communicator.pooled(float(known_N.mean()) if len(train) else 0.0, len(train))
+            for name, known_N in shares.items()
+        },
     )

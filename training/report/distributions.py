@@ -12,12 +12,14 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from training.report.charts import Chart, categories, numbers
+from training.report.formatting import count
+
 Floats = npt.NDArray[np.floating]
 Ints = npt.NDArray[np.int64]
 
 MAX_LEVELS = 20  # distinct ratings shown one by one; more are put into this many bins
 GROUPS = np.array([0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 10_000])  # the least count of each group
-QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,25 +68,33 @@ def group_of(counts_C: Ints) -> Ints:
     return np.searchsorted(GROUPS, counts_C, side="right") - 1
 
 
-@dataclass(frozen=True, slots=True)
-class Activity:
-    """The numbers of ratings of users (items), in groups.
-
-    Attributes:
-        names, begins, sizes: of each group: its name, its least number of ratings, its number of users (items).
-        quantiles: minimum, lower quartile, median, upper quartile and maximum of the numbers of ratings.
-    """
-
-    names: Sequence[str]
-    begins: Sequence[int]
-    sizes: Sequence[int]
-    quantiles: Sequence[float]
+def rating_chart(ratings_N: Floats) -> Chart:
+    """How many ratings there are of each level."""
+    scale, counts_L = levels(ratings_N)
+    return _bar_chart("ratings", "Ratings", "rating", "ratings", scale.names, scale.names, counts_L.tolist())
 
 
-def activity(counts_C: Ints) -> Activity:
-    """From the number of ratings of each user (item), without the empty groups at the start."""
-    names = group_names(counts_C)
-    sizes = np.bincount(group_of(counts_C), minlength=len(names))
+def activity_chart(what: str, given: str, counts_C: Ints) -> Chart:
+    """How many users (items) have how many ratings, from the number of each, without the empty groups at the start."""
+    names, sizes = group_names(counts_C), np.bincount(group_of(counts_C))
     first = int(np.flatnonzero(sizes)[0])
-    quantiles = np.quantile(counts_C, QUANTILES)
-    return Activity(names[first:], GROUPS[first : len(names)].tolist(), sizes[first:].tolist(), quantiles.tolist())
+    below = [count(begin) for begin in GROUPS[first : len(names)].tolist()]
+    title, label = f"{what.capitalize()} by {given}", f"{given}, from"
+    return _bar_chart(what, title, label, what, names[first:], below, sizes[first:].tolist())
+
+
+def _bar_chart(
+    name: str, title: str, label: str, what: str, kinds: Sequence[str], below: Sequence[str], sizes: Sequence[int]
+) -> Chart:
+    """A bar for each kind, with its name on the axis as `below` has it."""
+    most = max(sizes)
+    return Chart(
+        name=name,
+        title=title,
+        text=f"The number of {what} as bars. The highest bar is {most:,}, at {kinds[sizes.index(most)]}.",
+        x=categories(label, below),
+        y=numbers(what, [0, *sizes]),
+        head=(label.removesuffix(", from").capitalize(), what.capitalize()),
+        rows=list(zip(kinds, map(count, sizes), strict=True)),
+        bars=list(enumerate(sizes)),
+    )

@@ -17,8 +17,8 @@ def short(value: float) -> str:
     return f"{value:,.6g}".replace("-", "−")
 
 
-def signed(value: float, digits: int = 2) -> str:
-    return f"{value:+.{digits}f}".replace("-", "−")
+def signed(value: float) -> str:
+    return f"{value:+.2f}".replace("-", "−")
 
 
 def percent(share: float, digits: int = 1) -> str:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import platform
-import unicodedata
+import re
 from collections.abc import Iterator, Mapping
-from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,33 +15,15 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from models.checkpoint.manifest import GateRecord
-from training.report import formatting, plots, sample_users, sections
+from training.report import errors, formatting, sample_users, sections
 from training.results import Result, settings
 
 LONGEST = 500  # characters of a title, an id or a setting; the rest is cut off
+CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")  # HTML does not allow them
 
 
 def render(result: Result, gate: GateRecord) -> str:
     """The page as HTML."""
-    context = {
-        "result": result,
-        "gate": gate,
-        "figures": result.figures(),
-        "names": sections.FIGURES,
-        "settings": list(_flat(settings(result.preset))),
-        "environment": _environment(result),
-        "data": sections.data(result),
-        "errors": sections.errors(result),
-        "previous": sections.previous(result),
-        "learning": plots.learning_curve(result.evaluated.history),
-        "users": sample_users.sample(result),
-        "refitted": result.evaluated is not result.fitted,
-    }
-    return _templates().get_template("page.html").render(context)
-
-
-@cache
-def _templates() -> Environment:
     templates = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -51,26 +32,32 @@ def _templates() -> Environment:
         lstrip_blocks=True,
         finalize=_plain,
     )
-    filters = (formatting.count, formatting.figure, formatting.short, formatting.percent, formatting.compared, _along)
-    templates.filters |= {function.__name__.strip("_"): function for function in filters}
-    return templates
+    filters = (formatting.count, formatting.figure, formatting.short, formatting.percent, formatting.compared, along)
+    templates.filters |= {function.__name__: function for function in filters}
+    return templates.get_template("page.html").render(
+        result=result,
+        gate=gate,
+        figures=result.figures(),
+        names=sections.FIGURES,
+        settings=list(_flat(settings(result.preset))),
+        environment=_environment(result),
+        data=sections.data(result),
+        errors=errors.section(result),
+        previous=sections.previous(result),
+        learning=sections.learning_curve(result.evaluated.history),
+        users=sample_users.sample(result),
+        refitted=result.evaluated is not result.fitted,
+    )
 
 
 def _plain(value: object) -> object:
-    """Text without control characters, which HTML does not allow, and cut to `LONGEST`."""
+    """Text without control characters, and cut to `LONGEST`."""
     if not isinstance(value, str) or isinstance(value, Markup):
         return value
-    text = "".join(
-        "\N{REPLACEMENT CHARACTER}" if _is_control(character) else character for character in value[:LONGEST]
-    )
-    return f"{text}…" if len(value) > LONGEST else text
+    return CONTROL.sub("\N{REPLACEMENT CHARACTER}", value[:LONGEST]) + ("…" if len(value) > LONGEST else "")
 
 
-def _is_control(character: str) -> bool:
-    return unicodedata.category(character) in ("Cc", "Cs") and character not in "\t\n"
-
-
-def _along(rating: float, scale: tuple[float, float]) -> float:
+def along(rating: float, scale: tuple[float, float]) -> float:
     """The position of a rating on its scale, from 0 to 100."""
     low, high = scale
     return round(100 * (rating - low) / (high - low), 1) if high > low else 50.0

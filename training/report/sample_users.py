@@ -16,7 +16,6 @@ import torch
 from models.block_search import NOTHING
 from models.orderings import by_default
 from models.search import top_items
-from training.data.interactions import Interactions
 from training.report.distributions import Ints
 from training.results import Result
 
@@ -27,24 +26,8 @@ DEVIATIONS = 1.645  # of the central 90 % interval
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
-    """An item; `title` and `year` are None where the catalogue has none."""
-
-    id: str
-    title: str | None
-    year: int | None
-
-    @property
-    def label(self) -> str:
-        """Title and year, or the id where there is no title."""
-        if not self.title:
-            return self.id
-        return self.title if self.year is None or f"({self.year})" in self.title else f"{self.title} ({self.year})"
-
-
-@dataclass(frozen=True, slots=True)
 class Recommendation:
-    """An item of a list.
+    """An item of a list, named by title and year, or by its id where there is no title.
 
     Attributes:
         rating: r̂, clipped to the scale.
@@ -52,7 +35,7 @@ class Recommendation:
         held_out: the rating of the user in the test part, None if there is none.
     """
 
-    item: Item
+    item: str
     rating: float
     interval: tuple[float, float] | None
     held_out: float | None
@@ -66,7 +49,7 @@ class SampleUser:
     id: str
     ratings: int
     mean: float
-    highest: Sequence[tuple[Item, float]]
+    highest: Sequence[tuple[str, float]]
     recommendations: Sequence[Recommendation]
 
     @property
@@ -88,13 +71,12 @@ def sample(result: Result) -> list[SampleUser]:
 
 @torch.inference_mode()
 def _sample_user(result: Result, user: int, kind: str) -> SampleUser:
-    train, model = result.train_test.train, result.fitted.model
+    train = result.train_test.train
     begin, end = result.seen.offsets[user : user + 2].tolist()
     items_N, ratings_N = (of_all[begin:end].cpu().numpy() for of_all in (result.seen.items_N, result.seen.ratings_N))
     popularity_N = np.bincount(train.items_N, minlength=train.items)[items_N]
     highest_N = np.lexsort((items_N, -popularity_N, -ratings_N))[:HIGHEST]  # ties: the most rated items first
-    rated = zip(_items(result, items_N[highest_N]), ratings_N[highest_N].tolist(), strict=True)
-    ordering = by_default(model, result.fitted.head)
+    ordering = by_default(result.fitted.model, result.fitted.head)
     users_1 = torch.tensor([user], device=ordering.device)
     seen = result.seen.rows(users_1.to(result.seen.offsets.device))
     listed_N = top_items(ordering, users_1, LIST_LENGTH, excluded=seen)[0].cpu().numpy()
@@ -103,42 +85,38 @@ def _sample_user(result: Result, user: int, kind: str) -> SampleUser:
         train.user_ids[user].as_py(),
         end - begin,
         float(ratings_N.mean(dtype=np.float64)),
-        list(rated),
+        list(zip(_labels(result, items_N[highest_N]), ratings_N[highest_N].tolist(), strict=True)),
         _recommendations(result, user, listed_N[listed_N != NOTHING]),
     )
 
 
 def _recommendations(result: Result, user: int, items_N: Ints) -> list[Recommendation]:
-    model, (low, high) = result.fitted.model, result.train_test.train.scale
+    model, test, scale = result.fitted.model, result.train_test.test, result.train_test.train.scale
     places_N = torch.from_numpy(items_N).to(model.device)
     users_N = torch.full_like(places_N, user)
     ratings_N = model(users_N, places_N).cpu().numpy()
     variance_N = model.variance(users_N, places_N)
-    held_out = _held_out(result.train_test.test, user)
     intervals: list[tuple[float, float] | None] = [None] * len(items_N)
     if variance_N is not None:
         half_N = DEVIATIONS * np.sqrt(variance_N.cpu().numpy())
-        ends = (np.clip(ratings_N - half_N, low, high).tolist(), np.clip(ratings_N + half_N, low, high).tolist())
+        ends = (np.clip(end_N, *scale).tolist() for end_N in (ratings_N - half_N, ratings_N + half_N))
         intervals = list(zip(*ends, strict=True))
-    return [
-        Recommendation(item, rating, interval, held_out.get(row))
-        for item, row, rating, interval in zip(
-            _items(result, items_N), items_N.tolist(), np.clip(ratings_N, low, high).tolist(), intervals, strict=True
-        )
-    ]
-
-
-def _held_out(test: Interactions, user: int) -> dict[int, float]:
-    """The ratings of a user in the test part, by item row."""
     rows = np.flatnonzero(test.users_N == user)
-    return dict(zip(test.items_N[rows].tolist(), test.ratings_N[rows].tolist(), strict=True))
+    rated = dict(zip(test.items_N[rows].tolist(), test.ratings_N[rows].tolist(), strict=True))
+    held_out = [rated.get(item) for item in items_N.tolist()]
+    return list(map(Recommendation, _labels(result, items_N), np.clip(ratings_N, *scale).tolist(), intervals, held_out))
 
 
-def _items(result: Result, rows_N: Ints) -> list[Item]:
+def _labels(result: Result, rows_N: Ints) -> list[str]:
     ids = result.train_test.train.item_ids.take(pa.array(rows_N))
     if result.described is None:
-        return [Item(id_, None, None) for id_ in ids.to_pylist()]
+        return list(ids.to_pylist())
     places = pc.index_in(ids, value_set=result.described["id"].combine_chunks())
-    known = result.described.select(["title", "year"]).take(places)
-    columns = (ids.to_pylist(), known["title"].to_pylist(), known["year"].to_pylist())
-    return [Item(*of_item) for of_item in zip(*columns, strict=True)]
+    known = result.described.select(["title", "year"]).take(places).append_column("id", ids)
+    return [_label(**item) for item in known.to_pylist()]
+
+
+def _label(id: str, title: str | None, year: int | None) -> str:  # noqa: A002 - names of columns
+    if not title:
+        return id
+    return title if year is None or f"({year})" in title else f"{title} ({year})"

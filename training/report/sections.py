@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from training.data.interactions import Interactions
-from training.report import plots
-from training.report.charts import Chart
-from training.report.distributions import Activity, Ints, activity, levels
+from training.fit.loop import Epoch
+from training.report.charts import Chart, Line, numbers
+from training.report.distributions import activity_chart, rating_chart
 from training.report.formatting import count, figure, percent, short
-from training.report.measures import (
-    Predicted,
-    baseline_metrics,
-    by_count,
-    calibration,
-    new_users,
-    predicted,
-    residuals,
-)
 from training.results import Result
 
 FIGURES = (  # name, label and meaning, as in docs/evaluation.md
@@ -34,22 +26,23 @@ FIGURES = (  # name, label and meaning, as in docs/evaluation.md
     ("ndcg10_rating", "NDCG@10 by r̂", "lists ordered by expected rating"),
     ("train_loss", "Training loss", "mean squared error of the training ratings in the last pass"),
 )
-Section = dict[str, Any]
+QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
+CURVE_POINTS = 100  # of a learning curve at most
 
 
-def data(result: Result) -> Section:
+def data(result: Result) -> dict[str, Any]:
     """The ratings that the published model was fitted on: facts, quantiles and charts."""
     train = result.train_test.train
-    scale, counts_L = levels(train.ratings_N)
-    users, items = (activity(counts[counts > 0]) for counts in map(np.bincount, (train.users_N, train.items_N)))
-    sizes = list(zip(scale.names, scale.names, counts_L.tolist(), strict=True))
+    users, items = (counts[counts > 0] for counts in map(np.bincount, (train.users_N, train.items_N)))
     return {
         "facts": _facts(result),
-        "quantiles": [[name, *map(short, side.quantiles)] for name, side in (("User", users), ("Item", items))],
+        "quantiles": [
+            [name, *map(short, np.quantile(counts, QUANTILES))] for name, counts in (("User", users), ("Item", items))
+        ],
         "charts": (
-            plots.bar_chart("ratings", "Ratings", "rating", "ratings", sizes),
-            plots.bar_chart("users", "Users by ratings given", "ratings given, from", "users", _groups(users)),
-            plots.bar_chart("items", "Items by ratings received", "ratings received, from", "items", _groups(items)),
+            rating_chart(train.ratings_N),
+            activity_chart("users", "ratings given", users),
+            activity_chart("items", "ratings received", items),
         ),
     }
 
@@ -79,10 +72,6 @@ def _moments(train: Interactions) -> tuple[str, str]:
     return figure(float(train.ratings_N.mean(dtype=np.float64)), 3), figure(train.ratings_N.std(dtype=np.float64), 3)
 
 
-def _groups(found: Activity) -> list[tuple[str, str, int]]:
-    return list(zip(found.names, map(count, found.begins), found.sizes, strict=True))
-
-
 def _days(part: Interactions) -> str | None:
     """The first and the last day, in UTC; None if unknown."""
     if part.timestamps_N is None or len(part) == 0:
@@ -91,32 +80,33 @@ def _days(part: Interactions) -> str | None:
     return " to ".join(ends.astype("datetime64[s]").astype("datetime64[D]").astype(str))
 
 
-def errors(result: Result) -> Section | None:
-    """What was measured on held-out ratings; None without a test part.
+def learning_curve(history: Sequence[Epoch]) -> Chart:
+    """The error after each pass on training ratings and, where known, on held-out ratings."""
+    every = -(-len(history) // CURVE_POINTS)
+    shown = [epoch for epoch in history if epoch.number == len(history) or epoch.number % every == 0]
+    trained = [(epoch.number, float(epoch.figures["loss"] ** 0.5)) for epoch in shown]
+    measured = [(epoch.number, epoch.test_rmse) for epoch in history if epoch.test_rmse is not None]
+    text = f"Training ratings: {trained[0][1]:.4f} after the first pass, {trained[-1][1]:.4f} after the last."
+    lines = [Line("training ratings", trained, "theirs")]
+    if measured:
+        text += f" Held-out ratings: {measured[0][1]:.4f} at first, {measured[-1][1]:.4f} at the end."
+        lines.insert(0, Line("held-out ratings", measured, "ours"))
+    return Chart(
+        name="learning-curve",
+        title="RMSE after each pass",
+        text=text,
+        x=numbers("pass over the ratings", [0, len(history)]),
+        y=numbers("RMSE", [error for line in lines for _, error in line.points]),
+        head=("Pass", "Held-out ratings", "Training ratings"),
+        rows=[
+            (count(epoch.number), figure(epoch.test_rmse), figure(error))
+            for epoch, (_, error) in zip(shown, trained, strict=True)
+        ],
+        lines=lines,
+    )
 
-    `calibration` is None where variances are not known, `new_users` where too few users have enough ratings.
-    """
-    if result.test is None or result.baseline is None or len(result.test) == 0:  # another rank may have all of them
-        return None
-    made, train = predicted(result.evaluated.model, result.baseline, result.test), result.measured_on.train
-    inside, new = calibration(made), new_users(result.evaluated.model, train, result.test)
-    return {
-        "baseline": baseline_metrics(made, result.test),
-        "residuals": plots.residual_chart(residuals(made)),
-        "calibration": plots.calibration_chart(inside) if inside else None,
-        "by_user": _by_count(made, "user", train.users_N, result.test.users_N.cpu().numpy(), train.users),
-        "by_item": _by_count(made, "item", train.items_N, result.test.items_N.cpu().numpy(), train.items),
-        "new_users": new,
-        "new_users_chart": None if new is None else plots.new_user_chart(new),
-    }
 
-
-def _by_count(made: Predicted, side: str, of_train: np.ndarray, of_test: Ints, size: int) -> Chart:
-    """Errors by the training ratings of one side. Unknown ids, the row after the last, have none."""
-    return plots.count_chart(side, by_count(made, np.bincount(of_train, minlength=size + 1)[of_test]))
-
-
-def previous(result: Result) -> Section | None:
+def previous(result: Result) -> dict[str, Any] | None:
     """This version beside the one that was served; None if there was none."""
     served, drift, figures = result.served, result.drift, result.figures()
     if served is None or drift is None:

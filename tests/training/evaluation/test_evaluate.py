@@ -24,7 +24,7 @@ from training.errors import OverlapError
 from training.evaluation import (
     evaluate as evaluation,  # TestSet is not a class of tests, as pytest would take it in this module
 )
-from training.evaluation.evaluate import clipped_rmse, evaluate, make_test_set
+from training.evaluation.evaluate import evaluate, held_out_rmse, make_test_set
 
 CPU = torch.device("cpu")
 USERS, ITEMS = 4, 14
@@ -101,7 +101,7 @@ def test_only_the_service_clips() -> None:
         model, test, TrainingRatings.from_ratings(*np.zeros((2, 0), np.int32), np.zeros(0, np.float32), 1)
     )
     assert figures["rmse"] == pytest.approx(math.sqrt((1 + 9) / 2))
-    assert figures["rmse_clipped"] == clipped_rmse(model, test) == 0
+    assert figures["rmse_clipped"] == held_out_rmse(model, test, clipped=True) == 0
 
 
 def test_a_head_orders_the_lists_and_the_rating_keeps_a_figure_of_its_own() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from training.cli import output
-from training.cli.tables import figures, rows
+from training.cli.output import figures, rows
 
 FIGURES = {
     "dataset": "ml-100k", "split": "random:0.1", "preset": "bayes", "trainer": "bayes", "device": "cpu", "threads": 2,

@@ -1,0 +1,84 @@
+"""`import` and `export-top`: ratings into a running service, and the lists of all users into a file."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+
+from training.cli import output
+from training.cli.help import Command, in_group, option
+from training.cli.parameters import checkpoints_option, complete_version, device_options, quiet_option, source_options
+
+service_option = in_group("Service")
+
+
+@click.command(
+    "import", cls=Command, examples=("python -m training import --data ratings.csv --to http://127.0.0.1:8000",)
+)
+@source_options
+@service_option("--to", "url", required=True, metavar="URL", help="The service that stores the ratings.")
+@service_option(
+    "--key",
+    envvar="RATECAST_KEY",
+    metavar="KEY",
+    help="An API key that may change ratings [the variable RATECAST_KEY].",
+)
+@quiet_option
+def import_ratings(
+    data: str, table: str | None, columns: dict[str, str] | None, url: str, key: str | None, quiet: bool, as_json: bool
+) -> None:
+    """Store the ratings of a data set in a running service. Importing them again changes nothing."""
+    import numpy as np
+
+    from training import upload
+    from training.data.dataset import load
+    from training.data.fetch import default_cache
+    from training.progress import counting
+
+    rng = np.random.default_rng(0)
+    ratings = load(data, table=table, columns=columns, rng=rng, cache=default_cache()).ratings
+    with counting(len(ratings), "ratings", quiet=quiet) as report:
+        upload.upload(ratings, url, key, report)
+    output.answer(
+        {"ratings": len(ratings), "service": url}, f"stored {len(ratings):,} ratings in {url}", as_json=as_json
+    )
+
+
+@click.command(
+    "export-top",
+    cls=Command,
+    examples=("python -m training export-top --checkpoints checkpoints --n 20 --out top.parquet",),
+)
+@checkpoints_option()
+@option(
+    "--version", metavar="VERSION", shell_complete=complete_version, help="The version to export [the current one]."
+)
+@option("--n", type=click.IntRange(min=1), metavar="N", default=20, help="Number of items per user.")
+@option(
+    "--rank-by",
+    type=click.Choice(["relevance", "rating", "lower_bound"]),
+    help="Order of the lists [relevance if the checkpoint has it, else rating].",
+)
+@option("--include-seen", is_flag=True, help="Also list items that the user has rated.")
+@option("--category", metavar="GENRE", help="List only items of this category (genre).")
+@option("--out", type=click.Path(path_type=Path), metavar="FILE", required=True, help="The Parquet file to write.")
+@device_options
+@quiet_option
+def export_top(as_json: bool, quiet: bool, **chosen: Any) -> None:
+    """Write the top items of every user into a Parquet file with the columns user, rank, item and rating.
+
+    The items can be distributed over several devices: `--device cuda:0,cuda:1`.
+    """
+    from models.registry.registry import open_registry
+    from training import export
+    from training.progress import counting
+
+    with open_registry(chosen["checkpoints"]).local(chosen["version"]) as version:
+        place = {"checkpoints": version.parent, "version": version.name}
+        rows = export.run(partial(counting, quiet=quiet), **chosen | place)
+    output.answer(
+        {"rows": rows, "file": str(chosen["out"])}, f"wrote {rows:,} rows to {chosen['out']}", as_json=as_json
+    )
