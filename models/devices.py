@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -13,20 +12,10 @@ CPU = torch.device("cpu")
 
 
 class DevicePlacement(NamedTuple):
-    """Where a model lives.
-
-    Attributes:
-        device: all of it, but for the items' tables where there are shards.
-        shards: devices of one kind over which these are spread, in the order of the items; none where they are not.
-    """
+    """Where a model lives: on `device`, but for the items' tables, which are spread over the `shards`, if any."""
 
     device: torch.device
-    shards: tuple[torch.device, ...] = ()
-
-    @classmethod
-    def over(cls, devices: Sequence[torch.device]) -> DevicePlacement:
-        """One device, or the items over several. The host then keeps all that is not spread, as mapped files."""
-        return cls(devices[0]) if len(devices) == 1 else cls(CPU, tuple(devices))
+    shards: tuple[torch.device, ...] = ()  # of one kind, in the order of the items
 
     @property
     def is_cpu_alone(self) -> bool:
@@ -52,8 +41,11 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_placement(names: str) -> DevicePlacement:
-    """One device, or several of one kind separated by commas. Raises DeviceUnavailableError."""
+    """One device, or several of one kind separated by commas, over which the items are spread.
+
+    The host then keeps all that is not spread, as mapped files. Raises DeviceUnavailableError.
+    """
     devices = [choose_device(name) for name in names.split(",")]
     if len({device.type for device in devices}) > 1 or (len(devices) > 1 and "auto" in names):
         raise DeviceUnavailableError(f"no devices {names!r}: several are all cpu, or all cuda or cuda:N")
-    return DevicePlacement.over(devices)
+    return DevicePlacement(devices[0]) if len(devices) == 1 else DevicePlacement(CPU, tuple(devices))

@@ -39,14 +39,11 @@ PADDING = 4  # rows are padded to a multiple of so many ratings before they are 
 class FoldInPrior:
     """The populations that users and items are taken from; their means are the model's rows for unknown ids.
 
-    Attributes:
-        noise: σ², the mean squared error of the training ratings, float32, ().
-        user_covariance_KK: of the rows [p_u, b_u] of users with ratings around that of unknown ones, float32, (K, K).
-        item_covariance_KK: of [q_i, b_i], likewise.
+    The covariances are those of the rows [p_u, b_u] or [q_i, b_i] with ratings, around that of unknown ids.
     """
 
-    noise: Tensor
-    user_covariance_KK: Tensor
+    noise: Tensor  # σ², the mean squared error of the training ratings, float32, ()
+    user_covariance_KK: Tensor  # float32, (K, K)
     item_covariance_KK: Tensor
 
     @classmethod
@@ -96,14 +93,11 @@ def _mean_squared_error(model: MatrixFactorization, seen: TrainingRatings) -> Te
 class Row:
     """A row that was folded in.
 
-    Attributes:
-        factors: p, float32, (F,).
-        bias: b.
-        variance: of a rating, from not knowing the row exactly: the mean over the other side's rows, each counted as
-            often as it was rated. It falls with every rating.
+    `variance` is that of a rating, from not knowing the row exactly: the mean over the other side's rows, each counted
+    as often as it was rated. It falls with every rating.
     """
 
-    factors: Floats
+    factors: Floats  # p, float32, (F,)
     bias: np.float32
     variance: float
 
@@ -257,15 +251,10 @@ class RowSolver:
 
 @dataclass(frozen=True, slots=True)
 class FoldIn:
-    """What folds users into a model.
+    """What folds users into a model."""
 
-    Attributes:
-        users: solves users from the items they rated.
-        head: solves users for the relevance head, None where there is none.
-    """
-
-    users: RowSolver
-    head: HeadSolver | None
+    users: RowSolver  # solves users from the items they rated
+    head: HeadSolver | None  # solves users for the relevance head, None where there is none
 
     @classmethod
     def of(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Self, TypeVar
+from typing import Annotated, Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -20,23 +20,20 @@ from torch import Tensor
 from models.mf import with_average_row
 from models.scoring import Floats, Rows
 
-Numbers = TypeVar("Numbers")
-
 
 def targets(ratings: Any, mean: Any, deviation: Any, slope: float) -> Any:
     """The target of each rating: 1 + slope · (rating − mean) / deviation, at least 0. That of an unrated cell is 0."""
     return (1 + slope * ((ratings - mean) / deviation)).clip(min=0)
 
 
-def total_weight(missing_weight: float, columns: int, rated: Numbers) -> Numbers:
+def total_weight(missing_weight: float, columns: int, rated: Any) -> Any:
     """The sum of the weights of a row's cells: 1 for each rated one, `missing_weight` for each other one."""
-    weight: Any = missing_weight * columns + (1 - missing_weight) * rated  # type: ignore[operator]
-    return weight  # type: ignore[no-any-return]
+    return missing_weight * columns + (1 - missing_weight) * rated
 
 
-def penalty(regularisation: float, weights: Numbers, exponent: float) -> Numbers:
+def penalty(regularisation: float, weights: Any, exponent: float) -> Any:
     """What ‖x‖² costs a row whose cells have these weights in all."""
-    return regularisation * weights**exponent  # type: ignore[operator, no-any-return]
+    return regularisation * weights**exponent
 
 
 class RelevanceRule(BaseModel):
@@ -54,17 +51,11 @@ class RelevanceRule(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class RelevanceHead:
-    """A second pair of factor tables. As in `models.mf`, the last rows stand for unknown ids.
+    """A second pair of factor tables, whose last rows stand for unknown ids."""
 
-    Attributes:
-        user_factors: X, float32, (U+1, G).
-        item_factors: Y, float32, (I+1, G).
-        rule: how a user's row follows from their ratings and Y.
-    """
-
-    user_factors: Tensor
-    item_factors: Tensor
-    rule: RelevanceRule
+    user_factors: Tensor  # X, float32, (U+1, G)
+    item_factors: Tensor  # Y, float32, (I+1, G)
+    rule: RelevanceRule  # how a user's row follows from their ratings and Y
 
     @classmethod
     def from_rated(

@@ -91,17 +91,11 @@ def _sum_by_halves(terms_BF: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Side:
-    """What a form knows of the users, or of the items: a row each, and a last one for those without training ratings.
+    """What a form knows of the users, or of the items: a row each, and a last one for those without ratings."""
 
-    Attributes:
-        factors: x or y, shape (R+1, G); None where G is 0 and all rows are alike.
-        bias: shape (R+1,), or None.
-        variance: shape (R+1,), or None.
-    """
-
-    factors: Tensor | None
-    bias: Tensor | None = None
-    variance: Tensor | None = None
+    factors: Tensor | None  # x or y, shape (R+1, G); None where G is 0 and all rows are alike
+    bias: Tensor | None = None  # shape (R+1,), or None
+    variance: Tensor | None = None  # shape (R+1,), or None
 
     @property
     def tables(self) -> SideRows:
@@ -114,14 +108,10 @@ class Side:
     def to(self, device: torch.device) -> Side:
         return Side(*(None if table is None else table.to(device) for table in self.tables))
 
-    def given(self, factors_G: Tensor | None, bias: float, variance: float | None) -> Side:
+    def given(self, row: SideRows) -> Side:
         """One row that is given, of which only what is known of the others is kept."""
-
-        def row(value: float | None, table: Tensor | None) -> Tensor | None:
-            return None if table is None or value is None else torch.tensor([value])
-
-        factors = None if factors_G is None or self.factors is None else factors_G[None]
-        return Side(factors, row(bias, self.bias), row(variance, self.variance))
+        both = [None if table is None else value for table, value in zip(self.tables, row, strict=True)]
+        return Side(*(None if value is None else torch.as_tensor(value, dtype=torch.float32)[None] for value in both))
 
     @cached_property
     def host(self) -> SideRows:
@@ -164,16 +154,11 @@ class BilinearForm:
     """Scores users and items with the tables of both, and so puts items in order for a user.
 
     The tables are finite, on one device, and none of their scores overflows.
-
-    Attributes:
-        users: x, b_u and v_u.
-        items: y, b_i and w_i; factors are always there.
-        mean: μ, shape (), or None.
     """
 
-    users: Side
-    items: Side
-    mean: Tensor | None = None
+    users: Side  # x, b_u and v_u
+    items: Side  # y, b_i and w_i; factors are always there
+    mean: Tensor | None = None  # μ, shape (), or None
 
     @property
     def item_factors(self) -> Tensor:
@@ -197,9 +182,9 @@ class BilinearForm:
         """The same items scored for users whose rows are given, on any device."""
         return BilinearForm(users.to(self.device), self.items, self.mean)
 
-    def of_user(self, factors_G: Tensor | None, bias: float, variance: float | None) -> BilinearForm:
+    def of_user(self, user: SideRows) -> BilinearForm:
         """As `of_users`, for a user whose row is given: user 0, the only one."""
-        return self.of_users(self.users.given(factors_G, bias, variance))
+        return self.of_users(self.users.given(user))
 
     def exact(self, users_M: Tensor, items_M: Tensor) -> Tensor:
         """The score of each pair, float32 (M,). Row numbers, int64, are on the device."""
@@ -244,7 +229,7 @@ class BilinearForm:
     def scores_of(self, user: SideRows, items_N: Rows) -> Floats:
         """As `scores`, for one user whose row is given as numbers and an array."""
         if not self.is_on_cpu:
-            return scores_on_device(self.of_user(*as_tensors(user)), 0, items_N)
+            return scores_on_device(self.of_user(user), 0, items_N)
         return self._on_host(user, items_N)
 
     def scores_of_all(self, user: int) -> Floats:
@@ -267,9 +252,3 @@ def scores_on_device(form: Any, users: int | Rows, items_N: Rows) -> Floats:
     rows_2N = torch.from_numpy(np.stack(np.broadcast_arrays(users, items_N))).to(form.device)
     scores_N: Floats = form.exact(*rows_2N).cpu().numpy()
     return scores_N
-
-
-def as_tensors(user: SideRows) -> tuple[Tensor, float, float | None]:
-    """A user's row as `of_user` takes it."""
-    factors_G, bias, variance = user
-    return torch.from_numpy(factors_G), float(bias), None if variance is None else float(variance)

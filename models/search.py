@@ -7,8 +7,8 @@ K candidates, C items to choose from.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
-from typing import Any, Protocol, TypeAlias
+from collections.abc import Generator, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,6 @@ from torch import Tensor
 from models.block_search import (
     EMPTY,
     LOWEST,
-    NOTHING,
     STRETCH,
     BlockSearch,
     error,
@@ -28,7 +27,7 @@ from models.block_search import (
     user_rows,
     write_products,
 )
-from models.scoring import BilinearForm, Floats
+from models.scoring import BilinearForm, Floats, Rows
 
 ONE_BY_ONE = 3  # users on the CPU: of 100,000 × 64, one takes 1.9 ms alone; in blocks two take 6.4, four 5.4
 DIRECT_NUMBERS = 1 << 20  # of a table: up to 1.4 million, exact scores of all items come before a bound and candidates
@@ -47,17 +46,9 @@ def top_items(
     """The n best items of each user, best first, int64 (B, n), on the device of the ordering.
 
     Ordered by falling `ordering.exact`, equal ones by row; where fewer than n items are left, `NOTHING` fills the list.
-
-    Args:
-        ordering: what orders them.
-        users_B: rows of users, int64; that of unknown users is one like any other.
-        n: length of the lists, at least 1.
-        excluded: items left out for each user, as offsets (B+1,) int64 and item rows (M,); repetitions do no harm.
-        allowed_I: items to choose from, bool (I,); None for all.
+    `users_B` are rows of users, int64; n is at least 1. `excluded` are items left out for each user, as offsets (B+1,)
+    int64 and item rows (M,); repetitions do no harm. `allowed_I` are items to choose from, bool (I,); None is all.
     """
-    if _is_one_by_one(ordering, users_B):
-        each = _each(ordering, users_B, n, excluded, allowed_I)
-        return torch.stack([_padded(items_K, n, NOTHING) for items_K, _ in each])
     (keys_BN,) = by_turns([search(ordering, users_B, n, excluded, allowed_I)])
     return items_of(keys_BN)
 
@@ -69,9 +60,8 @@ def search(
 
     It is a generator, which stops after each matrix product that it has launched and not waited for, and returns them.
     """
-    if _is_one_by_one(ordering, users_B):
-        each = _each(ordering, users_B, n, excluded, allowed_I)
-        return torch.stack([_padded(keys_of(exact_K, items_K), n, EMPTY) for items_K, exact_K in each])
+    if ordering.is_on_cpu and 0 < len(users_B) <= ONE_BY_ONE:
+        return _one_by_one(ordering, users_B, n, excluded, allowed_I)
     users_B = users_B.to(ordering.device)
     if ordering.device.type == "meta":
         return users_B.new_empty(len(users_B), n)
@@ -92,64 +82,29 @@ def by_turns(searches: Sequence[Search]) -> list[Tensor]:
     return [found[number] for number in range(len(searches))]
 
 
-def _is_one_by_one(ordering: BilinearForm, users_B: Tensor) -> bool:
-    return ordering.is_on_cpu and 0 < len(users_B) <= ONE_BY_ONE
-
-
-def _each(
+def _one_by_one(
     ordering: BilinearForm, users_B: Tensor, n: int, excluded: tuple[Tensor, Tensor] | None, allowed_I: Tensor | None
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """For each user of a batch on the CPU the best items and their scores, int64 and float32, at most n."""
+) -> Tensor:
+    keys_BN = torch.full((len(users_B), n), EMPTY)
     allowed = None if allowed_I is None else allowed_I.numpy()
     for row, user in enumerate(users_B.tolist()):
         excluded_M = None if excluded is None else excluded[1][excluded[0][row] : excluded[0][row + 1]].numpy()
-        items_K, exact_K = _best_of_one(ordering, user, n, excluded_M, allowed)
-        yield torch.from_numpy(items_K), torch.from_numpy(exact_K)
-
-
-def _padded(values_K: Tensor, n: int, filling: int) -> Tensor:
-    """At most n int64 values, and what fills up to n."""
-    padded_N = torch.full((n,), filling)
-    padded_N[: len(values_K)] = values_K
-    return padded_N
-
-
-class Scored(Protocol):
-    """What `top_among` needs of an ordering."""
-
-    @property
-    def device(self) -> torch.device: ...
-
-    def exact(self, users_M: Tensor, items_M: Tensor) -> Tensor: ...
-
-
-def top_among(ordering: Scored, user: int, rows_C: Tensor, n: int) -> Tensor:
-    """The n best of the given distinct item rows for one user, ordered as by `top_items`, int64 (min(n, C),)."""
-    rows_C = rows_C.to(ordering.device, torch.int64).sort().values
-    scores_C = ordering.exact(torch.full_like(rows_C, user), rows_C)
-    return rows_C[scores_C.argsort(descending=True, stable=True)[:n]]
+        items_K, exact_K = map(torch.from_numpy, top_of_one(ordering, user, n, excluded_M, allowed))
+        keys_BN[row, : len(items_K)] = keys_of(exact_K, items_K)
+    return keys_BN
 
 
 def top_of_one(
     ordering: BilinearForm,
     user: int,
     n: int,
-    *,
     excluded_M: npt.NDArray[np.integer[Any]] | None = None,
     allowed_I: npt.NDArray[np.bool_] | None = None,
-) -> npt.NDArray[np.int64]:
-    """`top_items` of one user on the CPU, at most n rows, in a few calls of numpy, which start faster than torch's."""
-    return _best_of_one(ordering, user, n, excluded_M, allowed_I)[0]
+) -> tuple[Rows, Floats]:
+    """`top_items` of one user on the CPU and their scores, at most n, by few calls of numpy, which start quickly.
 
-
-def _best_of_one(
-    ordering: BilinearForm,
-    user: int,
-    n: int,
-    excluded_M: npt.NDArray[np.integer[Any]] | None,
-    allowed_I: npt.NDArray[np.bool_] | None,
-) -> tuple[npt.NDArray[np.int64], Floats]:
-    """`top_of_one` and the exact scores. Of few items all are scored exactly; of many those that a product proposes."""
+    Of few items all are scored exactly; of many those that a product proposes.
+    """
     is_small = ordering.item_factors.numel() <= DIRECT_NUMBERS
     if is_small:
         scores_I, margin = ordering.scores_of_all(user), 0.0

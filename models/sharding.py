@@ -17,7 +17,7 @@ from torch import Tensor
 
 from models.block_search import EMPTY, items_of, keys_of, scores_of
 from models.devices import CPU
-from models.scoring import BilinearForm, Floats, Rows, Side, SideRows, as_tensors, dot, norms, scores_on_device
+from models.scoring import BilinearForm, Floats, Rows, Side, SideRows, dot, norms, scores_on_device
 from models.search import by_turns, search, top_items
 
 TINY = torch.finfo(torch.float32).tiny
@@ -26,15 +26,12 @@ Excluded = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Shard:
-    """An ordering of a range of items.
+    """An ordering of a range of items, whose rows begin at 0 in it.
 
-    Attributes:
-        begin: the row of its first item among all.
-        ordering: of these items, whose rows begin at 0. Its last row is the one after its last item: an item of the
-            next shard, in the last shard the row for unknown items.
+    Its last row is the one after its last item: an item of the next shard, in the last shard the row for unknown items.
     """
 
-    begin: int
+    begin: int  # the row of its first item among all
     ordering: BilinearForm
 
     @property
@@ -47,14 +44,10 @@ class Sharded:
     """A `BilinearForm` whose items lie in shards, one range after another, each on a device of its own.
 
     Scores and lists have the bits that one device of the kind would give them.
-
-    Attributes:
-        shards: one or several.
-        users: the users' tables, in the host's memory; None where the only shard has them.
     """
 
-    shards: tuple[Shard, ...]
-    users: Side | None = None
+    shards: tuple[Shard, ...]  # one or several
+    users: Side | None = None  # the users' tables, in the host's memory; None where the only shard has them
 
     @classmethod
     def whole(cls, ordering: BilinearForm) -> Sharded:
@@ -82,11 +75,11 @@ class Sharded:
         """Numbers in the items' factors."""
         return sum(shard.ordering.item_factors.numel() for shard in self.shards)
 
-    def of_user(self, factors_G: Tensor | None, bias: float, variance: float | None) -> Sharded:
+    def of_user(self, user: SideRows) -> Sharded:
         """The same order for a user whose row is given: that of user 0, the only one."""
         if self.users is None:
-            return Sharded.whole(self.only.of_user(factors_G, bias, variance))
-        return replace(self, users=self.users.given(factors_G, bias, variance))
+            return Sharded.whole(self.only.of_user(user))
+        return replace(self, users=self.users.given(user))
 
     def exact(self, users_M: Tensor, items_M: Tensor) -> Tensor:
         """`BilinearForm.exact` of each pair, the unknown item included. Rows and scores are on `device`."""
@@ -118,7 +111,7 @@ class Sharded:
         """`BilinearForm.scores_of`."""
         if self.users is None:
             return self.only.scores_of(user, items_N)
-        return scores_on_device(self.of_user(*as_tensors(user)), 0, items_N)
+        return scores_on_device(self.of_user(user), 0, items_N)
 
     def top_items(
         self,
@@ -128,7 +121,7 @@ class Sharded:
         excluded: Excluded | None = None,
         allowed: Sequence[Tensor] | None = None,
     ) -> Tensor:
-        """`ranking.top_items`, in the host's memory. `allowed` is a mask that has been `cut`."""
+        """`search.top_items`, in the host's memory. `allowed` is a mask that has been `cut`."""
         if self.users is None:
             allowed_I = None if allowed is None else allowed[0]
             return top_items(self.only, users_B, n, excluded=excluded, allowed_I=allowed_I).cpu()
@@ -144,6 +137,12 @@ class Sharded:
             for number, shard in enumerate(self.shards)
         ]
         return items_of(self.merge(by_turns(searches), n))
+
+    def top_among(self, user: int, rows_C: Tensor, n: int) -> Tensor:
+        """The n best of the given distinct item rows for one user, in the same order, int64 (min(n, C),)."""
+        rows_C = rows_C.to(self.device, torch.int64).sort().values
+        scores_C = self.exact(torch.full_like(rows_C, user), rows_C)
+        return rows_C[scores_C.argsort(descending=True, stable=True)[:n]]
 
     def merge(self, keys: Sequence[Tensor], n: int) -> Tensor:
         """The n largest of the keys that each shard found of each user, in the host's memory, int64 (B, n).

@@ -15,15 +15,12 @@ from torch import Tensor
 class TrainingRatings:
     """Training ratings by user. The row past the last user, which stands for an unknown one, is empty.
 
-    Attributes:
-        offsets: where each user's items begin in `items_N`, and where they end for the last two rows; int64, (U+2,).
-        items_N: item index of each training rating, grouped by user and ascending within one; int32.
-        ratings_N: the ratings, float32.
+    Those of user u are `offsets[u] : offsets[u + 1]` of `items_N` and `ratings_N`.
     """
 
-    offsets: Tensor
-    items_N: Tensor
-    ratings_N: Tensor
+    offsets: Tensor  # int64, (U+2,)
+    items_N: Tensor  # item index of each training rating, grouped by user and ascending within one; int32
+    ratings_N: Tensor  # float32
 
     @classmethod
     def from_ratings(

@@ -17,7 +17,7 @@ from app.engine.folding import FoldedUser
 from app.engine.serving_model import Ratings, Rows, ServingModel
 from app.engine.types import Interval, ItemFilter, ListQuery, ListSource, RankBy, RankedItem, TopList
 from models.block_search import NOTHING
-from models.search import top_among, top_of_one
+from models.search import top_of_one
 from models.sharding import Sharded
 
 RECENT_LENGTH = 50  # longer lists are not kept: one of ten takes 1.5 kB
@@ -49,7 +49,7 @@ def top_list(model: ServingModel, query: ListQuery, folded: FoldedUser | None = 
         allowed, (ordering, row) = model.allowed(query.filter), _ordering(model, query, user)
         allowed_I = None if allowed is None else allowed.mask_I
         excluded_M = _excluded(model, query, user)
-        rows_N = top_of_one(ordering.only, row, query.n, excluded_M=excluded_M, allowed_I=allowed_I)
+        rows_N, _ = top_of_one(ordering.only, row, query.n, excluded_M, allowed_I)
     else:
         (rows_N,) = _top_rows(model, [query], [user])
     return _shown(model, query, user, rows_N)
@@ -97,9 +97,7 @@ def _in_order(model: ServingModel, order: RankBy, user: ListUser) -> tuple[Shard
     if folded is None:
         return ordering, user.row
     factors_G = folded.head_G if order is RankBy.RELEVANCE else folded.factors_F
-    variance = None if folded.variance is None else float(folded.variance)
-    factors = None if factors_G is None else torch.from_numpy(factors_G)
-    return ordering.of_user(factors, float(folded.bias), variance), 0
+    return ordering.of_user((factors_G, folded.bias, folded.variance)), 0
 
 
 def _top_rows(model: ServingModel, queries: Sequence[ListQuery], users: Sequence[ListUser]) -> list[Rows]:
@@ -139,7 +137,8 @@ def _top_among(model: ServingModel, query: ListQuery, user: ListUser) -> Rows:
     allowed = model.allowed(query.filter)
     if allowed is not None:
         rows_C = rows_C[allowed.mask_I[rows_C]]
-    rows_N: Rows = top_among(*_ordering(model, query, user), torch.from_numpy(rows_C), query.n).cpu().numpy()
+    ordering, row = _ordering(model, query, user)
+    rows_N: Rows = ordering.top_among(row, torch.from_numpy(rows_C), query.n).cpu().numpy()
     return rows_N
 
 

@@ -116,7 +116,8 @@ def _supervise(settings: Settings) -> bool:
     """
     with TemporaryDirectory(prefix="ratecast-") as folder:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder  # workers read it when they start
-        config = _config(settings, partial(worker_app, verification_cache.stamps(), Path(folder)))
+        stamps = frozenset(verification_cache.verified)
+        config = _config(settings, partial(worker_app, stamps, Path(folder)))
         with config.bind_socket() as listener:
             return supervise(config, listener)
 
@@ -126,7 +127,7 @@ def worker_app(stamps: Iterable[verification_cache.Stamp], shared: Path) -> ASGI
 
     `shared` is the folder in which workers keep what they share.
     """
-    verification_cache.learn(stamps)
+    verification_cache.verified.update(stamps)
     app: ASGIApp = import_from_string(APP)(shared=shared)
     return app
 

@@ -75,21 +75,14 @@ class Snapshot(_Record):
 
 
 class Drift(_Record):
-    """How the training ratings differ from those of the version that was current before.
+    """How the training ratings differ from those of the version that was current before."""
 
-    Attributes:
-        against: that version.
-        rating_mean, rating_deviation: of its training ratings.
-        known_users, known_items: shares of the training ratings whose user (item) it knows.
-        coverage: share of those whose user and item it knows both.
-    """
-
-    against: str
-    rating_mean: float
+    against: str  # that version
+    rating_mean: float  # of its training ratings, as the deviation
     rating_deviation: float
-    known_users: float
+    known_users: float  # share of the training ratings whose user it knows
     known_items: float
-    coverage: float
+    coverage: float  # share of those whose user and item it knows both
 
 
 class DataRecord(_Record):

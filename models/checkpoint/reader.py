@@ -37,29 +37,17 @@ HASHING_THREADS = 4  # one file takes more than half of the time, whatever their
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A verified checkpoint, its tables on one device.
+    """A verified checkpoint, its tables on one device."""
 
-    Attributes:
-        manifest: everything known about the model.
-        model: the tables of the served form.
-        users: user ids; row u of the user tables belongs to the u-th.
-        items: item ids; row i of the item tables belongs to the i-th.
-        catalogue: `files.ITEM_SCHEMA`, one row an item.
-        seen: the training ratings of each user.
-        prior: what is known of users and items without training ratings.
-        relevance: what orders lists, None where only r̂ does.
-        golden: pairs and the ratings that they must get, `files.GOLDEN_SCHEMA`.
-    """
-
-    manifest: Manifest
-    model: MatrixFactorization
-    users: Vocabulary
-    items: Vocabulary
-    catalogue: pa.Table
-    seen: TrainingRatings
-    prior: FoldInPrior
-    relevance: RelevanceHead | None
-    golden: pa.Table
+    manifest: Manifest  # everything known about the model
+    model: MatrixFactorization  # the tables of the served form
+    users: Vocabulary  # user ids; row u of the user tables belongs to the u-th
+    items: Vocabulary  # item ids; row i of the item tables belongs to the i-th
+    catalogue: pa.Table  # `files.ITEM_SCHEMA`, one row an item
+    seen: TrainingRatings  # the training ratings of each user
+    prior: FoldInPrior  # what is known of users and items without training ratings
+    relevance: RelevanceHead | None  # what orders lists, None where only r̂ does
+    golden: pa.Table  # pairs and the ratings that they must get, `files.GOLDEN_SCHEMA`
 
     @property
     def version(self) -> str:
@@ -81,7 +69,7 @@ def read(path: Path, device: torch.device | str = "cpu") -> Checkpoint:
     """
     manifest = read_manifest(path)
     stamp = _verify_files(path, manifest)
-    known = verification_cache.knows(stamp)
+    known = stamp in verification_cache.verified
     model = _read_model(path, manifest.model, known=known)
     relevance = _read_relevance(path, manifest.model, known=known)
     seen = _read_seen(path, manifest.model, known=known)
@@ -165,7 +153,7 @@ def _verify_files(path: Path, manifest: Manifest) -> verification_cache.Stamp:
     for name in names:
         verify_presence(path / name, manifest.files.get(name))
     stamp = verification_cache.stamp([path / name for name in (files.MANIFEST, *names)])
-    if not verification_cache.knows(stamp):
+    if stamp not in verification_cache.verified:
         with ThreadPoolExecutor(HASHING_THREADS) as pool:
             hashes = pool.map(files.hash_file, [path / name for name in manifest.files])
             for (name, entry), found in zip(manifest.files.items(), hashes, strict=True):

@@ -7,7 +7,7 @@ what the files are for. Processes can be told of stamps by the one that started 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 Stamp = tuple[tuple[str, int, int, int, int, int], ...]
@@ -16,7 +16,7 @@ Stamp = tuple[tuple[str, int, int, int, int, int], ...]
 # again without its stamp showing it.
 SETTLED_SECONDS = 2
 
-_stamps: set[Stamp] = set()
+verified: set[Stamp] = set()  # may be added to by what another process says that started this one
 
 
 def stamp(files: Sequence[Path]) -> Stamp:
@@ -30,19 +30,4 @@ def stamp(files: Sequence[Path]) -> Stamp:
 def remember(stamp: Stamp) -> None:
     """Files of this stamp, taken before they were read, have been verified; does nothing for those just written."""
     if max(max(modified, changed) for *_, modified, changed in stamp) < time.time_ns() - SETTLED_SECONDS * 10**9:
-        _stamps.add(stamp)
-
-
-def knows(stamp: Stamp) -> bool:
-    """Whether files of this stamp have been verified."""
-    return stamp in _stamps
-
-
-def stamps() -> frozenset[Stamp]:
-    """All that is known, to tell another process."""
-    return frozenset(_stamps)
-
-
-def learn(stamps: Iterable[Stamp]) -> None:
-    """Trust the process that started this one."""
-    _stamps.update(stamps)
+        verified.add(stamp)

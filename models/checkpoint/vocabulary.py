@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from itertools import repeat
 
 import numpy as np
 import numpy.typing as npt
@@ -89,22 +90,20 @@ class Vocabulary:
         if isinstance(ids, pa.Array):
             return self._rows_of_arrow(ids)
         if self._count <= SMALL:
-            return np.fromiter(map(self._index.__getitem__, ids), np.int64, len(ids))
+            return np.fromiter(map(self._index.get, ids, repeat(self._count)), np.int64, len(ids))
         return self._rows_of_strings(ids)
 
-    def rows_of_bytes(self, offsets: Integers, data: npt.NDArray[np.uint8], ends: Integers | None = None) -> Int64s:
+    def rows_of_bytes(self, offsets: Integers, data: npt.NDArray[np.uint8]) -> Int64s:
         """Row of each id that is given as a range of bytes, its UTF-8, N for those that are not held, shape (B,).
 
-        Id b is `data[offsets[b] : offsets[b + 1]]` with `offsets` of shape (B+1,), or `data[offsets[b] : ends[b]]` with
-        `offsets` and `ends` of shape (B,). Bytes that are not UTF-8 are an id that is not held. Raises a ValueError for
-        a range that is not in `data`.
+        Id b is `data[offsets[b] : offsets[b + 1]]`, `offsets` of shape (B+1,). Bytes that are not UTF-8 are an id that
+        is not held. Raises a ValueError for a range that is not in `data`.
         """
-        starts_B, ends_B = (offsets[:-1], offsets[1:]) if ends is None else (offsets, ends)
-        if len(starts_B) == 0:
+        if len(offsets) == 1:
             return np.empty(0, np.int64)
-        if starts_B.min() < 0 or ends_B.max() > len(data) or (starts_B > ends_B).any():
+        if offsets.min() < 0 or offsets.max() > len(data) or (offsets[:-1] > offsets[1:]).any():
             raise ValueError("offsets reach outside data")
-        return self._rows(starts_B, ends_B, data)
+        return self._rows(offsets[:-1], offsets[1:], data)
 
     def hashes(self) -> UInt64s:
         """The hash of each row's id, `hash_of`, shape (N,)."""
@@ -118,8 +117,8 @@ class Vocabulary:
         return ids
 
     @cached_property
-    def _index(self) -> _Index:
-        return _Index(self._count, {id_: row for row, id_ in enumerate(self.ids.to_pylist())})
+    def _index(self) -> dict[str, int]:
+        return {id_: row for row, id_ in enumerate(self.ids.to_pylist())}
 
     def _rows_of_strings(self, ids: Sequence[str]) -> Int64s:
         if len(ids) == 0:
@@ -128,15 +127,10 @@ class Vocabulary:
         text = np.frombuffer(joined + bytes(9), np.uint8)  # room to read the last word as any other
         ends_B = np.flatnonzero(text[: len(joined) + 1] == 0)
         if len(ends_B) != len(ids):  # some id has a NUL of its own
-            return self._rows_of_encoded([id_.encode("utf-8", "surrogatepass") for id_ in ids])
+            return np.fromiter(map(self.row, ids), np.int64, len(ids))
         starts_B = np.zeros_like(ends_B)
         np.add(ends_B[:-1], 1, out=starts_B[1:])
         return self._rows(starts_B, ends_B, text)
-
-    def _rows_of_encoded(self, ids: list[bytes]) -> Int64s:
-        ends_B = np.cumsum(np.fromiter(map(len, ids), np.int64, len(ids)))
-        starts_B = np.append(0, ends_B[:-1])
-        return self._rows(starts_B, ends_B, np.frombuffer(b"".join(ids), np.uint8))
 
     def _rows_of_arrow(self, ids: pa.Array) -> Int64s:
         if ids.null_count:
@@ -216,9 +210,8 @@ class Vocabulary:
         places = np.maximum.accumulate((keys >> 32) - order) + order
         inside = int(np.searchsorted(places, len(self.slots)))
         self.slots[places[:inside]] = rows[:inside]
-        self.slots[np.flatnonzero(self.slots == EMPTY)[: count - inside]] = rows[
-            inside:
-        ]  # past the end: from the front
+        free = np.flatnonzero(self.slots == EMPTY)  # what is past the end goes to the front
+        self.slots[free[: count - inside]] = rows[inside:]
         return self.slots
 
     def _prove(self) -> None:
@@ -243,17 +236,6 @@ class Vocabulary:
             raise ValueError(f"{np.count_nonzero(slots >= 0)} slots are taken, wanted {count}")
 
 
-class _Index(dict[str, int]):
-    """Rows by id, `unknown` for those that are not held."""
-
-    def __init__(self, unknown: int, rows: dict[str, int]) -> None:
-        super().__init__(rows)
-        self._unknown = unknown
-
-    def __missing__(self, _: str) -> int:
-        return self._unknown
-
-
 class _Words:
     """The 8 bytes from any byte of a buffer, as one little-endian number; zeros past the end.
 
@@ -271,9 +253,7 @@ class _Words:
         """The word from each start; a start is not after the end of the buffer."""
         try:
             return self._overlapping[starts_B]
-        except (
-            IndexError
-        ):  # the last of the buffer, which is rare, is told by what happens: looking for it takes longer
+        except IndexError:  # the last of the buffer is rare: to look for it first takes longer
             pass
         inside_B = np.minimum(starts_B, self._last)
         words_B: UInt64s = self._overlapping[inside_B]
@@ -338,6 +318,5 @@ def _buffers(ids: pa.Array) -> tuple[Integers, npt.NDArray[np.uint8]]:
         return np.zeros(1, np.int32), np.empty(0, np.uint8)
     large = isinstance(ids, pa.LargeStringArray)
     offsets_N: Integers = np.frombuffer(offsets, np.int64) if large else np.frombuffer(offsets, np.int32)
-    return offsets_N[ids.offset : ids.offset + len(ids) + 1], np.empty(0, np.uint8) if data is None else np.frombuffer(
-        data, np.uint8
-    )
+    text = np.empty(0, np.uint8) if data is None else np.frombuffer(data, np.uint8)
+    return offsets_N[ids.offset : ids.offset + len(ids) + 1], text

@@ -24,32 +24,20 @@ from models.training_ratings import TrainingRatings
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draft:
-    """A model about to be published.
+    """A model about to be published."""
 
-    Attributes:
-        model: its tables, finite, on any device.
-        users: `files.USER_SCHEMA`, U rows.
-        items: `files.ITEM_SCHEMA`, I rows; `ratings` counts what `seen` holds of each.
-        seen: the training ratings of each user, within the scale.
-        prior: what is known of users and items without training ratings.
-        scale: the lowest and the highest rating of the data.
-        trainer, data, gate, metrics: for the manifest.
-        write_report: writes files into the directory it is given; they become `report/`.
-        relevance: what orders lists, finite, on any device; None where only r̂ does.
-    """
-
-    model: MatrixFactorization
-    users: pa.Table
-    items: pa.Table
-    seen: TrainingRatings
-    prior: FoldInPrior
-    scale: tuple[float, float]
+    model: MatrixFactorization  # its tables, finite, on any device
+    users: pa.Table  # `files.USER_SCHEMA`, U rows
+    items: pa.Table  # `files.ITEM_SCHEMA`, I rows; `ratings` counts what `seen` holds of each
+    seen: TrainingRatings  # the training ratings of each user, within the scale
+    prior: FoldInPrior  # what is known of users and items without training ratings
+    scale: tuple[float, float]  # the lowest and the highest rating of the data
     trainer: TrainerRecord
     data: DataRecord
     gate: GateRecord
     metrics: Mapping[str, float | None]
-    write_report: Callable[[Path], None]
-    relevance: RelevanceHead | None = None
+    write_report: Callable[[Path], None]  # writes files into the directory it is given; they become `report/`
+    relevance: RelevanceHead | None = None  # what orders lists, finite, on any device; None where only r̂ does
 
 
 def write(path: Path, draft: Draft, number: int) -> Manifest:

@@ -43,32 +43,21 @@ class Refusal(NamedTuple):
 
 
 class CheckpointSync:
-    """Keeps `directory` at what `remote` has.
-
-    Args:
-        remote: where versions are published.
-        directory: of this host; created where it is missing, for this user only.
-        pinned: the version to download, whatever CURRENT names.
-    """
+    """Keeps `directory` at what `remote` has, or at the version `pinned`. `source` is the URL without its password."""
 
     def __init__(self, remote: RemoteRegistry, directory: Path, pinned: str | None = None) -> None:
-        self.directory = directory
-        self._remote = remote
-        self._pinned = pinned
-        self._failures = 0
+        self.directory, self.source = directory, remote.name
+        self._remote, self._pinned = remote, pinned
+        self._failures, self._started = 0, False
         self._refused: str | None = None
         self._noted: Refusal | None = None
-        self._started = False
         self._retry_at = self._wait = 0.0
-
-    @property
-    def source(self) -> str:
-        """The URL, without its password."""
-        return self._remote.name
 
     def start(self) -> None:
         """Bring a version here. Raises what went wrong if there is none to serve, not even one from before."""
-        _own(self.directory)
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if self.directory.stat().st_uid != os.getuid():  # whoever can write there chooses what is served
+            raise CheckpointNotFoundError(f"{self.directory} belongs to another user")
         self._discard_damaged()
         refusal = self.look()
         try:
@@ -175,10 +164,3 @@ class CheckpointSync:
                 written.write_text(json.dumps(refusal._asdict()), "utf-8")
                 written.replace(self.directory / REFUSED)
         return refusal
-
-
-def _own(directory: Path) -> None:
-    """Make a directory that nobody else can write: whoever could would choose what is served."""
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if directory.stat().st_uid != os.getuid():
-        raise CheckpointNotFoundError(f"{directory} belongs to another user")

@@ -127,7 +127,7 @@ def copy(source: Path, directory: Path, *, current: bool = True) -> Manifest:
             raise PublicationError(f"{directory} has a version {source.name} already; nothing was published")
         copied = staged / source.name
         shutil.copytree(source, copied)
-        manifest = renumbered(read_manifest(copied), published(directory))
+        manifest = read_manifest(copied).model_copy(update={"number": next_number(published(directory))})
         (copied / MANIFEST).write_bytes(manifest.to_json())
         verify(copied)
         put_in_place(directory, copied, source.name, activate=current)
@@ -166,11 +166,6 @@ def prune(directory: Path, keep: int) -> list[str]:
 def next_number(before: Iterable[Manifest]) -> int:
     """One more than the number of the last version. Clocks may jump; the order of publication does not."""
     return max((manifest.number for manifest in before), default=0) + 1
-
-
-def renumbered(manifest: Manifest, before: Iterable[Manifest]) -> Manifest:
-    """The manifest of a version that is published after others."""
-    return manifest.model_copy(update={"number": next_number(before)})
 
 
 def superseded(known: Sequence[Manifest], current: str, keep: int) -> list[str]:

@@ -28,7 +28,7 @@ from models.errors import (
     PublicationError,
     RemoteError,
 )
-from models.registry.directory import CURRENT, renumbered, superseded, verify
+from models.registry.directory import CURRENT, next_number, superseded, verify
 from models.urls import masked, without_password
 
 MAX_CURRENT_BYTES = 256  # a name has at most 128
@@ -36,14 +36,10 @@ IDLE_SECONDS = 60.0  # after which a server may have closed the connection
 
 
 class RemoteRegistry:
-    """Reads and writes the checkpoints below a URL. May be used by several threads; one waits for the other.
-
-    Attributes:
-        name: the URL without a password, for messages.
-    """
+    """Reads and writes the checkpoints below a URL. May be used by several threads; one waits for the other."""
 
     def __init__(self, url: str) -> None:
-        self.name = without_password(url).rstrip("/")
+        self.name = without_password(url).rstrip("/")  # for messages
         self._url = url
         self._opened: tuple[Any, str] | None = None
         self._used_at = 0.0
@@ -81,16 +77,19 @@ class RemoteRegistry:
 
     def manifest(self, version: str) -> Manifest:
         """Of one version. Raises CheckpointNotFoundError, or another CheckpointError for one that is damaged."""
-        return parse_manifest(self._manifest(version), f"{self.name}/{version}/{MANIFEST}", version)
+        return self._manifest(version)[1]
 
     def fetch(self, version: str, path: Path) -> None:
         """Download a version into the new directory `path`, and check sizes and hashes.
 
         Raises a CheckpointError that names the file; what was downloaded until then stays.
         """
-        text = self._manifest(version)
-        manifest = parse_manifest(text, f"{self.name}/{version}/{MANIFEST}", version)
-        self._check_sizes(manifest)
+        text, manifest = self._manifest(version)
+        with self._files() as (files, root):  # what is torn is refused before anything of it is downloaded
+            for name, entry in manifest.files.items():
+                size = self._found(files.info, f"{root}/{version}/{name}").get("size")
+                if size is not None:
+                    verify_size(f"{self.name}/{version}/{name}", size, entry)
         path.mkdir(parents=True)
         needed, free = sum(entry.bytes for entry in manifest.files.values()), shutil.disk_usage(path).free
         if needed > free:
@@ -116,7 +115,7 @@ class RemoteRegistry:
         before = self.published()
         if path.name in (manifest.version for manifest in before):
             raise PublicationError(f"{self.name} has a version {path.name} already; nothing was published")
-        manifest = renumbered(read_manifest(path), before)
+        manifest = read_manifest(path).model_copy(update={"number": next_number(before)})
         sent = [*manifest.files]
         with self._files() as (files, root):
             for folder in sorted({f"{root}/{path.name}/{name}".rpartition("/")[0] for name in sent}):
@@ -157,13 +156,12 @@ class RemoteRegistry:
             self.fetch(name, Path(folder) / name)
             yield Path(folder) / name
 
-    def _manifest(self, version: str) -> bytes:
-        if not VERSION_NAME.fullmatch(version):
-            raise CheckpointNotFoundError(f"no version {version!r} in {self.name}")
-        try:
-            return self._read(f"{version}/{MANIFEST}", MAX_MANIFEST_BYTES)
-        except FileNotFoundError:
-            raise CheckpointNotFoundError(f"no version {version!r} in {self.name}") from None
+    def _manifest(self, version: str) -> tuple[bytes, Manifest]:
+        if VERSION_NAME.fullmatch(version):
+            with suppress(FileNotFoundError):
+                text = self._read(f"{version}/{MANIFEST}", MAX_MANIFEST_BYTES)
+                return text, parse_manifest(text, f"{self.name}/{version}/{MANIFEST}", version)
+        raise CheckpointNotFoundError(f"no version {version!r} in {self.name}")
 
     def _read(self, name: str, most: int) -> bytes:
         with self._files() as (files, root):
@@ -171,14 +169,6 @@ class RemoteRegistry:
         if len(content) > most:
             raise CheckpointCorruptError(f"{self.name}/{name} is larger than {most} bytes")
         return content
-
-    def _check_sizes(self, manifest: Manifest) -> None:
-        """Refuse what is torn before anything of it is downloaded."""
-        for name, entry in manifest.files.items():
-            with self._files() as (files, root):
-                size = self._found(files.info, f"{root}/{manifest.version}/{name}").get("size")
-            if size is not None:
-                verify_size(f"{self.name}/{manifest.version}/{name}", size, entry)
 
     def _found(self, ask: Any, wanted: str | Sequence[str], *arguments: Any) -> Any:
         try:

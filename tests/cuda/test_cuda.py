@@ -11,7 +11,7 @@ from models import block_search
 from models.mf import MatrixFactorization
 from models.orderings import by_rating
 from models.scoring import BilinearForm, Side
-from models.search import top_among, top_items
+from models.search import top_items
 from models.sharding import Sharded, spread
 from tests.support.data import planted_set
 from training.fit import trainers
@@ -121,7 +121,7 @@ def test_items_spread_over_gpus_give_the_bits_of_one(shards: int, step: float) -
     draw = torch.Generator().manual_seed(0)
     users_M, items_M = torch.randint(51, (5_000,), generator=draw), torch.randint(3_001, (5_000,), generator=draw)
     assert torch.equal(several.exact(users_M, items_M), one.exact(users_M.cuda(), items_M.cuda()).cpu())
-    assert torch.equal(top_among(several, 7, torch.arange(3_000), 50), top_among(one, 7, torch.arange(3_000), 50).cpu())
+    assert torch.equal(several.top_among(7, torch.arange(3_000), 50), one.top_among(7, torch.arange(3_000), 50).cpu())
     excluded = torch.arange(52) * 40, torch.randint(3_000, (51 * 40,), generator=draw).int()
     allowed_I = torch.rand(3_000, generator=draw) < 0.8
     for batch in (1, 51):

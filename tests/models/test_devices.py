@@ -6,7 +6,7 @@ import torch
 from models.devices import DevicePlacement, choose_device, choose_placement
 from models.errors import DeviceUnavailableError
 
-CPU = torch.device("cpu")
+CPU, META = torch.device("cpu"), torch.device("meta")
 
 
 def test_auto_takes_cuda_where_there_is_one() -> None:
@@ -25,6 +25,18 @@ def test_a_device_that_is_not_there_is_refused_by_name(name: str) -> None:
 
 def test_one_device_holds_the_whole_model() -> None:
     assert choose_placement("cpu") == DevicePlacement(CPU)
+
+
+@pytest.mark.parametrize(
+    ("placement", "name", "is_cpu_alone"),
+    [
+        (DevicePlacement(CPU), "cpu", True),
+        (DevicePlacement(META), "meta", False),
+        (DevicePlacement(CPU, (CPU, META)), "cpu,meta", False),
+    ],
+)
+def test_a_placement_names_its_devices(placement: DevicePlacement, name: str, is_cpu_alone: bool) -> None:
+    assert (str(placement), placement.is_cpu_alone) == (name, is_cpu_alone)
 
 
 def test_several_devices_share_the_items_and_the_host_keeps_the_rest() -> None:

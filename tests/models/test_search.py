@@ -15,7 +15,8 @@ from models.block_search import NOTHING
 from models.mf import MatrixFactorization
 from models.orderings import by_factors, by_popularity, by_rating
 from models.scoring import BilinearForm, Side
-from models.search import top_among, top_items
+from models.search import top_items
+from models.sharding import Sharded
 from tests.support.orderings import KINDS, USERS, Case, by_sorting, cases, make_ordering, rows_of
 
 
@@ -101,7 +102,7 @@ def test_the_best_among_given_rows(case: Case, data: st.DataObject) -> None:
     rows = data.draw(st.lists(st.integers(0, ordering.item_count - 1), unique=True))
     allowed = [item in rows for item in range(ordering.item_count)]
     expected = [item for item in by_sorting(ordering, user, n, [], allowed) if item != NOTHING]
-    assert top_among(ordering, user, torch.tensor(rows, dtype=torch.int64), n).tolist() == expected
+    assert Sharded.whole(ordering).top_among(user, torch.tensor(rows, dtype=torch.int64), n).tolist() == expected
 
 
 def test_minus_zero_ties_with_zero() -> None:
@@ -134,5 +135,5 @@ def test_a_setting_of_torch_for_faster_products_widens_the_bound(
 def test_shapes_on_the_meta_device(make: Callable[[MatrixFactorization], BilinearForm]) -> None:
     ordering = make(make_zeros(9).to("meta"))
     assert top_items(ordering, torch.tensor([0, 1, 1]), 7, excluded=rows_of([[0], [], []])).shape == (3, 7)
-    assert top_among(ordering, 0, torch.tensor([3, 1]), 7).shape == (2,)
+    assert Sharded.whole(ordering).top_among(0, torch.tensor([3, 1]), 7).shape == (2,)
     assert top_items(ordering, torch.tensor([0]), 7).device.type == "meta"

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from models import block_search, search
 from models.block_search import NOTHING
-from models.devices import CPU, DevicePlacement
+from models.devices import CPU
 from models.mf import MatrixFactorization
 from models.orderings import by_factors, by_lower_bound, by_popularity, by_rating
 from models.scoring import BilinearForm
-from models.search import top_among, top_items
+from models.search import top_items
 from models.sharding import Sharded, spread
 from tests.support.orderings import KINDS, USERS, Case, by_sorting, cases, make_ordering, rows_of
 
@@ -101,19 +101,16 @@ def test_the_best_among_given_rows_do_not_depend_on_the_number_of_shards(
     ordering, (user, *_), n, *_ = case
     rows = data.draw(st.lists(st.integers(0, ordering.item_count - 1), unique=True))
     rows_C = torch.tensor(rows, dtype=torch.int64)
-    assert top_among(split(ordering, number), user, rows_C, n).tolist() == top_among(ordering, user, rows_C, n).tolist()
+    alone = Sharded.whole(ordering).top_among(user, rows_C, n)
+    assert split(ordering, number).top_among(user, rows_C, n).tolist() == alone.tolist()
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("number", [1, 3])
 def test_a_user_whose_row_is_given_gets_the_list_of_that_row(kind: str, number: int) -> None:
     ordering = make_ordering(kind, 500, 8, 0, 0.25)
-    bias, variance = 0.5, 0.125
-    factors_G = None if kind == "popularity" else torch.linspace(-1, 1, 8)
-    alone, sharded = (
-        ordering.of_user(factors_G, bias, variance),
-        split(ordering, number).of_user(factors_G, bias, variance),
-    )
+    row = (None if kind == "popularity" else torch.linspace(-1, 1, 8), 0.5, 0.125)
+    alone, sharded = ordering.of_user(row), split(ordering, number).of_user(row)
     zeros, items_I = torch.zeros(501, dtype=torch.int64), torch.arange(501)
     assert torch.equal(sharded.exact(zeros, items_I), alone.exact(zeros, items_I))
     assert torch.equal(sharded.top_items(zeros[:1], 20), top_items(alone, zeros[:1], 20))
@@ -220,12 +217,3 @@ def test_a_catalogue_smaller_than_the_number_of_devices() -> None:
     assert [shard.ordering.item_count for shard in sharded.shards] == [0, 0, 1, 0, 1]
     assert sharded.top_items(torch.zeros(4, dtype=torch.int64), 3).tolist() == [[1, 0, NOTHING]] * 4
     assert sharded.top_items(torch.empty(0, dtype=torch.int64), 3).shape == (0, 3)
-
-
-def test_a_place_names_its_devices() -> None:
-    assert [str(DevicePlacement.over(devices)) for devices in ([META], [CPU, META])] == ["meta", "cpu,meta"]
-    assert [DevicePlacement.over(devices).is_cpu_alone for devices in ([CPU], [CPU, CPU], [META])] == [
-        True,
-        False,
-        False,
-    ]

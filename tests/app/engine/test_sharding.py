@@ -91,7 +91,7 @@ def test_golden_pairs_tell_when_a_device_holds_the_items_of_another(
             for name, sharded in right.items()
         }
 
-    version, place = current_version(checkpoints), DevicePlacement.over([CPU, CPU])
+    version, place = current_version(checkpoints), DevicePlacement(CPU, (CPU, CPU))
     assert loading.load(checkpoints, version, place).version == version
     monkeypatch.setattr(serving_model, "spread", confused)
     with pytest.raises(GoldenPairsError):
