@@ -20,7 +20,7 @@ from typing import Any
 
 from playwright.sync_api import Browser, sync_playwright
 
-from app.console.files import read_files
+from app.console.routes import read_files
 from benchmarks.serving import running
 from tests.support.browser import launch
 from tests.support.drafts import publish_random

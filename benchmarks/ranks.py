@@ -48,7 +48,7 @@ from training.distributed.runtime import distributed
 from training.evaluation.evaluate import held_out_rmse, make_test_set
 from training.fit import trainers
 from training.fit.kernels.als_rows import packed_width
-from training.fit.kernels.effects_torch import STEPS
+from training.fit.kernels.gibbs_torch import STEPS
 from training.fit.kernels.tiles import padded_width
 from training.fit.trainer import Trainer, TrainingSet
 from training.launch import started_by_torchrun

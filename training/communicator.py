@@ -19,9 +19,7 @@ from torch import Tensor
 from models.mf import with_average_row
 
 DRAW_ROWS = 1 << 16  # rows drawn at a time
-BLOCK = (
-    64  # rows whose random numbers come from one generator; a rank has whole blocks, so that any rank draws the same
-)
+BLOCK = 64  # rows whose random numbers come from one generator; a rank has whole blocks: any rank draws the same
 T = TypeVar("T")
 
 
@@ -29,13 +27,10 @@ class Communicator:
     """Operations over all ranks: here of a single process, which is the only rank, so that each is trivial.
 
     Every rank makes the same calls in the same order. `training.distributed.group.Group` has several ranks.
-
-    Attributes:
-        thread_safe: whether several threads of a rank may use it at the same time.
     """
 
     rank, size = 0, 1
-    thread_safe: ClassVar[bool] = True
+    thread_safe: ClassVar[bool] = True  # whether several threads of a rank may use it at the same time
 
     @property
     def first(self) -> bool:

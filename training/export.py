@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
@@ -53,26 +53,20 @@ def run(
     use_threads(threads)
     checkpoint = load(checkpoints, version, placement.device)
     named = spread(orderings(checkpoint.model, checkpoint.relevance), placement.shards)
-    ordering, allowed_I = choose_ordering(checkpoint.version, named, rank_by), choose_items(checkpoint, category)
+    name, allowed_I = rank_by or default_order(named), choose_items(checkpoint, category)
+    if name not in named:
+        raise ConfigError(f"version {version} has no ordering by {name}: it has {', '.join(sorted(named))}")
     with progress(checkpoint.model.users, "users") as report:
         return export_top(
             checkpoint,
             out,
-            ordering,
+            named[name],
             n,
             rating=named["rating"],
             include_seen=include_seen,
             allowed_I=allowed_I,
             report=report,
         )
-
-
-def choose_ordering(version: str, named: Mapping[str, Sharded], rank_by: str | None) -> Sharded:
-    """The ordering of that name, by default that of the service. Raises ConfigError for one that is not there."""
-    name = rank_by or default_order(named)
-    if name not in named:
-        raise ConfigError(f"version {version} has no ordering by {name}: it has {', '.join(sorted(named))}")
-    return named[name]
 
 
 def choose_items(checkpoint: Checkpoint, category: str | None) -> Tensor | None:

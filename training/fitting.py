@@ -14,7 +14,6 @@ import torch
 
 from models.checkpoint.reader import Checkpoint
 from models.mf import MatrixFactorization
-from models.relevance import RelevanceHead
 from models.training_ratings import TrainingRatings
 from training.config import JobConfig, Preset, load_preset
 from training.data.interactions import Interactions
@@ -31,16 +30,9 @@ from training.runtime import Runtime
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Run:
-    """One run of the job.
-
-    Attributes:
-        config, preset: what is asked.
-        runtime, device, threads: where it is done.
-        report: is called after each epoch.
-        phase: is called with the name of each step as it begins.
-    """
+    """One run of the job: what is asked, where it is done, and whom to tell of epochs and of steps that begin."""
 
     config: JobConfig
     preset: Preset
@@ -53,13 +45,9 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class FitData:
-    """The ratings of a job, and the forms in which they are fitted, evaluated and published.
+    """The ratings of a job as they were read, and as they are fitted, evaluated and published.
 
-    Attributes:
-        train_test: as they were read.
-        training: the training part on the device.
-        test: the test part on the device, None where it is empty.
-        seen: the training ratings of each user.
+    `training` and `test` are on the device, `test` None where it is empty; `seen` are each user's training ratings.
     """
 
     train_test: TrainTest
@@ -106,15 +94,23 @@ def saved_state(run: Run, ratings: TrainTest) -> FitState:
 
 
 def fit_models(run: Run, data: FitData, served: Checkpoint | None, state: FitState) -> Fitted:
-    """Fit the rating model, from the saved state or the served model where that is asked, and the relevance head."""
-    trainer = make_trainer(run.preset, data.training, run.config.seed)
+    """Fit the rating model, from the saved state or the served model where that is asked, and the relevance head.
+
+    An interrupted fit of the head starts again: it takes seconds.
+    """
+    preset, seed = run.preset, run.config.seed
+    trainer = make_trainer(preset, data.training, seed)
     if run.config.warm_start and served is not None:
         warm_start(trainer, served, data.train_test.train)
-    run.phase(f"fitting {run.preset.name}")
+    run.phase(f"fitting {preset.name}")
     error = None if data.test is None else partial(held_out_rmse, test=data.test)
     history = fit(trainer, error, run.report, state.restore(trainer), state.save)
-    head, head_history = fit_head(run, data.training)
-    return Fitted(trainer.model(), history, head, head_history)
+    if preset.relevance is None:
+        return Fitted(trainer.model(), history, None, [])
+    run.phase("fitting the relevance head")
+    head = RelevanceFit(data.training, preset.relevance, np.random.default_rng([seed, 2]))
+    head_history = fit(head, None, run.report, name="relevance")
+    return Fitted(trainer.model(), history, head.model(), head_history)
 
 
 def make_trainer(preset: Preset, training: TrainingSet, seed: int) -> Trainer[Any]:
@@ -142,16 +138,6 @@ def rows_of(served: Checkpoint, train: Interactions) -> MatrixFactorization:
         model.user_bias[users_U],
         model.item_bias[items_I],
     )
-
-
-def fit_head(run: Run, training: TrainingSet) -> tuple[RelevanceHead | None, list[Epoch]]:
-    """Fit the preset's relevance head, if it has one. An interrupted fit of it starts again: it takes seconds."""
-    if run.preset.relevance is None:
-        return None, []
-    run.phase("fitting the relevance head")
-    head = RelevanceFit(training, run.preset.relevance, np.random.default_rng([run.config.seed, 2]))
-    history = fit(head, None, run.report, name="relevance")
-    return head.model(), history
 
 
 def check_refit(config: JobConfig, test: TestSet | None) -> None:

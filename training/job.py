@@ -54,7 +54,10 @@ def run(
     DeviceUnavailableError for what the user can correct, and a PublicationError if the checkpoint cannot be written. In
     either case nothing is published.
     """
-    job = start(config, report, phase, runtime or Runtime())
+    runtime, preset = runtime or Runtime(), load_preset(config.preset, config.overrides)
+    device, threads = runtime.choose_device(config.device), use_threads(config.threads)
+    log.info("fitting on %s with %d CPU threads", device, threads)
+    job = Run(config, preset, runtime, device, threads, report, phase)
     data = prepare(job, job.runtime.read(config, job.preset, phase))
     check_refit(config, data.test)
     served = None if config.out is None else load_served(config.out)
@@ -64,16 +67,6 @@ def run(
     outcome = Outcome(result.figures(), None) if config.out is None else release(job, config.out, result, served)
     state.delete()
     return outcome
-
-
-def start(config: JobConfig, report: Callable[[Epoch], None], phase: Callable[[str], None], runtime: Runtime) -> Run:
-    """Load the preset and choose device and threads. Raises ConfigError or DeviceUnavailableError."""
-    preset = load_preset(config.preset, config.overrides)
-    device, threads = runtime.choose_device(config.device), use_threads(config.threads)
-    log.info("fitting on %s with %d CPU threads", device, threads)
-    return Run(
-        config=config, preset=preset, runtime=runtime, device=device, threads=threads, report=report, phase=phase
-    )
 
 
 def load_served(directory: Path) -> Checkpoint | None:
@@ -126,20 +119,16 @@ def item_details(items: pa.Table | None, served: Checkpoint | None) -> pa.Table 
 
 def release(run: Run, out: Path, result: Result, served: Checkpoint | None) -> Outcome:
     """Judge the model and publish it, or with `--refit` one of all ratings, unless it is refused."""
-    verdict = run.runtime.communicator.agreed(judge(candidate(result), served, run.config.tolerance))
+    candidate = None
+    if result.test is not None and result.baseline is not None:
+        candidate = Candidate(result.evaluated.model, result.baseline, result.test, result.measured_on.test)
+    verdict = run.runtime.communicator.agreed(judge(candidate, served, run.config.tolerance))
     refused = verdict.verdict == "refused"
     if refused and not run.config.force:
         return Outcome(result.figures(), "; ".join(verdict.reasons))
     if run.config.refit:
         result = refit(run, result, served)
     return publish(run, out, result, verdict.model_copy(update={"forced": refused}))
-
-
-def candidate(result: Result) -> Candidate | None:
-    """What the gate judges; None without held-out ratings."""
-    if result.test is None or result.baseline is None:
-        return None
-    return Candidate(result.evaluated.model, result.baseline, result.test, result.measured_on.test)
 
 
 def publish(run: Run, out: Path, result: Result, verdict: GateRecord) -> Outcome:

@@ -45,14 +45,7 @@ RUN_FACTS = ("device", "threads", "seed", "users", "items", "train_ratings", "te
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """What was fitted.
-
-    Attributes:
-        model: the rating model.
-        history: of its fit.
-        head: what orders lists, None where only r̂ does.
-        head_history: of the fit of the head.
-    """
+    """A rating model and what orders lists, None where only r̂ does, with the history of each fit."""
 
     model: MatrixFactorization
     history: Sequence[Epoch]
@@ -65,19 +58,14 @@ class Result:
     """A fitted model and what was measured, of it or of a model fitted on fewer of the ratings.
 
     Attributes:
-        train_test: the ratings that it was fitted on.
-        preset: how it was fitted.
-        fitted: the model.
+        train_test, seen: the ratings that it was fitted on, as they were split and as those of each user.
         evaluated: the model that `test` and `metrics` are of; after `--refit` it is not `fitted`.
-        seen: the training ratings of each user.
-        test: the test part, None where there is none.
         metrics: those of `METRICS` that were measured.
         run: `seed`, `split`, `device` and `threads` of this run, and `TrainTest.totals`.
         described: items with title, year and genres, as far as they are known; None where nothing is.
-        drift: how the ratings differ from those of the served version; None where there is none.
+        served, drift: the manifest of the served version, and how the ratings differ from its; None where none is.
         measured_on: the ratings that `evaluated` was fitted on, and that `test` was held out from.
         baseline: the bias model of those ratings; None without a test part.
-        served: the manifest of the served version; None where there is none.
     """
 
     train_test: TrainTest
@@ -122,11 +110,7 @@ Report = Callable[["Result", GateRecord, Path], None]
 class WholeModel:
     """The model of all users as it is published; that of a distributed job is gathered on the first rank.
 
-    Attributes:
-        user_ids: in the order of the model's rows.
-        seen: the training ratings of each user.
-        prior: of users that are folded in.
-        head: what orders lists, None where only r̂ does.
+    `user_ids` stand in the order of the model's rows; `seen` are the training ratings of each user.
     """
 
     model: MatrixFactorization

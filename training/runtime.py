@@ -7,11 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
-import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from models import devices
 from models.checkpoint.writer import Draft
@@ -50,14 +48,18 @@ class Runtime:
     def training_set(self, ratings: TrainTest, device: torch.device) -> TrainingSet:
         """The training part as trainers take it."""
         train = ratings.train
+        user_attributes_UA, item_attributes_IA = (
+            None if values is None else torch.tensor(values, device=device)
+            for values in (ratings.user_attributes_UA, ratings.item_attributes_IA)
+        )
         return self.training_set_class(
             users=train.users,
             items=train.items,
             users_N=torch.tensor(train.users_N, device=device),  # copies: arrays that Arrow owns are read-only
             items_N=torch.tensor(train.items_N, device=device),
             ratings_N=torch.tensor(train.ratings_N, device=device),
-            user_attributes_UA=_on_device(ratings.user_attributes_UA, device),
-            item_attributes_IA=_on_device(ratings.item_attributes_IA, device),
+            user_attributes_UA=user_attributes_UA,
+            item_attributes_IA=item_attributes_IA,
             communicator=self.communicator,
             users_here=ratings.users_here,
         )
@@ -69,7 +71,3 @@ class Runtime:
     def publish(self, out: Path, result: Result, draft: Callable[[WholeModel], Draft], *, activate: bool) -> str:
         """Publish what `draft` makes of the whole model, and return its version. Raises PublicationError."""
         return publish(out, draft(WholeModel.of(result)), activate=activate).version
-
-
-def _on_device(values: npt.NDArray[Any] | None, device: torch.device) -> Tensor | None:
-    return None if values is None else torch.tensor(values, device=device)

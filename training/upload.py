@@ -31,21 +31,16 @@ log = logging.getLogger(__name__)
 def upload(ratings: Interactions, url: str, key: str | None, report: Callable[[int], None]) -> None:
     """Store all ratings. `report` is called with how many are stored. Raises SourceUnavailableError with the reason."""
     headers = {} if key is None else {"Authorization": f"Bearer {key}"}
-    _probe(url)
-    with httpx.Client(base_url=url, headers=headers, timeout=SECONDS) as client:
-        for begin in range(0, len(ratings), BATCH):
-            _send(client, _body(ratings, slice(begin, begin + BATCH)))
-            report(min(begin + BATCH, len(ratings)))
-
-
-def _probe(url: str) -> None:
-    """Raise SourceUnavailableError if no service answers. One that stops answering later is waited for."""
-    try:
+    try:  # once: a service that stops answering later is waited for
         httpx.get(f"{url.rstrip('/')}/health/live", timeout=PROBE_SECONDS)
     except (httpx.TransportError, httpx.InvalidURL) as error:
         raise SourceUnavailableError(
             f"no service answers at {url} ({error}); `python -m app` starts one, --to http://HOST:PORT names another"
         ) from error
+    with httpx.Client(base_url=url, headers=headers, timeout=SECONDS) as client:
+        for begin in range(0, len(ratings), BATCH):
+            _send(client, _body(ratings, slice(begin, begin + BATCH)))
+            report(min(begin + BATCH, len(ratings)))
 
 
 def _body(ratings: Interactions, part: slice) -> bytes:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, TypedDict, cast
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any, TypedDict
 
 from fastapi import Depends, Request
 
@@ -21,23 +22,14 @@ class State(TypedDict):
     shutdown: Shutdown
 
 
-async def get_engine(request: Request) -> Engine:
-    return cast("Engine", request.state.engine)
+def _of_state(name: str) -> Callable[[Request], Awaitable[Any]]:
+    async def get(request: Request) -> Any:
+        return getattr(request.state, name)
+
+    return get
 
 
-async def get_limits(request: Request) -> Limits:
-    return cast("Limits", request.state.limits)
-
-
-async def get_telemetry(request: Request) -> Telemetry:
-    return cast("Telemetry", request.state.telemetry)
-
-
-async def get_shutdown(request: Request) -> Shutdown:
-    return cast("Shutdown", request.state.shutdown)
-
-
-EngineDep = Annotated[Engine, Depends(get_engine)]
-LimitsDep = Annotated[Limits, Depends(get_limits)]
-TelemetryDep = Annotated[Telemetry, Depends(get_telemetry)]
-ShutdownDep = Annotated[Shutdown, Depends(get_shutdown)]
+EngineDep = Annotated[Engine, Depends(_of_state("engine"))]
+LimitsDep = Annotated[Limits, Depends(_of_state("limits"))]
+TelemetryDep = Annotated[Telemetry, Depends(_of_state("telemetry"))]
+ShutdownDep = Annotated[Shutdown, Depends(_of_state("shutdown"))]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Body, Path, Query, Request, Response
 from starlette.types import Receive, Scope, Send
@@ -13,12 +12,11 @@ from app.api.deps import EngineDep, LimitsDep
 from app.api.encodings import json
 from app.api.limits import Limits
 from app.api.openapi import link, problems
-from app.api.parameters import MAX_QUERY, ListParameters, N
-from app.api.paths import TOP
-from app.api.plain import PlainRoute
+from app.api.parameters import MAX_QUERY, TOP, ListParameters, N
+from app.api.plain import Errors, PlainRoute, client_gone, raise_if, read_parameters, send_answer
 from app.api.predict import inline
-from app.api.reading import Errors, check_user, client_gone, raise_if, read_parameters, send_answer
-from app.api.schemas.lists import FoundUser, FoundUsers, Recommendations, RecommendRequest, TopItems
+from app.api.schemas.answers import FoundUsers, Recommendations, TopItems
+from app.api.schemas.requests import RecommendRequest
 from app.engine.engine import Engine
 from app.engine.types import ListQuery, ListSource, TopList
 from app.errors import InvalidRequestError
@@ -27,7 +25,7 @@ from models.errors import UnknownUserError
 
 router = APIRouter(tags=["lists"])
 
-NONE: Mapping[str, Any] = {}
+TOO_SHORT = "String should have at least 1 character"
 
 EXAMPLES = {
     "known": {"summary": "A known user", "value": "196"},
@@ -43,20 +41,18 @@ RECOMMEND_EXAMPLES = {
 }
 
 
-def plain_routes(limits: Limits) -> list[PlainRoute]:
+def route(limits: Limits) -> PlainRoute:
     """The route of one list, which holds requests to these limits."""
-    return [
-        PlainRoute(
-            "GET",
-            TOP,
-            Top(limits),
-            top,
-            tags=["lists"],
-            summary="What to show a user",
-            response_model=TopItems,
-            responses=problems(404, 413, 422, 500, 503, 504) | link("item", "The first item.", item="/items/0/item"),
-        )
-    ]
+    return PlainRoute(
+        "GET",
+        TOP,
+        Top(limits),
+        top,
+        tags=["lists"],
+        summary="What to show a user",
+        response_model=TopItems,
+        responses=problems(404, 413, 422, 500, 503, 504) | link("item", "The first item.", item="/items/0/item"),
+    )
 
 
 def top(
@@ -89,15 +85,12 @@ class Top:
         """The list that is asked for, and whether strictly."""
         errors: Errors = []
         if not user:
-            check_user(user, errors)
-        asked = read_parameters(ListParameters, query, errors) if query else NONE
+            errors.append({"type": "string_too_short", "loc": ("path", "user"), "msg": TOO_SHORT})
+        asked = {**read_parameters(ListParameters, query, errors)} if query else {}
         raise_if(errors)
         self._limits.check_id(user, "path", "user")
         self._limits.check_list(asked.get("n", 0), "query", "n")
-        if "strict" not in asked:
-            return ListQuery(user=user, **asked), False
-        asked = dict(asked)
-        strict = asked.pop("strict")
+        strict = asked.pop("strict", False)
         return ListQuery(user=user, **asked), strict
 
 
@@ -113,8 +106,7 @@ async def find_users(
     Whoever was erased, or rated for the first time after the fit, is not among them.
     """
     limits.check_list(n, "query", "n")
-    found = await engine.catalogue.find_users(query, n)
-    return FoundUsers(users=[FoundUser(**user._asdict()) for user in found.users], model_version=found.version)
+    return FoundUsers.of(await engine.catalogue.find_users(query, n))
 
 
 @router.post(

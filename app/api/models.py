@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Response
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from starlette.responses import HTMLResponse
 
 from app.api.deps import EngineDep
 from app.api.openapi import link, links, problems
-from app.api.schemas.models import Activated, CurrentModel, History, Pass, PublishedModel, PublishedModels
+from app.api.schemas.answers import AnswerModel, ModelVersion
 from app.middleware.access import Access, needs
-from app.middleware.security_headers import REPORT as REPORT_HEADERS
+from app.middleware.browsers import REPORT as REPORT_HEADERS
 from models.checkpoint.files import HISTORY, REPORT, REPORT_PAGE
-from models.checkpoint.manifest import VERSION_NAME, Manifest
+from models.checkpoint.manifest import VERSION_NAME, DataRecord, GateRecord, Manifest, ModelShape, TrainerRecord
 from models.errors import CheckpointCorruptError
 
 router = APIRouter(tags=["models"])
@@ -29,6 +30,66 @@ Version = Annotated[
     ),
 ]
 OF_VERSION = problems(404, 413, 422, 500, 503)
+HasReport = Annotated[bool, Field(description="Whether `GET /models/{version}/report` has a page.")]
+
+
+class CurrentModel(BaseModel):
+    """The model being served."""
+
+    version: str
+    created_at: datetime
+    age_seconds: float
+    device: str
+    shape: ModelShape
+    trainer: TrainerRecord
+    data: DataRecord
+    gate: GateRecord
+    metrics: Mapping[str, float | None]
+    report: HasReport
+
+
+class PublishedModel(BaseModel):
+    """A published version; `serving` says whether the one who answers serves it."""
+
+    version: str
+    created_at: datetime
+    preset: str
+    gate: GateRecord
+    metrics: Mapping[str, float | None]
+    report: HasReport
+    serving: bool
+
+
+class PublishedModels(AnswerModel):
+    """Every published version that can be read, oldest first."""
+
+    models: list[PublishedModel]
+    model_version: ModelVersion
+
+
+class Pass(BaseModel):
+    """What was known after a pass of the fit; `test_rmse` is null where it was not measured."""
+
+    number: int
+    figures: Mapping[str, float]
+    test_rmse: float | None
+    fit_seconds: float
+
+
+class History(AnswerModel):
+    """The learning curve of a version."""
+
+    version: str
+    passes: list[Pass]
+    model_version: ModelVersion
+
+
+class Activated(AnswerModel):
+    """The version that was made the current one; other workers follow within two seconds."""
+
+    model_version: ModelVersion
+
+
 PASSES = TypeAdapter(list[Pass])
 
 
@@ -60,10 +121,7 @@ async def published(engine: EngineDep) -> PublishedModels:
     summary="Serve another published model",
     responses=problems(404, 409, 413, 422, 500, 503),
 )
-async def activate(
-    version: Version,
-    engine: EngineDep,
-) -> Activated:
+async def activate(version: Version, engine: EngineDep) -> Activated:
     """Make a version the current one, as a roll-back does. It is verified first; the old one answers meanwhile.
 
     The answer comes once this worker serves it; others follow within two seconds.

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fastapi import FastAPI
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from app.errors import PROBLEM_JSON, Problem
 from app.middleware.access import Access, RouteNeeds
@@ -26,13 +26,10 @@ DESCRIPTIONS = {
     "stored or read now; try again after `Retry-After` seconds.",
     504: "The answer took longer than a request may.",
 }
-SECONDS: dict[str, Any] = {"description": "Seconds to wait.", "required": True, "schema": {"type": "integer"}}
-BEARER: dict[str, Any] = {"description": "`Bearer`.", "required": True, "schema": {"type": "string"}}
-REQUEST_ID: dict[str, Any] = {
-    "description": "Names the request in logs.",
-    "required": True,
-    "schema": {"type": "string"},
-}
+TEXT, NUMBER = {"type": "string"}, {"type": "integer"}
+SECONDS: dict[str, Any] = {"description": "Seconds to wait.", "required": True, "schema": NUMBER}
+BEARER: dict[str, Any] = {"description": "`Bearer`.", "required": True, "schema": TEXT}
+REQUEST_ID: dict[str, Any] = {"description": "Names the request in logs.", "required": True, "schema": TEXT}
 HEADERS = {"401": {"WWW-Authenticate": BEARER}, "429": {"Retry-After": SECONDS}, "503": {"Retry-After": SECONDS}}
 
 
@@ -53,28 +50,18 @@ def links(*given: dict[int | str, dict[str, Any]]) -> dict[int | str, dict[str, 
 
 
 class Service(FastAPI):
-    """FastAPI with layers before all of its own, whose document says what those answer: refusals, ids, problems."""
+    """FastAPI with layers before all of its own, whose document says what those answer: refusals, ids, problems.
 
-    _needs: RouteNeeds
-    _layers: Callable[[ASGIApp], ASGIApp]
-    _traced = True
+    Attributes:
+        layers: put before Starlette's own middleware, which takes 5 µs a request.
+        needs: what each request needs, else the layers refuse it.
+    """
 
-    def surround(self, layers: Callable[[ASGIApp], ASGIApp], needs: RouteNeeds, *, traced: bool) -> None:
-        """Put `layers` before Starlette's own middleware, which takes 5 µs a request.
-
-        `needs` says what they refuse, `traced` whether FastAPI reports to OpenTelemetry.
-        """
-        self._layers, self._needs, self._traced = layers, needs, traced
+    layers: Callable[[ASGIApp], ASGIApp]
+    needs: RouteNeeds
 
     def build_middleware_stack(self) -> ASGIApp:
-        return self._layers(super().build_middleware_stack())
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self._traced or self.middleware_stack is None:
-            await super().__call__(scope, receive, send)
-        else:  # what FastAPI does too, but only after it has looked for OpenTelemetry, which takes 4 µs
-            scope["app"] = self
-            await self.middleware_stack(scope, receive, send)
+        return self.layers(super().build_middleware_stack())
 
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
@@ -82,32 +69,19 @@ class Service(FastAPI):
             document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
             for path, operations in document["paths"].items():
                 for method, operation in operations.items():
-                    _declare_refusals(self._needs.of(method.upper(), path).access, operation)
-                    _declare_problems(operation)
-                    _declare_headers(operation)
+                    _complete(operation, self.needs.of(method.upper(), path).access)
         return super().openapi()
 
 
-def _declare_refusals(access: Access, operation: dict[str, Any]) -> None:
-    """What may be answered before the operation is asked."""
-    if access in (Access.PROBE, Access.OPEN):
-        return
-    operation["security"] = [{"key": []}]
-    statuses = (401, 429, 503) if access is Access.READ else (401, 403, 429, 503)
-    schema = {"$ref": "#/components/schemas/Problem"}
-    refusals = {
-        str(status): {"description": DESCRIPTIONS[status], "content": {"application/json": {"schema": schema}}}
-        for status in statuses
-    }
-    operation["responses"] = dict(sorted((refusals | operation["responses"]).items()))
-
-
-def _declare_problems(operation: dict[str, Any]) -> None:
+def _complete(operation: dict[str, Any], access: Access) -> None:
+    """Declare refusals, which come before the operation is asked, the media type of problems, and headers."""
+    if access not in (Access.PROBE, Access.OPEN):
+        operation["security"] = [{"key": []}]
+        statuses = (401, 429, 503) if access is Access.READ else (401, 403, 429, 503)
+        content = {"application/json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+        refusals = {str(status): {"description": DESCRIPTIONS[status], "content": content} for status in statuses}
+        operation["responses"] = dict(sorted((refusals | operation["responses"]).items()))
     for status, response in operation["responses"].items():
         if status >= "400":
             response["content"] = {PROBLEM_JSON: response["content"]["application/json"]}
-
-
-def _declare_headers(operation: dict[str, Any]) -> None:
-    for status, response in operation["responses"].items():
         response["headers"] = {"X-Request-ID": REQUEST_ID} | HEADERS.get(status, {})

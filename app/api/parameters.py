@@ -1,17 +1,66 @@
-"""Parameters in paths and queries that several routes take, or that a plain route reads itself."""
+"""Parameters in paths and queries. An id in a path may hold any character, slashes and line ends too.
+
+Where a path has two ids, or erases somebody, an id is one segment of it, and its own slashes are percent-encoded.
+Servers decode them before anybody routes, so they are looked up in what the client sent. The other paths with an id
+take plain slashes too, and are tried after those.
+"""
 
 from __future__ import annotations
 
 from typing import Annotated
+from urllib.parse import unquote
 
 from fastapi import Path, Query
 from pydantic import BaseModel
+from starlette.convertors import Convertor, register_url_convertor
+from starlette.types import Scope
 
-from app.api.schemas.common import Year
+from app.api.schemas.requests import Year
 from app.engine.types import RankBy
+
+SLASH = "\U0010ffff"  # stands for a slash of an id while a path is routed; a noncharacter, which no text should hold
+
+
+class IdConvertor(Convertor[str]):
+    regex = r"[\s\S]*"
+
+    def convert(self, value: str) -> str:
+        return value.replace(SLASH, "/")
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+class SegmentConvertor(IdConvertor):
+    regex = r"[^/]+"
+
+
+def decode_segments(scope: Scope) -> bool:
+    """Let routers tell a slash of an id, percent-encoded, from one of the path. Gives whether there is one."""
+    raw = scope.get("raw_path") or b""
+    if b"%2f" not in raw and b"%2F" not in raw:
+        return False
+    segments = raw.decode("latin-1").split("/")
+    scope["path"] = "/".join(unquote(segment, errors="replace").replace("/", SLASH) for segment in segments)
+    return True
+
+
+register_url_convertor("id", IdConvertor())
+register_url_convertor("segment", SegmentConvertor())
+
+BECAUSE = "/users/{user:segment}/because/{item:segment}"
+RATING = "/users/{user:segment}/ratings/{item:segment}"
+RATINGS = "/users/{user:segment}/ratings"
+EXPORT = "/users/{user:segment}/export"
+USER = "/users/{user:segment}"
+SIMILAR = "/items/{item:segment}/similar"
+TOP = "/users/{user:id}/top"
+ITEM = "/items/{item:id}"
 
 MAX_QUERY = 256  # characters that are searched for
 N = Annotated[int, Query(ge=1, description="How many; the service has an upper bound.")]
+ListLength = Annotated[int, Query(ge=1, description="How many items; the service has an upper bound.")]
+Category = Annotated[str | None, Query(description="Choose from the items of this genre alone.")]
 YearMin = Annotated[Year | None, Query(description="Choose from the items of this year and later ones.")]
 YearMax = Annotated[Year | None, Query(description="Choose from the items of this year and earlier ones.")]
 User = Annotated[str, Path(min_length=1, description="The user's id.", openapi_examples={"196": {"value": "196"}})]
@@ -20,6 +69,7 @@ ORDER = (
     "`relevance`: what the user is likely to choose; `rating`: by predicted rating; `lower_bound`: by the lower end "
     "of its 90 % interval. By default `relevance` where the model has it, else `rating`."
 )
+REPEATABLE = ("exclude", "only")  # in a query; of any other parameter that is given twice the last counts
 
 
 class PredictParameters(BaseModel):
@@ -31,12 +81,12 @@ class PredictParameters(BaseModel):
 class ListParameters(BaseModel):
     """Of `GET /users/{user}/top`."""
 
-    n: Annotated[int, Query(ge=1, description="How many items; the service has an upper bound.")] = 10
+    n: ListLength = 10
     rank_by: Annotated[RankBy | None, Query(description=ORDER)] = None
     exclude_seen: Annotated[bool, Query(description="Leave out what the user rated.")] = True
     exclude: Annotated[tuple[str, ...], Query(description="Leave out these items too; repeatable.")] = ()
     only: Annotated[tuple[str, ...] | None, Query(description="Choose from these items alone; repeatable.")] = None
-    category: Annotated[str | None, Query(description="Choose from the items of this genre alone.")] = None
+    category: Category = None
     year_min: YearMin = None
     year_max: YearMax = None
     intervals: Annotated[

@@ -16,10 +16,10 @@ from app.api.encodings import arrow, json, msgpack
 from app.api.limits import Limits
 from app.api.openapi import problems
 from app.api.parameters import PredictParameters
-from app.api.plain import PlainRoute
-from app.api.reading import (
+from app.api.plain import (
     JSON,
     Errors,
+    PlainRoute,
     client_gone,
     raise_if,
     read_body,
@@ -27,15 +27,12 @@ from app.api.reading import (
     read_parameters,
     send_answer,
 )
-from app.api.schemas.common import Inline
-from app.api.schemas.predictions import (
+from app.api.schemas.answers import AnonymousPrediction, AnonymousPredictions, ColumnPredictions, PairPrediction
+from app.api.schemas.requests import (
     AnonymousColumnsRequest,
     AnonymousPairRequest,
-    AnonymousPrediction,
-    AnonymousPredictions,
-    ColumnPredictions,
     ColumnsRequest,
-    PairPrediction,
+    Inline,
     PairRequest,
     PredictRequest,
 )
@@ -74,25 +71,24 @@ BINARY: Mapping[bytes, Codec] = {
     msgpack.MEDIA_TYPE.encode(): Codec(msgpack.decode, msgpack.encode_predictions),
     arrow.MEDIA_TYPE.encode(): Codec(arrow.decode, arrow.encode_predictions),
 }
-_json_body: TypeAdapter[PairRequest | ColumnsRequest | AnonymousPairRequest | AnonymousColumnsRequest]
-_json_body = TypeAdapter(PredictRequest)
+_json_body: TypeAdapter[PairRequest | ColumnsRequest | AnonymousPairRequest | AnonymousColumnsRequest] = TypeAdapter(
+    PredictRequest
+)
 
 
-def plain_routes(limits: Limits) -> list[PlainRoute]:
+def route(limits: Limits) -> PlainRoute:
     """The route, which holds requests to these limits."""
-    return [
-        PlainRoute(
-            "POST",
-            "/predict",
-            Predict(limits),
-            predict,
-            tags=["predictions"],
-            summary="What users would give items",
-            response_model=PairPrediction | ColumnPredictions | AnonymousPrediction | AnonymousPredictions,
-            responses=problems(404, 413, 422, 500, 503, 504) | {200: {"content": BINARY_CONTENT}},
-            openapi_extra={"requestBody": {"content": BINARY_CONTENT}},
-        )
-    ]
+    return PlainRoute(
+        "POST",
+        "/predict",
+        Predict(limits),
+        predict,
+        tags=["predictions"],
+        summary="What users would give items",
+        response_model=PairPrediction | ColumnPredictions | AnonymousPrediction | AnonymousPredictions,
+        responses=problems(404, 413, 422, 500, 503, 504) | {200: {"content": BINARY_CONTENT}},
+        openapi_extra={"requestBody": {"content": BINARY_CONTENT}},
+    )
 
 
 @needs(Access.READ)
@@ -120,9 +116,8 @@ class Predict:
         self._decode_plain = json.Decoder(limits.id_length)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = scope[BY_NAME]
-        media_type = headers.get(b"content-type", b"")
-        body = await read_body(headers, receive, self._limits.body)
+        media_type = scope[BY_NAME].get(b"content-type", b"")
+        body = await read_body(receive, self._limits.body)
         large = len(body) > LARGE_BODY
         errors: Errors = []
         query = scope["query_string"]
@@ -138,7 +133,9 @@ class Predict:
                 _refuse_unknown(*asked, one.source)
             content = encode(one)
         elif isinstance(asked, Pairs):
-            answer = await _predict_pairs(engine, asked, receive, strict=strict)
+            answer = await engine.predictions.pairs(asked, partial(client_gone, receive))
+            if strict:
+                _refuse_first_unknown(asked, answer)
             content = await asyncio.to_thread(encode, answer) if large else encode(answer)
         else:
             content = await self._anonymous(engine, asked, strict=strict)
@@ -150,8 +147,9 @@ class Predict:
             plain = self._decode_plain(body)
             if isinstance(plain, Pair) or (plain is not None and self._limits.allow(plain)):
                 return plain
-        asked = _decode_binary(body, media_type) if media_type in BINARY else _decode_json(body, media_type, errors)
-        raise_if(errors)
+        asked = (
+            _decode_binary(body, media_type, errors) if media_type in BINARY else _decode_json(body, media_type, errors)
+        )
         self._check(asked)
         return asked
 
@@ -175,14 +173,6 @@ class Predict:
         return json.encode_predictions(answer.at(0) if alone else answer, ratings_used=used)
 
 
-async def _predict_pairs(engine: Engine, pairs: Pairs, receive: Receive, *, strict: bool) -> Predictions:
-    answer = await engine.predictions.pairs(pairs, partial(client_gone, receive))
-    if strict and (unknown_B := (answer.sources_B > 0) & (answer.sources_B < FOLDED)).any():
-        first = int(np.flatnonzero(unknown_B)[0])
-        _refuse_unknown(str(pairs.users[first]), str(pairs.items[first]), SOURCES[answer.sources_B[first]], first)
-    return answer
-
-
 def inline(ratings: Inline, engine: Engine, limits: Limits) -> InlineRatings:
     """Ratings given with a request. Raises InvalidRequestError."""
     given = InlineRatings([rating.item for rating in ratings], [rating.rating for rating in ratings])
@@ -190,26 +180,31 @@ def inline(ratings: Inline, engine: Engine, limits: Limits) -> InlineRatings:
     return given
 
 
-def _decode_binary(body: bytes, media_type: bytes) -> Pair | Pairs:
+def _decode_binary(body: bytes, media_type: bytes, errors: Errors) -> Pair | Pairs:
     try:
-        return BINARY[media_type].decode(body)
+        asked = BINARY[media_type].decode(body)
     except ValueError as error:
         raise InvalidRequestError(("body",), str(error)) from error
+    raise_if(errors)
+    return asked
 
 
 def _decode_json(body: bytes, media_type: bytes, errors: Errors) -> Asked:
     request = read_json(_json_body, body, media_type, errors, tagged=True)
-    raise_if(errors)
     if isinstance(request, PairRequest):
         return Pair(request.user, request.item)
     if isinstance(request, ColumnsRequest):
         return Pairs(request.users, request.items)
-    assert request is not None  # noqa: S101 - else there are errors
     return request
 
 
 def _items(asked: AnonymousPairRequest | AnonymousColumnsRequest) -> list[str]:
     return [asked.item] if isinstance(asked, AnonymousPairRequest) else asked.items
+
+
+def _refuse_first_unknown(pairs: Pairs, answer: Predictions) -> None:
+    for at in np.flatnonzero((answer.sources_B > 0) & (answer.sources_B < FOLDED))[:1].tolist():
+        _refuse_unknown(str(pairs.users[at]), str(pairs.items[at]), SOURCES[answer.sources_B[at]], at)
 
 
 def _refuse_unknown(user: str, item: str, source: Source, position: int | None = None) -> None:

@@ -18,12 +18,10 @@ from app.api.deps import EngineDep, LimitsDep
 from app.api.encodings import json
 from app.api.limits import Limits, check_scale
 from app.api.openapi import problems
-from app.api.parameters import Item, User
-from app.api.paths import BECAUSE, EXPORT, RATING, RATINGS, USER
-from app.api.plain import PlainRoute
-from app.api.reading import JSON, Errors, raise_if, read_body, read_json, send_answer
-from app.api.schemas import ratings as schemas
-from app.engine import types
+from app.api.parameters import BECAUSE, EXPORT, RATING, RATINGS, USER, Item, User
+from app.api.plain import JSON, PlainRoute, read_body, read_json, send_answer
+from app.api.schemas import answers
+from app.api.schemas.requests import BulkRequest, RatingRequest
 from app.engine.engine import Engine
 from app.errors import InvalidRequestError
 from app.middleware.access import BY_NAME, Access, needs
@@ -32,31 +30,29 @@ from app.ratings.records import PutMany, Rating
 router = APIRouter(tags=["ratings"])
 
 MAX_KEY_LENGTH = 256
-_rating_body = TypeAdapter(schemas.RatingRequest)
+_rating_body = TypeAdapter(RatingRequest)
 CHANGE = problems(413, 422, 500, 501, 503)
 
 
-def plain_routes(limits: Limits) -> list[PlainRoute]:
+def route(limits: Limits) -> PlainRoute:
     """The route that stores one rating, and holds requests to these limits."""
-    return [
-        PlainRoute(
-            "PUT",
-            RATING,
-            PutRating(limits),
-            rate,
-            tags=["ratings"],
-            summary="Store a rating",
-            response_model=schemas.StoredRating,
-            responses=CHANGE,
-        )
-    ]
+    return PlainRoute(
+        "PUT",
+        RATING,
+        PutRating(limits),
+        rate,
+        tags=["ratings"],
+        summary="Store a rating",
+        response_model=answers.StoredRating,
+        responses=CHANGE,
+    )
 
 
 @needs(Access.RATE)
 def rate(
     user: User,
     item: Item,
-    body: Annotated[schemas.RatingRequest, Body(openapi_examples={"five": {"value": {"rating": 5}}})],
+    body: Annotated[RatingRequest, Body(openapi_examples={"five": {"value": {"rating": 5}}})],
 ) -> None:
     """Store what a user gave an item, in place of what was there. Doing it twice is doing it once."""
 
@@ -68,63 +64,50 @@ class PutRating:
         self._limits = limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = scope[BY_NAME]
-        media_type = headers.get(b"content-type", b"")
-        body = await read_body(headers, receive, self._limits.body)
+        media_type = scope[BY_NAME].get(b"content-type", b"")
+        body = await read_body(receive, self._limits.body)
         given = json.decode_rating(body) if media_type == JSON else None
-        value, timestamp = (given.rating, given.timestamp) if given else _read_rating(body, media_type)
+        asked = given or read_json(_rating_body, body, media_type, [])
         engine: Engine = scope["state"]["engine"]
         user, item = scope["path_params"]["user"], scope["path_params"]["item"]
         self._limits.check_storable(user, "path", "user")
         self._limits.check_storable(item, "path", "item")
-        check_scale(value, engine.versions.scale, "body", "rating")
-        rating = Rating(item, value, int(time.time()) if timestamp is None else timestamp)
-        await engine.ratings.put(user, rating)
-        await send_answer(send, json.encode_members(_stored(engine, user, rating)))
-
-
-def _read_rating(body: bytes, media_type: bytes) -> tuple[float, int | None]:
-    """A rating and its time. Raises RequestValidationError."""
-    errors: Errors = []
-    given = read_json(_rating_body, body, media_type, errors)
-    raise_if(errors)
-    assert given is not None  # noqa: S101 - else there are errors
-    return given.rating, None if given.timestamp is None else int(given.timestamp)
-
-
-def _stored(engine: Engine, user: str, rating: Rating) -> dict[str, object]:
-    return {
-        "user": user,
-        "item": rating.item,
-        "rating": rating.rating,
-        "timestamp": rating.timestamp,
-        "known_item": engine.ratings.knows_item(rating.item),
-        "model_version": engine.versions.manifest.version,
-    }
+        check_scale(asked.rating, engine.versions.scale, "body", "rating")
+        timestamp = int(time.time() if asked.timestamp is None else asked.timestamp)
+        await engine.ratings.put(user, Rating(item, asked.rating, timestamp))
+        stored = {
+            "user": user,
+            "item": item,
+            "rating": asked.rating,
+            "timestamp": timestamp,
+            "known_item": engine.ratings.knows_item(item),
+            "model_version": engine.versions.manifest.version,
+        }
+        await send_answer(send, json.encode(stored))
 
 
 @router.delete(RATING, summary="Take a rating back", responses=CHANGE)
 @needs(Access.RATE)
-async def unrate(user: User, item: Item, engine: EngineDep, limits: LimitsDep) -> schemas.RemovedRating:
+async def unrate(user: User, item: Item, engine: EngineDep, limits: LimitsDep) -> answers.RemovedRating:
     """Remove a rating, also one that is only in the training data. Doing it twice is doing it once."""
     limits.check_storable(user, "path", "user")
     limits.check_storable(item, "path", "item")
     await engine.ratings.delete(user, item)
-    return schemas.RemovedRating(user=user, item=item, model_version=engine.versions.manifest.version)
+    return answers.RemovedRating(user=user, item=item, model_version=engine.versions.manifest.version)
 
 
 @router.get(RATINGS, summary="What a user rated", responses=problems(413, 422, 500, 503))
-async def ratings(user: User, engine: EngineDep, limits: LimitsDep) -> schemas.UserRatings:
+async def ratings(user: User, engine: EngineDep, limits: LimitsDep) -> answers.UserRatings:
     """All ratings that count for a user: the stored ones, and those of the training data that were not replaced."""
     limits.check_id(user, "path", "user")
-    return _shown(await engine.ratings.of(user))
+    return answers.UserRatings.of(await engine.ratings.of(user))
 
 
 @router.post("/ratings", summary="Store many ratings", responses=problems(409, 413, 422, 500, 501, 503))
 @needs(Access.RATE)
 async def rate_many(
     body: Annotated[
-        schemas.BulkRequest,
+        BulkRequest,
         Body(openapi_examples={"two": {"value": {"users": ["196", "7"], "items": ["242", "50"], "ratings": [4, 5]}}}),
     ],
     engine: EngineDep,
@@ -137,14 +120,14 @@ async def rate_many(
             description="A request with a key that was used in the last seven days is answered and not done again.",
         ),
     ] = None,
-) -> schemas.StoredRatings:
+) -> answers.StoredRatings:
     """Store ratings given as columns, all of them or none."""
     if idempotency_key is not None and not idempotency_key.isprintable():
         raise InvalidRequestError(("header", "Idempotency-Key"), "a key consists of printable characters")
     scale = engine.versions.scale
     bulk = await asyncio.to_thread(_bulk, body, limits, scale, idempotency_key)  # a large one takes long
     await engine.ratings.put_many(bulk)
-    return schemas.StoredRatings(
+    return answers.StoredRatings(
         stored=len(bulk.users),
         unknown_items=sum(not engine.ratings.knows_item(item) for item in body.items),
         model_version=engine.versions.manifest.version,
@@ -158,7 +141,7 @@ async def because(
     engine: EngineDep,
     limits: LimitsDep,
     n: Annotated[int, Query(ge=1, description="How many ratings are listed, those with the largest parts first.")] = 10,
-) -> schemas.Because:
+) -> answers.Because:
     """The user's ratings by their part in the prediction of the item. 404 for a user without ratings.
 
     The parts are exact: `baseline`, every `contribution` and `others` add up to the prediction that follows from the
@@ -168,32 +151,20 @@ async def because(
     limits.check_id(user, "path", "user")
     limits.check_id(item, "path", "item")
     limits.check_list(n, "query", "n")
-    found = await engine.predictions.explain(user, item, n)
-    return schemas.Because(
-        user=user,
-        item=item,
-        title=found.title,
-        rating=found.rating,
-        baseline=found.baseline,
-        reasons=[schemas.Reason(**reason._asdict()) for reason in found.reasons],
-        others=found.others,
-        model_version=found.version,
-    )
+    return answers.Because.of(await engine.predictions.explain(user, item, n))
 
 
 @router.get(EXPORT, summary="All that is held of a user", responses=problems(413, 422, 500, 503))
-async def export(user: User, engine: EngineDep, limits: LimitsDep) -> schemas.UserExport:
+async def export(user: User, engine: EngineDep, limits: LimitsDep) -> answers.UserExport:
     """For a person who asks what is known of them: their ratings, and what the model learned of them."""
     limits.check_id(user, "path", "user")
-    shown = _shown(await engine.ratings.of(user))
+    shown = answers.UserRatings.of(await engine.ratings.of(user))
     row = await engine.ratings.row_of(user)
-    return schemas.UserExport(
-        **shown.model_dump(), known_to_model=row is not None, row=None if row is None else schemas.UserRow(**row)
-    )
+    return answers.UserExport(**shown.model_dump(), known_to_model=row is not None, row=row and answers.UserRow(**row))
 
 
 @router.delete(USER, summary="Erase a user", responses=CHANGE)
-async def erase(user: User, engine: EngineDep, limits: LimitsDep) -> schemas.ErasedUser:
+async def erase(user: User, engine: EngineDep, limits: LimitsDep) -> answers.ErasedUser:
     """Remove all ratings of a user. From now on they are answered as an unknown user.
 
     A model that is fitted on the store after this has no row for them. Versions that were published before keep theirs
@@ -201,10 +172,10 @@ async def erase(user: User, engine: EngineDep, limits: LimitsDep) -> schemas.Era
     """
     limits.check_storable(user, "path", "user")
     await engine.ratings.erase(user)
-    return schemas.ErasedUser(user=user, model_version=engine.versions.manifest.version)
+    return answers.ErasedUser(user=user, model_version=engine.versions.manifest.version)
 
 
-def _bulk(body: schemas.BulkRequest, limits: Limits, scale: tuple[float, float], key: str | None) -> PutMany:
+def _bulk(body: BulkRequest, limits: Limits, scale: tuple[float, float], key: str | None) -> PutMany:
     """The change that is asked for. Raises InvalidRequestError for the first thing that is wrong."""
     if not len(body.users) == len(body.items) == len(body.ratings):
         raise InvalidRequestError(("body",), "columns are of one length")
@@ -220,11 +191,3 @@ def _bulk(body: schemas.BulkRequest, limits: Limits, scale: tuple[float, float],
     ratings = [Rating(*row) for row in zip(body.items, body.ratings, stamps, strict=True)]
     fingerprint = hashlib.sha256(body.model_dump_json().encode("utf-8", "surrogatepass")).hexdigest()
     return PutMany(body.users, ratings, key, fingerprint)
-
-
-def _shown(found: types.UserRatings) -> schemas.UserRatings:
-    return schemas.UserRatings(
-        user=found.user,
-        ratings=[schemas.UserRating(**rating._asdict()) for rating in found.ratings],
-        model_version=found.version,
-    )

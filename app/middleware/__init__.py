@@ -1,1 +1,1 @@
-"""What every request passes before its route, one concern a file: id, key, rate, bounds, log. It knows no models."""
+"""What every request passes before its route: report, access, rate limit, CORS. It knows no models."""

@@ -1,19 +1,30 @@
-"""Who may use a route, and which headers its answers carry. Routes declare it; middleware is given it."""
+"""Who may ask for what, and how much at once. Routes declare what they need; `Guard` refuses before a body is read.
+
+Keys are compared in constant time, never logged or echoed.
+"""
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from typing import Any, NamedTuple, TypeVar
 
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.middleware.security_headers import DATA, Headers
+from app.engine.errors import OverloadedError
+from app.errors import ForbiddenError, UnauthorizedError, answer_error
+from app.middleware.browsers import DATA, Headers
+from app.middleware.rate_limit import RateLimit
+from app.observability.telemetry import Telemetry
+from models.errors import RatecastError
 
 F = TypeVar("F", bound=Callable[..., Any])
 NEEDS = "needs"  # in the scope of a request, and an attribute of endpoints
 BY_NAME = "headers_by_name"  # in the scope: each layer looks for one or two of them
 READING_METHODS = frozenset(("GET", "HEAD", "OPTIONS"))
+SCHEME = b"bearer "
 
 
 class Access(Enum):
@@ -24,6 +35,9 @@ class Access(Enum):
     READ = "whoever has a key"
     RATE = "an admin, or whoever has a key where the settings say so"
     CHANGE = "an admin"
+
+
+PROBE, OPEN = Access.PROBE, Access.OPEN  # looked up once: each request is compared with them
 
 
 class Needs(NamedTuple):
@@ -46,11 +60,6 @@ def needs(access: Access, headers: Headers = DATA) -> Callable[[F], F]:
     return declare
 
 
-def default_needs(method: str) -> Needs:
-    """What a request needs for which no route declares anything."""
-    return READ if method in READING_METHODS else CHANGE
-
-
 class RouteNeeds:
     """Finds what a request needs by its method and path.
 
@@ -65,10 +74,9 @@ class RouteNeeds:
         self._of_template: dict[str, list[tuple[Route, Needs]]] = {}
         for route in routes:
             declared: Needs | None = getattr(route.endpoint, NEEDS, None)
-            if declared is None:
-                continue
-            for method in route.methods or ():
-                self._add(route, method, declared)
+            if declared is not None:
+                for method in route.methods or ():
+                    self._add(route, method, declared)
 
     def _add(self, route: Route, method: str, needs: Needs) -> None:
         if route.param_convertors:
@@ -86,4 +94,95 @@ class RouteNeeds:
         for route, needs in self._of_template.get(method, ()):
             if route.path_regex.match(path):
                 return needs
-        return self._of_other_methods.get(path) or default_needs(method)
+        return self._of_other_methods.get(path) or (READ if method in READING_METHODS else CHANGE)
+
+
+class Principal(NamedTuple):
+    """Whoever showed a key, or asks where no key is needed. `number` tells principals apart."""
+
+    number: int
+    changes: bool
+    admin: bool
+
+
+class ApiKeys:
+    """The keys that are accepted; several at once, so that one can be replaced by the next without a pause.
+
+    Args:
+        clients: keys that may read. None: everybody may.
+        admins: keys that may change state too. None: nobody may where clients have keys, else everybody.
+        clients_may_rate: whether whoever may read may also store and delete ratings.
+    """
+
+    def __init__(self, clients: Iterable[str], admins: Iterable[str] = (), *, clients_may_rate: bool = False) -> None:
+        clients, admins = [*clients], [*admins]
+        self._keys = [(key.encode(), Principal(at, changes=False, admin=False)) for at, key in enumerate(clients)]
+        self._keys += [(key.encode(), Principal(-2 - at, changes=True, admin=True)) for at, key in enumerate(admins)]
+        self._anonymous = None if clients else Principal(-1, changes=not admins, admin=False)
+        self._clients_may_rate = clients_may_rate
+
+    def admit(self, authorization: bytes | None, access: Access) -> Principal:
+        """Who asks, given the Authorization header. Raises UnauthorizedError or ForbiddenError."""
+        principal = self.principal(authorization)
+        if principal is None:
+            raise UnauthorizedError("send an API key: Authorization: Bearer KEY")
+        if principal.changes or access is Access.READ or (access is Access.RATE and self._clients_may_rate):
+            return principal
+        if authorization is None:
+            raise UnauthorizedError("send an admin key: Authorization: Bearer KEY")
+        raise ForbiddenError("only an admin key may change state")
+
+    def principal(self, authorization: bytes | None) -> Principal | None:
+        """Who sent an Authorization header (`Bearer KEY`); None for a key that is not accepted."""
+        if not self._keys or authorization is None:
+            return self._anonymous
+        if authorization[: len(SCHEME)].lower() != SCHEME:
+            return None
+        given = authorization[len(SCHEME) :].strip()
+        found = None
+        for key, principal in self._keys:  # all of them: the time tells at most the keys' lengths
+            if hmac.compare_digest(given, key):
+                found = principal
+        return found
+
+
+class Guard:
+    """ASGI middleware: refuses a request, or passes it on.
+
+    Args:
+        app: what answers.
+        keys: that are accepted. Open routes need none, and do not count against a rate limit.
+        rate_limit: how often each principal may ask, admins excepted; None: as often as they like.
+        concurrent: most requests at a time.
+        telemetry: knows how many requests are under way.
+    """
+
+    def __init__(
+        self, app: ASGIApp, keys: ApiKeys, rate_limit: RateLimit | None, concurrent: int, telemetry: Telemetry
+    ) -> None:
+        self._app = app
+        self._keys = keys
+        self._rate_limit = rate_limit
+        self._concurrent = concurrent
+        self._telemetry = telemetry
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            if scope["type"] == "http":
+                self._check(scope)
+        except RatecastError as error:
+            await answer_error(error)(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+    def _check(self, scope: Scope) -> None:
+        access = scope[NEEDS].access
+        if access is PROBE:
+            return
+        if self._telemetry.under_way > self._concurrent:
+            raise OverloadedError(f"{self._concurrent} requests are under way already")
+        if access is OPEN:
+            return
+        principal = self._keys.admit(scope[BY_NAME].get(b"authorization"), access)
+        if self._rate_limit is not None and not principal.admin:
+            self._rate_limit.check(principal.number)

@@ -4,18 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
 
 from app.errors import TooManyRequestsError
-from app.middleware.auth import Principal
 
 BURST_SECONDS = 2.0
-
-
-@dataclass(slots=True)
-class _Bucket:
-    tokens: float
-    since: float
 
 
 class RateLimit:
@@ -28,20 +20,18 @@ class RateLimit:
     def __init__(self, per_second: float) -> None:
         self._per_second = per_second
         self._most = max(1.0, per_second * BURST_SECONDS)
-        self._buckets: dict[int, _Bucket] = {}
+        self._buckets: dict[int, tuple[float, float]] = {}  # tokens, and since when there are so many
 
-    def check(self, principal: Principal) -> None:
-        """Count one request. Raises TooManyRequestsError; admins have no limit."""
-        if not principal.admin and (seconds := self.wait(principal.number)):
+    def check(self, principal: int) -> None:
+        """Count one request of a principal. Raises TooManyRequestsError."""
+        if seconds := self.wait(principal):
             raise TooManyRequestsError(math.ceil(seconds))
 
-    def wait(self, number: int) -> float:
+    def wait(self, principal: int) -> float:
         """Take one request from a principal's bucket. Gives 0, or the seconds until there is one again."""
         now = time.monotonic()
-        bucket = self._buckets.setdefault(number, _Bucket(self._most, now))
-        bucket.tokens = min(self._most, bucket.tokens + (now - bucket.since) * self._per_second)
-        bucket.since = now
-        if bucket.tokens < 1:
-            return (1 - bucket.tokens) / self._per_second
-        bucket.tokens -= 1
-        return 0.0
+        tokens, since = self._buckets.get(principal, (self._most, now))
+        tokens = min(self._most, tokens + (now - since) * self._per_second)
+        missing = max(0.0, 1 - tokens)
+        self._buckets[principal] = tokens if missing else tokens - 1, now
+        return missing / self._per_second

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import random
 import sys
 import traceback
 from datetime import UTC, datetime
@@ -25,11 +24,11 @@ class JsonFormatter(logging.Formatter):
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": first_line(record),
+            "message": _first_line(record),
         }
         line |= getattr(record, "fields", {})
         if record.exc_info and record.exc_info[1]:
-            line["exception"] = describe(record.exc_info[1])
+            line["exception"] = _describe(record.exc_info[1])
         return json.dumps(line, ensure_ascii=False)
 
 
@@ -37,53 +36,37 @@ class TextFormatter(logging.Formatter):
     """The same for people."""
 
     def format(self, record: logging.LogRecord) -> str:
-        fields = "".join(f" {name}={value}" for name, value in getattr(record, "fields", {}).items())
-        line = f"{datetime.fromtimestamp(record.created):%H:%M:%S} {record.levelname.lower():<7} {first_line(record)}"
-        if record.exc_info and record.exc_info[1]:
-            fields += _story(describe(record.exc_info[1]))
-        return line + fields
+        line = f"{datetime.fromtimestamp(record.created):%H:%M:%S} {record.levelname.lower():<7} {_first_line(record)}"
+        line += "".join(f" {name}={value}" for name, value in getattr(record, "fields", {}).items())
+        told = _describe(record.exc_info[1]) if record.exc_info and record.exc_info[1] else None
+        while told:
+            line += "".join(f"\n    {part}" for part in [*told["frames"], told["type"]])
+            told = told.get("from")
+        return line
 
 
-def _story(told: dict[str, Any]) -> str:
-    """What `describe` tells, a line each."""
-    lines = "".join(f"\n    {line}" for line in [*told["frames"], told["type"]])
-    return lines + (_story(told["from"]) if "from" in told else "")
+def _first_line(record: logging.LogRecord) -> str:
+    """The first line of a message: those of asyncio go on with what a task holds.
 
-
-def first_line(record: logging.LogRecord) -> str:
-    """Of a message: those of asyncio go on with what a task holds.
-
-    Of a traceback, which the server logs where the service cannot start, the last one: it says why.
+    Of a traceback, which the server logs where the service cannot start, it is the last: it says why.
     """
     lines = record.getMessage().strip().split("\n")
     return lines[-1] if lines[0].startswith("Traceback ") else lines[0]
 
 
-def describe(error: BaseException) -> dict[str, Any]:
+def _describe(error: BaseException) -> dict[str, Any]:
     """An exception's type and its frames, innermost last, and what it came from; no messages."""
     frames = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)]
     told = {"type": f"{type(error).__module__}.{type(error).__qualname__}", "frames": frames}
     source = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    return told if source is None else told | {"from": describe(source)}
+    return told if source is None else told | {"from": _describe(source)}
 
 
-class RequestLog:
-    """Logs a share of the requests, and every one that met a bug.
-
-    Args:
-        share: of all requests, from 0 to 1.
-    """
-
-    def __init__(self, share: float) -> None:
-        self._share = share
-
-    def note(self, request_id: bytes, method: str, route: str, status: int, seconds: float, cause: str | None) -> None:
-        """Log a request that was answered, if its turn has come. `route` is a template."""
-        if random.random() >= self._share and status != 500:  # which ones is no secret  # noqa: S311  # nosec B311
-            return
-        fields = {"request_id": request_id.decode(), "method": method, "route": route, "status": status}
-        fields |= {"seconds": round(seconds, 6)} | ({} if cause is None else {"cause": cause})
-        logger.info("request", extra={"fields": fields})
+def log_request(request_id: bytes, method: str, route: str, status: int, seconds: float, cause: str | None) -> None:
+    """Log a request that was answered. `route` is a template; `cause` the kind of problem that the answer is."""
+    fields = {"request_id": request_id.decode(), "method": method, "route": route, "status": status}
+    fields |= {"seconds": round(seconds, 6)} | ({} if cause is None else {"cause": cause})
+    logger.info("request", extra={"fields": fields})
 
 
 def configuration(level: str, form: str) -> dict[str, Any]:

@@ -11,11 +11,10 @@ import os
 from collections import Counter as Counts
 from collections.abc import Iterator
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from prometheus_client import (
-    CONTENT_TYPE_LATEST,
     CollectorRegistry,
     Counter,
     Gauge,
@@ -25,16 +24,13 @@ from prometheus_client import (
     generate_latest,
     multiprocess,
 )
-from starlette.types import Scope
 
 from app.engine.events import Batch, Event, Listed, Loaded, LoadFailed, LoadFailureEnded, Predicted
 from app.engine.types import Source
 from app.ratings.records import Committed
 from models.checkpoint.manifest import DataRecord
 
-ROUTE = "route_template"  # in the scope of a request that no route of FastAPI answers
 DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
-MEDIA_TYPE = CONTENT_TYPE_LATEST
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more for each counter, that nobody asks for
 SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 CREATED = "ratecast_model_created_timestamp_seconds"
@@ -52,90 +48,48 @@ class Telemetry:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
-        self._requests = Counter(
-            "ratecast_requests", "Answers by status.", ("route", "method", "status"), registry=self._registry
+        counter = partial(Counter, registry=self._registry)
+        gauge = partial(Gauge, registry=self._registry)
+        seconds = partial(Histogram, registry=self._registry, buckets=SECONDS)
+        rows = partial(Histogram, registry=self._registry, buckets=ROWS)
+        requests = counter("ratecast_requests", "Answers by status.", ("route", "method", "status"))
+        durations = seconds(
+            "ratecast_request_seconds", "From the request's first byte to the answer's last.", ("route",)
         )
-        self._seconds = Histogram(
-            "ratecast_request_seconds",
-            "From the request's first byte to the answer's last.",
-            ("route",),
-            buckets=SECONDS,
-            registry=self._registry,
+        predictions = counter("ratecast_predictions", "Predictions by what they rest on.", ("source",))
+        lists = counter("ratecast_lists", "Lists by what they rest on.", ("source",))
+        self._batch_rows = rows("ratecast_batch_rows", "Rows computed together.", ("kind",))
+        self._queue = seconds("ratecast_queue_seconds", "How long work waited for the device.", ("kind",))
+        self._compute = seconds("ratecast_compute_seconds", "How long a batch was computed.", ("kind",))
+        self._in_progress = gauge(
+            "ratecast_requests_under_way", "Requests that are being answered.", multiprocess_mode="livesum"
         )
-        self._predictions = Counter(
-            "ratecast_predictions", "Predictions by what they rest on.", ("source",), registry=self._registry
-        )
-        self._lists = Counter("ratecast_lists", "Lists by what they rest on.", ("source",), registry=self._registry)
-        self._batch_rows = Histogram(
-            "ratecast_batch_rows", "Rows computed together.", ("kind",), buckets=ROWS, registry=self._registry
-        )
-        self._queue = Histogram(
-            "ratecast_queue_seconds",
-            "How long work waited for the device.",
-            ("kind",),
-            buckets=SECONDS,
-            registry=self._registry,
-        )
-        self._compute = Histogram(
-            "ratecast_compute_seconds",
-            "How long a batch was computed.",
-            ("kind",),
-            buckets=SECONDS,
-            registry=self._registry,
-        )
-        self._in_progress = Gauge(
-            "ratecast_requests_under_way",
-            "Requests that are being answered.",
-            multiprocess_mode="livesum",
-            registry=self._registry,
-        )
-        self._starts = Counter("ratecast_worker_starts", "Workers that were started.", registry=self._registry)
-        self._waiting = Gauge(
-            "ratecast_waiting_rows", "Rows that wait.", ("kind",), multiprocess_mode="livesum", registry=self._registry
-        )
-        self._rejections = Counter(
-            "ratecast_rejections", "Requests answered with an error, by cause.", ("cause",), registry=self._registry
-        )
-        self._loads = Counter(
-            "ratecast_model_loads",
-            "Models loaded, and versions that could not be.",
-            ("result",),
-            registry=self._registry,
-        )
-        self._failing = Gauge(
+        self._starts = counter("ratecast_worker_starts", "Workers that were started.")
+        self._waiting = gauge("ratecast_waiting_rows", "Rows that wait.", ("kind",), multiprocess_mode="livesum")
+        rejections = counter("ratecast_rejections", "Requests answered with an error, by cause.", ("cause",))
+        self._loads = counter("ratecast_model_loads", "Models loaded, and versions that could not be.", ("result",))
+        self._failing = gauge(
             "ratecast_model_load_failing",
             "Whether the version that is wanted is not the one being served.",
             multiprocess_mode="livemax",
-            registry=self._registry,
         )
-        self._data = Gauge(
+        self._data = gauge(
             "ratecast_model_data",
             "The training ratings of the model being served, and how they differ from those of the model before.",
             ("figure",),
             multiprocess_mode="livemostrecent",
-            registry=self._registry,
         )
-        self._changes = Counter(
-            "ratecast_store_changes", "Changes of ratings that were stored.", registry=self._registry
-        )
-        self._commits = Histogram(
-            "ratecast_store_commit_seconds",
-            "From the beginning of a transaction to its end.",
-            buckets=SECONDS,
-            registry=self._registry,
-        )
-        self._created = Gauge(
+        self._changes = counter("ratecast_store_changes", "Changes of ratings that were stored.")
+        self._commits = seconds("ratecast_store_commit_seconds", "From the beginning of a transaction to its end.")
+        self._created = gauge(
             CREATED,
             "When the model being served was published, in seconds since 1970.",
             ("version",),
             multiprocess_mode="livemax",
-            registry=self._registry,
         )
-        self._request_counter = cache(self._requests.labels)
-        self._request_timer = cache(self._seconds.labels)
-        self._prediction_counter = cache(self._predictions.labels)
-        self._list_counter = cache(self._lists.labels)
-        self._rejection_counter = cache(self._rejections.labels)
+        self._request_counter, self._request_timer = cache(requests.labels), cache(durations.labels)
+        self._prediction_counter, self._list_counter = cache(predictions.labels), cache(lists.labels)
+        self._rejection_counter = cache(rejections.labels)
         self._answered: list[tuple[str, str, int, float, str | None]] = []
         self._version: str | None = None
         self._predicted: Counts[Source] = Counts()
@@ -222,11 +176,6 @@ class Telemetry:
         self._waiting.labels(batch.kind).set(batch.waiting_rows)
         for seconds in batch.queue_seconds:
             self._queue.labels(batch.kind).observe(seconds)
-
-
-def route_label(scope: Scope) -> str:
-    """The template of a request's route, so that no id becomes a label."""
-    return scope[ROUTE] if ROUTE in scope else getattr(scope.get("route"), "path", "none")
 
 
 class _OnlyServed(CollectorRegistry):

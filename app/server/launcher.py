@@ -13,29 +13,26 @@ import resource
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from math import ceil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Thread
-from types import FrameType
 from typing import Any, NoReturn
 
 import torch
 import uvicorn
-from fastapi import FastAPI
 from pydantic import ValidationError
+from starlette.types import ASGIApp
 
 from app.engine import loading
 from app.observability import logs
 from app.ratings import schema
 from app.ratings.errors import StoreUnavailableError
-from app.server import worker
-from app.server.admission import Admission
 from app.server.bounds import ConnectionBounds
-from app.server.protocol import STARTUP_FAILURE, BoundedProtocol, supervise
+from app.server.protocol import STARTUP_FAILURE, Admission, BoundedProtocol, import_from_string, supervise
 from app.settings import PREFIX, ConfigurationError, Settings, explain
 from models.checkpoint import verification_cache
 from models.checkpoint.manifest import Manifest
@@ -44,7 +41,7 @@ from models.did_you_mean import closest
 from models.errors import RatecastError
 from models.registry.directory import current_version
 
-APP = "app.main:create_app"  # named, not imported: the parent of workers needs no application itself
+APP = "app.main:asgi"  # named, not imported: the parent of workers needs no application itself
 MAX_LINGER = 0.5
 HINTS = {
     errno.EADDRINUSE: "; --port takes another, 0 a free one",
@@ -59,7 +56,8 @@ def run() -> None:
     settings, _ = _ready()
     if (mirror := settings.mirror()) is not None:  # one process of a host is enough
         Thread(target=mirror.follow, name="checkpoint-sync", daemon=True).start()
-    signal.signal(signal.SIGTERM, _done)  # uvicorn finishes its requests, then raises the signal again for this handler
+    # uvicorn finishes its requests, then raises the signal again for this handler
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     if not (_serve(settings) if settings.workers == 1 else _supervise(settings)):
         sys.exit(STARTUP_FAILURE)
 
@@ -90,7 +88,8 @@ def _ready() -> tuple[Settings, Manifest]:
     try:
         settings = Settings()
         manifest = _preflight(settings)
-        _allow_many_files()
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each connection is an open file
     except ValidationError as error:
         _refuse(explain(error))
     except (RatecastError, ConfigurationError, OSError) as error:
@@ -100,7 +99,9 @@ def _ready() -> tuple[Settings, Manifest]:
 
 def _serve(settings: Settings) -> bool:
     """Serve in this process, the only worker. Says whether it could start."""
-    signal.signal(signal.SIGHUP, _terminate)  # with one worker nobody would start another
+    signal.signal(
+        signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM)
+    )  # with one worker nobody would start another
     server = uvicorn.Server(_config(settings, APP))
     with suppress(KeyboardInterrupt):
         server.run()
@@ -115,12 +116,24 @@ def _supervise(settings: Settings) -> bool:
     """
     with TemporaryDirectory(prefix="ratecast-") as folder:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder  # workers read it when they start
-        config = _config(settings, partial(worker.create_app, APP, verification_cache.stamps(), Path(folder)))
+        config = _config(settings, partial(worker_app, verification_cache.stamps(), Path(folder)))
         with config.bind_socket() as listener:
             return supervise(config, listener)
 
 
-def _config(settings: Settings, app: str | Callable[[], FastAPI]) -> uvicorn.Config:
+def worker_app(stamps: Iterable[verification_cache.Stamp], shared: Path) -> ASGIApp:
+    """The application of a worker process, which trusts the files that its parent has verified.
+
+    `shared` is the folder in which workers keep what they share.
+    """
+    verification_cache.learn(stamps)
+    app: ASGIApp = import_from_string(APP)(shared=shared)
+    return app
+
+
+def _config(settings: Settings, app: str | Callable[[], ASGIApp]) -> uvicorn.Config:
+    linger = min(settings.shutdown_pause, MAX_LINGER)
+    bounds = ConnectionBounds(settings.max_connections, settings.max_seconds, settings.idle_seconds, linger)
     return uvicorn.Config(
         app,
         factory=True,
@@ -128,7 +141,7 @@ def _config(settings: Settings, app: str | Callable[[], FastAPI]) -> uvicorn.Con
         port=settings.port,
         workers=settings.workers,
         loop="uvloop",
-        http=partial(BoundedProtocol, bounds=_bounds(settings), admission=Admission(settings.max_concurrent)),  # type: ignore[arg-type]
+        http=partial(BoundedProtocol, bounds=bounds, admission=Admission(settings.max_concurrent)),  # type: ignore[arg-type]
         timeout_keep_alive=settings.idle_seconds,
         ws="none",
         lifespan="on",
@@ -142,20 +155,14 @@ def _config(settings: Settings, app: str | Callable[[], FastAPI]) -> uvicorn.Con
     )
 
 
-def _bounds(settings: Settings) -> ConnectionBounds:
-    linger = min(settings.shutdown_pause, MAX_LINGER)
-    return ConnectionBounds(settings.max_connections, settings.max_seconds, settings.idle_seconds, linger)
-
-
 def _preflight(settings: Settings) -> Manifest:
-    """What will be served.
-
-    Raises RatecastError or OSError for what would end every worker on start-up, where one line can still tell.
-    """
+    """What will be served. Raises RatecastError or OSError for what would end every worker on start-up."""
     settings.check_exposure()
     settings.accepted_admin_keys()
     choose_placement(settings.device)
-    _check_store(settings)
+    if (url := settings.store_url()) is not None:
+        with suppress(StoreUnavailableError):  # it may come back; the workers log it
+            schema.prepare(schema.address(url))
     if (mirror := settings.mirror()) is not None:
         mirror.start()
     directory = settings.directory()
@@ -167,9 +174,8 @@ def _preflight(settings: Settings) -> Manifest:
 
 def _check_address(settings: Settings) -> None:
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[
-            0
-        ]
+        found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)
+        family, kind, protocol, _, address = found[0]
         with socket.socket(family, kind, protocol) as listener:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(address)
@@ -178,38 +184,13 @@ def _check_address(settings: Settings) -> None:
         raise OSError(f"cannot listen on {settings.host} port {settings.port}: {error.strerror}{hint}") from error
 
 
-def _check_store(settings: Settings) -> None:
-    """Raise StoreUnusableError for a database that cannot be the store. One that is away may come back."""
-    url = settings.store_url()
-    if url is not None:
-        with suppress(StoreUnavailableError):  # the workers log it
-            schema.prepare(schema.address(url))
-
-
-def _allow_many_files() -> None:
-    """Each connection is an open file, and the usual soft limit is 1,024."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-
-
 def _warn_of_misspelt_variables() -> None:
     """A variable that is like none of ours, such as RATECAST_CACHE, is another program's."""
-    for name in sorted(os.environ):
+    known = Settings.model_fields
+    for name in sorted(name for name in os.environ if name.startswith(PREFIX)):
         key = name.removeprefix(PREFIX).lower()
-        if (
-            name.startswith(PREFIX)
-            and key not in Settings.model_fields
-            and (meant := closest(key, Settings.model_fields))
-        ):
+        if key not in known and (meant := closest(key, known)):
             sys.stderr.write(f"ratecast: {name} sets nothing: did you mean {PREFIX}{meant.upper()}?\n")
-
-
-def _terminate(_signal: int, _frame: FrameType | None) -> None:
-    signal.raise_signal(signal.SIGTERM)
-
-
-def _done(_signal: int, _frame: FrameType | None) -> NoReturn:
-    sys.exit(0)
 
 
 def _refuse(reason: str) -> NoReturn:

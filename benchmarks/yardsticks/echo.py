@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
-from app.api.schemas.predictions import ColumnsRequest
+from app.api.schemas.requests import ColumnsRequest
 
 app = FastAPI()
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
-from app.api.schemas.predictions import ColumnPredictions, PairPrediction, PredictRequest
+from app.api.schemas.answers import ColumnPredictions, PairPrediction
+from app.api.schemas.requests import PredictRequest
 from app.engine.types import Source
 
 app = FastAPI()

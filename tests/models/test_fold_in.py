@@ -13,10 +13,11 @@ from models.fold_in import LEAST_NOISE, FoldIn, FoldInPrior, RowSolver, SolverTa
 from models.registry.directory import load, publish
 from models.relevance import HeadSolver, RelevanceHead
 from models.training_ratings import TrainingRatings
+from tests.support.als_reference import solve_rows
 from tests.support.checkpoints import RULE, small_draft, small_head, small_model
-from training.fit.kernels import als_reference, gibbs_reference
+from tests.support.gibbs_reference import ReferenceRows
 from training.fit.kernels.als_rows import HalfStep
-from training.fit.kernels.gibbs_rows import RowState
+from training.fit.kernels.gibbs import RowState
 
 C, F, MEAN, NOISE = 60, 7, 3.5, 0.8
 K = F + 1
@@ -126,7 +127,7 @@ def test_with_the_prior_of_als_a_row_is_the_one_that_als_solves(rng: np.random.G
     columns_N, values_N = some_ratings(rng, count)
     factors_CF, bias_C, ridge, bias_ridge = normal(rng, C, F), normal(rng, C), 1.1 * count**0.5, 3.0
     other_CK = torch.cat([factors_CF, bias_C[:, None]], dim=1)
-    wanted_1K, _ = als_reference.solve_rows(
+    wanted_1K, _ = solve_rows(
         torch.zeros(count, dtype=torch.int64),
         torch.from_numpy(columns_N),
         torch.from_numpy(values_N),
@@ -142,7 +143,7 @@ def test_with_the_prior_of_the_sampler_a_row_is_the_mean_of_what_it_draws(rng: n
     columns_N, values_N = some_ratings(rng, count)
     other_CK, prior_K, precision_K = normal(rng, C, K), normal(rng, K), torch.from_numpy(rng.uniform(0.5, 4, K)).float()
     precision = 1.7
-    rows = gibbs_reference.ReferenceRows(
+    rows = ReferenceRows(
         torch.zeros(count, dtype=torch.int64),
         torch.from_numpy(columns_N),
         torch.from_numpy(values_N).float(),

@@ -36,14 +36,13 @@ def presets(preset: str | None, as_json: bool) -> None:
         | {"settings": constants.stated_settings(content)}
         for name, content in found.items()
     ]
-    lines = [(row["name"], row["trainer"], f"{row['description']}\n{_settings(row['settings'])}") for row in described]
+    lines = []
+    for row in described:
+        stated = " ".join(f"{key}={_literal(value)}" for key, value in row["settings"].items())
+        lines.append((row["name"], row["trainer"], f"{row['description']}\n{stated}"))
     whole = {"no_wrap": True}
     columns: dict[str, dict[str, Any]] = {"preset": whole, "trainer": whole, "description": {"max_width": 72}}
     output.answer({"presets": described}, output.rows(columns, lines, spaced=True), as_json=as_json)
-
-
-def _settings(stated: dict[str, Any]) -> str:
-    return " ".join(f"{key}={_literal(value)}" for key, value in stated.items())
 
 
 def _literal(value: Any) -> str:

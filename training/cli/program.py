@@ -63,14 +63,6 @@ All commands: python -m training --help. Options of a command: python -m trainin
 """
 
 
-def _version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
-    if wanted:
-        from importlib.metadata import version
-
-        click.echo(f"ratecast {version('ratecast')}")
-        ctx.exit()
-
-
 @click.group(
     cls=Group,
     sections=SECTIONS,
@@ -78,14 +70,7 @@ def _version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
     no_args_is_help=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100, "show_default": True},
 )
-@click.option(
-    "--version",
-    is_flag=True,
-    is_eager=True,
-    expose_value=False,
-    callback=_version,
-    help="Print the release of Ratecast.",
-)
+@click.version_option(package_name=PROGRAM, message="%(package)s %(version)s", help="Print the release of Ratecast.")
 @click.pass_context
 def cli(ctx: click.Context) -> None:
     """Fit a matrix factorization to ratings, evaluate it, and publish it for the service."""

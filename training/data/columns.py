@@ -67,16 +67,12 @@ def _texts(values: pa.Array, type_: pa.DataType) -> pa.StringArray:
         known = pa.ExtensionArray.from_storage(type_, values).to_pylist()
         return pa.array([None if value is None else str(value) for value in known], pa.string())
     if pt.is_floating(values.type) or pt.is_decimal(values.type):
-        return pa.array([_number_text(value) for value in values.to_pylist()], pa.string())
+        known = [None if value != value else value for value in values.to_pylist()]
+        texts = [None if value is None else str(int(value) if value % 1 == 0 else value) for value in known]
+        return pa.array(texts, pa.string())
     if pt.is_nested(values.type) or pt.is_binary(values.type) or pt.is_large_binary(values.type):
         raise TypeError(f"values of type {type_} are not ids")
     return values.cast(pa.string())
-
-
-def _number_text(value: float | None) -> str | None:
-    if value is None or value != value:
-        return None
-    return str(int(value)) if value % 1 == 0 else str(value)
 
 
 def _is_text(type_: pa.DataType) -> bool:

@@ -23,17 +23,18 @@ CHUNK_ROWS = 100_000
 CONNECT_SECONDS = 5
 
 
-def read(url: str, table: str, columns: Mapping[str, str] | None = None, *, held_out: bool = False) -> Checked:
+def read(url: str, table: str, columns: Mapping[str, str] | None = None) -> Checked:
     """The ratings in a table or view, in the order of its primary key, or without one in that of the database.
 
-    `url` is an SQLAlchemy URL, `table` a name or SCHEMA.TABLE; for the rest see `chosen_columns` and `checked`. Raises
+    `url` is an SQLAlchemy URL, `table` a name or SCHEMA.TABLE; for `columns` see `chosen_columns`. Raises
     DataError, without the password, if the database cannot be reached or has no such table, columns or ratings.
     """
     origin = Origin(table)
     with _connected(url) as connection:
         query, names = _query(sa.inspect(connection), table, columns, origin)
         with connection.execution_options(stream_results=True, yield_per=CHUNK_ROWS).execute(query) as rows:
-            return checked((_batch(part, names) for part in rows.partitions()), origin, held_out=held_out)
+            parts = (list(map(_array, zip(*part, strict=True))) for part in rows.partitions())
+            return checked((pa.RecordBatch.from_arrays(part, names) for part in parts), origin)
 
 
 def snapshot(url: str) -> Snapshot | None:
@@ -57,7 +58,9 @@ def _connected(url: str) -> Iterator[Connection]:
     except (NoSuchModuleError, ModuleNotFoundError) as error:
         raise DataError(f"{without_credentials(address)}: no driver for this kind of database ({error})") from error
     except SQLAlchemyError as error:
-        raise DataError(f"{without_credentials(address)}: {_reason(error, address)}") from error
+        reason = " ".join(str(getattr(error, "orig", None) or error).split())
+        secrets = [address.password, *(value for key, value in address.query.items() if key.endswith("password"))]
+        raise DataError(f"{without_credentials(address)}: {masked(reason, secrets)}") from error
 
 
 def _address(url: str) -> URL:
@@ -72,13 +75,6 @@ def _address(url: str) -> URL:
     if address.get_backend_name() == "sqlite" and not Path(address.database or "").is_file():
         raise DataError(f"{address.database or ':memory:'}: no such SQLite file")
     return address
-
-
-def _reason(error: SQLAlchemyError, address: URL) -> str:
-    """The driver's message on one line, without the secrets of the URL."""
-    reason = " ".join(str(getattr(error, "orig", None) or error).split())
-    secrets = [address.password, *(value for key, value in address.query.items() if key.endswith("password"))]
-    return masked(reason, secrets)
 
 
 def _query(
@@ -114,11 +110,6 @@ def _found_table(inspector: Inspector, table: str) -> tuple[str, str | None]:
 
 def _relations(inspector: Inspector, schema: str | None) -> list[str]:
     return [*inspector.get_table_names(schema), *inspector.get_view_names(schema)]
-
-
-def _batch(rows: Sequence[sa.Row[*tuple[Any, ...]]], names: Sequence[str]) -> pa.RecordBatch:
-    columns = zip(*rows, strict=True)
-    return pa.RecordBatch.from_arrays([_array(values) for values in columns], names=list(names))
 
 
 def _array(values: Sequence[object]) -> pa.Array:

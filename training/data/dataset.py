@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -27,12 +27,10 @@ class Dataset:
     """What was read from one source.
 
     Attributes:
-        name: of the named set, file or table.
         ratings: at most one per pair of user and item.
-        items: columns id, title, year (int32) and genres (list of strings), null where unknown, for all items that the
-            source describes, rated or not, in its order; None where it describes none.
-        users: column id and the attributes of the source, all strings as they stand there (age, gender, occupation,
-            zip_code); None where it describes none.
+        items: id, title, year (int32) and genres (list of strings), null where unknown, of all items that the source
+            describes, rated or not, in its order; None where it describes none.
+        users: id and the attributes of the source as it has them, strings; None where it describes none.
         duplicates: rows dropped because a later one rates the same pair.
         snapshot: the state of the ratings store that was read; None for any other source.
         fingerprint: sha256, in hexadecimal, of the ratings and ids; the same for the same ratings in another format.
@@ -69,35 +67,43 @@ def load(
     Raises DataError if the source cannot be read or holds no ratings, and ConfigError if there is no such source or it
     does not take the arguments.
     """
-    _check_arguments(source, table, columns)
-    if named := movielens.SETS.get(source):
-        content = movielens.read(named, cache)
-        return _dataset(source, *content)
-    if source.startswith("synthetic:"):
-        return _dataset(source, _synthetic(source, rng))
-    if table is not None:
-        snapshot = database.snapshot(source)  # before the ratings: what changes while they are read counts as new
-        return replace(_dataset(table, database.read(source, table, columns, held_out=held_out)), snapshot=snapshot)
-    path = Path(source)
-    if path.suffix.lower() == ".parquet":
-        return _dataset(path.name, parquet.read(path, columns, held_out=held_out))
-    return _dataset(path.name, delimited.read(path, _layout(path), columns, held_out=held_out))
-
-
-def _check_arguments(source: str, table: str | None, columns: Mapping[str, str] | None) -> None:
-    is_database = "://" in source
+    is_database, path = "://" in source, Path(source)
     if is_database and table is None:
         raise ConfigError("a database needs --table NAME, the table that holds the ratings")
     if not is_database and table is not None:
         raise ConfigError(f"--table needs a database URL, and {source} is not one")
     if columns and (source in movielens.SETS or source.startswith("synthetic:")):
         raise ConfigError(f"--columns is for files and tables; the columns of {source} are known")
+    name, snapshot, items, users = source, None, None, None
+    if named := movielens.SETS.get(source):
+        content, items, users = movielens.read(named, cache)
+    elif source.startswith("synthetic:"):
+        content = _synthetic(source, rng)
+    elif table is not None:
+        name, snapshot = table, database.snapshot(source)  # before the ratings: what changes meanwhile counts as new
+        content = database.read(source, table, columns)
+    elif path.suffix.lower() == ".parquet":
+        name, content = path.name, parquet.read(path, columns)
+    else:
+        name, content = path.name, delimited.read(path, _layout(path), columns)
+    ratings = content.ratings
+    for side, count in (("user", ratings.users), ("item", ratings.items)):
+        if count == 1 and not held_out:
+            raise DataError(f"{table or source}: all ratings are of a single {side}; at least two are needed")
+    return Dataset(
+        name=name,
+        ratings=ratings,
+        items=items,
+        users=users,
+        duplicates=content.duplicates,
+        snapshot=snapshot,
+        fingerprint=_fingerprint(ratings),
+    )
 
 
 def _layout(path: Path) -> delimited.Layout:
-    for ending, layout in delimited.LAYOUTS.items():
-        if path.name.lower().endswith(ending):
-            return layout
+    if layouts := [layout for ending, layout in delimited.LAYOUTS.items() if path.name.lower().endswith(ending)]:
+        return layouts[0]
     if path.is_dir():
         raise DataError(f"{path}: is a directory, not a file")
     raise ConfigError(
@@ -121,17 +127,6 @@ def _synthetic(source: str, rng: np.random.Generator) -> Checked:
     users_N, items_N, ratings_N = planted(users, items, ratings, rng)
     batch = pa.RecordBatch.from_pydict({"user": users_N, "item": items_N, "rating": ratings_N})
     return checked([batch], Origin(source))
-
-
-def _dataset(name: str, content: Checked, items: pa.Table | None = None, users: pa.Table | None = None) -> Dataset:
-    return Dataset(
-        name=name,
-        ratings=content.ratings,
-        items=items,
-        users=users,
-        duplicates=content.duplicates,
-        fingerprint=_fingerprint(content.ratings),
-    )
 
 
 def _fingerprint(ratings: Interactions) -> str:

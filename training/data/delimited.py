@@ -49,23 +49,21 @@ LAYOUTS = {
 BLOCK_BYTES = 1 << 24  # pyarrow makes a dictionary per block; its default of 1 MB makes too many to unify
 
 
-def read(path: Path, layout: Layout, columns: Mapping[str, str] | None = None, *, held_out: bool = False) -> Checked:
+def read(path: Path, layout: Layout, columns: Mapping[str, str] | None = None) -> Checked:
     """The ratings in a file, gzipped or not. Raises DataError, which names the line if it is known."""
     check_file(path)
     opener: Opener = (lambda: gzip.GzipFile(path)) if path.suffix == ".gz" else (lambda: path.open("rb"))
-    return read_stream(opener, layout, str(path), columns, held_out=held_out)
+    return read_stream(opener, layout, str(path), columns)
 
 
-def read_stream(
-    opener: Opener, layout: Layout, name: str, columns: Mapping[str, str] | None = None, *, held_out: bool = False
-) -> Checked:
+def read_stream(opener: Opener, layout: Layout, name: str, columns: Mapping[str, str] | None = None) -> Checked:
     """The ratings in a text that can be opened more than once; see `read`. `name` is for messages."""
     text = _Text(opener, layout, name)
     origin = Origin(name, text.line_of)
     try:
         header = text.header()
         table = _table(text, header, chosen_columns(header, columns, origin))
-        return checked(table.to_batches(), origin, held_out=held_out)
+        return checked(table.to_batches(), origin)
     except (gzip.BadGzipFile, zlib.error) as error:
         raise DataError(f"{name}: not a gzip file ({error})") from error
     except EOFError as error:

@@ -99,9 +99,11 @@ def fetch(source: Download | Wheel, cache: Path) -> Path:
         if target.is_file() and _sha256(target) == source.sha256:
             return target
         cache.mkdir(parents=True, exist_ok=True)
-        _remove_stale(cache)
-        with TemporaryDirectory(prefix=".fetch-", dir=cache) as folder:
-            part = Path(folder) / source.file_name
+        for folder in cache.glob(".fetch-*"):
+            if time.time() - folder.stat().st_mtime > STALE_SECONDS:
+                shutil.rmtree(folder, ignore_errors=True)
+        with TemporaryDirectory(prefix=".fetch-", dir=cache) as temporary:
+            part = Path(temporary) / source.file_name
             source.download(part)
             if (found := _sha256(part)) != source.sha256:
                 raise SourceUnavailableError(f"{source}: its sha256 is {found}, not {source.sha256} as recorded")
@@ -116,9 +118,3 @@ def fetch(source: Download | Wheel, cache: Path) -> Path:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _remove_stale(cache: Path) -> None:
-    for folder in cache.glob(".fetch-*"):
-        if time.time() - folder.stat().st_mtime > STALE_SECONDS:
-            shutil.rmtree(folder, ignore_errors=True)

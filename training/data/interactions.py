@@ -19,15 +19,11 @@ Float32s = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interactions:
-    """Ratings in file order.
+    """Ratings in file order, all finite.
 
     Attributes:
-        users_N: index into `user_ids` of each rating; `len(user_ids)` for an unknown user.
-        items_N: index into `item_ids` of each rating; `len(item_ids)` for an unknown item.
-        ratings_N: finite ratings.
+        users_N, items_N: index into the distinct ids of each rating; the one past their end for an unknown id.
         timestamps_N: seconds since 1970, or None where the source has none.
-        user_ids: U distinct ids, strings.
-        item_ids: I distinct ids, strings.
     """
 
     users_N: Int32s

@@ -146,10 +146,6 @@ def _users(records: Iterable[Mapping[str, str]]) -> pa.Table:
     return pa.table({name: pa.array([row[name] for row in rows], pa.string()) for name in USER_ATTRIBUTES})
 
 
-def _flagged_genres(record: Mapping[str, str]) -> list[str]:
-    return [genre for genre in GENRES if record[genre] == "1"]
-
-
 def _genres(separator: str) -> Genres:
     return lambda record: record["genres"].split(separator)
 
@@ -160,7 +156,7 @@ def ml_100k(source: Download) -> Archive:
         "ml-100k/u.data",
         U_DATA,
         TextTable("ml-100k/u.item", "|", ("id", "title", "year", "video", "url", *GENRES), "latin-1"),
-        _flagged_genres,
+        lambda record: [genre for genre in GENRES if record[genre] == "1"],
         TextTable("ml-100k/u.user", "|", USER_ATTRIBUTES),
     )
 

@@ -14,7 +14,7 @@ from training.errors import DataError
 BATCH_ROWS = 1 << 20
 
 
-def read(path: Path, columns: Mapping[str, str] | None = None, *, held_out: bool = False) -> Checked:
+def read(path: Path, columns: Mapping[str, str] | None = None) -> Checked:
     """The ratings in a Parquet file. Raises DataError, which names the row, counted from 1, if it is known."""
     check_file(path)
     origin = Origin(str(path))
@@ -22,7 +22,7 @@ def read(path: Path, columns: Mapping[str, str] | None = None, *, held_out: bool
         with pq.ParquetFile(path) as file:
             chosen = chosen_columns(file.schema_arrow.names, columns, origin)
             batches = file.iter_batches(BATCH_ROWS, columns=list(chosen.values()))
-            return checked((renamed(batch, chosen) for batch in batches), origin, held_out=held_out)
+            return checked((renamed(batch, chosen) for batch in batches), origin)
     except (pa.ArrowException, OSError, ValueError) as error:  # hostile footers raise each of them
         reason = " ".join(str(error).split())
         raise DataError(f"{path}: not a readable Parquet file ({reason})") from error

@@ -26,10 +26,8 @@ def planted(users: int, items: int, ratings: int, rng: np.random.Generator) -> R
     3.5 + b_u + b_i + 0.6 p·q + N(0, 0.7²) with biases N(0, 0.45²) and p·q of unit variance, rounded to halves and
     clipped to 1–5. Pairs stand in the order in which they were drawn; those of popular users and items come somewhat
     earlier, as fewer of them are left later on, so a split must shuffle. Users and items that nobody drew are possible.
-    Beside the result this holds U·I bits: 100 million ratings of 480,000 × 17,770 peak at 2.1 GB.
-
-    Returns:
-        users_N and items_N (int32), ratings_N (float32).
+    Beside the result (users_N, items_N, ratings_N) this holds U·I bits: 100 million ratings of 480,000 × 17,770 peak
+    at 2.1 GB.
     """
     if ratings > users * items // 2:
         raise ValueError(f"{ratings} distinct pairs of {users} × {items}: at most half of all pairs can be drawn")

@@ -28,7 +28,7 @@ class TrainTest:
         train: the training part. Its vocabularies hold the ids with training ratings and, after them, those with
             attributes alone.
         test: the test part under the same vocabularies, perhaps empty.
-        user_attributes_UA, item_attributes_IA: side information, None where there is none or none is wanted.
+        user_attributes_UA, item_attributes_IA: None where there are none or none are wanted.
         communicator: of the ranks that fit together; each has some of the users, numbered from 0, and all items.
         users_here: which of all users these are; None for all.
     """
@@ -71,20 +71,22 @@ def read(
 ) -> TrainTest:
     """Read the ratings and split them. Only the split draws from `default_rng(seed)`.
 
-    `phase` is called with the name of each step.
-
     Raises DataError or ConfigError for ratings, attributes or a split that cannot be used.
     """
     dataset, train, test = _read_split(config, phase)
     if not with_attributes:
         return TrainTest(dataset, train, test.aligned(train.user_ids, train.item_ids))
-    users = _table(config.user_attributes, dataset.users)
-    items = _table(config.item_attributes, dataset.items)
+    users = read_attributes(config.user_attributes) if config.user_attributes else dataset.users
+    items = read_attributes(config.item_attributes) if config.item_attributes else dataset.items
     if users is None and items is None:
         raise ConfigError(
             "the preset needs attributes and the data has none: give --user-attributes or --item-attributes"
         )
-    train = train.aligned(_with_ids(train.user_ids, users), _with_ids(train.item_ids, items))
+    user_ids, item_ids = (
+        ids if table is None else _extended(ids, table["id"].combine_chunks())
+        for ids, table in ((train.user_ids, users), (train.item_ids, items))
+    )
+    train = train.aligned(user_ids, item_ids)
     return TrainTest(
         dataset,
         train,
@@ -110,22 +112,11 @@ def _read_split(config: JobConfig, phase: Callable[[str], None]) -> tuple[Datase
     return dataset, ratings.take(train_rows).compacted(), ratings.take(test_rows)
 
 
-def _table(file: Path | None, brought: pa.Table | None) -> pa.Table | None:
-    return brought if file is None else read_attributes(file)
-
-
 def _extended(ids: pa.StringArray, more: pa.StringArray) -> pa.StringArray:
-    """`ids`, and after them those of `more` that are not among them."""
+    """`ids`, and after them those that only `more` has."""
     return pa.concat_arrays([ids, more.filter(pc.invert(pc.is_in(more, value_set=ids)))])
 
 
 def _padded(table: Matrix | None, rows: int) -> Matrix | None:
     """With rows of zeros at the end."""
     return None if table is None else np.pad(table, ((0, rows - len(table)), (0, 0)))
-
-
-def _with_ids(ids: pa.StringArray, table: pa.Table | None) -> pa.StringArray:
-    """`ids`, and after them those that only the table has."""
-    if table is None:
-        return ids
-    return _extended(ids, table["id"].combine_chunks())

@@ -98,16 +98,14 @@ def _renaming(wanted: Mapping[str, str], found: Sequence[str]) -> str:
     return "--columns " + (",".join(pairs) or "user=NAME,item=NAME,…")
 
 
-def checked(batches: Iterable[pa.RecordBatch], origin: Origin, *, held_out: bool = False) -> Checked:
+def checked(batches: Iterable[pa.RecordBatch], origin: Origin) -> Checked:
     """The ratings of all batches under one pair of vocabularies, in order of first appearance, without duplicates.
 
     Of the ratings of one pair the latest by timestamp stays (the last row on ties or without timestamps); the rest keep
     their order.
 
-    Each batch has the same columns, of any types: user, item, rating and perhaps timestamp. Where the ratings are
-    `held_out`, they are only to be evaluated, so a single user or item is enough.
-
-    Raises DataError: no rows; an id, rating or timestamp is missing or unreadable; a single user or item.
+    Each batch has the same columns, of any types: user, item, rating and perhaps timestamp. Raises DataError if there
+    are no rows, or an id, rating or timestamp is missing or unreadable.
     """
     rows: list[pa.RecordBatch] = []
     offset = 0
@@ -128,9 +126,6 @@ def checked(batches: Iterable[pa.RecordBatch], origin: Origin, *, held_out: bool
         user_ids=user_ids,
         item_ids=item_ids,
     )
-    for name, count in (("user", ratings.users), ("item", ratings.items)):
-        if count == 1 and not held_out:
-            raise origin.error(f"all ratings are of a single {name}; at least two are needed")
     return _without_duplicates(ratings)
 
 
@@ -185,16 +180,17 @@ def _timestamps(column: pa.ChunkedArray, origin: Origin) -> Int64s | None:
 
 
 def first_seen(column: pa.ChunkedArray, communicator: Communicator = SINGLE_PROCESS) -> tuple[Int32s, pa.StringArray]:
-    """Codes and distinct ids, in order of first appearance, of a column whose chunks share one dictionary."""
+    """Codes and distinct ids, in order of first appearance, of a column whose chunks share one dictionary.
+
+    21.0 becomes 21 where every id of all ranks is written so.
+    """
     codes_N = np.concatenate([chunk.indices.to_numpy() for chunk in column.chunks])
-    distinct = _without_zero_fractions(column.chunk(0).dictionary, communicator).dictionary_encode()
+    ids = column.chunk(0).dictionary
+    all_here = pc.all(pc.match_substring_regex(ids, ZERO_FRACTION), min_count=0).as_py()
+    if communicator.smallest(bool(all_here)):  # all are whole numbers that a data frame has turned to floats
+        ids = pc.utf8_slice_codeunits(ids, 0, -2)
+    distinct = ids.dictionary_encode()
     return _renumbered(distinct.indices.to_numpy()[codes_N], distinct.dictionary)
-
-
-def _without_zero_fractions(ids: pa.StringArray, communicator: Communicator) -> pa.StringArray:
-    """21 for 21.0 where every id of all ranks is written so: whole numbers that a data frame has turned to floats."""
-    here = pc.all(pc.match_substring_regex(ids, ZERO_FRACTION), min_count=0).as_py()
-    return pc.utf8_slice_codeunits(ids, 0, -2) if communicator.smallest(bool(here)) else ids
 
 
 def _renumbered(codes_N: Int32s, ids: pa.StringArray) -> tuple[Int32s, pa.StringArray]:

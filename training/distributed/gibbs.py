@@ -13,9 +13,9 @@ from torch import Tensor
 
 from training.communicator import Span
 from training.distributed.group import Group
-from training.distributed.items import ColdItems, HotItems, is_hot
-from training.fit.kernels.effects_torch import EffectSums, draw_effects
-from training.fit.kernels.gibbs_rows import EffectState, Normal, Rows, RowState
+from training.distributed.items import divided
+from training.fit.kernels.gibbs import EffectState, Normal, Rows
+from training.fit.kernels.gibbs_torch import draw_effects
 from training.fit.trainer import MakeRows, TrainingSet
 
 
@@ -51,80 +51,66 @@ class Exchange:
 
 
 class DistributedUsers:
-    """Users (implements `gibbs_rows.Rows`)."""
+    """Users (implements `gibbs.Rows`)."""
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange, self._rows = exchange, exchange.by_user
+        self.draw, self.sums = self._rows.draw, exchange.over_items
 
     def gram(self, other_CK: Tensor, weight_C: Tensor) -> tuple[Tensor, Tensor]:
         return self._rows.gram(*self._all_items(other_CK, weight_C))
 
-    def draw(self, state: RowState, noise_RK: Tensor) -> Tensor:
-        return self._rows.draw(state, noise_RK)
-
     def draw_effects(self, state: EffectState, normal: Normal) -> None:
-        sums = EffectSums(self._exchange.over_users, self._exchange.over_items, self._exchange.group.sum)
-        draw_effects(sums, state, normal)
+        exchange = self._exchange
+        draw_effects(exchange.over_users, exchange.over_items, state, normal, total=exchange.group.sum)
 
     def errors(self, own_RK: Tensor, other_CK: Tensor, weight_C: Tensor) -> Tensor:
         return self._rows.errors(own_RK, *self._all_items(other_CK, weight_C))
 
-    def sums(self, table_CK: Tensor) -> Tensor:
-        """For each row the sum over its columns."""
-        return self._exchange.over_items(table_CK)
-
     def _all_items(self, other_CK: Tensor, weight_C: Tensor) -> tuple[Tensor, Tensor]:
-        both = self._exchange.all_items(torch.cat([other_CK, weight_C[:, None]], dim=1))
-        return both[:, :-1].contiguous(), both[:, -1].contiguous()
+        return _parted(self._exchange.all_items(_joined(other_CK, weight_C)))
 
 
 class DistributedItems:
-    """Items (implements `gibbs_rows.Rows`)."""
+    """Items (implements `gibbs.Rows`)."""
 
     def __init__(
         self, exchange: Exchange, data: TrainingSet, values_N: Tensor, make: MakeRows[Rows], width: int
     ) -> None:
-        self._exchange, group = exchange, exchange.group
+        self._exchange = exchange
         sums = width * (width + 1) // 2 + width
-        hot_I = is_hot(data.item_totals(), group, sums, width + 1)
-        self._hot = HotItems(group, data, hot_I, sums)
-        self._hot_rows = [
-            make(rows_N, data.users_N[part], values_N[part], self._hot.rows, data.users)
-            for rows_N, part in self._hot.chunks
-        ]
-        self._cold = ColdItems(group, data, hot_I, values_N)
-        cold = self._cold.ratings
-        self._cold_rows = make(cold.rows_N, cold.columns_N, cold.values_N, cold.rows, cold.columns)
+        self._hot, self._cold = divided(exchange.group, data, values_N, make, sums=sums, width=width + 1)
         none = slice(0, 0)
-        self._drawn = make(data.items_N[none], data.users_N[none], values_N[none], len(data.item_span), 1)
+        self.draw = make(data.items_N[none], data.users_N[none], values_N[none], len(data.item_span), 1).draw
+        self.sums = exchange.over_users
 
     def gram(self, other_CK: Tensor, weight_C: Tensor) -> tuple[Tensor, Tensor]:
         width = other_CK.shape[1]
         rows = len(self._cold.mine_R) + sum(len(mine_R) for mine_R in self._hot.mine)
         gram_RKK, rhs_RK = other_CK.new_empty(rows, width, width), other_CK.new_empty(rows, width)
-        upper = torch.triu_indices(width, width, device=other_CK.device)
-        for number, hot in enumerate(self._hot_rows):
+        i, j = torch.triu_indices(width, width, device=other_CK.device)
+        for number, hot in enumerate(self._hot.chunks):
             part_RKK, part_RK = hot.gram(other_CK, weight_C)
-            packed = torch.cat([part_RKK[:, upper[0], upper[1]], part_RK], dim=1)
-            mine_R, sums_RS = self._hot.reduced(number, packed)
+            mine_R, sums_RS = self._hot.reduced(number, torch.cat([part_RKK[:, i, j], part_RK], dim=1))
             whole_RKK = other_CK.new_empty(len(mine_R), width, width)
-            whole_RKK[:, upper[0], upper[1]] = whole_RKK[:, upper[1], upper[0]] = sums_RS[:, :-width]
+            whole_RKK[:, i, j] = whole_RKK[:, j, i] = sums_RS[:, :-width]
             gram_RKK[mine_R], rhs_RK[mine_R] = whole_RKK, sums_RS[:, -width:]
-        both = self._cold.columns(torch.cat([other_CK, weight_C[:, None]], dim=1))
-        cold = self._cold_rows.gram(both[:, :-1].contiguous(), both[:, -1].contiguous())
+        cold = self._cold.rows.gram(*_parted(self._cold.columns(_joined(other_CK, weight_C))))
         gram_RKK[self._cold.mine_R], rhs_RK[self._cold.mine_R] = cold
         return gram_RKK, rhs_RK
 
-    def draw(self, state: RowState, noise_RK: Tensor) -> Tensor:
-        return self._drawn.draw(state, noise_RK)
-
     def draw_effects(self, state: EffectState, normal: Normal) -> None:
-        sums = EffectSums(self._exchange.over_items, self._exchange.over_users, self._exchange.group.sum)
-        draw_effects(sums, state, normal)
+        exchange = self._exchange
+        draw_effects(exchange.over_items, exchange.over_users, state, normal, total=exchange.group.sum)
 
     def errors(self, own_RK: Tensor, other_CK: Tensor, weight_C: Tensor) -> Tensor:
         return self._exchange.added(self._exchange.by_item.errors(self._exchange.all_items(own_RK), other_CK, weight_C))
 
-    def sums(self, table_CK: Tensor) -> Tensor:
-        """For each row the sum over its columns."""
-        return self._exchange.over_users(table_CK)
+
+def _joined(table_CK: Tensor, weight_C: Tensor) -> Tensor:
+    """The rows and their weights as one table, which is sent at once."""
+    return torch.cat([table_CK, weight_C[:, None]], dim=1)
+
+
+def _parted(joined: Tensor) -> tuple[Tensor, Tensor]:
+    return joined[:, :-1].contiguous(), joined[:, -1].contiguous()

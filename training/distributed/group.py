@@ -51,10 +51,10 @@ class Group(Communicator):
         return sum(self.sent.values())
 
     def sum(self, values: Tensor) -> Tensor:
-        total = values.clone().contiguous()
-        dist.all_reduce(total)
-        self._count("all-reduce", 2 * _bytes(total) // self.size)
-        return total
+        return self._reduced(values, dist.ReduceOp.SUM)
+
+    def least(self, values: Tensor) -> Tensor:
+        return self._reduced(values, dist.ReduceOp.MIN)
 
     def gathered(self, rows_RK: Tensor, span: Span) -> Tensor:
         every = self.stacked(_padded(rows_RK, span.longest))
@@ -68,7 +68,7 @@ class Group(Communicator):
         values = values.contiguous()
         every = values.new_empty(self.size, *values.shape)
         dist.all_gather_single(every.view(self.size, -1).flatten(), values.flatten())
-        self._count("all-gather", _bytes(values))
+        self.count("all-gather", values.nbytes * (self.size - 1))
         return every
 
     def swapped(self, values_R: Tensor) -> Tensor:
@@ -76,38 +76,32 @@ class Group(Communicator):
         values_R = values_R.contiguous()
         result = torch.empty_like(values_R)
         dist.all_to_all_single(result, values_R)
-        self._count("all-to-all", _bytes(values_R) // self.size)
+        self.count("all-to-all", values_R.nbytes // self.size * (self.size - 1))
         return result
 
     def exchanged(self, parts: Sequence[Tensor]) -> list[Tensor]:
         """Send a tensor to each rank, and return what each sends to this one. All have one dtype and row shape."""
-        counts = self.swapped(torch.tensor([len(part) for part in parts])).tolist()
-        return self.passed(torch.cat(list(parts)), [len(part) for part in parts], counts)
+        out = [len(part) for part in parts]
+        into = self.swapped(torch.tensor(out)).tolist()
+        return list(self.passed(torch.cat(list(parts)), out, into).split(into))
 
-    def passed(self, rows: Tensor, out: Sequence[int], into: Sequence[int]) -> list[Tensor]:
-        """`exchanged` where a rank knows how many rows it sends to each other (`out`) and gets from it (`into`)."""
+    def passed(self, rows: Tensor, out: list[int], into: list[int]) -> Tensor:
+        """Send the first `out[0]` rows to the first rank and so on; return `into[0]` rows of the first and so on."""
         result = rows.new_empty(sum(into), *rows.shape[1:])
-        dist.all_to_all_single(result, rows.contiguous(), list(into), list(out))
-        row = rows[:1].numel() * rows.element_size() if len(rows) else 0
-        self.sent["all-to-all"] = self.sent.get("all-to-all", 0) + row * (sum(out) - out[self.rank])
-        return list(result.split(list(into)))
+        dist.all_to_all_single(result, rows.contiguous(), into, out)
+        self.count("all-to-all", rows[:1].nbytes * (sum(out) - out[self.rank]))
+        return result
 
     def moved(self, rows: Tensor, there: Span, here: Span) -> Tensor:
         """Move the rows of all ranks from one division into spans to another."""
         out = [max(0, min(there.stop, stop) - max(there.start, start)) for start, stop in pairwise(here.bounds)]
         into = [max(0, min(here.stop, stop) - max(here.start, start)) for start, stop in pairwise(there.bounds)]
-        return torch.cat(self.passed(rows, out, into))
+        return self.passed(rows, out, into)
 
     def agreed(self, value: T) -> T:
         held: list[T] = [value]
         dist.broadcast_object_list(held)
         return held[0]
-
-    def least(self, values: Tensor) -> Tensor:
-        smallest = values.clone().contiguous()
-        dist.all_reduce(smallest, dist.ReduceOp.MIN)
-        self._count("all-reduce", 2 * _bytes(smallest) // self.size)
-        return smallest
 
     def from_first(self, values: Tensor) -> Tensor:
         return self.sum(values if self.first else torch.zeros_like(values))
@@ -142,12 +136,15 @@ class Group(Communicator):
         dist.all_gather_object(every, mine)
         return every
 
-    def barrier(self) -> None:
-        dist.barrier()
+    def count(self, kind: str, sent: int) -> None:
+        """Add to the bytes that this rank has sent to the others."""
+        self.sent[kind] = self.sent.get(kind, 0) + sent
 
-    def _count(self, kind: str, share: int) -> None:
-        """`share` is what goes to each of the others."""
-        self.sent[kind] = self.sent.get(kind, 0) + share * (self.size - 1)
+    def _reduced(self, values: Tensor, operation: dist.ReduceOp.RedOpType) -> Tensor:
+        result = values.clone().contiguous()
+        dist.all_reduce(result, operation)
+        self.count("all-reduce", 2 * result.nbytes // self.size * (self.size - 1))
+        return result
 
 
 @contextmanager
@@ -158,12 +155,12 @@ def joined(wish: str, item_bytes: int | None) -> Iterator[Group]:
         wish: the device, as `--device` names it; a rank of a host with GPUs takes one of its own.
         item_bytes: the most that a copy of all items' rows may take on a rank; None for a quarter of what is free.
     """
-    device = choose_device(_local(wish))
-    backend = "gloo"
+    if wish in ("auto", "cuda") and torch.cuda.is_available():
+        wish = f"cuda:{int(os.environ['LOCAL_RANK']) % torch.cuda.device_count()}"
+    device = choose_device(wish)
     if device.type == "cuda":
         torch.cuda.set_device(device)
-        backend = "cpu:gloo,cuda:nccl"
-    _meet(backend)
+    _meet("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     try:
         yield Group(device, free_memory(device) // 4 if item_bytes is None else item_bytes)
         dist.barrier()  # a rank that leaves while another is still connecting is aborted
@@ -185,15 +182,9 @@ def _meet(backend: str) -> None:
     dist.init_process_group(backend, store=fresh, rank=rank, world_size=size, timeout=TIMEOUT)
 
 
-def _local(wish: str) -> str:
-    """The device of this rank: each rank of a host has its own GPU."""
-    if wish in ("auto", "cuda") and torch.cuda.is_available():
-        return f"cuda:{int(os.environ['LOCAL_RANK']) % torch.cuda.device_count()}"
-    return wish
-
-
-def _bytes(values: Tensor) -> int:
-    return values.numel() * values.element_size()
+def positions(labels_N: Tensor, labels: int) -> list[Tensor]:
+    """For each label, 0 to `labels`, where it stands, ascending."""
+    return list(labels_N.argsort(stable=True).split(torch.bincount(labels_N, minlength=labels).tolist()))
 
 
 def _padded(rows_RK: Tensor, length: int) -> Tensor:

@@ -102,9 +102,7 @@ class Collector:
         if not self._group.first:
             for piece in _pieces(part):
                 dist.send(piece, 0)
-                self._group.sent["to the first"] = (
-                    self._group.sent.get("to the first", 0) + piece.numel() * piece.element_size()
-                )
+                self._group.count("to the first", piece.nbytes)
             return part
         every = self._mapped(sum(sizes), part)
         every[: len(part)] = part
@@ -132,5 +130,4 @@ class Collector:
 
 def _pieces(rows: Tensor) -> Iterator[Tensor]:
     """Parts of a tensor, in order, each small."""
-    row = max(1, rows[:1].numel() * rows.element_size())
-    yield from rows.split(max(1, PIECE_BYTES // row)) if len(rows) else ()
+    yield from rows.split(max(1, PIECE_BYTES // max(1, rows[:1].nbytes))) if len(rows) else ()

@@ -8,8 +8,8 @@ them. Any other source is read whole by every rank, which keeps its users.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -19,13 +19,14 @@ import pyarrow as pa
 from fsspec import AbstractFileSystem
 from pyarrow import parquet as pq
 
+from training.communicator import Communicator, Span
 from training.config import JobConfig
+from training.data.interactions import Interactions
 from training.data.parquet import BATCH_ROWS, renamed
 from training.data.train_test import TrainTest, read
 from training.data.validation import Origin, checked_rows, chosen_columns
 from training.distributed.group import Group
-from training.distributed.shares import share
-from training.distributed.shuffle import Rows, shuffled
+from training.distributed.shuffle import Rows, cuts, shuffled, whole_blocks, work_of
 from training.errors import ConfigError, DataError
 
 
@@ -35,13 +36,34 @@ def read_share(config: JobConfig, group: Group) -> TrainTest:
         return share(read(config), group)
     if config.test is not None:
         raise ConfigError("--test cannot be used with Parquet under torchrun: use --split")
-    return shuffled(group, *_read_rows(config, group), config, PurePosixPath(config.data).name)
+    return shuffled(group, _read_rows(config, group), config, PurePosixPath(config.data).name)
 
 
 def _in_parts(config: JobConfig) -> bool:
     if config.table is not None:
         return False
     return "://" in config.data or config.data.lower().endswith(".parquet") or Path(config.data).is_dir()
+
+
+def share(ratings: TrainTest, communicator: Communicator) -> TrainTest:
+    """A rank's share of ratings that it has whole. Users are numbered from 0, and len(users) means none of them.
+
+    Held-out ratings of users without training ratings are with the last rank.
+    """
+    rank, size, users = communicator.rank, communicator.size, ratings.train.users
+    counts_U = np.bincount(ratings.train.users_N, minlength=users)
+    span = Span(whole_blocks(cuts(counts_U, 0, Span.whole(work_of(counts_U)), size), users), rank)
+    train, test = (_of(part, span, last=rank == size - 1) for part in (ratings.train, ratings.test))
+    return replace(ratings, train=train, test=test, communicator=communicator, users_here=span)
+
+
+def _of(ratings: Interactions, span: Span, *, last: bool) -> Interactions:
+    """The ratings of a span's users; with `last` also those of no user that is known."""
+    users_N, unknown = ratings.users_N, ratings.users
+    rows = (users_N >= span.start) & (users_N < span.stop) | (last & (users_N == unknown))
+    taken = ratings.take(np.flatnonzero(rows))
+    here_N = np.where(taken.users_N == unknown, len(span), taken.users_N - span.start).astype(np.int32)
+    return replace(taken, users_N=here_N, user_ids=ratings.user_ids[span.rows])
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +77,8 @@ class _Piece:
     rows: int
 
 
-def _read_rows(config: JobConfig, group: Group) -> tuple[Rows, str]:
-    """The rows of this rank's pieces, and a digest of everybody's."""
+def _read_rows(config: JobConfig, group: Group) -> Rows:
+    """The rows of this rank's pieces."""
     try:
         system, path = fsspec.url_to_fs(config.data)
         pieces = _pieces(group, system, _files(system, path, config.data))
@@ -65,13 +87,18 @@ def _read_rows(config: JobConfig, group: Group) -> tuple[Rows, str]:
             raise DataError(f"{config.data}: no ratings")
         middle = [(piece.begin + piece.rows / 2) * group.size // total for piece in pieces]
         mine = [piece for piece, rank in zip(pieces, middle, strict=True) if int(rank) == group.rank]
-        digests: list[tuple[int, str]] = []
-        batches = [batch for piece in mine for batch in _batches(system, piece, config.columns, digests)]
+        read = [_read_piece(system, piece, config.columns) for piece in mine]
     except (pa.ArrowException, OSError, ValueError, ImportError) as error:  # hostile footers raise the first three
         raise DataError(f"{config.data}: not readable Parquet ({' '.join(str(error).split())})") from error
-    everybody = sorted(pair for pairs in group.all_objects(digests) for pair in pairs)
-    digest = hashlib.sha256("".join(digest for _, digest in everybody).encode()).hexdigest()
-    return Rows.of(group, batches, config.data, mine[0].begin if mine else total, total), digest
+    digests = "".join(group.all_objects("".join(digest for _, digest in read)))
+    return Rows.of(
+        group,
+        [batch for batches, _ in read for batch in batches],
+        config.data,
+        begin=mine[0].begin if mine else total,
+        total=total,
+        digest=hashlib.sha256(digests.encode()).hexdigest(),
+    )
 
 
 def _files(system: AbstractFileSystem, path: str, name: str) -> list[str]:
@@ -104,21 +131,19 @@ def _pieces(group: Group, system: AbstractFileSystem, files: list[str]) -> list[
     return pieces
 
 
-def _batches(
-    system: AbstractFileSystem, piece: _Piece, columns: Mapping[str, str] | None, digests: list[tuple[int, str]]
-) -> Iterator[pa.RecordBatch]:
-    """The checked rows of a row group, one batch after the other; adds the digest of what was read."""
-    origin = Origin(piece.file)
+def _read_piece(
+    system: AbstractFileSystem, piece: _Piece, columns: Mapping[str, str] | None
+) -> tuple[list[pa.RecordBatch], str]:
+    """The checked rows of a row group, and their digest."""
+    origin, offset, batches = Origin(piece.file), piece.first, []
     digest: Any = hashlib.sha256()
     with system.open(piece.file) as stream, pq.ParquetFile(stream) as parquet:
         chosen = chosen_columns(parquet.schema_arrow.names, columns, origin)
-        found = parquet.iter_batches(BATCH_ROWS, row_groups=[piece.group], columns=list(chosen.values()))
-        offset = piece.first
-        for batch in found:
+        for batch in parquet.iter_batches(BATCH_ROWS, row_groups=[piece.group], columns=list(chosen.values())):
             rows = checked_rows(renamed(batch, chosen), origin, offset)
             offset += batch.num_rows
             for column in rows.columns:
                 for buffer in (column.dictionary_decode() if hasattr(column, "dictionary") else column).buffers():
                     digest.update(np.frombuffer(buffer, np.uint8) if buffer is not None else b"-")
-            yield rows
-    digests.append((piece.begin, digest.hexdigest()))
+            batches.append(rows)
+    return batches, digest.hexdigest()

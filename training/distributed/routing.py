@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import torch
+from torch import Tensor
 
 from training.data.interactions import Int64s
 from training.distributed.group import Group
@@ -41,41 +40,35 @@ class Route:
 
     def send(self, column_N: Column) -> Column:
         """Send a column, and return what all ranks send to this one, rank by rank."""
-        rows = torch.from_numpy(np.ascontiguousarray(column_N[self.order_N]))
-        came: Column = torch.cat(self.group.passed(rows, self.out, self.into)).numpy()
+        came: Column = self.group.passed(torch.from_numpy(column_N[self.order_N]), self.out, self.into).numpy()
         return came
 
     def send_back(self, answers_M: Column) -> Column:
         """Send answers to the rows that arrived, and return the answers to the rows that were sent, in their order."""
-        answers = torch.cat(self.group.passed(torch.from_numpy(answers_M), self.into, self.out)).numpy()
+        answers = self.group.passed(torch.from_numpy(answers_M), self.into, self.out).numpy()
         result = np.empty_like(answers)
         result[self.order_N] = answers
         return result
 
     def send_texts(self, texts: pa.StringArray) -> pa.StringArray:
         """`send` for texts."""
-        sorted_texts = texts.take(pa.array(self.order_N))
-        lengths_N = pc.binary_length(sorted_texts).to_numpy(zero_copy_only=False).astype(np.int64)
-        ends_N = np.append(0, np.cumsum(lengths_N))
-        cuts = np.append(0, np.cumsum(self.out))
-        content = np.frombuffer("".join(sorted_texts.to_pylist()).encode(), np.uint8).copy()
-        parts = [torch.from_numpy(content[ends_N[a] : ends_N[b]]) for a, b in pairwise(cuts.tolist())]
-        lengths = torch.cat(self.group.passed(torch.from_numpy(lengths_N), self.out, self.into)).numpy()
-        came = torch.cat(self.group.exchanged(parts)).numpy()
-        return _texts(lengths, came)
+        parts = np.split(self.order_N, np.cumsum(self.out)[:-1])
+        return _exchanged(self.group, [texts.take(pa.array(part)) for part in parts])
 
 
 def all_texts(group: Group, texts: pa.StringArray) -> pa.StringArray:
     """The texts of all ranks, in the order of the ranks, on each of them."""
-    parts = []
-    for rank in range(group.size):  # a copy to each
-        owner_N = np.full(len(texts), rank)
-        parts.append(Route.to(group, owner_N).send_texts(texts))
-    return parts[group.rank]
+    return _exchanged(group, [texts] * group.size)
 
 
-def _texts(lengths_M: Int64s, content: npt.NDArray[np.uint8]) -> pa.StringArray:
-    offsets = np.append(0, np.cumsum(lengths_M)).astype(np.int32)
-    return pa.StringArray.from_buffers(
-        len(lengths_M), pa.py_buffer(offsets), pa.py_buffer(np.ascontiguousarray(content))
-    )
+def _exchanged(group: Group, parts: list[pa.StringArray]) -> pa.StringArray:
+    """Send texts to each rank, as streams of Arrow, and return what all ranks send to this one."""
+    came = group.exchanged([_stream(part) for part in parts])
+    return pa.concat_arrays([pa.ipc.open_stream(stream.numpy()).read_next_batch().column(0) for stream in came])
+
+
+def _stream(texts: pa.StringArray) -> Tensor:
+    sink, batch = pa.BufferOutputStream(), pa.record_batch([texts], ["text"])
+    with pa.ipc.new_stream(sink, batch.schema) as stream:
+        stream.write_batch(batch)
+    return torch.frombuffer(bytearray(sink.getvalue()), dtype=torch.uint8)

@@ -1,7 +1,7 @@
 """The state of a distributed fit: an interrupted one goes on where it stopped, with any number of ranks.
 
 Every rank writes its part of a checkpoint of torch.distributed, into a directory that keeps the last two of them. A
-checkpoint that is still being written has another name, and nothing reads it.
+checkpoint that is still being written has another name, and nothing reads it. Shapes: N probes here.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ import json
 import shutil
 import time
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
@@ -28,14 +28,15 @@ from torch.distributed.tensor import DTensor, Shard
 
 from training.communicator import Span
 from training.constants import SAVE_SECONDS
-from training.distributed.chains import rows_of_state, state_of_rows
-from training.distributed.group import Group
+from training.distributed.group import Group, positions
 from training.errors import ConfigError
 from training.fit.fit_state import FitState
 from training.fit.loop import Epoch
-from training.fit.trainer import Trainer
+from training.fit.trainer import Trainer, TrainingSet
 
 FACTS, PART, KEPT = "fit.json", ".part", 2
+TABLES = ("posterior.left", "posterior.right", "posterior.user_bias", "posterior.item_bias")
+PROBES, MOMENTS = "posterior.probes", "posterior.moments"
 
 
 @dataclass(slots=True)
@@ -77,8 +78,8 @@ class FitStateDirectory(FitState):
         if self.group.first:
             shutil.rmtree(part, ignore_errors=True)
             self.directory.mkdir(parents=True, exist_ok=True)
-        self.group.barrier()
-        with _without_warnings():
+        dist.barrier()
+        with warnings.catch_warnings(action="ignore"):  # torch warns of its own storage classes
             save(self._sharded_state(trainer), storage_writer=FileSystemWriter(part, overwrite=True))
         if self.group.first:
             facts = {"fit": self.fit, "history": [asdict(epoch) for epoch in history]}
@@ -90,7 +91,7 @@ class FitStateDirectory(FitState):
         self._saved_at = time.monotonic()
 
     def delete(self) -> None:
-        self.group.barrier()
+        dist.barrier()
         if self.group.first:
             shutil.rmtree(self.directory, ignore_errors=True)
 
@@ -102,17 +103,17 @@ class FitStateDirectory(FitState):
         """The state in equal blocks of rows, a block on each rank, which other numbers of ranks can read."""
         state: dict[str, Tensor] = {}
         for name, tensor in rows_of_state(trainer.state(), trainer.data).items():
-            span = self._span(trainer, name, len(tensor) if tensor.ndim else 0)
             state[name] = tensor.detach().cpu().contiguous()
+            span = self._span(trainer, name, state[name])
             if span is not None:
                 even = Span.even(span.total, self.group)
                 state[name] = self._sharded(self.group.moved(state[name], span, even), even.total)
         return state
 
     def _read(self, saved: Path, trainer: Trainer[Any]) -> dict[str, Tensor]:
-        known = FileSystemReader(saved).read_metadata().state_dict_metadata
+        """The rows of this rank."""
         state: dict[str, Tensor] = {}
-        for name, facts in known.items():
+        for name, facts in FileSystemReader(saved).read_metadata().state_dict_metadata.items():
             if not isinstance(facts, TensorStorageMetadata):
                 raise ConfigError(f"{saved} is not a saved fit: {name} is not a tensor")
             by_row = trainer.side_of(name) is not None
@@ -120,17 +121,16 @@ class FitStateDirectory(FitState):
             state[name] = torch.zeros([*rows, *facts.size[1:]], dtype=facts.properties.dtype)
             if by_row:
                 state[name] = self._sharded(state[name], facts.size[0])
-        with _without_warnings():
+        with warnings.catch_warnings(action="ignore"):
             load(state, storage_reader=FileSystemReader(saved))
-        return {name: self._here(tensor, trainer, name) for name, tensor in state.items()}
+        return {name: self._here(tensor, trainer, name).to(trainer.data.device) for name, tensor in state.items()}
 
     def _here(self, tensor: Tensor, trainer: Trainer[Any], name: str) -> Tensor:
-        if isinstance(tensor, DTensor):
-            even = Span.even(tensor.shape[0], self.group)
-            tensor = tensor.to_local()
-            span = self._span(trainer, name, len(tensor))
-            tensor = tensor if span is None else self.group.moved(tensor, even, span)
-        return tensor.to(trainer.data.device)
+        if not isinstance(tensor, DTensor):
+            return tensor
+        even, block = Span.even(tensor.shape[0], self.group), tensor.to_local()
+        span = self._span(trainer, name, block)
+        return block if span is None else self.group.moved(block, even, span)
 
     def _sharded(self, rows: Tensor, total: int) -> DTensor:
         mesh = DeviceMesh("cpu", list(range(self.group.size)))
@@ -138,18 +138,46 @@ class FitStateDirectory(FitState):
         stride = torch.empty(shape, device="meta").stride()
         return DTensor.from_local(rows, mesh, [Shard(0)], run_check=False, shape=shape, stride=stride)
 
-    def _span(self, trainer: Trainer[Any], name: str, rows: int) -> Span | None:
+    def _span(self, trainer: Trainer[Any], name: str, tensor: Tensor) -> Span | None:
         """Which rows of a tensor are here, None where it is the same on all ranks."""
         side, data = trainer.side_of(name), trainer.data
         if side != "other":
             return {"user": data.user_span, "item": data.item_span, None: None}[side]
-        counts = self.group.stacked(torch.tensor(rows)).tolist()
+        counts = self.group.stacked(torch.tensor(len(tensor))).tolist()
         return Span(tuple(accumulate(counts, initial=0)), self.group.rank)
 
 
-@contextmanager
-def _without_warnings() -> Iterator[None]:
-    """torch warns of its own storage classes."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+def rows_of_state(state: Mapping[str, Tensor], data: TrainingSet) -> dict[str, Tensor]:
+    """A trainer's state as rows of users, of items and of probes, which any number of ranks can go on from.
+
+    Only the posterior of `bayes` is not made of such rows. Its tables have one row more, for unknown ids, which is kept
+    beside the table. Its probes get the numbers that all users have.
+    """
+    rows = dict(state)
+    if PROBES in rows:
+        for name in TABLES:
+            rows[name], unknown_1K = state[name][:-1], state[name][-1:]
+            rows[f"{name}.unknown"] = data.communicator.from_first(unknown_1K)
+        users_N, items_N = state[PROBES]
+        everywhere_N = torch.where(users_N == data.users, data.user_span.total, users_N + data.user_span.start)
+        rows[PROBES], rows[MOMENTS] = torch.stack([everywhere_N, items_N], dim=1), state[MOMENTS].T.contiguous()
+    return rows
+
+
+def state_of_rows(rows: Mapping[str, Tensor], data: TrainingSet, group: Group) -> dict[str, Tensor]:
+    """The trainer's state on this rank. A probe goes to the rank that has its user."""
+    state, span = dict(rows), data.user_span
+    if PROBES in rows:
+        for name in TABLES:
+            unknown_1K = state.pop(f"{name}.unknown")
+            if not group.first and not name.endswith("bias"):  # which counts on the first rank alone
+                unknown_1K = torch.zeros_like(unknown_1K)
+            state[name] = torch.cat([rows[name], unknown_1K])
+        bounds = torch.tensor(span.bounds[1:-1], device=rows[PROBES].device)
+        parts = positions(torch.bucketize(rows[PROBES][:, 0], bounds, right=True), group.size)
+        probes_N2, moments_N3 = (
+            torch.cat(group.exchanged([rows[name][part] for part in parts])) for name in (PROBES, MOMENTS)
+        )
+        users_N = torch.where(probes_N2[:, 0] == span.total, data.users, probes_N2[:, 0] - span.start)
+        state[PROBES], state[MOMENTS] = torch.stack([users_N, probes_N2[:, 1]]), moments_N3.T.contiguous()
+    return state

@@ -33,8 +33,7 @@ class TestSet:
     """Held-out ratings as indices into a model's tables, on one device. Unknown ids are the index past the last.
 
     Attributes:
-        users_N, items_N: int64.
-        ratings_N: float32.
+        users_N, items_N, ratings_N: int64, int64 and float32.
         scale: the lowest and highest training rating, to which predictions are clipped where that is asked.
         relevant: ratings at or above it count as relevant.
         communicator: of the ranks that evaluate together, each the held-out ratings of its own users.

@@ -51,11 +51,8 @@ def nll(predicted_N: Tensor, variance_N: Tensor, actual_N: Tensor) -> float:
 def ndcg(hits_BK: Tensor, relevant_B: Tensor) -> Tensor:
     """Normalised discounted cumulative gain of each list, with binary relevance; float64, shape (B,).
 
-    Järvelin and Kekäläinen 2002, with log₂ discounts and the ideal list cut at K.
-
-    Args:
-        hits_BK: whether the item at each position is relevant, bool.
-        relevant_B: how many items are relevant to each user, at least 1.
+    Järvelin and Kekäläinen 2002, with log₂ discounts and the ideal list cut at K. `hits_BK` (bool) is whether the item
+    at each position is relevant, `relevant_B` how many items are relevant to each user, at least 1.
     """
     length = hits_BK.shape[1]
     discount_K = 1 / torch.arange(2, length + 2, dtype=torch.float64, device=hits_BK.device).log2()

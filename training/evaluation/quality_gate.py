@@ -47,20 +47,16 @@ def judge(candidate: Candidate | None, served: Checkpoint | None, tolerance: flo
     """
     if candidate is None:
         return GateRecord(verdict="not measured", reasons=("no held-out ratings",))
-    reasons = [*_against_baseline(candidate), *_against_served(candidate, served, tolerance)]
-    return GateRecord(verdict="refused" if reasons else "passed", reasons=tuple(reasons))
-
-
-def _against_baseline(candidate: Candidate) -> list[str]:
     ours, theirs = (
         held_out_rmse(model, candidate.test, clipped=True) for model in (candidate.model, candidate.baseline)
     )
-    return [] if ours < theirs else [f"RMSE {ours:.4f} does not beat the bias model's {theirs:.4f}"]
+    reasons = [] if ours < theirs else [f"RMSE {ours:.4f} does not beat the bias model's {theirs:.4f}"]
+    if served is not None:
+        reasons += _against_served(candidate, served, tolerance)
+    return GateRecord(verdict="refused" if reasons else "passed", reasons=tuple(reasons))
 
 
-def _against_served(candidate: Candidate, served: Checkpoint | None, tolerance: float) -> list[str]:
-    if served is None:
-        return []
+def _against_served(candidate: Candidate, served: Checkpoint, tolerance: float) -> list[str]:
     rows = _new_to(served, candidate.held_out)
     new = candidate.test.communicator.total(len(rows))
     if new < MIN_SHARED:

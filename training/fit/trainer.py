@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Generic, Literal, NamedTuple, TypeVar
+from typing import ClassVar, Generic, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -19,19 +19,10 @@ from torch import Tensor
 
 from models.mf import MatrixFactorization
 from training.communicator import BLOCK, SINGLE_PROCESS, Communicator, LocalRows, Span
-from training.fit.kernels import als_rows, gibbs, gibbs_rows
+from training.fit.kernels import als_rows, gibbs
 
 RowsT = TypeVar("RowsT")
 MakeRows = Callable[[Tensor, Tensor, Tensor, int, int], RowsT]  # rows_N, columns_N, values_N, rows, columns
-
-
-class GibbsSides(NamedTuple):
-    """The ratings as the Gibbs sampler takes them: by user and by item, and the sums from one side to the other."""
-
-    users: gibbs_rows.Rows
-    items: gibbs_rows.Rows
-    over_items: gibbs.Sums
-    over_users: gibbs.Sums
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,13 +32,10 @@ class TrainingSet:
     A rank of a distributed fit has the ratings of its own users, numbered from 0, and all items.
 
     Attributes:
-        users: U.
-        items: I.
-        users_N: user index of each rating, int32.
-        items_N: item index of each rating, int32.
+        users, items: U and I.
+        users_N, items_N: user and item index of each rating, int32.
         ratings_N: the ratings, float32.
-        user_attributes_UA: side information, float32, finite; None where the data has none.
-        item_attributes_IA: side information, float32, finite; None where the data has none.
+        user_attributes_UA, item_attributes_IA: side information, float32, finite; None where the data has none.
         communicator: of the ranks that fit together.
         users_here: which of all users these are; None for all.
     """
@@ -121,12 +109,14 @@ class TrainingSet:
         """Users and items for alternating least squares. `width` is that of a table."""
         return self.grouped(values_N, make)
 
-    def gibbs_sides(self, values_N: Tensor, make: MakeRows[gibbs_rows.Rows], width: int) -> GibbsSides:  # noqa: ARG002
+    def gibbs_sides(
+        self,
+        values_N: Tensor,
+        make: MakeRows[gibbs.Rows],
+        width: int,  # noqa: ARG002
+    ) -> tuple[gibbs.Rows, gibbs.Rows]:
         """Users and items for the Gibbs sampler. `width` is that of a table."""
-        over_items = gibbs.sums_of(self.users_N, self.items_N, self.users)
-        return GibbsSides(
-            *self.grouped(values_N, make), over_items, gibbs.sums_of(self.items_N, self.users_N, self.items)
-        )
+        return self.grouped(values_N, make)
 
     def random_stream(self, key: int, chain: int, sweep: int) -> gibbs.RandomStream:
         """The random numbers of one sweep of one chain of the Gibbs sampler."""
@@ -211,5 +201,6 @@ class Trainer(ABC, Generic[SettingsT]):
 
 
 def _counts(indices_N: Tensor, rows: int) -> Tensor:
+    """As bincount, which would wait for the device."""
     ones_N = torch.ones((), dtype=torch.int64, device=indices_N.device).expand(len(indices_N))
     return torch.zeros(rows, dtype=torch.int64, device=indices_N.device).index_add_(0, indices_N, ones_N)

@@ -28,9 +28,9 @@ class Axis:
     ticks: tuple[tuple[float, str], ...]
 
 
-def numbers(label: str, values: Sequence[float]) -> Axis:
-    """An axis that holds all values, widened to round numbers."""
-    low, high = min(values), max(values)
+def numbers(label: str, shown: Sequence[float]) -> Axis:
+    """An axis that holds all values that are shown, widened to round numbers."""
+    low, high = min(shown), max(shown)
     span = high - low or abs(high) or 1.0
     rough = span / 5
     power = 10.0 ** math.floor(math.log10(rough))
@@ -38,7 +38,9 @@ def numbers(label: str, values: Sequence[float]) -> Axis:
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     last = max(last, first + 1)
     decimals = max(0, -math.floor(math.log10(step) + 1e-9))
-    ticks = tuple((count * step, _tick_label(count * step, decimals)) for count in range(first, last + 1))
+    values = [count * step for count in range(first, last + 1)]
+    labels = [f"{value + 0.0:,.{decimals}f}" if abs(value) < LARGE else f"{value:.3g}" for value in values]
+    ticks = tuple((value, text.replace("-", "−")) for value, text in zip(values, labels, strict=True))
     return Axis(label, first * step, last * step, ticks)
 
 
@@ -46,11 +48,6 @@ def categories(label: str, names: Sequence[str]) -> Axis:
     """An axis on which the values 0, 1, … have names."""
     every = 2 if len(names) > MANY_LABELS else 1
     return Axis(label, -0.5, len(names) - 0.5, tuple(list(enumerate(names))[::every]))
-
-
-def _tick_label(value: float, decimals: int) -> str:
-    label = f"{value + 0.0:,.{decimals}f}" if abs(value) < LARGE else f"{value:.3g}"
-    return label.replace("-", "−")
 
 
 @dataclass(frozen=True, slots=True)

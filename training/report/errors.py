@@ -61,7 +61,12 @@ def section(result: Result) -> dict[str, Any] | None:
     )
     new = new_users(model, train, test)
     return {
-        "baseline": baseline_metrics(made, test),
+        "baseline": {
+            "rmse": metrics.rmse(made.theirs_N, made.actual_N),
+            "mae": metrics.mae(made.theirs_N, made.actual_N),
+            "rmse_clipped": metrics.rmse(made.theirs_N.clamp(*test.scale), made.actual_N),
+            "user_rmse": metrics.user_rmse(made.theirs_N, made.actual_N, test.users_N.cpu()),
+        },
         "residuals": residual_chart(made),
         "calibration": None if made.variance_N is None else calibration_chart(made, made.variance_N),
         "by_user": count_chart("user", made, _training_ratings(train.users_N, train.users, test.users_N)),
@@ -75,16 +80,6 @@ def _training_ratings(of_train: Int32s, size: int, of_test: Tensor) -> Ints:
     """Those of the user (item) of each held-out rating. Unknown ids, the row after the last, have none."""
     ratings_N: Ints = np.bincount(of_train, minlength=size + 1)[of_test.cpu().numpy()]
     return ratings_N
-
-
-def baseline_metrics(made: Predicted, test: TestSet) -> dict[str, float]:
-    """Figures of the bias baseline, by their names in `docs/evaluation.md`."""
-    return {
-        "rmse": metrics.rmse(made.theirs_N, made.actual_N),
-        "mae": metrics.mae(made.theirs_N, made.actual_N),
-        "rmse_clipped": metrics.rmse(made.theirs_N.clamp(*test.scale), made.actual_N),
-        "user_rmse": metrics.user_rmse(made.theirs_N, made.actual_N, test.users_N.cpu()),
-    }
 
 
 def residual_chart(made: Predicted) -> Chart:

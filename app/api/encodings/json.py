@@ -6,7 +6,6 @@ with it (`app.api.schemas`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Any
 
 import msgspec
@@ -16,7 +15,7 @@ import numpy.typing as npt
 from app.engine.types import SOURCES, Pair, Pairs, Prediction, Predictions, TopList
 
 MEDIA_TYPE = "application/json"
-_encode = msgspec.json.Encoder().encode
+encode = msgspec.json.Encoder().encode
 _SOURCES = [f'"{source}",'.encode() for source in SOURCES]
 
 
@@ -80,27 +79,22 @@ def decode_rating(body: bytes) -> RatingBody | None:
         return None
 
 
-def encode_members(members: Mapping[str, object]) -> bytes:
-    """A document of these members."""
-    return _encode(members)
-
-
 def encode_predictions(answer: Prediction | Predictions, **more: int) -> bytes:
     """The answer to one pair, or to columns, and perhaps more members."""
     if isinstance(answer, Prediction):
-        return _encode({"rating": answer.rating, "source": answer.source, "model_version": answer.version} | more)
+        return encode({"rating": answer.rating, "source": answer.source, "model_version": answer.version} | more)
     ratings, sources = answer.ratings_B.tolist(), _sources(answer.sources_B)
-    return _encode({"ratings": ratings, "sources": sources, "model_version": answer.version} | more)
+    return encode({"ratings": ratings, "sources": sources, "model_version": answer.version} | more)
 
 
 def encode_list(answer: TopList) -> bytes:
     """One list."""
-    return _encode(_list(answer) | {"model_version": answer.version})
+    return encode(_list(answer) | {"model_version": answer.version})
 
 
 def encode_lists(answers: list[TopList], version: str, **more: int) -> bytes:
     """Several lists of one version, and perhaps more members."""
-    return _encode({"lists": [_list(answer) for answer in answers], "model_version": version} | more)
+    return encode({"lists": [_list(answer) for answer in answers], "model_version": version} | more)
 
 
 def _list(answer: TopList) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from app.console.files import PATHS, STATIC, read_files
+from app.console.routes import PATHS, STATIC, read_files
 from app.main import create_app
 from app.settings import Settings
 from tests.support import ROOT

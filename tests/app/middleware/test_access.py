@@ -9,10 +9,10 @@ from starlette.routing import Route
 
 from app.main import create_app
 from app.middleware.access import CHANGE, READ, Access, Needs, RouteNeeds, needs
-from app.middleware.security_headers import CONSOLE, DATA, DOCUMENTATION, REPORT
+from app.middleware.browsers import CONSOLE, DATA, DOCUMENTATION, REPORT
 from app.settings import Settings
 
-NEEDS = create_app(Settings())._needs
+NEEDS = create_app(Settings()).needs
 
 
 @pytest.mark.parametrize(

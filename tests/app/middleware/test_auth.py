@@ -7,7 +7,7 @@ import pytest
 from pydantic import SecretStr
 
 from app.main import create_app
-from app.middleware.auth import ApiKeys
+from app.middleware.access import ApiKeys
 from app.settings import ConfigurationError, Settings
 from tests.support.asgi import Caller, calling
 

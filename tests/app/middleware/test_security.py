@@ -17,7 +17,7 @@ from pydantic import SecretStr
 
 from app.errors import RatecastError
 from app.main import create_app
-from app.middleware.auth import ApiKeys, Principal
+from app.middleware.access import ApiKeys, Principal
 from app.middleware.rate_limit import RateLimit
 from app.observability.logs import JsonFormatter
 from app.settings import ConfigurationError, Settings, is_loopback

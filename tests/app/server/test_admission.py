@@ -1,18 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
-from app.server.admission import HEALTH, PER_TURN, Admission, Entry
-
-
-class Visitor:
-    """Notes in which turn of the loop it was let in."""
-
-    def __init__(self, name: int, entered: list[int]) -> None:
-        self._name, self._entered = name, entered
-
-    def enter(self) -> None:
-        self._entered.append(self._name)
+from app.server.protocol import HEALTH, PER_TURN, Admission, Entry
 
 
 def run(ask: int, waiting: int) -> tuple[list[Entry], list[list[int]]]:
@@ -21,8 +12,8 @@ def run(ask: int, waiting: int) -> tuple[list[Entry], list[list[int]]]:
     async def scenario() -> tuple[list[Entry], list[list[int]]]:
         admission, entered, turns = Admission(waiting), [], []
         loop = asyncio.get_running_loop()
-        entries = [admission.ask(Visitor(number, entered), b"POST /predict ", loop) for number in range(ask)]
-        assert admission.ask(Visitor(-1, entered), HEALTH + b"HTTP/1.1", loop) is Entry.NOW
+        entries = [admission.ask(partial(entered.append, number), b"POST /predict ", loop) for number in range(ask)]
+        assert admission.ask(partial(entered.append, -1), HEALTH + b"HTTP/1.1", loop) is Entry.NOW
         for _ in range(4):
             seen = len(entered)
             await asyncio.sleep(0)
@@ -48,7 +39,7 @@ def test_a_new_turn_takes_in_as_many_again() -> None:
     async def scenario() -> list[Entry]:
         admission, loop, entries = Admission(0), asyncio.get_running_loop(), []
         for _ in range(3):
-            entries += [admission.ask(Visitor(0, []), b"", loop) for _ in range(PER_TURN)]
+            entries += [admission.ask(list, b"", loop) for _ in range(PER_TURN)]
             await asyncio.sleep(0)
         return entries
 

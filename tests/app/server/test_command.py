@@ -15,7 +15,7 @@ import pytest
 
 from app.__main__ import main
 from app.options import OPTIONS
-from app.server import worker
+from app.server import launcher
 from app.settings import Settings
 from models.checkpoint.writer import Draft
 from models.registry.directory import current_version, publish
@@ -76,12 +76,12 @@ def test_a_url_that_needs_another_package_says_which(refusal: Callable[..., str]
 def test_a_worker_that_cannot_start_ends_the_service_with_exit_code_3(
     checkpoints: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker, "create_app", _broken)
+    monkeypatch.setattr(launcher, "worker_app", _broken)
     with pytest.raises(SystemExit, check=lambda error: error.code == 3):
         main(["--checkpoints", str(checkpoints), "--workers", "2", "--port", "0"])
 
 
-def _broken(_: object) -> None:
+def _broken(*_: object) -> None:
     raise SystemExit(3)
 
 

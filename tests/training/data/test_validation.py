@@ -33,7 +33,7 @@ def test_duplicates_are_dropped_as_a_plain_loop_would_drop_them(
             best[user, item] = number
     kept = [rows[number] for number in sorted(best.values())]
 
-    result = checked(batches(rows, size), ORIGIN, held_out=True)
+    result = checked(batches(rows, size), ORIGIN)
     ratings = result.ratings
     assert result.duplicates == len(rows) - len(kept)
     assert ratings.ratings_N.tolist() == [row[2] for row in kept]
@@ -45,7 +45,7 @@ def test_duplicates_are_dropped_as_a_plain_loop_would_drop_them(
 
 @given(ROWS)
 def test_vocabularies_are_in_order_of_first_appearance(rows: list[tuple[int, int, int, int]]) -> None:
-    ratings = checked(batches(rows, 3), ORIGIN, held_out=True).ratings
+    ratings = checked(batches(rows, 3), ORIGIN).ratings
     for codes, ids in ((ratings.users_N, ratings.user_ids), (ratings.items_N, ratings.item_ids)):
         assert list(dict.fromkeys(codes.tolist())) == list(range(len(ids)))
         assert ids.null_count == 0

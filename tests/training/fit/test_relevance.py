@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from models.search import top_items
 from models.training_ratings import TrainingRatings
 from tests.support.data import planted_set, training_set
 from tests.support.orderings import all_scores
+from training.fit.kernels.als import TorchRows
 from training.fit.loop import fit
 from training.fit.relevance import RelevanceFit, RelevanceSettings
 from training.fit.trainer import TrainingSet
@@ -27,8 +29,14 @@ SETTINGS = RelevanceSettings(factors=6, sweeps=4)
 class TorchFit(RelevanceFit):
     """The path for CUDA, on the CPU."""
 
-    def _cpu_rows(self, *shape: Any) -> Any:
-        return self._torch_rows(*shape)
+    @cached_property
+    def _sides(self) -> tuple[TorchRows, TorchRows]:
+        width = self._users_UK.shape[1]
+
+        def make(rows_N: Tensor, columns_N: Tensor, values_N: Tensor, rows: int, columns: int) -> TorchRows:
+            return TorchRows(rows_N, columns_N, values_N, rows=rows, columns=columns, width=width)
+
+        return self.data.grouped(self._targets_N / (1 - self.settings.missing_weight), make)
 
 
 FITS = (RelevanceFit, TorchFit)

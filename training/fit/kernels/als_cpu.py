@@ -19,9 +19,8 @@ import torch
 from torch import Tensor
 
 from training.fit.kernels.als_rows import HalfStep, packed_width
-from training.fit.kernels.grouping import Float32s, Grouped, balanced_ranges, group
-from training.fit.kernels.jit import kernel, run_ranges
-from training.fit.kernels.row_sums import Features, add_ratings
+from training.fit.kernels.grouping import Features, Grouped, add_ratings, balanced_ranges, group
+from training.fit.kernels.jit import Float32s, kernel, run_ranges
 from training.fit.kernels.simd import LANES
 from training.fit.kernels.tiles import BLOCK, Width, backward, factorize, flat, forward, tiles
 

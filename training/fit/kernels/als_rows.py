@@ -14,13 +14,15 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class HalfStep:
-    """The least-squares problem of the rows, beside their ratings. `als_reference.solve_rows` states it.
+    """For each row r: minimise Σ (z − [p, b]·[q_c, 1] − b_c)² + ridge_r |p|² + bias_ridge b² over its ratings z.
+
+    Without biases x·q_c stands for the prediction; a prior Gram matrix A adds xᵀ A x to the error of a row x.
 
     Attributes:
-        other_CK: the other side's table.
+        other_CK: the other side's table, rows [q, b].
         ridge_R: penalty of each row's factors.
         bias_ridge: penalty of a bias; None where tables have none.
-        prior_KK: a Gram matrix added to each row's own; None for none.
+        prior_KK: A; None for none.
     """
 
     other_CK: Tensor
@@ -45,7 +47,7 @@ class Solver(Protocol):
     """One side, ready to be solved again and again."""
 
     def solve(self, step: HalfStep, out_RK: Tensor) -> Tensor:
-        """Overwrite `out_RK` with the best rows; return their squared error, 0-dimensional."""
+        """Overwrite `out_RK` with the best rows; return Σ (z − ẑ)² over all ratings + Σ xᵀ A x, 0-dimensional."""
         ...
 
 
@@ -55,8 +57,8 @@ class Rows(Solver, Protocol):
     def sums(self, step: HalfStep) -> Tensor:
         """What the solutions depend on beside the penalties, packed: (R, S).
 
-        A packed row is Σ a aᵀ on and above its diagonal, row by row, then Σ t a, then Σ t², as in `als_cpu`. Sums over
-        parts of the ratings add up to those over all.
+        A packed row is Σ a aᵀ on and above its diagonal, row by row, then Σ t a, then Σ t², with a = [q, 1] and
+        t = z − b. Sums over parts of the ratings add up to those over all.
         """
         ...
 

@@ -1,7 +1,8 @@
 """Implicit effects drawn one row after the other on the CPU, eight columns at a time.
 
-The equations are those of `gibbs_reference`. A row's effect depends on those drawn before it, so the draws are
-sequential; the Cholesky factors they need do not, and are made in parallel beforehand.
+With all else fixed, a row's y has precision Σ share² G + Λ, and the gradient of the likelihood at its old value is
+Σ share g. It depends on the rows drawn before it, so the draws are sequential; the Cholesky factors they need do not,
+and are made in parallel beforehand.
 Shapes: R rows whose effects are drawn, C columns, K table width, B the eight columns of a block. Names without a suffix
 are flat arrays.
 """
@@ -12,16 +13,14 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
-from training.fit.kernels.gibbs_rows import EffectState, Normal
-from training.fit.kernels.grouping import Float32s, Grouped
-from training.fit.kernels.jit import kernel
+from training.fit.kernels.gibbs import EffectState, Normal
+from training.fit.kernels.grouping import Grouped
+from training.fit.kernels.jit import Float32s, Float64s, kernel
 from training.fit.kernels.simd import LANES, add_scaled, element, load, store, zero
 from training.fit.kernels.tiles import flat
 
-Float64s = npt.NDArray[np.float64]
 Run = Callable[..., Any]  # calls a kernel for ranges of rows, in parallel
 
 
@@ -37,7 +36,7 @@ class Block(NamedTuple):
 
 
 def draw_effects(ratings: Grouped, run: Run, state: EffectState, normal: Normal) -> None:
-    """See `gibbs_reference.ReferenceRows.draw_effects`."""
+    """Draw the effects as `gibbs.Rows` says, block of columns after block and in it row after row."""
     share_C1, effect_RK = state.share_C[:, None], state.effect_RK
     noise_RK, width = normal(*effect_RK.shape), effect_RK.shape[1]
     grams, gradients = flat(state.gram_CKK), flat(state.gradient_CK)

@@ -12,20 +12,92 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from training.communicator import LocalRows
-from training.fit.kernels.gibbs_rows import EffectState, Normal, Rows, RowState
 
 STRENGTH = 1.0  # of the priors on column means and precisions, in rows; ratings are standardised, so 1 is their scale
 START_FACTORS = 0.1  # standard deviation
 START_EFFECTS = 0.05  # likewise; a chain that starts with effects of zero takes long to find them
 EFFECT_RATE = 0.1  # of the Gamma prior on the precision of implicit effects, which are smaller than factors
 
-Sums = Callable[[Tensor], Tensor]  # one side's table to the sums that each row of the other side has of it
+Normal = Callable[[int, int], Tensor]  # standard normal numbers in the shape asked for
+
+
+class RowState(NamedTuple):
+    """What rows are drawn from: N(A⁻¹ (s h + Λ m), A⁻¹) with A = s G + Λ (Salakhutdinov and Mnih 2008, eq. 11-13).
+
+    Attributes:
+        gram_RKK: G; the draw leaves s G in it.
+        rhs_RK: h; the draw leaves the gradient s h − s G x of the log-likelihood at the drawn rows x in it.
+        scale_R: s.
+        prior_RK: m.
+        precision_K: the diagonal of Λ.
+    """
+
+    gram_RKK: Tensor
+    rhs_RK: Tensor
+    scale_R: Tensor
+    prior_RK: Tensor
+    precision_K: Tensor
+
+
+class EffectState(NamedTuple):
+    """What the implicit effects of the rows are drawn from. Each adds share · y to the columns rated with its row.
+
+    The log-likelihood is quadratic in the table, with this gradient and Hessian, so that no rating is read.
+
+    Attributes:
+        share_C: the part of an effect that each column gets.
+        gram_CKK: minus the Hessian of the log-likelihood in each column's table row.
+        gradient_CK: its gradient there; is overwritten.
+        effect_RK: y; is overwritten.
+        precision_K: of the effects' prior, whose mean is 0.
+        table_CK: the columns' table; is overwritten.
+        shift_CK: the sum of effects in it; is overwritten.
+    """
+
+    share_C: Tensor
+    gram_CKK: Tensor
+    gradient_CK: Tensor
+    effect_RK: Tensor
+    precision_K: Tensor
+    table_CK: Tensor
+    shift_CK: Tensor
+
+    def move(self, step_CK: Tensor) -> None:
+        """Add the change of the effects' sums to the table, and update the gradient."""
+        self.table_CK.add_(step_CK)
+        self.shift_CK.add_(step_CK)
+        self.gradient_CK.sub_((self.gram_CKK @ step_CK[..., None])[..., 0])
+
+
+class Rows(Protocol):
+    """The ratings of one side, grouped by row, and the heavy steps of a sweep."""
+
+    def gram(self, other_CK: Tensor, weight_C: Tensor) -> tuple[Tensor, Tensor]:
+        """For each row Σ w v vᵀ, (R, K, K), and Σ w v (r − b), (R, K); v = [factors, 1] and b are the other side's."""
+        ...
+
+    def draw(self, state: RowState, noise_RK: Tensor) -> Tensor:
+        """Draw the rows, (R, K). Standard normal noise z enters as L⁻ᵀ z with A = L Lᵀ."""
+        ...
+
+    def draw_effects(self, state: EffectState, normal: Normal) -> None:
+        """Draw the effects of the rows, as those of SVD++ (Koren 2008, eq. 15)."""
+        ...
+
+    def errors(self, own_RK: Tensor, other_CK: Tensor, weight_C: Tensor) -> Tensor:
+        """The sums of each row's squared errors, weighted by the other side and plain, float64, (R, 2)."""
+        ...
+
+    def sums(self, table_CK: Tensor) -> Tensor:
+        """For each row the sum of the columns that it was rated with, (R, K)."""
+        ...
 
 
 class RandomStream:
@@ -150,13 +222,9 @@ def start_side(
     attributes_RA: Tensor | None,
     width: int,
     stream: RandomStream,
-    local: LocalRows | None = None,
+    local: LocalRows,
 ) -> Side:
-    """A side with small random factors and zero biases, which nothing has had an effect on yet.
-
-    `local` are the rows of this rank; None for all.
-    """
-    local = local or LocalRows.whole(len(counts_R))
+    """A side with small random factors and zero biases, which nothing has had an effect on yet."""
     count, device = len(counts_R), counts_R.device
     attributes_RA = torch.zeros(count, 0, device=device) if attributes_RA is None else attributes_RA
     zeros_RK = torch.zeros(count, width, device=device)
@@ -178,24 +246,12 @@ def start_side(
     )
 
 
-def start_effects(users: Side, items: Side, over_items: Sums, over_users: Sums, stream: RandomStream) -> None:
+def start_effects(users: Side, items: Side, stream: RandomStream) -> None:
     """Give both sides small random effects, and their sums to the other side's rows."""
-    for side, other, sums in ((users, items, over_items), (items, users, over_users)):
+    for side, other in ((users, items), (items, users)):
         other.effect_RK = START_EFFECTS * stream.row_normal(other.local, other.effect_RK.shape[1])
-        side.shift_RK = sums(other.effect_RK) * side.share_R[:, None]
+        side.shift_RK = side.rows.sums(other.effect_RK) * side.share_R[:, None]
         side.table_RK += side.shift_RK
-
-
-def sums_of(rows_N: Tensor, columns_N: Tensor, rows: int) -> Sums:
-    """The function that gives for each row the sum of the columns that it was rated with."""
-
-    def sums(table_CK: Tensor) -> Tensor:
-        sums_RK = table_CK.new_zeros(rows, table_CK.shape[1])
-        for column_K, sum_K in zip(table_CK.T, sums_RK.T, strict=True):
-            sum_K.index_add_(0, rows_N, column_K[columns_N])
-        return sums_RK
-
-    return sums
 
 
 def _update_rows(side: Side, other: Side, precision: Tensor, stream: RandomStream, *, implicit: bool) -> None:

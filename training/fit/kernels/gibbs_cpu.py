@@ -1,7 +1,6 @@
 """The heavy steps of the Gibbs sampler on the CPU, compiled by numba.
 
-`gibbs_reference` says what each step computes; this module only computes it fast. Work is cut by the ratings alone,
-never by the number of threads, so the results do not depend on it.
+Work is cut by the ratings alone, never by the number of threads, so the results do not depend on it.
 Shapes: R rows of one side, C of the other, N ratings, K table width (factors, then bias; a multiple of `LANES`),
 S segments of at most `SEGMENT` ratings of one row. Names without a suffix are flat arrays.
 """
@@ -14,12 +13,12 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import embedding_bag
 
-from training.fit.kernels.effects_cpu import Float64s, draw_effects
-from training.fit.kernels.gibbs_rows import EffectState, Normal, RowState
-from training.fit.kernels.grouping import Float32s, Grouped, Int64s, balanced_ranges, group
-from training.fit.kernels.jit import kernel, run_ranges
-from training.fit.kernels.row_sums import Features, add_ratings
+from training.fit.kernels.effects_cpu import draw_effects
+from training.fit.kernels.gibbs import EffectState, Normal, RowState
+from training.fit.kernels.grouping import Features, Grouped, add_ratings, balanced_ranges, group
+from training.fit.kernels.jit import Float32s, Float64s, Int64s, kernel, run_ranges
 from training.fit.kernels.simd import LANES, add_scaled, element, load, store, zero
 from training.fit.kernels.tiles import BLOCK, Width, backward, factorize, flat, forward, tiles
 
@@ -29,7 +28,7 @@ ROW_COST = 16  # a row counts as this many ratings more
 
 
 class CpuRows:
-    """The ratings of one side, grouped by row (implements `gibbs_rows.Rows`)."""
+    """The ratings of one side, grouped by row (implements `gibbs.Rows`)."""
 
     def __init__(
         self,
@@ -73,13 +72,14 @@ class CpuRows:
         return torch.from_numpy(errors_R2)
 
     def sums(self, table_CK: Tensor) -> Tensor:
-        sums_RK = torch.empty(len(self._ratings.counts_R), table_CK.shape[1])
-        self._run(_sums, self._ratings, flat(table_CK.contiguous()), flat(sums_RK), tiles(table_CK.shape[1]))
-        return sums_RK
+        starts_R, columns_N = torch.from_numpy(self._ratings.starts_R), torch.from_numpy(self._ratings.columns_N)
+        if len(columns_N) < 2**31:  # of another type than the starts, the columns would be copied
+            starts_R = starts_R.int()
+        return embedding_bag(columns_N, table_CK, starts_R, mode="sum", include_last_offset=True)
 
 
-def compile_for(width: int, *, distributed: bool) -> None:
-    """Compile the kernels, or load them from disk, by fitting a rating. Only a distributed fit needs `sums`."""
+def compile_for(width: int) -> None:
+    """Compile the kernels, or load them from disk, by fitting a rating."""
     index_1, one_1 = torch.zeros(1, dtype=torch.int32), torch.ones(1)
     rows = CpuRows(index_1, index_1, torch.zeros(1), rows=1)
     table_1K, ones_K = torch.zeros(1, width), torch.ones(width)
@@ -87,8 +87,6 @@ def compile_for(width: int, *, distributed: bool) -> None:
     rows.draw(RowState(*sums, one_1, table_1K, ones_K), table_1K)
     rows.draw_effects(EffectState(one_1, *sums, table_1K, ones_K, table_1K.clone(), table_1K.clone()), torch.zeros)
     rows.errors(table_1K, table_1K, one_1)
-    if distributed:
-        rows.sums(table_1K)
 
 
 def _cut(starts_R: Int64s, segment: int) -> tuple[Int64s, Int64s]:
@@ -166,21 +164,6 @@ def _draw(
         for a in range(K):
             for j in range(0, K, LANES):
                 store(rhs, j, add_scaled(load(rhs, j), -x[a], load(gram, a * K + j)))
-
-
-@kernel
-def _sums(ratings: Grouped, table: Float32s, sums: Float32s, width: Width, first: int, last: int) -> None:
-    K, one, columns_N = LANES * len(width), np.float32(1), ratings.columns_N
-    for r in range(first, last):
-        start, stop = ratings.starts_R[r], ratings.starts_R[r + 1]
-        for j in range(0, K, LANES):
-            even, odd = zero(), zero()
-            for n in range(start, stop - 1, 2):
-                even = add_scaled(even, one, load(table, columns_N[n] * K + j))
-                odd = add_scaled(odd, one, load(table, columns_N[n + 1] * K + j))
-            if (stop - start) % 2:
-                even = add_scaled(even, one, load(table, columns_N[stop - 1] * K + j))
-            store(sums, r * K + j, add_scaled(even, one, odd))
 
 
 @kernel

@@ -7,15 +7,20 @@ The environment variable `NUMBA_CACHE_DIR` names another directory (a volume, fo
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 from typing import Any, TypeVar, cast
 
+import numpy as np
 from numba import njit
 from numba.core import event
+from numpy.typing import NDArray
 
+Float32s = NDArray[np.float32]
+Float64s = NDArray[np.float64]
+Int32s = NDArray[np.int32]
+Int64s = NDArray[np.int64]
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
 log = logging.getLogger(__name__)
@@ -51,32 +56,18 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="kernel")
 
 
-def compile_seconds() -> float:
-    """The time this process has spent compiling kernels, which is no part of fitting time."""
-    return _listener.seconds
+class _Announcement(event.Listener):
+    """Says once that kernels are being compiled."""
 
-
-class _Listener(event.Listener):
-    """Measures and announces compilation. Kernels compile the kernels they call, so starts nest."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-        self._depth = 0
-        self._announced = False
+    announced = False
 
     def on_start(self, started: event.Event) -> None:
-        if self._depth == 0:
-            self._start = time.perf_counter()
-        self._depth += 1
-        if not self._announced and started.data["dispatcher"].py_func.__module__.startswith("training."):
-            self._announced = True
+        if not self.announced and started.data["dispatcher"].py_func.__module__.startswith("training."):
+            self.announced = True
             log.info("compiling kernels; the result is kept on disk for later runs")
 
-    def on_end(self, ended: event.Event) -> None:  # noqa: ARG002
-        self._depth -= 1
-        if self._depth == 0:
-            self.seconds += time.perf_counter() - self._start
+    def on_end(self, ended: event.Event) -> None:
+        pass
 
 
-_listener = _Listener()
-event.register("numba:compile", _listener)
+event.register("numba:compile", _Announcement())

@@ -8,8 +8,7 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
-from training.fit.kernels.grouping import Float32s
-from training.fit.kernels.jit import kernel
+from training.fit.kernels.jit import Float32s, kernel
 from training.fit.kernels.simd import LANES, add_scaled, element, load, store, zero
 
 BLOCK = 64  # ratings copied at a time: 8 kB at K = 32, a quarter of a first-level cache

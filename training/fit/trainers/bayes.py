@@ -22,31 +22,20 @@ from models.mf import MatrixFactorization
 from training.communicator import LocalRows
 from training.errors import DataError
 from training.fit.kernels.collapse import ranked
-from training.fit.kernels.gibbs import (
-    Chain,
-    RandomStream,
-    Side,
-    memory_of_sweep,
-    start_effects,
-    start_side,
-)
+from training.fit.kernels.gibbs import Chain, RandomStream, Rows, Side, memory_of_sweep, start_effects, start_side
 from training.fit.kernels.gibbs_cpu import CpuRows, compile_for
-from training.fit.kernels.gibbs_rows import Rows
 from training.fit.kernels.gibbs_torch import TorchRows
 from training.fit.kernels.posterior import PROBES, Posterior, draw_probes
 from training.fit.kernels.tiles import padded_width
-from training.fit.trainer import GibbsSides, Trainer, TrainerSettings, TrainingSet
+from training.fit.trainer import Trainer, TrainerSettings, TrainingSet
 
 log = logging.getLogger(__name__)
 
 START = 2**63 - 1  # the number of the sweep whose stream a chain starts from
-POSTERIOR_SIDES: dict[str, Literal["user", "item", "other"]] = {
-    "left": "user",
-    "user_bias": "user",
-    "right": "item",
-    "item_bias": "item",
-    "probes": "other",
-    "moments": "other",
+SIDES: dict[Literal["user", "item", "other"], tuple[str, ...]] = {  # of the tensors of a posterior
+    "user": ("left", "user_bias"),
+    "item": ("right", "item_bias"),
+    "other": ("probes", "moments"),
 }
 
 
@@ -83,11 +72,12 @@ class Bayes(Trainer[BayesSettings]):
         self._attributes = self._checked_attributes() if settings.side_information else (None, None)
         self._mean, self._deviation = data.standardisation()
         self._seed = int(rng.integers(2**63))
+        self._width = padded_width(settings.factors)
         here = (data.users, data.items, rng, data.item_span.rows)
         self._probes_2N = draw_probes(data.users_N, data.items_N, *here)
         self._sweeps = 0
         if data.device.type == "cpu":
-            compile_for(padded_width(settings.factors), distributed=data.communicator.size > 1)
+            compile_for(self._width)
 
     def _checked_attributes(self) -> tuple[Tensor | None, Tensor | None]:
         tables = (self.data.user_attributes_UA, self.data.item_attributes_IA)
@@ -125,11 +115,12 @@ class Bayes(Trainer[BayesSettings]):
 
         The tensors of a chain are small: torch's own threads would wait for one another more than they work.
         """
+        chains = self._chains
         if not self._concurrent:
-            losses = list(map(Chain.sweep, self._chains, streams))
+            losses = list(map(Chain.sweep, chains, streams))
             self._collect(streams)
             return losses
-        threads, chains = torch.get_num_threads(), self._chains
+        threads = torch.get_num_threads()
         with ThreadPoolExecutor(len(streams), initializer=torch.set_num_threads, initargs=(1,)) as pool:
             losses = list(pool.map(Chain.sweep, chains, streams))
             pool.submit(self._collect, streams).result()
@@ -147,8 +138,9 @@ class Bayes(Trainer[BayesSettings]):
     @cached_property
     def _chains(self) -> list[Chain]:
         """The chains at their start. Grouping the ratings is a part of fitting, so the first epoch does it."""
-        sides = self._grouped()
-        return [self._start(sides, self._stream(chain, START)) for chain in range(self.settings.chains)]
+        values_N = ((self.data.ratings_N - self._mean) / self._deviation).float()
+        sides = self.data.gibbs_sides(values_N, self._rows, self._width)
+        return [self._start(*sides, self._stream(chain, START)) for chain in range(self.settings.chains)]
 
     @cached_property
     def _posterior(self) -> Posterior:
@@ -158,25 +150,20 @@ class Bayes(Trainer[BayesSettings]):
             posterior.add(_with_unknown(chain.user), _with_unknown(chain.item))
         return posterior
 
-    def _grouped(self) -> GibbsSides:
-        values_N = ((self.data.ratings_N - self._mean) / self._deviation).float()
-        return self.data.gibbs_sides(values_N, self._rows, padded_width(self.settings.factors))
-
     def _rows(self, rows_N: Tensor, columns_N: Tensor, values_N: Tensor, rows: int, columns: int) -> Rows:
         if self.data.device.type != "cpu":
-            width = padded_width(self.settings.factors)
-            return TorchRows(rows_N, columns_N, values_N, rows=rows, columns=columns, width=width)
+            return TorchRows(rows_N, columns_N, values_N, rows=rows, columns=columns, width=self._width)
         cores = torch.get_num_threads()
         threads = cores if cores > self.settings.chains or not self._concurrent else 1
         return CpuRows(rows_N, columns_N, values_N, rows=rows, threads=threads)
 
-    def _start(self, sides: GibbsSides, stream: RandomStream) -> Chain:
-        data, settings, width = self.data, self.settings, padded_width(self.settings.factors)
+    def _start(self, users: Rows, items: Rows, stream: RandomStream) -> Chain:
+        data, settings, width = self.data, self.settings, self._width
         counts_I = data.item_totals()[data.item_span.rows]
-        user = start_side(sides.users, data.user_counts(), self._attributes[0], width, stream, data.local_rows[0])
-        item = start_side(sides.items, counts_I, self._attributes[1], width, stream, data.local_rows[1])
+        user = start_side(users, data.user_counts(), self._attributes[0], width, stream, data.local_rows[0])
+        item = start_side(items, counts_I, self._attributes[1], width, stream, data.local_rows[1])
         if settings.implicit:
-            start_effects(user, item, sides.over_items, sides.over_users, stream)
+            start_effects(user, item, stream)
         precision = torch.ones((), dtype=torch.float64, device=data.device)
         return Chain(user, item, precision, settings.implicit, (settings.user_freedom, settings.item_freedom))
 
@@ -220,7 +207,7 @@ class Bayes(Trainer[BayesSettings]):
 
     def warm_start(self, model: MatrixFactorization) -> bool:
         """Every chain starts at the earlier model; during the burn-in, which may be shorter, noise parts them again."""
-        tables = ranked(model.user_factors[:-1], model.item_factors[:-1], padded_width(self.settings.factors) - 1)
+        tables = ranked(model.user_factors[:-1], model.item_factors[:-1], self._width - 1)
         deviation = self._deviation.float()
         for chain in self._chains:
             for side, factors_RF, bias_R in zip(
@@ -244,7 +231,7 @@ class Bayes(Trainer[BayesSettings]):
     def side_of(cls, name: str) -> Literal["user", "item", "other"] | None:
         owner, _, field = name.partition(".")
         if owner == "posterior":
-            return POSTERIOR_SIDES.get(field)
+            return next((side for side, names in SIDES.items() if field in names), None)
         side, _, field = field.partition(".")
         if field not in ("table_RK", "effect_RK", "shift_RK", "weight_R"):
             return None

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from tests.support.als_reference import solve_rows
 from training.fit.kernels import buckets
+from training.fit.kernels.als import TorchRows
 from training.fit.kernels.als_cpu import SEGMENT, CpuRows
-from training.fit.kernels.als_reference import solve_rows
 from training.fit.kernels.als_rows import HalfStep
-from training.fit.kernels.als_torch import TorchRows
 from training.fit.kernels.grouping import group
 from training.fit.kernels.tiles import padded_width
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from training.fit.kernels.gibbs import Chain, RandomStream, start_effects, start_side, sums_of
+from tests.support.gibbs_reference import ReferenceRows
+from training.communicator import LocalRows
+from training.fit.kernels.gibbs import Chain, RandomStream, Rows, start_effects, start_side
 from training.fit.kernels.gibbs_cpu import CpuRows
-from training.fit.kernels.gibbs_reference import ReferenceRows
-from training.fit.kernels.gibbs_rows import Rows
 from training.fit.kernels.gibbs_torch import TorchRows
 
 USERS, ITEMS, WIDTH = 30, 20, 8
@@ -24,10 +24,10 @@ def make_chain(make_rows: MakeRows) -> Chain:
     attributes_UA = torch.randn(USERS, 2, generator=generator)
     by_user = make_rows(users_N, items_N, values_N, USERS, ITEMS)
     by_item = make_rows(items_N, users_N, values_N, ITEMS, USERS)
-    user = start_side(by_user, torch.bincount(users_N, minlength=USERS), attributes_UA, WIDTH, stream)
-    item = start_side(by_item, torch.bincount(items_N, minlength=ITEMS), None, WIDTH, stream)
-    over_items, over_users = sums_of(users_N, items_N, USERS), sums_of(items_N, users_N, ITEMS)
-    start_effects(user, item, over_items, over_users, stream)
+    counts = torch.bincount(users_N, minlength=USERS), torch.bincount(items_N, minlength=ITEMS)
+    user = start_side(by_user, counts[0], attributes_UA, WIDTH, stream, LocalRows.whole(USERS))
+    item = start_side(by_item, counts[1], None, WIDTH, stream, LocalRows.whole(ITEMS))
+    start_effects(user, item, stream)
     return Chain(user, item, torch.ones((), dtype=torch.float64), implicit=True, freedom=(20.0, 10.0))
 
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.support.gibbs_reference import ReferenceRows, gaussian
 from training.fit.kernels.buckets import Bucket
+from training.fit.kernels.gibbs import EffectState, Rows, RowState
 from training.fit.kernels.gibbs_cpu import CpuRows
-from training.fit.kernels.gibbs_reference import ReferenceRows, gaussian
-from training.fit.kernels.gibbs_rows import EffectState, Rows, RowState
 from training.fit.kernels.gibbs_torch import TorchRows
 
 ROWS, COLUMNS, WIDTH = 23, 17, 16
@@ -176,10 +176,9 @@ def test_torch_steps_read_nothing_from_the_device(ratings: tuple[Tensor, Tensor,
 
 def on_meta(rows: TorchRows) -> TorchRows:
     """The same, on a device where tensors have no values: whatever asks for one raises."""
-    for part in (rows, rows._pairs):
-        for name, value in vars(part).items():
-            if isinstance(value, Tensor):
-                setattr(part, name, value.to("meta"))
+    for name, value in vars(rows).items():
+        if isinstance(value, Tensor):
+            setattr(rows, name, value.to("meta"))
     rows._ratings = tuple(tensor.to("meta") for tensor in rows._ratings)
     rows._buckets = [Bucket(*(tensor.to("meta") for tensor in bucket)) for bucket in rows._buckets]
     return rows

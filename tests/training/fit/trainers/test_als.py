@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from tests.support.als_reference import solve_rows
 from training.config import load_preset
 from training.data.synthetic import planted
-from training.fit.kernels import als_reference
+from training.fit.kernels.als import TorchRows
 from training.fit.kernels.als_rows import HalfStep
-from training.fit.kernels.als_torch import TorchRows
 from training.fit.trainer import TrainingSet
 from training.fit.trainers.als import Als, AlsSettings
 
@@ -69,8 +69,8 @@ def test_a_sweep_is_that_of_the_reference(parts):
     trainer.epoch()
     z_N = (train.ratings_N.double() - train.ratings_N.double().mean()) / train.ratings_N.double().std(correction=0)
     ridges = [SETTINGS.regularisation * counts**0.5 for counts in (train.user_counts(), train.item_counts())]
-    users_UK, _ = als_reference.solve_rows(train.users_N, train.items_N, z_N, HalfStep(items_IK, ridges[0], 3.0))
-    items_IK, _ = als_reference.solve_rows(train.items_N, train.users_N, z_N, HalfStep(users_UK, ridges[1], 3.0))
+    users_UK, _ = solve_rows(train.users_N, train.items_N, z_N, HalfStep(items_IK, ridges[0], 3.0))
+    items_IK, _ = solve_rows(train.items_N, train.users_N, z_N, HalfStep(users_UK, ridges[1], 3.0))
     torch.testing.assert_close(trainer.user_table_UK.double(), users_UK, rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(trainer.item_table_IK.double(), items_IK, rtol=1e-3, atol=1e-4)
 

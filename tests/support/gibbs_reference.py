@@ -8,14 +8,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from training.fit.kernels.gibbs_rows import EffectState, Normal, RowState
+from training.fit.kernels.gibbs import EffectState, Normal, RowState
+from training.fit.kernels.gibbs_torch import root
 
 BLOCK = 8  # columns of an effect drawn at once, given the others
-JITTER = 1e-5  # of a Gram matrix's trace, added to its diagonal so that its Cholesky factor exists in float32
 
 
 class ReferenceRows:
-    """The ratings of one side (implements `gibbs_rows.Rows`). `joint`: draw all implicit effects at once."""
+    """The ratings of one side (implements `gibbs.Rows`). `joint`: draw all implicit effects at once."""
 
     def __init__(self, rows_N: Tensor, columns_N: Tensor, values_N: Tensor, *, rows: int, joint: bool = False) -> None:
         self._rows = rows
@@ -116,11 +116,3 @@ def gaussian(precision_KK: Tensor, side_K: Tensor, noise_K: Tensor) -> Tensor:
     half_K1 = torch.linalg.solve_triangular(lower_KK, side_K[:, None], upper=False)
     drawn_K1: Tensor = torch.linalg.solve_triangular(lower_KK.T, half_K1 + noise_K[:, None], upper=True)
     return drawn_K1[:, 0]
-
-
-def root(gram_RKK: Tensor) -> Tensor:
-    """L with L Lᵀ = G, nearly: a Gram matrix of few ratings is singular, so its diagonal gets `JITTER`."""
-    trace_R = gram_RKK.diagonal(dim1=1, dim2=2).sum(1)
-    jitter_R1 = (JITTER * trace_R).clamp(min=torch.finfo(torch.float32).tiny)[:, None]
-    lower_RKK: Tensor = torch.linalg.cholesky_ex(gram_RKK + torch.diag_embed(jitter_R1.expand(gram_RKK.shape[:2]))).L
-    return lower_RKK

@@ -1,18 +1,26 @@
-"""What answers tell browsers: not to guess types, frame, cache or refer, and which scripts a page may run."""
+"""What browsers are told: which pages of other sites may ask, and what an answer may do. By default nothing."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeAlias
+
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
 
 Headers: TypeAlias = tuple[tuple[bytes, bytes], ...]
 
-NO_GUESSING: Headers = ((b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer"))
 CDN = "https://cdn.jsdelivr.net"  # of the script and the style of FastAPI's page; a script in the page starts them
 NOTHING_ELSE = "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 
 def _headers(cache: str, policy: str) -> Headers:
-    return (*NO_GUESSING, (b"cache-control", cache.encode()), (b"content-security-policy", policy.encode()))
+    return (
+        (b"x-content-type-options", b"nosniff"),
+        (b"referrer-policy", b"no-referrer"),
+        (b"cache-control", cache.encode()),
+        (b"content-security-policy", policy.encode()),
+    )
 
 
 DATA = _headers("no-store", "default-src 'none'; frame-ancestors 'none'")
@@ -26,3 +34,16 @@ CONSOLE = _headers(  # browsers keep it, but ask each time whether it is still t
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " + NOTHING_ELSE,
 )
 REPORT = _headers("no-store", "default-src 'none'; style-src 'unsafe-inline'; img-src data:; " + NOTHING_ELSE)
+
+
+def allow_origins(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
+    """The app for browsers on pages of these origins. It answers preflights, and marks refusals as readable too."""
+    if not origins:
+        return app
+    return CORSMiddleware(
+        app,
+        allow_origins=origins,
+        allow_methods=("GET", "POST", "PUT", "DELETE"),
+        allow_headers=("Authorization", "Content-Type", "X-Request-Id"),
+        expose_headers=("X-Request-Id", "Retry-After"),
+    )
