@@ -53,7 +53,7 @@ def write_report(path: Path) -> None:
 @pytest.mark.parametrize(
     ("examples", "cases"),
     [
-        pytest.param({"fuzzing": 8}, 200, id="few"),
+        pytest.param({"fuzzing": 8}, 150, id="few"),
         pytest.param(
             {"examples": 1, "coverage": 1, "fuzzing": 400, "stateful": 200}, 5_000, id="many", marks=pytest.mark.slow
         ),

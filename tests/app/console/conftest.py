@@ -21,6 +21,13 @@ REPORT = b"<!doctype html><html lang=en><title>A report</title><style>h1 { color
 QUICK = ("samples=20", "factors=8", "rank=16", "relevance.factors=32")  # a second's fit; it is not judged here
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that ask the models of MovieLens-100K are slow: they wait for two fits."""
+    for item in items:
+        if isinstance(item, pytest.Function) and "movielens" in item.fixturenames:
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session")
 def movielens(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two models of ml-100k: of biases alone, and the current one, of the preset `bayes`. Both have a report."""

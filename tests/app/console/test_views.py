@@ -30,7 +30,6 @@ LOOKS = [
     {"viewport": {"width": width, "height": 800}, "color_scheme": scheme}
     for width, scheme in product((360, 1280), ("light", "dark"))
 ]
-SOME_LOOKS = [LOOKS[0], *(pytest.param(look, marks=pytest.mark.slow) for look in LOOKS[1:])]
 VIEWS = ("model", "users", "try", "live")
 SCREENSHOTS = os.environ.get("RATECAST_SCREENSHOTS")
 
@@ -53,7 +52,7 @@ def see(page: Page, view: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "watched", SOME_LOOKS, indirect=True, ids=lambda look: f"{look['viewport']['width']}-{look['color_scheme']}"
+    "watched", LOOKS, indirect=True, ids=lambda look: f"{look['viewport']['width']}-{look['color_scheme']}"
 )
 @pytest.mark.parametrize("view", VIEWS)
 def test_a_view_is_accessible_and_no_wider_than_the_screen(

@@ -60,6 +60,7 @@ def answers(client: httpx.Client) -> Iterator[tuple[str, httpx.Response]]:
         yield f"similar to {item}", client.get(f"/items/{item}/similar?n=30")
 
 
+@pytest.mark.slow
 def test_answers_do_not_depend_on_the_number_of_devices(
     tmp_path: Path, make_draft: Callable[..., Draft], start: Start
 ) -> None:

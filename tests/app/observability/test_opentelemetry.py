@@ -35,7 +35,7 @@ print(json.dumps([[span.name, dict(span.attributes)] for span in exporter.get_fi
 """
 
 
-@pytest.mark.parametrize("wanted", ["true", "false"])
+@pytest.mark.parametrize("wanted", ["true", pytest.param("false", marks=pytest.mark.slow)])
 def test_requests_become_spans_where_that_is_wanted(checkpoints: Path, wanted: str) -> None:
     """In a process of its own: a tracer is set once for all."""
     command = [sys.executable, "-c", PROGRAM, str(checkpoints), wanted]

@@ -74,6 +74,6 @@ def test_a_preset_that_wants_attributes_says_how_to_give_them(files: dict[str, P
 
 
 def test_a_fit_larger_than_the_memory_is_refused_before_it_starts(files: dict[str, Path]) -> None:
-    many = config(files, data="synthetic:300000x300000x2000", preset="bayes", overrides=["factors=255", "chains=64"])
+    many = config(files, data="synthetic:30000x30000x2000", preset="bayes", overrides=["factors=255", "chains=64"])
     with pytest.raises(ConfigError, match=r"needs about [\d.]+ GB and [\d.]+ GB are free on cpu"):
         job.run(many, ignore)

@@ -27,6 +27,7 @@ from training.fit import trainers
 from training.fit.loop import fit
 from training.runtime import Runtime
 
+pytestmark = pytest.mark.slow  # each starts several processes; `test_one_rank.py` has what needs one alone
 SPLITS = ("none", "random:0.1", "time:0.2", "last-out")
 
 
@@ -58,7 +59,6 @@ def read_by_three(folder: Path) -> list[Any]:
     return support.found("read_in_parts", folder, 3)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("split", SPLITS)
 def test_three_ranks_read_from_parts_what_one_process_reads_from_a_file(
     split: str, folder: Path, read_by_three: list[Any]
@@ -78,12 +78,10 @@ def test_three_ranks_read_from_parts_what_one_process_reads_from_a_file(
         assert sorted(map(tuple, np.concatenate(parts).tolist())) == sorted(map(tuple, wanted.tolist()))
 
 
-@pytest.mark.slow
 def test_the_fingerprint_of_parts_is_one_for_all_ranks(read_by_three: list[Any]) -> None:
     assert len({facts[split][2] for facts in read_by_three for split in SPLITS}) == 1
 
 
-@pytest.mark.slow
 def test_no_rank_has_more_than_its_share_of_the_ratings(read_by_three: list[Any]) -> None:
     counts = [len(facts["none"][3][0][0]) for facts in read_by_three]
     assert max(counts) < 0.6 * sum(counts)
@@ -135,14 +133,12 @@ def bayes_by_three(folder: Path) -> Any:
     return support.found("fit_bayes", folder, 3)[0]
 
 
-@pytest.mark.slow
 def test_what_another_fit_has_saved_and_what_is_torn_are_refused(folder: Path, bayes_by_three: Any) -> None:
     for another, torn in support.found("refused_state", folder, 2):
         assert another == f"{folder / 'bayes-state'} is of another fit: other data, settings or seed"
         assert torn.startswith(f"{folder / 'torn' / 'sweep-000001'} is not a saved fit")
 
 
-@pytest.mark.slow
 def test_bayes_goes_on_with_fewer_ranks_as_if_it_had_never_stopped(folder: Path, bayes_by_three: Any) -> None:
     begun, expected, _, _ = bayes_by_three
     resumed_at, model, _, _ = support.found("resume_bayes", folder, 2)[0]
@@ -184,7 +180,6 @@ def assert_same(checkpoint: Checkpoint, expected: Checkpoint) -> None:
     assert {name: checkpoint.manifest.metrics[name] for name in figures} == pytest.approx(figures, rel=1e-4)
 
 
-@pytest.mark.slow
 def test_a_job_whose_rank_is_killed_publishes_the_model_of_one_that_was_not(
     folder: Path, tmp_path: Path, published: Checkpoint
 ) -> None:
@@ -208,7 +203,6 @@ def test_a_job_whose_rank_is_killed_publishes_the_model_of_one_that_was_not(
     assert figures["version"] == load(out).version
 
 
-@pytest.mark.slow
 def test_two_hosts_fit_what_one_does_and_send_what_they_count(
     folder: Path, tmp_path: Path, published: Checkpoint
 ) -> None:
@@ -233,7 +227,6 @@ def test_what_cannot_be_spread_is_refused_in_one_line(folder: Path, tmp_path: Pa
     assert "error: the preset textbook cannot be fitted under torchrun" in output.splitlines()
 
 
-@pytest.mark.slow
 def test_a_bad_row_ends_the_job_with_its_file_and_number(tmp_path: Path) -> None:
     (tmp_path / "parts").mkdir()
     for number, rating in enumerate((3.0, None)):
