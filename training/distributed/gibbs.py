@@ -8,14 +8,17 @@ Shapes: U users here, I items of all ranks, R rows of a side here, C of the othe
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
 from training.communicator import Span
 from training.distributed.group import Group
 from training.distributed.items import divided
-from training.fit.kernels.gibbs import EffectState, Normal, Rows
+from training.fit.kernels.gibbs import EffectState, Rows
 from training.fit.kernels.gibbs_torch import draw_effects
+from training.fit.kernels.grouping import Triplets
 from training.fit.trainer import MakeRows, TrainingSet
 
 
@@ -60,9 +63,9 @@ class DistributedUsers:
     def gram(self, other_CK: Tensor, weight_C: Tensor) -> tuple[Tensor, Tensor]:
         return self._rows.gram(*self._all_items(other_CK, weight_C))
 
-    def draw_effects(self, state: EffectState, normal: Normal) -> None:
+    def draw_effects(self, state: EffectState, noise: Iterator[Tensor]) -> None:
         exchange = self._exchange
-        draw_effects(exchange.over_users, exchange.over_items, state, normal, total=exchange.group.sum)
+        draw_effects(exchange.over_users, exchange.over_items, state, noise, total=exchange.group.sum)
 
     def errors(self, own_RK: Tensor, other_CK: Tensor, weight_C: Tensor) -> Tensor:
         return self._rows.errors(own_RK, *self._all_items(other_CK, weight_C))
@@ -80,8 +83,8 @@ class DistributedItems:
         self._exchange = exchange
         sums = width * (width + 1) // 2 + width
         self._hot, self._cold = divided(exchange.group, data, values_N, make, sums=sums, width=width + 1)
-        none = slice(0, 0)
-        self.draw = make(data.items_N[none], data.users_N[none], values_N[none], len(data.item_span), 1).draw
+        none = (data.items_N[:0], data.users_N[:0], values_N[:0])
+        self.draw = make(Triplets(*none, len(data.item_span), 1)).draw
         self.sums = exchange.over_users
 
     def gram(self, other_CK: Tensor, weight_C: Tensor) -> tuple[Tensor, Tensor]:
@@ -99,9 +102,9 @@ class DistributedItems:
         gram_RKK[self._cold.mine_R], rhs_RK[self._cold.mine_R] = cold
         return gram_RKK, rhs_RK
 
-    def draw_effects(self, state: EffectState, normal: Normal) -> None:
+    def draw_effects(self, state: EffectState, noise: Iterator[Tensor]) -> None:
         exchange = self._exchange
-        draw_effects(exchange.over_items, exchange.over_users, state, normal, total=exchange.group.sum)
+        draw_effects(exchange.over_items, exchange.over_users, state, noise, total=exchange.group.sum)
 
     def errors(self, own_RK: Tensor, other_CK: Tensor, weight_C: Tensor) -> Tensor:
         return self._exchange.added(self._exchange.by_item.errors(self._exchange.all_items(own_RK), other_CK, weight_C))

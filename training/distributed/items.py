@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from training.distributed.group import Group, positions
+from training.fit.kernels.grouping import Triplets
 from training.fit.trainer import MakeRows, RowsT, TrainingSet
 
 CHUNK_BYTES = 1 << 26  # of sums at a time
@@ -53,7 +54,7 @@ class HotItems(Generic[RowsT]):
         row_I[hot_H] = (owner_H * self._part + nth_H % self._part).int()
         items_N, rows = data.items_N.long(), self._part * group.size
         self.chunks = [
-            make(row_I[items_N[part]], data.users_N[part], values_N[part], rows, data.users)
+            make(Triplets(row_I[items_N[part]], data.users_N[part], values_N[part], rows, data.users))
             for part in positions(chunk_I[items_N], chunks + 1)[:chunks]
         ]
 
@@ -94,7 +95,7 @@ class ColdItems(Generic[RowsT]):
         cold_R = ~hot_I[span.rows]
         self.mine_R = cold_R.nonzero()[:, 0]
         rows_N = (cold_R.cumsum(0) - 1).int()[items_N]
-        self.rows = make(rows_N, columns_N, values_N, len(self.mine_R), sum(self._into))
+        self.rows = make(Triplets(rows_N, columns_N, values_N, len(self.mine_R), sum(self._into)))
 
     def columns(self, users_UK: Tensor) -> Tensor:
         """The rows of the users that have rated the cold items here, given those of the users here."""

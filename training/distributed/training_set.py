@@ -15,6 +15,7 @@ from training.distributed.gibbs import DistributedItems, DistributedUsers, Excha
 from training.distributed.group import Group
 from training.fit.kernels import als_rows, gibbs
 from training.fit.kernels.gibbs import RandomStream
+from training.fit.kernels.grouping import Triplets
 from training.fit.trainer import MakeRows, TrainingSet
 
 
@@ -31,7 +32,7 @@ class DistributedTrainingSet(TrainingSet):
         items = Items(group, self, values_N, make, width)
         if NUMBER * self.items * width > group.item_bytes:
             return BlockUsers(group, self, values_N, make, width), items
-        by_user = make(self.users_N, self.items_N, values_N, self.users, self.items)
+        by_user = make(Triplets(self.users_N, self.items_N, values_N, self.users, self.items))
         return WholeUsers(group, self.item_span, by_user), items
 
     def gibbs_sides(self, values_N: Tensor, make: MakeRows[gibbs.Rows], width: int) -> tuple[gibbs.Rows, gibbs.Rows]:

@@ -20,9 +20,10 @@ from torch import Tensor
 from models.mf import MatrixFactorization
 from training.communicator import BLOCK, SINGLE_PROCESS, Communicator, LocalRows, Span
 from training.fit.kernels import als_rows, gibbs
+from training.fit.kernels.grouping import Triplets
 
 RowsT = TypeVar("RowsT")
-MakeRows = Callable[[Tensor, Tensor, Tensor, int, int], RowsT]  # rows_N, columns_N, values_N, rows, columns
+MakeRows = Callable[[Triplets], RowsT]  # groups the ratings of one side
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,9 +97,9 @@ class TrainingSet:
         return mean, torch.where(deviation > 0, deviation, 1.0)
 
     def grouped(self, values_N: Tensor, make: MakeRows[RowsT]) -> tuple[RowsT, RowsT]:
-        """Values of the ratings grouped by user and by item. `make` groups the ratings of one side."""
-        by_user = make(self.users_N, self.items_N, values_N, self.users, self.items)
-        return by_user, make(self.items_N, self.users_N, values_N, self.items, self.users)
+        """Values of the ratings grouped by user and by item."""
+        by_user = make(Triplets(self.users_N, self.items_N, values_N, self.users, self.items))
+        return by_user, make(Triplets(self.items_N, self.users_N, values_N, self.items, self.users))
 
     def als_sides(
         self,

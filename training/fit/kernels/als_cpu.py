@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from training.fit.kernels.als_rows import HalfStep, packed_width
-from training.fit.kernels.grouping import Features, Grouped, add_ratings, balanced_ranges, group
+from training.fit.kernels.grouping import Features, Grouped, Triplets, add_ratings, balanced_ranges, group
 from training.fit.kernels.jit import Float32s, kernel, run_ranges
 from training.fit.kernels.simd import LANES
 from training.fit.kernels.tiles import BLOCK, Width, backward, factorize, flat, forward, tiles
@@ -92,8 +92,8 @@ class CpuRows:
 
 def compile_for(width: int, *, distributed: bool) -> None:
     """Compile the kernels, or load them from disk, by fitting a rating. Only a distributed fit needs packed sums."""
-    zero_1 = np.zeros(1, np.int32)
-    rows = CpuRows(group(zero_1, zero_1, np.zeros(1, np.float32), rows=1), threads=1)
+    zero_1 = torch.zeros(1, dtype=torch.int32)
+    rows = CpuRows(group(Triplets(zero_1, zero_1, torch.zeros(1), 1, 1)), threads=1)
     step, out_1K = HalfStep(torch.zeros(1, width), torch.ones(1), 1.0), torch.zeros(1, width)
     rows.solve(step, out_1K)
     rows._long_sums(0, Features.of(step.other_CK))  # noqa: SLF001

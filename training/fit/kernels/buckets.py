@@ -14,6 +14,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from training.fit.kernels.grouping import Triplets
+
 SEGMENT = 1024  # longest padded length; longer rows are cut
 BATCH_ELEMENTS = 1 << 26  # of gathered features at a time: 256 MB
 
@@ -74,23 +76,14 @@ class Features(NamedTuple):
         return cls(a_CK, bias_C)
 
 
-def buckets(
-    rows_N: Tensor,
-    columns_N: Tensor,
-    values_N: Tensor,
-    *,
-    rows: int,
-    columns: int,
-    width: int,
-    elements: int | None = None,
-) -> Iterator[Bucket]:
+def buckets(ratings: Triplets, width: int, elements: int | None = None) -> Iterator[Bucket]:
     """Cut rows sorted by degree into buckets; a length is 2^k or 3·2^k, so that padding is at most a half.
 
     `elements` is the most that the gathered features of a bucket may have, `BATCH_ELEMENTS` by default.
     """
-    order_N = torch.argsort(rows_N, stable=True)
-    columns_N, values_N = columns_N[order_N], values_N[order_N]
-    counts_R = torch.bincount(rows_N, minlength=rows)
+    order_N = torch.argsort(ratings.rows_N, stable=True)
+    columns_N, values_N = ratings.columns_N[order_N], ratings.values_N[order_N]
+    counts_R = torch.bincount(ratings.rows_N, minlength=ratings.rows)
     ends_R = counts_R.cumsum(0)
     sorted_counts_R, order_R = counts_R.sort(stable=True)
     lengths_R = _padded_length(sorted_counts_R)
@@ -109,7 +102,7 @@ def buckets(
         yield Bucket(
             rows_B=rows_B,
             owners_S=owners_S,
-            columns_SL=columns_N[position_SL].masked_fill(padding_SL, columns),
+            columns_SL=columns_N[position_SL].masked_fill(padding_SL, ratings.columns),
             values_SL=values_N[position_SL].masked_fill(padding_SL, 0),
         )
 

@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from training.fit.kernels.gibbs import EffectState, Normal
+from training.fit.kernels.gibbs import EffectState
 from training.fit.kernels.grouping import Grouped
 from training.fit.kernels.jit import Float32s, Float64s, kernel
 from training.fit.kernels.simd import LANES, add_scaled, element, load, store, zero
@@ -35,10 +36,10 @@ class Block(NamedTuple):
     precision_B: Float32s
 
 
-def draw_effects(ratings: Grouped, run: Run, state: EffectState, normal: Normal) -> None:
+def draw_effects(ratings: Grouped, run: Run, state: EffectState, noise_RK: Tensor) -> None:
     """Draw the effects as `gibbs.Rows` says, block of columns after block and in it row after row."""
     share_C1, effect_RK = state.share_C[:, None], state.effect_RK
-    noise_RK, width = normal(*effect_RK.shape), effect_RK.shape[1]
+    width = effect_RK.shape[1]
     grams, gradients = flat(state.gram_CKK), flat(state.gradient_CK)
     for first in range(0, width, LANES):
         columns = slice(first, first + LANES)

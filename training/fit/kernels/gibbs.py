@@ -10,7 +10,7 @@ Shapes: R rows of one side, C of the other, K table width (factors, then bias), 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import NamedTuple, Protocol
 
@@ -24,8 +24,6 @@ STRENGTH = 1.0  # of the priors on column means and precisions, in rows; ratings
 START_FACTORS = 0.1  # standard deviation
 START_EFFECTS = 0.05  # likewise; a chain that starts with effects of zero takes long to find them
 EFFECT_RATE = 0.1  # of the Gamma prior on the precision of implicit effects, which are smaller than factors
-
-Normal = Callable[[int, int], Tensor]  # standard normal numbers in the shape asked for
 
 
 class RowState(NamedTuple):
@@ -87,8 +85,11 @@ class Rows(Protocol):
         """Draw the rows, (R, K). Standard normal noise z enters as L⁻ᵀ z with A = L Lᵀ."""
         ...
 
-    def draw_effects(self, state: EffectState, normal: Normal) -> None:
-        """Draw the effects of the rows, as those of SVD++ (Koren 2008, eq. 15)."""
+    def draw_effects(self, state: EffectState, noise: Iterator[Tensor]) -> None:
+        """Draw the effects of the rows, as those of SVD++ (Koren 2008, eq. 15).
+
+        `noise` yields standard normal numbers for the rows, (R, K), then, where they are needed, for the columns, (C, K).
+        """
         ...
 
     def errors(self, own_RK: Tensor, other_CK: Tensor, weight_C: Tensor) -> Tensor:
@@ -127,11 +128,6 @@ class RandomStream:
     def row_gamma(self, local: LocalRows, shape_R: Tensor) -> Tensor:  # noqa: ARG002
         """`gamma` for the rows of this rank."""
         return self.gamma(shape_R)
-
-    def normal_for_each(self, *sides: LocalRows) -> Normal:
-        """`row_normal` for each of these in sequence, one per call."""
-        remaining = iter(sides)
-        return lambda _, width: self.row_normal(next(remaining), width)
 
     def gamma(self, shape_R: Tensor) -> Tensor:
         """Gamma numbers of the given shapes and rate 1, float64, on the device of the shapes."""
@@ -267,9 +263,9 @@ def _update_rows(side: Side, other: Side, precision: Tensor, stream: RandomStrea
     if implicit:
         squares_K = other.local.communicator.sum(other.effect_RK.double().square().sum(0))
         effect_precision_K = _gammas(stream, other.local.span.total, squares_K, EFFECT_RATE)
-        normal = stream.normal_for_each(other.local, side.local)
+        noise = (stream.row_normal(local, side.table_RK.shape[1]) for local in (other.local, side.local))
         effects = (other.effect_RK, effect_precision_K, side.table_RK, side.shift_RK)
-        other.rows.draw_effects(EffectState(side.share_R, gram_RKK, rhs_RK, *effects), normal)
+        other.rows.draw_effects(EffectState(side.share_R, gram_RKK, rhs_RK, *effects), noise)
     if side.attributes_RA.shape[1]:
         side.coefficients_AK = _coefficients(side, side.table_RK - side.shift_RK - mean_K, precision_K, stream)
 

@@ -7,6 +7,7 @@ S segments of at most `SEGMENT` ratings of one row. Names without a suffix are f
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from typing import NamedTuple
 
@@ -16,8 +17,8 @@ from torch import Tensor
 from torch.nn.functional import embedding_bag
 
 from training.fit.kernels.effects_cpu import draw_effects
-from training.fit.kernels.gibbs import EffectState, Normal, RowState
-from training.fit.kernels.grouping import Features, Grouped, add_ratings, balanced_ranges, group
+from training.fit.kernels.gibbs import EffectState, RowState
+from training.fit.kernels.grouping import Features, Grouped, Triplets, add_ratings, balanced_ranges, group
 from training.fit.kernels.jit import Float32s, Float64s, Int64s, kernel, run_ranges
 from training.fit.kernels.simd import LANES, add_scaled, element, load, store, zero
 from training.fit.kernels.tiles import BLOCK, Width, backward, factorize, flat, forward, tiles
@@ -30,17 +31,8 @@ ROW_COST = 16  # a row counts as this many ratings more
 class CpuRows:
     """The ratings of one side, grouped by row (implements `gibbs.Rows`)."""
 
-    def __init__(
-        self,
-        rows_N: Tensor,
-        columns_N: Tensor,
-        values_N: Tensor,
-        *,
-        rows: int,
-        threads: int = 1,
-        segment: int = SEGMENT,
-    ) -> None:
-        self._ratings = group(rows_N.numpy(), columns_N.numpy(), values_N.numpy(), rows=rows, threads=threads)
+    def __init__(self, ratings: Triplets, *, threads: int = 1, segment: int = SEGMENT) -> None:
+        self._ratings = group(ratings, threads=threads)
         cuts_S, self._first_R = _cut(self._ratings.starts_R, segment)
         self._segments = self._ratings._replace(starts_R=cuts_S)
         self._run_segments = partial(run_ranges, threads, ranges=_tasks(cuts_S))
@@ -63,8 +55,8 @@ class CpuRows:
         self._run(_draw, FlatRowState(*map(flat, state)), flat(noise_RK), flat(drawn_RK), floor, width)
         return drawn_RK
 
-    def draw_effects(self, state: EffectState, normal: Normal) -> None:
-        draw_effects(self._ratings, self._run, state, normal)
+    def draw_effects(self, state: EffectState, noise: Iterator[Tensor]) -> None:
+        draw_effects(self._ratings, self._run, state, next(noise))
 
     def errors(self, own_RK: Tensor, other_CK: Tensor, weight_C: Tensor) -> Tensor:
         errors_R2 = np.empty((len(own_RK), 2))
@@ -81,11 +73,11 @@ class CpuRows:
 def compile_for(width: int) -> None:
     """Compile the kernels, or load them from disk, by fitting a rating."""
     index_1, one_1 = torch.zeros(1, dtype=torch.int32), torch.ones(1)
-    rows = CpuRows(index_1, index_1, torch.zeros(1), rows=1)
+    rows = CpuRows(Triplets(index_1, index_1, torch.zeros(1), 1, 1))
     table_1K, ones_K = torch.zeros(1, width), torch.ones(width)
     sums = rows.gram(table_1K, one_1)
     rows.draw(RowState(*sums, one_1, table_1K, ones_K), table_1K)
-    rows.draw_effects(EffectState(one_1, *sums, table_1K, ones_K, table_1K.clone(), table_1K.clone()), torch.zeros)
+    rows.draw_effects(EffectState(one_1, *sums, table_1K, ones_K, table_1K.clone(), table_1K.clone()), iter([table_1K]))
     rows.errors(table_1K, table_1K, one_1)
 
 

@@ -7,14 +7,15 @@ Shapes: R rows of one side, C of the other, N ratings, K table width (factors, t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 from torch.nn.functional import embedding_bag, pad
 
 from training.fit.kernels.buckets import Features, buckets
-from training.fit.kernels.gibbs import EffectState, Normal, RowState
+from training.fit.kernels.gibbs import EffectState, RowState
+from training.fit.kernels.grouping import Triplets
 
 BATCH_ELEMENTS = 1 << 24  # of gathered features at a time: 64 MiB, and as much again for the weighted ones
 STEPS = 32  # of conjugate gradients; held-out RMSE on MovieLens-100K with 8, 16, 32: 0.8780, 0.8752, 0.8742 (exact)
@@ -26,25 +27,15 @@ Sums = Callable[[Tensor], Tensor]
 class TorchRows:
     """The ratings of one side, grouped by row (implements `gibbs.Rows`) and, for sums over rows, by column."""
 
-    def __init__(
-        self,
-        rows_N: Tensor,
-        columns_N: Tensor,
-        values_N: Tensor,
-        *,
-        rows: int,
-        columns: int,
-        width: int,
-        steps: int = STEPS,
-    ) -> None:
-        self._rows, self._steps = rows, steps
+    def __init__(self, ratings: Triplets, width: int, *, steps: int = STEPS) -> None:
+        rows_N, columns_N, values_N, self._rows, columns = ratings
+        self._steps = steps
         by_row_N, by_column_N = rows_N.argsort(stable=True), columns_N.argsort(stable=True)
         self._ratings = (rows_N[by_row_N].long(), columns_N[by_row_N].long(), values_N[by_row_N])
-        self._starts_R = pad(torch.bincount(rows_N, minlength=rows).cumsum(0), (1, 0))
+        self._starts_R = pad(torch.bincount(rows_N, minlength=self._rows).cumsum(0), (1, 0))
         self._rows_by_column_N = rows_N[by_column_N].long()
         self._starts_C = pad(torch.bincount(columns_N, minlength=columns).cumsum(0), (1, 0))
-        shape = {"rows": rows, "columns": columns, "width": width}
-        self._buckets = list(buckets(rows_N, columns_N, values_N, **shape, elements=BATCH_ELEMENTS))
+        self._buckets = list(buckets(ratings, width, BATCH_ELEMENTS))
 
     def gram(self, other_CK: Tensor, weight_C: Tensor) -> tuple[Tensor, Tensor]:
         features, width = Features.of(other_CK), other_CK.shape[1]
@@ -64,8 +55,8 @@ class TorchRows:
         state.rhs_RK.sub_(_times(state.gram_RKK, drawn_RK1[..., 0]))
         return drawn_RK1[..., 0]
 
-    def draw_effects(self, state: EffectState, normal: Normal) -> None:
-        draw_effects(self._sums_over_rows, self.sums, state, normal, steps=self._steps)
+    def draw_effects(self, state: EffectState, noise: Iterator[Tensor]) -> None:
+        draw_effects(self._sums_over_rows, self.sums, state, noise, steps=self._steps)
 
     def errors(self, own_RK: Tensor, other_CK: Tensor, weight_C: Tensor) -> Tensor:
         rows_N, columns_N, values_N = self._ratings
@@ -87,7 +78,7 @@ def draw_effects(
     over_rows: Sums,
     over_columns: Sums,
     state: EffectState,
-    normal: Normal,
+    noise: Iterator[Tensor],
     *,
     total: Callable[[Tensor], Tensor] = lambda here: here,
     steps: int = STEPS,
@@ -104,8 +95,8 @@ def draw_effects(
     """
     share_C, gram_CKK, precision_K = state.share_C[:, None], state.gram_CKK, state.precision_K
     scale_RK = over_columns(share_C.square() * gram_CKK.diagonal(dim1=1, dim2=2)) + precision_K
-    noise_RK = precision_K.sqrt() * normal(*state.effect_RK.shape)
-    gradient_noise_CK = _times(root(gram_CKK), normal(*state.gradient_CK.shape))
+    noise_RK = precision_K.sqrt() * next(noise)
+    gradient_noise_CK = _times(root(gram_CKK), next(noise))
     side_RK = over_columns(share_C * (state.gradient_CK + gradient_noise_CK))
 
     def product(x_RK: Tensor) -> Tensor:

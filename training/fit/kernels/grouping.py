@@ -19,6 +19,21 @@ from training.fit.kernels.simd import LANES, add_scaled, element, load, store, z
 from training.fit.kernels.tiles import BLOCK, Width, add_products, add_weighted, flat, tiles
 
 
+class Triplets(NamedTuple):
+    """The ratings as one side sees them: indices and values of a sparse matrix of `rows` × `columns`.
+
+    Attributes:
+        rows_N, columns_N: int32.
+        values_N: float32.
+    """
+
+    rows_N: Tensor
+    columns_N: Tensor
+    values_N: Tensor
+    rows: int
+    columns: int
+
+
 class Grouped(NamedTuple):
     """Compressed sparse rows, as kernels take them.
 
@@ -37,21 +52,13 @@ class Grouped(NamedTuple):
         return np.diff(self.starts_R)
 
 
-def group(
-    rows_N: Int32s,
-    columns_N: Int32s,
-    ratings_N: Float32s,
-    *,
-    rows: int,
-    shift: float = 0.0,
-    scale: float = 1.0,
-    threads: int = 1,
-) -> Grouped:
-    """Group ratings by row; values become (rating − shift) · scale. A stable counting sort, O(N + R).
+def group(ratings: Triplets, *, shift: float = 0.0, scale: float = 1.0, threads: int = 1) -> Grouped:
+    """Group ratings on the CPU by row; values become (value − shift) · scale. A stable counting sort, O(N + R).
 
     Each thread sorts a part of the ratings and needs R offsets of memory.
     """
-    n = len(rows_N)
+    rows_N, columns_N, values_N = (column_N.numpy() for column_N in ratings[:3])
+    n, rows = len(rows_N), ratings.rows
     parts = [(n * t // threads, n * (t + 1) // threads) for t in range(threads)]
     counts_TR = np.stack(run_tasks(threads, _count, [(rows_N[a:b], rows) for a, b in parts]))
     starts_R = np.zeros(rows + 1, np.int64)
@@ -60,7 +67,7 @@ def group(
     grouped = Grouped(starts_R, np.empty(n, np.int32), np.empty(n, np.float32))
     numbers = (np.float32(shift), np.float32(scale))
     tasks = [
-        (rows_N[a:b], columns_N[a:b], ratings_N[a:b], *numbers, next_R, grouped.columns_N, grouped.values_N)
+        (rows_N[a:b], columns_N[a:b], values_N[a:b], *numbers, next_R, grouped.columns_N, grouped.values_N)
         for (a, b), next_R in zip(parts, next_TR, strict=True)
     ]
     run_tasks(threads, _scatter, tasks)
@@ -86,7 +93,7 @@ def _count(rows_N: Int32s, rows: int) -> Int64s:
 def _scatter(
     rows_N: Int32s,
     columns_N: Int32s,
-    ratings_N: Float32s,
+    values_N: Float32s,
     shift: np.float32,
     scale: np.float32,
     next_R: Int64s,
@@ -98,7 +105,7 @@ def _scatter(
         position = next_R[row]
         next_R[row] = position + 1
         grouped_columns_N[position] = columns_N[n]
-        grouped_values_N[position] = (ratings_N[n] - shift) * scale
+        grouped_values_N[position] = (values_N[n] - shift) * scale
 
 
 class Features(NamedTuple):

@@ -25,6 +25,7 @@ from training.fit.kernels.collapse import ranked
 from training.fit.kernels.gibbs import Chain, RandomStream, Rows, Side, memory_of_sweep, start_effects, start_side
 from training.fit.kernels.gibbs_cpu import CpuRows, compile_for
 from training.fit.kernels.gibbs_torch import TorchRows
+from training.fit.kernels.grouping import Triplets
 from training.fit.kernels.posterior import PROBES, Posterior, draw_probes
 from training.fit.kernels.tiles import padded_width
 from training.fit.trainer import Trainer, TrainerSettings, TrainingSet
@@ -150,12 +151,12 @@ class Bayes(Trainer[BayesSettings]):
             posterior.add(_with_unknown(chain.user), _with_unknown(chain.item))
         return posterior
 
-    def _rows(self, rows_N: Tensor, columns_N: Tensor, values_N: Tensor, rows: int, columns: int) -> Rows:
+    def _rows(self, ratings: Triplets) -> Rows:
         if self.data.device.type != "cpu":
-            return TorchRows(rows_N, columns_N, values_N, rows=rows, columns=columns, width=self._width)
+            return TorchRows(ratings, self._width)
         cores = torch.get_num_threads()
         threads = cores if cores > self.settings.chains or not self._concurrent else 1
-        return CpuRows(rows_N, columns_N, values_N, rows=rows, threads=threads)
+        return CpuRows(ratings, threads=threads)
 
     def _start(self, users: Rows, items: Rows, stream: RandomStream) -> Chain:
         data, settings, width = self.data, self.settings, self._width

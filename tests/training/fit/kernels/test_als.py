@@ -9,7 +9,7 @@ from training.fit.kernels import buckets
 from training.fit.kernels.als import TorchRows
 from training.fit.kernels.als_cpu import SEGMENT, CpuRows
 from training.fit.kernels.als_rows import HalfStep
-from training.fit.kernels.grouping import group
+from training.fit.kernels.grouping import Triplets, group
 from training.fit.kernels.tiles import padded_width
 
 COLUMNS = 60
@@ -23,12 +23,11 @@ DEGREES = {
 
 
 def cpu_rows(rows_N, columns_N, values_N, rows, width, threads=2):
-    grouped = group(rows_N.numpy(), columns_N.numpy(), values_N.numpy(), rows=rows)
-    return CpuRows(grouped, threads=threads)
+    return CpuRows(group(Triplets(rows_N, columns_N, values_N, rows, COLUMNS)), threads=threads)
 
 
 def torch_rows(rows_N, columns_N, values_N, rows, width):
-    return TorchRows(rows_N, columns_N, values_N, rows=rows, columns=COLUMNS, width=width)
+    return TorchRows(Triplets(rows_N, columns_N, values_N, rows, COLUMNS), width)
 
 
 def problem(degrees, width):
