@@ -2,7 +2,7 @@
 
 Users and items are numbered in the order in which they first appear. The ranks find that order together: each id has a
 rank, chosen by its hash, to which all readers send it; for users also their rows. No rank ever has all rows; every rank
-has all items' ids. Shapes: N rows here, D distinct ids here, U users, I items.
+has all items' ids. Shapes: N rows here, M rows that arrive, D distinct ids here, U users, I items.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import torch
+from torch import Tensor
 
 from training.communicator import BLOCK, Span
 from training.config import JobConfig
@@ -25,11 +27,68 @@ from training.data.split import held_out, parse_split
 from training.data.train_test import TrainTest
 from training.data.validation import first_seen, without_repeats
 from training.distributed.group import Group
-from training.distributed.routing import Route, all_texts
 from training.errors import DataError
 
 USER_COST = 25  # in ratings: solving a user takes as long as 50 of them, a user's rows as much memory as 10
 Ids = tuple[Int64s, pa.StringArray]  # a code for each row, and each code's id
+Column = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where each row of a table goes: sends columns there, and answers back.
+
+    Attributes:
+        order_N: the rows in the order of the ranks that they go to.
+        out, into: how many rows go to each rank, and come from it.
+    """
+
+    group: Group
+    order_N: Int64s
+    out: list[int]
+    into: list[int]
+
+    @classmethod
+    def to(cls, group: Group, owner_N: Int64s) -> Route:
+        """The route of rows to the ranks that own them."""
+        out = np.bincount(owner_N, minlength=group.size)
+        into = group.swapped(torch.from_numpy(out)).tolist()
+        return cls(group, np.argsort(owner_N, kind="stable"), out.tolist(), into)
+
+    def send(self, column_N: Column) -> Column:
+        """Send a column, and return what all ranks send to this one, rank by rank."""
+        came: Column = self.group.passed(torch.from_numpy(column_N[self.order_N]), self.out, self.into).numpy()
+        return came
+
+    def send_back(self, answers_M: Column) -> Column:
+        """Send answers to the rows that arrived, and return the answers to the rows that were sent, in their order."""
+        answers = self.group.passed(torch.from_numpy(answers_M), self.into, self.out).numpy()
+        result = np.empty_like(answers)
+        result[self.order_N] = answers
+        return result
+
+    def send_texts(self, texts: pa.StringArray) -> pa.StringArray:
+        """`send` for texts."""
+        parts = np.split(self.order_N, np.cumsum(self.out)[:-1])
+        return _exchanged(self.group, [texts.take(pa.array(part)) for part in parts])
+
+
+def all_texts(group: Group, texts: pa.StringArray) -> pa.StringArray:
+    """The texts of all ranks, in the order of the ranks, on each of them."""
+    return _exchanged(group, [texts] * group.size)
+
+
+def _exchanged(group: Group, parts: list[pa.StringArray]) -> pa.StringArray:
+    """Send texts to each rank, as streams of Arrow, and return what all ranks send to this one."""
+    came = group.exchanged([_stream(part) for part in parts])
+    return pa.concat_arrays([pa.ipc.open_stream(stream.numpy()).read_next_batch().column(0) for stream in came])
+
+
+def _stream(texts: pa.StringArray) -> Tensor:
+    sink, batch = pa.BufferOutputStream(), pa.record_batch([texts], ["text"])
+    with pa.ipc.new_stream(sink, batch.schema) as stream:
+        stream.write_batch(batch)
+    return torch.frombuffer(bytearray(sink.getvalue()), dtype=torch.uint8)
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,8 +93,7 @@ class RelevanceFit:
 
     def _rule(self) -> RelevanceRule:
         mean, deviation = self.data.standardisation()
-        names = ("slope", "missing_weight", "regularisation", "exponent")
-        settings = {name: getattr(self.settings, name) for name in names}
+        settings = self.settings.model_dump(exclude={"factors", "sweeps"})
         return RelevanceRule(mean=float(mean), deviation=float(deviation), **settings)
 
     def _solve(self, rows: Solver, other_CK: Tensor, columns: int, counts_R: Tensor, out_RK: Tensor) -> Tensor:

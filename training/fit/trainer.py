@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from models.mf import MatrixFactorization
-from training.communicator import BLOCK, SINGLE_PROCESS, Communicator, LocalRows, Span
+from training.communicator import BLOCK, SINGLE_PROCESS, Communicator, Span
 from training.fit.kernels import als_rows, gibbs
 from training.fit.kernels.grouping import Triplets
 
@@ -60,11 +60,6 @@ class TrainingSet:
     def item_span(self) -> Span:
         """The items whose rows this rank has, if the trainer distributes them."""
         return Span.even(self.items, self.communicator, BLOCK)
-
-    @property
-    def local_rows(self) -> tuple[LocalRows, LocalRows]:
-        """The users and the items of this rank."""
-        return LocalRows(self.communicator, self.user_span), LocalRows(self.communicator, self.item_span)
 
     @property
     def device(self) -> torch.device:
@@ -177,10 +172,10 @@ class Trainer(ABC, Generic[SettingsT]):
         """The model fitted so far, in its served form, on the device of the data."""
 
     def warm_start(self, model: MatrixFactorization) -> bool:  # noqa: ARG002
-        """Start from an earlier model instead of random numbers; return whether this trainer can.
+        """Before the first epoch: start from an earlier model, not random numbers; return whether this trainer can.
 
         The model has a row for each user and item of the training set; those that it did not know have its row for
-        unknown ids. It is called before the first epoch or not at all.
+        unknown ids.
         """
         return False
 

@@ -11,7 +11,7 @@ and Gram matrices are flat arrays.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,8 +27,6 @@ from training.fit.kernels.tiles import BLOCK, Width, backward, factorize, flat, 
 SEGMENT = 1 << 15  # ratings of one row that one task takes on
 ROW_COST = 50  # solving a row costs about as much as this many of its ratings
 TASKS_PER_THREAD = 8
-
-Ranges = list[tuple[int, int]]
 
 
 class Penalties(NamedTuple):
@@ -50,7 +48,7 @@ class CpuRows:
 
     def __init__(self, ratings: Grouped, *, threads: int) -> None:
         self._ratings, self._threads = ratings, threads
-        self._ranges = self._cut(ratings.starts_R, ROW_COST)
+        self._ranges = balanced_ranges(ratings.starts_R, ROW_COST, TASKS_PER_THREAD * threads)
         self._long_rows = np.flatnonzero(ratings.counts_R > SEGMENT).tolist()
 
     def solve(self, step: HalfStep, out_RK: Tensor) -> Tensor:
@@ -72,9 +70,9 @@ class CpuRows:
 
     def solve_sums(self, sums_RS: Tensor, step: HalfStep, out_RK: Tensor) -> Tensor:
         rows, width = out_RK.shape
+        ranges = balanced_ranges(np.arange(rows + 1), 0, TASKS_PER_THREAD * self._threads)
         arguments = (sums_RS.numpy(), tiles(width), Penalties.of(step, width), flat(out_RK))
-        errors = self._run(_solve_packed, self._cut(np.arange(rows + 1), 0), *arguments)
-        return torch.tensor(sum(errors), dtype=torch.float64)
+        return torch.tensor(sum(self._run(_solve_packed, ranges, *arguments)), dtype=torch.float64)
 
     def _long_sums(self, row: int, features: Features) -> tuple[Float32s, Float32s, np.float32]:
         """The sums of all segments of a row, each a task."""
@@ -83,10 +81,7 @@ class CpuRows:
         grams, weighted, squares = zip(*self._run(_sum_segment, segments, features, self._ratings), strict=True)
         return np.sum(grams, axis=0), np.sum(weighted, axis=0), np.sum(squares, dtype=np.float32)
 
-    def _cut(self, starts_R: np.ndarray, row_cost: float) -> Ranges:
-        return balanced_ranges(starts_R, row_cost, TASKS_PER_THREAD * self._threads)
-
-    def _run(self, function: Callable[..., Any], ranges: Ranges, *arguments: Any) -> list[Any]:
+    def _run(self, function: Callable[..., Any], ranges: Sequence[tuple[int, int]], *arguments: Any) -> list[Any]:
         return run_ranges(self._threads, function, *arguments, ranges=ranges)
 
 
@@ -173,13 +168,7 @@ def _solve_packed(sums_RS: Float32s, width: Width, penalties: Penalties, out: Fl
 
 @kernel
 def _solve(
-    gram: Float32s,
-    weighted: Float32s,
-    squares: np.float32,
-    width: Width,
-    penalties: Penalties,
-    row: int,
-    out: Float32s,
+    gram: Float32s, weighted: Float32s, squares: np.float32, width: Width, penalties: Penalties, row: int, out: Float32s
 ) -> float:
     """Solve one row from its sums, which are overwritten. Returns its squared error: Σ t² − xᵀ Σ t a − xᵀ D x.
 

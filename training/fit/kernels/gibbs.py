@@ -88,7 +88,7 @@ class Rows(Protocol):
     def draw_effects(self, state: EffectState, noise: Iterator[Tensor]) -> None:
         """Draw the effects of the rows, as those of SVD++ (Koren 2008, eq. 15).
 
-        `noise` yields standard normal numbers for the rows, (R, K), then, where they are needed, for the columns, (C, K).
+        `noise` yields standard normal numbers for the rows, (R, K), then, if needed, for the columns, (C, K).
         """
         ...
 

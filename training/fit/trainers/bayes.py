@@ -74,8 +74,8 @@ class Bayes(Trainer[BayesSettings]):
         self._mean, self._deviation = data.standardisation()
         self._seed = int(rng.integers(2**63))
         self._width = padded_width(settings.factors)
-        here = (data.users, data.items, rng, data.item_span.rows)
-        self._probes_2N = draw_probes(data.users_N, data.items_N, *here)
+        indices = (data.users_N, data.items_N, data.users, data.items)
+        self._probes_2N = draw_probes(*indices, rng, data.item_span.rows)
         self._sweeps = 0
         if data.device.type == "cpu":
             compile_for(self._width)
@@ -104,8 +104,7 @@ class Bayes(Trainer[BayesSettings]):
         return self.settings.burn_in + self.settings.samples
 
     def epoch(self) -> Mapping[str, Tensor]:
-        streams = [self._stream(chain, self._sweeps) for chain in range(self.settings.chains)]
-        losses = self._sweep(streams)
+        losses = self._sweep([self._stream(chain, self._sweeps) for chain in range(self.settings.chains)])
         self._sweeps += 1
         variance = self._deviation.square()
         precision = torch.stack([chain.precision for chain in self._chains]).mean()
@@ -161,17 +160,18 @@ class Bayes(Trainer[BayesSettings]):
     def _start(self, users: Rows, items: Rows, stream: RandomStream) -> Chain:
         data, settings, width = self.data, self.settings, self._width
         counts_I = data.item_totals()[data.item_span.rows]
-        user = start_side(users, data.user_counts(), self._attributes[0], width, stream, data.local_rows[0])
-        item = start_side(items, counts_I, self._attributes[1], width, stream, data.local_rows[1])
+        local = [LocalRows(data.communicator, span) for span in (data.user_span, data.item_span)]
+        user = start_side(users, data.user_counts(), self._attributes[0], width, stream, local[0])
+        item = start_side(items, counts_I, self._attributes[1], width, stream, local[1])
         if settings.implicit:
             start_effects(user, item, stream)
         precision = torch.ones((), dtype=torch.float64, device=data.device)
         return Chain(user, item, precision, settings.implicit, (settings.user_freedom, settings.item_freedom))
 
     def _empty_posterior(self) -> Posterior:
-        rank, block, data = 2 * self.settings.rank, 8 * self.settings.factors, self.data
+        data, settings = self.data, self.settings
         shape = (data.users, data.items, data.communicator, len(data.item_span))
-        return Posterior(self._probes_2N, *shape, rank=rank, block=block)
+        return Posterior(self._probes_2N, *shape, rank=2 * settings.rank, block=8 * settings.factors)
 
     def _collect(self, streams: Sequence[RandomStream]) -> None:
         """Add each chain's present state to the posterior, which is empty until the burn-in is over."""
@@ -182,8 +182,7 @@ class Bayes(Trainer[BayesSettings]):
             self._posterior.add(user_UK, item_IK)
             for table_RK, side in ((user_UK, chain.user), (item_IK, chain.item)):
                 table_RK[-1] += side.spread_K.sqrt() * stream.normal(table_RK.shape[1])
-            user_noise_U = _with_mean(1 / chain.user.weight_R, chain.user.local) / chain.precision
-            item_noise_I = _with_mean(1 / chain.item.weight_R, chain.item.local)
+            user_noise_U, item_noise_I = _with_mean(chain.user) / chain.precision, _with_mean(chain.item)
             self._posterior.probe(user_UK, self._all_items(item_IK), user_noise_U, self._all_items(item_noise_I))
 
     def _all_items(self, here_R: Tensor) -> Tensor:
@@ -194,16 +193,13 @@ class Bayes(Trainer[BayesSettings]):
         root, deviation = self._deviation.sqrt().float(), self._deviation.float()
         user_factors, item_factors = self._posterior.factors(self.settings.rank)
         user_bias, item_bias = self._posterior.biases()
-        noise, user_variance, item_variance = self._posterior.variances()
         return MatrixFactorization(
             self._mean.float(),
             user_factors * root,
             self._all_items(item_factors * root),
             user_bias * deviation,
             self._all_items(item_bias * deviation),
-            noise * deviation.square(),
-            user_variance * deviation.square(),
-            item_variance * deviation.square(),
+            *(variance * deviation.square() for variance in self._posterior.variances()),
         )
 
     def warm_start(self, model: MatrixFactorization) -> bool:
@@ -219,14 +215,10 @@ class Bayes(Trainer[BayesSettings]):
         return True
 
     def state(self) -> Mapping[str, Tensor]:
-        chains = {
-            f"chain{number}.{name}": table
-            for number, chain in enumerate(self._chains)
-            for name, table in chain.state().items()
-        }
-        posterior = {f"posterior.{name}": table for name, table in self._posterior.state().items()}
+        parts = {f"chain{number}": chain.state() for number, chain in enumerate(self._chains)}
+        parts["posterior"] = self._posterior.state()
         counters = {"seed": torch.tensor(self._seed), "sweeps": torch.tensor(self._sweeps)}
-        return chains | posterior | counters
+        return {f"{part}.{name}": table for part, state in parts.items() for name, table in state.items()} | counters
 
     @classmethod
     def side_of(cls, name: str) -> Literal["user", "item", "other"] | None:
@@ -255,5 +247,7 @@ def _with_unknown(side: Side) -> Tensor:
     return torch.cat([side.table_RK, side.unknown_K[None]])
 
 
-def _with_mean(values_R: Tensor, local: LocalRows) -> Tensor:
-    return torch.cat([values_R, local.mean(values_R[:, None])])
+def _with_mean(side: Side) -> Tensor:
+    """The variances of a rating's error that the rows say, and their mean for unknown ids."""
+    variance_R = 1 / side.weight_R
+    return torch.cat([variance_R, side.local.mean(variance_R[:, None])])
