@@ -1,8 +1,7 @@
 """Both sides of alternating least squares where users with their ratings, and items, are distributed over ranks.
 
 A rank has a span of users with all their ratings, and a span of items' rows without theirs. Users are solved against
-all items' rows, which are gathered, whole or in blocks. Items are solved by their owner: from sums that every rank
-makes of its own users (hot items), or from copies of the users' rows that it needs (cold ones), whichever sends less.
+all items' rows, which are gathered, whole or in blocks; items by their owner, as `training.distributed.items` says.
 Shapes: N ratings here, R rows of a side here, K width of a table, S of a packed row of sums.
 """
 

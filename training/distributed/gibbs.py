@@ -1,8 +1,7 @@
 """Both sides of the Gibbs sampler where users with their ratings, and items, are distributed over ranks.
 
 As in `training.distributed.als` a row is drawn by the rank that has it. Sums over a user's items come from a copy of
-all items' rows, sums over an item's users are made by every rank for its users and added by the item's owner. The
-effects of a side are drawn jointly, by conjugate gradients: one after the other they would wait for all ranks.
+all items' rows, sums over an item's users are made by every rank for its users and added by the item's owner.
 Shapes: U users here, I items of all ranks, R rows of a side here, C of the other side here, K table width, N ratings.
 """
 
@@ -24,11 +23,7 @@ from training.fit.trainer import MakeRows, TrainingSet
 
 
 class Exchange:
-    """What goes between users and items that are on other ranks.
-
-    Attributes:
-        by_user, by_item: the ratings here, of the users here and of all items.
-    """
+    """What goes between users and items on other ranks, given the ratings here by user and, of all items, by item."""
 
     def __init__(self, group: Group, items: Span, by_user: Rows, by_item: Rows) -> None:
         self.group, self._items = group, items
@@ -66,7 +61,7 @@ class DistributedUsers:
 
     def draw_effects(self, state: EffectState, noise: Iterator[Tensor]) -> None:
         exchange = self._exchange
-        draw_effects(exchange.over_users, exchange.over_items, state, noise, total=exchange.group.sum)
+        draw_effects(exchange.over_users, exchange.over_items, state, noise, exchange.group.sum)
 
     def errors(self, own_RK: Tensor, other_CK: Tensor, weight_C: Tensor) -> Tensor:
         return self._rows.errors(own_RK, *self._all_items(other_CK, weight_C))
@@ -105,7 +100,7 @@ class DistributedItems:
 
     def draw_effects(self, state: EffectState, noise: Iterator[Tensor]) -> None:
         exchange = self._exchange
-        draw_effects(exchange.over_items, exchange.over_users, state, noise, total=exchange.group.sum)
+        draw_effects(exchange.over_items, exchange.over_users, state, noise, exchange.group.sum)
 
     def errors(self, own_RK: Tensor, other_CK: Tensor, weight_C: Tensor) -> Tensor:
         return self._exchange.added(self._exchange.by_item.errors(self._exchange.all_items(own_RK), other_CK, weight_C))

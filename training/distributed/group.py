@@ -31,8 +31,7 @@ class Group(Communicator):
     """All ranks of a distributed job.
 
     Attributes:
-        sent: bytes that this rank has sent, by kind of collective; headers, acknowledgements, and objects of a few
-            bytes that ranks agree on are not in it.
+        sent: bytes that this rank has sent, by kind of collective, without headers and the objects that ranks agree on.
         device: of the tensors that a collective over NCCL takes.
         item_bytes: the most that a copy of the other side's rows may take on this rank.
     """

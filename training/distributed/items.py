@@ -33,8 +33,7 @@ class HotItems(Generic[RowsT]):
     """Hot items in chunks: so many of each rank's at a time that their sums are bounded.
 
     Attributes:
-        chunks: the ratings here of the items of each chunk, those of the first rank first; each rank has as many, of
-            which some may be empty.
+        chunks: the ratings here of each chunk: of as many items of each rank, some empty, the first rank's first.
         mine: which of the items here are in each chunk; the last may be missing.
     """
 
@@ -61,8 +60,7 @@ class HotItems(Generic[RowsT]):
     def reduced(self, chunk: int, sums_RS: Tensor) -> tuple[Tensor, Tensor]:
         """Which of the items here are in the chunk, and their sums over all ranks, given those of this one.
 
-        Each rank gets the parts of its items and adds them in the order of the ranks, so that sums are the same
-        however they come.
+        They are added in the order of the ranks, so that sums are the same however the parts come.
         """
         none = torch.empty(0, dtype=torch.int64, device=sums_RS.device)
         mine_B = self.mine[chunk] if chunk < len(self.mine) else none

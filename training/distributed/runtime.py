@@ -24,7 +24,7 @@ from training.errors import ConfigError
 from training.fit.fit_state import FitState
 from training.fit.kernels import als_rows, gibbs
 from training.fit.kernels.grouping import Triplets
-from training.fit.trainer import MakeRows, TrainingSet
+from training.fit.trainer import MakeRows, Sides, TrainingSet
 from training.results import Result, WholeModel
 from training.runtime import Runtime
 
@@ -46,9 +46,7 @@ class DistributedTrainingSet(TrainingSet):
 
     communicator: Group
 
-    def als_sides(
-        self, values_N: Tensor, make: MakeRows[als_rows.Rows], width: int
-    ) -> tuple[als_rows.Solver, als_rows.Solver]:
+    def als_sides(self, values_N: Tensor, make: MakeRows[als_rows.Rows], width: int) -> Sides[als_rows.Solver]:
         group = self.communicator
         items = Items(group, self, values_N, make, width)
         if NUMBER * self.items * width > group.item_bytes:
@@ -56,7 +54,7 @@ class DistributedTrainingSet(TrainingSet):
         by_user = make(Triplets(self.users_N, self.items_N, values_N, self.users, self.items))
         return WholeUsers(group, self.item_span, by_user), items
 
-    def gibbs_sides(self, values_N: Tensor, make: MakeRows[gibbs.Rows], width: int) -> tuple[gibbs.Rows, gibbs.Rows]:
+    def gibbs_sides(self, values_N: Tensor, make: MakeRows[gibbs.Rows], width: int) -> Sides[gibbs.Rows]:
         if self.communicator.size == 1:  # one rank has all rows, and draws effects one after the other
             return self.grouped(values_N, make)
         exchange = Exchange(self.communicator, self.item_span, *self.grouped(values_N, make))

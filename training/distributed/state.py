@@ -41,13 +41,9 @@ PROBES, MOMENTS = "posterior.probes", "posterior.moments"
 
 @dataclass(slots=True)
 class FitStateDirectory(FitState):
-    """The saved states of a distributed fit. Every rank makes the same calls.
+    """The saved states of a distributed fit, in a directory that all ranks see. Every rank makes the same calls.
 
-    Attributes:
-        directory: on storage that all ranks see.
-        fit: identifies the fit: data, settings and seed. A directory of another one is refused.
-        group: all ranks.
-        every: least time between two saves, in seconds.
+    `fit` and `every` are those of a `FitStateFile`.
     """
 
     directory: Path

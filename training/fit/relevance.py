@@ -1,9 +1,8 @@
 """Fitting the relevance head: what orders lists. It knows ratings and cells, not the rating model beside it.
 
 Hu, Koren and Volinsky, "Collaborative filtering for implicit feedback datasets" (2008), with the penalty of Rendle,
-Krichene, Zhang and Koren, "Revisiting the performance of iALS on item recommendation benchmarks" (2022): least squares
-over all cells of the rating matrix, where a cell without a rating is an observation of 0 that weighs less. The rating
-is in the target here; in both papers it is in the weight alone.
+Krichene, Zhang and Koren, "Revisiting the performance of iALS on item recommendation benchmarks" (2022), where the
+rating is in the weight alone; here it is in the target.
 Shapes: U users, I items, G factors, N training ratings, R rows and C columns of one side, K width of a table: G up to a
 multiple of 8.
 """
@@ -52,9 +51,9 @@ class RelevanceSettings(BaseModel):
 class RelevanceFit:
     """Least squares over all cells; an epoch is a sweep: every user's row is solved, then every item's.
 
-    Unrated cells are never visited. With weights 1 and w, the normal equations of a row are those of its rated cells
-    with weight 1 − w, and w times the Gram matrix of all columns, which is one for all rows. The rows of `als` with
-    that matrix as their prior solve them, divided by 1 − w.
+    Unrated cells, observations of 0 with weight w, are never visited: the normal equations of a row are those of its
+    rated cells with weight 1 − w, and w times the Gram matrix of all columns, which is one for all rows. The rows of
+    `als` with that matrix as their prior solve them, divided by 1 − w.
     """
 
     def __init__(self, data: TrainingSet, settings: RelevanceSettings, rng: np.random.Generator) -> None:

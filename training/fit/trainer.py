@@ -1,7 +1,6 @@
 """What a trainer must provide, and the training set that it gets.
 
 A file `training/fit/trainers/<name>.py` with one concrete `Trainer` is the trainer `<name>`; nothing else registers it.
-The loop that runs it (progress, timing, evaluation) is `training.fit.loop`.
 Shapes: U users, I items, N training ratings, A attributes.
 """
 
@@ -24,6 +23,7 @@ from training.fit.kernels.grouping import Triplets
 
 RowsT = TypeVar("RowsT")
 MakeRows = Callable[[Triplets], RowsT]  # groups the ratings of one side
+Sides = tuple[RowsT, RowsT]  # users and items
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,12 +33,10 @@ class TrainingSet:
     A rank of a distributed fit has the ratings of its own users, numbered from 0, and all items.
 
     Attributes:
-        users, items: U and I.
         users_N, items_N: user and item index of each rating, int32.
-        ratings_N: the ratings, float32.
+        ratings_N: float32.
         user_attributes_UA, item_attributes_IA: side information, float32, finite; None where the data has none.
-        communicator: of the ranks that fit together.
-        users_here: which of all users these are; None for all.
+        users_here: which of the users of all ranks these are; None for all.
     """
 
     users: int
@@ -91,27 +89,17 @@ class TrainingSet:
         deviation = (self.communicator.sum(norm.square()) / self.total()).sqrt()
         return mean, torch.where(deviation > 0, deviation, 1.0)
 
-    def grouped(self, values_N: Tensor, make: MakeRows[RowsT]) -> tuple[RowsT, RowsT]:
+    def grouped(self, values_N: Tensor, make: MakeRows[RowsT]) -> Sides[RowsT]:
         """Values of the ratings grouped by user and by item."""
         by_user = make(Triplets(self.users_N, self.items_N, values_N, self.users, self.items))
         return by_user, make(Triplets(self.items_N, self.users_N, values_N, self.items, self.users))
 
-    def als_sides(
-        self,
-        values_N: Tensor,
-        make: MakeRows[als_rows.Rows],
-        width: int,  # noqa: ARG002
-    ) -> tuple[als_rows.Solver, als_rows.Solver]:
-        """Users and items for alternating least squares. `width` is that of a table."""
+    def als_sides(self, values_N: Tensor, make: MakeRows[als_rows.Rows], _width: int) -> Sides[als_rows.Solver]:
+        """Users and items for alternating least squares, given the width of a table."""
         return self.grouped(values_N, make)
 
-    def gibbs_sides(
-        self,
-        values_N: Tensor,
-        make: MakeRows[gibbs.Rows],
-        width: int,  # noqa: ARG002
-    ) -> tuple[gibbs.Rows, gibbs.Rows]:
-        """Users and items for the Gibbs sampler. `width` is that of a table."""
+    def gibbs_sides(self, values_N: Tensor, make: MakeRows[gibbs.Rows], _width: int) -> Sides[gibbs.Rows]:
+        """Users and items for the Gibbs sampler, given the width of a table."""
         return self.grouped(values_N, make)
 
     def random_stream(self, key: int, chain: int, sweep: int) -> gibbs.RandomStream:
@@ -135,10 +123,9 @@ SettingsT = TypeVar("SettingsT", bound=TrainerSettings)
 
 
 class Trainer(ABC, Generic[SettingsT]):
-    """One algorithm, fitting one training set.
+    """One algorithm, fitting one training set, with `rng` as its only source of randomness.
 
-    It is built from the data, its settings and a random generator, its only source of randomness. The loop then calls
-    `epoch` `epochs` times. The model is usable before the first call and after each.
+    The loop calls `epoch` `epochs` times. The model is usable before the first call and after each.
     """
 
     Settings: ClassVar[type[TrainerSettings]]
@@ -161,10 +148,8 @@ class Trainer(ABC, Generic[SettingsT]):
 
     @abstractmethod
     def epoch(self) -> Mapping[str, Tensor]:
-        """Pass over the ratings once, without waiting for the device.
-
-        Returns figures as 0-dimensional tensors on the device: `loss`, the mean squared error of the training ratings
-        during the pass, and others that the algorithm knows.
+        """Pass over the ratings once, without waiting for the device; return figures, 0-dimensional and on the device:
+        `loss`, the mean squared error of the training ratings during the pass, and others that the algorithm knows.
         """
 
     @abstractmethod
@@ -184,12 +169,12 @@ class Trainer(ABC, Generic[SettingsT]):
         """All that `restore` needs to continue this fit as if it had not stopped, with the state of the generator."""
 
     @classmethod
-    def side_of(cls, name: str) -> Literal["user", "item", "other"] | None:  # noqa: ARG003
+    def side_of(cls, name: str) -> Literal["user", "item", "other"] | None:
         """The side whose rows of this rank a tensor in `state` holds, if the fit is distributed.
 
         `other` for rows of neither side, which any rank may have; None for a tensor that is the same on all ranks.
         """
-        return None
+        return "user" if name.startswith("user") else "item" if name.startswith("item") else None
 
     @abstractmethod
     def restore(self, state: Mapping[str, Tensor]) -> None:

@@ -20,7 +20,10 @@ def group_rows(ratings: Triplets, *, width: int, scale: float, shift: float = 0.
     if ratings.values_N.device.type != "cpu":
         return TorchRows(ratings._replace(values_N=((ratings.values_N - shift) * scale).float()), width)
     threads = torch.get_num_threads()
-    return CpuRows(group(ratings, shift=shift, scale=scale, threads=threads), threads=threads)
+    grouped = group(ratings, threads)
+    values_N = torch.from_numpy(grouped.values_N)
+    values_N.sub_(shift).mul_(scale)
+    return CpuRows(grouped, threads)
 
 
 class TorchRows:

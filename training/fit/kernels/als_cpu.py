@@ -1,17 +1,13 @@
-"""One half-step of ALS on the CPU: given one side's table, solve every row of the other side's, in float32.
+"""Half a sweep of ALS on the CPU, in float32: every row x = [p, b] solves (A + Σ a aᵀ + D) x = Σ t a.
 
-For row r with values z of columns c, the row with a bias is the solution x = [p_r, b_r] of
-(A + Σ a aᵀ + D) x = Σ t a, where a = [q_c, 1] and t = z − b_c; the row without one is the same with a = q_c and t = z.
-D holds the penalties, A is the prior Gram matrix, the same for all rows. Rows are independent. A row of many ratings is
-cut into segments whose sums are added afterwards, so that one popular item does not hold up a sweep.
-
-Shapes: R rows, C columns of the rating matrix, K width of a table, S of a packed row of sums (see `als_rows`). Tables
-and Gram matrices are flat arrays.
+A rating z of the column [q, b] has a = [q, 1] and t = z − b, without biases a = q and t = z; D holds the penalties, A
+is the prior. A row of many ratings is cut into segments, so that one popular item does not hold up a sweep.
+Shapes as in `als_rows`. Tables and Gram matrices are flat arrays.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +16,7 @@ from torch import Tensor
 
 from training.fit.kernels.als_rows import HalfStep, packed_width
 from training.fit.kernels.grouping import Features, Grouped, Triplets, add_ratings, balanced_ranges, group
-from training.fit.kernels.jit import Float32s, kernel, run_ranges
+from training.fit.kernels.jit import Float32s, Ranges, kernel, run_ranges
 from training.fit.kernels.simd import LANES
 from training.fit.kernels.tiles import BLOCK, Width, backward, factorize, flat, forward, tiles
 
@@ -46,7 +42,7 @@ class Penalties(NamedTuple):
 class CpuRows:
     """The ratings of one side grouped by row (implements `als_rows.Rows`)."""
 
-    def __init__(self, ratings: Grouped, *, threads: int) -> None:
+    def __init__(self, ratings: Grouped, threads: int = 1) -> None:
         self._ratings, self._threads = ratings, threads
         self._ranges = balanced_ranges(ratings.starts_R, ROW_COST, TASKS_PER_THREAD * threads)
         self._long_rows = np.flatnonzero(ratings.counts_R > SEGMENT).tolist()
@@ -81,7 +77,7 @@ class CpuRows:
         grams, weighted, squares = zip(*self._run(_sum_segment, segments, features, self._ratings), strict=True)
         return np.sum(grams, axis=0), np.sum(weighted, axis=0), np.sum(squares, dtype=np.float32)
 
-    def _run(self, function: Callable[..., Any], ranges: Sequence[tuple[int, int]], *arguments: Any) -> list[Any]:
+    def _run(self, function: Callable[..., Any], ranges: Ranges, *arguments: Any) -> list[Any]:
         return run_ranges(self._threads, function, *arguments, ranges=ranges)
 
 

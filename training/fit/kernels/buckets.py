@@ -1,9 +1,8 @@
 """Ratings grouped by row for batched torch operations, on CUDA: rows of about equal degree, padded to it.
 
-A row longer than a segment is cut into several of them. Sums over rows are then a fixed list of batched products, which
-never asks the device for a value.
-Shapes: R rows, C columns of the rating matrix, N ratings, K width of a table (bias last if there is one), B rows of a
-bucket, S their segments, L the padded length of a segment.
+Sums over rows are then a fixed list of batched products, which never asks the device for a value. Shapes: R rows, C
+columns of the rating matrix, N ratings, K width of a table (bias last if there is one), B rows of a bucket, S segments
+that they are cut into, L the padded length of a segment.
 """
 
 from __future__ import annotations

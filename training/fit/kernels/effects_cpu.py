@@ -1,10 +1,9 @@
 """Implicit effects drawn one row after the other on the CPU, eight columns at a time.
 
 With all else fixed, a row's y has precision Σ share² G + Λ, and the gradient of the likelihood at its old value is
-Σ share g. It depends on the rows drawn before it, so the draws are sequential; the Cholesky factors they need do not,
-and are made in parallel beforehand.
-Shapes: R rows whose effects are drawn, C columns, K table width, B the eight columns of a block. Names without a suffix
-are flat arrays.
+Σ share g, which depends on the rows drawn before; the Cholesky factors do not, and are made in parallel beforehand.
+Shapes: R rows whose effects are drawn, C columns, K table width, B columns of a block. Names without a suffix are flat
+arrays.
 """
 
 from __future__ import annotations

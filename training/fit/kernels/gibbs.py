@@ -5,7 +5,7 @@ SVD++ (Koren 2008) in both directions, as in Rendle, Zhang and Koren, "On the di
 Rows [p_u, b_u] have the prior N(m + Bᵀx_u, Λ⁻¹) with attributes x_u (Simm et al., "Macau", 2017), every column of it a
 Normal–Gamma of its own. The weights a_u, c_i ~ Gamma(ν/2, ν/2) give the errors heavy tails (Lakshminarayanan, Bouchard
 and Archambeau 2011). A sweep draws each of them given all others. Ratings are standardised by the caller.
-Shapes: R rows of one side, C of the other, K table width (factors, then bias), A attributes.
+Shapes: R rows of one side, C of the other, N ratings, K table width: factors, then bias, a multiple of 8; A attributes.
 """
 
 from __future__ import annotations
@@ -29,12 +29,8 @@ EFFECT_RATE = 0.1  # of the Gamma prior on the precision of implicit effects, wh
 class RowState(NamedTuple):
     """What rows are drawn from: N(A⁻¹ (s h + Λ m), A⁻¹) with A = s G + Λ (Salakhutdinov and Mnih 2008, eq. 11-13).
 
-    Attributes:
-        gram_RKK: G; the draw leaves s G in it.
-        rhs_RK: h; the draw leaves the gradient s h − s G x of the log-likelihood at the drawn rows x in it.
-        scale_R: s.
-        prior_RK: m.
-        precision_K: the diagonal of Λ.
+    In order: G, h, s, m and the diagonal of Λ. The draw leaves s G in place of G, and in place of h the gradient
+    s h − s G x of the log-likelihood at the drawn rows x.
     """
 
     gram_RKK: Tensor
@@ -45,18 +41,17 @@ class RowState(NamedTuple):
 
 
 class EffectState(NamedTuple):
-    """What the implicit effects of the rows are drawn from. Each adds share · y to the columns rated with its row.
+    """What the implicit effects y of the rows are drawn from. Each adds share · y to the columns rated with its row.
 
-    The log-likelihood is quadratic in the table, with this gradient and Hessian, so that no rating is read.
+    The log-likelihood is quadratic in the columns' table, so that no rating is read. All but the first two and
+    `precision_K` are overwritten.
 
     Attributes:
-        share_C: the part of an effect that each column gets.
         gram_CKK: minus the Hessian of the log-likelihood in each column's table row.
-        gradient_CK: its gradient there; is overwritten.
-        effect_RK: y; is overwritten.
+        gradient_CK: its gradient there.
+        effect_RK: y.
         precision_K: of the effects' prior, whose mean is 0.
-        table_CK: the columns' table; is overwritten.
-        shift_CK: the sum of effects in it; is overwritten.
+        shift_CK: the sum of effects in the table.
     """
 
     share_C: Tensor
@@ -102,9 +97,9 @@ class Rows(Protocol):
 
 
 class RandomStream:
-    """The random numbers of one sweep of one chain, from a counter-based generator (Salmon et al. 2011) on the host.
+    """The random numbers of one sweep of one chain, which depend only on the key and the order of calls.
 
-    They depend only on the key and the order of calls. A CUDA chain makes its large draws on the device.
+    They come from a counter-based generator (Salmon et al. 2011) on the host; a CUDA chain draws on the device.
     """
 
     def __init__(self, key: int, chain: int, sweep: int, device: torch.device) -> None:
@@ -138,12 +133,10 @@ class RandomStream:
 
 @dataclass(slots=True)
 class Side:
-    """Users or items: what is fixed, then what a sweep changes (`STATE`).
+    """The users or the items of this rank: what is fixed, then what a sweep changes (`STATE`).
 
     Attributes:
-        rows: their ratings.
-        local: the users or items of this rank; every tensor has their rows.
-        counts_R: their number, float64.
+        counts_R: the number of their ratings, float64.
         share_R: counts^-½, float32.
         attributes_RA: side information, or (R, 0).
         table_RK: [p̃, b].
@@ -151,8 +144,7 @@ class Side:
         shift_RK: the sum of the other side's effects in `table_RK`.
         weight_R: a, relative precision of the row's ratings.
         coefficients_AK: B.
-        unknown_K: the expected row of an unknown id, which is the mean of the rows' priors.
-        spread_K: its variances.
+        unknown_K, spread_K: mean and variances of the row of an unknown id, which are those of the rows' priors.
     """
 
     rows: Rows
@@ -213,12 +205,7 @@ class Chain:
 
 
 def start_side(
-    rows: Rows,
-    counts_R: Tensor,
-    attributes_RA: Tensor | None,
-    width: int,
-    stream: RandomStream,
-    local: LocalRows,
+    rows: Rows, counts_R: Tensor, attributes_RA: Tensor | None, width: int, stream: RandomStream, local: LocalRows
 ) -> Side:
     """A side with small random factors and zero biases, which nothing has had an effect on yet."""
     count, device = len(counts_R), counts_R.device

@@ -1,8 +1,7 @@
 """The heavy steps of the Gibbs sampler on the CPU, compiled by numba.
 
 Work is cut by the ratings alone, never by the number of threads, so the results do not depend on it.
-Shapes: R rows of one side, C of the other, N ratings, K table width (factors, then bias; a multiple of `LANES`),
-S segments of at most `SEGMENT` ratings of one row. Names without a suffix are flat arrays.
+Shapes as in `gibbs`, and S segments of at most `SEGMENT` ratings of one row. Names without a suffix are flat arrays.
 """
 
 from __future__ import annotations
@@ -31,9 +30,9 @@ ROW_COST = 16  # a row counts as this many ratings more
 class CpuRows:
     """The ratings of one side, grouped by row (implements `gibbs.Rows`)."""
 
-    def __init__(self, ratings: Triplets, *, threads: int = 1, segment: int = SEGMENT) -> None:
-        self._ratings = group(ratings, threads=threads)
-        cuts_S, self._first_R = _cut(self._ratings.starts_R, segment)
+    def __init__(self, ratings: Triplets, threads: int = 1) -> None:
+        self._ratings = group(ratings, threads)
+        cuts_S, self._first_R = _cut(self._ratings.starts_R)
         self._segments = self._ratings._replace(starts_R=cuts_S)
         self._run_segments = partial(run_ranges, threads, ranges=_tasks(cuts_S))
         self._run = partial(run_ranges, threads, ranges=_tasks(self._ratings.starts_R))
@@ -60,7 +59,7 @@ class CpuRows:
 
     def errors(self, own_RK: Tensor, other_CK: Tensor, weight_C: Tensor) -> Tensor:
         errors_R2 = np.empty((len(own_RK), 2))
-        self._run(_errors, self._ratings, *map(flat, (own_RK, other_CK, weight_C)), tiles(own_RK.shape[1]), errors_R2)
+        self._run(_errors, self._ratings, flat(own_RK), Features.of(other_CK), flat(weight_C), errors_R2)
         return torch.from_numpy(errors_R2)
 
     def sums(self, table_CK: Tensor) -> Tensor:
@@ -81,14 +80,14 @@ def compile_for(width: int) -> None:
     rows.errors(table_1K, table_1K, one_1)
 
 
-def _cut(starts_R: Int64s, segment: int) -> tuple[Int64s, Int64s]:
+def _cut(starts_R: Int64s) -> tuple[Int64s, Int64s]:
     """Cut each row into one or more segments: their boundaries (S+1,), and which is the first of each row (R,)."""
     counts_R = np.diff(starts_R)
-    segments_R = np.maximum(1, -(-counts_R // segment))
+    segments_R = np.maximum(1, -(-counts_R // SEGMENT))
     first_R = np.cumsum(segments_R) - segments_R
     row_S = np.repeat(np.arange(len(counts_R)), segments_R)
     nth_S = np.arange(len(row_S)) - first_R[row_S]
-    return np.append(starts_R[row_S] + nth_S * segment, starts_R[-1:]), first_R
+    return np.append(starts_R[row_S] + nth_S * SEGMENT, starts_R[-1:]), first_R
 
 
 def _tasks(starts_R: Int64s) -> list[tuple[int, int]]:
@@ -99,13 +98,7 @@ def _tasks(starts_R: Int64s) -> list[tuple[int, int]]:
 
 @kernel
 def _gram(
-    segments: Grouped,
-    features: Features,
-    root_C: Float32s,
-    gram_SKK: Float32s,
-    rhs_SK: Float32s,
-    first: int,
-    last: int,
+    segments: Grouped, features: Features, root_C: Float32s, gram_SKK: Float32s, rhs_SK: Float32s, first: int, last: int
 ) -> None:
     K = LANES * len(features.width)
     rows, targets = np.zeros(BLOCK * K, np.float32), np.zeros(BLOCK, np.float32)
@@ -160,16 +153,9 @@ def _draw(
 
 @kernel
 def _errors(
-    ratings: Grouped,
-    own: Float32s,
-    other: Float32s,
-    weight_C: Float32s,
-    width: Width,
-    errors_R2: Float64s,
-    first: int,
-    last: int,
+    ratings: Grouped, own: Float32s, other: Features, weight_C: Float32s, errors_R2: Float64s, first: int, last: int
 ) -> None:
-    K = LANES * len(width)
+    K, table = LANES * len(other.width), other.table
     starts_R, columns_N, values_N = ratings
     row = np.empty(K, np.float32)
     for r in range(first, last):
@@ -180,7 +166,7 @@ def _errors(
             c = columns_N[n]
             predicted = np.float32(0)
             for a in range(K):
-                predicted += element(row, a) * element(other, c * K + a)
+                predicted += element(row, a) * element(table, c * K + a)
             error = np.float64(values_N[n] - bias - predicted)
             weighted += weight_C[c] * error * error
             plain += error * error

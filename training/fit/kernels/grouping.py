@@ -1,7 +1,6 @@
 """Ratings grouped by row, that is by user or by item, and what a row is solved from: Σ a aᵀ and Σ t a over its ratings.
 
-A rating with value z of a column [q, b] has the features a = [q, 1] and the target t = z − b. Ratings pass through a
-block of copied features that stays in the core's first cache.
+A rating with value z of a column [q, b] has the features a = [q, 1] and the target t = z − b.
 Shapes: R rows, C columns of the rating matrix, N ratings, T threads, K width of a table, a multiple of 8. Tables and
 Gram matrices are flat arrays, so that offsets are plain integers.
 """
@@ -20,12 +19,7 @@ from training.fit.kernels.tiles import BLOCK, Width, add_products, add_weighted,
 
 
 class Triplets(NamedTuple):
-    """The ratings as one side sees them: indices and values of a sparse matrix of `rows` × `columns`.
-
-    Attributes:
-        rows_N, columns_N: int32.
-        values_N: float32.
-    """
+    """The ratings as one side sees them: indices (int32) and values (float32) of a sparse matrix of rows × columns."""
 
     rows_N: Tensor
     columns_N: Tensor
@@ -35,13 +29,7 @@ class Triplets(NamedTuple):
 
 
 class Grouped(NamedTuple):
-    """Compressed sparse rows, as kernels take them.
-
-    Attributes:
-        starts_R: the start of each row and the end of the last, (R+1,), int64.
-        columns_N: column of each rating, int32.
-        values_N: float32.
-    """
+    """Compressed sparse rows, as kernels take them; `starts_R` (R+1,) is where each begins, and the end of the last."""
 
     starts_R: Int64s
     columns_N: Int32s
@@ -52,8 +40,8 @@ class Grouped(NamedTuple):
         return np.diff(self.starts_R)
 
 
-def group(ratings: Triplets, *, shift: float = 0.0, scale: float = 1.0, threads: int = 1) -> Grouped:
-    """Group ratings on the CPU by row; values become (value − shift) · scale. A stable counting sort, O(N + R).
+def group(ratings: Triplets, threads: int = 1) -> Grouped:
+    """Group ratings on the CPU by row with a stable counting sort, O(N + R).
 
     Each thread sorts a part of the ratings and needs R offsets of memory.
     """
@@ -65,9 +53,8 @@ def group(ratings: Triplets, *, shift: float = 0.0, scale: float = 1.0, threads:
     np.cumsum(counts_TR.sum(0), out=starts_R[1:])
     next_TR = starts_R[:-1] + np.cumsum(counts_TR, 0) - counts_TR
     grouped = Grouped(starts_R, np.empty(n, np.int32), np.empty(n, np.float32))
-    numbers = (np.float32(shift), np.float32(scale))
     tasks = [
-        (rows_N[a:b], columns_N[a:b], values_N[a:b], *numbers, next_R, grouped.columns_N, grouped.values_N)
+        (rows_N[a:b], columns_N[a:b], values_N[a:b], next_R, grouped)
         for (a, b), next_R in zip(parts, next_TR, strict=True)
     ]
     run_tasks(threads, _scatter, tasks)
@@ -90,22 +77,13 @@ def _count(rows_N: Int32s, rows: int) -> Int64s:
 
 
 @kernel
-def _scatter(
-    rows_N: Int32s,
-    columns_N: Int32s,
-    values_N: Float32s,
-    shift: np.float32,
-    scale: np.float32,
-    next_R: Int64s,
-    grouped_columns_N: Int32s,
-    grouped_values_N: Float32s,
-) -> None:
+def _scatter(rows_N: Int32s, columns_N: Int32s, values_N: Float32s, next_R: Int64s, grouped: Grouped) -> None:
     for n in range(len(rows_N)):
         row = rows_N[n]
         position = next_R[row]
         next_R[row] = position + 1
-        grouped_columns_N[position] = columns_N[n]
-        grouped_values_N[position] = (values_N[n] - shift) * scale
+        grouped.columns_N[position] = columns_N[n]
+        grouped.values_N[position] = values_N[n]
 
 
 class Features(NamedTuple):
@@ -134,7 +112,8 @@ def add_ratings(
 ) -> np.float32:
     """Add Σ w a aᵀ (its upper tiles) to `gram` and Σ w t a to `weighted`; return Σ w t².
 
-    `root_C` is √w of each column, None where all weights are 1; `rows` and `targets` are a block to work in, zeros.
+    `root_C` is √w of each column, None where all weights are 1; `rows` and `targets` are a block of zeros to work in,
+    which stays in the core's first cache.
     """
     width = features.width
     K = LANES * len(width)

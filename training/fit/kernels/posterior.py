@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from training.communicator import SINGLE_PROCESS, Communicator
+from training.communicator import SINGLE_PROCESS, Communicator, LocalRows, Span
 from training.fit.kernels.collapse import reduced
 
 PROBES = 4  # pairs for each user and each item
@@ -40,29 +40,20 @@ class Posterior:
     The variance of a rating is followed on probe pairs, each row's partners drawn as often as they were rated, and
     split into a part for each row. Unlike the training pairs, probes are mostly pairs the sampler has not seen.
 
-    Of several ranks each has the sums of the `users` that are here, of `items_here` of all `items`, and of the probes
-    of its users. All have the rows for unknown ids, which count on the first alone. `rank` is W; `block` columns of
-    samples are gathered before they are reduced to it.
+    Of several ranks each has the sums of its users, of its items, and of the probes of its users. All have the rows for
+    unknown ids, which count on the first alone. `block` columns of samples are gathered before they are reduced to the
+    `rank` W.
     """
 
-    def __init__(
-        self,
-        probes_2N: Tensor,
-        users: int,
-        items: int,
-        communicator: Communicator = SINGLE_PROCESS,
-        items_here: int | None = None,
-        *,
-        rank: int,
-        block: int,
-    ) -> None:
-        self._communicator, self._rank, self._block, self._items = communicator, rank, block, items + 1
-        here = items if items_here is None else items_here
+    def __init__(self, probes_2N: Tensor, users: LocalRows, items: LocalRows, *, rank: int, block: int) -> None:
+        self._communicator, self._rank, self._block = users.communicator, rank, block
+        self._items = items.span.total + 1
+        rows_U, rows_I = len(users.span) + 1, len(items.span) + 1
         zeros = partial(torch.zeros, dtype=torch.float64, device=probes_2N.device)
         self._probes_2N = probes_2N
-        self._left_UW = torch.zeros(users + 1, 0, device=probes_2N.device)
-        self._right_IW = torch.zeros(here + 1, 0, device=probes_2N.device)
-        self._user_bias_U, self._item_bias_I = zeros(users + 1), zeros(here + 1)
+        self._left_UW = torch.zeros(rows_U, 0, device=probes_2N.device)
+        self._right_IW = torch.zeros(rows_I, 0, device=probes_2N.device)
+        self._user_bias_U, self._item_bias_I = zeros(rows_U), zeros(rows_I)
         self._moments_3N, self._samples = zeros(3, probes_2N.shape[1]), zeros(())
 
     def add(self, user_UK: Tensor, item_IK: Tensor) -> None:
@@ -154,17 +145,15 @@ def _averages(sums_R2: Tensor) -> Tensor:
     return sums_R2[:, 0] / (1 + sums_R2[:, 1])
 
 
-def draw_probes(
-    users_N: Tensor, items_N: Tensor, users: int, items: int, rng: np.random.Generator, items_here: slice
-) -> Tensor:
+def draw_probes(users_N: Tensor, items_N: Tensor, users: int, items: Span, rng: np.random.Generator) -> Tensor:
     """Pairs to follow, int64, (2, N): `PROBES` for each row, the partner taken from a random training rating.
 
-    Of several ranks each draws those of its users, and of `items_here` with users of its own.
+    Of several ranks each draws those of its users, and of its items with users of its own.
     """
     if len(users_N) == 0:
         return torch.empty(2, 0, dtype=torch.int64, device=users_N.device)
     own_U = np.append(np.repeat(np.arange(users), PROBES), np.full(UNKNOWN_PROBES, users))
-    own_I = np.append(np.repeat(np.arange(items)[items_here], PROBES), np.full(UNKNOWN_PROBES, items))
+    own_I = np.append(np.repeat(np.arange(items.start, items.stop), PROBES), np.full(UNKNOWN_PROBES, items.total))
     of_user = items_N.cpu()[torch.from_numpy(rng.integers(len(items_N), size=len(own_U)))]
     of_item = users_N.cpu()[torch.from_numpy(rng.integers(len(users_N), size=len(own_I)))]
     users_P, items_P = torch.cat([torch.from_numpy(own_U), of_item]), torch.cat([of_user, torch.from_numpy(own_I)])

@@ -74,8 +74,8 @@ class Bayes(Trainer[BayesSettings]):
         self._mean, self._deviation = data.standardisation()
         self._seed = int(rng.integers(2**63))
         self._width = padded_width(settings.factors)
-        indices = (data.users_N, data.items_N, data.users, data.items)
-        self._probes_2N = draw_probes(*indices, rng, data.item_span.rows)
+        self._local = [LocalRows(data.communicator, span) for span in (data.user_span, data.item_span)]
+        self._probes_2N = draw_probes(data.users_N, data.items_N, data.users, data.item_span, rng)
         self._sweeps = 0
         if data.device.type == "cpu":
             compile_for(self._width)
@@ -104,7 +104,7 @@ class Bayes(Trainer[BayesSettings]):
         return self.settings.burn_in + self.settings.samples
 
     def epoch(self) -> Mapping[str, Tensor]:
-        losses = self._sweep([self._stream(chain, self._sweeps) for chain in range(self.settings.chains)])
+        losses = self._sweep(self._streams(self._sweeps))
         self._sweeps += 1
         variance = self._deviation.square()
         precision = torch.stack([chain.precision for chain in self._chains]).mean()
@@ -132,15 +132,15 @@ class Bayes(Trainer[BayesSettings]):
         many = self.settings.chains > 1 and torch.get_num_threads() > 1
         return many and self.data.device.type == "cpu" and self.data.communicator.thread_safe
 
-    def _stream(self, chain: int, sweep: int) -> RandomStream:
-        return self.data.random_stream(self._seed, chain, sweep)
+    def _streams(self, sweep: int) -> list[RandomStream]:
+        return [self.data.random_stream(self._seed, chain, sweep) for chain in range(self.settings.chains)]
 
     @cached_property
     def _chains(self) -> list[Chain]:
         """The chains at their start. Grouping the ratings is a part of fitting, so the first epoch does it."""
         values_N = ((self.data.ratings_N - self._mean) / self._deviation).float()
         sides = self.data.gibbs_sides(values_N, self._rows, self._width)
-        return [self._start(*sides, self._stream(chain, START)) for chain in range(self.settings.chains)]
+        return [self._start(*sides, stream) for stream in self._streams(START)]
 
     @cached_property
     def _posterior(self) -> Posterior:
@@ -155,23 +155,21 @@ class Bayes(Trainer[BayesSettings]):
             return TorchRows(ratings, self._width)
         cores = torch.get_num_threads()
         threads = cores if cores > self.settings.chains or not self._concurrent else 1
-        return CpuRows(ratings, threads=threads)
+        return CpuRows(ratings, threads)
 
     def _start(self, users: Rows, items: Rows, stream: RandomStream) -> Chain:
         data, settings, width = self.data, self.settings, self._width
         counts_I = data.item_totals()[data.item_span.rows]
-        local = [LocalRows(data.communicator, span) for span in (data.user_span, data.item_span)]
-        user = start_side(users, data.user_counts(), self._attributes[0], width, stream, local[0])
-        item = start_side(items, counts_I, self._attributes[1], width, stream, local[1])
+        user = start_side(users, data.user_counts(), self._attributes[0], width, stream, self._local[0])
+        item = start_side(items, counts_I, self._attributes[1], width, stream, self._local[1])
         if settings.implicit:
             start_effects(user, item, stream)
         precision = torch.ones((), dtype=torch.float64, device=data.device)
         return Chain(user, item, precision, settings.implicit, (settings.user_freedom, settings.item_freedom))
 
     def _empty_posterior(self) -> Posterior:
-        data, settings = self.data, self.settings
-        shape = (data.users, data.items, data.communicator, len(data.item_span))
-        return Posterior(self._probes_2N, *shape, rank=2 * settings.rank, block=8 * settings.factors)
+        rank, block = 2 * self.settings.rank, 8 * self.settings.factors
+        return Posterior(self._probes_2N, *self._local, rank=rank, block=block)
 
     def _collect(self, streams: Sequence[RandomStream]) -> None:
         """Add each chain's present state to the posterior, which is empty until the burn-in is over."""
@@ -225,10 +223,8 @@ class Bayes(Trainer[BayesSettings]):
         owner, _, field = name.partition(".")
         if owner == "posterior":
             return next((side for side, names in SIDES.items() if field in names), None)
-        side, _, field = field.partition(".")
-        if field not in ("table_RK", "effect_RK", "shift_RK", "weight_R"):
-            return None
-        return "user" if side == "user" else "item"
+        by_row = field.endswith(("table_RK", "effect_RK", "shift_RK", "weight_R"))
+        return super().side_of(field) if by_row else None
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         self._seed, self._sweeps = int(state["seed"]), int(state["sweeps"])

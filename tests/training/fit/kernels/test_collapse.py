@@ -2,6 +2,7 @@
 
 import torch
 
+from training.communicator import LocalRows
 from training.fit.kernels.collapse import reduced
 from training.fit.kernels.posterior import Posterior
 
@@ -22,8 +23,8 @@ def collapsed(
     drawn: list[tuple[torch.Tensor, torch.Tensor]], *, keep: int, block: int, rank: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The mean of forms without biases, as factors of that rank. The last rows are those of unknown ids."""
-    (users, _), (items, _) = drawn[0][0].shape, drawn[0][1].shape
-    posterior = Posterior(torch.zeros(2, 0, dtype=torch.int64), users - 1, items - 1, rank=keep, block=block)
+    users, items = (LocalRows.whole(len(table) - 1) for table in drawn[0])
+    posterior = Posterior(torch.zeros(2, 0, dtype=torch.int64), users, items, rank=keep, block=block)
     for tables in drawn:
         posterior.add(*(torch.nn.functional.pad(table, (0, 1)) for table in tables))
     return posterior.factors(rank)

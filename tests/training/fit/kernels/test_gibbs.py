@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from tests.support.gibbs_reference import ReferenceRows, gaussian
+from training.fit.kernels import gibbs_cpu, gibbs_torch
 from training.fit.kernels.buckets import Bucket
 from training.fit.kernels.gibbs import EffectState, Rows, RowState
 from training.fit.kernels.gibbs_cpu import CpuRows
@@ -39,12 +40,14 @@ def reference(ratings: Triplets) -> ReferenceRows:
 
 
 @pytest.fixture(params=["cpu", "cpu with rows cut and two threads", "torch"])
-def fast(request: pytest.FixtureRequest, ratings: Triplets) -> Rows:
+def fast(request: pytest.FixtureRequest, ratings: Triplets, monkeypatch: pytest.MonkeyPatch) -> Rows:
+    monkeypatch.setattr(gibbs_torch, "STEPS", 100)
     if request.param == "torch":
-        return TorchRows(ratings, WIDTH, steps=100)
+        return TorchRows(ratings, WIDTH)
     if request.param == "cpu":
         return CpuRows(ratings)
-    return CpuRows(ratings, threads=2, segment=3)
+    monkeypatch.setattr(gibbs_cpu, "SEGMENT", 3)
+    return CpuRows(ratings, threads=2)
 
 
 def test_gram_is_that_of_the_reference(reference: ReferenceRows, fast: Rows, generator: torch.Generator) -> None:

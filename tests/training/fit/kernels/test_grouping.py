@@ -17,16 +17,11 @@ def ratings():
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_grouping_is_a_stable_sort_by_row(ratings, threads):
     rows_N, columns_N, ratings_N = (column_N.numpy() for column_N in ratings[:3])
-    grouped = group(ratings, threads=threads)
+    grouped = group(ratings, threads)
     order_N = np.argsort(rows_N, kind="stable")
     assert np.array_equal(grouped.columns_N, columns_N[order_N])
     assert np.array_equal(grouped.values_N, ratings_N[order_N])
     assert np.array_equal(grouped.counts_R, np.bincount(rows_N, minlength=ROWS))
-
-
-def test_values_are_shifted_and_scaled(ratings):
-    grouped, standardised = group(ratings), group(ratings, shift=0.5, scale=4)
-    np.testing.assert_allclose(standardised.values_N, (grouped.values_N - 0.5) * 4, rtol=1e-6)
 
 
 def test_a_row_may_be_empty():
