@@ -73,11 +73,7 @@ class TorchRows:
 
 
 def draw_effects(
-    over_rows: Map,
-    over_columns: Map,
-    state: EffectState,
-    noise: Iterator[Tensor],
-    total: Map = lambda here: here,
+    over_rows: Map, over_columns: Map, state: EffectState, noise: Iterator[Tensor], total: Map = lambda here: here
 ) -> None:
     """Draw the effects jointly: solve (Λ + W G Wᵀ) y = W (g + G Wᵀ y_old + ζ) + Λ^½ z, where ζ has covariance G.
 
