@@ -51,9 +51,9 @@ def publish_gathered(
 
 
 class Collector:
-    """Gathers the rows of all ranks on the first one, in the order of the ranks. On the others it returns their own.
+    """Gathers the rows of all ranks on the first one, in their order, into mapped files in `folder`.
 
-    `folder` gets the files that tensors are mapped from.
+    On the other ranks it returns their own rows.
     """
 
     def __init__(self, group: Group, folder: Path) -> None:

@@ -38,9 +38,7 @@ Column = npt.NDArray[Any]
 class Route:
     """Where each row of a table goes: sends columns there, and answers back.
 
-    Attributes:
-        order_N: the rows in the order of the ranks that they go to.
-        out, into: how many rows go to each rank, and come from it.
+    `order_N` are the rows in the order of the ranks that they go to; `out` go to each rank, and `into` come from it.
     """
 
     group: Group
@@ -268,10 +266,7 @@ def work_of(counts_U: Int64s) -> int:
 def cuts(counts_U: Int64s, first: int, work: Span, ranks: int) -> Int64s:
     """Where to cut all users so that each rank has about equal work, (ranks - 1); 0 for cuts that are not among these.
 
-    Args:
-        counts_U: ratings of some users.
-        first: the number of the first of them.
-        work: their part of the work of all users.
+    `counts_U` are the ratings of some users, `first` is the number of the first of them, `work` their part of all work.
     """
     targets = np.linspace(0, work.total, ranks + 1)[1:-1]
     inside = (targets > work.start) & (targets <= work.stop)

@@ -119,14 +119,11 @@ class FitStateDirectory(FitState):
                 state[name] = self._sharded(state[name], facts.size[0])
         with warnings.catch_warnings(action="ignore"):
             load(state, storage_reader=FileSystemReader(saved))
-        return {name: self._here(tensor, trainer, name).to(trainer.data.device) for name, tensor in state.items()}
-
-    def _here(self, tensor: Tensor, trainer: Trainer[Any], name: str) -> Tensor:
-        if not isinstance(tensor, DTensor):
-            return tensor
-        even, block = Span.even(tensor.shape[0], self.group), tensor.to_local()
-        span = self._span(trainer, name, block)
-        return block if span is None else self.group.moved(block, even, span)
+        for name, tensor in state.items():
+            if isinstance(tensor, DTensor):
+                even, block = Span.even(len(tensor), self.group), tensor.to_local()
+                state[name] = self.group.moved(block, even, self._span(trainer, name, block) or even)
+        return {name: tensor.to(trainer.data.device) for name, tensor in state.items()}
 
     def _sharded(self, rows: Tensor, total: int) -> DTensor:
         mesh = DeviceMesh("cpu", list(range(self.group.size)))

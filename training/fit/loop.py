@@ -91,10 +91,9 @@ def fit(
             examples_per_second=ratings * number / fit_seconds,
             name=name,
         )
-        if not math.isfinite(epoch.figures["loss"]):
-            raise DivergedError(
-                f"the training loss is {epoch.figures['loss']} after epoch {number}: try a smaller step"
-            )
+        loss = epoch.figures["loss"]
+        if not math.isfinite(loss):
+            raise DivergedError(f"the training loss is {loss} after epoch {number}: try a smaller step")
         history.append(epoch)
         report(epoch)
         if save is not None:

@@ -28,8 +28,7 @@ def pass_over(data: TrainingSet, batch_size: int, seed: int, step: Step) -> None
     order_N = torch.randperm(len(data), generator=generator, device=data.device)
     columns = (data.users_N[order_N].long(), data.items_N[order_N].long(), data.ratings_N[order_N])
     for begin in range(0, len(data), batch_size):
-        users_B, items_B, ratings_B = (column[begin : begin + batch_size] for column in columns)
-        step(users_B, items_B, ratings_B)
+        step(*(column[begin : begin + batch_size] for column in columns))
 
 
 @contextmanager

@@ -82,18 +82,12 @@ class RelevanceFit:
     def epoch(self) -> Mapping[str, Tensor]:
         """Sweep once. `loss` is the weighted squared error over all cells before the penalty, per rating."""
         users, items = self._sides
-        columns = (self.data.items, self.data.user_span.total)
         counts_I = self._item_counts_I[self.data.item_span.rows]
-        self._solve(users, self._items_IK, columns[0], self._user_counts_U, self._users_UK)
-        error = self._solve(items, self._users_UK, columns[1], counts_I, self._items_IK)
+        self._solve(users, self._items_IK, self.data.items, self._user_counts_U, self._users_UK)
+        error = self._solve(items, self._users_UK, self.data.user_span.total, counts_I, self._items_IK)
         squares = self.data.communicator.sum(self._targets_N.square().sum(dtype=torch.float64))
         weight = 1 - self.settings.missing_weight
         return {"loss": (weight * error - squares * (1 / weight - 1)) / self._ratings}
-
-    def _rule(self) -> RelevanceRule:
-        mean, deviation = self.data.standardisation()
-        settings = self.settings.model_dump(exclude={"factors", "sweeps"})
-        return RelevanceRule(mean=float(mean), deviation=float(deviation), **settings)
 
     def _solve(self, rows: Solver, other_CK: Tensor, columns: int, counts_R: Tensor, out_RK: Tensor) -> Tensor:
         """Solve the rows against all `columns`; return their error and that of unrated cells, divided by 1 − w."""
@@ -119,11 +113,13 @@ class RelevanceFit:
     def model(self) -> RelevanceHead:
         """The head as fitted so far, on the device of the data. A user without ratings has the row of unknown ones."""
         factors, data = self.settings.factors, self.data
+        mean, deviation = data.standardisation()
+        settings = self.settings.model_dump(exclude={"factors", "sweeps"})
         items_IK = data.communicator.gathered(self._items_IK, data.item_span)
         head = RelevanceHead(
             data.communicator.with_average_row(self._users_UK[:, :factors], self._user_counts_U),
             with_average_row(items_IK[:, :factors], self._item_counts_I),
-            self._rule(),
+            RelevanceRule(mean=float(mean), deviation=float(deviation), **settings),
         )
         head.user_factors[:-1][self._user_counts_U == 0] = head.user_factors[-1]
         return head

@@ -182,6 +182,6 @@ class Trainer(ABC, Generic[SettingsT]):
 
 
 def _counts(indices_N: Tensor, rows: int) -> Tensor:
-    """As bincount, which would wait for the device."""
     ones_N = torch.ones((), dtype=torch.int64, device=indices_N.device).expand(len(indices_N))
+    # bincount would wait for the device
     return torch.zeros(rows, dtype=torch.int64, device=indices_N.device).index_add_(0, indices_N, ones_N)

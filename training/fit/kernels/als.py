@@ -21,8 +21,7 @@ def group_rows(ratings: Triplets, *, width: int, scale: float, shift: float = 0.
         return TorchRows(ratings._replace(values_N=((ratings.values_N - shift) * scale).float()), width)
     threads = torch.get_num_threads()
     grouped = group(ratings, threads)
-    values_N = torch.from_numpy(grouped.values_N)
-    values_N.sub_(shift).mul_(scale)
+    torch.from_numpy(grouped.values_N).sub_(shift).mul_(scale)
     return CpuRows(grouped, threads)
 
 

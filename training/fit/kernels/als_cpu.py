@@ -83,8 +83,8 @@ class CpuRows:
 
 def compile_for(width: int, *, distributed: bool) -> None:
     """Compile the kernels, or load them from disk, by fitting a rating. Only a distributed fit needs packed sums."""
-    zero_1 = torch.zeros(1, dtype=torch.int32)
-    rows = CpuRows(group(Triplets(zero_1, zero_1, torch.zeros(1), 1, 1)), threads=1)
+    index_1 = torch.zeros(1).int()
+    rows = CpuRows(group(Triplets(index_1, index_1, torch.zeros(1), 1, 1)))
     step, out_1K = HalfStep(torch.zeros(1, width), torch.ones(1), 1.0), torch.zeros(1, width)
     rows.solve(step, out_1K)
     rows._long_sums(0, Features.of(step.other_CK))  # noqa: SLF001

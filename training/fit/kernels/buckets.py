@@ -55,12 +55,7 @@ class Bucket(NamedTuple):
 
 
 class Features(NamedTuple):
-    """What a rating of a column says of a row. The row C stands for the padding and is 0.
-
-    Attributes:
-        a_CK: [q, 1]; q where there are no biases.
-        bias_C: b; 0 where there are none.
-    """
+    """What a rating of a column says of a row: [q, 1] and b, without biases q and 0. Row C, for the padding, is 0."""
 
     a_CK: Tensor
     bias_C: Tensor

@@ -21,21 +21,16 @@ from training.fit.kernels.jit import Float32s, Float64s, kernel
 from training.fit.kernels.simd import LANES, add_scaled, element, load, store, zero
 from training.fit.kernels.tiles import flat
 
-Run = Callable[..., Any]  # calls a kernel for ranges of rows, in parallel
-
 
 class Block(NamedTuple):
-    """Eight columns of all matrices and gradients, in which the columns' shares are already.
-
-    Only these fit into a second-level cache: a pass over the ratings reads them in random order.
-    """
+    """Eight columns of all matrices and gradients, times the shares: so few that a second-level cache holds them."""
 
     gram: Float32s
     gradient: Float32s
     precision_B: Float32s
 
 
-def draw_effects(ratings: Grouped, run: Run, state: EffectState, noise_RK: Tensor) -> None:
+def draw_effects(ratings: Grouped, run: Callable[..., Any], state: EffectState, noise_RK: Tensor) -> None:
     """Draw the effects as `gibbs.Rows` says, block of columns after block and in it row after row."""
     share_C1, effect_RK = state.share_C[:, None], state.effect_RK
     width = effect_RK.shape[1]

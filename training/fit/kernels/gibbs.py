@@ -161,7 +161,7 @@ class Side:
     spread_K: Tensor
 
 
-STATE = tuple(field.name for field in fields(Side))[5:]
+SIDES, STATE = ("user", "item"), tuple(field.name for field in fields(Side))[5:]
 
 
 @dataclass(slots=True)
@@ -192,15 +192,14 @@ class Chain:
 
     def state(self) -> dict[str, Tensor]:
         """Everything a sweep changes."""
-        sides = (("user", self.user), ("item", self.item))
-        tables = {f"{name}.{field}": getattr(side, field).clone() for name, side in sides for field in STATE}
+        tables = {f"{name}.{field}": getattr(getattr(self, name), field).clone() for name in SIDES for field in STATE}
         return tables | {"precision": self.precision.clone()}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Continue from what `state` returned."""
-        for name, side in (("user", self.user), ("item", self.item)):
+        for name in SIDES:
             for field in STATE:
-                setattr(side, field, state[f"{name}.{field}"].clone())
+                setattr(getattr(self, name), field, state[f"{name}.{field}"].clone())
         self.precision = state["precision"].clone()
 
 
@@ -293,8 +292,3 @@ def _coefficients(side: Side, target_RK: Tensor, precision_K: Tensor, stream: Ra
     noise_KA1 = stream.normal(len(precision_K), attributes)[..., None]
     drawn_KA1: Tensor = torch.linalg.solve_triangular(lower_KAA.mT, half_KA1 + noise_KA1, upper=True)
     return drawn_KA1[..., 0].T.float().contiguous()
-
-
-def memory_of_sweep(rows: int, width: int) -> int:
-    """Bytes that a sweep over one side holds beside the ratings: tables, Gram matrices and their factors."""
-    return 4 * rows * (2 * width * width + 10 * width)

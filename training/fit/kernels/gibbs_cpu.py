@@ -44,8 +44,7 @@ class CpuRows:
         root_C = weight_C.sqrt().numpy()
         self._run_segments(_gram, self._segments, Features.of(other_CK), root_C, gram_SKK, rhs_SK)
         if segments > len(self._first_R):
-            gram_SKK = np.add.reduceat(gram_SKK, self._first_R)
-            rhs_SK = np.add.reduceat(rhs_SK, self._first_R)
+            gram_SKK, rhs_SK = (np.add.reduceat(sums, self._first_R) for sums in (gram_SKK, rhs_SK))
         return torch.from_numpy(gram_SKK), torch.from_numpy(rhs_SK)
 
     def draw(self, state: RowState, noise_RK: Tensor) -> Tensor:
@@ -71,9 +70,8 @@ class CpuRows:
 
 def compile_for(width: int) -> None:
     """Compile the kernels, or load them from disk, by fitting a rating."""
-    index_1, one_1 = torch.zeros(1, dtype=torch.int32), torch.ones(1)
-    rows = CpuRows(Triplets(index_1, index_1, torch.zeros(1), 1, 1))
-    table_1K, ones_K = torch.zeros(1, width), torch.ones(width)
+    index_1, one_1, table_1K, ones_K = torch.zeros(1).int(), torch.ones(1), torch.zeros(1, width), torch.ones(width)
+    rows = CpuRows(Triplets(index_1, index_1, one_1, 1, 1))
     sums = rows.gram(table_1K, one_1)
     rows.draw(RowState(*sums, one_1, table_1K, ones_K), table_1K)
     rows.draw_effects(EffectState(one_1, *sums, table_1K, ones_K, table_1K.clone(), table_1K.clone()), iter([table_1K]))

@@ -40,9 +40,8 @@ class Posterior:
     The variance of a rating is followed on probe pairs, each row's partners drawn as often as they were rated, and
     split into a part for each row. Unlike the training pairs, probes are mostly pairs the sampler has not seen.
 
-    Of several ranks each has the sums of its users, of its items, and of the probes of its users. All have the rows for
-    unknown ids, which count on the first alone. `block` columns of samples are gathered before they are reduced to the
-    `rank` W.
+    Of several ranks each has the sums of its users, its items and its users' probes. All have the rows for unknown ids,
+    which count on the first alone. `block` columns are gathered before they are reduced to W, the `rank`.
     """
 
     def __init__(self, probes_2N: Tensor, users: LocalRows, items: LocalRows, *, rank: int, block: int) -> None:

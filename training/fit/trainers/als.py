@@ -64,9 +64,8 @@ class Als(Trainer[AlsSettings]):
     @classmethod
     def memory_bytes(cls, users: int, items: int, ratings: int, settings: AlsSettings) -> int:
         """The ratings as given and grouped by user and by item, and the tables once more as a model."""
-        given, grouped_twice = 12 * ratings, 16 * ratings
         tables = 4 * (users + items) * padded_width(settings.factors)
-        return given + grouped_twice + 2 * tables + 40 * (users + items)
+        return (12 + 2 * 8) * ratings + 2 * tables + 40 * (users + items)
 
     @property
     def epochs(self) -> int:

@@ -22,7 +22,7 @@ from models.mf import MatrixFactorization
 from training.communicator import LocalRows
 from training.errors import DataError
 from training.fit.kernels.collapse import ranked
-from training.fit.kernels.gibbs import Chain, RandomStream, Rows, Side, memory_of_sweep, start_effects, start_side
+from training.fit.kernels.gibbs import Chain, RandomStream, Rows, Side, start_effects, start_side
 from training.fit.kernels.gibbs_cpu import CpuRows, compile_for
 from training.fit.kernels.gibbs_torch import TorchRows
 from training.fit.kernels.grouping import Triplets
@@ -94,8 +94,9 @@ class Bayes(Trainer[BayesSettings]):
         """The ratings as given, standardised and grouped by user and by item, the chains, and the sums over samples."""
         rows, width = users + items, padded_width(settings.factors)
         grouped = (12 + 4 + 2 * 8) * ratings
-        chains = settings.chains * (memory_of_sweep(max(users, items), width) + 4 * rows * 8 * width)
-        columns = 2 * settings.rank + 8 * settings.factors + settings.factors
+        sweep = max(users, items) * (2 * width * width + 10 * width)  # Gram matrices, their factors, and tables
+        chains = 4 * settings.chains * (sweep + rows * 8 * width)
+        columns = 2 * settings.rank + 9 * settings.factors
         posterior = 4 * rows * 3 * columns + 8 * 4 * PROBES * rows
         return grouped + chains + posterior
 
@@ -205,9 +206,8 @@ class Bayes(Trainer[BayesSettings]):
         tables = ranked(model.user_factors[:-1], model.item_factors[:-1], self._width - 1)
         deviation = self._deviation.float()
         for chain in self._chains:
-            for side, factors_RF, bias_R in zip(
-                (chain.user, chain.item), tables, (model.user_bias, model.item_bias), strict=True
-            ):
+            sides = ((chain.user, tables[0], model.user_bias), (chain.item, tables[1], model.item_bias))
+            for side, factors_RF, bias_R in sides:
                 side.table_RK[:, : factors_RF.shape[1]] = factors_RF / deviation.sqrt()
                 side.table_RK[:, -1] = bias_R[:-1] / deviation
         return True
