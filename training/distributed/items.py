@@ -46,7 +46,7 @@ class HotItems(Generic[RowsT]):
         nth_H = torch.arange(len(hot_H), device=hot_H.device) - torch.searchsorted(owner_H, owner_H)
         most = int(nth_H.max()) + 1 if len(hot_H) else 0
         self._part = max(1, min(most, CHUNK_BYTES // (4 * sums * group.size)))
-        self.mine = (hot_H[owner_H == group.rank] - data.item_span.start).split(self._part) if most else ()
+        self.mine = (hot_H[owner_H == group.rank] - data.item_span.start).split(self._part)
         chunks = -(-most // self._part)
         chunk_I, row_I = torch.full_like(hot_I, chunks, dtype=torch.int64), torch.zeros_like(hot_I, dtype=torch.int32)
         chunk_I[hot_H] = nth_H // self._part
@@ -62,8 +62,7 @@ class HotItems(Generic[RowsT]):
 
         They are added in the order of the ranks, so that sums are the same however the parts come.
         """
-        none = torch.empty(0, dtype=torch.int64, device=sums_RS.device)
-        mine_B = self.mine[chunk] if chunk < len(self.mine) else none
+        mine_B = self.mine[chunk] if chunk < len(self.mine) else self.mine[0][:0]
         parts = self._group.swapped(sums_RS.view(self._group.size, self._part, -1))
         return mine_B, parts.sum(0)[: len(mine_B)]
 
