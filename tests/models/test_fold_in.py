@@ -18,6 +18,7 @@ from tests.support.checkpoints import RULE, small_draft, small_head, small_model
 from tests.support.gibbs_reference import ReferenceRows
 from training.fit.kernels.als_rows import HalfStep
 from training.fit.kernels.gibbs import RowState
+from training.fit.kernels.grouping import Triplets
 
 C, F, MEAN, NOISE = 60, 7, 3.5, 0.8
 K = F + 1
@@ -143,12 +144,8 @@ def test_with_the_prior_of_the_sampler_a_row_is_the_mean_of_what_it_draws(rng: n
     columns_N, values_N = some_ratings(rng, count)
     other_CK, prior_K, precision_K = normal(rng, C, K), normal(rng, K), torch.from_numpy(rng.uniform(0.5, 4, K)).float()
     precision = 1.7
-    rows = ReferenceRows(
-        torch.zeros(count, dtype=torch.int64),
-        torch.from_numpy(columns_N),
-        torch.from_numpy(values_N).float(),
-        rows=1,
-    )
+    ratings = (torch.zeros(count, dtype=torch.int64), torch.from_numpy(columns_N), torch.from_numpy(values_N).float())
+    rows = ReferenceRows(Triplets(*ratings, 1, C))
     gram_1KK, rhs_1K = rows.gram(other_CK, torch.ones(C))
     state = RowState(gram_1KK, rhs_1K, torch.tensor([precision]), prior_K[None], precision_K)
     drawn_1K = rows.draw(state, torch.zeros(1, K))

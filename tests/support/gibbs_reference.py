@@ -5,11 +5,14 @@ Shapes: R rows of one side, C of the other, N ratings, M ratings of one row, K t
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
-from training.fit.kernels.gibbs import EffectState, Normal, RowState
+from training.fit.kernels.gibbs import EffectState, RowState
 from training.fit.kernels.gibbs_torch import root
+from training.fit.kernels.grouping import Triplets
 
 BLOCK = 8  # columns of an effect drawn at once, given the others
 
@@ -17,7 +20,8 @@ BLOCK = 8  # columns of an effect drawn at once, given the others
 class ReferenceRows:
     """The ratings of one side (implements `gibbs.Rows`). `joint`: draw all implicit effects at once."""
 
-    def __init__(self, rows_N: Tensor, columns_N: Tensor, values_N: Tensor, *, rows: int, joint: bool = False) -> None:
+    def __init__(self, ratings: Triplets, *, joint: bool = False) -> None:
+        rows_N, columns_N, values_N, rows, _ = ratings
         self._rows = rows
         self._joint = joint
         self._ratings = [(columns_N[rows_N == row].long(), values_N[rows_N == row]) for row in range(rows)]
@@ -45,14 +49,14 @@ class ReferenceRows:
         state.rhs_RK.sub_(torch.einsum("rab,rb->ra", state.gram_RKK, drawn_RK))
         return drawn_RK
 
-    def draw_effects(self, state: EffectState, normal: Normal) -> None:
+    def draw_effects(self, state: EffectState, noise: Iterator[Tensor]) -> None:
         """Draw the effects of SVD++ (Koren 2008, eq. 15).
 
         The log-likelihood is quadratic in the table, with gradient g and Hessian −G, so no rating is read.
         """
         draw = self._joint_effects if self._joint else self._effects_in_sequence
         share_RC = self._shares(state.share_C)
-        new_RK = draw(share_RC, state, normal)
+        new_RK = draw(share_RC, state, noise)
         step_CK = share_RC.T @ (new_RK - state.effect_RK)
         state.effect_RK.copy_(new_RK)
         state.move(step_CK)
@@ -64,14 +68,14 @@ class ReferenceRows:
             share_RC[row, columns_M] = share_C[columns_M]
         return share_RC
 
-    def _effects_in_sequence(self, share_RC: Tensor, state: EffectState, normal: Normal) -> Tensor:
+    def _effects_in_sequence(self, share_RC: Tensor, state: EffectState, noise: Iterator[Tensor]) -> Tensor:
         """Block of columns after block; in it, row after row.
 
         With all else fixed, y has precision Σ share² G + Λ; the likelihood's gradient at its old value is Σ share g.
         """
         gram_CKK, precision_K = state.gram_CKK, state.precision_K
         effect_RK, gradient_CK = state.effect_RK.clone(), state.gradient_CK.clone()
-        noise_RK = normal(*effect_RK.shape).to(effect_RK)
+        noise_RK = next(noise).to(effect_RK)
         for first in range(0, effect_RK.shape[1], BLOCK):
             block = slice(first, first + BLOCK)
             for row, share_C in enumerate(share_RC):
@@ -82,14 +86,14 @@ class ReferenceRows:
                 gradient_CK -= share_C[:, None] * (gram_CKK[:, :, block] @ (effect_RK[row, block] - old_B))
         return effect_RK
 
-    def _joint_effects(self, share_RC: Tensor, state: EffectState, normal: Normal) -> Tensor:
+    def _joint_effects(self, share_RC: Tensor, state: EffectState, noise: Iterator[Tensor]) -> Tensor:
         """Solve (Λ + W G Wᵀ) y = W (g + G Wᵀ y_old + ζ) + Λ^½ z, where ζ has covariance G: y is a draw.
 
         Perturbation of the equations: Papandreou and Yuille 2010, "Gaussian sampling by local perturbations".
         """
         gram_CKK, gradient_CK, effect_RK = state.gram_CKK, state.gradient_CK, state.effect_RK
         rows, width = effect_RK.shape
-        noise_RK, noise_CK = normal(rows, width).to(effect_RK), normal(*gradient_CK.shape).to(effect_RK)
+        noise_RK, noise_CK = next(noise).to(effect_RK), next(noise).to(effect_RK)
         matrix = torch.einsum("rc,sc,cab->rasb", share_RC, share_RC, gram_CKK).reshape(rows * width, rows * width)
         matrix += state.precision_K.repeat(rows).diag()
         fitted_CK = torch.einsum("cab,cb->ca", gram_CKK, share_RC.T @ effect_RK)

@@ -1,8 +1,7 @@
 """Both sides of alternating least squares where users with their ratings, and items, are distributed over ranks.
 
 A rank has a span of users with all their ratings, and a span of items' rows without theirs. Users are solved against
-all items' rows, which are gathered, whole or in blocks. Items are solved by their owner: from sums that every rank
-makes of its own users (hot items), or from copies of the users' rows that it needs (cold ones), whichever sends less.
+all items' rows, which are gathered, whole or in blocks; items by their owner, as `training.distributed.items` says.
 Shapes: N ratings here, R rows of a side here, K width of a table, S of a packed row of sums.
 """
 
@@ -15,6 +14,7 @@ from training.communicator import Span
 from training.distributed.group import Group, positions
 from training.distributed.items import divided
 from training.fit.kernels.als_rows import HalfStep, Rows, packed_width
+from training.fit.kernels.grouping import Triplets
 from training.fit.trainer import MakeRows, TrainingSet
 
 NUMBER = 4  # bytes of a number in a table
@@ -46,17 +46,13 @@ class BlockUsers:
         users_N, owner_N, place_N = data.users_N.long(), data.items_N.long() // longest, data.items_N.long() % longest
         column_N = (owner_N * self._part + place_N % self._part).int()
         cells = positions(users_N // self._batch * blocks + place_N // self._part, batches * blocks)
-        rows = [
-            make(
-                (users_N[part] % self._batch).int(),
-                column_N[part],
-                values_N[part],
-                len(range(data.users)[cell // blocks * self._batch :][: self._batch]),
-                self._part * group.size,
-            )
-            for cell, part in enumerate(cells)
-        ]
-        self._cells = [rows[batch * blocks : (batch + 1) * blocks] for batch in range(batches)]
+        row_N = (users_N % self._batch).int()
+        self._cells: list[list[Rows]] = [[] for _ in range(batches)]
+        for cell, part in enumerate(cells):
+            batch = cell // blocks
+            users = len(range(data.users)[batch * self._batch :][: self._batch])
+            ratings = Triplets(row_N[part], column_N[part], values_N[part], users, self._part * group.size)
+            self._cells[batch].append(make(ratings))
 
     def solve(self, step: HalfStep, out_RK: Tensor) -> Tensor:
         """See `als_rows.Rows`; `step` has the items that are here."""

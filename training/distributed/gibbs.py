@@ -1,30 +1,29 @@
 """Both sides of the Gibbs sampler where users with their ratings, and items, are distributed over ranks.
 
 As in `training.distributed.als` a row is drawn by the rank that has it. Sums over a user's items come from a copy of
-all items' rows, sums over an item's users are made by every rank for its users and added by the item's owner. The
-effects of a side are drawn jointly, by conjugate gradients: one after the other they would wait for all ranks.
+all items' rows, sums over an item's users are made by every rank for its users and added by the item's owner.
 Shapes: U users here, I items of all ranks, R rows of a side here, C of the other side here, K table width, N ratings.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import numpy as np
 import torch
 from torch import Tensor
 
-from training.communicator import Span
+from training.communicator import BLOCK, LocalRows, Span
 from training.distributed.group import Group
 from training.distributed.items import divided
-from training.fit.kernels.gibbs import EffectState, Normal, Rows
+from training.fit.kernels.gibbs import EffectState, RandomStream, Rows
 from training.fit.kernels.gibbs_torch import draw_effects
+from training.fit.kernels.grouping import Triplets
 from training.fit.trainer import MakeRows, TrainingSet
 
 
 class Exchange:
-    """What goes between users and items that are on other ranks.
-
-    Attributes:
-        by_user, by_item: the ratings here, of the users here and of all items.
-    """
+    """What goes between users and items on other ranks, given the ratings here by user and, of all items, by item."""
 
     def __init__(self, group: Group, items: Span, by_user: Rows, by_item: Rows) -> None:
         self.group, self._items = group, items
@@ -60,9 +59,9 @@ class DistributedUsers:
     def gram(self, other_CK: Tensor, weight_C: Tensor) -> tuple[Tensor, Tensor]:
         return self._rows.gram(*self._all_items(other_CK, weight_C))
 
-    def draw_effects(self, state: EffectState, normal: Normal) -> None:
+    def draw_effects(self, state: EffectState, noise: Iterator[Tensor]) -> None:
         exchange = self._exchange
-        draw_effects(exchange.over_users, exchange.over_items, state, normal, total=exchange.group.sum)
+        draw_effects(exchange.over_users, exchange.over_items, state, noise, exchange.group.sum)
 
     def errors(self, own_RK: Tensor, other_CK: Tensor, weight_C: Tensor) -> Tensor:
         return self._rows.errors(own_RK, *self._all_items(other_CK, weight_C))
@@ -80,8 +79,8 @@ class DistributedItems:
         self._exchange = exchange
         sums = width * (width + 1) // 2 + width
         self._hot, self._cold = divided(exchange.group, data, values_N, make, sums=sums, width=width + 1)
-        none = slice(0, 0)
-        self.draw = make(data.items_N[none], data.users_N[none], values_N[none], len(data.item_span), 1).draw
+        none = (data.items_N[:0], data.users_N[:0], values_N[:0])
+        self.draw = make(Triplets(*none, len(data.item_span), 1)).draw
         self.sums = exchange.over_users
 
     def gram(self, other_CK: Tensor, weight_C: Tensor) -> tuple[Tensor, Tensor]:
@@ -99,9 +98,9 @@ class DistributedItems:
         gram_RKK[self._cold.mine_R], rhs_RK[self._cold.mine_R] = cold
         return gram_RKK, rhs_RK
 
-    def draw_effects(self, state: EffectState, normal: Normal) -> None:
+    def draw_effects(self, state: EffectState, noise: Iterator[Tensor]) -> None:
         exchange = self._exchange
-        draw_effects(exchange.over_items, exchange.over_users, state, normal, total=exchange.group.sum)
+        draw_effects(exchange.over_items, exchange.over_users, state, noise, exchange.group.sum)
 
     def errors(self, own_RK: Tensor, other_CK: Tensor, weight_C: Tensor) -> Tensor:
         return self._exchange.added(self._exchange.by_item.errors(self._exchange.all_items(own_RK), other_CK, weight_C))
@@ -114,3 +113,43 @@ def _joined(table_CK: Tensor, weight_C: Tensor) -> Tensor:
 
 def _parted(joined: Tensor) -> tuple[Tensor, Tensor]:
     return joined[:, :-1].contiguous(), joined[:, -1].contiguous()
+
+
+class RowStream(RandomStream):
+    """Random numbers that a row gets whichever rank it is on, so that any number of ranks draws the same chain.
+
+    On the CPU every block of rows has a generator of its own. On CUDA every rank has one, and numbers differ.
+    """
+
+    def row_normal(self, local: LocalRows, width: int) -> Tensor:
+        if self._cuda is not None:
+            return self._of_this_rank(local).normal(len(local.span), width)
+        blocks = [
+            generator.standard_normal((len(rows), width), dtype=np.float32)
+            for rows, generator in self._blocks(local.span)
+        ]
+        return torch.from_numpy(np.concatenate([np.empty((0, width), np.float32), *blocks]))
+
+    def row_gamma(self, local: LocalRows, shape_R: Tensor) -> Tensor:
+        if self._cuda is not None:
+            return self._of_this_rank(local).gamma(shape_R)
+        blocks = [
+            generator.standard_gamma(shape_R[rows.start : rows.stop].numpy())
+            for rows, generator in self._blocks(local.span)
+        ]
+        return torch.from_numpy(np.concatenate([np.empty(0), *blocks]))
+
+    def _blocks(self, span: Span) -> Iterator[tuple[range, np.random.Generator]]:
+        """Rows of the span, counted from 0, each block with the generator of this call and of the block."""
+        self._calls += 1
+        for begin in range(span.start, span.stop, BLOCK):
+            counter = [0, 1 + begin // BLOCK, self._calls, self._sweep]
+            rows = range(begin - span.start, min(begin + BLOCK, span.stop) - span.start)
+            yield rows, np.random.Generator(np.random.Philox(key=self._key, counter=counter))
+
+    def _of_this_rank(self, local: LocalRows) -> RandomStream:
+        """The stream of this call, which no other rank has."""
+        self._calls += 1
+        own = RowStream(self._key[0] ^ (self._calls << 32), self._key[1], self._sweep, self._device)
+        own._cuda.manual_seed(int(own._host.integers(2**62)) + local.span.rank)  # type: ignore[union-attr]
+        return own

@@ -31,8 +31,7 @@ class Group(Communicator):
     """All ranks of a distributed job.
 
     Attributes:
-        sent: bytes that this rank has sent, by kind of collective; headers, acknowledgements, and objects of a few
-            bytes that ranks agree on are not in it.
+        sent: bytes that this rank has sent, by kind of collective, without headers and the objects that ranks agree on.
         device: of the tensors that a collective over NCCL takes.
         item_bytes: the most that a copy of the other side's rows may take on this rank.
     """
@@ -41,8 +40,7 @@ class Group(Communicator):
 
     def __init__(self, device: torch.device, item_bytes: int) -> None:
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
-        self.device = device
-        self.item_bytes = item_bytes
+        self.device, self.item_bytes = device, item_bytes
         self.sent: dict[str, int] = {}
 
     @property
@@ -149,11 +147,9 @@ class Group(Communicator):
 
 @contextmanager
 def joined(wish: str, item_bytes: int | None) -> Iterator[Group]:
-    """Join the other ranks, and leave them at the end.
+    """Join the other ranks on the device that `--device` names (a GPU of its own), and leave them at the end.
 
-    Args:
-        wish: the device, as `--device` names it; a rank of a host with GPUs takes one of its own.
-        item_bytes: the most that a copy of all items' rows may take on a rank; None for a quarter of what is free.
+    `item_bytes` is the most that a copy of all items' rows may take on a rank; None for a quarter of what is free.
     """
     if wish in ("auto", "cuda") and torch.cuda.is_available():
         wish = f"cuda:{int(os.environ['LOCAL_RANK']) % torch.cuda.device_count()}"

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from training.distributed.group import Group, positions
+from training.fit.kernels.grouping import Triplets
 from training.fit.trainer import MakeRows, RowsT, TrainingSet
 
 CHUNK_BYTES = 1 << 26  # of sums at a time
@@ -32,8 +33,7 @@ class HotItems(Generic[RowsT]):
     """Hot items in chunks: so many of each rank's at a time that their sums are bounded.
 
     Attributes:
-        chunks: the ratings here of the items of each chunk, those of the first rank first; each rank has as many, of
-            which some may be empty.
+        chunks: the ratings here of each chunk: of as many items of each rank, some empty, the first rank's first.
         mine: which of the items here are in each chunk; the last may be missing.
     """
 
@@ -46,25 +46,23 @@ class HotItems(Generic[RowsT]):
         nth_H = torch.arange(len(hot_H), device=hot_H.device) - torch.searchsorted(owner_H, owner_H)
         most = int(nth_H.max()) + 1 if len(hot_H) else 0
         self._part = max(1, min(most, CHUNK_BYTES // (4 * sums * group.size)))
-        self.mine = (hot_H[owner_H == group.rank] - data.item_span.start).split(self._part) if most else ()
+        self.mine = (hot_H[owner_H == group.rank] - data.item_span.start).split(self._part)
         chunks = -(-most // self._part)
         chunk_I, row_I = torch.full_like(hot_I, chunks, dtype=torch.int64), torch.zeros_like(hot_I, dtype=torch.int32)
         chunk_I[hot_H] = nth_H // self._part
         row_I[hot_H] = (owner_H * self._part + nth_H % self._part).int()
         items_N, rows = data.items_N.long(), self._part * group.size
         self.chunks = [
-            make(row_I[items_N[part]], data.users_N[part], values_N[part], rows, data.users)
+            make(Triplets(row_I[items_N[part]], data.users_N[part], values_N[part], rows, data.users))
             for part in positions(chunk_I[items_N], chunks + 1)[:chunks]
         ]
 
     def reduced(self, chunk: int, sums_RS: Tensor) -> tuple[Tensor, Tensor]:
         """Which of the items here are in the chunk, and their sums over all ranks, given those of this one.
 
-        Each rank gets the parts of its items and adds them in the order of the ranks, so that sums are the same
-        however they come.
+        They are added in the order of the ranks, so that sums are the same however the parts come.
         """
-        none = torch.empty(0, dtype=torch.int64, device=sums_RS.device)
-        mine_B = self.mine[chunk] if chunk < len(self.mine) else none
+        mine_B = self.mine[chunk] if chunk < len(self.mine) else self.mine[0][:0]
         parts = self._group.swapped(sums_RS.view(self._group.size, self._part, -1))
         return mine_B, parts.sum(0)[: len(mine_B)]
 
@@ -94,7 +92,7 @@ class ColdItems(Generic[RowsT]):
         cold_R = ~hot_I[span.rows]
         self.mine_R = cold_R.nonzero()[:, 0]
         rows_N = (cold_R.cumsum(0) - 1).int()[items_N]
-        self.rows = make(rows_N, columns_N, values_N, len(self.mine_R), sum(self._into))
+        self.rows = make(Triplets(rows_N, columns_N, values_N, len(self.mine_R), sum(self._into)))
 
     def columns(self, users_UK: Tensor) -> Tensor:
         """The rows of the users that have rated the cold items here, given those of the users here."""

@@ -51,36 +51,32 @@ def publish_gathered(
 
 
 class Collector:
-    """Gathers the rows of all ranks on the first one, in the order of the ranks. On the others it returns their own.
+    """Gathers the rows of all ranks on the first one, in their order, into mapped files in `folder`.
 
-    `folder` gets the files that tensors are mapped from.
+    On the other ranks it returns their own rows.
     """
 
     def __init__(self, group: Group, folder: Path) -> None:
-        self._group = group
-        self._folder = folder
-        self._files = 0
+        self._group, self._folder, self._files = group, folder, 0
 
     def whole(self, result: Result) -> WholeModel:
         """The model of all users. The prior is learned on the first rank; that of the others is empty."""
         model, seen, head = self.model(result.fitted.model), self.seen(result.seen), result.fitted.head
+        if head is not None:
+            head = RelevanceHead(self._with_last_row(head.user_factors), head.item_factors, head.rule)
         return WholeModel(
             model=model,
             user_ids=self.ids(result.train_test.train.user_ids),
             seen=seen,
             prior=FoldInPrior.learn(model, seen) if self._group.first else FoldInPrior(*(torch.empty(0),) * 3),
-            head=None if head is None else self.head(head),
+            head=head,
         )
 
     def model(self, model: MatrixFactorization) -> MatrixFactorization:
-        tables = dict(model.tensors())
-        for name in ("user_factors", "user_bias", "user_variance"):
-            if name in tables:
-                tables[name] = self._with_last_row(tables[name])
-        return MatrixFactorization(**tables)
-
-    def head(self, head: RelevanceHead) -> RelevanceHead:
-        return RelevanceHead(self._with_last_row(head.user_factors), head.item_factors, head.rule)
+        tables = model.tensors()
+        return MatrixFactorization(
+            **{name: self._with_last_row(table) if name.startswith("user") else table for name, table in tables.items()}
+        )
 
     def seen(self, seen: TrainingRatings) -> TrainingRatings:
         counts = self.rows(seen.offsets.diff()[:-1])
@@ -88,29 +84,30 @@ class Collector:
         return TrainingRatings(offsets, self.rows(seen.items_N), self.rows(seen.ratings_N))
 
     def ids(self, ids: pa.StringArray) -> pa.StringArray:
-        texts = "".join(ids.to_pylist()).encode()
-        lengths = np.array([len(text.encode()) for text in ids.to_pylist()], np.int64)
-        every = self.rows(torch.frombuffer(bytearray(texts or b" "), dtype=torch.uint8)[: len(texts)])
-        offsets = np.append(0, np.cumsum(self.rows(torch.from_numpy(lengths)).numpy()))
-        large = pa.LargeStringArray.from_buffers(len(offsets) - 1, pa.py_buffer(offsets), pa.py_buffer(every.numpy()))
+        texts = [text.encode() for text in ids.to_pylist()]
+        lengths = self.rows(torch.tensor([len(text) for text in texts], dtype=torch.int64))
+        every = self.rows(
+            torch.frombuffer(bytearray(b"".join(texts) or b" "), dtype=torch.uint8)[: sum(map(len, texts))]
+        )
+        offsets = np.append(0, np.cumsum(lengths.numpy()))
+        large = pa.LargeStringArray.from_buffers(len(lengths), pa.py_buffer(offsets), pa.py_buffer(every.numpy()))
         return large.cast(pa.string()) if offsets[-1] < 2**31 else large
 
     def rows(self, part: Tensor) -> Tensor:
         """Every rank's rows, one rank's after the other's, on the CPU."""
         part = part.detach().cpu().contiguous()
-        sizes = [int(size) for size in self._group.stacked(torch.tensor(len(part)))]
+        sizes = self._group.stacked(torch.tensor(len(part))).tolist()
         if not self._group.first:
             for piece in _pieces(part):
                 dist.send(piece, 0)
                 self._group.count("to the first", piece.nbytes)
             return part
         every = self._mapped(sum(sizes), part)
-        every[: len(part)] = part
-        begin = len(part)
-        for rank, size in enumerate(sizes[1:], start=1):
-            for piece in _pieces(every[begin : begin + size]):
+        own, *others = every.split(sizes)
+        own.copy_(part)
+        for rank, rows in enumerate(others, start=1):
+            for piece in _pieces(rows):
                 dist.recv(piece, rank)
-            begin += size
         return every
 
     def _with_last_row(self, table: Tensor) -> Tensor:
@@ -119,13 +116,12 @@ class Collector:
 
     def _mapped(self, rows: int, like: Tensor) -> Tensor:
         """A tensor in a file that is mapped."""
-        shape = (rows, *like.shape[1:])
-        numbers = rows * int(np.prod(like.shape[1:]))
+        numbers = rows * like.shape[1:].numel()
         if numbers == 0:
-            return like.new_empty(shape)
+            return like.new_empty(rows, *like.shape[1:])
         self._files += 1
         file = str(self._folder / f"{self._files}")
-        return torch.from_file(file, shared=True, size=numbers, dtype=like.dtype).view(shape)
+        return torch.from_file(file, shared=True, size=numbers, dtype=like.dtype).view(rows, *like.shape[1:])
 
 
 def _pieces(rows: Tensor) -> Iterator[Tensor]:

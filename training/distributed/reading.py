@@ -40,9 +40,8 @@ def read_share(config: JobConfig, group: Group) -> TrainTest:
 
 
 def _in_parts(config: JobConfig) -> bool:
-    if config.table is not None:
-        return False
-    return "://" in config.data or config.data.lower().endswith(".parquet") or Path(config.data).is_dir()
+    parquet = "://" in config.data or config.data.lower().endswith(".parquet") or Path(config.data).is_dir()
+    return parquet and config.table is None
 
 
 def share(ratings: TrainTest, communicator: Communicator) -> TrainTest:

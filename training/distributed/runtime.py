@@ -5,20 +5,26 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from models.checkpoint.writer import Draft
 from training.config import JobConfig, Preset
 from training.data.train_test import TrainTest
+from training.distributed.als import NUMBER, BlockUsers, Items, WholeUsers
+from training.distributed.gibbs import DistributedItems, DistributedUsers, Exchange, RowStream
 from training.distributed.group import Group, free_memory, joined
 from training.distributed.publication import publish_gathered
 from training.distributed.reading import read_share
 from training.distributed.state import FitStateDirectory
-from training.distributed.training_set import DistributedTrainingSet
 from training.errors import ConfigError
 from training.fit.fit_state import FitState
+from training.fit.kernels import als_rows, gibbs
+from training.fit.kernels.grouping import Triplets
+from training.fit.trainer import MakeRows, Sides, TrainingSet
 from training.results import Result, WholeModel
 from training.runtime import Runtime
 
@@ -32,6 +38,30 @@ def distributed(device: str, item_bytes: int | None) -> Iterator[DistributedRunt
         log.info("this is rank %d of %d", group.rank, group.size)
         yield DistributedRuntime(group)
         log.info("this rank has sent %d bytes to the others", group.sent_bytes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistributedTrainingSet(TrainingSet):
+    """The ratings of this rank's users. Tables of the two sides hold the rows of `user_span` and `item_span`."""
+
+    communicator: Group
+
+    def als_sides(self, values_N: Tensor, make: MakeRows[als_rows.Rows], width: int) -> Sides[als_rows.Solver]:
+        group = self.communicator
+        items = Items(group, self, values_N, make, width)
+        if NUMBER * self.items * width > group.item_bytes:
+            return BlockUsers(group, self, values_N, make, width), items
+        by_user = make(Triplets(self.users_N, self.items_N, values_N, self.users, self.items))
+        return WholeUsers(group, self.item_span, by_user), items
+
+    def gibbs_sides(self, values_N: Tensor, make: MakeRows[gibbs.Rows], width: int) -> Sides[gibbs.Rows]:
+        if self.communicator.size == 1:  # one rank has all rows, and draws effects one after the other
+            return self.grouped(values_N, make)
+        exchange = Exchange(self.communicator, self.item_span, *self.grouped(values_N, make))
+        return DistributedUsers(exchange), DistributedItems(exchange, self, values_N, make, width)
+
+    def random_stream(self, key: int, chain: int, sweep: int) -> gibbs.RandomStream:
+        return RowStream(key, chain, sweep, self.device)
 
 
 class DistributedRuntime(Runtime):

@@ -2,7 +2,7 @@
 
 Users and items are numbered in the order in which they first appear. The ranks find that order together: each id has a
 rank, chosen by its hash, to which all readers send it; for users also their rows. No rank ever has all rows; every rank
-has all items' ids. Shapes: N rows here, D distinct ids here, U users, I items.
+has all items' ids. Shapes: N rows here, M rows that arrive, D distinct ids here, U users, I items.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import torch
+from torch import Tensor
 
 from training.communicator import BLOCK, Span
 from training.config import JobConfig
@@ -25,11 +27,66 @@ from training.data.split import held_out, parse_split
 from training.data.train_test import TrainTest
 from training.data.validation import first_seen, without_repeats
 from training.distributed.group import Group
-from training.distributed.routing import Route, all_texts
 from training.errors import DataError
 
 USER_COST = 25  # in ratings: solving a user takes as long as 50 of them, a user's rows as much memory as 10
 Ids = tuple[Int64s, pa.StringArray]  # a code for each row, and each code's id
+Column = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where each row of a table goes: sends columns there, and answers back.
+
+    `order_N` are the rows in the order of the ranks that they go to; `out` go to each rank, and `into` come from it.
+    """
+
+    group: Group
+    order_N: Int64s
+    out: list[int]
+    into: list[int]
+
+    @classmethod
+    def to(cls, group: Group, owner_N: Int64s) -> Route:
+        """The route of rows to the ranks that own them."""
+        out = np.bincount(owner_N, minlength=group.size)
+        into = group.swapped(torch.from_numpy(out)).tolist()
+        return cls(group, np.argsort(owner_N, kind="stable"), out.tolist(), into)
+
+    def send(self, column_N: Column) -> Column:
+        """Send a column, and return what all ranks send to this one, rank by rank."""
+        came: Column = self.group.passed(torch.from_numpy(column_N[self.order_N]), self.out, self.into).numpy()
+        return came
+
+    def send_back(self, answers_M: Column) -> Column:
+        """Send answers to the rows that arrived, and return the answers to the rows that were sent, in their order."""
+        answers = self.group.passed(torch.from_numpy(answers_M), self.into, self.out).numpy()
+        result = np.empty_like(answers)
+        result[self.order_N] = answers
+        return result
+
+    def send_texts(self, texts: pa.StringArray) -> pa.StringArray:
+        """`send` for texts."""
+        parts = np.split(self.order_N, np.cumsum(self.out)[:-1])
+        return _exchanged(self.group, [texts.take(pa.array(part)) for part in parts])
+
+
+def all_texts(group: Group, texts: pa.StringArray) -> pa.StringArray:
+    """The texts of all ranks, in the order of the ranks, on each of them."""
+    return _exchanged(group, [texts] * group.size)
+
+
+def _exchanged(group: Group, parts: list[pa.StringArray]) -> pa.StringArray:
+    """Send texts to each rank, as streams of Arrow, and return what all ranks send to this one."""
+    came = group.exchanged([_stream(part) for part in parts])
+    return pa.concat_arrays([pa.ipc.open_stream(stream.numpy()).read_next_batch().column(0) for stream in came])
+
+
+def _stream(texts: pa.StringArray) -> Tensor:
+    sink, batch = pa.BufferOutputStream(), pa.record_batch([texts], ["text"])
+    with pa.ipc.new_stream(sink, batch.schema) as stream:
+        stream.write_batch(batch)
+    return torch.frombuffer(bytearray(sink.getvalue()), dtype=torch.uint8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,23 +131,18 @@ def _timestamps(group: Group, batches: list[pa.RecordBatch], name: str) -> Int64
     return np.concatenate([np.empty(0, np.int64), *(column.to_numpy() for column in columns)])
 
 
-@dataclass(frozen=True, slots=True)
-class Numbers:
-    """The numbers that this rank has given to ids of one column, and these ids."""
+def numbered(group: Group, column: Ids) -> tuple[Int64s, Span, pa.StringArray]:
+    """Number the ids of all ranks, each on the rank that its hash says.
 
-    given: Span
-    ids: pa.StringArray
-
-
-def numbered(group: Group, column: Ids) -> tuple[Int64s, Numbers]:
-    """Number the ids of all ranks, each on the rank that its hash says. Returns the number of each row as well."""
+    Returns the number of each row here, and the numbers that this rank has given, with their ids.
+    """
     codes_N, ids = column
     hashes_D = pd.util.hash_array(np.array(ids.to_pylist(), object), categorize=False)
     route = Route.to(group, (hashes_D % np.uint64(group.size)).astype(np.int64))
     asked_M = route.send_texts(ids).dictionary_encode()
     given = _given(group, len(asked_M.dictionary))
     number_D = route.send_back(given.start + asked_M.indices.to_numpy().astype(np.int64))
-    return number_D[codes_N], Numbers(given, asked_M.dictionary)
+    return number_D[codes_N], given, asked_M.dictionary
 
 
 def _given(group: Group, count: int) -> Span:
@@ -126,26 +178,29 @@ class Table:
 
 def shuffled(group: Group, rows: Rows, config: JobConfig, name: str) -> TrainTest:
     """The part of this rank. Raises DataError or ConfigError for ratings or a split that cannot be used."""
-    (users_N, users), (items_N, items) = numbered(group, rows.users), numbered(group, rows.items)
-    for what, column in (("user", users), ("item", items)):
-        if column.given.total == 1:
+    users_N, users, user_ids = numbered(group, rows.users)
+    items_N, items, item_ids = numbered(group, rows.items)
+    for what, given in (("user", users), ("item", items)):
+        if given.total == 1:
             raise DataError(f"{config.data}: all ratings are of a single {what}; at least two are needed")
     total, digest = rows.total, rows.digest
     read = Table(users_N, items_N, rows.ratings_N, rows.timestamps_N, rows.begin + np.arange(len(users_N)))
     del rows, users_N, items_N  # memory: two tables exist for a while
-    table = read.sent(group, users.given.owners(read.users_N))
+    table = read.sent(group, users.owners(read.users_N))
     del read
-    table.users_N = table.users_N - users.given.start
-    table, duplicates = _without_duplicates(group, table, items.given.total)
+    table.users_N = table.users_N - users.start
+    table, duplicates = _without_duplicates(group, table, items.total)
     kind, rng = parse_split(config.split), np.random.default_rng(config.seed)
     test_N = held_out(table.users_N, table.timestamps_N, table.rows_N, kind, rng, group)
-    numbers_U, span = _trained_users(group, len(users.ids), table, test_N, total)
-    numbers_I, item_ids = _catalogue(group, table, test_N, items, total)
+    numbers_U, span = _trained_users(group, len(users), table, test_N, total)
+    order_I = _catalogue(group, items.total, table, test_N, total)
+    numbers_I = np.full(items.total, len(order_I))
+    numbers_I[order_I] = np.arange(len(order_I))
     table.users_N, table.items_N = numbers_U[table.users_N], numbers_I[table.items_N]
     owner_N = span.owners(table.users_N)
     halves = [table.take(which_N).sent(group, owner_N[which_N]) for which_N in (~test_N, test_N)]
     del table
-    user_ids = _user_ids(group, users.ids, numbers_U, span)
+    user_ids, item_ids = _user_ids(group, user_ids, numbers_U, span), all_texts(group, item_ids).take(pa.array(order_I))
     train, test = (_interactions(half, span, user_ids, item_ids) for half in halves)
     dataset = Dataset(name=name, ratings=train, duplicates=duplicates, fingerprint=digest)
     return TrainTest(dataset, train, test, communicator=group, users_here=span)
@@ -212,10 +267,7 @@ def work_of(counts_U: Int64s) -> int:
 def cuts(counts_U: Int64s, first: int, work: Span, ranks: int) -> Int64s:
     """Where to cut all users so that each rank has about equal work, (ranks - 1); 0 for cuts that are not among these.
 
-    Args:
-        counts_U: ratings of some users.
-        first: the number of the first of them.
-        work: their part of the work of all users.
+    `counts_U` are the ratings of some users, `first` is the number of the first of them, `work` their part of all work.
     """
     targets = np.linspace(0, work.total, ranks + 1)[1:-1]
     inside = (targets > work.start) & (targets <= work.stop)
@@ -236,13 +288,11 @@ def _user_ids(group: Group, ids: pa.StringArray, numbers_U: Int64s, span: Span) 
     return texts.take(pa.array(np.argsort(route.send(numbers_U[trained]))))
 
 
-def _catalogue(group: Group, table: Table, test_N: Bools, items: Numbers, total: int) -> tuple[Int64s, pa.StringArray]:
-    """The number of each item among those with training ratings, that after the last without, and the ids of these."""
-    first_I = np.full(items.given.total, total)
+def _catalogue(group: Group, items: int, table: Table, test_N: Bools, total: int) -> Int64s:
+    """The items with training ratings, in the order of their first ratings."""
+    first_I = np.full(items, total)
     np.minimum.at(first_I, table.items_N, table.rows_N)
+    counts_I = np.bincount(table.items_N[~test_N], minlength=items)
     first_I = group.least(torch.from_numpy(first_I)).numpy()
-    trained_I = group.sum(torch.from_numpy(np.bincount(table.items_N[~test_N], minlength=len(first_I)))).numpy() > 0
-    order = np.argsort(np.where(trained_I, first_I, total), kind="stable")[: trained_I.sum()]
-    numbers_I = np.full(len(first_I), len(order))
-    numbers_I[order] = np.arange(len(order))
-    return numbers_I, all_texts(group, items.ids).take(pa.array(order))
+    trained_I = group.sum(torch.from_numpy(counts_I)).numpy() > 0
+    return np.argsort(np.where(trained_I, first_I, total), kind="stable")[: trained_I.sum()]

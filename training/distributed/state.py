@@ -41,13 +41,9 @@ PROBES, MOMENTS = "posterior.probes", "posterior.moments"
 
 @dataclass(slots=True)
 class FitStateDirectory(FitState):
-    """The saved states of a distributed fit. Every rank makes the same calls.
+    """The saved states of a distributed fit, in a directory that all ranks see. Every rank makes the same calls.
 
-    Attributes:
-        directory: on storage that all ranks see.
-        fit: identifies the fit: data, settings and seed. A directory of another one is refused.
-        group: all ranks.
-        every: least time between two saves, in seconds.
+    `fit` and `every` are those of a `FitStateFile`.
     """
 
     directory: Path
@@ -123,14 +119,11 @@ class FitStateDirectory(FitState):
                 state[name] = self._sharded(state[name], facts.size[0])
         with warnings.catch_warnings(action="ignore"):
             load(state, storage_reader=FileSystemReader(saved))
-        return {name: self._here(tensor, trainer, name).to(trainer.data.device) for name, tensor in state.items()}
-
-    def _here(self, tensor: Tensor, trainer: Trainer[Any], name: str) -> Tensor:
-        if not isinstance(tensor, DTensor):
-            return tensor
-        even, block = Span.even(tensor.shape[0], self.group), tensor.to_local()
-        span = self._span(trainer, name, block)
-        return block if span is None else self.group.moved(block, even, span)
+        for name, tensor in state.items():
+            if isinstance(tensor, DTensor):
+                even, block = Span.even(len(tensor), self.group), tensor.to_local()
+                state[name] = self.group.moved(block, even, self._span(trainer, name, block) or even)
+        return {name: tensor.to(trainer.data.device) for name, tensor in state.items()}
 
     def _sharded(self, rows: Tensor, total: int) -> DTensor:
         mesh = DeviceMesh("cpu", list(range(self.group.size)))

@@ -40,12 +40,9 @@ class FitState:
 
 @dataclass(slots=True)
 class FitStateFile(FitState):
-    """A file with the state, replaced in one step.
+    """A file with the state, replaced in one step, at most every so many seconds.
 
-    Attributes:
-        file: is written, and read at the start if it exists.
-        fit: identifies the fit: data, settings and seed. A file of another one is refused.
-        every: least time between two saves, in seconds.
+    `fit` identifies the fit: data, settings and seed. A file of another one is refused.
     """
 
     file: Path

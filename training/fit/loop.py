@@ -15,8 +15,6 @@ from training.errors import DivergedError
 from training.fit.trainer import TrainingSet
 
 CURVE_POINTS = 30  # evaluations of a long fit; each makes the model, which for `bayes` takes about as long as a sweep
-
-
 ModelT = TypeVar("ModelT")
 ModelT_co = TypeVar("ModelT_co", covariant=True)
 
@@ -36,16 +34,13 @@ class Fit(Protocol[ModelT_co]):
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """What is known after an epoch.
+    """What is known after the first, second … of all `epochs` of a fit, which logs call by its `name`.
 
     Attributes:
-        number: 1 for the first.
-        epochs: the number of epochs of the whole fit.
         figures: what the trainer reported, `loss` among them.
         test_rmse: error on the held-out ratings; None without any, and between the points of the curve.
         fit_seconds: time spent fitting so far, without evaluation.
         examples_per_second: training ratings processed per second of fitting so far.
-        name: what an epoch is called in logs.
     """
 
     number: int
@@ -72,36 +67,33 @@ def fit(
     """Run all epochs and return the history. The fitted model is `trainer.model()`.
 
     Args:
-        trainer: new, or restored to the end of `history`.
+        trainer: new, or restored to the end of `history`, the epochs of an interrupted fit.
         test_rmse: the error of a model on held-out ratings; None without any.
-        report: called after each epoch.
-        history: the epochs of an interrupted fit that is resumed.
-        save: called after each epoch with the trainer and the history.
-        name: what an epoch is called in logs.
+        report, save: called after each epoch, `save` with the trainer and the history.
 
     Raises DivergedError as soon as the training loss is not finite.
     """
-    history = list(history)
+    history, device = list(history), trainer.data.device
     fit_seconds = history[-1].fit_seconds if history else 0.0
     ratings = trainer.data.total()
     for number in range(len(history) + 1, trainer.epochs + 1):
         began = time.perf_counter()
         figures = trainer.epoch()
-        _finish(trainer.data.device)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)  # so that the time is that of the finished work
         fit_seconds += time.perf_counter() - began
         epoch = Epoch(
             number=number,
             epochs=trainer.epochs,
             figures={name: float(value) for name, value in figures.items()},
-            test_rmse=None if test_rmse is None or not _shown(number, trainer.epochs) else test_rmse(trainer.model()),
+            test_rmse=test_rmse(trainer.model()) if test_rmse and _shown(number, trainer.epochs) else None,
             fit_seconds=fit_seconds,
             examples_per_second=ratings * number / fit_seconds,
             name=name,
         )
-        if not math.isfinite(epoch.figures["loss"]):
-            raise DivergedError(
-                f"the training loss is {epoch.figures['loss']} after epoch {number}: try a smaller step"
-            )
+        loss = epoch.figures["loss"]
+        if not math.isfinite(loss):
+            raise DivergedError(f"the training loss is {loss} after epoch {number}: try a smaller step")
         history.append(epoch)
         report(epoch)
         if save is not None:
@@ -112,9 +104,3 @@ def fit(
 def _shown(number: int, epochs: int) -> bool:
     """Whether an epoch is a point of the learning curve. The last one is."""
     return number == epochs or number % math.ceil(epochs / CURVE_POINTS) == 0
-
-
-def _finish(device: torch.device) -> None:
-    """Wait for the device, so that the time is that of the finished work."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

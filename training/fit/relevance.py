@@ -1,9 +1,8 @@
 """Fitting the relevance head: what orders lists. It knows ratings and cells, not the rating model beside it.
 
 Hu, Koren and Volinsky, "Collaborative filtering for implicit feedback datasets" (2008), with the penalty of Rendle,
-Krichene, Zhang and Koren, "Revisiting the performance of iALS on item recommendation benchmarks" (2022): least squares
-over all cells of the rating matrix, where a cell without a rating is an observation of 0 that weighs less. The rating
-is in the target here; in both papers it is in the weight alone.
+Krichene, Zhang and Koren, "Revisiting the performance of iALS on item recommendation benchmarks" (2022), where the
+rating is in the weight alone; here it is in the target.
 Shapes: U users, I items, G factors, N training ratings, R rows and C columns of one side, K width of a table: G up to a
 multiple of 8.
 """
@@ -51,9 +50,9 @@ class RelevanceSettings(BaseModel):
 class RelevanceFit:
     """Least squares over all cells; an epoch is a sweep: every user's row is solved, then every item's.
 
-    Unrated cells are never visited. With weights 1 and w, the normal equations of a row are those of its rated cells
-    with weight 1 − w, and w times the Gram matrix of all columns, which is one for all rows. The rows of `als` with
-    that matrix as their prior solve them, divided by 1 − w.
+    Unrated cells, observations of 0 with weight w, are never visited: the normal equations of a row are those of its
+    rated cells with weight 1 − w, and w times the Gram matrix of all columns, which is one for all rows. The rows of
+    `als` with that matrix as their prior solve them, divided by 1 − w.
     """
 
     def __init__(self, data: TrainingSet, settings: RelevanceSettings, rng: np.random.Generator) -> None:
@@ -82,19 +81,12 @@ class RelevanceFit:
     def epoch(self) -> Mapping[str, Tensor]:
         """Sweep once. `loss` is the weighted squared error over all cells before the penalty, per rating."""
         users, items = self._sides
-        columns = (self.data.items, self.data.user_span.total)
         counts_I = self._item_counts_I[self.data.item_span.rows]
-        self._solve(users, self._items_IK, columns[0], self._user_counts_U, self._users_UK)
-        error = self._solve(items, self._users_UK, columns[1], counts_I, self._items_IK)
+        self._solve(users, self._items_IK, self.data.items, self._user_counts_U, self._users_UK)
+        error = self._solve(items, self._users_UK, self.data.user_span.total, counts_I, self._items_IK)
         squares = self.data.communicator.sum(self._targets_N.square().sum(dtype=torch.float64))
         weight = 1 - self.settings.missing_weight
         return {"loss": (weight * error - squares * (1 / weight - 1)) / self._ratings}
-
-    def _rule(self) -> RelevanceRule:
-        mean, deviation = self.data.standardisation()
-        names = ("slope", "missing_weight", "regularisation", "exponent")
-        settings = {name: getattr(self.settings, name) for name in names}
-        return RelevanceRule(mean=float(mean), deviation=float(deviation), **settings)
 
     def _solve(self, rows: Solver, other_CK: Tensor, columns: int, counts_R: Tensor, out_RK: Tensor) -> Tensor:
         """Solve the rows against all `columns`; return their error and that of unrated cells, divided by 1 − w."""
@@ -120,11 +112,13 @@ class RelevanceFit:
     def model(self) -> RelevanceHead:
         """The head as fitted so far, on the device of the data. A user without ratings has the row of unknown ones."""
         factors, data = self.settings.factors, self.data
+        mean, deviation = data.standardisation()
+        settings = self.settings.model_dump(exclude={"factors", "sweeps"})
         items_IK = data.communicator.gathered(self._items_IK, data.item_span)
         head = RelevanceHead(
             data.communicator.with_average_row(self._users_UK[:, :factors], self._user_counts_U),
             with_average_row(items_IK[:, :factors], self._item_counts_I),
-            self._rule(),
+            RelevanceRule(mean=float(mean), deviation=float(deviation), **settings),
         )
         head.user_factors[:-1][self._user_counts_U == 0] = head.user_factors[-1]
         return head

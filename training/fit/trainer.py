@@ -1,7 +1,6 @@
 """What a trainer must provide, and the training set that it gets.
 
 A file `training/fit/trainers/<name>.py` with one concrete `Trainer` is the trainer `<name>`; nothing else registers it.
-The loop that runs it (progress, timing, evaluation) is `training.fit.loop`.
 Shapes: U users, I items, N training ratings, A attributes.
 """
 
@@ -18,11 +17,13 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from models.mf import MatrixFactorization
-from training.communicator import BLOCK, SINGLE_PROCESS, Communicator, LocalRows, Span
+from training.communicator import BLOCK, SINGLE_PROCESS, Communicator, Span
 from training.fit.kernels import als_rows, gibbs
+from training.fit.kernels.grouping import Triplets
 
 RowsT = TypeVar("RowsT")
-MakeRows = Callable[[Tensor, Tensor, Tensor, int, int], RowsT]  # rows_N, columns_N, values_N, rows, columns
+MakeRows = Callable[[Triplets], RowsT]  # groups the ratings of one side
+Sides = tuple[RowsT, RowsT]  # users and items
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,12 +33,10 @@ class TrainingSet:
     A rank of a distributed fit has the ratings of its own users, numbered from 0, and all items.
 
     Attributes:
-        users, items: U and I.
         users_N, items_N: user and item index of each rating, int32.
-        ratings_N: the ratings, float32.
+        ratings_N: float32.
         user_attributes_UA, item_attributes_IA: side information, float32, finite; None where the data has none.
-        communicator: of the ranks that fit together.
-        users_here: which of all users these are; None for all.
+        users_here: which of the users of all ranks these are; None for all.
     """
 
     users: int
@@ -59,11 +58,6 @@ class TrainingSet:
     def item_span(self) -> Span:
         """The items whose rows this rank has, if the trainer distributes them."""
         return Span.even(self.items, self.communicator, BLOCK)
-
-    @property
-    def local_rows(self) -> tuple[LocalRows, LocalRows]:
-        """The users and the items of this rank."""
-        return LocalRows(self.communicator, self.user_span), LocalRows(self.communicator, self.item_span)
 
     @property
     def device(self) -> torch.device:
@@ -95,27 +89,17 @@ class TrainingSet:
         deviation = (self.communicator.sum(norm.square()) / self.total()).sqrt()
         return mean, torch.where(deviation > 0, deviation, 1.0)
 
-    def grouped(self, values_N: Tensor, make: MakeRows[RowsT]) -> tuple[RowsT, RowsT]:
-        """Values of the ratings grouped by user and by item. `make` groups the ratings of one side."""
-        by_user = make(self.users_N, self.items_N, values_N, self.users, self.items)
-        return by_user, make(self.items_N, self.users_N, values_N, self.items, self.users)
+    def grouped(self, values_N: Tensor, make: MakeRows[RowsT]) -> Sides[RowsT]:
+        """Values of the ratings grouped by user and by item."""
+        by_user = make(Triplets(self.users_N, self.items_N, values_N, self.users, self.items))
+        return by_user, make(Triplets(self.items_N, self.users_N, values_N, self.items, self.users))
 
-    def als_sides(
-        self,
-        values_N: Tensor,
-        make: MakeRows[als_rows.Rows],
-        width: int,  # noqa: ARG002
-    ) -> tuple[als_rows.Solver, als_rows.Solver]:
-        """Users and items for alternating least squares. `width` is that of a table."""
+    def als_sides(self, values_N: Tensor, make: MakeRows[als_rows.Rows], _width: int) -> Sides[als_rows.Solver]:
+        """Users and items for alternating least squares, given the width of a table."""
         return self.grouped(values_N, make)
 
-    def gibbs_sides(
-        self,
-        values_N: Tensor,
-        make: MakeRows[gibbs.Rows],
-        width: int,  # noqa: ARG002
-    ) -> tuple[gibbs.Rows, gibbs.Rows]:
-        """Users and items for the Gibbs sampler. `width` is that of a table."""
+    def gibbs_sides(self, values_N: Tensor, make: MakeRows[gibbs.Rows], _width: int) -> Sides[gibbs.Rows]:
+        """Users and items for the Gibbs sampler, given the width of a table."""
         return self.grouped(values_N, make)
 
     def random_stream(self, key: int, chain: int, sweep: int) -> gibbs.RandomStream:
@@ -139,10 +123,9 @@ SettingsT = TypeVar("SettingsT", bound=TrainerSettings)
 
 
 class Trainer(ABC, Generic[SettingsT]):
-    """One algorithm, fitting one training set.
+    """One algorithm, fitting one training set, with `rng` as its only source of randomness.
 
-    It is built from the data, its settings and a random generator, its only source of randomness. The loop then calls
-    `epoch` `epochs` times. The model is usable before the first call and after each.
+    The loop calls `epoch` `epochs` times. The model is usable before the first call and after each.
     """
 
     Settings: ClassVar[type[TrainerSettings]]
@@ -165,10 +148,8 @@ class Trainer(ABC, Generic[SettingsT]):
 
     @abstractmethod
     def epoch(self) -> Mapping[str, Tensor]:
-        """Pass over the ratings once, without waiting for the device.
-
-        Returns figures as 0-dimensional tensors on the device: `loss`, the mean squared error of the training ratings
-        during the pass, and others that the algorithm knows.
+        """Pass over the ratings once, without waiting for the device; return figures, 0-dimensional and on the device:
+        `loss`, the mean squared error of the training ratings during the pass, and others that the algorithm knows.
         """
 
     @abstractmethod
@@ -176,10 +157,10 @@ class Trainer(ABC, Generic[SettingsT]):
         """The model fitted so far, in its served form, on the device of the data."""
 
     def warm_start(self, model: MatrixFactorization) -> bool:  # noqa: ARG002
-        """Start from an earlier model instead of random numbers; return whether this trainer can.
+        """Before the first epoch: start from an earlier model, not random numbers; return whether this trainer can.
 
         The model has a row for each user and item of the training set; those that it did not know have its row for
-        unknown ids. It is called before the first epoch or not at all.
+        unknown ids.
         """
         return False
 
@@ -188,12 +169,12 @@ class Trainer(ABC, Generic[SettingsT]):
         """All that `restore` needs to continue this fit as if it had not stopped, with the state of the generator."""
 
     @classmethod
-    def side_of(cls, name: str) -> Literal["user", "item", "other"] | None:  # noqa: ARG003
+    def side_of(cls, name: str) -> Literal["user", "item", "other"] | None:
         """The side whose rows of this rank a tensor in `state` holds, if the fit is distributed.
 
         `other` for rows of neither side, which any rank may have; None for a tensor that is the same on all ranks.
         """
-        return None
+        return "user" if name.startswith("user") else "item" if name.startswith("item") else None
 
     @abstractmethod
     def restore(self, state: Mapping[str, Tensor]) -> None:
@@ -201,6 +182,6 @@ class Trainer(ABC, Generic[SettingsT]):
 
 
 def _counts(indices_N: Tensor, rows: int) -> Tensor:
-    """As bincount, which would wait for the device."""
     ones_N = torch.ones((), dtype=torch.int64, device=indices_N.device).expand(len(indices_N))
+    # bincount would wait for the device
     return torch.zeros(rows, dtype=torch.int64, device=indices_N.device).index_add_(0, indices_N, ones_N)

@@ -21,10 +21,10 @@ from training.communicator import BLOCK, SINGLE_PROCESS, Communicator, LocalRows
 from training.config import JobConfig, load_preset
 from training.data.dataset import Dataset
 from training.data.train_test import TrainTest, read
+from training.distributed.gibbs import RowStream
 from training.distributed.group import Group
 from training.distributed.reading import read_share, share
 from training.distributed.runtime import DistributedRuntime
-from training.distributed.training_set import RowStream
 from training.errors import ConfigError, DataError
 from training.fit.fit_state import FitStateFile
 from training.fit.trainers.bayes import Bayes

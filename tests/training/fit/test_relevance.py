@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -31,11 +31,7 @@ class TorchFit(RelevanceFit):
 
     @cached_property
     def _sides(self) -> tuple[TorchRows, TorchRows]:
-        width = self._users_UK.shape[1]
-
-        def make(rows_N: Tensor, columns_N: Tensor, values_N: Tensor, rows: int, columns: int) -> TorchRows:
-            return TorchRows(rows_N, columns_N, values_N, rows=rows, columns=columns, width=width)
-
+        make = partial(TorchRows, width=self._users_UK.shape[1])
         return self.data.grouped(self._targets_N / (1 - self.settings.missing_weight), make)
 
 

@@ -6,43 +6,34 @@ Shapes: R rows, N ratings, K width of a table, B rows of a bucket, S of a packed
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from training.fit.kernels.als_cpu import CpuRows
 from training.fit.kernels.als_rows import HalfStep, Rows, packed_width
 from training.fit.kernels.buckets import BATCH_ELEMENTS, Features, buckets
-from training.fit.kernels.grouping import group
+from training.fit.kernels.grouping import Triplets, group
 
 
-def group_rows(
-    rows_N: Tensor,
-    columns_N: Tensor,
-    ratings_N: Tensor,
-    rows: int,
-    columns: int,
-    *,
-    width: int,
-    shift: float = 0.0,
-    scale: float = 1.0,
-) -> Rows:
-    """The ratings grouped by row, each as (rating − shift) · scale; `width` is that of the tables."""
-    if ratings_N.device.type != "cpu":
-        values_N = ((ratings_N - shift) * scale).float()
-        return TorchRows(rows_N, columns_N, values_N, rows=rows, columns=columns, width=width)
+def group_rows(ratings: Triplets, *, width: int, scale: float, shift: float = 0.0) -> Rows:
+    """The ratings grouped by row, each as (value − shift) · scale; `width` is that of the tables."""
+    if ratings.values_N.device.type != "cpu":
+        return TorchRows(ratings._replace(values_N=((ratings.values_N - shift) * scale).float()), width)
     threads = torch.get_num_threads()
-    ratings = (rows_N.numpy(), columns_N.numpy(), ratings_N.numpy())
-    return CpuRows(group(*ratings, rows=rows, shift=shift, scale=scale, threads=threads), threads=threads)
+    grouped = group(ratings, threads)
+    values_N = grouped.values_N
+    values_N -= np.float32(shift)  # in place and by one thread: those of torch would wait for one another
+    values_N *= np.float32(scale)
+    return CpuRows(grouped, threads)
 
 
 class TorchRows:
     """The ratings of one side grouped by row and put into buckets (implements `als_rows.Rows`)."""
 
-    def __init__(
-        self, rows_N: Tensor, columns_N: Tensor, values_N: Tensor, *, rows: int, columns: int, width: int
-    ) -> None:
-        self._rows = rows
-        self.buckets = list(buckets(rows_N, columns_N, values_N, rows=rows, columns=columns, width=width))
+    def __init__(self, ratings: Triplets, width: int) -> None:
+        self._rows = ratings.rows
+        self.buckets = list(buckets(ratings, width))
 
     def solve(self, step: HalfStep, out_RK: Tensor) -> Tensor:
         features = Features.of(step.other_CK, biased=step.biased)

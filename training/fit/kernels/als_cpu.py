@@ -1,12 +1,8 @@
-"""One half-step of ALS on the CPU: given one side's table, solve every row of the other side's, in float32.
+"""Half a sweep of ALS on the CPU, in float32: every row x = [p, b] solves (A + Σ a aᵀ + D) x = Σ t a.
 
-For row r with values z of columns c, the row with a bias is the solution x = [p_r, b_r] of
-(A + Σ a aᵀ + D) x = Σ t a, where a = [q_c, 1] and t = z − b_c; the row without one is the same with a = q_c and t = z.
-D holds the penalties, A is the prior Gram matrix, the same for all rows. Rows are independent. A row of many ratings is
-cut into segments whose sums are added afterwards, so that one popular item does not hold up a sweep.
-
-Shapes: R rows, C columns of the rating matrix, K width of a table, S of a packed row of sums (see `als_rows`). Tables
-and Gram matrices are flat arrays.
+A rating z of the column [q, b] has a = [q, 1] and t = z − b, without biases a = q and t = z; D holds the penalties, A
+is the prior. A row of many ratings is cut into segments, so that one popular item does not hold up a sweep.
+Shapes as in `als_rows`. Tables and Gram matrices are flat arrays.
 """
 
 from __future__ import annotations
@@ -19,16 +15,14 @@ import torch
 from torch import Tensor
 
 from training.fit.kernels.als_rows import HalfStep, packed_width
-from training.fit.kernels.grouping import Features, Grouped, add_ratings, balanced_ranges, group
-from training.fit.kernels.jit import Float32s, kernel, run_ranges
+from training.fit.kernels.grouping import Features, Grouped, Triplets, add_ratings, balanced_ranges, group
+from training.fit.kernels.jit import Float32s, Ranges, kernel, run_ranges
 from training.fit.kernels.simd import LANES
 from training.fit.kernels.tiles import BLOCK, Width, backward, factorize, flat, forward, tiles
 
 SEGMENT = 1 << 15  # ratings of one row that one task takes on
 ROW_COST = 50  # solving a row costs about as much as this many of its ratings
 TASKS_PER_THREAD = 8
-
-Ranges = list[tuple[int, int]]
 
 
 class Penalties(NamedTuple):
@@ -48,9 +42,9 @@ class Penalties(NamedTuple):
 class CpuRows:
     """The ratings of one side grouped by row (implements `als_rows.Rows`)."""
 
-    def __init__(self, ratings: Grouped, *, threads: int) -> None:
+    def __init__(self, ratings: Grouped, threads: int = 1) -> None:
         self._ratings, self._threads = ratings, threads
-        self._ranges = self._cut(ratings.starts_R, ROW_COST)
+        self._ranges = balanced_ranges(ratings.starts_R, ROW_COST, TASKS_PER_THREAD * threads)
         self._long_rows = np.flatnonzero(ratings.counts_R > SEGMENT).tolist()
 
     def solve(self, step: HalfStep, out_RK: Tensor) -> Tensor:
@@ -72,9 +66,9 @@ class CpuRows:
 
     def solve_sums(self, sums_RS: Tensor, step: HalfStep, out_RK: Tensor) -> Tensor:
         rows, width = out_RK.shape
+        ranges = balanced_ranges(np.arange(rows + 1), 0, TASKS_PER_THREAD * self._threads)
         arguments = (sums_RS.numpy(), tiles(width), Penalties.of(step, width), flat(out_RK))
-        errors = self._run(_solve_packed, self._cut(np.arange(rows + 1), 0), *arguments)
-        return torch.tensor(sum(errors), dtype=torch.float64)
+        return torch.tensor(sum(self._run(_solve_packed, ranges, *arguments)), dtype=torch.float64)
 
     def _long_sums(self, row: int, features: Features) -> tuple[Float32s, Float32s, np.float32]:
         """The sums of all segments of a row, each a task."""
@@ -83,17 +77,14 @@ class CpuRows:
         grams, weighted, squares = zip(*self._run(_sum_segment, segments, features, self._ratings), strict=True)
         return np.sum(grams, axis=0), np.sum(weighted, axis=0), np.sum(squares, dtype=np.float32)
 
-    def _cut(self, starts_R: np.ndarray, row_cost: float) -> Ranges:
-        return balanced_ranges(starts_R, row_cost, TASKS_PER_THREAD * self._threads)
-
     def _run(self, function: Callable[..., Any], ranges: Ranges, *arguments: Any) -> list[Any]:
         return run_ranges(self._threads, function, *arguments, ranges=ranges)
 
 
 def compile_for(width: int, *, distributed: bool) -> None:
     """Compile the kernels, or load them from disk, by fitting a rating. Only a distributed fit needs packed sums."""
-    zero_1 = np.zeros(1, np.int32)
-    rows = CpuRows(group(zero_1, zero_1, np.zeros(1, np.float32), rows=1), threads=1)
+    index_1 = torch.zeros(1).int()
+    rows = CpuRows(group(Triplets(index_1, index_1, torch.zeros(1), 1, 1)))
     step, out_1K = HalfStep(torch.zeros(1, width), torch.ones(1), 1.0), torch.zeros(1, width)
     rows.solve(step, out_1K)
     rows._long_sums(0, Features.of(step.other_CK))  # noqa: SLF001
@@ -173,13 +164,7 @@ def _solve_packed(sums_RS: Float32s, width: Width, penalties: Penalties, out: Fl
 
 @kernel
 def _solve(
-    gram: Float32s,
-    weighted: Float32s,
-    squares: np.float32,
-    width: Width,
-    penalties: Penalties,
-    row: int,
-    out: Float32s,
+    gram: Float32s, weighted: Float32s, squares: np.float32, width: Width, penalties: Penalties, row: int, out: Float32s
 ) -> float:
     """Solve one row from its sums, which are overwritten. Returns its squared error: Σ t² − xᵀ Σ t a − xᵀ D x.
 

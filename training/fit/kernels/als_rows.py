@@ -16,13 +16,8 @@ from torch import Tensor
 class HalfStep:
     """For each row r: minimise Σ (z − [p, b]·[q_c, 1] − b_c)² + ridge_r |p|² + bias_ridge b² over its ratings z.
 
-    Without biases x·q_c stands for the prediction; a prior Gram matrix A adds xᵀ A x to the error of a row x.
-
-    Attributes:
-        other_CK: the other side's table, rows [q, b].
-        ridge_R: penalty of each row's factors.
-        bias_ridge: penalty of a bias; None where tables have none.
-        prior_KK: A; None for none.
+    `other_CK` are the rows [q, b]. Where `bias_ridge` is None there are no biases, and p·q_c stands for the prediction.
+    A Gram matrix A, `prior_KK`, adds xᵀ A x to the error of a row x.
     """
 
     other_CK: Tensor

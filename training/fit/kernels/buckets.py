@@ -1,9 +1,8 @@
 """Ratings grouped by row for batched torch operations, on CUDA: rows of about equal degree, padded to it.
 
-A row longer than a segment is cut into several of them. Sums over rows are then a fixed list of batched products, which
-never asks the device for a value.
-Shapes: R rows, C columns of the rating matrix, N ratings, K width of a table (bias last if there is one), B rows of a
-bucket, S their segments, L the padded length of a segment.
+Sums over rows are then a fixed list of batched products, which never asks the device for a value. Shapes: R rows, C
+columns of the rating matrix, N ratings, K width of a table (bias last if there is one), B rows of a bucket, S segments
+that they are cut into, L the padded length of a segment.
 """
 
 from __future__ import annotations
@@ -13,6 +12,8 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from training.fit.kernels.grouping import Triplets
 
 SEGMENT = 1024  # longest padded length; longer rows are cut
 BATCH_ELEMENTS = 1 << 26  # of gathered features at a time: 256 MB
@@ -54,12 +55,7 @@ class Bucket(NamedTuple):
 
 
 class Features(NamedTuple):
-    """What a rating of a column says of a row. The row C stands for the padding and is 0.
-
-    Attributes:
-        a_CK: [q, 1]; q where there are no biases.
-        bias_C: b; 0 where there are none.
-    """
+    """What a rating of a column says of a row: [q, 1] and b, without biases q and 0. Row C, for the padding, is 0."""
 
     a_CK: Tensor
     bias_C: Tensor
@@ -74,23 +70,14 @@ class Features(NamedTuple):
         return cls(a_CK, bias_C)
 
 
-def buckets(
-    rows_N: Tensor,
-    columns_N: Tensor,
-    values_N: Tensor,
-    *,
-    rows: int,
-    columns: int,
-    width: int,
-    elements: int | None = None,
-) -> Iterator[Bucket]:
+def buckets(ratings: Triplets, width: int, elements: int | None = None) -> Iterator[Bucket]:
     """Cut rows sorted by degree into buckets; a length is 2^k or 3·2^k, so that padding is at most a half.
 
     `elements` is the most that the gathered features of a bucket may have, `BATCH_ELEMENTS` by default.
     """
-    order_N = torch.argsort(rows_N, stable=True)
-    columns_N, values_N = columns_N[order_N], values_N[order_N]
-    counts_R = torch.bincount(rows_N, minlength=rows)
+    order_N = torch.argsort(ratings.rows_N, stable=True)
+    columns_N, values_N = ratings.columns_N[order_N], ratings.values_N[order_N]
+    counts_R = torch.bincount(ratings.rows_N, minlength=ratings.rows)
     ends_R = counts_R.cumsum(0)
     sorted_counts_R, order_R = counts_R.sort(stable=True)
     lengths_R = _padded_length(sorted_counts_R)
@@ -109,7 +96,7 @@ def buckets(
         yield Bucket(
             rows_B=rows_B,
             owners_S=owners_S,
-            columns_SL=columns_N[position_SL].masked_fill(padding_SL, columns),
+            columns_SL=columns_N[position_SL].masked_fill(padding_SL, ratings.columns),
             values_SL=values_N[position_SL].masked_fill(padding_SL, 0),
         )
 

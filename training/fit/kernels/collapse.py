@@ -1,8 +1,7 @@
-"""The posterior mean of a bilinear form as one bilinear form of small rank, without holding the samples.
+"""One bilinear form of small rank in place of another one.
 
-Σ_s P_s Q_sᵀ is the product of the concatenated factors; QR of both sides and the SVD of the small core give the best
-approximation of each rank (Eckart and Young 1936). Samples are taken in blocks, and between blocks a rank well above
-the published one is kept. Shapes: U users, I items, F factors of a sample, W working rank, K published rank.
+QR of both sides and the SVD of the small core give the best approximation of each rank (Eckart and Young 1936).
+Shapes: U users, I items, W rank of the given form, K of the approximation.
 """
 
 from __future__ import annotations
@@ -11,45 +10,6 @@ import torch
 from torch import Tensor
 
 from training.communicator import SINGLE_PROCESS, Communicator
-
-
-class Collapse:
-    """A running sum of P_s Q_sᵀ.
-
-    Args:
-        users, items: rows of P and Q.
-        rank: W, what is kept between blocks.
-        block: how many columns of samples are gathered before they are reduced.
-        device: where the sum is kept.
-        communicator: of the ranks that keep it; each has some rows of P and of Q.
-    """
-
-    def __init__(
-        self,
-        users: int,
-        items: int,
-        *,
-        rank: int,
-        block: int,
-        device: torch.device,
-        communicator: Communicator = SINGLE_PROCESS,
-    ) -> None:
-        self._rank, self._block, self._communicator = rank, block, communicator
-        self.left_UW = torch.zeros(users, 0, device=device)
-        self.right_IW = torch.zeros(items, 0, device=device)
-
-    def add(self, p_UF: Tensor, q_IF: Tensor) -> None:
-        """Add P Qᵀ to the sum."""
-        self.left_UW = torch.cat([self.left_UW, p_UF], dim=1)
-        self.right_IW = torch.cat([self.right_IW, q_IF], dim=1)
-        if self.left_UW.shape[1] >= self._rank + self._block:
-            self.left_UW, self.right_IW = reduced(self.left_UW, self.right_IW, self._rank, self._communicator)
-
-    def factors(self, rank: int) -> tuple[Tensor, Tensor]:
-        """The sum as factors of the given rank, (U, K) and (I, K), zeros where it has less."""
-        left_UK, right_IK = reduced(self.left_UW, self.right_IW, rank, self._communicator)
-        missing = (0, rank - left_UK.shape[1])
-        return torch.nn.functional.pad(left_UK, missing), torch.nn.functional.pad(right_IK, missing)
 
 
 def ranked(left_UW: Tensor, right_IW: Tensor, rank: int) -> tuple[Tensor, Tensor]:

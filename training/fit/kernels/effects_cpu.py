@@ -1,10 +1,9 @@
 """Implicit effects drawn one row after the other on the CPU, eight columns at a time.
 
 With all else fixed, a row's y has precision Σ share² G + Λ, and the gradient of the likelihood at its old value is
-Σ share g. It depends on the rows drawn before it, so the draws are sequential; the Cholesky factors they need do not,
-and are made in parallel beforehand.
-Shapes: R rows whose effects are drawn, C columns, K table width, B the eight columns of a block. Names without a suffix
-are flat arrays.
+Σ share g, which depends on the rows drawn before; the Cholesky factors do not, and are made in parallel beforehand.
+Shapes: R rows whose effects are drawn, C columns, K table width, B columns of a block. Names without a suffix are flat
+arrays.
 """
 
 from __future__ import annotations
@@ -14,31 +13,27 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from training.fit.kernels.gibbs import EffectState, Normal
+from training.fit.kernels.gibbs import EffectState
 from training.fit.kernels.grouping import Grouped
 from training.fit.kernels.jit import Float32s, Float64s, kernel
 from training.fit.kernels.simd import LANES, add_scaled, element, load, store, zero
 from training.fit.kernels.tiles import flat
 
-Run = Callable[..., Any]  # calls a kernel for ranges of rows, in parallel
-
 
 class Block(NamedTuple):
-    """Eight columns of all matrices and gradients, in which the columns' shares are already.
-
-    Only these fit into a second-level cache: a pass over the ratings reads them in random order.
-    """
+    """Eight columns of all matrices and gradients, times the shares: so few that a second-level cache holds them."""
 
     gram: Float32s
     gradient: Float32s
     precision_B: Float32s
 
 
-def draw_effects(ratings: Grouped, run: Run, state: EffectState, normal: Normal) -> None:
+def draw_effects(ratings: Grouped, run: Callable[..., Any], state: EffectState, noise_RK: Tensor) -> None:
     """Draw the effects as `gibbs.Rows` says, block of columns after block and in it row after row."""
     share_C1, effect_RK = state.share_C[:, None], state.effect_RK
-    noise_RK, width = normal(*effect_RK.shape), effect_RK.shape[1]
+    width = effect_RK.shape[1]
     grams, gradients = flat(state.gram_CKK), flat(state.gradient_CK)
     for first in range(0, width, LANES):
         columns = slice(first, first + LANES)

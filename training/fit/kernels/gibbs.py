@@ -5,12 +5,12 @@ SVD++ (Koren 2008) in both directions, as in Rendle, Zhang and Koren, "On the di
 Rows [p_u, b_u] have the prior N(m + Bᵀx_u, Λ⁻¹) with attributes x_u (Simm et al., "Macau", 2017), every column of it a
 Normal–Gamma of its own. The weights a_u, c_i ~ Gamma(ν/2, ν/2) give the errors heavy tails (Lakshminarayanan, Bouchard
 and Archambeau 2011). A sweep draws each of them given all others. Ratings are standardised by the caller.
-Shapes: R rows of one side, C of the other, K table width (factors, then bias), A attributes.
+Shapes: R rows of one side, C of the other, N ratings, K table width: factors, then bias, a multiple of 8; A attributes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import NamedTuple, Protocol
 
@@ -25,18 +25,12 @@ START_FACTORS = 0.1  # standard deviation
 START_EFFECTS = 0.05  # likewise; a chain that starts with effects of zero takes long to find them
 EFFECT_RATE = 0.1  # of the Gamma prior on the precision of implicit effects, which are smaller than factors
 
-Normal = Callable[[int, int], Tensor]  # standard normal numbers in the shape asked for
-
 
 class RowState(NamedTuple):
     """What rows are drawn from: N(A⁻¹ (s h + Λ m), A⁻¹) with A = s G + Λ (Salakhutdinov and Mnih 2008, eq. 11-13).
 
-    Attributes:
-        gram_RKK: G; the draw leaves s G in it.
-        rhs_RK: h; the draw leaves the gradient s h − s G x of the log-likelihood at the drawn rows x in it.
-        scale_R: s.
-        prior_RK: m.
-        precision_K: the diagonal of Λ.
+    In order: G, h, s, m and the diagonal of Λ. The draw leaves s G in place of G, and in place of h the gradient
+    s h − s G x of the log-likelihood at the drawn rows x.
     """
 
     gram_RKK: Tensor
@@ -47,18 +41,17 @@ class RowState(NamedTuple):
 
 
 class EffectState(NamedTuple):
-    """What the implicit effects of the rows are drawn from. Each adds share · y to the columns rated with its row.
+    """What the implicit effects y of the rows are drawn from. Each adds share · y to the columns rated with its row.
 
-    The log-likelihood is quadratic in the table, with this gradient and Hessian, so that no rating is read.
+    The log-likelihood is quadratic in the columns' table, so that no rating is read. All but the first two and
+    `precision_K` are overwritten.
 
     Attributes:
-        share_C: the part of an effect that each column gets.
         gram_CKK: minus the Hessian of the log-likelihood in each column's table row.
-        gradient_CK: its gradient there; is overwritten.
-        effect_RK: y; is overwritten.
+        gradient_CK: its gradient there.
+        effect_RK: y.
         precision_K: of the effects' prior, whose mean is 0.
-        table_CK: the columns' table; is overwritten.
-        shift_CK: the sum of effects in it; is overwritten.
+        shift_CK: the sum of effects in the table.
     """
 
     share_C: Tensor
@@ -87,8 +80,11 @@ class Rows(Protocol):
         """Draw the rows, (R, K). Standard normal noise z enters as L⁻ᵀ z with A = L Lᵀ."""
         ...
 
-    def draw_effects(self, state: EffectState, normal: Normal) -> None:
-        """Draw the effects of the rows, as those of SVD++ (Koren 2008, eq. 15)."""
+    def draw_effects(self, state: EffectState, noise: Iterator[Tensor]) -> None:
+        """Draw the effects of the rows, as those of SVD++ (Koren 2008, eq. 15).
+
+        `noise` yields standard normal numbers for the rows, (R, K), then, if needed, for the columns, (C, K).
+        """
         ...
 
     def errors(self, own_RK: Tensor, other_CK: Tensor, weight_C: Tensor) -> Tensor:
@@ -101,9 +97,9 @@ class Rows(Protocol):
 
 
 class RandomStream:
-    """The random numbers of one sweep of one chain, from a counter-based generator (Salmon et al. 2011) on the host.
+    """The random numbers of one sweep of one chain, which depend only on the key and the order of calls.
 
-    They depend only on the key and the order of calls. A CUDA chain makes its large draws on the device.
+    They come from a counter-based generator (Salmon et al. 2011) on the host; a CUDA chain draws on the device.
     """
 
     def __init__(self, key: int, chain: int, sweep: int, device: torch.device) -> None:
@@ -128,11 +124,6 @@ class RandomStream:
         """`gamma` for the rows of this rank."""
         return self.gamma(shape_R)
 
-    def normal_for_each(self, *sides: LocalRows) -> Normal:
-        """`row_normal` for each of these in sequence, one per call."""
-        remaining = iter(sides)
-        return lambda _, width: self.row_normal(next(remaining), width)
-
     def gamma(self, shape_R: Tensor) -> Tensor:
         """Gamma numbers of the given shapes and rate 1, float64, on the device of the shapes."""
         if self._cuda is not None:
@@ -142,12 +133,10 @@ class RandomStream:
 
 @dataclass(slots=True)
 class Side:
-    """Users or items: what is fixed, then what a sweep changes (`STATE`).
+    """The users or the items of this rank: what is fixed, then what a sweep changes (`STATE`).
 
     Attributes:
-        rows: their ratings.
-        local: the users or items of this rank; every tensor has their rows.
-        counts_R: their number, float64.
+        counts_R: the number of their ratings, float64.
         share_R: counts^-½, float32.
         attributes_RA: side information, or (R, 0).
         table_RK: [p̃, b].
@@ -155,8 +144,7 @@ class Side:
         shift_RK: the sum of the other side's effects in `table_RK`.
         weight_R: a, relative precision of the row's ratings.
         coefficients_AK: B.
-        unknown_K: the expected row of an unknown id, which is the mean of the rows' priors.
-        spread_K: its variances.
+        unknown_K, spread_K: mean and variances of the row of an unknown id, which are those of the rows' priors.
     """
 
     rows: Rows
@@ -173,7 +161,7 @@ class Side:
     spread_K: Tensor
 
 
-STATE = tuple(field.name for field in fields(Side))[5:]
+SIDES, STATE = ("user", "item"), tuple(field.name for field in fields(Side))[5:]
 
 
 @dataclass(slots=True)
@@ -204,25 +192,19 @@ class Chain:
 
     def state(self) -> dict[str, Tensor]:
         """Everything a sweep changes."""
-        sides = (("user", self.user), ("item", self.item))
-        tables = {f"{name}.{field}": getattr(side, field).clone() for name, side in sides for field in STATE}
+        tables = {f"{name}.{field}": getattr(getattr(self, name), field).clone() for name in SIDES for field in STATE}
         return tables | {"precision": self.precision.clone()}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Continue from what `state` returned."""
-        for name, side in (("user", self.user), ("item", self.item)):
+        for name in SIDES:
             for field in STATE:
-                setattr(side, field, state[f"{name}.{field}"].clone())
+                setattr(getattr(self, name), field, state[f"{name}.{field}"].clone())
         self.precision = state["precision"].clone()
 
 
 def start_side(
-    rows: Rows,
-    counts_R: Tensor,
-    attributes_RA: Tensor | None,
-    width: int,
-    stream: RandomStream,
-    local: LocalRows,
+    rows: Rows, counts_R: Tensor, attributes_RA: Tensor | None, width: int, stream: RandomStream, local: LocalRows
 ) -> Side:
     """A side with small random factors and zero biases, which nothing has had an effect on yet."""
     count, device = len(counts_R), counts_R.device
@@ -267,9 +249,9 @@ def _update_rows(side: Side, other: Side, precision: Tensor, stream: RandomStrea
     if implicit:
         squares_K = other.local.communicator.sum(other.effect_RK.double().square().sum(0))
         effect_precision_K = _gammas(stream, other.local.span.total, squares_K, EFFECT_RATE)
-        normal = stream.normal_for_each(other.local, side.local)
+        noise = (stream.row_normal(local, side.table_RK.shape[1]) for local in (other.local, side.local))
         effects = (other.effect_RK, effect_precision_K, side.table_RK, side.shift_RK)
-        other.rows.draw_effects(EffectState(side.share_R, gram_RKK, rhs_RK, *effects), normal)
+        other.rows.draw_effects(EffectState(side.share_R, gram_RKK, rhs_RK, *effects), noise)
     if side.attributes_RA.shape[1]:
         side.coefficients_AK = _coefficients(side, side.table_RK - side.shift_RK - mean_K, precision_K, stream)
 
@@ -310,8 +292,3 @@ def _coefficients(side: Side, target_RK: Tensor, precision_K: Tensor, stream: Ra
     noise_KA1 = stream.normal(len(precision_K), attributes)[..., None]
     drawn_KA1: Tensor = torch.linalg.solve_triangular(lower_KAA.mT, half_KA1 + noise_KA1, upper=True)
     return drawn_KA1[..., 0].T.float().contiguous()
-
-
-def memory_of_sweep(rows: int, width: int) -> int:
-    """Bytes that a sweep over one side holds beside the ratings: tables, Gram matrices and their factors."""
-    return 4 * rows * (2 * width * width + 10 * width)

@@ -1,12 +1,12 @@
 """The heavy steps of the Gibbs sampler on the CPU, compiled by numba.
 
 Work is cut by the ratings alone, never by the number of threads, so the results do not depend on it.
-Shapes: R rows of one side, C of the other, N ratings, K table width (factors, then bias; a multiple of `LANES`),
-S segments of at most `SEGMENT` ratings of one row. Names without a suffix are flat arrays.
+Shapes as in `gibbs`, and S segments of at most `SEGMENT` ratings of one row. Names without a suffix are flat arrays.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from typing import NamedTuple
 
@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.nn.functional import embedding_bag
 
 from training.fit.kernels.effects_cpu import draw_effects
-from training.fit.kernels.gibbs import EffectState, Normal, RowState
-from training.fit.kernels.grouping import Features, Grouped, add_ratings, balanced_ranges, group
+from training.fit.kernels.gibbs import EffectState, RowState
+from training.fit.kernels.grouping import Features, Grouped, Triplets, add_ratings, balanced_ranges, group
 from training.fit.kernels.jit import Float32s, Float64s, Int64s, kernel, run_ranges
 from training.fit.kernels.simd import LANES, add_scaled, element, load, store, zero
 from training.fit.kernels.tiles import BLOCK, Width, backward, factorize, flat, forward, tiles
@@ -30,18 +30,9 @@ ROW_COST = 16  # a row counts as this many ratings more
 class CpuRows:
     """The ratings of one side, grouped by row (implements `gibbs.Rows`)."""
 
-    def __init__(
-        self,
-        rows_N: Tensor,
-        columns_N: Tensor,
-        values_N: Tensor,
-        *,
-        rows: int,
-        threads: int = 1,
-        segment: int = SEGMENT,
-    ) -> None:
-        self._ratings = group(rows_N.numpy(), columns_N.numpy(), values_N.numpy(), rows=rows, threads=threads)
-        cuts_S, self._first_R = _cut(self._ratings.starts_R, segment)
+    def __init__(self, ratings: Triplets, threads: int = 1) -> None:
+        self._ratings = group(ratings, threads)
+        cuts_S, self._first_R = _cut(self._ratings.starts_R)
         self._segments = self._ratings._replace(starts_R=cuts_S)
         self._run_segments = partial(run_ranges, threads, ranges=_tasks(cuts_S))
         self._run = partial(run_ranges, threads, ranges=_tasks(self._ratings.starts_R))
@@ -53,8 +44,7 @@ class CpuRows:
         root_C = weight_C.sqrt().numpy()
         self._run_segments(_gram, self._segments, Features.of(other_CK), root_C, gram_SKK, rhs_SK)
         if segments > len(self._first_R):
-            gram_SKK = np.add.reduceat(gram_SKK, self._first_R)
-            rhs_SK = np.add.reduceat(rhs_SK, self._first_R)
+            gram_SKK, rhs_SK = (np.add.reduceat(sums, self._first_R) for sums in (gram_SKK, rhs_SK))
         return torch.from_numpy(gram_SKK), torch.from_numpy(rhs_SK)
 
     def draw(self, state: RowState, noise_RK: Tensor) -> Tensor:
@@ -63,12 +53,12 @@ class CpuRows:
         self._run(_draw, FlatRowState(*map(flat, state)), flat(noise_RK), flat(drawn_RK), floor, width)
         return drawn_RK
 
-    def draw_effects(self, state: EffectState, normal: Normal) -> None:
-        draw_effects(self._ratings, self._run, state, normal)
+    def draw_effects(self, state: EffectState, noise: Iterator[Tensor]) -> None:
+        draw_effects(self._ratings, self._run, state, next(noise))
 
     def errors(self, own_RK: Tensor, other_CK: Tensor, weight_C: Tensor) -> Tensor:
         errors_R2 = np.empty((len(own_RK), 2))
-        self._run(_errors, self._ratings, *map(flat, (own_RK, other_CK, weight_C)), tiles(own_RK.shape[1]), errors_R2)
+        self._run(_errors, self._ratings, flat(own_RK), Features.of(other_CK), flat(weight_C), errors_R2)
         return torch.from_numpy(errors_R2)
 
     def sums(self, table_CK: Tensor) -> Tensor:
@@ -80,23 +70,22 @@ class CpuRows:
 
 def compile_for(width: int) -> None:
     """Compile the kernels, or load them from disk, by fitting a rating."""
-    index_1, one_1 = torch.zeros(1, dtype=torch.int32), torch.ones(1)
-    rows = CpuRows(index_1, index_1, torch.zeros(1), rows=1)
-    table_1K, ones_K = torch.zeros(1, width), torch.ones(width)
+    index_1, one_1, table_1K, ones_K = torch.zeros(1).int(), torch.ones(1), torch.zeros(1, width), torch.ones(width)
+    rows = CpuRows(Triplets(index_1, index_1, one_1, 1, 1))
     sums = rows.gram(table_1K, one_1)
     rows.draw(RowState(*sums, one_1, table_1K, ones_K), table_1K)
-    rows.draw_effects(EffectState(one_1, *sums, table_1K, ones_K, table_1K.clone(), table_1K.clone()), torch.zeros)
+    rows.draw_effects(EffectState(one_1, *sums, table_1K, ones_K, table_1K.clone(), table_1K.clone()), iter([table_1K]))
     rows.errors(table_1K, table_1K, one_1)
 
 
-def _cut(starts_R: Int64s, segment: int) -> tuple[Int64s, Int64s]:
+def _cut(starts_R: Int64s) -> tuple[Int64s, Int64s]:
     """Cut each row into one or more segments: their boundaries (S+1,), and which is the first of each row (R,)."""
     counts_R = np.diff(starts_R)
-    segments_R = np.maximum(1, -(-counts_R // segment))
+    segments_R = np.maximum(1, -(-counts_R // SEGMENT))
     first_R = np.cumsum(segments_R) - segments_R
     row_S = np.repeat(np.arange(len(counts_R)), segments_R)
     nth_S = np.arange(len(row_S)) - first_R[row_S]
-    return np.append(starts_R[row_S] + nth_S * segment, starts_R[-1:]), first_R
+    return np.append(starts_R[row_S] + nth_S * SEGMENT, starts_R[-1:]), first_R
 
 
 def _tasks(starts_R: Int64s) -> list[tuple[int, int]]:
@@ -107,13 +96,7 @@ def _tasks(starts_R: Int64s) -> list[tuple[int, int]]:
 
 @kernel
 def _gram(
-    segments: Grouped,
-    features: Features,
-    root_C: Float32s,
-    gram_SKK: Float32s,
-    rhs_SK: Float32s,
-    first: int,
-    last: int,
+    segments: Grouped, features: Features, root_C: Float32s, gram_SKK: Float32s, rhs_SK: Float32s, first: int, last: int
 ) -> None:
     K = LANES * len(features.width)
     rows, targets = np.zeros(BLOCK * K, np.float32), np.zeros(BLOCK, np.float32)
@@ -168,16 +151,9 @@ def _draw(
 
 @kernel
 def _errors(
-    ratings: Grouped,
-    own: Float32s,
-    other: Float32s,
-    weight_C: Float32s,
-    width: Width,
-    errors_R2: Float64s,
-    first: int,
-    last: int,
+    ratings: Grouped, own: Float32s, other: Features, weight_C: Float32s, errors_R2: Float64s, first: int, last: int
 ) -> None:
-    K = LANES * len(width)
+    K, table = LANES * len(other.width), other.table
     starts_R, columns_N, values_N = ratings
     row = np.empty(K, np.float32)
     for r in range(first, last):
@@ -188,7 +164,7 @@ def _errors(
             c = columns_N[n]
             predicted = np.float32(0)
             for a in range(K):
-                predicted += element(row, a) * element(other, c * K + a)
+                predicted += element(row, a) * element(table, c * K + a)
             error = np.float64(values_N[n] - bias - predicted)
             weighted += weight_C[c] * error * error
             plain += error * error

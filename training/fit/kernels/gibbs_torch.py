@@ -1,50 +1,39 @@
 """The heavy steps of the Gibbs sampler in batched torch, for CUDA. Nothing is read back to the host inside a sweep.
 
 Implicit effects are drawn jointly, also where the ratings are on several ranks: one effect after the other would wait
-for the device, or for all ranks.
-Shapes: R rows of one side, C of the other, N ratings, K table width (factors, then bias).
+for the device, or for all ranks. Shapes as in `gibbs`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 from torch.nn.functional import embedding_bag, pad
 
 from training.fit.kernels.buckets import Features, buckets
-from training.fit.kernels.gibbs import EffectState, Normal, RowState
+from training.fit.kernels.gibbs import EffectState, RowState
+from training.fit.kernels.grouping import Triplets
 
 BATCH_ELEMENTS = 1 << 24  # of gathered features at a time: 64 MiB, and as much again for the weighted ones
 STEPS = 32  # of conjugate gradients; held-out RMSE on MovieLens-100K with 8, 16, 32: 0.8780, 0.8752, 0.8742 (exact)
 JITTER = 1e-5  # of a Gram matrix's trace, added to its diagonal so that its Cholesky factor exists in float32
 
-Sums = Callable[[Tensor], Tensor]
+Map = Callable[[Tensor], Tensor]
 
 
 class TorchRows:
     """The ratings of one side, grouped by row (implements `gibbs.Rows`) and, for sums over rows, by column."""
 
-    def __init__(
-        self,
-        rows_N: Tensor,
-        columns_N: Tensor,
-        values_N: Tensor,
-        *,
-        rows: int,
-        columns: int,
-        width: int,
-        steps: int = STEPS,
-    ) -> None:
-        self._rows, self._steps = rows, steps
+    def __init__(self, ratings: Triplets, width: int) -> None:
+        rows_N, columns_N, values_N, self._rows, columns = ratings
         by_row_N, by_column_N = rows_N.argsort(stable=True), columns_N.argsort(stable=True)
         self._ratings = (rows_N[by_row_N].long(), columns_N[by_row_N].long(), values_N[by_row_N])
-        self._starts_R = pad(torch.bincount(rows_N, minlength=rows).cumsum(0), (1, 0))
+        self._starts_R = pad(torch.bincount(rows_N, minlength=self._rows).cumsum(0), (1, 0))
         self._rows_by_column_N = rows_N[by_column_N].long()
         self._starts_C = pad(torch.bincount(columns_N, minlength=columns).cumsum(0), (1, 0))
-        shape = {"rows": rows, "columns": columns, "width": width}
-        self._buckets = list(buckets(rows_N, columns_N, values_N, **shape, elements=BATCH_ELEMENTS))
+        self._buckets = list(buckets(ratings, width, BATCH_ELEMENTS))
 
     def gram(self, other_CK: Tensor, weight_C: Tensor) -> tuple[Tensor, Tensor]:
         features, width = Features.of(other_CK), other_CK.shape[1]
@@ -64,8 +53,8 @@ class TorchRows:
         state.rhs_RK.sub_(_times(state.gram_RKK, drawn_RK1[..., 0]))
         return drawn_RK1[..., 0]
 
-    def draw_effects(self, state: EffectState, normal: Normal) -> None:
-        draw_effects(self._sums_over_rows, self.sums, state, normal, steps=self._steps)
+    def draw_effects(self, state: EffectState, noise: Iterator[Tensor]) -> None:
+        draw_effects(self._sums_over_rows, self.sums, state, noise)
 
     def errors(self, own_RK: Tensor, other_CK: Tensor, weight_C: Tensor) -> Tensor:
         rows_N, columns_N, values_N = self._ratings
@@ -84,13 +73,7 @@ class TorchRows:
 
 
 def draw_effects(
-    over_rows: Sums,
-    over_columns: Sums,
-    state: EffectState,
-    normal: Normal,
-    *,
-    total: Callable[[Tensor], Tensor] = lambda here: here,
-    steps: int = STEPS,
+    over_rows: Map, over_columns: Map, state: EffectState, noise: Iterator[Tensor], total: Map = lambda here: here
 ) -> None:
     """Draw the effects jointly: solve (Λ + W G Wᵀ) y = W (g + G Wᵀ y_old + ζ) + Λ^½ z, where ζ has covariance G.
 
@@ -104,14 +87,14 @@ def draw_effects(
     """
     share_C, gram_CKK, precision_K = state.share_C[:, None], state.gram_CKK, state.precision_K
     scale_RK = over_columns(share_C.square() * gram_CKK.diagonal(dim1=1, dim2=2)) + precision_K
-    noise_RK = precision_K.sqrt() * normal(*state.effect_RK.shape)
-    gradient_noise_CK = _times(root(gram_CKK), normal(*state.gradient_CK.shape))
+    noise_RK = precision_K.sqrt() * next(noise)
+    gradient_noise_CK = _times(root(gram_CKK), next(noise))
     side_RK = over_columns(share_C * (state.gradient_CK + gradient_noise_CK))
 
     def product(x_RK: Tensor) -> Tensor:
         return over_columns(_times(gram_CKK, share_C.square() * over_rows(x_RK))) + precision_K * x_RK
 
-    change_RK = _solve(product, side_RK + noise_RK - precision_K * state.effect_RK, scale_RK, steps, total)
+    change_RK = _solve(product, side_RK + noise_RK - precision_K * state.effect_RK, scale_RK, total)
     state.effect_RK.add_(change_RK)
     state.move(share_C * over_rows(change_RK))
 
@@ -124,13 +107,7 @@ def root(gram_RKK: Tensor) -> Tensor:
     return lower_RKK
 
 
-def _solve(
-    product: Callable[[Tensor], Tensor],
-    side_RK: Tensor,
-    scale_RK: Tensor,
-    steps: int,
-    total: Callable[[Tensor], Tensor],
-) -> Tensor:
+def _solve(product: Map, side_RK: Tensor, scale_RK: Tensor, total: Map) -> Tensor:
     """A⁻¹ v by conjugate gradients from 0, preconditioned by A's diagonal (Hestenes and Stiefel 1952).
 
     The number of steps is fixed: to stop at a residual would mean to wait for the device. After convergence x stays.
@@ -139,7 +116,7 @@ def _solve(
     x_RK, residual_RK = torch.zeros_like(side_RK), side_RK
     direction_RK = residual_RK / scale_RK
     energy = total((residual_RK * direction_RK).sum())
-    for _ in range(steps):
+    for _ in range(STEPS):
         image_RK = product(direction_RK)
         rate = energy / total((direction_RK * image_RK).sum()).clamp(min=tiny)
         x_RK = x_RK + rate * direction_RK

@@ -1,7 +1,6 @@
 """Ratings grouped by row, that is by user or by item, and what a row is solved from: Σ a aᵀ and Σ t a over its ratings.
 
-A rating with value z of a column [q, b] has the features a = [q, 1] and the target t = z − b. Ratings pass through a
-block of copied features that stays in the core's first cache.
+A rating with value z of a column [q, b] has the features a = [q, 1] and the target t = z − b.
 Shapes: R rows, C columns of the rating matrix, N ratings, T threads, K width of a table, a multiple of 8. Tables and
 Gram matrices are flat arrays, so that offsets are plain integers.
 """
@@ -19,14 +18,18 @@ from training.fit.kernels.simd import LANES, add_scaled, element, load, store, z
 from training.fit.kernels.tiles import BLOCK, Width, add_products, add_weighted, flat, tiles
 
 
-class Grouped(NamedTuple):
-    """Compressed sparse rows, as kernels take them.
+class Triplets(NamedTuple):
+    """The ratings as one side sees them: indices (int32) and values (float32) of a sparse matrix of rows × columns."""
 
-    Attributes:
-        starts_R: the start of each row and the end of the last, (R+1,), int64.
-        columns_N: column of each rating, int32.
-        values_N: float32.
-    """
+    rows_N: Tensor
+    columns_N: Tensor
+    values_N: Tensor
+    rows: int
+    columns: int
+
+
+class Grouped(NamedTuple):
+    """Compressed sparse rows, as kernels take them; `starts_R` (R+1,) is where each begins, and the end of the last."""
 
     starts_R: Int64s
     columns_N: Int32s
@@ -37,30 +40,21 @@ class Grouped(NamedTuple):
         return np.diff(self.starts_R)
 
 
-def group(
-    rows_N: Int32s,
-    columns_N: Int32s,
-    ratings_N: Float32s,
-    *,
-    rows: int,
-    shift: float = 0.0,
-    scale: float = 1.0,
-    threads: int = 1,
-) -> Grouped:
-    """Group ratings by row; values become (rating − shift) · scale. A stable counting sort, O(N + R).
+def group(ratings: Triplets, threads: int = 1) -> Grouped:
+    """Group ratings on the CPU by row with a stable counting sort, O(N + R).
 
     Each thread sorts a part of the ratings and needs R offsets of memory.
     """
-    n = len(rows_N)
+    rows_N, columns_N, values_N = (column_N.numpy() for column_N in ratings[:3])
+    n, rows = len(rows_N), ratings.rows
     parts = [(n * t // threads, n * (t + 1) // threads) for t in range(threads)]
     counts_TR = np.stack(run_tasks(threads, _count, [(rows_N[a:b], rows) for a, b in parts]))
     starts_R = np.zeros(rows + 1, np.int64)
     np.cumsum(counts_TR.sum(0), out=starts_R[1:])
     next_TR = starts_R[:-1] + np.cumsum(counts_TR, 0) - counts_TR
     grouped = Grouped(starts_R, np.empty(n, np.int32), np.empty(n, np.float32))
-    numbers = (np.float32(shift), np.float32(scale))
     tasks = [
-        (rows_N[a:b], columns_N[a:b], ratings_N[a:b], *numbers, next_R, grouped.columns_N, grouped.values_N)
+        (rows_N[a:b], columns_N[a:b], values_N[a:b], next_R, grouped)
         for (a, b), next_R in zip(parts, next_TR, strict=True)
     ]
     run_tasks(threads, _scatter, tasks)
@@ -83,22 +77,13 @@ def _count(rows_N: Int32s, rows: int) -> Int64s:
 
 
 @kernel
-def _scatter(
-    rows_N: Int32s,
-    columns_N: Int32s,
-    ratings_N: Float32s,
-    shift: np.float32,
-    scale: np.float32,
-    next_R: Int64s,
-    grouped_columns_N: Int32s,
-    grouped_values_N: Float32s,
-) -> None:
+def _scatter(rows_N: Int32s, columns_N: Int32s, values_N: Float32s, next_R: Int64s, grouped: Grouped) -> None:
     for n in range(len(rows_N)):
         row = rows_N[n]
         position = next_R[row]
         next_R[row] = position + 1
-        grouped_columns_N[position] = columns_N[n]
-        grouped_values_N[position] = (ratings_N[n] - shift) * scale
+        grouped.columns_N[position] = columns_N[n]
+        grouped.values_N[position] = values_N[n]
 
 
 class Features(NamedTuple):
@@ -127,7 +112,8 @@ def add_ratings(
 ) -> np.float32:
     """Add Σ w a aᵀ (its upper tiles) to `gram` and Σ w t a to `weighted`; return Σ w t².
 
-    `root_C` is √w of each column, None where all weights are 1; `rows` and `targets` are a block to work in, zeros.
+    `root_C` is √w of each column, None where all weights are 1; `rows` and `targets` are a block of zeros to work in,
+    which stays in the core's first cache.
     """
     width = features.width
     K = LANES * len(width)

@@ -21,6 +21,7 @@ Float32s = NDArray[np.float32]
 Float64s = NDArray[np.float64]
 Int32s = NDArray[np.int32]
 Int64s = NDArray[np.int64]
+Ranges = Sequence[tuple[int, int]]  # from a row to before another one
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
 log = logging.getLogger(__name__)
@@ -44,9 +45,7 @@ def run_tasks(threads: int, function: Callable[..., Any], tasks: Sequence[tuple[
     return list(_pool(threads).map(lambda task: function(*task), tasks))
 
 
-def run_ranges(
-    threads: int, function: Callable[..., Any], *arguments: Any, ranges: Sequence[tuple[int, int]]
-) -> list[Any]:
+def run_ranges(threads: int, function: Callable[..., Any], *arguments: Any, ranges: Ranges) -> list[Any]:
     """Call a kernel once per range, whose ends are its last arguments."""
     return run_tasks(threads, function, [(*arguments, first, last) for first, last in ranges])
 

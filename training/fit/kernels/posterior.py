@@ -1,24 +1,37 @@
 """What is kept of the posterior samples: their mean as one bilinear form, and how far ratings lie from it.
 
-Shapes: U users, I items, K table width (factors, then bias), F published rank, N probes. Tables have one row more, for
-unknown ids.
+Σ_s P_s Q_sᵀ is the product of the concatenated factors. Samples are taken in blocks, and between blocks a rank well
+above the published one is kept, so that the samples need not be held.
+Shapes: U users, I items, K table width (factors, then bias), F published rank, W rank that is kept, N probes. Tables
+have one row more, for unknown ids.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
-from training.communicator import SINGLE_PROCESS, Communicator
-from training.fit.kernels.collapse import Collapse
+from training.communicator import SINGLE_PROCESS, Communicator, LocalRows, Span
+from training.fit.kernels.collapse import reduced
 
 PROBES = 4  # pairs for each user and each item
 UNKNOWN_PROBES = 512  # pairs for the unknown user and the unknown item
 LEAST = 0.45  # of the average variance, by which a user or an item may fall below it
 PASSES = 10  # of the fit of row variances; the sums change by less than 1 % after 5
+STATE = {
+    "probes": "_probes_2N",
+    "left": "_left_UW",
+    "right": "_right_IW",
+    "user_bias": "_user_bias_U",
+    "item_bias": "_item_bias_I",
+    "moments": "_moments_3N",
+    "samples": "_samples",
+}
 
 
 class Posterior:
@@ -27,35 +40,27 @@ class Posterior:
     The variance of a rating is followed on probe pairs, each row's partners drawn as often as they were rated, and
     split into a part for each row. Unlike the training pairs, probes are mostly pairs the sampler has not seen.
 
-    Of several ranks each has the sums of the `users` that are here, of `items_here` of all `items`, and of the probes
-    of its users. All have the rows for unknown ids, which count on the first alone.
+    Of several ranks each has the sums of its users, its items and its users' probes. All have the rows for unknown ids,
+    which count on the first alone. `block` columns are gathered before they are reduced to W, the `rank`.
     """
 
-    def __init__(
-        self,
-        probes_2N: Tensor,
-        users: int,
-        items: int,
-        communicator: Communicator = SINGLE_PROCESS,
-        items_here: int | None = None,
-        *,
-        rank: int,
-        block: int,
-    ) -> None:
-        device = probes_2N.device
-        self._communicator = communicator
+    def __init__(self, probes_2N: Tensor, users: LocalRows, items: LocalRows, *, rank: int, block: int) -> None:
+        self._communicator, self._rank, self._block = users.communicator, rank, block
+        self._items = items.span.total + 1
+        rows_U, rows_I = len(users.span) + 1, len(items.span) + 1
+        zeros = partial(torch.zeros, dtype=torch.float64, device=probes_2N.device)
         self._probes_2N = probes_2N
-        self._items = items + 1
-        here = items if items_here is None else items_here
-        self._form = Collapse(users + 1, here + 1, rank=rank, block=block, device=device, communicator=communicator)
-        self._user_bias_U = torch.zeros(users + 1, dtype=torch.float64, device=device)
-        self._item_bias_I = torch.zeros(here + 1, dtype=torch.float64, device=device)
-        self._moments_3N = torch.zeros(3, probes_2N.shape[1], dtype=torch.float64, device=device)
-        self._samples = torch.zeros((), dtype=torch.float64, device=device)
+        self._left_UW = torch.zeros(rows_U, 0, device=probes_2N.device)
+        self._right_IW = torch.zeros(rows_I, 0, device=probes_2N.device)
+        self._user_bias_U, self._item_bias_I = zeros(rows_U), zeros(rows_I)
+        self._moments_3N, self._samples = zeros(3, probes_2N.shape[1]), zeros(())
 
     def add(self, user_UK: Tensor, item_IK: Tensor) -> None:
         """Add one sample's tables to the mean."""
-        self._form.add(self._counted(user_UK[:, :-1]), self._counted(item_IK[:, :-1]))
+        self._left_UW = torch.cat([self._left_UW, self._counted(user_UK[:, :-1])], dim=1)
+        self._right_IW = torch.cat([self._right_IW, self._counted(item_IK[:, :-1])], dim=1)
+        if self._left_UW.shape[1] >= self._rank + self._block:
+            self._left_UW, self._right_IW = self._reduced(self._rank)
         self._user_bias_U += user_UK[:, -1]
         self._item_bias_I += item_IK[:, -1]
         self._samples += 1
@@ -69,10 +74,13 @@ class Posterior:
         self._moments_3N += torch.stack([predicted_N, predicted_N.square(), noise_N])
 
     def factors(self, rank: int) -> tuple[Tensor, Tensor]:
-        """Mean of the bilinear part as factors of the given rank, (U+1, F) and (I+1, F)."""
-        left_UF, right_IF = self._form.factors(rank)
-        root = self._samples.sqrt().float()
-        return self._completed(left_UF) / root, self._completed(right_IF) / root
+        """Mean of the bilinear part as factors of the given rank, (U+1, F) and (I+1, F), zeros where it has less."""
+        left_UF, right_IF = self._reduced(rank)
+        missing, root = (0, rank - left_UF.shape[1]), self._samples.sqrt().float()
+        return self._completed(pad(left_UF, missing)) / root, self._completed(pad(right_IF, missing)) / root
+
+    def _reduced(self, rank: int) -> tuple[Tensor, Tensor]:
+        return reduced(self._left_UW, self._right_IW, rank, self._communicator)
 
     def _counted(self, table_RF: Tensor) -> Tensor:
         """The row for unknown ids is 0 on all ranks but the first."""
@@ -96,30 +104,17 @@ class Posterior:
         shape = (len(self._user_bias_U), self._items)
         common, user_U, item_I = additive(variance_N, self._probes_2N, *shape, self._communicator)
         least = LEAST * common
-        return (
-            (common - 2 * least).float(),
-            (user_U + least).clamp(min=0).float(),
-            (item_I + least).clamp(min=0).float(),
-        )
+        parts = (common - 2 * least, (user_U + least).clamp(min=0), (item_I + least).clamp(min=0))
+        return parts[0].float(), parts[1].float(), parts[2].float()
 
     def state(self) -> dict[str, Tensor]:
         """All sums, by name."""
-        return {
-            "probes": self._probes_2N.clone(),
-            "left": self._form.left_UW.clone(),
-            "right": self._form.right_IW.clone(),
-            "user_bias": self._user_bias_U.clone(),
-            "item_bias": self._item_bias_I.clone(),
-            "moments": self._moments_3N.clone(),
-            "samples": self._samples.clone(),
-        }
+        return {name: getattr(self, field).clone() for name, field in STATE.items()}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Continue from what `state` returned."""
-        self._probes_2N = state["probes"].clone()
-        self._form.left_UW, self._form.right_IW = state["left"].clone(), state["right"].clone()
-        self._user_bias_U, self._item_bias_I = state["user_bias"].clone(), state["item_bias"].clone()
-        self._moments_3N, self._samples = state["moments"].clone(), state["samples"].clone()
+        for name, field in STATE.items():
+            setattr(self, field, state[name].clone())
 
 
 def additive(
@@ -133,7 +128,8 @@ def additive(
     common = communicator.mean(values_N)
     user_U, item_I = values_N.new_zeros(users), values_N.new_zeros(items)
     for _ in range(PASSES):
-        user_U = _averages(_with_total_last(_sums(values_N - common - item_I[items_N], users_N, users), communicator))
+        sums_U2 = _sums(values_N - common - item_I[items_N], users_N, users)
+        user_U = _averages(torch.cat([sums_U2[:-1], communicator.sum(sums_U2[-1:])]))
         item_I = _averages(communicator.sum(_sums(values_N - common - user_U[users_N], items_N, items)))
     return common, user_U, item_I
 
@@ -144,30 +140,19 @@ def _sums(values_N: Tensor, rows_N: Tensor, rows: int) -> Tensor:
     return values_N.new_zeros(rows, 2).index_add_(0, rows_N, both_N2)
 
 
-def _with_total_last(sums_R2: Tensor, communicator: Communicator) -> Tensor:
-    return torch.cat([sums_R2[:-1], communicator.sum(sums_R2[-1:])])
-
-
 def _averages(sums_R2: Tensor) -> Tensor:
     return sums_R2[:, 0] / (1 + sums_R2[:, 1])
 
 
-def draw_probes(
-    users_N: Tensor,
-    items_N: Tensor,
-    users: int,
-    items: int,
-    rng: np.random.Generator,
-    items_here: slice | None = None,
-) -> Tensor:
+def draw_probes(users_N: Tensor, items_N: Tensor, users: int, items: Span, rng: np.random.Generator) -> Tensor:
     """Pairs to follow, int64, (2, N): `PROBES` for each row, the partner taken from a random training rating.
 
-    Of several ranks each draws those of its users, and of `items_here` with users of its own.
+    Of several ranks each draws those of its users, and of its items with users of its own.
     """
     if len(users_N) == 0:
         return torch.empty(2, 0, dtype=torch.int64, device=users_N.device)
     own_U = np.append(np.repeat(np.arange(users), PROBES), np.full(UNKNOWN_PROBES, users))
-    own_I = np.append(np.repeat(np.arange(items)[items_here or slice(None)], PROBES), np.full(UNKNOWN_PROBES, items))
+    own_I = np.append(np.repeat(np.arange(items.start, items.stop), PROBES), np.full(UNKNOWN_PROBES, items.total))
     of_user = items_N.cpu()[torch.from_numpy(rng.integers(len(items_N), size=len(own_U)))]
     of_item = users_N.cpu()[torch.from_numpy(rng.integers(len(users_N), size=len(own_I)))]
     users_P, items_P = torch.cat([torch.from_numpy(own_U), of_item]), torch.cat([of_user, torch.from_numpy(own_I)])

@@ -33,11 +33,7 @@ class _LanesModel(models.PrimitiveModel):
 
 
 lanes = Lanes()
-
-
-def _instruction(rule: Callable[..., Any]) -> Any:
-    """A function that kernels may call, from the rule for its types and its code."""
-    return intrinsic(rule)
+_instruction: Callable[[Callable[..., Any]], Any] = intrinsic  # makes it a function that kernels may call
 
 
 def _address(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pkgutil
 from importlib import import_module
-from inspect import isabstract
 from typing import Any
 
 from training.errors import ConfigError
@@ -21,12 +20,6 @@ def find(name: str) -> type[Trainer[Any]]:
     if name not in names():
         raise ConfigError(f"no trainer {name!r}; there are {', '.join(names())}")
     module = import_module(f"{__name__}.{name}")
-    (trainer,) = (
-        member
-        for member in vars(module).values()
-        if isinstance(member, type)
-        and issubclass(member, Trainer)
-        and not isabstract(member)
-        and member.__module__ == module.__name__
-    )
+    own = [member for member in vars(module).values() if getattr(member, "__module__", "") == module.__name__]
+    (trainer,) = (member for member in own if isinstance(member, type) and issubclass(member, Trainer))
     return trainer

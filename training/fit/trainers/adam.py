@@ -56,8 +56,7 @@ class Adam(Trainer[AdamSettings]):
     @classmethod
     def memory_bytes(cls, users: int, items: int, ratings: int, settings: AdamSettings) -> int:
         tables = 4 * 4 * (users + items) * (settings.factors + 1)  # parameters, gradient and the two moments
-        shuffled = 28 * ratings
-        return super().memory_bytes(users, items, ratings, settings) + shuffled + tables
+        return super().memory_bytes(users, items, ratings, settings) + 28 * ratings + tables  # 28: shuffled
 
     @property
     def epochs(self) -> int:
@@ -111,12 +110,8 @@ class Adam(Trainer[AdamSettings]):
 
     def state(self) -> Mapping[str, Tensor]:
         moments = {key: value.clone() for key, value in self._optimizer.state[self.table].items()}
-        return {
-            "table": self.table.clone(),
-            "seed": torch.tensor(self._seed),
-            "passes": torch.tensor(self._passes),
-            **moments,
-        }
+        counters = {"seed": torch.tensor(self._seed), "passes": torch.tensor(self._passes)}
+        return {"table": self.table.clone()} | counters | moments
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         self._seed, self._passes = int(state["seed"]), int(state["passes"])

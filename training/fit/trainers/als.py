@@ -1,8 +1,8 @@
 """Matrix factorization with biases by alternating least squares: all users exactly, then all items, and again.
 
 Zhou, Wilkinson, Schreiber and Pan, "Large-scale parallel collaborative filtering for the Netflix prize" (2008), with
-two changes: a row's bias is solved together with its factors, and the penalty of a row of n ratings, there weighted
-by n, is weighted by n^exponent as in Rendle, Krichene, Zhang and Koren, "Revisiting the performance of iALS" (2022).
+two changes: a row's bias is solved with its factors, and the penalty of a row of n ratings, there weighted by n, is
+weighted by n^exponent as in Rendle, Krichene, Zhang and Koren, "Revisiting the performance of iALS" (2022).
 Shapes: U users, I items, F factors, N training ratings, K width of a table: factors, zeros up to a multiple of 8, bias.
 """
 
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property, partial
-from typing import Literal
 
 import numpy as np
 import torch
@@ -65,9 +64,8 @@ class Als(Trainer[AlsSettings]):
     @classmethod
     def memory_bytes(cls, users: int, items: int, ratings: int, settings: AlsSettings) -> int:
         """The ratings as given and grouped by user and by item, and the tables once more as a model."""
-        given, grouped_twice = 12 * ratings, 16 * ratings
         tables = 4 * (users + items) * padded_width(settings.factors)
-        return given + grouped_twice + 2 * tables + 40 * (users + items)
+        return (12 + 2 * 8) * ratings + 2 * tables + 40 * (users + items)
 
     @property
     def epochs(self) -> int:
@@ -115,10 +113,6 @@ class Als(Trainer[AlsSettings]):
     def state(self) -> Mapping[str, Tensor]:
         """The tables; the generator has done its work when they have been filled for the first time."""
         return {"user_table": self.user_table_UK.clone(), "item_table": self.item_table_IK.clone()}
-
-    @classmethod
-    def side_of(cls, name: str) -> Literal["user", "item"] | None:
-        return "user" if name == "user_table" else "item"
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         self.user_table_UK.copy_(state["user_table"])

@@ -22,9 +22,10 @@ from models.mf import MatrixFactorization
 from training.communicator import LocalRows
 from training.errors import DataError
 from training.fit.kernels.collapse import ranked
-from training.fit.kernels.gibbs import Chain, RandomStream, Rows, Side, memory_of_sweep, start_effects, start_side
+from training.fit.kernels.gibbs import Chain, RandomStream, Rows, Side, start_effects, start_side
 from training.fit.kernels.gibbs_cpu import CpuRows, compile_for
 from training.fit.kernels.gibbs_torch import TorchRows
+from training.fit.kernels.grouping import Triplets
 from training.fit.kernels.posterior import PROBES, Posterior, draw_probes
 from training.fit.kernels.tiles import padded_width
 from training.fit.trainer import Trainer, TrainerSettings, TrainingSet
@@ -73,8 +74,8 @@ class Bayes(Trainer[BayesSettings]):
         self._mean, self._deviation = data.standardisation()
         self._seed = int(rng.integers(2**63))
         self._width = padded_width(settings.factors)
-        here = (data.users, data.items, rng, data.item_span.rows)
-        self._probes_2N = draw_probes(data.users_N, data.items_N, *here)
+        self._local = [LocalRows(data.communicator, span) for span in (data.user_span, data.item_span)]
+        self._probes_2N = draw_probes(data.users_N, data.items_N, data.users, data.item_span, rng)
         self._sweeps = 0
         if data.device.type == "cpu":
             compile_for(self._width)
@@ -93,8 +94,9 @@ class Bayes(Trainer[BayesSettings]):
         """The ratings as given, standardised and grouped by user and by item, the chains, and the sums over samples."""
         rows, width = users + items, padded_width(settings.factors)
         grouped = (12 + 4 + 2 * 8) * ratings
-        chains = settings.chains * (memory_of_sweep(max(users, items), width) + 4 * rows * 8 * width)
-        columns = 2 * settings.rank + 8 * settings.factors + settings.factors
+        sweep = max(users, items) * (2 * width * width + 10 * width)  # Gram matrices, their factors, and tables
+        chains = 4 * settings.chains * (sweep + rows * 8 * width)
+        columns = 2 * settings.rank + 9 * settings.factors
         posterior = 4 * rows * 3 * columns + 8 * 4 * PROBES * rows
         return grouped + chains + posterior
 
@@ -103,8 +105,7 @@ class Bayes(Trainer[BayesSettings]):
         return self.settings.burn_in + self.settings.samples
 
     def epoch(self) -> Mapping[str, Tensor]:
-        streams = [self._stream(chain, self._sweeps) for chain in range(self.settings.chains)]
-        losses = self._sweep(streams)
+        losses = self._sweep(self._streams(self._sweeps))
         self._sweeps += 1
         variance = self._deviation.square()
         precision = torch.stack([chain.precision for chain in self._chains]).mean()
@@ -132,15 +133,15 @@ class Bayes(Trainer[BayesSettings]):
         many = self.settings.chains > 1 and torch.get_num_threads() > 1
         return many and self.data.device.type == "cpu" and self.data.communicator.thread_safe
 
-    def _stream(self, chain: int, sweep: int) -> RandomStream:
-        return self.data.random_stream(self._seed, chain, sweep)
+    def _streams(self, sweep: int) -> list[RandomStream]:
+        return [self.data.random_stream(self._seed, chain, sweep) for chain in range(self.settings.chains)]
 
     @cached_property
     def _chains(self) -> list[Chain]:
         """The chains at their start. Grouping the ratings is a part of fitting, so the first epoch does it."""
         values_N = ((self.data.ratings_N - self._mean) / self._deviation).float()
         sides = self.data.gibbs_sides(values_N, self._rows, self._width)
-        return [self._start(*sides, self._stream(chain, START)) for chain in range(self.settings.chains)]
+        return [self._start(*sides, stream) for stream in self._streams(START)]
 
     @cached_property
     def _posterior(self) -> Posterior:
@@ -150,27 +151,26 @@ class Bayes(Trainer[BayesSettings]):
             posterior.add(_with_unknown(chain.user), _with_unknown(chain.item))
         return posterior
 
-    def _rows(self, rows_N: Tensor, columns_N: Tensor, values_N: Tensor, rows: int, columns: int) -> Rows:
+    def _rows(self, ratings: Triplets) -> Rows:
         if self.data.device.type != "cpu":
-            return TorchRows(rows_N, columns_N, values_N, rows=rows, columns=columns, width=self._width)
+            return TorchRows(ratings, self._width)
         cores = torch.get_num_threads()
         threads = cores if cores > self.settings.chains or not self._concurrent else 1
-        return CpuRows(rows_N, columns_N, values_N, rows=rows, threads=threads)
+        return CpuRows(ratings, threads)
 
     def _start(self, users: Rows, items: Rows, stream: RandomStream) -> Chain:
         data, settings, width = self.data, self.settings, self._width
         counts_I = data.item_totals()[data.item_span.rows]
-        user = start_side(users, data.user_counts(), self._attributes[0], width, stream, data.local_rows[0])
-        item = start_side(items, counts_I, self._attributes[1], width, stream, data.local_rows[1])
+        user = start_side(users, data.user_counts(), self._attributes[0], width, stream, self._local[0])
+        item = start_side(items, counts_I, self._attributes[1], width, stream, self._local[1])
         if settings.implicit:
             start_effects(user, item, stream)
         precision = torch.ones((), dtype=torch.float64, device=data.device)
         return Chain(user, item, precision, settings.implicit, (settings.user_freedom, settings.item_freedom))
 
     def _empty_posterior(self) -> Posterior:
-        rank, block, data = 2 * self.settings.rank, 8 * self.settings.factors, self.data
-        shape = (data.users, data.items, data.communicator, len(data.item_span))
-        return Posterior(self._probes_2N, *shape, rank=rank, block=block)
+        rank, block = 2 * self.settings.rank, 8 * self.settings.factors
+        return Posterior(self._probes_2N, *self._local, rank=rank, block=block)
 
     def _collect(self, streams: Sequence[RandomStream]) -> None:
         """Add each chain's present state to the posterior, which is empty until the burn-in is over."""
@@ -181,8 +181,7 @@ class Bayes(Trainer[BayesSettings]):
             self._posterior.add(user_UK, item_IK)
             for table_RK, side in ((user_UK, chain.user), (item_IK, chain.item)):
                 table_RK[-1] += side.spread_K.sqrt() * stream.normal(table_RK.shape[1])
-            user_noise_U = _with_mean(1 / chain.user.weight_R, chain.user.local) / chain.precision
-            item_noise_I = _with_mean(1 / chain.item.weight_R, chain.item.local)
+            user_noise_U, item_noise_I = _with_mean(chain.user) / chain.precision, _with_mean(chain.item)
             self._posterior.probe(user_UK, self._all_items(item_IK), user_noise_U, self._all_items(item_noise_I))
 
     def _all_items(self, here_R: Tensor) -> Tensor:
@@ -193,16 +192,13 @@ class Bayes(Trainer[BayesSettings]):
         root, deviation = self._deviation.sqrt().float(), self._deviation.float()
         user_factors, item_factors = self._posterior.factors(self.settings.rank)
         user_bias, item_bias = self._posterior.biases()
-        noise, user_variance, item_variance = self._posterior.variances()
         return MatrixFactorization(
             self._mean.float(),
             user_factors * root,
             self._all_items(item_factors * root),
             user_bias * deviation,
             self._all_items(item_bias * deviation),
-            noise * deviation.square(),
-            user_variance * deviation.square(),
-            item_variance * deviation.square(),
+            *(variance * deviation.square() for variance in self._posterior.variances()),
         )
 
     def warm_start(self, model: MatrixFactorization) -> bool:
@@ -210,32 +206,25 @@ class Bayes(Trainer[BayesSettings]):
         tables = ranked(model.user_factors[:-1], model.item_factors[:-1], self._width - 1)
         deviation = self._deviation.float()
         for chain in self._chains:
-            for side, factors_RF, bias_R in zip(
-                (chain.user, chain.item), tables, (model.user_bias, model.item_bias), strict=True
-            ):
+            sides = ((chain.user, tables[0], model.user_bias), (chain.item, tables[1], model.item_bias))
+            for side, factors_RF, bias_R in sides:
                 side.table_RK[:, : factors_RF.shape[1]] = factors_RF / deviation.sqrt()
                 side.table_RK[:, -1] = bias_R[:-1] / deviation
         return True
 
     def state(self) -> Mapping[str, Tensor]:
-        chains = {
-            f"chain{number}.{name}": table
-            for number, chain in enumerate(self._chains)
-            for name, table in chain.state().items()
-        }
-        posterior = {f"posterior.{name}": table for name, table in self._posterior.state().items()}
+        parts = {f"chain{number}": chain.state() for number, chain in enumerate(self._chains)}
+        parts["posterior"] = self._posterior.state()
         counters = {"seed": torch.tensor(self._seed), "sweeps": torch.tensor(self._sweeps)}
-        return chains | posterior | counters
+        return {f"{part}.{name}": table for part, state in parts.items() for name, table in state.items()} | counters
 
     @classmethod
     def side_of(cls, name: str) -> Literal["user", "item", "other"] | None:
         owner, _, field = name.partition(".")
         if owner == "posterior":
             return next((side for side, names in SIDES.items() if field in names), None)
-        side, _, field = field.partition(".")
-        if field not in ("table_RK", "effect_RK", "shift_RK", "weight_R"):
-            return None
-        return "user" if side == "user" else "item"
+        by_row = field.endswith(("table_RK", "effect_RK", "shift_RK", "weight_R"))
+        return super().side_of(field) if by_row else None
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         self._seed, self._sweeps = int(state["seed"]), int(state["sweeps"])
@@ -254,5 +243,7 @@ def _with_unknown(side: Side) -> Tensor:
     return torch.cat([side.table_RK, side.unknown_K[None]])
 
 
-def _with_mean(values_R: Tensor, local: LocalRows) -> Tensor:
-    return torch.cat([values_R, local.mean(values_R[:, None])])
+def _with_mean(side: Side) -> Tensor:
+    """The variances of a rating's error that the rows say, and their mean for unknown ids."""
+    variance_R = 1 / side.weight_R
+    return torch.cat([variance_R, side.local.mean(variance_R[:, None])])

@@ -48,9 +48,8 @@ class Bias(Trainer[BiasSettings]):
     def epoch(self) -> Mapping[str, Tensor]:
         users_N, items_N = self.data.users_N, self.data.items_N
         sums_I = torch.zeros_like(self.item_bias_I).index_add_(0, items_N, self._centred_N - self.user_bias_U[users_N])
-        self.item_bias_I = self.data.communicator.sum(sums_I) / (
-            self.settings.item_regularisation + self._item_counts_I
-        )
+        sums_I = self.data.communicator.sum(sums_I)
+        self.item_bias_I = sums_I / (self.settings.item_regularisation + self._item_counts_I)
         residual_N = self._centred_N - self.item_bias_I[items_N]
         sums_U = torch.zeros_like(self.user_bias_U).index_add_(0, users_N, residual_N)
         self.user_bias_U = sums_U / (self.settings.user_regularisation + self._user_counts_U)

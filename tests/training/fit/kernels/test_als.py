@@ -6,10 +6,10 @@ import torch
 
 from tests.support.als_reference import solve_rows
 from training.fit.kernels import buckets
-from training.fit.kernels.als import TorchRows
+from training.fit.kernels.als import TorchRows, group_rows
 from training.fit.kernels.als_cpu import SEGMENT, CpuRows
 from training.fit.kernels.als_rows import HalfStep
-from training.fit.kernels.grouping import group
+from training.fit.kernels.grouping import Triplets, group
 from training.fit.kernels.tiles import padded_width
 
 COLUMNS = 60
@@ -23,12 +23,11 @@ DEGREES = {
 
 
 def cpu_rows(rows_N, columns_N, values_N, rows, width, threads=2):
-    grouped = group(rows_N.numpy(), columns_N.numpy(), values_N.numpy(), rows=rows)
-    return CpuRows(grouped, threads=threads)
+    return CpuRows(group(Triplets(rows_N, columns_N, values_N, rows, COLUMNS)), threads=threads)
 
 
 def torch_rows(rows_N, columns_N, values_N, rows, width):
-    return TorchRows(rows_N, columns_N, values_N, rows=rows, columns=COLUMNS, width=width)
+    return TorchRows(Triplets(rows_N, columns_N, values_N, rows, COLUMNS), width)
 
 
 def problem(degrees, width):
@@ -81,6 +80,15 @@ def test_rows_without_a_bias_and_with_a_prior_are_those_of_the_reference(make_ro
     error = make_rows(*ratings, len(degrees), width).solve(HalfStep(other_CK, ridge_R, prior_KK=prior_KK), out_RK)
     torch.testing.assert_close(out_RK.double(), expected_RK, rtol=2e-4, atol=2e-5)
     torch.testing.assert_close(error.double(), expected_error, rtol=1e-4, atol=1e-4)
+
+
+def test_values_are_shifted_and_scaled_before_they_are_grouped():
+    (rows_N, columns_N, values_N), other_CK, ridge_R = problem([20, 5], 8)
+    expected_RK, out_RK = torch.empty(2, 8), torch.empty(2, 8)
+    cpu_rows(rows_N, columns_N, (values_N - 0.5) * 4, 2, 8).solve(HalfStep(other_CK, ridge_R), expected_RK)
+    rows = group_rows(Triplets(rows_N, columns_N, values_N, 2, COLUMNS), width=8, shift=0.5, scale=4)
+    rows.solve(HalfStep(other_CK, ridge_R), out_RK)
+    assert torch.equal(out_RK, expected_RK)
 
 
 @pytest.mark.parametrize("make_rows", [cpu_rows, torch_rows])

@@ -1,20 +1,21 @@
 """A whole sweep, with any of the three implementations of its steps."""
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
-from torch import Tensor
 
 from tests.support.gibbs_reference import ReferenceRows
 from training.communicator import LocalRows
 from training.fit.kernels.gibbs import Chain, RandomStream, Rows, start_effects, start_side
 from training.fit.kernels.gibbs_cpu import CpuRows
 from training.fit.kernels.gibbs_torch import TorchRows
+from training.fit.kernels.grouping import Triplets
 
 USERS, ITEMS, WIDTH = 30, 20, 8
 CPU = torch.device("cpu")
-MakeRows = Callable[[Tensor, Tensor, Tensor, int, int], Rows]
+MakeRows = Callable[[Triplets], Rows]
 
 
 def make_chain(make_rows: MakeRows) -> Chain:
@@ -22,8 +23,8 @@ def make_chain(make_rows: MakeRows) -> Chain:
     users_N, items_N = (torch.rand(USERS, ITEMS, generator=generator) < 0.4).nonzero().T.to(torch.int32)
     values_N = torch.randn(len(users_N), generator=generator)
     attributes_UA = torch.randn(USERS, 2, generator=generator)
-    by_user = make_rows(users_N, items_N, values_N, USERS, ITEMS)
-    by_item = make_rows(items_N, users_N, values_N, ITEMS, USERS)
+    by_user = make_rows(Triplets(users_N, items_N, values_N, USERS, ITEMS))
+    by_item = make_rows(Triplets(items_N, users_N, values_N, ITEMS, USERS))
     counts = torch.bincount(users_N, minlength=USERS), torch.bincount(items_N, minlength=ITEMS)
     user = start_side(by_user, counts[0], attributes_UA, WIDTH, stream, LocalRows.whole(USERS))
     item = start_side(by_item, counts[1], None, WIDTH, stream, LocalRows.whole(ITEMS))
@@ -31,24 +32,9 @@ def make_chain(make_rows: MakeRows) -> Chain:
     return Chain(user, item, torch.ones((), dtype=torch.float64), implicit=True, freedom=(20.0, 10.0))
 
 
-def reference_rows(rows_N: Tensor, columns_N: Tensor, values_N: Tensor, rows: int, _columns: int) -> Rows:
-    return ReferenceRows(rows_N, columns_N, values_N, rows=rows)
-
-
-def joint_reference_rows(rows_N: Tensor, columns_N: Tensor, values_N: Tensor, rows: int, _columns: int) -> Rows:
-    return ReferenceRows(rows_N, columns_N, values_N, rows=rows, joint=True)
-
-
-def cpu_rows(rows_N: Tensor, columns_N: Tensor, values_N: Tensor, rows: int, _columns: int) -> Rows:
-    return CpuRows(rows_N, columns_N, values_N, rows=rows)
-
-
-def torch_rows(rows_N: Tensor, columns_N: Tensor, values_N: Tensor, rows: int, columns: int) -> Rows:
-    return TorchRows(rows_N, columns_N, values_N, rows=rows, columns=columns, width=WIDTH)
-
-
 @pytest.mark.parametrize(
-    ("make_reference", "make_rows"), [(reference_rows, cpu_rows), (joint_reference_rows, torch_rows)]
+    ("make_reference", "make_rows"),
+    [(ReferenceRows, CpuRows), (partial(ReferenceRows, joint=True), partial(TorchRows, width=WIDTH))],
 )
 def test_sweeps_do_not_depend_on_the_implementation(make_reference: MakeRows, make_rows: MakeRows) -> None:
     expected, actual = make_chain(make_reference), make_chain(make_rows)
@@ -63,7 +49,7 @@ def test_sweeps_do_not_depend_on_the_implementation(make_reference: MakeRows, ma
 
 
 def test_tables_are_the_rows_own_part_and_the_effects_of_what_they_rated() -> None:
-    chain = make_chain(cpu_rows)
+    chain = make_chain(CpuRows)
     chain.sweep(RandomStream(1, 0, 1, CPU))
 
     generator = torch.Generator().manual_seed(0)

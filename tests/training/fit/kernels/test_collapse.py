@@ -1,10 +1,10 @@
-"""Sums of bilinear forms, and what is lost when their rank is cut."""
+"""Means of bilinear forms, and what is lost when their rank is cut."""
 
 import torch
 
-from training.fit.kernels.collapse import Collapse, reduced
-
-CPU = torch.device("cpu")
+from training.communicator import LocalRows
+from training.fit.kernels.collapse import reduced
+from training.fit.kernels.posterior import Posterior
 
 
 def samples(count: int, factors: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
@@ -19,28 +19,33 @@ def samples(count: int, factors: int) -> list[tuple[torch.Tensor, torch.Tensor]]
     return drawn
 
 
-def test_sum_is_exact_while_the_rank_suffices() -> None:
-    collapse = Collapse(60, 40, rank=40, block=8, device=CPU)
-    expected_UI = torch.zeros(60, 40)
-    for p_UF, q_IF in samples(20, 4):
-        collapse.add(p_UF, q_IF)
-        expected_UI += p_UF @ q_IF.T
+def collapsed(
+    drawn: list[tuple[torch.Tensor, torch.Tensor]], *, keep: int, block: int, rank: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The mean of forms without biases, as factors of that rank. The last rows are those of unknown ids."""
+    users, items = (LocalRows.whole(len(table) - 1) for table in drawn[0])
+    posterior = Posterior(torch.zeros(2, 0, dtype=torch.int64), users, items, rank=keep, block=block)
+    for tables in drawn:
+        posterior.add(*(torch.nn.functional.pad(table, (0, 1)) for table in tables))
+    return posterior.factors(rank)
 
-    left_UK, right_IK = collapse.factors(40)
 
-    torch.testing.assert_close(left_UK @ right_IK.T, expected_UI, rtol=1e-4, atol=1e-3)
+def test_mean_is_exact_while_the_rank_suffices() -> None:
+    drawn = samples(20, 4)
+
+    left_UK, right_IK = collapsed(drawn, keep=40, block=8, rank=40)
+
+    expected_UI = sum(p_UF @ q_IF.T for p_UF, q_IF in drawn) / 20
+    torch.testing.assert_close(left_UK @ right_IK.T, expected_UI, rtol=1e-4, atol=1e-4)
 
 
 def test_mean_of_rotated_samples_keeps_their_rank() -> None:
-    collapse = Collapse(60, 40, rank=12, block=16, device=CPU)
     drawn = samples(50, 4)
-    for p_UF, q_IF in drawn:
-        collapse.add(p_UF, q_IF)
+
+    left_UK, right_IK = collapsed(drawn, keep=12, block=16, rank=4)
+
     expected_UI = sum(p_UF @ q_IF.T for p_UF, q_IF in drawn) / 50
-
-    left_UK, right_IK = collapse.factors(4)
-
-    error = (left_UK @ right_IK.T / 50 - expected_UI).square().mean().sqrt()
+    error = (left_UK @ right_IK.T - expected_UI).square().mean().sqrt()
     assert error < 0.01 * expected_UI.std()
 
 
@@ -55,10 +60,7 @@ def test_cut_is_the_best_of_its_rank() -> None:
 
 
 def test_missing_rank_is_filled_with_zeros() -> None:
-    collapse = Collapse(3, 2, rank=10, block=10, device=CPU)
-    collapse.add(torch.ones(3, 4), torch.ones(2, 4))
-
-    left_UK, right_IK = collapse.factors(6)
+    left_UK, right_IK = collapsed([(torch.ones(3, 4), torch.ones(2, 4))], keep=10, block=10, rank=6)
 
     assert (left_UK.shape, right_IK.shape) == ((3, 6), (2, 6))
     torch.testing.assert_close(left_UK @ right_IK.T, torch.full((3, 2), 4.0))

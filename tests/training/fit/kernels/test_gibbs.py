@@ -8,10 +8,12 @@ import torch
 from torch import Tensor
 
 from tests.support.gibbs_reference import ReferenceRows, gaussian
+from training.fit.kernels import gibbs_cpu, gibbs_torch
 from training.fit.kernels.buckets import Bucket
 from training.fit.kernels.gibbs import EffectState, Rows, RowState
 from training.fit.kernels.gibbs_cpu import CpuRows
 from training.fit.kernels.gibbs_torch import TorchRows
+from training.fit.kernels.grouping import Triplets
 
 ROWS, COLUMNS, WIDTH = 23, 17, 16
 
@@ -22,28 +24,30 @@ def generator() -> torch.Generator:
 
 
 @pytest.fixture
-def ratings(generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+def ratings(generator: torch.Generator) -> Triplets:
     """About half of all pairs; row 3 has none, row 5 one, row 7 all of them."""
     rated_RC = torch.rand(ROWS, COLUMNS, generator=generator) < 0.5
     rated_RC[3], rated_RC[5, 1:], rated_RC[5, 0], rated_RC[7] = False, False, True, True
     rows_N, columns_N = rated_RC.nonzero().T.to(torch.int32)
     order_N = torch.randperm(len(rows_N), generator=generator)
-    return rows_N[order_N], columns_N[order_N], torch.randn(len(rows_N), generator=generator)
+    values_N = torch.randn(len(rows_N), generator=generator)
+    return Triplets(rows_N[order_N], columns_N[order_N], values_N, ROWS, COLUMNS)
 
 
 @pytest.fixture
-def reference(ratings: tuple[Tensor, Tensor, Tensor]) -> ReferenceRows:
-    rows_N, columns_N, values_N = ratings
-    return ReferenceRows(rows_N, columns_N, values_N.double(), rows=ROWS)
+def reference(ratings: Triplets) -> ReferenceRows:
+    return ReferenceRows(ratings._replace(values_N=ratings.values_N.double()))
 
 
 @pytest.fixture(params=["cpu", "cpu with rows cut and two threads", "torch"])
-def fast(request: pytest.FixtureRequest, ratings: tuple[Tensor, Tensor, Tensor]) -> Rows:
+def fast(request: pytest.FixtureRequest, ratings: Triplets, monkeypatch: pytest.MonkeyPatch) -> Rows:
+    monkeypatch.setattr(gibbs_torch, "STEPS", 100)
     if request.param == "torch":
-        return TorchRows(*ratings, rows=ROWS, columns=COLUMNS, width=WIDTH, steps=100)
+        return TorchRows(ratings, WIDTH)
     if request.param == "cpu":
-        return CpuRows(*ratings, rows=ROWS)
-    return CpuRows(*ratings, rows=ROWS, threads=2, segment=3)
+        return CpuRows(ratings)
+    monkeypatch.setattr(gibbs_cpu, "SEGMENT", 3)
+    return CpuRows(ratings, threads=2)
 
 
 def test_gram_is_that_of_the_reference(reference: ReferenceRows, fast: Rows, generator: torch.Generator) -> None:
@@ -71,22 +75,19 @@ def test_draw_is_that_of_the_reference(reference: ReferenceRows, fast: Rows, gen
     torch.testing.assert_close(rhs_RK.double(), expected_RK, rtol=1e-3, atol=1e-3)
 
 
-def test_implicit_effects_are_those_of_the_reference(
-    ratings: tuple[Tensor, Tensor, Tensor], fast: Rows, generator: torch.Generator
-) -> None:
-    rows_N, columns_N, values_N = ratings
-    reference = ReferenceRows(rows_N, columns_N, values_N, rows=ROWS, joint=isinstance(fast, TorchRows))
+def test_implicit_effects_are_those_of_the_reference(ratings: Triplets, fast: Rows, generator: torch.Generator) -> None:
+    reference = ReferenceRows(ratings, joint=isinstance(fast, TorchRows))
     root_CKK = random(generator, COLUMNS, WIDTH, WIDTH)
     fixed = (random(generator, COLUMNS).abs(), root_CKK @ root_CKK.mT / WIDTH)
     gradient_CK, effect_RK = random(generator, COLUMNS, WIDTH), random(generator, ROWS, WIDTH)
-    noises = {shape: random(generator, *shape) for shape in ((ROWS, WIDTH), (COLUMNS, WIDTH))}
+    noise = random(generator, ROWS, WIDTH), random(generator, COLUMNS, WIDTH)
     precision_K = 2 + random(generator, WIDTH).abs()
     table_CK, shift_CK = random(generator, COLUMNS, WIDTH), random(generator, COLUMNS, WIDTH)
     actual = EffectState(*fixed, gradient_CK, effect_RK, precision_K, table_CK, shift_CK)
     expected = EffectState(*(tensor.double() for tensor in actual))
 
     for rows, state in ((fast, actual), (reference, expected)):
-        rows.draw_effects(state, lambda *shape: noises[shape])
+        rows.draw_effects(state, iter(noise))
 
     for tensor, expected_tensor in zip(actual, expected, strict=True):
         torch.testing.assert_close(tensor.double(), expected_tensor, rtol=1e-3, atol=1e-3)
@@ -94,16 +95,16 @@ def test_implicit_effects_are_those_of_the_reference(
 
 def test_joint_effects_have_the_mean_and_the_covariance_of_the_conditional(generator: torch.Generator) -> None:
     rows_N, columns_N = torch.tensor([0, 0, 1, 1, 1]), torch.tensor([0, 1, 0, 1, 2])
-    reference = ReferenceRows(rows_N, columns_N, torch.zeros(5), rows=2, joint=True)
+    reference = ReferenceRows(Triplets(rows_N, columns_N, torch.zeros(5), 2, 3), joint=True)
     root_CKK, share_C = random(generator, 3, 2, 2).double(), torch.tensor([0.9, 0.7, 0.5]).double()
     gram_CKK, precision_K = root_CKK @ root_CKK.mT, torch.tensor([1.0, 2.0]).double()
     gradient_CK, old_RK = random(generator, 3, 2).double(), random(generator, 2, 2).double()
     drawn = []
     for _ in range(4_000):
         effect_RK, tables = old_RK.clone(), (torch.zeros(3, 2).double(), torch.zeros(3, 2).double())
-        normal = partial(torch.randn, generator=generator, dtype=torch.float64)
+        noise = (torch.randn(rows, 2, generator=generator, dtype=torch.float64) for rows in (2, 3))
         state = EffectState(share_C, gram_CKK, gradient_CK.clone(), effect_RK, precision_K, *tables)
-        reference.draw_effects(state, normal)
+        reference.draw_effects(state, noise)
         drawn.append(effect_RK.flatten())
     drawn_SP = torch.stack(drawn)
 
@@ -141,10 +142,9 @@ def test_draws_have_the_mean_and_the_covariance_of_the_conditional(generator: to
 
 
 def test_implicit_gradients_stay_those_of_the_likelihood(
-    reference: ReferenceRows, ratings: tuple[Tensor, Tensor, Tensor], generator: torch.Generator
+    reference: ReferenceRows, ratings: Triplets, generator: torch.Generator
 ) -> None:
-    rows_N, columns_N, values_N = ratings
-    columns = ReferenceRows(columns_N, rows_N, values_N.double(), rows=COLUMNS)
+    columns = ReferenceRows(Triplets(ratings.columns_N, ratings.rows_N, ratings.values_N.double(), COLUMNS, ROWS))
     other_CK, ones_K = random(generator, COLUMNS, WIDTH).double(), torch.ones(WIDTH).double()
     gram_RKK, rhs_RK = reference.gram(other_CK, torch.ones(COLUMNS).double())
     prior_RK, noise_RK = torch.zeros(ROWS, WIDTH).double(), random(generator, ROWS, WIDTH).double()
@@ -153,21 +153,22 @@ def test_implicit_gradients_stay_those_of_the_likelihood(
 
     share_R = torch.full((ROWS,), 0.3).double()
     state = EffectState(share_R, gram_RKK, rhs_RK, effect_CK, ones_K, table_RK, prior_RK)
-    columns.draw_effects(state, lambda *_: noise_CK)
+    columns.draw_effects(state, iter([noise_CK]))
 
     _, side_RK = reference.gram(other_CK, torch.ones(COLUMNS).double())
     torch.testing.assert_close(rhs_RK, side_RK - torch.einsum("rab,rb->ra", gram_RKK, table_RK))
 
 
-def test_torch_steps_read_nothing_from_the_device(ratings: tuple[Tensor, Tensor, Tensor]) -> None:
-    rows = on_meta(TorchRows(*ratings, rows=ROWS, columns=COLUMNS, width=WIDTH))
+def test_torch_steps_read_nothing_from_the_device(ratings: Triplets) -> None:
+    rows = on_meta(TorchRows(ratings, WIDTH))
     normal = partial(torch.zeros, device="meta")
     own_RK, other_CK, ones_K = normal(ROWS, WIDTH), normal(COLUMNS, WIDTH), normal(WIDTH)
 
     gram_RKK, rhs_RK = rows.gram(other_CK, normal(COLUMNS))
     drawn_RK = rows.draw(RowState(gram_RKK, rhs_RK, normal(ROWS), own_RK, ones_K), own_RK)
     gram_CKK = normal(COLUMNS, WIDTH, WIDTH)
-    rows.draw_effects(EffectState(normal(COLUMNS), gram_CKK, other_CK, own_RK, ones_K, other_CK, other_CK), normal)
+    state = EffectState(normal(COLUMNS), gram_CKK, other_CK, own_RK, ones_K, other_CK, other_CK)
+    rows.draw_effects(state, iter([own_RK, other_CK]))
     errors_R2 = rows.errors(own_RK, other_CK, normal(COLUMNS))
 
     assert drawn_RK.shape == (ROWS, WIDTH)
@@ -188,12 +189,12 @@ def random(generator: torch.Generator, *shape: int) -> Tensor:
     return torch.randn(shape, generator=generator)
 
 
-@pytest.mark.parametrize("make", [CpuRows, partial(TorchRows, columns=7, width=16)])
+@pytest.mark.parametrize("make", [CpuRows, partial(TorchRows, width=16)])
 def test_sums_are_those_of_the_columns_that_a_row_was_rated_with(make: Callable[..., Rows]) -> None:
     generator = torch.Generator().manual_seed(0)
     rows_N = torch.tensor([0, 0, 0, 2, 2, 3], dtype=torch.int32)  # row 1 has none
     columns_N = torch.tensor([0, 4, 6, 1, 4, 5], dtype=torch.int32)
     table_CK = torch.randn(7, 16, generator=generator)
     expected_RK = torch.stack([table_CK[columns_N[rows_N == row].long()].sum(0) for row in range(4)])
-    actual_RK = make(rows_N, columns_N, torch.zeros(6), rows=4).sums(table_CK)
+    actual_RK = make(Triplets(rows_N, columns_N, torch.zeros(6), 4, 7)).sums(table_CK)
     torch.testing.assert_close(actual_RK, expected_RK)

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
+import torch
 
-from training.fit.kernels.grouping import balanced_ranges, group
+from training.fit.kernels.grouping import Triplets, balanced_ranges, group
 
 ROWS = 50
 
@@ -9,28 +10,23 @@ ROWS = 50
 @pytest.fixture
 def ratings():
     rng = np.random.default_rng(0)
-    rows_N, columns_N = (rng.integers(0, high, 3_000, dtype=np.int32) for high in (ROWS, 70))
-    return rows_N, columns_N, rng.standard_normal(3_000, dtype=np.float32)
+    rows_N, columns_N = (torch.from_numpy(rng.integers(0, high, 3_000, dtype=np.int32)) for high in (ROWS, 70))
+    return Triplets(rows_N, columns_N, torch.from_numpy(rng.standard_normal(3_000, dtype=np.float32)), ROWS, 70)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_grouping_is_a_stable_sort_by_row(ratings, threads):
-    rows_N, columns_N, ratings_N = ratings
-    grouped = group(*ratings, rows=ROWS, threads=threads)
+    rows_N, columns_N, ratings_N = (column_N.numpy() for column_N in ratings[:3])
+    grouped = group(ratings, threads)
     order_N = np.argsort(rows_N, kind="stable")
     assert np.array_equal(grouped.columns_N, columns_N[order_N])
     assert np.array_equal(grouped.values_N, ratings_N[order_N])
     assert np.array_equal(grouped.counts_R, np.bincount(rows_N, minlength=ROWS))
 
 
-def test_values_are_shifted_and_scaled(ratings):
-    grouped, standardised = group(*ratings, rows=ROWS), group(*ratings, rows=ROWS, shift=0.5, scale=4)
-    np.testing.assert_allclose(standardised.values_N, (grouped.values_N - 0.5) * 4, rtol=1e-6)
-
-
 def test_a_row_may_be_empty():
-    one = np.ones(1, np.int32)
-    assert group(one, one, np.ones(1, np.float32), rows=3).starts_R.tolist() == [0, 0, 1, 1]
+    one = torch.ones(1, dtype=torch.int32)
+    assert group(Triplets(one, one, torch.ones(1), 3, 2)).starts_R.tolist() == [0, 0, 1, 1]
 
 
 def test_ranges_cover_all_rows_once_with_about_equal_work():

@@ -11,14 +11,15 @@ import sys
 from numba.core.caching import CacheImpl
 if "nowhere" in sys.argv:
     CacheImpl._locator_classes = []
-import logging, numpy as np
+import logging
 logging.basicConfig(level=logging.INFO, format="%(message)s")
 from numba.core import event
-from training.fit.kernels.grouping import group
-one = np.zeros(1, np.int32)
+import torch
+from training.fit.kernels.grouping import Triplets, group
+one = torch.zeros(1, dtype=torch.int32)
 with event.install_recorder("numba:compile") as recorder:
     for _ in range(2):
-        group(one, one, np.zeros(1, np.float32), rows=1)
+        group(Triplets(one, one, torch.zeros(1), 1, 1))
 print(len(recorder.buffer) > 0)
 """
 

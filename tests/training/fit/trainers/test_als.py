@@ -144,9 +144,8 @@ def test_batches_of_torch_operations_fit_the_same_model(parts, monkeypatch):
     train, test = parts
     expected = predictions(fitted(train)[0], test)
 
-    def torch_rows(rows_N, columns_N, ratings_N, rows, columns, *, width, shift, scale):
-        values_N = ((ratings_N - shift) * scale).float()
-        return TorchRows(rows_N, columns_N, values_N, rows=rows, columns=columns, width=width)
+    def torch_rows(ratings, *, width, shift, scale):
+        return TorchRows(ratings._replace(values_N=((ratings.values_N - shift) * scale).float()), width)
 
     monkeypatch.setattr("training.fit.trainers.als.group_rows", torch_rows)
     trainer = Als(train, SETTINGS, np.random.default_rng(0))
