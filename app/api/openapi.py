@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fastapi import FastAPI
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.errors import PROBLEM_JSON, Problem
 from app.middleware.access import Access, RouteNeeds
@@ -61,7 +61,13 @@ class Service(FastAPI):
     needs: RouteNeeds
 
     def build_middleware_stack(self) -> ASGIApp:
-        return self.layers(super().build_middleware_stack())
+        own = super().build_middleware_stack()
+
+        async def routed(scope: Scope, receive: Receive, send: Send) -> None:
+            scope["app"] = self  # without it, Starlette's router answers errors itself, in plain text
+            await own(scope, receive, send)
+
+        return self.layers(routed)
 
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:

@@ -15,12 +15,12 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from app.errors import RatecastError
 from app.main import create_app
 from app.middleware.access import ApiKeys, Principal
 from app.middleware.rate_limit import RateLimit
 from app.observability.logs import JsonFormatter
 from app.settings import ConfigurationError, Settings, is_loopback
+from models.errors import RatecastError
 from models.registry.directory import current_version
 from tests.support import ROOT
 from tests.support.asgi import Answer, Caller, calling
@@ -271,7 +271,7 @@ except ValueError:
 """
 STARTUP = """
 import uvicorn
-from app.errors import NotReadyError
+from app.engine.errors import NotReadyError
 from fastapi import FastAPI
 async def broken(app):
     raise NotReadyError("there is no checkpoint")
