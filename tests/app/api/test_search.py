@@ -18,7 +18,7 @@ from app.engine.serving_model import ServingModel
 from app.engine.types import ItemFilter
 from app.main import create_app
 from app.settings import Settings
-from models.checkpoint import reader
+from models.checkpoint import files
 from models.checkpoint.files import ITEM_SCHEMA
 from models.checkpoint.reader import Checkpoint
 from models.checkpoint.writer import Draft
@@ -289,6 +289,6 @@ def test_a_learning_curve_that_is_none_is_not_served(tmp_path: Path) -> None:
 
 
 def test_a_report_larger_than_may_be_is_not_read(reported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader, "MAX_REPORT_BYTES", 10)
+    monkeypatch.setattr(files, "MAX_REPORT_BYTES", 10)
     with calling(create_app(Settings(checkpoints=reported.parent))) as call:
         assert call("GET", f"/models/{reported.name}/report").status == 404
