@@ -7,7 +7,7 @@ optionally a table `[relevance]` with the settings of a relevance head.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,6 +18,7 @@ from pydantic.fields import FieldInfo
 from models.did_you_mean import did_you_mean
 from models.registry.remote import RemoteRegistry
 from training.constants import DEFAULT_TOLERANCE, RELEVANCE, SAVE_SECONDS, preset_content, preset_file
+from training.data.options import NOTHING_KNOWN, SourceOptions
 from training.errors import ConfigError
 from training.fit import trainers
 from training.fit.relevance import RelevanceSettings
@@ -114,7 +115,7 @@ class JobConfig:
     """The configuration of one run of the job.
 
     Attributes:
-        data, table, columns: the source of the ratings, as `training.data.dataset.load` takes them.
+        data, options: the sources of the ratings, as `training.data.dataset.load` takes them.
         test: a source whose ratings are the test part; `split` is then not used.
         user_attributes, item_attributes: files with side information, in place of that of the data set.
         relevant: ratings at or above it count as relevant; None for three quarters up the scale.
@@ -129,11 +130,10 @@ class JobConfig:
         refit: once the model has passed the gate, publish one that is fitted to the held-out ratings too.
     """
 
-    data: str
+    data: Sequence[str]
     preset: str
     cache: Path
-    table: str | None = None
-    columns: Mapping[str, str] | None = None
+    options: SourceOptions = NOTHING_KNOWN
     test: str | None = None
     split: str = "none"
     overrides: Sequence[str] = ()

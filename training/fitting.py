@@ -63,7 +63,7 @@ def prepare(run: Run, ratings: TrainTest) -> FitData:
     return FitData(
         train_test=ratings,
         training=run.runtime.training_set(ratings, run.device),
-        test=make_test_set(train, ratings.test, run.config.relevant, run.device, ratings.communicator),
+        test=make_test_set(train, ratings.test, ratings.scale, run.config.relevant, run.device, ratings.communicator),
         seen=TrainingRatings.from_ratings(train.users_N, train.items_N, train.ratings_N, train.users),
     )
 

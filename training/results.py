@@ -140,7 +140,7 @@ def draft(result: Result, gate: GateRecord, whole: WholeModel, write_report: Rep
         items=catalogue(result.described, ratings.train, ratings.communicator),
         seen=whole.seen,
         prior=whole.prior,
-        scale=ratings.scale(),
+        scale=ratings.scale,
         trainer=TrainerRecord(
             name=result.preset.trainer,
             preset=result.preset.name,

@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import pyarrow as pa
 
-from training.data.interactions import Interactions
+from training.data.interactions import NO_TIME, Interactions
 from training.errors import SourceUnavailableError
 
 BATCH = 10_000  # ratings; 0.6 MB of JSON
@@ -50,7 +50,7 @@ def _body(ratings: Interactions, part: slice) -> bytes:
         "ratings": ratings.ratings_N[part].tolist(),
     }
     if ratings.timestamps_N is not None:
-        columns["timestamps"] = ratings.timestamps_N[part].tolist()
+        columns["timestamps"] = [None if time == NO_TIME else time for time in ratings.timestamps_N[part].tolist()]
     return json.dumps(columns).encode()
 
 

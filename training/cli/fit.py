@@ -23,6 +23,7 @@ from training.cli.parameters import (
     options,
     quiet_option,
     source_options,
+    taken_source_options,
 )
 from training.launch import is_first, started_by_torchrun
 
@@ -195,6 +196,7 @@ def _run(as_json: bool, quiet: bool, chosen: Mapping[str, Any]) -> None:
         from training.errors import RefusedError
 
         options = {**chosen, "cache": default_cache()}
+        options["options"] = taken_source_options(options)
         joined = _runtime(chosen["device"], options.pop("item_bytes"))
         with job.destination(chosen.get("out")) as (options["out"], options["remote"]), joined as runtime:
             outcome = job.run(config.JobConfig(**options), progress.epoch, progress.phase, runtime)

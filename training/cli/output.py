@@ -40,6 +40,7 @@ GROUPS: dict[str, dict[str, str]] = {
     },
     "Errors": {
         "rmse": "RMSE",
+        "bias_rmse": "RMSE of biases alone",
         "rmse_clipped": "RMSE, clipped",
         "mae": "MAE",
         "user_rmse": "RMSE, mean of users",
@@ -125,7 +126,7 @@ def _value(name: str, figure: Any) -> str:
 
 def _beside(name: str, found: Mapping[str, Any]) -> str:
     baseline = found.get("bias_rmse")
-    if name != "rmse" or baseline is None:
+    if name != "rmse" or not baseline:
         return ""
     change = found["rmse"] / baseline - 1
-    return f"   {abs(change):.1%} {'below' if change < 0 else 'above'} the {baseline:.4f} of biases alone"
+    return f"   {abs(change):.1%} {'below' if change < 0 else 'above'} that of biases alone"

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterable
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
 
 from training import constants
 from training.cli.help import Decorator, in_group, option
+from training.data.options import SourceOptions
 from training.errors import ConfigError
 
 Completion = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
@@ -21,9 +25,28 @@ SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 def columns(text: str) -> dict[str, str]:
     """A mapping given as `user=userId,rating=stars`."""
     pairs = [pair.partition("=") for pair in text.split(",")]
-    if not all(name and column for name, _, column in pairs):
+    if not all(name and equals and (column or name.strip() == "timestamp") for name, equals, column in pairs):
         raise click.BadParameter(f"{text!r} is not NAME=COLUMN,NAME=COLUMN")
     return {name.strip(): column.strip() for name, _, column in pairs}
+
+
+def numbers(text: str) -> tuple[float, ...]:
+    """Finite numbers given as `-1,99`."""
+    try:
+        found = tuple(map(float, text.split(",")))
+    except ValueError:
+        found = ()
+    if not found or not all(map(math.isfinite, found)):
+        raise click.BadParameter(f"{text!r} is not a number, or several with commas between them")
+    return found
+
+
+def scale(text: str) -> tuple[float, float]:
+    """A lower and a higher number given as `1,5`."""
+    found = numbers(text)
+    if len(found) != 2 or found[0] >= found[1]:
+        raise click.BadParameter(f"{text!r} is not LOW,HIGH, as in 1,5")
+    return found[0], found[1]
 
 
 def duration(text: str) -> float:
@@ -101,13 +124,69 @@ source_options = options(
     data_option(
         "--data",
         required=True,
+        multiple=True,
         metavar="SOURCE",
         shell_complete=one_of(constants.DATA_SETS, or_file=True),
-        help="A named data set, a file, a database URL, or synthetic:UxIxN.",
+        help="A file, folder, pattern or URL of files, - for standard input, a database URL, a named data set, or "
+        "synthetic:UxIxN. May be repeated.",
     ),
     data_option("--table", metavar="NAME", help="The table to read if --data is a database URL."),
-    data_option("--columns", type=columns, metavar="NAME=COLUMN,…", help="Names of the columns in the data."),
+    data_option("--query", metavar="SELECT", help="A query that selects the ratings, in place of --table."),
+    data_option(
+        "--columns",
+        type=columns,
+        default={},
+        show_default=False,
+        metavar="NAME=COLUMN,…",
+        help="The columns of user, item, rating and timestamp, by name or by position from 1.",
+    ),
+    data_option(
+        "--separator",
+        metavar="CHARACTER",
+        help="What separates the fields of a text: , ; tab | :: : or blank [recognised].",
+    ),
+    data_option(
+        "--no-header",
+        "header",
+        flag_value=False,
+        default=True,
+        show_default=False,
+        help="The first line of a text is a rating.",
+    ),
+    data_option(
+        "--no-quotes",
+        "quotes",
+        flag_value=False,
+        default=True,
+        show_default=False,
+        help="Double quotes mean nothing in a text.",
+    ),
+    data_option("--encoding", metavar="NAME", help="The encoding of a text, such as cp1252 or utf-16 [UTF-8]."),
+    data_option(
+        "--decimal",
+        type=click.Choice([".", ","]),
+        default=".",
+        help="The decimal sign of the ratings in a text.",
+    ),
+    data_option(
+        "--drop-rating",
+        "drop_ratings",
+        type=numbers,
+        default=(),
+        show_default=False,
+        metavar="VALUE,…",
+        help="Ratings that mean “not rated”: their rows are dropped, and counted.",
+    ),
+    data_option(
+        "--scale", type=scale, metavar="LOW,HIGH", help="The lowest and the highest rating [those that occur]."
+    ),
 )
+
+
+def taken_source_options(chosen: dict[str, Any]) -> SourceOptions:
+    """The values of `source_options` but `--data`, which are taken out of all that were chosen."""
+    return SourceOptions(**{field.name: chosen.pop(field.name) for field in fields(SourceOptions)})
+
 
 device_options = options(
     machine_option(

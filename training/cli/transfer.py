@@ -10,7 +10,14 @@ import click
 
 from training.cli import output
 from training.cli.help import Command, in_group, option
-from training.cli.parameters import checkpoints_option, complete_version, device_options, quiet_option, source_options
+from training.cli.parameters import (
+    checkpoints_option,
+    complete_version,
+    device_options,
+    quiet_option,
+    source_options,
+    taken_source_options,
+)
 
 service_option = in_group("Service")
 
@@ -27,9 +34,7 @@ service_option = in_group("Service")
     help="An API key that may change ratings [the variable RATECAST_KEY].",
 )
 @quiet_option
-def import_ratings(
-    data: str, table: str | None, columns: dict[str, str] | None, url: str, key: str | None, quiet: bool, as_json: bool
-) -> None:
+def import_ratings(data: tuple[str, ...], url: str, key: str | None, quiet: bool, as_json: bool, **chosen: Any) -> None:
     """Store the ratings of a data set in a running service. Importing them again changes nothing."""
     import numpy as np
 
@@ -39,7 +44,7 @@ def import_ratings(
     from training.progress import counting
 
     rng = np.random.default_rng(0)
-    ratings = load(data, table=table, columns=columns, rng=rng, cache=default_cache()).ratings
+    ratings = load(data, taken_source_options(chosen), rng=rng, cache=default_cache()).ratings
     with counting(len(ratings), "ratings", quiet=quiet) as report:
         upload.upload(ratings, url, key, report)
     output.answer(

@@ -1,4 +1,4 @@
-"""Turns one column of any Arrow type into ids, ratings or seconds. It knows neither files nor rows.
+"""Turns one column of any Arrow type into ids, ratings or times. It knows neither files nor rows.
 
 Shapes: C rows of one batch. Every function raises TypeError or pa.ArrowException for a type that it cannot turn.
 """
@@ -12,20 +12,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pt
 
+from models.ids import trimmed
+
 Float64s = npt.NDArray[np.float64]
 Int64s = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
+MOST_SECONDS = 10**11  # a larger number counts smaller units than seconds
 
 
 def ids(column: pa.Array) -> pa.DictionaryArray:
-    """C strings without surrounding blanks, dictionary-encoded; null where an id is missing or blank.
+    """C trimmed texts, dictionary-encoded; null where an id is missing or blank. See `models.ids`.
 
-    Numbers lose a fraction of zero, so that 21, 21.0 and "21" are one id. Two entries of the dictionary may be equal.
+    Whole numbers of any type have no fraction. Two entries of the dictionary may be equal.
     """
     storage = column.storage if isinstance(column.type, pa.BaseExtensionType) else column
     encoded = storage if pt.is_dictionary(storage.type) else storage.dictionary_encode()
-    texts = pc.utf8_trim_whitespace(_texts(encoded.dictionary, column.type))
-    texts = pc.if_else(pc.equal(texts, ""), pa.scalar(None, pa.string()), texts)
+    texts = trimmed(_texts(encoded.dictionary, column.type))
     if texts.null_count:
         return texts.take(encoded.indices).dictionary_encode()
     return pa.DictionaryArray.from_arrays(encoded.indices.cast(pa.int32()), texts)
@@ -43,10 +45,11 @@ def numbers(column: pa.Array) -> tuple[Float64s, Bools]:
     return values_C, ~(np.abs(values_C) <= np.finfo(np.float32).max)
 
 
-def seconds(column: pa.Array) -> tuple[Int64s, Bools]:
-    """C times in whole seconds since 1970, and C marks of those that are missing or not times.
+def ticks(column: pa.Array) -> tuple[Int64s, Bools]:
+    """C times since 1970, and C marks of those that are missing or not times. See `in_seconds`.
 
-    Numbers are seconds. Dates, times and ISO 8601 texts without a zone are in UTC.
+    Numbers are ticks of a unit that is not known yet. Dates, times and ISO 8601 texts become seconds; without a zone
+    they are in UTC.
     """
     column = _decoded(column)
     if pt.is_integer(column.type):
@@ -54,8 +57,25 @@ def seconds(column: pa.Array) -> tuple[Int64s, Bools]:
     if pt.is_timestamp(column.type) or pt.is_date(column.type):
         return _whole_seconds(column.to_numpy(zero_copy_only=False))
     if _is_text(column.type):
-        return _parsed_seconds(_strings(column))
+        return _parsed_ticks(_strings(column))
     return _floored(numbers(column)[0])
+
+
+def missing(column: pa.Array) -> Bools:
+    """C marks of values that are null, not a number, or a blank text."""
+    missing_C: Bools = column.is_null(nan_is_null=True).to_numpy(zero_copy_only=False)
+    if _is_text(column.type):
+        missing_C |= pc.equal(pc.utf8_trim_whitespace(column.cast(pa.string())), "").fill_null(True).to_numpy(False)
+    return missing_C
+
+
+def ticks_per_second(largest: int) -> int:
+    """The unit of times of which the largest is this many ticks from 1970: 1, 10³, 10⁶ or 10⁹ in a second.
+
+    Seconds are below 10¹¹, the year 5138; milliseconds below 10¹⁴, and so on. So milliseconds before March 1973, if
+    there are no later ones, are taken for seconds.
+    """
+    return next((unit for unit in (1, 10**3, 10**6) if largest < unit * MOST_SECONDS), 10**9)
 
 
 def _decoded(column: pa.Array) -> pa.Array:
@@ -70,7 +90,7 @@ def _texts(values: pa.Array, type_: pa.DataType) -> pa.StringArray:
         known = [None if value != value else value for value in values.to_pylist()]
         texts = [None if value is None else str(int(value) if value % 1 == 0 else value) for value in known]
         return pa.array(texts, pa.string())
-    if pt.is_nested(values.type) or pt.is_binary(values.type) or pt.is_large_binary(values.type):
+    if pt.is_nested(values.type) or pt.is_boolean(values.type):
         raise TypeError(f"values of type {type_} are not ids")
     return values.cast(pa.string())
 
@@ -83,7 +103,7 @@ def _strings(column: pa.Array) -> pd.Series[str]:
     return pd.Series(column.cast(pa.string()).to_numpy(zero_copy_only=False), dtype="str")
 
 
-def _parsed_seconds(texts: pd.Series[str]) -> tuple[Int64s, Bools]:
+def _parsed_ticks(texts: pd.Series[str]) -> tuple[Int64s, Bools]:
     values_C, bad_C = _floored(pd.to_numeric(texts, errors="coerce").to_numpy(np.float64))
     if bad_C.any():
         times = pd.to_datetime(texts[bad_C], format="ISO8601", utc=True, errors="coerce").dt.tz_localize(None)
@@ -92,7 +112,9 @@ def _parsed_seconds(texts: pd.Series[str]) -> tuple[Int64s, Bools]:
 
 
 def _whole_seconds(times_C: npt.NDArray[np.datetime64]) -> tuple[Int64s, Bools]:
-    return times_C.astype("datetime64[s]").astype(np.int64), np.isnat(times_C)
+    seconds_C = times_C.astype("datetime64[s]").astype(np.int64)
+    bad_C = np.isnat(times_C) | (np.abs(seconds_C) >= MOST_SECONDS)
+    return np.where(bad_C, 0, seconds_C), bad_C
 
 
 def _floored(values_C: Float64s) -> tuple[Int64s, Bools]:

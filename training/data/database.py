@@ -14,27 +14,57 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from models.checkpoint.manifest import Snapshot
 from models.did_you_mean import did_you_mean
-from models.urls import masked, without_credentials
-from training.data.validation import Checked, Origin, checked, chosen_columns
+from models.urls import has_ambiguous_password, masked, without_credentials
+from training.data.options import SourceOptions
+from training.data.origin import Origin, chosen_columns
+from training.data.validation import Part
 from training.errors import DataError
 
 STORE = "ratecast_store"  # the table with the identity of a ratings store and its last change
 CHUNK_ROWS = 100_000
 CONNECT_SECONDS = 5
+DRIVERS = {  # where SQLAlchemy would take another one, or none
+    "postgres": "postgresql+psycopg",
+    "postgresql": "postgresql+psycopg",
+    "mysql": "mysql+pymysql",
+    "mariadb": "mariadb+pymysql",
+}
+PACKAGES = {
+    "postgresql": "'psycopg[binary]'",
+    "mysql": "pymysql",
+    "mariadb": "pymysql",
+    "duckdb": "duckdb-engine",
+    "mssql": "pyodbc",
+    "oracle": "oracledb",
+    "snowflake": "snowflake-sqlalchemy",
+    "bigquery": "sqlalchemy-bigquery",
+    "redshift": "sqlalchemy-redshift",
+    "trino": "trino",
+    "clickhouse": "clickhouse-sqlalchemy",
+    "databricks": "databricks-sqlalchemy",
+}
 
 
-def read(url: str, table: str, columns: Mapping[str, str] | None = None) -> Checked:
-    """The ratings in a table or view, in the order of its primary key, or without one in that of the database.
+@contextmanager
+def opened(url: str, options: SourceOptions) -> Iterator[Part]:
+    """The ratings in a table or view, in the order of its primary key, or those that a query selects, in its order.
 
-    `url` is an SQLAlchemy URL, `table` a name or SCHEMA.TABLE; for `columns` see `chosen_columns`. Raises
-    DataError, without the password, if the database cannot be reached or has no such table, columns or ratings.
+    `url` is an SQLAlchemy URL. Raises DataError, without the password, if the database cannot be reached, has no such
+    table, columns or ratings, or refuses the query.
     """
-    origin = Origin(table)
     with _connected(url) as connection:
-        query, names = _query(sa.inspect(connection), table, columns, origin)
-        with connection.execution_options(stream_results=True, yield_per=CHUNK_ROWS).execute(query) as rows:
+        streaming = connection.execution_options(stream_results=True, yield_per=CHUNK_ROWS)
+        if options.table is None:
+            rows, origin = streaming.execute(sa.text(options.query or "")), Origin("the query")
+            chosen = chosen_columns(list(rows.keys()), options.columns, origin)
+            rows = rows.columns(*chosen.values())
+        else:
+            origin = Origin(options.table)
+            query, chosen = _query(sa.inspect(connection), options.table, options.columns, origin)
+            rows = streaming.execute(query)
+        with rows:
             parts = (list(map(_array, zip(*part, strict=True))) for part in rows.partitions())
-            return checked((pa.RecordBatch.from_arrays(part, names) for part in parts), origin)
+            yield (pa.RecordBatch.from_arrays(part, list(chosen)) for part in parts), origin
 
 
 def snapshot(url: str) -> Snapshot | None:
@@ -56,7 +86,11 @@ def _connected(url: str) -> Iterator[Connection]:
         with sa.create_engine(address, connect_args=waits, poolclass=sa.NullPool).connect() as connection:
             yield connection
     except (NoSuchModuleError, ModuleNotFoundError) as error:
-        raise DataError(f"{without_credentials(address)}: no driver for this kind of database ({error})") from error
+        kind = address.get_backend_name()
+        package = PACKAGES.get(kind, f"the SQLAlchemy dialect of {kind}")
+        raise DataError(
+            f"{without_credentials(address)}: the driver is missing: pip install {package} ({error})"
+        ) from error
     except SQLAlchemyError as error:
         reason = " ".join(str(getattr(error, "orig", None) or error).split())
         secrets = [address.password, *(value for key, value in address.query.items() if key.endswith("password"))]
@@ -64,23 +98,24 @@ def _connected(url: str) -> Iterator[Connection]:
 
 
 def _address(url: str) -> URL:
+    if has_ambiguous_password(url):
+        raise DataError("the database URL has more than one @: write the characters @ : / of a password as %40 %3A %2F")
     try:
         address = sa.make_url(url)
     except (ArgumentError, ValueError) as error:
         raise DataError(
             "the database URL cannot be read; it should look like DRIVER://USER:PASSWORD@HOST/NAME"
         ) from error
-    if address.drivername in ("postgres", "postgresql"):
-        address = address.set(drivername="postgresql+psycopg")
+    address = address.set(drivername=DRIVERS.get(address.drivername, address.drivername))
     if address.get_backend_name() == "sqlite" and not Path(address.database or "").is_file():
         raise DataError(f"{address.database or ':memory:'}: no such SQLite file")
     return address
 
 
 def _query(
-    inspector: Inspector, table: str, columns: Mapping[str, str] | None, origin: Origin
-) -> tuple[sa.Select[*tuple[Any, ...]], list[str]]:
-    """What selects the chosen columns, and our names for them."""
+    inspector: Inspector, table: str, columns: Mapping[str, str], origin: Origin
+) -> tuple[sa.Select[*tuple[Any, ...]], dict[str, str]]:
+    """What selects the chosen columns, and the chosen columns."""
     name, schema = _found_table(inspector, table)
     chosen = chosen_columns([column["name"] for column in inspector.get_columns(name, schema)], columns, origin)
     key = inspector.get_pk_constraint(name, schema)["constrained_columns"]
@@ -89,7 +124,7 @@ def _query(
         .select_from(sa.table(sa.quoted_name(name, quote=True), schema=schema and sa.quoted_name(schema, quote=True)))
         .order_by(*map(_quoted, key))
     )
-    return query, list(chosen)
+    return query, chosen
 
 
 def _quoted(column: str) -> sa.ColumnClause[object]:

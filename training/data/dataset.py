@@ -1,22 +1,27 @@
-"""Ratings with what else their source knows, and the one function that reads any source."""
+"""Ratings with what else their sources know, and the one function that reads any source."""
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from models.checkpoint.manifest import Snapshot
 from models.did_you_mean import did_you_mean
-from training.data import database, delimited, movielens, parquet
+from models.urls import is_url
+from training.data import database, files, movielens
 from training.data.interactions import Interactions
-from training.data.validation import Checked, Origin, checked
+from training.data.options import NOTHING_KNOWN, SourceOptions
+from training.data.origin import Origin
+from training.data.validation import Part, checked
 from training.errors import ConfigError, DataError
 
 SYNTHETIC = re.compile(r"synthetic:(\d+)x(\d+)x(\d+)")
@@ -31,7 +36,9 @@ class Dataset:
         items: id, title, year (int32) and genres (list of strings), null where unknown, of all items that the source
             describes, rated or not, in its order; None where it describes none.
         users: id and the attributes of the source as it has them, strings; None where it describes none.
-        duplicates: rows dropped because a later one rates the same pair.
+        rows: of the source, of which some are no ratings: they were dropped (`dropped`) because they mean "not rated",
+            or because a later one rates the same pair (`duplicates`).
+        scale: the lowest and the highest rating of the source, or those that were given.
         snapshot: the state of the ratings store that was read; None for any other source.
         fingerprint: sha256, in hexadecimal, of the ratings and ids; the same for the same ratings in another format.
     """
@@ -40,80 +47,151 @@ class Dataset:
     ratings: Interactions
     items: pa.Table | None = None
     users: pa.Table | None = None
+    rows: int
+    dropped: int = 0
     duplicates: int = 0
+    scale: tuple[float, float]
     snapshot: Snapshot | None = None
     fingerprint: str
 
 
+@dataclass(slots=True)
+class _Found:
+    """What the sources know beside their ratings. The first one that knows something counts."""
+
+    items: pa.Table | None = None
+    users: pa.Table | None = None
+    snapshot: Snapshot | None = None
+
+
 def load(
-    source: str,
+    sources: Sequence[str],
+    options: SourceOptions = NOTHING_KNOWN,
     *,
-    table: str | None = None,
-    columns: Mapping[str, str] | None = None,
     rng: np.random.Generator,
     cache: Path,
     held_out: bool = False,
 ) -> Dataset:
-    """Read ratings from a named set, a file, a database or a generator.
+    """Read the ratings of all sources.
 
     Args:
-        source: name of a MovieLens set, `synthetic:USERSxITEMSxRATINGS`, database URL, or path.
-        table: table of the database, which may be given as SCHEMA.TABLE.
-        columns: our name → the source's name, for files and tables.
+        sources: each the name of a MovieLens set, `synthetic:USERSxITEMSxRATINGS`, a database URL, or files: a path, a
+            folder, a pattern, the URL of one of these, or `-` for standard input.
+        options: how to read databases and files.
         rng: what synthetic ratings are drawn from; nothing else is random.
         cache: folder for what is fetched.
         held_out: the ratings are only to be evaluated, so a single user or item is enough.
 
-    Raises DataError if the source cannot be read or holds no ratings, and ConfigError if there is no such source or it
-    does not take the arguments.
+    Raises DataError if a source cannot be read or there are no ratings, and ConfigError if there is no such source or
+    it does not take the options.
     """
-    is_database, path = "://" in source, Path(source)
-    if is_database and table is None:
-        raise ConfigError("a database needs --table NAME, the table that holds the ratings")
-    if not is_database and table is not None:
-        raise ConfigError(f"--table needs a database URL, and {source} is not one")
-    if columns and (source in movielens.SETS or source.startswith("synthetic:")):
-        raise ConfigError(f"--columns is for files and tables; the columns of {source} are known")
-    name, snapshot, items, users = source, None, None, None
-    if named := movielens.SETS.get(source):
-        content, items, users = movielens.read(named, cache)
-    elif source.startswith("synthetic:"):
-        content = _synthetic(source, rng)
-    elif table is not None:
-        name, snapshot = table, database.snapshot(source)  # before the ratings: what changes meanwhile counts as new
-        content = database.read(source, table, columns)
-    elif path.suffix.lower() == ".parquet":
-        name, content = path.name, parquet.read(path, columns)
-    else:
-        name, content = path.name, delimited.read(path, _layout(path), columns)
+    name = shown_name(sources, options)
+    beside = _Found()
+    with ExitStack() as connections:
+        parts = (part for source in sources for part in _parts(source, options, rng, cache, beside, connections))
+        content = checked(parts, options.drop_ratings)
     ratings = content.ratings
     for side, count in (("user", ratings.users), ("item", ratings.items)):
         if count == 1 and not held_out:
-            raise DataError(f"{table or source}: all ratings are of a single {side}; at least two are needed")
+            raise DataError(f"{name}: all ratings are of a single {side}; at least two are needed")
     return Dataset(
         name=name,
         ratings=ratings,
-        items=items,
-        users=users,
+        items=beside.items,
+        users=beside.users,
+        rows=content.rows,
+        dropped=content.dropped,
         duplicates=content.duplicates,
-        snapshot=snapshot,
+        scale=checked_scale(ratings.scale, options, name),
+        snapshot=beside.snapshot,
         fingerprint=_fingerprint(ratings),
     )
 
 
-def _layout(path: Path) -> delimited.Layout:
-    if layouts := [layout for ending, layout in delimited.LAYOUTS.items() if path.name.lower().endswith(ending)]:
-        return layouts[0]
-    if path.is_dir():
-        raise DataError(f"{path}: is a directory, not a file")
-    raise ConfigError(
-        f"{path}: not a data set ({', '.join(movielens.SETS)}, synthetic:USERSxITEMSxRATINGS), not a database URL, "
-        f"and not a file of a known kind ({', '.join([*delimited.LAYOUTS, '.parquet'])})"
-        + did_you_mean(str(path), movielens.SETS)
-    )
+def checked_scale(found: tuple[float, float], options: SourceOptions, name: str) -> tuple[float, float]:
+    """The scale that was given, or the one that was found. Raises DataError for ratings outside the scale given."""
+    if options.scale is None:
+        return found
+    low, high = options.scale
+    if found[0] < low or found[1] > high:
+        raise DataError(
+            f"{name}: its ratings are from {found[0]:g} to {found[1]:g}, outside --scale {low:g},{high:g}; "
+            "--drop-rating drops those that mean “not rated”"
+        )
+    return options.scale
 
 
-def _synthetic(source: str, rng: np.random.Generator) -> Checked:
+def shown_name(sources: Sequence[str], options: SourceOptions) -> str:
+    """The name of the data: of the table, or of the first file."""
+    first = options.table or ("query" if options.query else sources[0])
+    first = first if first in movielens.SETS or first.startswith("synthetic:") else _file_name(first)
+    return first if len(sources) == 1 else f"{first} and {len(sources) - 1} more"
+
+
+def _file_name(source: str) -> str:
+    """The last part of a path or URL: what is before it may hold a password."""
+    return source.partition("?")[0].rstrip("/").rpartition("/")[2] or source.partition("://")[0]
+
+
+def _parts(
+    source: str,
+    options: SourceOptions,
+    rng: np.random.Generator,
+    cache: Path,
+    beside: _Found,
+    connections: ExitStack,
+) -> Iterator[Part]:
+    if is_files(source, options):
+        _check_known(source)
+        yield from (files.read(file, options) for file in files.found(source))
+    elif named := movielens.SETS.get(source):
+        _refuse_columns(source, options)
+        content = movielens.read(named, cache)
+        beside.items, beside.users = beside.items or content.items, beside.users or content.users
+        yield content.ratings
+    elif source.startswith("synthetic:"):
+        _refuse_columns(source, options)
+        yield _synthetic(source, rng)
+    else:
+        beside.snapshot = database.snapshot(source)  # before the ratings: what changes meanwhile counts as new
+        yield connections.enter_context(database.opened(source, options))
+
+
+def is_files(source: str, options: SourceOptions) -> bool:
+    """Whether a source is files, here or behind a URL. Raises ConfigError if it does not fit the options."""
+    is_other = source in movielens.SETS or source.startswith("synthetic:")
+    return not _is_database(source, options) and not is_other
+
+
+def _is_database(source: str, options: SourceOptions) -> bool:
+    asked = options.table is not None or options.query is not None
+    scheme = source.partition("://")[0].partition("+")[0] if is_url(source) else ""
+    is_file = not scheme or scheme in fsspec.available_protocols()
+    if asked and is_file:
+        raise ConfigError("--table and --query need a database URL, and one source is none")
+    if options.table is not None and options.query is not None:
+        raise ConfigError("give --table or --query, not both")
+    if not asked and not is_file:
+        raise ConfigError("a database needs --table NAME, the table that holds the ratings, or --query SELECT")
+    return asked
+
+
+def _refuse_columns(source: str, options: SourceOptions) -> None:
+    if options.columns:
+        raise ConfigError(f"--columns is for files and tables; the columns of {source} are known")
+
+
+def _check_known(source: str) -> None:
+    """Raise ConfigError for a word that is no file and looks like no path."""
+    path = Path(source)
+    if not (path.suffix or path.exists() or "/" in source or is_url(source) or source == files.STANDARD_INPUT):
+        raise ConfigError(
+            f"{source}: not a data set ({', '.join(movielens.SETS)}, synthetic:USERSxITEMSxRATINGS), not a database "
+            f"URL, and not a file or folder{did_you_mean(source, movielens.SETS)}"
+        )
+
+
+def _synthetic(source: str, rng: np.random.Generator) -> Part:
     shape = SYNTHETIC.fullmatch(source)
     if shape is None:
         raise ConfigError(f"{source}: not of the form synthetic:USERSxITEMSxRATINGS")
@@ -126,7 +204,7 @@ def _synthetic(source: str, rng: np.random.Generator) -> Checked:
 
     users_N, items_N, ratings_N = planted(users, items, ratings, rng)
     batch = pa.RecordBatch.from_pydict({"user": users_N, "item": items_N, "rating": ratings_N})
-    return checked([batch], Origin(source))
+    return [batch], Origin(source)
 
 
 def _fingerprint(ratings: Interactions) -> str:

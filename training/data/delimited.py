@@ -1,92 +1,111 @@
-"""Reads delimited text: CSV, TSV, MovieLens u.data and ratings.dat, from a file or out of an archive."""
+"""Reads delimited text with Arrow's fast reader, and names the line where that cannot be right.
+
+Every row is accounted for: the lines of the text are counted apart from the reader (`CountedText`), and quotes that
+could hide the end of a line are read again by a strict reader.
+"""
 
 from __future__ import annotations
 
+import codecs
 import csv
-import gzip
-import zlib
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+import io
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
 from itertools import islice
-from pathlib import Path
-from typing import IO
 
 import pyarrow as pa
 from pyarrow import csv as arrow_csv
 
-from training.data.validation import NAMES, Checked, Origin, check_file, checked, chosen_columns
+from training.data.byte_stream import BLOCK_BYTES, MAX_LINE, CountedText, delimiter_of
+from training.data.compression import Opener
+from training.data.dialect import DEFAULT_POSITIONS, Dialect, Quotes, encoding_of, recognised
+from training.data.options import NOTHING_KNOWN, SourceOptions
+from training.data.origin import Origin, chosen_columns
 from training.errors import DataError
 
-Opener = Callable[[], IO[bytes] | gzip.GzipFile]
+log = logging.getLogger(__name__)
+FIRST_LINES = 1_000  # that a dialect is recognised by
+IDS = pa.dictionary(pa.int32(), pa.string())
+UNREADABLE = (pa.ArrowInvalid, UnicodeDecodeError)
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """The layout of a text. `names` are those of the columns, None if the first line has them."""
+def read(opener: Opener, name: str, dialect: Dialect, options: SourceOptions) -> tuple[pa.Table, Origin]:
+    """The columns user, item, rating and perhaps timestamp of a text, and what names its rows.
 
-    delimiter: str
-    names: tuple[str, ...] | None = None
-    quoted: bool = False
-
-
-COMMA = Layout(",", quoted=True)
-TAB = Layout("\t", quoted=True)
-U_DATA = Layout("\t", NAMES)
-RATINGS_DAT = Layout("::", NAMES)
-
-# beside u.data there are prepared splits: u1.base, u1.test, ua.base, …
-LAYOUTS = {
-    ".csv": COMMA,
-    ".csv.gz": COMMA,
-    ".tsv": TAB,
-    ".tsv.gz": TAB,
-    ".data": U_DATA,
-    ".base": U_DATA,
-    ".test": U_DATA,
-    ".dat": RATINGS_DAT,
-}
-
-BLOCK_BYTES = 1 << 24  # pyarrow makes a dictionary per block; its default of 1 MB makes too many to unify
-
-
-def read(path: Path, layout: Layout, columns: Mapping[str, str] | None = None) -> Checked:
-    """The ratings in a file, gzipped or not. Raises DataError, which names the line if it is known."""
-    check_file(path)
-    opener: Opener = (lambda: gzip.GzipFile(path)) if path.suffix == ".gz" else (lambda: path.open("rb"))
-    return read_stream(opener, layout, str(path), columns)
-
-
-def read_stream(opener: Opener, layout: Layout, name: str, columns: Mapping[str, str] | None = None) -> Checked:
-    """The ratings in a text that can be opened more than once; see `read`. `name` is for messages."""
-    text = _Text(opener, layout, name)
-    origin = Origin(name, text.line_of)
+    `opener` opens the text as often as is needed. Raises DataError, which names the line if it is known.
+    """
+    text = Text(opener, name, dialect)
+    columns = options.columns
+    if dialect.names is not None and not columns:
+        columns = dict(zip(DEFAULT_POSITIONS, dialect.names, strict=False))
+    chosen = chosen_columns(text.names(), columns, Origin(name))
     try:
-        header = text.header()
-        table = _table(text, header, chosen_columns(header, columns, origin))
-        return checked(table.to_batches(), origin)
-    except (gzip.BadGzipFile, zlib.error) as error:
-        raise DataError(f"{name}: not a gzip file ({error})") from error
-    except EOFError as error:
-        raise DataError(f"{name}: the gzip file is truncated") from error
+        table, counted = _table(text, chosen)
+        literal = (
+            dialect.quotes is Quotes.PERHAPS and counted.quotes > 0 and not _keeps_quotes(text, chosen, counted, table)
+        )
+    except UNREADABLE as error:
+        if dialect.quotes is not Quotes.PERHAPS:
+            raise text.diagnosis(chosen, str(error)) from error
+        literal = True
+    if literal:
+        text = replace(text, dialect=replace(dialect, quotes=Quotes.NOTHING))
+        try:
+            table, counted = _table(text, chosen)
+        except UNREADABLE as error:
+            raise text.diagnosis(chosen, str(error)) from error
+        log.warning("%s: double quotes are read as they stand, because not all of them enclose fields", name)
+    rows = counted.lines - int(dialect.names is None)
+    if counted.quotes and not (counted.well_formed and rows == table.num_rows):
+        rows = text.strictly_counted(chosen)
+    if rows != table.num_rows:
+        raise DataError(f"{name}: {table.num_rows:,} rows were read, and the text has {rows:,}")
+    return table, Origin(name, text.line_of)
+
+
+def dialect_of(opener: Opener, name: str, ending: str, options: SourceOptions = NOTHING_KNOWN) -> Dialect:
+    """How a text is written. Raises DataError for one that is empty or no text, ConfigError for impossible options."""
+    with opener() as stream:
+        head = stream.read(MAX_LINE)
+    encoding = encoding_of(head, options)
+    decoder = codecs.getincrementaldecoder(encoding)(errors="replace")
+    whole = decoder.decode(head).removeprefix("\ufeff")
+    lines = whole.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    if len(head) == MAX_LINE and not any(lines[:-1]):
+        raise DataError(f"{name}: line 1 is longer than {MAX_LINE:,} bytes; a row of ratings is not so long")
+    if "\0" in whole:
+        raise DataError(f"{name}: not a text: it holds zero bytes (--encoding utf-16 if it is UTF-16)")
+    filled = [line for line in islice(lines if len(head) < MAX_LINE else lines[:-1], FIRST_LINES) if line.strip()]
+    if not filled:
+        raise DataError(f"{name}: the file is empty")
+    if "\ufffd" in filled[0]:
+        number = lines.index(filled[0]) + 1
+        raise DataError(f"{name}: line {number}: not {encoding}{_other_encodings(encoding)}")
+    return recognised(filled, ending, encoding, options)
+
+
+def _other_encodings(encoding: str) -> str:
+    return "; --encoding cp1252 or latin-1 reads older Western texts" if encoding == "utf-8" else ""
 
 
 @dataclass(frozen=True, slots=True)
-class _Text:
-    """A text as records with line numbers, which the fast reader does not give. Slow: only for messages."""
+class Text:
+    """A text as records with line numbers, which the fast reader does not give. Slow: only for checks and messages."""
 
     opener: Opener
-    layout: Layout
     name: str
+    dialect: Dialect
 
-    def header(self) -> list[str]:
-        """Names of the columns; those of a layout without header are as many as the first record has."""
-        first = next(self.records(), None)
-        if first is None:
-            raise DataError(f"{self.name}: the file is empty")
-        return first[1] if self.layout.names is None else list(self.layout.names[: len(first[1])])
+    def names(self) -> list[str]:
+        """Names of the columns, without surrounding blanks, or their positions from 1."""
+        if self.dialect.names is not None:
+            return list(self.dialect.names)
+        return [field.strip() for field in next(self.records(), (1, [""]))[1]]
 
     def records(self) -> Iterator[tuple[int, list[str]]]:
-        """(line, fields) of each record that is not blank, the header included. Raises DataError for a bad line."""
+        """(line that it begins in, fields) of each record that is not blank. Raises DataError for a bad line."""
         width = None
         for line, fields in self._split():
             width = width or len(fields)
@@ -95,66 +114,138 @@ class _Text:
             yield line, fields
 
     def rows(self) -> Iterator[tuple[int, list[str]]]:
-        return islice(self.records(), int(self.layout.names is None), None)
+        return islice(self.records(), int(self.dialect.names is None), None)
 
     def line_of(self, row: int) -> int:
-        return next(islice(self.rows(), row, None))[0]
+        """The line in which a row begins, or 0 for one that cannot be found."""
+        return next(islice(self.rows(), row, None), (0, []))[0]
+
+    def strictly_counted(self, chosen: Mapping[str, str]) -> int:
+        """The number of rows. Raises DataError where quotes are not balanced, or a quoted field hides rows."""
+        names = self.names()
+        places = [names.index(column) for column in chosen.values()]
+        count = 0
+        for line, fields in self.rows():
+            count += 1
+            for place, field in enumerate(fields):
+                if '"' in field[:1] + field.lstrip()[:1] and field != field.lstrip():
+                    raise self._unbalanced(line, "a blank stands before a quote")
+                if ("\n" in field or "\r" in field) and (place in places or self._hides_rows(field, names, chosen)):
+                    raise self._unbalanced(line, "a quoted field goes on in the next line")
+        return count
+
+    def diagnosis(self, chosen: Mapping[str, str], reason: str) -> DataError:
+        """The error that names the first bad line, or gives `reason` if none is found."""
+        names = self.names()
+        places = {name: names.index(column) for name, column in chosen.items()}
+        try:
+            for line, fields in self.rows():
+                if any("\udc80" <= letter <= "\udcff" for place in places.values() for letter in fields[place]):
+                    other = _other_encodings(self.dialect.encoding)
+                    return DataError(f"{self.name}: line {line}: not {self.dialect.encoding}{other}")
+                if not self._is_number(fields[places["rating"]]):
+                    return DataError(f"{self.name}: line {line}: {self._fault(fields[places['rating']])}")
+        except DataError as error:
+            return error
+        return DataError(f"{self.name}: {reason}")
+
+    def _fault(self, rating: str) -> str:
+        commas = self.dialect.decimal == "." and "," in rating
+        return f"rating {rating!r} is not a number" + (" (--decimal , reads decimal commas)" if commas else "")
+
+    def _is_number(self, field: str) -> bool:
+        try:
+            self.dialect.number(field or "nan")
+        except ValueError:
+            return False
+        return True
+
+    def _hides_rows(self, field: str, names: Sequence[str], chosen: Mapping[str, str]) -> bool:
+        """Whether a line within a field looks like a row: a quote that was never closed has swallowed it."""
+        rating = names.index(chosen["rating"])
+        inner = [line.split(self.dialect.separator) for line in field.splitlines()[1:]]
+        return any(rating < len(row) <= len(names) and self._is_number(row[rating] or "?") for row in inner)
+
+    def _unbalanced(self, line: int, problem: str) -> DataError:
+        return DataError(
+            f"{self.name}: line {line}: {problem}: its quotes seem not to be balanced. "
+            "Write a quote within a field twice, or give --no-quotes if quotes mean nothing"
+        )
 
     def _split(self) -> Iterator[tuple[int, list[str]]]:
-        if self.layout.quoted:
-            reader = csv.reader(self._lines(), delimiter=self.layout.delimiter, strict=True)
-            try:
-                yield from ((reader.line_num, fields) for fields in reader if fields)
-            except csv.Error as error:
-                raise DataError(f"{self.name}: line {reader.line_num}: {error}") from error
-        else:
+        if self.dialect.separator == " " or self.dialect.quotes is Quotes.NOTHING:
             stripped = ((number, line.rstrip("\r\n")) for number, line in enumerate(self._lines(), 1))
-            yield from ((number, line.split(self.layout.delimiter)) for number, line in stripped if line)
+            yield from ((number, self.dialect.split(line)) for number, line in stripped if line)
+            return
+        reader = csv.reader(self._lines(), delimiter=self.dialect.separator, strict=True)
+        line = 1
+        try:
+            for fields in reader:
+                if fields:
+                    yield line, fields
+                line = reader.line_num + 1
+        except csv.Error as error:
+            raise self._unbalanced(line, str(error)) from error
 
     def _lines(self) -> Iterator[str]:
-        with self.opener() as stream:
-            for number, line in enumerate(stream, 1):
-                try:
-                    yield line.decode("utf-8-sig" if number == 1 else "utf-8")
-                except UnicodeDecodeError as error:
-                    raise DataError(f"{self.name}: line {number}: not UTF-8 ({error.reason})") from error
-
-
-def _table(text: _Text, header: list[str], chosen: Mapping[str, str]) -> pa.Table:
-    """The chosen columns under our names: ids as dictionaries, ratings as float64, times as what they look like.
-
-    The fast reader knows no delimiter of two characters, so that "::" is read as ":" with an empty column in each gap.
-    """
-    layout = text.layout
-    gaps = [f"{column}, gap" for column in header[:-1]] if len(layout.delimiter) == 2 else []
-    names = [name for pair in zip(header, gaps, strict=False) for name in pair] + header[len(gaps) :]
-    ids = pa.dictionary(pa.int32(), pa.string())
-    types = {chosen["user"]: ids, chosen["item"]: ids, chosen["rating"]: pa.float64()} | dict.fromkeys(gaps, pa.null())
-    try:
-        with text.opener() as stream:
-            table = arrow_csv.read_csv(
-                stream,
-                arrow_csv.ReadOptions(block_size=BLOCK_BYTES, column_names=names if layout.names else None),
-                arrow_csv.ParseOptions(
-                    delimiter=layout.delimiter[0],
-                    quote_char='"' if layout.quoted else False,
-                    newlines_in_values=layout.quoted,
-                ),
-                arrow_csv.ConvertOptions(column_types=types, include_columns=[*chosen.values(), *gaps]),
-            )
-    except pa.ArrowInvalid as error:
-        raise _diagnosis(text, header.index(chosen["rating"]), str(error)) from error
-    return table.select(list(chosen.values())).rename_columns(list(chosen))
-
-
-def _diagnosis(text: _Text, rating: int, reason: str) -> DataError:
-    """The error that names the first bad line, or gives `reason` if none is found."""
-    try:
-        for line, fields in text.rows():
+        errors = "surrogateescape" if self.dialect.encoding in ("utf-8", "ascii", "cp1252") else "strict"
+        number = 0
+        with closing(self.opener()) as stream:
+            text = io.TextIOWrapper(io.BufferedReader(stream), self.dialect.encoding, errors, newline="")  # type: ignore[type-var]
             try:
-                float(fields[rating] or "nan")
-            except ValueError:
-                return DataError(f"{text.name}: line {line}: rating {fields[rating]!r} is not a number")
-    except DataError as error:
-        return error
-    return DataError(f"{text.name}: {reason}")
+                for number, line in enumerate(iter(lambda: text.readline(MAX_LINE + 1), ""), 1):
+                    if len(line) > MAX_LINE:
+                        raise DataError(f"{self.name}: line {number}: longer than {MAX_LINE:,} characters")
+                    yield line.removeprefix("\ufeff") if number == 1 else line
+            except UnicodeDecodeError as error:
+                reason = f"not {self.dialect.encoding} ({error.reason})"
+                raise DataError(f"{self.name}: after line {number}: {reason}") from error
+
+
+def _keeps_quotes(text: Text, chosen: Mapping[str, str], counted: CountedText, table: pa.Table) -> bool:
+    """Whether quotes enclose fields throughout a text, and hide no ends of lines."""
+    if not counted.well_formed:
+        return False
+    if counted.lines - int(text.dialect.names is None) == table.num_rows:
+        return True
+    try:
+        text.strictly_counted(chosen)
+    except DataError:
+        return False
+    return True
+
+
+def _table(text: Text, chosen: Mapping[str, str]) -> tuple[pa.Table, CountedText]:
+    """The chosen columns under our names: ids as dictionaries, ratings as float64, times as what they look like."""
+    try:
+        return _parsed(text, chosen, None)
+    except pa.ArrowInvalid:
+        if "timestamp" not in chosen:
+            raise
+        return _parsed(text, chosen, pa.string())  # later times may not look like the first ones
+
+
+def _parsed(text: Text, chosen: Mapping[str, str], time_type: pa.DataType | None) -> tuple[pa.Table, CountedText]:
+    names, dialect = text.names(), text.dialect
+    places = {name: str(names.index(column)) for name, column in chosen.items()}
+    types = {"user": IDS, "item": IDS, "rating": pa.float64(), "timestamp": time_type}
+    with closing(CountedText(text.opener(), dialect, text.name)) as stream:
+        table = arrow_csv.read_csv(
+            stream,
+            arrow_csv.ReadOptions(
+                block_size=BLOCK_BYTES,
+                column_names=[str(place) for place in range(len(names))],
+                skip_rows_after_names=0 if dialect.names is not None else next(text.records())[0],
+            ),
+            arrow_csv.ParseOptions(
+                delimiter=delimiter_of(dialect),
+                quote_char=False if dialect.quotes is Quotes.NOTHING else '"',
+                newlines_in_values=dialect.quotes is not Quotes.NOTHING,
+            ),
+            arrow_csv.ConvertOptions(
+                column_types={places[name]: types[name] for name in places if types[name] is not None},
+                include_columns=list(places.values()),
+                decimal_point=dialect.decimal,
+            ),
+        )
+    return table.rename_columns(list(places)), stream

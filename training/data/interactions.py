@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 Int32s = npt.NDArray[np.int32]
 Int64s = npt.NDArray[np.int64]
 Float32s = npt.NDArray[np.float32]
+NO_TIME = -(1 << 62)  # the timestamp of a rating that has none: older than all others
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +24,7 @@ class Interactions:
 
     Attributes:
         users_N, items_N: index into the distinct ids of each rating; the one past their end for an unknown id.
-        timestamps_N: seconds since 1970, or None where the source has none.
+        timestamps_N: seconds since 1970, `NO_TIME` for a rating without a time, or None where not one has any.
     """
 
     users_N: Int32s
@@ -50,6 +51,13 @@ class Interactions:
         if len(self) == 0:
             return np.inf, -np.inf
         return float(self.ratings_N.min()), float(self.ratings_N.max())
+
+    @property
+    def first_and_last(self) -> tuple[int, int] | None:
+        """The earliest and the latest timestamp; None where there are none."""
+        times_N = np.empty(0, np.int64) if self.timestamps_N is None else self.timestamps_N
+        known_N = times_N[times_N != NO_TIME]
+        return (int(known_N.min()), int(known_N.max())) if len(known_N) else None
 
     def take(self, rows: Int64s) -> Interactions:
         """The given rows in the given order, under the same vocabularies."""

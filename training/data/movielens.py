@@ -16,15 +16,22 @@ from zipfile import BadZipFile, ZipFile
 
 import pyarrow as pa
 
-from training.data.delimited import COMMA, RATINGS_DAT, U_DATA, Layout, read_stream
+from training.data import delimited
+from training.data.dialect import Dialect, Quotes
 from training.data.fetch import Download, Wheel, fetch
-from training.data.validation import Checked
+from training.data.options import SourceOptions
+from training.data.origin import NAMES
+from training.data.validation import Part
 from training.errors import DataError, SourceUnavailableError
 
 ITEM_SCHEMA = pa.schema({"id": pa.string(), "title": pa.string(), "year": pa.int32(), "genres": pa.list_(pa.string())})
 Genres = Callable[[Mapping[str, str]], Sequence[str]]  # those of the record of an item
 MOVIES = ("id", "title", "genres")
 USER_ATTRIBUTES = ("id", "age", "gender", "occupation", "zip_code")
+
+COMMA = Dialect(",")
+U_DATA = Dialect("\t", NAMES, Quotes.NOTHING)
+RATINGS_DAT = Dialect("::", NAMES, Quotes.NOTHING)
 
 # The order of the flags in u.item.
 GENRES = (
@@ -61,7 +68,7 @@ class Archive:
 
     source: Download | Wheel
     ratings: str
-    layout: Layout
+    dialect: Dialect
     items: TextTable
     item_genres: Genres
     users: TextTable | None = None
@@ -78,9 +85,9 @@ class NamedSet:
 
 
 class Content(NamedTuple):
-    """The content of a set; see `training.data.dataset.Dataset`."""
+    """The content of a set: its ratings, and items and users as `training.data.dataset.Dataset` has them."""
 
-    checked: Checked
+    ratings: Part
     items: pa.Table
     users: pa.Table | None
 
@@ -105,14 +112,17 @@ def read(named: NamedSet, cache: Path) -> Content:
 def _content(archive: Archive, path: Path) -> Content:
     try:
         with ZipFile(path) as file:
-            checked = read_stream(
-                lambda: file.open(archive.ratings), archive.layout, f"{path}/{archive.ratings}", archive.columns
+            table, origin = delimited.read(
+                lambda: file.open(archive.ratings),
+                f"{path}/{archive.ratings}",
+                archive.dialect,
+                SourceOptions(columns=archive.columns),
             )
             items = _items(_records(file, archive.items), archive.item_genres)
             users = None if archive.users is None else _users(_records(file, archive.users))
     except (BadZipFile, KeyError) as error:
         raise DataError(f"{path}: {error}") from error
-    return Content(checked, items, users)
+    return Content((table.to_batches(), origin), items, users)
 
 
 def _records(file: ZipFile, table: TextTable) -> Iterable[dict[str, str]]:
@@ -166,7 +176,7 @@ def recbole_ml_100k(source: Download | Wheel) -> Archive:
     return Archive(
         source,
         f"{stem}.inter",
-        Layout("\t"),
+        Dialect("\t", quotes=Quotes.NOTHING),
         TextTable(f"{stem}.item", "\t", ("id", "title", "year", "genres"), header=True),
         _genres(" "),
         TextTable(f"{stem}.user", "\t", USER_ATTRIBUTES, header=True),

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from models.urls import is_url
 from training.communicator import SINGLE_PROCESS, Communicator, Span
 from training.config import JobConfig
 from training.data.attributes import Matrix, encode, read_attributes
@@ -19,7 +19,7 @@ from training.data.split import parse_split, split
 from training.errors import ConfigError
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrainTest:
     """The ratings of a job.
 
@@ -31,6 +31,7 @@ class TrainTest:
         user_attributes_UA, item_attributes_IA: None where there are none or none are wanted.
         communicator: of the ranks that fit together; each has some of the users, numbered from 0, and all items.
         users_here: which of all users these are; None for all.
+        scale: the lowest and the highest rating of all, held-out ones too, or what was given.
     """
 
     dataset: Dataset
@@ -40,6 +41,7 @@ class TrainTest:
     item_attributes_IA: Matrix | None = None
     communicator: Communicator = SINGLE_PROCESS
     users_here: Span | None = None
+    scale: tuple[float, float]
 
     def totals(self) -> dict[str, int]:
         """Counts over all ranks, keyed as `--json` prints them."""
@@ -50,20 +52,19 @@ class TrainTest:
             "test_ratings": self.communicator.total(len(self.test)),
         }
 
-    def scale(self) -> tuple[float, float]:
-        """The lowest and the highest training rating."""
-        low, high = self.train.scale
-        return self.communicator.smallest(low), self.communicator.largest(high)
-
     def merged(self) -> TrainTest:
         """All ratings as the training part. Ids that only the test part has get no attributes."""
         ratings = self.dataset.ratings
         train = ratings.aligned(
             _extended(self.train.user_ids, ratings.user_ids), _extended(self.train.item_ids, ratings.item_ids)
         )
-        empty = train.take(np.empty(0, np.int64))
-        users = _padded(self.user_attributes_UA, train.users)
-        return TrainTest(self.dataset, train, empty, users, _padded(self.item_attributes_IA, train.items))
+        return replace(
+            self,
+            train=train,
+            test=train.take(np.empty(0, np.int64)),
+            user_attributes_UA=_padded(self.user_attributes_UA, train.users),
+            item_attributes_IA=_padded(self.item_attributes_IA, train.items),
+        )
 
 
 def read(
@@ -73,9 +74,10 @@ def read(
 
     Raises DataError or ConfigError for ratings, attributes or a split that cannot be used.
     """
-    dataset, train, test = _read_split(config, phase)
+    ratings = _read_split(config, phase)
     if not with_attributes:
-        return TrainTest(dataset, train, test.aligned(train.user_ids, train.item_ids))
+        return ratings
+    dataset, train = ratings.dataset, ratings.train
     users = read_attributes(config.user_attributes) if config.user_attributes else dataset.users
     items = read_attributes(config.item_attributes) if config.item_attributes else dataset.items
     if users is None and items is None:
@@ -86,30 +88,33 @@ def read(
         ids if table is None else _extended(ids, table["id"].combine_chunks())
         for ids, table in ((train.user_ids, users), (train.item_ids, items))
     )
-    train = train.aligned(user_ids, item_ids)
-    return TrainTest(
-        dataset,
-        train,
-        test.aligned(train.user_ids, train.item_ids),
-        None if users is None else encode(users, train.user_ids),
-        None if items is None else encode(items, train.item_ids),
+    return replace(
+        ratings,
+        train=train.aligned(user_ids, item_ids),
+        test=ratings.test.aligned(user_ids, item_ids),
+        user_attributes_UA=None if users is None else encode(users, user_ids),
+        item_attributes_IA=None if items is None else encode(items, item_ids),
     )
 
 
-def _read_split(config: JobConfig, phase: Callable[[str], None]) -> tuple[Dataset, Interactions, Interactions]:
+def _read_split(config: JobConfig, phase: Callable[[str], None]) -> TrainTest:
+    """The parts under the vocabularies of the training part."""
     kind = parse_split("none" if config.test else config.split)
     rng = np.random.default_rng(config.seed)
-    phase(f"reading {config.table or Path(config.data.partition('://')[0]).name}")  # a URL may hold a password
-    dataset = load(config.data, table=config.table, columns=config.columns, rng=rng, cache=config.cache)
-    ratings = dataset.ratings
+    phase("reading the ratings")
+    dataset = load(config.data, config.options, rng=rng, cache=config.cache)
+    ratings, scale = dataset.ratings, dataset.scale
     if config.test is not None:
-        table = config.table if "://" in config.test else None
-        test = load(config.test, table=table, columns=config.columns, rng=rng, cache=config.cache, held_out=True)
-        return dataset, ratings, test.ratings
-    if config.split != "none":
-        phase(f"splitting by {config.split}")
-    train_rows, test_rows = split(ratings, kind, np.random.default_rng(config.seed))
-    return dataset, ratings.take(train_rows).compacted(), ratings.take(test_rows)
+        options = replace(config.options, table=None, query=None) if not is_url(config.test) else config.options
+        held_out = load([config.test], options, rng=rng, cache=config.cache, held_out=True)
+        train, test = ratings, held_out.ratings
+        scale = min(scale[0], held_out.scale[0]), max(scale[1], held_out.scale[1])
+    else:
+        if config.split != "none":
+            phase(f"splitting by {config.split}")
+        train_rows, test_rows = split(ratings, kind, np.random.default_rng(config.seed))
+        train, test = ratings.take(train_rows).compacted(), ratings.take(test_rows)
+    return TrainTest(dataset=dataset, train=train, test=test.aligned(train.user_ids, train.item_ids), scale=scale)
 
 
 def _extended(ids: pa.StringArray, more: pa.StringArray) -> pa.StringArray:

@@ -5,108 +5,78 @@ Shapes: N ratings, C rows of one batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+import logging
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from models.did_you_mean import closest, did_you_mean
+from models.ids import without_zero_fractions
 from training.communicator import SINGLE_PROCESS, Communicator
 from training.data import columns
 from training.data.columns import Bools
-from training.data.interactions import Int32s, Int64s, Interactions
-from training.errors import ConfigError, DataError
+from training.data.interactions import NO_TIME, Int32s, Int64s, Interactions
+from training.data.origin import Origin
 
-ZERO_FRACTION = r"^-?\d+\.0$"
-REQUIRED = ("user", "item", "rating")
-NAMES = (*REQUIRED, "timestamp")
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """The file or table that rows come from, for messages; `line_of` gives the line of a row where there are lines."""
-
-    name: str
-    line_of: Callable[[int], int] | None = None
-
-    def error(self, problem: str, row: int | None = None) -> DataError:
-        """A `DataError` that names the origin, and the row if it is known."""
-        if row is None:
-            return DataError(f"{self.name}: {problem}")
-        place = f"row {row + 1}" if self.line_of is None else f"line {self.line_of(row)}"
-        return DataError(f"{self.name}: {place}: {problem}")
+log = logging.getLogger(__name__)
+EMPTY_IDS = pa.array([], pa.dictionary(pa.int32(), pa.string()))
+FAR_FUTURE = 4_102_444_800  # seconds; the year 2100
+Part = tuple[Iterable[pa.RecordBatch], Origin]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checked:
-    """Ratings as `Interactions` promises them, and how many rows were dropped as duplicates of a pair."""
+    """Ratings as `Interactions` promises them, and how many rows were read for them.
+
+    Attributes:
+        rows: of the source.
+        dropped: rows whose rating means "not rated".
+        duplicates: rows that were dropped because a later one rates the same pair.
+    """
 
     ratings: Interactions
+    rows: int
+    dropped: int
     duplicates: int
 
 
-def check_file(path: Path) -> None:
-    """Raise `DataError` unless `path` is a readable file with something in it."""
-    try:
-        if path.is_dir():
-            raise DataError(f"{path}: is a directory, not a file")
-        with path.open("rb") as stream:
-            if not stream.read(1):
-                raise DataError(f"{path}: the file is empty")
-    except FileNotFoundError as error:
-        others: list[str] = []
-        with suppress(OSError):
-            others = [other.name for other in path.parent.iterdir() if other.is_file()]
-        raise DataError(f"{path}: no such file{did_you_mean(path.name, others)}") from error
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
-
-
-def chosen_columns(found: Sequence[str], renamed: Mapping[str, str] | None, origin: Origin) -> dict[str, str]:
-    """The source's name for each of user, item, rating and, where there is one, timestamp.
-
-    `renamed` is what --columns gives: our name → one of the columns `found`. Raises ConfigError for another name than
-    ours, and DataError for a missing or ambiguous column.
-    """
-    renamed = renamed or {}
-    if unknown := sorted(set(renamed) - set(NAMES)):
-        hint = did_you_mean(unknown[0], NAMES)
-        raise ConfigError(f"--columns: unknown name {', '.join(unknown)}; the names are {', '.join(NAMES)}{hint}")
-    wanted = {name: renamed.get(name, name) for name in NAMES}
-    if wanted["timestamp"] not in found and "timestamp" not in renamed:
-        del wanted["timestamp"]
-    if missing := [name for name in wanted.values() if name not in found]:
-        there = ", ".join(found) or "none"
-        raise origin.error(f"no column {', '.join(missing)}; found {there} (use {_renaming(wanted, found)})")
-    if len(set(wanted.values())) < len(wanted):
-        raise origin.error("--columns names one column twice")
-    if twice := [name for name in wanted.values() if list(found).count(name) > 1]:
-        raise origin.error(f"more than one column {', '.join(twice)}")
-    return wanted
-
-
-def _renaming(wanted: Mapping[str, str], found: Sequence[str]) -> str:
-    """The option that renames the columns most similar to the missing ones."""
-    free = [column for column in found if column not in wanted.values()]
-    likely = {name: closest(column, free) for name, column in wanted.items() if column not in found}
-    pairs = [f"{name}={column}" for name, column in likely.items() if column]
-    return "--columns " + (",".join(pairs) or "user=NAME,item=NAME,…")
-
-
-def checked(batches: Iterable[pa.RecordBatch], origin: Origin) -> Checked:
-    """The ratings of all batches under one pair of vocabularies, in order of first appearance, without duplicates.
+def checked(parts: Iterable[Part], drop_ratings: Sequence[float] = ()) -> Checked:
+    """The ratings of all parts under one pair of vocabularies, in order of first appearance, without duplicates.
 
     Of the ratings of one pair the latest by timestamp stays (the last row on ties or without timestamps); the rest keep
-    their order.
+    their order. Ratings of `drop_ratings` are left out.
 
-    Each batch has the same columns, of any types: user, item, rating and perhaps timestamp. Raises DataError if there
-    are no rows, or an id, rating or timestamp is missing or unreadable.
+    Each batch has columns of any types: user, item, rating and perhaps timestamp. Raises DataError if there are no
+    rows, or an id, rating or timestamp is missing or unreadable.
     """
+    tables, rows, origin = [], 0, Origin("the data")
+    for batches, origin in parts:
+        table = _checked_part(batches, origin)
+        rows += table.num_rows
+        tables.append(_without_ratings(table, drop_ratings))
+    if not rows:
+        raise origin.error("no ratings")
+    table = pa.concat_tables(tables, promote_options="default").unify_dictionaries()
+    if not len(table):
+        raise origin.error(f"no ratings are left: all {rows:,} are among those to drop")
+    users_N, user_ids = first_seen(table["user"], "user")
+    items_N, item_ids = first_seen(table["item"], "item")
+    ratings = Interactions(
+        users_N=users_N,
+        items_N=items_N,
+        ratings_N=table["rating"].to_numpy(),
+        timestamps_N=_timestamps(table["timestamp"]) if "timestamp" in table.column_names else None,
+        user_ids=user_ids,
+        item_ids=item_ids,
+    )
+    kept = _without_duplicates(ratings)
+    return Checked(ratings=kept, rows=rows, dropped=rows - len(ratings), duplicates=len(ratings) - len(kept))
+
+
+def _checked_part(batches: Iterable[pa.RecordBatch], origin: Origin) -> pa.Table:
     rows: list[pa.RecordBatch] = []
     offset = 0
     for batch in batches:
@@ -114,23 +84,22 @@ def checked(batches: Iterable[pa.RecordBatch], origin: Origin) -> Checked:
             rows.append(checked_rows(batch, origin, offset))
             offset += batch.num_rows
     if not rows:
-        raise origin.error("no ratings")
-    table = pa.Table.from_batches(rows).unify_dictionaries()
-    users_N, user_ids = first_seen(table["user"])
-    items_N, item_ids = first_seen(table["item"])
-    ratings = Interactions(
-        users_N=users_N,
-        items_N=items_N,
-        ratings_N=table["rating"].to_numpy(),
-        timestamps_N=_timestamps(table["timestamp"], origin) if "timestamp" in table.column_names else None,
-        user_ids=user_ids,
-        item_ids=item_ids,
-    )
-    return _without_duplicates(ratings)
+        return pa.table({"user": EMPTY_IDS, "item": EMPTY_IDS, "rating": pa.array([], pa.float32())})
+    table = pa.Table.from_batches(rows)
+    if "timestamp" not in table.column_names:
+        return table
+    times = in_seconds(table["timestamp"], origin)
+    return table.set_column(table.column_names.index("timestamp"), "timestamp", times)
+
+
+def _without_ratings(table: pa.Table, unwanted: Sequence[float]) -> pa.Table:
+    if not unwanted:
+        return table
+    return table.filter(pc.invert(pc.is_in(table["rating"], value_set=pa.array(unwanted, pa.float32()))))
 
 
 def checked_rows(batch: pa.RecordBatch, origin: Origin, offset: int) -> pa.RecordBatch:
-    """The batch with dictionary-encoded ids, float32 ratings and int64 timestamps; only timestamps may be null."""
+    """The batch with dictionary-encoded ids, float32 ratings and ticks (`in_seconds`); only timestamps may be null."""
     result: dict[str, pa.Array] = {}
     for name in batch.schema.names:
         column = batch.column(name)
@@ -144,6 +113,27 @@ def checked_rows(batch: pa.RecordBatch, origin: Origin, offset: int) -> pa.Recor
     return pa.RecordBatch.from_pydict(result)
 
 
+def in_seconds(ticks: pa.ChunkedArray, origin: Origin, communicator: Communicator = SINGLE_PROCESS) -> pa.ChunkedArray:
+    """Times in seconds since 1970, given in the unit that the largest one shows; see `columns.ticks_per_second`.
+
+    Raises DataError for a time that would be of another unit, and for one in the far future.
+    """
+    extremes = pc.min_max(ticks).as_py()
+    largest = max(abs(extremes["min"] or 0), abs(extremes["max"] or 0))
+    unit = columns.ticks_per_second(int(communicator.largest(float(largest))))
+    if unit > 1:
+        others = pc.and_(pc.less(pc.abs(ticks), unit // 1000 * columns.MOST_SECONDS), pc.not_equal(ticks, 0))
+        row = pc.index(others, True).as_py()
+        if row >= 0:
+            raise origin.error(f"timestamp {ticks[row].as_py()} has another unit than {largest}", row)
+        known_N = ticks.fill_null(0).to_numpy() // unit
+        ticks = pa.chunked_array([pa.array(known_N, mask=ticks.is_null().to_numpy())])
+    row = pc.index(pc.greater(ticks, FAR_FUTURE), True).as_py()
+    if row >= 0:
+        raise origin.error(f"timestamp {ticks[row].as_py()} is later than the year 2100", row)
+    return ticks
+
+
 def _checked_ids(column: pa.Array) -> tuple[pa.Array, Bools]:
     ids_C = columns.ids(column)
     return ids_C, ids_C.is_null().to_numpy(zero_copy_only=False)
@@ -154,14 +144,14 @@ def _checked_ratings(column: pa.Array) -> tuple[pa.Array, Bools]:
     return pa.array(np.where(bad_C, 0, numbers_C), pa.float32()), bad_C
 
 
-def _checked_seconds(column: pa.Array) -> tuple[pa.Array, Bools]:
-    seconds_C, bad_C = columns.seconds(column)
-    missing_C = column.is_null(nan_is_null=True).to_numpy(zero_copy_only=False)
-    return pa.array(seconds_C, mask=missing_C), bad_C & ~missing_C
+def _checked_ticks(column: pa.Array) -> tuple[pa.Array, Bools]:
+    ticks_C, bad_C = columns.ticks(column)
+    missing_C = columns.missing(column)
+    return pa.array(ticks_C, mask=missing_C), bad_C & ~missing_C
 
 
-CONVERSIONS = {"user": _checked_ids, "item": _checked_ids, "rating": _checked_ratings, "timestamp": _checked_seconds}
-FAULTS = {"rating": "is not a finite number", "timestamp": "is neither seconds nor an ISO 8601 time"}
+CONVERSIONS = {"user": _checked_ids, "item": _checked_ids, "rating": _checked_ratings, "timestamp": _checked_ticks}
+FAULTS = {"rating": "is not a finite number", "timestamp": "is neither a number nor an ISO 8601 time"}
 
 
 def _fault(name: str, value: object) -> str:
@@ -169,28 +159,34 @@ def _fault(name: str, value: object) -> str:
     return f"{name} is missing" if missing else f"{name} {value!r} {FAULTS[name]}"
 
 
-def _timestamps(column: pa.ChunkedArray, origin: Origin) -> Int64s | None:
-    """The timestamps of all rows, or None where not one has any."""
+def _timestamps(column: pa.ChunkedArray) -> Int64s | None:
+    """The timestamps of all rows, `NO_TIME` where there is none, or None where not one has any."""
     if column.null_count == len(column):
         return None
-    if column.null_count:
-        raise origin.error("timestamp is missing", pc.index(column.is_null(), True).as_py())
-    timestamps_N: Int64s = column.to_numpy()
+    timestamps_N: Int64s = column.fill_null(NO_TIME).to_numpy()
     return timestamps_N
 
 
-def first_seen(column: pa.ChunkedArray, communicator: Communicator = SINGLE_PROCESS) -> tuple[Int32s, pa.StringArray]:
-    """Codes and distinct ids, in order of first appearance, of a column whose chunks share one dictionary.
-
-    21.0 becomes 21 where every id of all ranks is written so.
-    """
+def first_seen(column: pa.ChunkedArray, name: str) -> tuple[Int32s, pa.StringArray]:
+    """Codes and distinct ids, in order of first appearance, of a column whose chunks share one dictionary."""
     codes_N = np.concatenate([chunk.indices.to_numpy() for chunk in column.chunks])
-    ids = column.chunk(0).dictionary
-    all_here = pc.all(pc.match_substring_regex(ids, ZERO_FRACTION), min_count=0).as_py()
-    if communicator.smallest(bool(all_here)):  # all are whole numbers that a data frame has turned to floats
-        ids = pc.utf8_slice_codeunits(ids, 0, -2)
+    texts = column.chunk(0).dictionary
+    ids = without_zero_fractions(texts)
+    if ids is not texts:
+        _say_shortened(name, texts, ids)
     distinct = ids.dictionary_encode()
     return _renumbered(distinct.indices.to_numpy()[codes_N], distinct.dictionary)
+
+
+def _say_shortened(name: str, texts: pa.StringArray, ids: pa.StringArray) -> None:
+    """Say which ids lose a fraction of zero: they may have been two, or be no numbers at all."""
+    changed = pc.not_equal(texts, ids)
+    count = pc.sum(changed).as_py()
+    if count:
+        first = pc.index(changed, True).as_py()
+        both = pc.sum(pc.is_in(ids.filter(changed), value_set=texts)).as_py()
+        twice = f"; {both:,} of them are also written without it, and are the same {name}" if both else ""
+        log.warning("%d %s ids are read without .0: %s is %s%s", count, name, texts[first], ids[first], twice)
 
 
 def _renumbered(codes_N: Int32s, ids: pa.StringArray) -> tuple[Int32s, pa.StringArray]:
@@ -204,15 +200,14 @@ def _renumbered(codes_N: Int32s, ids: pa.StringArray) -> tuple[Int32s, pa.String
     return number[codes_N], ids.take(pa.array(order))
 
 
-def _without_duplicates(ratings: Interactions) -> Checked:
+def _without_duplicates(ratings: Interactions) -> Interactions:
     kept = without_repeats(ratings.pairs_N(), ratings.timestamps_N)
     if len(kept) == len(ratings):
-        return Checked(ratings=ratings, duplicates=0)
+        return ratings
     survivors = ratings.take(kept)
     users_N, user_ids = _renumbered(survivors.users_N, survivors.user_ids)
     items_N, item_ids = _renumbered(survivors.items_N, survivors.item_ids)
-    survivors = replace(survivors, users_N=users_N, items_N=items_N, user_ids=user_ids, item_ids=item_ids)
-    return Checked(ratings=survivors, duplicates=len(ratings) - len(kept))
+    return replace(survivors, users_N=users_N, items_N=items_N, user_ids=user_ids, item_ids=item_ids)
 
 
 def without_repeats(pairs_N: Int64s, timestamps_N: Int64s | None) -> Int64s:

@@ -21,11 +21,12 @@ from torch import Tensor
 from training.communicator import BLOCK, Span
 from training.config import JobConfig
 from training.data.columns import Bools
-from training.data.dataset import Dataset
-from training.data.interactions import Float32s, Int64s, Interactions
+from training.data.dataset import Dataset, checked_scale
+from training.data.interactions import NO_TIME, Float32s, Int64s, Interactions
+from training.data.origin import Origin
 from training.data.split import held_out, parse_split
 from training.data.train_test import TrainTest
-from training.data.validation import first_seen, without_repeats
+from training.data.validation import first_seen, in_seconds, without_repeats
 from training.distributed.group import Group
 from training.errors import DataError
 
@@ -108,14 +109,14 @@ class Rows:
 
     @classmethod
     def of(cls, group: Group, batches: list[pa.RecordBatch], name: str, *, begin: int, total: int, digest: str) -> Rows:
-        users, items = _ids(group, batches, "user"), _ids(group, batches, "item")
+        users, items = _ids(batches, "user"), _ids(batches, "item")
         ratings_N = np.concatenate([np.empty(0, np.float32), *(batch.column("rating").to_numpy() for batch in batches)])
         return cls(users, items, ratings_N, _timestamps(group, batches, name), begin, total, digest)
 
 
-def _ids(group: Group, batches: list[pa.RecordBatch], name: str) -> Ids:
+def _ids(batches: list[pa.RecordBatch], name: str) -> Ids:
     chunks = [batch.column(name) for batch in batches] or [pa.array([], pa.dictionary(pa.int32(), pa.string()))]
-    codes_N, ids = first_seen(pa.chunked_array(chunks).unify_dictionaries(), group)
+    codes_N, ids = first_seen(pa.chunked_array(chunks).unify_dictionaries(), name)
     return codes_N.astype(np.int64), ids
 
 
@@ -123,12 +124,11 @@ def _timestamps(group: Group, batches: list[pa.RecordBatch], name: str) -> Int64
     """The timestamps, None if no rank has any."""
     columns = [batch.column("timestamp") for batch in batches if "timestamp" in batch.schema.names]
     present = group.total(sum(len(column) - column.null_count for column in columns))
-    rows = group.total(sum(batch.num_rows for batch in batches))
     if present == 0:
         return None
-    if present < rows:
-        raise DataError(f"{name}: timestamp is missing in {rows - present} of {rows} rows")
-    return np.concatenate([np.empty(0, np.int64), *(column.to_numpy() for column in columns)])
+    ticks = pa.chunked_array(columns, pa.int64())
+    times_N: Int64s = in_seconds(ticks, Origin(name), group).fill_null(NO_TIME).to_numpy()
+    return times_N
 
 
 def numbered(group: Group, column: Ids) -> tuple[Int64s, Span, pa.StringArray]:
@@ -182,8 +182,10 @@ def shuffled(group: Group, rows: Rows, config: JobConfig, name: str) -> TrainTes
     items_N, items, item_ids = numbered(group, rows.items)
     for what, given in (("user", users), ("item", items)):
         if given.total == 1:
-            raise DataError(f"{config.data}: all ratings are of a single {what}; at least two are needed")
+            raise DataError(f"{name}: all ratings are of a single {what}; at least two are needed")
     total, digest = rows.total, rows.digest
+    low, high = rows.ratings_N.min(initial=np.inf), rows.ratings_N.max(initial=-np.inf)
+    scale = checked_scale((group.smallest(float(low)), group.largest(float(high))), config.options, name)
     read = Table(users_N, items_N, rows.ratings_N, rows.timestamps_N, rows.begin + np.arange(len(users_N)))
     del rows, users_N, items_N  # memory: two tables exist for a while
     table = read.sent(group, users.owners(read.users_N))
@@ -202,8 +204,8 @@ def shuffled(group: Group, rows: Rows, config: JobConfig, name: str) -> TrainTes
     del table
     user_ids, item_ids = _user_ids(group, user_ids, numbers_U, span), all_texts(group, item_ids).take(pa.array(order_I))
     train, test = (_interactions(half, span, user_ids, item_ids) for half in halves)
-    dataset = Dataset(name=name, ratings=train, duplicates=duplicates, fingerprint=digest)
-    return TrainTest(dataset, train, test, communicator=group, users_here=span)
+    dataset = Dataset(name=name, ratings=train, rows=total, duplicates=duplicates, scale=scale, fingerprint=digest)
+    return TrainTest(dataset=dataset, train=train, test=test, communicator=group, users_here=span, scale=scale)
 
 
 def _interactions(table: Table, span: Span, user_ids: pa.StringArray, item_ids: pa.StringArray) -> Interactions:

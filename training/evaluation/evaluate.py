@@ -58,13 +58,14 @@ class TestSet:
 def make_test_set(
     train: Interactions,
     test: Interactions,
+    scale: tuple[float, float],
     relevant: float | None,
     device: torch.device,
     communicator: Communicator = SINGLE_PROCESS,
 ) -> TestSet | None:
     """The test part for the evaluator, None where it is empty.
 
-    `relevant` defaults to three quarters up the training scale, 4 on a 1–5 one. Both parts stand under the vocabularies
+    `relevant` defaults to three quarters up the scale, 4 on a 1–5 one. Both parts stand under the vocabularies
     of the training part. Raises OverlapError if a pair is in both.
     """
     rows = communicator.total(len(test))
@@ -73,12 +74,12 @@ def make_test_set(
     shared = communicator.total(int(np.isin(test.pairs_N(), train.pairs_N()).sum()))
     if shared:
         raise OverlapError(f"{shared} of {rows} test pairs are also in the training part")
-    low, high = communicator.smallest(train.scale[0]), communicator.largest(train.scale[1])
+    low, high = scale
     return TestSet(
         users_N=torch.tensor(test.users_N, dtype=torch.int64, device=device),
         items_N=torch.tensor(test.items_N, dtype=torch.int64, device=device),
         ratings_N=torch.tensor(test.ratings_N, device=device),  # a copy: arrays that Arrow owns are read-only
-        scale=(low, high),
+        scale=scale,
         relevant=low + 0.75 * (high - low) if relevant is None else relevant,
         communicator=communicator,
     )

@@ -50,6 +50,9 @@ def judge(candidate: Candidate | None, served: Checkpoint | None, tolerance: flo
     ours, theirs = (
         held_out_rmse(model, candidate.test, clipped=True) for model in (candidate.model, candidate.baseline)
     )
+    low, high = candidate.test.scale
+    if low == high:
+        return GateRecord(verdict="refused", reasons=(f"all ratings are {low:g}: there is nothing to predict",))
     reasons = [] if ours < theirs else [f"RMSE {ours:.4f} does not beat the bias model's {theirs:.4f}"]
     if served is not None:
         reasons += _against_served(candidate, served, tolerance)

@@ -91,7 +91,7 @@ def _sample_user(result: Result, user: int, kind: str) -> SampleUser:
 
 
 def _recommendations(result: Result, user: int, items_N: Ints) -> list[Recommendation]:
-    model, test, scale = result.fitted.model, result.train_test.test, result.train_test.train.scale
+    model, test, scale = result.fitted.model, result.train_test.test, result.train_test.scale
     places_N = torch.from_numpy(items_N).to(model.device)
     users_N = torch.full_like(places_N, user)
     ratings_N = model(users_N, places_N).cpu().numpy()

@@ -57,7 +57,7 @@ def _facts(result: Result) -> list[tuple[str, str]]:
         ("Training ratings", f"{count(figures['train_ratings'])}: {percent(density, 3)} of all pairs"),
         ("Held-out ratings", f"{count(figures['test_ratings'])}, by {figures['split']}"),
         ("Rows replaced by a later rating of the same pair", count(ratings.dataset.duplicates)),
-        ("Scale", "{:g} to {:g}".format(*ratings.train.scale)),
+        ("Scale", "{:g} to {:g}".format(*ratings.scale)),
         ("Mean and standard deviation", f"{mean} and {deviation}"),
     ]
     if days := _days(ratings.train):
@@ -74,10 +74,12 @@ def _moments(train: Interactions) -> tuple[str, str]:
 
 def _days(part: Interactions) -> str | None:
     """The first and the last day, in UTC; None if unknown."""
-    if part.timestamps_N is None or len(part) == 0:
-        return None
-    ends = np.array([part.timestamps_N.min(), part.timestamps_N.max()])
-    return " to ".join(ends.astype("datetime64[s]").astype("datetime64[D]").astype(str))
+    ends = part.first_and_last
+    return (
+        None
+        if ends is None
+        else " to ".join(np.array(ends).astype("datetime64[s]").astype("datetime64[D]").astype(str))
+    )
 
 
 def learning_curve(history: Sequence[Epoch]) -> Chart:

@@ -1,0 +1,62 @@
+"""Reads Parquet and Arrow files batch by batch, so that ids never stand in memory as long as the file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import IO
+
+import pyarrow as pa
+from pyarrow import ipc
+from pyarrow import parquet as pq
+
+from training.data.origin import Origin, chosen_columns
+from training.errors import DataError
+
+BATCH_ROWS = 1 << 20
+MOST_COLUMNS = 10_000
+PARQUET, ARROW, STREAM = b"PAR1", b"ARROW1", b"\xff\xff\xff\xff"
+
+
+def parquet_batches(source: str | IO[bytes], columns: Mapping[str, str], origin: Origin) -> Iterator[pa.RecordBatch]:
+    """The chosen columns of a Parquet file, a path or a stream. Raises DataError."""
+    with _readable(origin, "Parquet"), pq.ParquetFile(source) as file:
+        chosen = _chosen(file.schema_arrow, columns, origin)
+        rows = 0
+        for batch in file.iter_batches(BATCH_ROWS, columns=list(chosen.values())):
+            rows += batch.num_rows
+            yield renamed(batch, chosen)
+        if rows != file.metadata.num_rows:
+            raise DataError(f"{origin.name}: {rows:,} rows were read of {file.metadata.num_rows:,}")
+
+
+def arrow_batches(source: IO[bytes], columns: Mapping[str, str], origin: Origin) -> Iterator[pa.RecordBatch]:
+    """The chosen columns of an Arrow file or stream. Raises DataError."""
+    with _readable(origin, "Arrow"):
+        is_stream = source.read(len(STREAM)) == STREAM
+        source.seek(0)
+        with ipc.open_stream(source) if is_stream else ipc.open_file(source) as reader:
+            chosen = _chosen(reader.schema, columns, origin)
+            batches = reader if is_stream else map(reader.get_batch, range(reader.num_record_batches))
+            for batch in batches:
+                yield renamed(batch, chosen)
+
+
+def renamed(batch: pa.RecordBatch, chosen: Mapping[str, str]) -> pa.RecordBatch:
+    """The chosen columns (our name → the file's) under our names."""
+    return pa.RecordBatch.from_arrays([batch.column(theirs) for theirs in chosen.values()], names=list(chosen))
+
+
+def _chosen(schema: pa.Schema, columns: Mapping[str, str], origin: Origin) -> dict[str, str]:
+    if len(schema.names) > MOST_COLUMNS:
+        raise origin.error(f"{len(schema.names):,} columns; a table of ratings has a row for each rating")
+    return chosen_columns(schema.names, columns, origin)
+
+
+@contextmanager
+def _readable(origin: Origin, kind: str) -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowException, OSError, ValueError) as error:  # hostile footers raise each of them
+        reason = " ".join(str(error).split())
+        raise DataError(f"{origin.name}: not a readable {kind} file ({reason})") from error

@@ -1,0 +1,158 @@
+"""How a delimited text is written: recognised from its first lines, or said by the caller. It reads no rows."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from training.data.options import SourceOptions
+from training.data.origin import NAMES, REQUIRED
+from training.errors import ConfigError
+
+BOMS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", "::": "::", ":": "colons", " ": "blanks"}
+SPELLINGS = {"comma": ",", "semicolon": ";", "tab": "\t", r"\t": "\t", "bar": "|", "colon": ":", "blank": " "}
+WEAK = (":", " ")  # they also stand in times and names: only where no other separator fits
+BY_ENDING = {".csv": ",", ".tsv": "\t", ".data": "\t", ".base": "\t", ".test": "\t", ".dat": "::"}
+MOST_UNEVEN = 0.1  # of the first lines may have another number of fields; which ones is said when they are read
+DEFAULT_POSITIONS = {name: str(position) for position, name in enumerate(NAMES, 1)}
+
+
+class Quotes(Enum):
+    """What a double quote at the beginning of a field means."""
+
+    FIELD = "the field goes to the next single quote; a text that breaks this rule is refused"
+    PERHAPS = "the same if the whole text keeps the rule, and else nothing"
+    NOTHING = "nothing"
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How a text is written.
+
+    Attributes:
+        separator: one character, "::", or a blank for runs of blanks and tabs.
+        names: of the columns where the text does not name them; None if its first line has the names.
+        quotes: what quotes mean.
+        encoding: as Python names it.
+        decimal: the sign between whole number and fraction.
+    """
+
+    separator: str
+    names: tuple[str, ...] | None = None
+    quotes: Quotes = Quotes.FIELD
+    encoding: str = "utf-8"
+    decimal: str = "."
+
+    def __str__(self) -> str:
+        header = "a header" if self.names is None else "no header"
+        return f"fields separated by {SEPARATORS.get(self.separator, self.separator)}, {header}, {self.encoding}"
+
+    def split(self, line: str) -> list[str]:
+        """The fields of a line that is a whole record."""
+        if self.separator == " ":
+            return line.split()
+        if self.quotes is Quotes.NOTHING:
+            return line.split(self.separator)
+        return next(csv.reader([line], delimiter=self.separator), [])
+
+    def number(self, text: str) -> float:
+        """The number that a field holds. Raises ValueError if it holds none."""
+        if "_" in text or (self.decimal != "." and "." in text):  # Python groups digits by underscores
+            raise ValueError(text)
+        return float(text.replace(self.decimal, "."))
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the reader of Arrow can take the bytes as they are."""
+        return self.encoding in ("utf-8", "ascii") and len(self.separator) == 1 and self.separator != " "
+
+
+def encoding_of(head: bytes, options: SourceOptions) -> str:
+    """The encoding of a text that begins so: what is given, else what its byte order mark says, else UTF-8.
+
+    Raises ConfigError if the encoding that is given is unknown.
+    """
+    if options.encoding is not None:
+        try:
+            return codecs.lookup(options.encoding).name
+        except LookupError as error:
+            raise ConfigError(f"--encoding {options.encoding}: Python knows no encoding of this name") from error
+    return next((encoding for bom, encoding in BOMS.items() if head.startswith(bom)), "utf-8")
+
+
+def separator_given(text: str) -> str:
+    """The separator that `--separator` means. Raises ConfigError for one that cannot be."""
+    separator = SPELLINGS.get(text.lower(), text)
+    if separator not in SEPARATORS and (len(separator) != 1 or separator in '"\r\n.' or separator.isalnum()):
+        known = ", ".join([*SPELLINGS, "::"])
+        raise ConfigError(f"--separator {text!r}: give one character that is no letter, digit or quote, or {known}")
+    return separator
+
+
+def recognised(lines: Sequence[str], ending: str, encoding: str, options: SourceOptions) -> Dialect:
+    """The dialect of a text that begins with these lines, of which none is blank.
+
+    A header is a first line with the names of the columns; a first line with two ids and a number in their places is
+    a rating. A first line that is neither counts as a header, whose names are then found to be wrong.
+    """
+    dialects = {
+        separator: Dialect(separator, None, _quotes(separator, options), encoding, options.decimal)
+        for separator in ([separator_given(options.separator)] if options.separator else SEPARATORS)
+    }
+    dialect = dialects[_separator(lines, BY_ENDING.get(ending, ","), dialects)]
+    first = dialect.split(lines[0])
+    if options.header and (_is_header(first, options.columns) or not _is_rating(first, dialect, options)):
+        return dialect
+    names = tuple(str(position + 1) for position in range(len(first)))
+    return Dialect(dialect.separator, names, dialect.quotes, encoding, options.decimal)
+
+
+def _quotes(separator: str, options: SourceOptions) -> Quotes:
+    if not options.quotes or separator in ("::", " "):
+        return Quotes.NOTHING
+    return Quotes.FIELD if separator in ",;" else Quotes.PERHAPS
+
+
+def _separator(lines: Sequence[str], default: str, dialects: Mapping[str, Dialect]) -> str:
+    """The separator that gives the first line, and nearly all others, the same number of fields, three or more.
+
+    Of several the one that the ending of the file stands for, then the one with the most fields.
+    """
+    if len(dialects) == 1:
+        return next(iter(dialects))
+    widths = {separator: [_width(dialect, line) for line in lines] for separator, dialect in dialects.items()}
+    even = {separator: Counter(found)[found[0]] / len(found) for separator, found in widths.items()}
+    fitting = [sep for sep, found in widths.items() if found[0] >= len(REQUIRED) and even[sep] >= 1 - MOST_UNEVEN]
+    strong = [separator for separator in fitting if separator not in WEAK]
+    if candidates := strong or fitting:
+        return max(candidates, key=lambda separator: (separator == default, even[separator], widths[separator][0]))
+    likely = max(widths, key=lambda separator: (widths[separator][0] >= len(REQUIRED), even[separator]))
+    return likely if widths[likely][0] >= len(REQUIRED) and likely not in WEAK else default
+
+
+def _width(dialect: Dialect, line: str) -> int:
+    try:
+        return len(dialect.split(line))
+    except csv.Error:
+        return 0
+
+
+def _is_header(fields: Sequence[str], columns: Mapping[str, str]) -> bool:
+    found = {field.strip() for field in fields}
+    return all(columns.get(name, name) in found for name in REQUIRED)
+
+
+def _is_rating(fields: Sequence[str], dialect: Dialect, options: SourceOptions) -> bool:
+    """Whether a first line holds a rating, in the places that are given or in the usual ones."""
+    places = {name: options.columns.get(name, DEFAULT_POSITIONS[name]) for name in REQUIRED}
+    try:
+        user, item, rating = (fields[int(place) - 1].strip() for place in places.values())
+        return bool(user and item) and math.isfinite(dialect.number(rating))
+    except (ValueError, IndexError):
+        return False
