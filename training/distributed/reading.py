@@ -1,7 +1,7 @@
 """What a rank reads of the ratings of a job: its users with all their ratings.
 
-Parquet files, of any sources, are read in parts: every rank reads some row groups and sends each row to the rank of its user, so that no rank ever has all of
-them. Any other source is read whole by every rank, which keeps its users.
+Parquet files are read in parts: every rank reads some row groups and sends each row to the rank of its user, so that no
+rank ever has all of them. Any other source is read whole by every rank, which keeps its users.
 """
 
 from __future__ import annotations
