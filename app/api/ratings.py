@@ -25,7 +25,7 @@ from app.api.schemas.requests import BulkRequest, RatingRequest
 from app.engine.engine import Engine
 from app.errors import InvalidRequestError
 from app.middleware.access import BY_NAME, Access, needs
-from app.ratings.records import PutMany, Rating
+from app.ratings.records import Delete, Erase, Put, PutMany, Rating
 
 router = APIRouter(tags=["ratings"])
 
@@ -56,7 +56,7 @@ async def store_rating(scope: Scope, receive: Receive, send: Send) -> None:
     limits.check_storable(item, "path", "item")
     check_scale(given.rating, engine.versions.scale, "body", "rating")
     timestamp = int(time.time() if given.timestamp is None else given.timestamp)
-    await engine.ratings.put(user, Rating(item, given.rating, timestamp))
+    await engine.ratings.change(Put(user, Rating(item, given.rating, timestamp)))
     stored = {
         "user": user,
         "item": item,
@@ -86,7 +86,7 @@ async def unrate(user: User, item: Item, engine: EngineDep, limits: LimitsDep) -
     """Remove a rating, also one that is only in the training data. Doing it twice is doing it once."""
     limits.check_storable(user, "path", "user")
     limits.check_storable(item, "path", "item")
-    await engine.ratings.delete(user, item)
+    await engine.ratings.change(Delete(user, item))
     return answers.RemovedRating(user=user, item=item, model_version=engine.versions.manifest.version)
 
 
@@ -120,7 +120,7 @@ async def rate_many(
         raise InvalidRequestError(("header", "Idempotency-Key"), "a key consists of printable characters")
     scale = engine.versions.scale
     bulk = await asyncio.to_thread(_bulk, body, limits, scale, idempotency_key)  # a large one takes long
-    await engine.ratings.put_many(bulk)
+    await engine.ratings.change(bulk)
     return answers.StoredRatings(
         stored=len(bulk.users),
         unknown_items=sum(not engine.ratings.knows_item(item) for item in body.items),
@@ -165,7 +165,7 @@ async def erase(user: User, engine: EngineDep, limits: LimitsDep) -> answers.Era
     on disk until they are pruned; it is not used.
     """
     limits.check_storable(user, "path", "user")
-    await engine.ratings.erase(user)
+    await engine.ratings.change(Erase(user))
     return answers.ErasedUser(user=user, model_version=engine.versions.manifest.version)
 
 

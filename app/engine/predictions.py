@@ -10,14 +10,13 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from app.engine.batcher import Batcher
 from app.engine.events import Listener, Predicted
 from app.engine.folding import FoldedUser, RatedItems, fold, known_items
 from app.engine.fresh_users import FreshUser, FreshUsers, UnreadRatingsError
 from app.engine.rating_history import RatingHistory
-from app.engine.serving_model import ModelHolder, Ratings, Rows, ServingModel
+from app.engine.serving_model import ModelHolder, Rows, ServingModel
 from app.engine.threads import QUICK_PAIRS, Cancelled, Worker, unless_cancelled
 from app.engine.types import (
     FOLDED,
@@ -67,12 +66,13 @@ class Predictor:
         """
         model = self._models.current
         if self._quick_pairs > 0:
+            user = model.users.row(pair.user)
             try:
-                folded = self._fresh_users.find(model, pair.user, model.users.row(pair.user))
+                folded = self._fresh_users.find(model, pair.user, user)
             except UnreadRatingsError:
                 pass
             else:
-                answer = predict_pair(model, pair, folded)
+                answer = predict_pair(model, user, model.items.row(pair.item), folded)
                 self._tell(Predicted(answer.source, 1))
                 return answer
         return (await self._wait(model, Pairs([pair.user], [pair.item]), cancelled)).at(0)
@@ -101,7 +101,7 @@ class Predictor:
 
         def work() -> tuple[Predictions, int]:
             folded = fold(model, known_items(model, inline.items, inline.ratings))
-            return predict_folded(model, folded, items), len(folded.rated_M)
+            return predict_folded(model, folded, model.items.rows(items)), len(folded.rated_M)
 
         quick = len(inline.items) + len(items) <= QUICK_PAIRS
         answer, used = await self._worker.run(work, quick=quick)
@@ -139,15 +139,11 @@ class Predictor:
                 self._tell(Predicted(source, count))
 
 
-def predict_pair(model: ServingModel, pair: Pair, folded: FoldedUser | None = None) -> Prediction:
-    """The rating of one pair; `folded` is the user's row where that is not the model's."""
-    users, items = model.users, model.items
-    item = items.row(pair.item)
+def predict_pair(model: ServingModel, user: int, item: int, folded: FoldedUser | None = None) -> Prediction:
+    """The rating of a pair of rows; `folded` is the user's row where that is not the model's."""
     if folded is not None:
-        rating = model.scorer.predict_folded(folded.factors_F, folded.bias, np.array([item]))[0]
-        return Prediction(float(rating), SOURCES[_source(folded, item < len(items))], model.version)
-    user = users.row(pair.user)
-    source = SOURCES[(user == len(users)) * 2 + (item == len(items))]
+        return predict_folded(model, folded, np.array([item])).at(0)
+    source = SOURCES[(user == len(model.users)) * 2 + (item == len(model.items))]
     return Prediction(model.scorer.predict_pair(user, item), source, model.version)
 
 
@@ -162,13 +158,17 @@ def predict_rows(model: ServingModel, users_B: Rows, items_B: Rows, fresh: Seque
     sources_B += items_B == len(model.items)
     answer = Predictions(model.scorer.predict(users_B, items_B), sources_B, model.version)
     for positions_M, folded in fresh:
-        answer.ratings_B[positions_M], answer.sources_B[positions_M] = _of_folded(model, folded, items_B[positions_M])
+        own = predict_folded(model, folded, items_B[positions_M])
+        answer.ratings_B[positions_M], answer.sources_B[positions_M] = own.ratings_B, own.sources_B
     return answer
 
 
-def predict_folded(model: ServingModel, folded: FoldedUser, items: Sequence[str]) -> Predictions:
+def predict_folded(model: ServingModel, folded: FoldedUser, items_N: Rows) -> Predictions:
     """What a folded user would give each of some items."""
-    return Predictions(*_of_folded(model, folded, model.items.rows(items)), model.version)
+    sources_N = (items_N == len(model.items)) + np.uint8(0 if folded.is_known else 2)
+    sources_N[sources_N == 0] = FOLDED
+    ratings_N = model.scorer.predict_folded(folded.factors_F, folded.bias, items_N)
+    return Predictions(ratings_N, sources_N, model.version)
 
 
 def explain(model: ServingModel, user: str, item: str, rated: RatedItems, n: int) -> Explanation:
@@ -202,19 +202,6 @@ def _answer(jobs: Sequence[_Job]) -> list[Predictions]:
     plain = [job for job in jobs if not job.fresh]
     answers = iter(_together(jobs[0].model, [job.pairs for job in plain]))
     return [predict(*job) if job.fresh else next(answers) for job in jobs]
-
-
-def _of_folded(model: ServingModel, folded: FoldedUser, items_N: Rows) -> tuple[Ratings, npt.NDArray[np.uint8]]:
-    """The ratings of some items, and what each rests on."""
-    known_N = items_N < len(model.items)
-    sources_N = np.where(known_N, _source(folded, True), _source(folded, False)).astype(np.uint8)
-    return model.scorer.predict_folded(folded.factors_F, folded.bias, items_N), sources_N
-
-
-def _source(folded: FoldedUser, item_is_known: bool) -> int:
-    if folded.is_known and item_is_known:
-        return FOLDED
-    return 2 * (not folded.is_known) + (not item_is_known)
 
 
 def _together(model: ServingModel, jobs: Sequence[Pairs]) -> list[Predictions]:

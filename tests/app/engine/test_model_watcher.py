@@ -33,10 +33,10 @@ async def following(
     directory: Path, events: list[Event] | None = None, pinned: str | None = None, remembered: Path | None = None
 ) -> AsyncIterator[Engine]:
     events = [] if events is None else events
-    engine = Engine(directory, DevicePlacement(torch.device("cpu")), 1, Bounds(), [events.append], pinned, remembered)
+    engine = Engine(directory, DevicePlacement(torch.device("cpu")), 1, Bounds(), events.append, pinned, remembered)
     try:
-        await engine.load()
-        task = asyncio.create_task(engine.follow())
+        await engine.versions.start()
+        task = asyncio.create_task(engine.versions.follow())
         yield engine
         assert not task.done()
         task.cancel()
