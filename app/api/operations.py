@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from app.api.deps import EngineDep, ShutdownDep, TelemetryDep
 from app.api.openapi import problems
-from app.api.schemas.answers import AnswerModel, ModelVersion
+from app.engine.documents import ModelVersion
 from app.errors import StoppingError
 from app.middleware.access import Access, needs
 
@@ -33,7 +33,7 @@ class Live(BaseModel):
     status: Literal["live"] = "live"
 
 
-class Ready(AnswerModel):
+class Ready(BaseModel):
     """A model is being served."""
 
     status: Literal["ready"] = "ready"

@@ -22,6 +22,7 @@ from app.api.parameters import BECAUSE, EXPORT, RATING, RATINGS, USER, Item, Use
 from app.api.plain import JSON, PlainRoute, read_body, read_json, send_answer
 from app.api.schemas import answers
 from app.api.schemas.requests import BulkRequest, RatingRequest
+from app.engine.documents import Because, UserRatings
 from app.engine.engine import Engine
 from app.errors import InvalidRequestError
 from app.middleware.access import BY_NAME, Access, needs
@@ -91,10 +92,10 @@ async def unrate(user: User, item: Item, engine: EngineDep, limits: LimitsDep) -
 
 
 @router.get(RATINGS, summary="What a user rated", responses=problems(413, 422, 500, 503))
-async def ratings(user: User, engine: EngineDep, limits: LimitsDep) -> answers.UserRatings:
+async def ratings(user: User, engine: EngineDep, limits: LimitsDep) -> UserRatings:
     """All ratings that count for a user: the stored ones, and those of the training data that were not replaced."""
     limits.check_id(user, "path", "user")
-    return answers.UserRatings.of(await engine.ratings.of(user))
+    return await engine.ratings.of(user)
 
 
 @router.post("/ratings", summary="Store many ratings", responses=problems(409, 413, 422, 500, 501, 503))
@@ -135,7 +136,7 @@ async def because(
     engine: EngineDep,
     limits: LimitsDep,
     n: Annotated[int, Query(ge=1, description="How many ratings are listed, those with the largest parts first.")] = 10,
-) -> answers.Because:
+) -> Because:
     """The user's ratings by their part in the prediction of the item. 404 for a user without ratings.
 
     The parts are exact: `baseline`, every `contribution` and `others` add up to the prediction that follows from the
@@ -145,16 +146,16 @@ async def because(
     limits.check_id(user, "path", "user")
     limits.check_id(item, "path", "item")
     limits.check_list(n, "query", "n")
-    return answers.Because.of(await engine.predictions.explain(user, item, n))
+    return await engine.predictions.explain(user, item, n)
 
 
 @router.get(EXPORT, summary="All that is held of a user", responses=problems(413, 422, 500, 503))
 async def export(user: User, engine: EngineDep, limits: LimitsDep) -> answers.UserExport:
     """For a person who asks what is known of them: their ratings, and what the model learned of them."""
     limits.check_id(user, "path", "user")
-    shown = answers.UserRatings.of(await engine.ratings.of(user))
+    held = await engine.ratings.of(user)
     row = await engine.ratings.row_of(user)
-    return answers.UserExport(**shown.model_dump(), known_to_model=row is not None, row=row and answers.UserRow(**row))
+    return answers.UserExport(**held.model_dump(), known_to_model=row is not None, row=row)
 
 
 @router.delete(USER, summary="Erase a user", responses=CHANGE)

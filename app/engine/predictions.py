@@ -12,23 +12,14 @@ from typing import NamedTuple
 import numpy as np
 
 from app.engine.batcher import Batcher
+from app.engine.documents import Because, Reason
 from app.engine.events import Listener, Predicted
 from app.engine.folding import FoldedUser, RatedItems, fold, known_items
 from app.engine.fresh_users import FreshUser, FreshUsers, UnreadRatingsError
 from app.engine.rating_history import RatingHistory
 from app.engine.serving_model import ModelHolder, Rows, ServingModel
 from app.engine.threads import QUICK_PAIRS, Cancelled, Worker, unless_cancelled
-from app.engine.types import (
-    FOLDED,
-    SOURCES,
-    Explanation,
-    InlineRatings,
-    Pair,
-    Pairs,
-    Prediction,
-    Predictions,
-    Reason,
-)
+from app.engine.types import FOLDED, SOURCES, InlineRatings, Pair, Pairs, Prediction, Predictions
 from models.errors import UnknownUserError
 
 PAIRS_PER_BATCH = 100_000
@@ -108,7 +99,7 @@ class Predictor:
         self._tell_of(answer)
         return answer, used
 
-    async def explain(self, user: str, item: str, n: int) -> Explanation:
+    async def explain(self, user: str, item: str, n: int) -> Because:
         """Why a user is predicted what they are for an item: their n ratings with the largest parts in it.
 
         Raises UnknownItemError, UnknownUserError, StoreUnavailableError or DeadlineExceededError.
@@ -171,7 +162,7 @@ def predict_folded(model: ServingModel, folded: FoldedUser, items_N: Rows) -> Pr
     return Predictions(ratings_N, sources_N, model.version)
 
 
-def explain(model: ServingModel, user: str, item: str, rated: RatedItems, n: int) -> Explanation:
+def explain(model: ServingModel, user: str, item: str, rated: RatedItems, n: int) -> Because:
     """The prediction of an item for a user as a sum over their ratings, the n largest parts first.
 
     It is the prediction of the row that is folded in from them, which is linear in the ratings. Raises
@@ -181,19 +172,24 @@ def explain(model: ServingModel, user: str, item: str, rated: RatedItems, n: int
     sums = model.fold_in.users.contributions(rated.rows_M, rated.ratings_M, row)
     order_M = np.argsort(-np.abs(sums.parts_N), kind="stable")
     low, high = model.scorer.scale
-    return Explanation(
+    return Because(
         user=user,
         item=item,
         title=title(row).title,
         rating=float(min(max(sums.baseline + float(sums.parts_N.sum()), low), high)),
         baseline=sums.baseline,
         reasons=[
-            Reason(reason.id, float(rated.ratings_M[at]), float(sums.parts_N[at]), reason.title)
+            Reason(
+                item=reason.id,
+                rating=float(rated.ratings_M[at]),
+                contribution=float(sums.parts_N[at]),
+                title=reason.title,
+            )
             for at in order_M[:n].tolist()
             for reason in (title(int(rated.rows_M[at])),)
         ],
         others=float(sums.parts_N[order_M[n:]].sum()),
-        version=model.version,
+        model_version=model.version,
     )
 
 

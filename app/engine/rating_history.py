@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
+from app.engine.documents import UserRating, UserRatings, UserRow
 from app.engine.folding import RatedItems, known_items
 from app.engine.serving_model import ModelHolder, ServingModel
-from app.engine.types import UserRating, UserRatings
 from app.ratings.errors import NoStoreError
 from app.ratings.records import Change, StoredUser
 from app.ratings.store import RatingsStore
@@ -43,15 +42,17 @@ class RatingHistory:
             for row, value in zip(rows_T.tolist(), values_T.tolist(), strict=True):
                 title = titles(row)
                 if title.id not in stored.deleted:
-                    found[title.id] = UserRating(title.id, value, None, title.title)
+                    found[title.id] = UserRating(item=title.id, rating=value, timestamp=None, title=title.title)
         for rating in stored.ratings:
             row = items.row(rating.item)
             title_text = titles(row).title if row < len(items) else None
-            found[rating.item] = UserRating(rating.item, rating.rating, rating.timestamp, title_text)
-        return UserRatings(user, [found[item] for item in sorted(found)], model.version)
+            found[rating.item] = UserRating(
+                item=rating.item, rating=rating.rating, timestamp=rating.timestamp, title=title_text
+            )
+        return UserRatings(user=user, ratings=[found[item] for item in sorted(found)], model_version=model.version)
 
-    async def row_of(self, user: str) -> dict[str, Any] | None:
-        """What the model learned of a user: bias, factors, relevance_factors. None where it has no row to be used."""
+    async def row_of(self, user: str) -> UserRow | None:
+        """What the model learned of a user; None where it has no row to be used."""
         model = self._models.current
         row = model.users.row(user)
         if row == len(model.users):
@@ -60,11 +61,11 @@ class RatingHistory:
         if not self.may_use_row(model, stored[user]):
             return None
         tables, head = model.checkpoint.model, model.checkpoint.relevance
-        return {
-            "bias": float(tables.user_bias[row]),
-            "factors": tables.user_factors[row].tolist(),
-            "relevance_factors": None if head is None else head.user_factors[row].tolist(),
-        }
+        return UserRow(
+            bias=float(tables.user_bias[row]),
+            factors=tables.user_factors[row].tolist(),
+            relevance_factors=None if head is None else head.user_factors[row].tolist(),
+        )
 
     def knows_item(self, item: str) -> bool:
         """Whether the current model has an item."""
