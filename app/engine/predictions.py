@@ -6,7 +6,7 @@ function answers from the one model that it is handed. Shapes: B pairs, M of one
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -138,13 +138,13 @@ def predict_pair(model: ServingModel, user: int, item: int, folded: FoldedUser |
     return Prediction(model.scorer.predict_pair(user, item), source, model.version)
 
 
-def predict(model: ServingModel, pairs: Pairs, fresh: Sequence[FreshUser] = ()) -> Predictions:
-    """Rating of each pair, clipped to the scale; `fresh` are the users among them whose row is not the model's."""
-    return predict_rows(model, *_rows(model, pairs), fresh)
+def predict(model: ServingModel, pairs: Pairs) -> Predictions:
+    """Rating of each pair, clipped to the scale."""
+    return predict_rows(model, *_rows(model, pairs))
 
 
-def predict_rows(model: ServingModel, users_B: Rows, items_B: Rows, fresh: Sequence[FreshUser] = ()) -> Predictions:
-    """As `predict`, of pairs of rows."""
+def predict_rows(model: ServingModel, users_B: Rows, items_B: Rows, fresh: Iterable[FreshUser] = ()) -> Predictions:
+    """As `predict`, of pairs of rows; `fresh` are the users among them whose row is not the model's."""
     sources_B = (users_B == len(model.users)) * np.uint8(2)
     sources_B += items_B == len(model.items)
     answer = Predictions(model.scorer.predict(users_B, items_B), sources_B, model.version)
@@ -194,19 +194,16 @@ def explain(model: ServingModel, user: str, item: str, rated: RatedItems, n: int
 
 
 def _answer(jobs: Sequence[_Job]) -> list[Predictions]:
-    """The predictions of each job of a batch, of one model. Those of jobs without fresh users are one gather-dot."""
-    plain = [job for job in jobs if not job.fresh]
-    answers = iter(_together(jobs[0].model, [job.pairs for job in plain]))
-    return [predict(*job) if job.fresh else next(answers) for job in jobs]
-
-
-def _together(model: ServingModel, jobs: Sequence[Pairs]) -> list[Predictions]:
-    if not jobs:
-        return []
-    users, items = zip(*(_rows(model, pairs) for pairs in jobs), strict=True)
-    together = predict_rows(model, np.concatenate(users), np.concatenate(items))
-    ends = np.cumsum([len(pairs) for pairs in jobs])[:-1]
-    parts = zip(np.split(together.ratings_B, ends), np.split(together.sources_B, ends), strict=True)
+    """The predictions of each job of a batch, of one model: all together are one gather-dot."""
+    model, ends = jobs[0].model, np.cumsum([len(job.pairs) for job in jobs])
+    users, items = zip(*(_rows(model, job.pairs) for job in jobs), strict=True)
+    fresh = (
+        FreshUser(positions_M + end - len(job.pairs), folded)
+        for job, end in zip(jobs, ends, strict=True)
+        for positions_M, folded in job.fresh
+    )
+    together = predict_rows(model, np.concatenate(users), np.concatenate(items), fresh)
+    parts = zip(np.split(together.ratings_B, ends[:-1]), np.split(together.sources_B, ends[:-1]), strict=True)
     return [Predictions(ratings_B, sources_B, model.version) for ratings_B, sources_B in parts]
 
 

@@ -121,11 +121,8 @@ class Recommender:
             self._batcher.check_room(min(len(queries), LISTS_PER_BATCH))
         for query in queries:
             model.order(query.rank_by)
-        return await unless_cancelled(self._submit(model, queries), cancelled)
-
-    async def _submit(self, model: ServingModel, queries: Sequence[ListQuery]) -> list[TopList]:
-        """The time is that of all steps together: the batcher times each."""
-        return await within(self._worker.seconds, self._steps(model, queries))
+        # The time is that of all steps together: the batcher times each.
+        return await unless_cancelled(within(self._worker.seconds, self._steps(model, queries)), cancelled)
 
     async def _steps(self, model: ServingModel, queries: Sequence[ListQuery]) -> list[TopList]:
         users = [query.user or "" for query in queries]
