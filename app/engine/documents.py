@@ -5,6 +5,7 @@ What is answered most often, predictions and lists, are plain values (`app.engin
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated
 
 from pydantic import BaseModel, Field
@@ -129,3 +130,11 @@ class Because(BaseModel):
     reasons: list[Reason]
     others: float
     model_version: ModelVersion
+
+
+class FailedLoad(BaseModel):
+    """A version that is wanted and could not be served; null where `CURRENT` names none."""
+
+    version: str | None
+    reason: str  # one line, without the name of the directory
+    since: datetime  # when it failed for this reason first
