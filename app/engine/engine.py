@@ -1,4 +1,4 @@
-"""The facade of the engine: ids in, answers out. It knows neither HTTP nor settings.
+"""The parts of the engine, wired: ids in, answers out. It knows neither HTTP nor settings.
 
 Every question is one await. Work that takes less time than handing it to another thread is done at once, on the
 caller's thread; all other work goes to a thread of its own, so the event loop stays free.
