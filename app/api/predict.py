@@ -132,15 +132,18 @@ def _decode(body: bytes, media_type: bytes, errors: Errors, limits: Limits) -> A
         limits.check_id(asked.item, "body", "item")
     elif isinstance(asked, Pairs):
         limits.check_pairs(asked)
+    elif isinstance(asked, AnonymousPairRequest):
+        limits.check_id(asked.item, "body", "item")
     else:
-        limits.check_pairs(Pairs(_items(asked), _items(asked)))
+        limits.check_column(asked.items, "body", "items")
     return asked
 
 
 async def _predict_anonymous(
     asked: AnonymousPairRequest | AnonymousColumnsRequest, engine: Engine, limits: Limits, *, strict: bool
 ) -> bytes:
-    items, alone = _items(asked), isinstance(asked, AnonymousPairRequest)
+    alone = isinstance(asked, AnonymousPairRequest)
+    items = [asked.item] if isinstance(asked, AnonymousPairRequest) else asked.items
     answer, used = await engine.predictions.inline(inline(asked.ratings, engine, limits), items)
     if strict:
         for position in np.flatnonzero(answer.sources_B % 2).tolist():  # the odd ones are of unknown items
@@ -171,10 +174,6 @@ def _decode_json(body: bytes, media_type: bytes, errors: Errors) -> Asked:
     if isinstance(request, ColumnsRequest):
         return Pairs(request.users, request.items)
     return request
-
-
-def _items(asked: AnonymousPairRequest | AnonymousColumnsRequest) -> list[str]:
-    return [asked.item] if isinstance(asked, AnonymousPairRequest) else asked.items
 
 
 def _refuse_first_unknown(pairs: Pairs, answer: Predictions) -> None:
