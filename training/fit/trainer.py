@@ -128,23 +128,17 @@ class Trainer(ABC, Generic[SettingsT]):
     The loop calls `epoch` `epochs` times. The model is usable before the first call and after each.
     """
 
+    epochs: int  # set by `__init__`
     Settings: ClassVar[type[TrainerSettings]]
     distributes: ClassVar[bool] = False  # whether several ranks may fit it together
 
     def __init__(self, data: TrainingSet, settings: SettingsT, rng: np.random.Generator) -> None:
-        self.data = data
-        self.settings = settings
-        self.rng = rng
+        self.data, self.settings, self.rng = data, settings, rng
 
     @classmethod
     def memory_bytes(cls, users: int, items: int, ratings: int, settings: SettingsT) -> int:  # noqa: ARG003
         """An estimate of a fit's peak memory on its device, without the interpreter and its libraries (300 MB)."""
         return BYTES_PER_RATING * ratings
-
-    @property
-    @abstractmethod
-    def epochs(self) -> int:
-        """The number of calls of `epoch` in a complete fit."""
 
     @abstractmethod
     def epoch(self) -> Mapping[str, Tensor]:

@@ -137,9 +137,8 @@ def _pack(gram: Float32s, weighted: Float32s, squares: np.float32, sums_S: Float
     K = len(weighted)
     at = 0
     for i in range(K):
-        for j in range(i, K):
-            sums_S[at] = gram[i * K + j]
-            at += 1
+        sums_S[at : at + K - i] = gram[i * K + i : i * K + K]
+        at += K - i
     sums_S[at : at + K] = weighted
     sums_S[at + K] = squares
 
@@ -154,9 +153,8 @@ def _solve_packed(sums_RS: Float32s, width: Width, penalties: Penalties, out: Fl
         gram[:] = penalties.prior
         at = 0
         for i in range(K):
-            for j in range(i, K):
-                gram[i * K + j] += sums_RS[row, at]
-                at += 1
+            gram[i * K + i : i * K + K] += sums_RS[row, at : at + K - i]
+            at += K - i
         weighted[:] = sums_RS[row, at : at + K]
         error += _solve(gram, weighted, sums_RS[row, at + K], width, penalties, row, out)
     return error

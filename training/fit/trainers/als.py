@@ -50,6 +50,7 @@ class Als(Trainer[AlsSettings]):
 
     def __init__(self, data: TrainingSet, settings: AlsSettings, rng: np.random.Generator) -> None:
         super().__init__(data, settings, rng)
+        self.epochs = settings.sweeps
         width = padded_width(settings.factors)
         self.user_table_UK = torch.zeros(data.users, width, device=data.device)
         self.item_table_IK = torch.zeros(len(data.item_span), width, device=data.device)
@@ -66,10 +67,6 @@ class Als(Trainer[AlsSettings]):
         """The ratings as given and grouped by user and by item, and the tables once more as a model."""
         tables = 4 * (users + items) * padded_width(settings.factors)
         return (12 + 2 * 8) * ratings + 2 * tables + 40 * (users + items)
-
-    @property
-    def epochs(self) -> int:
-        return self.settings.sweeps
 
     def epoch(self) -> Mapping[str, Tensor]:
         users, items = self._sides

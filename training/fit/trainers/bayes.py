@@ -70,6 +70,7 @@ class Bayes(Trainer[BayesSettings]):
 
     def __init__(self, data: TrainingSet, settings: BayesSettings, rng: np.random.Generator) -> None:
         super().__init__(data, settings, rng)
+        self.epochs = settings.burn_in + settings.samples
         self._attributes = self._checked_attributes() if settings.side_information else (None, None)
         self._mean, self._deviation = data.standardisation()
         self._seed = int(rng.integers(2**63))
@@ -99,10 +100,6 @@ class Bayes(Trainer[BayesSettings]):
         columns = 2 * settings.rank + 9 * settings.factors
         posterior = 4 * rows * 3 * columns + 8 * 4 * PROBES * rows
         return grouped + chains + posterior
-
-    @property
-    def epochs(self) -> int:
-        return self.settings.burn_in + self.settings.samples
 
     def epoch(self) -> Mapping[str, Tensor]:
         losses = self._sweep(self._streams(self._sweeps))

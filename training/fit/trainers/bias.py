@@ -34,16 +34,13 @@ class Bias(Trainer[BiasSettings]):
 
     def __init__(self, data: TrainingSet, settings: BiasSettings, rng: np.random.Generator) -> None:
         super().__init__(data, settings, rng)
+        self.epochs = settings.epochs
         self.mean = data.communicator.mean(data.ratings_N)
         self.user_bias_U = torch.zeros(data.users, dtype=torch.float64, device=data.device)
         self.item_bias_I = torch.zeros(data.items, dtype=torch.float64, device=data.device)
         self._centred_N = data.ratings_N - self.mean
         self._user_counts_U, self._item_counts_I = data.user_counts(), data.item_totals()
         self._ratings = data.total()
-
-    @property
-    def epochs(self) -> int:
-        return self.settings.epochs
 
     def epoch(self) -> Mapping[str, Tensor]:
         users_N, items_N = self.data.users_N, self.data.items_N
