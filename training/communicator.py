@@ -153,10 +153,6 @@ class LocalRows:
     communicator: Communicator
     span: Span
 
-    @classmethod
-    def whole(cls, rows: int) -> LocalRows:
-        return cls(SINGLE_PROCESS, Span.whole(rows))
-
     def mean(self, table_RK: Tensor) -> Tensor:
         """The mean of all rows, (K,)."""
         return self.communicator.row_mean(table_RK, self.span.total)

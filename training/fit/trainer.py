@@ -70,13 +70,9 @@ class TrainingSet:
         """The number of ratings of each user, int64, (U,)."""
         return _counts(self.users_N, self.users)
 
-    def item_counts(self) -> Tensor:
-        """The number of ratings of each item on this rank, int64, (I,)."""
-        return _counts(self.items_N, self.items)
-
     def item_totals(self) -> Tensor:
         """The number of ratings of each item on all ranks, int64, (I,)."""
-        return self.communicator.sum(self.item_counts())
+        return self.communicator.sum(_counts(self.items_N, self.items))
 
     def total(self) -> int:
         """The number of ratings on all ranks."""

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.fold_in import FoldInPrior, user_solver
+from models.fold_in import FoldInPrior, RowSolver
 from models.mf import MatrixFactorization
 from models.training_ratings import TrainingRatings
 from training.data.interactions import Int32s, Interactions
@@ -201,7 +201,7 @@ def new_users(model: MatrixFactorization, train: Interactions, test: TestSet) ->
     places_N = torch.from_numpy(place_U[test.users_N.cpu().numpy()])
     rows_M = (places_N >= 0).nonzero()[:, 0]
     theirs, places_M = test.take(rows_M), places_N[rows_M].to(model.device)
-    solver = user_solver(model, FoldInPrior.learn(model, sample))
+    solver = RowSolver(model, FoldInPrior.learn(model, sample))
     errors = []
     for given in GIVEN:
         offsets = torch.arange(len(chosen_S) + 1) * given

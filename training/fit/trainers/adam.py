@@ -84,7 +84,7 @@ class Adam(Trainer[AdamSettings]):
 
     def model(self) -> MatrixFactorization:
         users, items = self.table[: self.data.users], self.table[self.data.users :]
-        counts_U, counts_I = self.data.user_counts(), self.data.item_counts()
+        counts_U, counts_I = self.data.user_counts(), self.data.item_totals()
         return MatrixFactorization(
             torch.zeros((), device=self.data.device),
             with_average_row(users[:, :-1], counts_U),
