@@ -35,8 +35,7 @@ def refuse_compressed(stream: pa.Buffer) -> None:
 
 def _version(metadata: bytes) -> int:
     field = _field(metadata, struct.unpack_from("<I", metadata)[0], _VERSION)
-    version: int = 0 if field is None else struct.unpack_from("<h", metadata, field)[0]
-    return version
+    return 0 if field is None else struct.unpack_from("<h", metadata, field)[0]
 
 
 def _is_compressed(metadata: bytes) -> bool:

@@ -126,6 +126,7 @@ class Trainer(ABC, Generic[SettingsT]):
 
     epochs: int  # set by `__init__`
     Settings: ClassVar[type[TrainerSettings]]
+    TABLES: ClassVar[tuple[tuple[str, str], ...]]  # what `state` saves: its name there, and the attribute
     distributes: ClassVar[bool] = False  # whether several ranks may fit it together
 
     def __init__(self, data: TrainingSet, settings: SettingsT, rng: np.random.Generator) -> None:
@@ -154,9 +155,9 @@ class Trainer(ABC, Generic[SettingsT]):
         """
         return False
 
-    @abstractmethod
     def state(self) -> Mapping[str, Tensor]:
         """All that `restore` needs to continue this fit as if it had not stopped, with the state of the generator."""
+        return {name: getattr(self, attribute).clone() for name, attribute in self.TABLES}
 
     @classmethod
     def side_of(cls, name: str) -> Literal["user", "item", "other"] | None:
@@ -166,9 +167,10 @@ class Trainer(ABC, Generic[SettingsT]):
         """
         return "user" if name.startswith("user") else "item" if name.startswith("item") else None
 
-    @abstractmethod
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Continue from `state`, taken by a trainer with the same data and settings."""
+        for name, attribute in self.TABLES:
+            setattr(self, attribute, state[name].clone())
 
 
 def _counts(indices_N: Tensor, rows: int) -> Tensor:

@@ -30,6 +30,7 @@ class Bias(Trainer[BiasSettings]):
     """Exact alternating minimisation of the regularised squared error."""
 
     Settings = BiasSettings
+    TABLES = (("user_bias", "user_bias_U"), ("item_bias", "item_bias_I"))
     distributes = True
 
     def __init__(self, data: TrainingSet, settings: BiasSettings, rng: np.random.Generator) -> None:
@@ -63,12 +64,6 @@ class Bias(Trainer[BiasSettings]):
             with_average_row(self.item_bias_I.float(), self._item_counts_I),
         )
 
-    def state(self) -> Mapping[str, Tensor]:
-        return {"user_bias": self.user_bias_U.clone(), "item_bias": self.item_bias_I.clone()}
-
     @classmethod
     def side_of(cls, name: str) -> Literal["user", "item"] | None:
         return "user" if name == "user_bias" else None
-
-    def restore(self, state: Mapping[str, Tensor]) -> None:
-        self.user_bias_U, self.item_bias_I = state["user_bias"].clone(), state["item_bias"].clone()
