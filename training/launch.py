@@ -1,7 +1,5 @@
 """Whether torchrun started this process, without slow imports."""
 
-from __future__ import annotations
-
 import os
 
 

@@ -1,7 +1,5 @@
 """`fit --every`: repeating a job, whether or not it succeeded."""
 
-from __future__ import annotations
-
 import logging
 import time
 from collections.abc import Callable

@@ -3,8 +3,6 @@
 Shapes: N training ratings, B batch.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 

@@ -3,8 +3,6 @@
 Shapes: N ratings, L levels, C counts.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

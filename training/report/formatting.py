@@ -1,7 +1,5 @@
 """How the report writes numbers."""
 
-from __future__ import annotations
-
 
 def count(value: int) -> str:
     return f"{value:,}"
