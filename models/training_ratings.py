@@ -37,6 +37,10 @@ class TrainingRatings:
         items, ratings = items_N[order].astype(np.int32), ratings_N[order].astype(np.float32)
         return cls(torch.from_numpy(offsets), torch.from_numpy(items), torch.from_numpy(ratings))
 
+    def of(self, user: int) -> Tensor:
+        """Items of one user, ascending, int32."""
+        return self.items_N[self.offsets[user] : self.offsets[user + 1]]
+
     def rows(self, users_B: Tensor) -> tuple[Tensor, Tensor]:
         """The items of a batch of users as compressed rows: offsets (B+1,) int64, and item rows (M,) int32."""
         begin_B, end_B = self.offsets[users_B], self.offsets[users_B + 1]

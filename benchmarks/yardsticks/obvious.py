@@ -55,7 +55,7 @@ def top(user: str, n: Annotated[int, Field(ge=1, le=1000)] = 10) -> list[Listed]
     row = USERS.get(user, len(USERS))
     with torch.inference_mode():
         scores_I = all_products(loaded.model, torch.tensor([row]))[0]
-        scores_I[loaded.seen.rows(torch.tensor([row]))[1].long()] = -torch.inf
+        scores_I[loaded.seen.of(row).long()] = -torch.inf
         best = scores_I.topk(n)
     rows, ratings = best.indices.tolist(), best.values.clamp(LOW, HIGH).tolist()
     ids, titles = loaded.catalogue["id"], loaded.catalogue["title"]

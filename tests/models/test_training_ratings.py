@@ -24,7 +24,7 @@ def seen_items(pairs: list[tuple[int, int]]) -> TrainingRatings:
 def test_each_user_has_their_items_in_ascending_order_and_the_unknown_user_none(pairs: list[tuple[int, int]]) -> None:
     seen = seen_items(pairs)
     expected = [sorted(item for user, item in pairs if user == row) for row in range(USERS + 1)]
-    assert [seen.rows(torch.tensor([row]))[1].tolist() for row in range(USERS + 1)] == expected
+    assert [seen.of(row).tolist() for row in range(USERS + 1)] == expected
 
 
 @given(PAIRS, st.lists(st.integers(0, USERS)))

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import numpy as np
-import torch
 
 from models.registry.directory import load
 
@@ -90,7 +89,7 @@ def _answers(directory: Path, version: str, asked: Sequence[Asked]) -> list[_Ans
             continue
         (user,) = one.users
         scores_I = q_IF[:-1] @ p_UF[user] + b_I[:-1] + b_U[user] + mean
-        scores_I[loaded.seen.rows(torch.tensor([user]))[1].numpy()] = -np.inf
+        scores_I[loaded.seen.of(user).numpy()] = -np.inf
         near = np.argsort(-scores_I, kind="stable")[:20]
         scores = {str(item): float(scores_I[item]) for item in near}
         answers.append(_Answer(scores_I[near[:10]].tolist(), scores))

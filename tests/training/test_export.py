@@ -59,7 +59,7 @@ def expected_rows(checkpoint: Checkpoint, name: str, n: int, *, seen: bool, allo
         users_I = torch.full_like(items_I, user)
         scores = ordering.exact(users_I, items_I).tolist()
         ratings = checkpoint.model(users_I, items_I).clamp(1.0, 5.0).tolist()
-        candidates = allowed - (set() if seen else set(checkpoint.seen.rows(torch.tensor([user]))[1].tolist()))
+        candidates = allowed - (set() if seen else set(checkpoint.seen.of(user).tolist()))
         best = sorted(candidates, key=lambda item: (-scores[item], item))[:n]
         rows += [
             {

@@ -9,7 +9,6 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-import torch
 
 from models.checkpoint.files import ITEM_SCHEMA, RELEVANCE
 from models.errors import DeviceUnavailableError
@@ -122,7 +121,7 @@ def test_what_is_published_is_what_was_fitted(tmp_path: Path) -> None:
         figures["checkpoint"],
     )
     assert checkpoint.users.ids.to_pylist() == [str(user) for user in range(12)]
-    assert checkpoint.seen.rows(torch.tensor([3]))[1].tolist() == list(range(10))
+    assert checkpoint.seen.of(3).tolist() == list(range(10))
     assert checkpoint.manifest.trainer.settings["epochs"] == 3
     assert checkpoint.manifest.trainer.seed == 7
     assert checkpoint.manifest.data.train_ratings == 120
