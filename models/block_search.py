@@ -5,6 +5,8 @@ number, a key, so that devices can merge and select lists in their order. Shapes
 batch, N list length, M excluded cells, K candidates, R items of a block, S stretches of a block.
 """
 
+from __future__ import annotations
+
 from collections.abc import Generator, Iterator
 
 import numpy as np

@@ -1,5 +1,7 @@
 """Which devices a model is put on, by the names that people give them."""
 
+from __future__ import annotations
+
 from typing import NamedTuple
 
 import torch

@@ -1,5 +1,7 @@
 """What somebody may have meant by a word that is not known: for the end of a message."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 from difflib import get_close_matches
 

@@ -3,6 +3,8 @@
 An ordering is a `BilinearForm`, whose scores are compared. This module does not know how lists are found.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 

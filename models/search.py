@@ -5,6 +5,8 @@ It knows tables, row numbers and which cells are excluded, not what the scores m
 K candidates, C items to choose from.
 """
 
+from __future__ import annotations
+
 from collections.abc import Generator, Sequence
 from typing import Any, TypeAlias
 

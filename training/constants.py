@@ -1,5 +1,7 @@
 """Names and defaults of the command line, without slow imports: help and completion need them."""
 
+from __future__ import annotations
+
 import tomllib
 from pathlib import Path
 from typing import Any

@@ -1,5 +1,7 @@
 """CPU threads, and how much memory a fit may take and took."""
 
+from __future__ import annotations
+
 import resource
 import sys
 from pathlib import Path

@@ -3,6 +3,8 @@
 It knows checkpoints and files, not how models are fitted. Shapes: B users of a batch, I items, N list length.
 """
 
+from __future__ import annotations
+
 import os
 import secrets
 from collections.abc import Callable, Iterator

@@ -1,5 +1,7 @@
 """The offline job as a recipe: read → split → fit → evaluate → judge → publish. Each step is a module of its own."""
 
+from __future__ import annotations
+
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager

@@ -1,5 +1,7 @@
 """Whether torchrun started this process, without slow imports."""
 
+from __future__ import annotations
+
 import os
 
 

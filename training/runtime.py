@@ -3,6 +3,8 @@
 `training.distributed.runtime` has that of several processes; nothing here knows it.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar

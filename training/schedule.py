@@ -1,5 +1,7 @@
 """`fit --every`: repeating a job, whether or not it succeeded."""
 
+from __future__ import annotations
+
 import logging
 import time
 from collections.abc import Callable

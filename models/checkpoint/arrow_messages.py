@@ -4,6 +4,8 @@ A compressed buffer says itself how large it becomes, so that a small input coul
 offers no way to refuse it; where a message says so is in its flatbuffer (Message.fbs), which is read here that far.
 """
 
+from __future__ import annotations
+
 import struct
 
 import pyarrow as pa

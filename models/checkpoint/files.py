@@ -3,6 +3,8 @@
 Specified in `docs/checkpoint-format.md`. `known` says that the process has verified the same file before.
 """
 
+from __future__ import annotations
+
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path

@@ -4,6 +4,8 @@ A hash says that the bytes arrived; golden pairs say that whoever loads them sti
 ids, tables and arithmetic together.
 """
 
+from __future__ import annotations
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa

@@ -4,6 +4,8 @@ Everything large is mapped from its file, so that processes on one machine share
 verified it does not verify again while the files are the same (`models/checkpoint/verification_cache.py`).
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 import os

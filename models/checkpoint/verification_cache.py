@@ -4,6 +4,8 @@ A stamp is what the file system says of files; it changes when one of them is wr
 what the files are for. Processes can be told of stamps by the one that started them.
 """
 
+from __future__ import annotations
+
 import time
 from collections.abc import Sequence
 from pathlib import Path

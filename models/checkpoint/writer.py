@@ -1,5 +1,7 @@
 """Writing the files of a checkpoint into a directory. It does not know who will read it there, or when."""
 
+from __future__ import annotations
+
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

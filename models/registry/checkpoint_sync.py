@@ -5,6 +5,8 @@ the one to serve, so whoever serves from it need not know of the URL. One proces
 version cannot be downloaded, the reason is written beside the versions, and CURRENT stays.
 """
 
+from __future__ import annotations
+
 import json
 import logging
 import os

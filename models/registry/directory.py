@@ -5,6 +5,8 @@ that names one (`docs/checkpoint-format.md`). This module does not know who serv
 somebody does.
 """
 
+from __future__ import annotations
+
 import fcntl
 import os
 import secrets

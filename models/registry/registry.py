@@ -1,5 +1,7 @@
 """Published versions wherever they are, in a directory or behind a URL: for those who look after either."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial

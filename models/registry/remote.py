@@ -4,6 +4,8 @@ Stores of objects have neither renames nor locks; order does instead. The manife
 CURRENT after it, and removing a version begins with its manifest: what has no manifest is no version.
 """
 
+from __future__ import annotations
+
 import shutil
 import threading
 import time

@@ -1,5 +1,7 @@
 """`datasets` and `presets`: the names that `--data` and `--preset` take."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import click

@@ -1,5 +1,7 @@
 """Click's commands and options, extended by named groups of options and commands, by examples, and by `--json`."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any

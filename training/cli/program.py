@@ -1,5 +1,7 @@
 """The program: its commands, the guide that it prints without a command, and the exit codes of its errors."""
 
+from __future__ import annotations
+
 import logging
 import sys
 from typing import TextIO

@@ -5,6 +5,8 @@ all items' rows, which are gathered, whole or in blocks; items by their owner, a
 Shapes: N ratings here, R rows of a side here, K width of a table, S of a packed row of sums.
 """
 
+from __future__ import annotations
+
 import torch
 from torch import Tensor
 

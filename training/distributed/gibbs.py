@@ -5,6 +5,8 @@ all items' rows, sums over an item's users are made by every rank for its users 
 Shapes: U users here, I items of all ranks, R rows of a side here, C of the other side here, K table width, N ratings.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 
 import numpy as np

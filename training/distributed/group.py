@@ -3,6 +3,8 @@
 Every byte that a rank sends goes through here and is counted, so that tests can check `docs/scaling.md`.
 """
 
+from __future__ import annotations
+
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress

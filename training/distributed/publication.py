@@ -3,6 +3,8 @@
 Tables arrive in pieces and go into mapped files, so that the memory of the first rank does not have to hold them.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory

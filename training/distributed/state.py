@@ -4,6 +4,8 @@ Every rank writes its part of a checkpoint of torch.distributed, into a director
 checkpoint that is still being written has another name, and nothing reads it. Shapes: N probes here.
 """
 
+from __future__ import annotations
+
 import json
 import shutil
 import time

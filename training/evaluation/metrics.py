@@ -3,6 +3,8 @@
 Shapes: N test ratings, B users, I items, K list length.
 """
 
+from __future__ import annotations
+
 import math
 from statistics import NormalDist
 

@@ -3,6 +3,8 @@
 It does not know what a trainer's state holds.
 """
 
+from __future__ import annotations
+
 import json
 import time
 from collections.abc import Sequence

@@ -1,5 +1,7 @@
 """The loop that runs every fit: timing, figures, held-out error, the check for divergence. It knows no algorithm."""
 
+from __future__ import annotations
+
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence

@@ -3,6 +3,8 @@
 Shapes: N training ratings, B batch.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 

@@ -7,6 +7,8 @@ Shapes: U users, I items, G factors, N training ratings, R rows and C columns of
 multiple of 8.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from functools import cached_property, partial
 

@@ -4,6 +4,8 @@ A file `training/fit/trainers/<name>.py` with one concrete `Trainer` is the trai
 Shapes: U users, I items, N training ratings, A attributes.
 """
 
+from __future__ import annotations
+
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

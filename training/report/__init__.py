@@ -4,6 +4,8 @@
 the same bytes. `history.json` is the learning curve for programs.
 """
 
+from __future__ import annotations
+
 import json
 from dataclasses import asdict
 from pathlib import Path

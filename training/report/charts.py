@@ -3,6 +3,8 @@
 Charts use the page's fonts, width, and light and dark colours, which a plotting library would not.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

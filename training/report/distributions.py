@@ -3,6 +3,8 @@
 Shapes: N ratings, L levels, C counts.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 import numpy as np

@@ -3,6 +3,8 @@
 Shapes: N held-out ratings, U users, S of them as new users with k ratings and M held-out ones.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple

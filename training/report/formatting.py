@@ -1,5 +1,7 @@
 """How the report writes numbers."""
 
+from __future__ import annotations
+
 
 def count(value: int) -> str:
     return f"{value:,}"

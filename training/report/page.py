@@ -1,5 +1,7 @@
 """The page: what is known of a fit, rendered by `page.html`, which escapes all text from data."""
 
+from __future__ import annotations
+
 import platform
 import re
 from collections.abc import Iterator, Mapping

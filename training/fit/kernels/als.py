@@ -4,6 +4,8 @@ There a sweep is a fixed list of batched products and Cholesky factorizations: i
 Shapes: R rows, N ratings, K width of a table, B rows of a bucket, S of a packed row of sums.
 """
 
+from __future__ import annotations
+
 import numpy as np
 import torch
 from torch import Tensor

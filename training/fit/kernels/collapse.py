@@ -4,6 +4,8 @@ QR of both sides and the SVD of the small core give the best approximation of ea
 Shapes: U users, I items, W rank of the given form, K of the approximation.
 """
 
+from __future__ import annotations
+
 import torch
 from torch import Tensor
 

@@ -6,6 +6,8 @@ Shapes: R rows whose effects are drawn, C columns, K table width, B columns of a
 arrays.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any, NamedTuple
 

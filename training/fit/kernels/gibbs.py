@@ -8,6 +8,8 @@ and Archambeau 2011). A sweep draws each of them given all others. Ratings are s
 Shapes: R rows of one side, C of the other, N ratings, K table width: factors, then bias, a multiple of 8; A attributes.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import NamedTuple, Protocol

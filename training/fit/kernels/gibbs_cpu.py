@@ -4,6 +4,8 @@ Work is cut by the ratings alone, never by the number of threads, so the results
 Shapes as in `gibbs`, and S segments of at most `SEGMENT` ratings of one row. Names without a suffix are flat arrays.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from functools import partial
 from typing import NamedTuple

@@ -4,6 +4,8 @@ Implicit effects are drawn jointly, also where the ratings are on several ranks:
 for the device, or for all ranks. Shapes as in `gibbs`.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator
 
 import torch

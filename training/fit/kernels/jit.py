@@ -4,6 +4,8 @@ The compiled code is kept in `__pycache__` beside the source or, if that is not 
 The environment variable `NUMBA_CACHE_DIR` names another directory (a volume, for a container without either).
 """
 
+from __future__ import annotations
+
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor

@@ -6,6 +6,8 @@ Shapes: U users, I items, K table width (factors, then bias), F published rank, 
 have one row more, for unknown ids.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from functools import partial
 

@@ -4,6 +4,8 @@ LLVM maps `Lanes` onto what the CPU has (one AVX register, two of NEON or SSE). 
 Arrays are flat float32; offsets are not checked.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any
 

@@ -3,6 +3,8 @@
 Shapes: K width of the matrices, a multiple of 8. A block holds `BLOCK` rows of K numbers.
 """
 
+from __future__ import annotations
+
 import numpy as np
 from torch import Tensor
 

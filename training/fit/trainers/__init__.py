@@ -1,5 +1,7 @@
 """The trainers, one algorithm per file; the name of the file is the name of the trainer."""
 
+from __future__ import annotations
+
 import pkgutil
 from importlib import import_module
 from typing import Any

@@ -4,6 +4,8 @@ With the settings of the preset `textbook` this is the recipe of Dive into Deep 
 Shapes: U users, I items, F factors, B batch.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 
 import numpy as np

@@ -6,6 +6,8 @@ weighted by n^exponent as in Rendle, Krichene, Zhang and Koren, "Revisiting the 
 Shapes: U users, I items, F factors, N training ratings, K width of a table: factors, zeros up to a multiple of 8, bias.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from functools import cached_property, partial
 

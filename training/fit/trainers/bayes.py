@@ -5,6 +5,8 @@ With `implicit` it is a Bayesian SVD++ in both directions, with `side_informatio
 Shapes: U users, I items, K table width (factors, then bias), N training ratings.
 """
 
+from __future__ import annotations
+
 import logging
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor

@@ -4,6 +4,8 @@ Koren, "Factor in the neighbors" (2010), section 2.1: b_i = Σ_u (r_ui − μ �
 Shapes: U users, I items, N training ratings.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from typing import Literal
 
