@@ -106,9 +106,6 @@ class Result:
         }
 
 
-Report = Callable[["Result", GateRecord, Path], None]
-
-
 @dataclass(frozen=True, slots=True)
 class WholeModel:
     """The model of all users as it is published; that of a distributed job is gathered on the first rank.
@@ -130,7 +127,9 @@ class WholeModel:
         return cls(model, user_ids, seen, prior, result.fitted.head)
 
 
-def draft(result: Result, gate: GateRecord, whole: WholeModel, write_report: Report) -> Draft:
+def draft(
+    result: Result, gate: GateRecord, whole: WholeModel, write_report: Callable[[Result, GateRecord, Path], None]
+) -> Draft:
     """The checkpoint to publish, with the report that `write_report` writes into a directory.
 
     Every rank makes it, and the first one publishes it.
