@@ -122,14 +122,15 @@ def _query(
     found = connection.execute(sa.select(sa.text("*")).select_from(relation).limit(0)).keys()
     chosen = Selection(renamed=columns).of(list(found), origin)
     query = sa.select(*map(_quoted, chosen.values())).select_from(relation)
-    return query.order_by(*map(_quoted, _primary_key(inspector, name, schema))), chosen
+    return query.order_by(*map(_quoted, _primary_key(connection, name, schema))), chosen
 
 
-def _primary_key(inspector: Inspector, name: str, schema: str | None) -> list[str]:
+def _primary_key(connection: Connection, name: str, schema: str | None) -> list[str]:
     """The columns of a primary key, none where the dialect cannot tell."""
     try:
-        return inspector.get_pk_constraint(name, schema)["constrained_columns"]
+        return sa.inspect(connection).get_pk_constraint(name, schema)["constrained_columns"]
     except (NotImplementedError, DBAPIError):
+        connection.rollback()
         return []
 
 
@@ -157,7 +158,7 @@ def _array(values: Sequence[object]) -> pa.Array:
     """The values as an Arrow array; those of mixed types, which SQLite allows, as texts."""
     try:
         return pa.array(values)
-    except (pa.ArrowInvalid, pa.ArrowTypeError):
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
         return pa.array([None if value is None else _text(value) for value in values])
 
 
