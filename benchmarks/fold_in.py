@@ -43,6 +43,7 @@ from training.config import load_preset
 from training.data import dataset
 from training.data.fetch import default_cache
 from training.data.interactions import Interactions
+from training.data.options import SourceOptions
 from training.fit.loop import fit
 from training.fit.trainer import TrainingSet
 
@@ -66,8 +67,8 @@ def main() -> None:
     arguments = _arguments()
     if arguments.data_dir is not None and {"quality", "cold"} & set(arguments.parts):
         source = dataset.load(
-            str(arguments.data_dir / "ml-1m.parquet"),
-            columns=COLUMNS,
+            [str(arguments.data_dir / "ml-1m.parquet")],
+            SourceOptions(columns=COLUMNS),
             rng=np.random.default_rng(0),
             cache=default_cache(),
         )

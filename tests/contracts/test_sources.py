@@ -13,6 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 from training.data.dataset import Dataset, load
+from training.data.options import SourceOptions
 from training.errors import DataError
 
 TABLE = pd.DataFrame(
@@ -98,9 +99,8 @@ def loaded(
 ) -> Dataset:
     source, name = save(table)
     return load(
-        source,
-        table=name,
-        columns=columns,
+        [source],
+        SourceOptions(table=name, columns=columns or {}),
         rng=np.random.default_rng(0),
         cache=Path("not needed"),
         held_out=held_out,

@@ -23,11 +23,26 @@ from models.checkpoint.files import MANIFEST
 from models.errors import CheckpointError
 from models.registry.directory import CURRENT, current_version, load
 from tests.support.checkpoints import replace_file
-from training.data import attributes, delimited, parquet
+from tests.support.reading import read
+from training.data import attributes
 from training.errors import TrainingError
 
 MEMORY = 64 << 20  # bytes; no input has a tenth of that
 SECONDS = 20
+RATINGS = (
+    "csv",
+    "tsv",
+    "data",
+    "dat",
+    "csv.gz",
+    "csv.zst",
+    "csv.bz2",
+    "csv.xz",
+    "csv.zip",
+    "parquet",
+    "arrow.file",
+    "jsonl",
+)
 _PEAK = re.compile(r"VmHWM:\s+(\d+) kB")
 
 
@@ -67,16 +82,15 @@ def _attributes(path: Path) -> None:
     assert matrix is None or np.isfinite(matrix).all()
 
 
+def _ratings(path: Path) -> None:
+    assert read(path).rows > 0
+
+
 DECODERS: dict[str, tuple[Callable[[Path], object], tuple[type[Exception], ...]]] = {
     "json": (lambda path: json.Decoder(256)(path.read_bytes()), ()),
     "msgpack": (lambda path: msgpack.decode(path.read_bytes()), (ValueError,)),
     "arrow": (lambda path: arrow.decode(path.read_bytes()), (ValueError,)),
-    "csv": (lambda path: delimited.read(path, delimited.COMMA), (TrainingError,)),
-    "tsv": (lambda path: delimited.read(path, delimited.TAB), (TrainingError,)),
-    "data": (lambda path: delimited.read(path, delimited.U_DATA), (TrainingError,)),
-    "dat": (lambda path: delimited.read(path, delimited.RATINGS_DAT), (TrainingError,)),
-    "csv.gz": (lambda path: delimited.read(path, delimited.COMMA), (TrainingError,)),
-    "parquet": (parquet.read, (TrainingError,)),
+    **{ending: (_ratings, (TrainingError,)) for ending in RATINGS},
     "attributes.csv": (_attributes, (TrainingError,)),
     "attributes.parquet": (_attributes, (TrainingError,)),
     "manifest": (_manifest, (CheckpointError,)),

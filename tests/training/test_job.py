@@ -80,7 +80,7 @@ def csv(path: Path, rows: Iterable[tuple[object, ...]]) -> str:
 
 
 def run(tmp_path: Path, **changes: Any) -> job.Outcome:
-    options = {"data": csv(tmp_path / "ratings.csv", TRAIN), "preset": "bias", "cache": tmp_path, "device": "cpu"}
+    options = {"data": [csv(tmp_path / "ratings.csv", TRAIN)], "preset": "bias", "cache": tmp_path, "device": "cpu"}
     return job.run(JobConfig(**(options | changes)), ignore)
 
 
@@ -181,7 +181,7 @@ def test_sweeps_of_the_head_are_reported_after_the_epochs_under_their_own_name(t
     reported = list[Epoch]()
     data = csv(tmp_path / "ratings.csv", TRAIN)
     overrides = ["sweeps=2", "relevance.sweeps=3"]
-    job.run(JobConfig(data=data, preset="als", cache=tmp_path, device="cpu", overrides=overrides), reported.append)
+    job.run(JobConfig(data=[data], preset="als", cache=tmp_path, device="cpu", overrides=overrides), reported.append)
     named = [(epoch.name, epoch.number, epoch.epochs) for epoch in reported]
     assert named == [("epoch", 1, 2), ("epoch", 2, 2), *(("relevance", number, 3) for number in (1, 2, 3))]
 
@@ -194,7 +194,7 @@ def test_an_interruption_of_the_head_keeps_the_saved_fit_which_goes_once_both_ar
             raise KeyboardInterrupt
 
     saved, ratings = tmp_path / "saved", csv(tmp_path / "ratings.csv", TRAIN)
-    config = JobConfig(data=ratings, preset="als", cache=tmp_path, device="cpu", resume=saved, save_every=0)
+    config = JobConfig(data=[ratings], preset="als", cache=tmp_path, device="cpu", resume=saved, save_every=0)
     with pytest.raises(KeyboardInterrupt):
         job.run(config, interrupt)
     assert saved.exists()
@@ -264,12 +264,12 @@ def test_what_is_known_of_items_outlives_a_source_of_ratings_alone(
     described = pa.table(
         {"id": ["3", "5"], "title": ["Three", None], "year": [1933, 1955], "genres": [["A", "B"], None]}
     )
-    plain = read(JobConfig(data=ratings, preset="bias", cache=tmp_path))
+    plain = read(JobConfig(data=[ratings], preset="bias", cache=tmp_path))
     with_items = replace(plain, dataset=replace(plain.dataset, items=described))
     monkeypatch.setattr("training.data.train_test.read", lambda *_, **__: with_items)
-    job.run(JobConfig(data=ratings, preset="bias", cache=tmp_path, out=out), ignore)
+    job.run(JobConfig(data=[ratings], preset="bias", cache=tmp_path, out=out), ignore)
     monkeypatch.undo()
-    job.run(JobConfig(data=ratings, preset="bias", cache=tmp_path, out=out), ignore)
+    job.run(JobConfig(data=[ratings], preset="bias", cache=tmp_path, out=out), ignore)
     loaded = load(out)
     (three,) = loaded.catalogue.slice(loaded.items.row("3"), 1).to_pylist()
     assert (three["title"], three["year"], three["genres"]) == ("Three", 1933, ["A", "B"])
@@ -278,7 +278,7 @@ def test_what_is_known_of_items_outlives_a_source_of_ratings_alone(
 
 def test_held_out_ratings_are_put_back_once_the_model_has_passed(tmp_path: Path) -> None:
     ratings, out = csv(tmp_path / "ratings.csv", [*TRAIN, *TEST]), tmp_path / "out"
-    options = {"data": ratings, "preset": "als", "split": "random:0.2", "cache": tmp_path, "out": out, "force": True}
+    options = {"data": [ratings], "preset": "als", "split": "random:0.2", "cache": tmp_path, "out": out, "force": True}
     figures = job.run(JobConfig(**options, refit=True), ignore).figures
     data = load(out).manifest.data
     assert (data.train_ratings, data.test_ratings) == (len(TRAIN) + len(TEST), -(-len(TRAIN + TEST) // 5))
@@ -288,7 +288,7 @@ def test_held_out_ratings_are_put_back_once_the_model_has_passed(tmp_path: Path)
 def test_refit_without_a_held_out_part_is_refused(tmp_path: Path) -> None:
     ratings = csv(tmp_path / "ratings.csv", TRAIN)
     with pytest.raises(ConfigError, match="--refit needs --split"):
-        job.run(JobConfig(data=ratings, preset="bias", cache=tmp_path, out=tmp_path / "out", refit=True), ignore)
+        job.run(JobConfig(data=[ratings], preset="bias", cache=tmp_path, out=tmp_path / "out", refit=True), ignore)
 
 
 def test_a_refit_replaces_the_saved_state_of_the_first_fit_and_deletes_its_own(tmp_path: Path) -> None:

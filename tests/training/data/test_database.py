@@ -1,13 +1,21 @@
 import socket
 import sqlite3
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
 from training.data import database
-from training.data.database import read
+from training.data.options import SourceOptions
+from training.data.validation import Checked, checked
 from training.errors import DataError
+
+
+def read(url: str, table: str | None, columns: Mapping[str, str] | None = None, **options: Any) -> Checked:
+    with database.opened(url, SourceOptions(table=table, columns=columns or {}, **options)) as part:
+        return checked([part])
 
 
 def sqlite(path: Path, *statements: str) -> str:

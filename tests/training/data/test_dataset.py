@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 
 from training.data.dataset import Dataset, load
+from training.data.options import SourceOptions
 from training.errors import ConfigError, DataError
 
 
 def read(source: str, seed: int = 0, **options: Any) -> Dataset:
-    return load(source, rng=np.random.default_rng(seed), cache=Path("not needed"), **options)
+    return load([source], SourceOptions(**options), rng=np.random.default_rng(seed), cache=Path("not needed"))
 
 
 def test_a_synthetic_set_has_the_size_asked_for_and_depends_on_the_seed_alone() -> None:

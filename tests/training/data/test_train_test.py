@@ -43,7 +43,7 @@ def files(tmp_path: Path) -> dict[str, Path]:
 
 
 def config(files: dict[str, Path], **changes: Any) -> JobConfig:
-    options = {"data": str(files["ratings"]), "preset": "bayes-side", "cache": files["cache"], "device": "cpu"}
+    options = {"data": [str(files["ratings"])], "preset": "bayes-side", "cache": files["cache"], "device": "cpu"}
     return JobConfig(**(options | changes))
 
 
@@ -74,6 +74,6 @@ def test_a_preset_that_wants_attributes_says_how_to_give_them(files: dict[str, P
 
 
 def test_a_fit_larger_than_the_memory_is_refused_before_it_starts(files: dict[str, Path]) -> None:
-    many = config(files, data="synthetic:30000x30000x2000", preset="bayes", overrides=["factors=255", "chains=64"])
+    many = config(files, data=["synthetic:30000x30000x2000"], preset="bayes", overrides=["factors=255", "chains=64"])
     with pytest.raises(ConfigError, match=r"needs about [\d.]+ GB and [\d.]+ GB are free on cpu"):
         job.run(many, ignore)

@@ -48,7 +48,7 @@ class OneOf(Communicator):
 
 
 def configured(data: object, **changes: object) -> JobConfig:
-    return JobConfig(data=str(data), preset="als", cache=Path(), **changes)  # type: ignore[arg-type]
+    return JobConfig(data=[str(data)], preset="als", cache=Path(), **changes)  # type: ignore[arg-type]
 
 
 GOOD = {"user": ["a", "a", "b"], "item": ["x", "y", "x"], "rating": [1.0, 2.0, 3.0], "timestamp": [1, 2, 3]}
@@ -153,7 +153,8 @@ def test_what_ranks_have_saved_is_not_taken_up_by_a_single_process(tmp_path: Pat
 def test_shares_are_whole_users_and_together_everything() -> None:
     ratings = interactions([(user, user % 7, 1.0) for user in range(500) for _ in range(1 + user % 3)], 500, 7)
     test = interactions([(3, 1, 2.0), (500, 2, 3.0), (499, 7, 1.0)], 500, 7)
-    whole = TrainTest(Dataset(name="planted", ratings=ratings, fingerprint=""), ratings, test)
+    dataset = Dataset(name="planted", ratings=ratings, rows=len(ratings), scale=ratings.scale, fingerprint="")
+    whole = TrainTest(dataset=dataset, train=ratings, test=test, scale=ratings.scale)
     shares = [share(whole, OneOf(rank, 3)) for rank in range(3)]
     bounds = shares[0].users_here.bounds  # type: ignore[union-attr]
     assert all(bound % BLOCK == 0 for bound in bounds[:-1])
