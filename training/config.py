@@ -7,8 +7,8 @@ optionally a table `[relevance]` with the settings of a relevance head.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,11 +18,11 @@ from pydantic.fields import FieldInfo
 from models.did_you_mean import did_you_mean
 from models.registry.remote import RemoteRegistry
 from training.constants import DEFAULT_TOLERANCE, RELEVANCE, SAVE_SECONDS, preset_content, preset_file
-from training.data.options import NOTHING_KNOWN, SourceOptions
 from training.errors import ConfigError
 from training.fit import trainers
 from training.fit.relevance import RelevanceSettings
 from training.fit.trainer import Trainer, TrainerSettings
+from training.options import NOTHING_KNOWN, SourceOptions
 
 SettingsT = TypeVar("SettingsT", bound=BaseModel)
 KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
@@ -117,6 +117,7 @@ class JobConfig:
     Attributes:
         data, options: the sources of the ratings, as `training.data.dataset.load` takes them.
         test: a source whose ratings are the test part; `split` is then not used.
+        items, item_columns: a catalogue of the items, in place of that of the data set, and the names of its columns.
         user_attributes, item_attributes: files with side information, in place of that of the data set.
         relevant: ratings at or above it count as relevant; None for three quarters up the scale.
         out, remote: the checkpoint directory to publish to, None to publish nothing, and the registry that the version
@@ -137,8 +138,10 @@ class JobConfig:
     test: str | None = None
     split: str = "none"
     overrides: Sequence[str] = ()
-    user_attributes: Path | None = None
-    item_attributes: Path | None = None
+    items: str | None = None
+    item_columns: Mapping[str, str] = field(default_factory=dict)
+    user_attributes: str | None = None
+    item_attributes: str | None = None
     relevant: float | None = None
     seed: int = 0
     device: str = "auto"

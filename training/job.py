@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, reduce
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -112,8 +112,8 @@ def item_details(items: pa.Table | None, served: Checkpoint | None) -> pa.Table 
     """What the source says of items; from a source of ratings alone, what the served version knew of them."""
     if items is not None or served is None:
         return items
-    known = [pc.is_valid(served.catalogue[name]) for name in ("title", "year", "genres")]
-    described = served.catalogue.filter(pc.or_(pc.or_(known[0], known[1]), known[2]))
+    known = [pc.is_valid(served.catalogue[name]) for name in ("title", "year", "genres", "labels")]
+    described = served.catalogue.filter(reduce(pc.or_, known))
     return described if len(described) else None
 
 

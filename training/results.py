@@ -180,7 +180,7 @@ def settings(preset: Preset) -> dict[str, Any]:
 def catalogue(described: pa.Table | None, train: Interactions, communicator: Communicator = SINGLE_PROCESS) -> pa.Table:
     """What is known about each item, in the order of the model's rows: `ITEM_SCHEMA`, null where nothing is known.
 
-    `described` has the columns id, title, year and genres of some items.
+    `described` has the columns id, title, year, genres and labels of some items.
     """
     here_I = np.bincount(train.items_N, weights=train.ratings_N, minlength=train.items)
     sums_I = communicator.sum(torch.from_numpy(here_I)).numpy()
@@ -193,6 +193,6 @@ def catalogue(described: pa.Table | None, train: Interactions, communicator: Com
     }
     if described is not None:
         known = described.take(pc.index_in(train.item_ids, value_set=described["id"].combine_chunks()))
-        columns |= {name: known[name] for name in ("title", "year", "genres")}
+        columns |= {name: known[name] for name in ("title", "year", "genres", "labels")}
     nulls = {field.name: pa.nulls(train.items, field.type) for field in ITEM_SCHEMA}
     return pa.table(nulls | columns).select(ITEM_SCHEMA.names).cast(ITEM_SCHEMA)

@@ -13,6 +13,7 @@ from training import constants
 from training.cli import output
 from training.cli.help import Command, Decorator, in_group
 from training.cli.parameters import (
+    columns,
     complete_directory,
     complete_setting,
     data_option,
@@ -41,9 +42,28 @@ def job_options(default_split: str) -> Decorator:
     return options(
         source_options,
         data_option(
-            "--user-attributes", type=PATH, help="A .csv or .parquet file with a column id and any attributes of users."
+            "--items",
+            metavar="FILE",
+            shell_complete=one_of((), or_file=True),
+            help="What the items are: a file with the columns id, title, year and genres; any others are labels.",
         ),
-        data_option("--item-attributes", type=PATH, help="The same for items."),
+        data_option(
+            "--item-columns",
+            type=columns,
+            default={},
+            show_default=False,
+            metavar="NAME=COLUMN,…",
+            help="The columns of id, title, year and genres in --items.",
+        ),
+        data_option(
+            "--user-attributes",
+            metavar="FILE",
+            shell_complete=one_of((), or_file=True),
+            help="A file with a column id and any attributes of users, for a preset that uses them.",
+        ),
+        data_option(
+            "--item-attributes", metavar="FILE", shell_complete=one_of((), or_file=True), help="The same for items."
+        ),
         held_out_option(
             "--split",
             default=default_split,

@@ -14,8 +14,8 @@ from click.shell_completion import CompletionItem
 
 from training import constants
 from training.cli.help import Decorator, in_group, option
-from training.data.options import SourceOptions
 from training.errors import ConfigError
+from training.options import SourceOptions
 
 Completion = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 CHECKPOINTS_VARIABLE = "RATECAST_CHECKPOINTS"
@@ -25,7 +25,7 @@ SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 def columns(text: str) -> dict[str, str]:
     """A mapping given as `user=userId,rating=stars`."""
     pairs = [pair.partition("=") for pair in text.split(",")]
-    if not all(name and equals and (column or name.strip() == "timestamp") for name, equals, column in pairs):
+    if not all(name and equals for name, equals, _ in pairs):
         raise click.BadParameter(f"{text!r} is not NAME=COLUMN,NAME=COLUMN")
     return {name.strip(): column.strip() for name, _, column in pairs}
 

@@ -6,15 +6,12 @@ Shapes: N ids, A attributes.
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv as pa_csv
-import pyarrow.parquet as pq
 
 from training.errors import DataError
 
@@ -23,29 +20,6 @@ Matrix = npt.NDArray[np.float32]
 MAX_CATEGORIES = 64  # a text column with more is ignored: ml-100k has 795 zip codes and 21 occupations
 MIN_SHARE = 0.005  # the effect of a rarer category cannot be learned
 MAX_DEVIATIONS = 3.0  # an outlier counts like a value this far from the mean
-
-
-def read_attributes(path: Path) -> pa.Table:
-    """A .csv or .parquet file with a column `id`. Raises DataError for one that cannot be read or lacks that column."""
-    try:
-        table = pq.read_table(path) if path.suffix == ".parquet" else pa_csv.read_csv(path)
-        _check_names(table.column_names)
-        table = table.set_column(table.column_names.index("id"), "id", table["id"].cast(pa.string()))
-    except (OSError, ValueError, pa.ArrowException) as error:  # a hostile Parquet file raises each of them
-        raise DataError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
-    ids = table["id"]
-    if ids.null_count or pc.any(pc.equal(ids, "")).as_py():
-        raise DataError(f"{path}: an id is missing")
-    if len(pc.unique(ids)) != len(ids):
-        raise DataError(f"{path}: an id has more than one row")
-    return table
-
-
-def _check_names(names: list[str]) -> None:
-    if "id" not in names:
-        raise ValueError(f"no column id; found {', '.join(names)}")
-    if len(set(names)) < len(names):
-        raise ValueError("two columns have the same name")
 
 
 def encode(table: pa.Table, ids: pa.StringArray) -> Matrix | None:

@@ -10,7 +10,7 @@ import pyarrow as pa
 from pyarrow import ipc
 from pyarrow import parquet as pq
 
-from training.data.origin import Origin, chosen_columns
+from training.data.origin import Origin, Selection
 from training.errors import DataError
 
 BATCH_ROWS = 1 << 20
@@ -18,10 +18,10 @@ MOST_COLUMNS = 10_000
 PARQUET, ARROW, STREAM = b"PAR1", b"ARROW1", b"\xff\xff\xff\xff"
 
 
-def parquet_batches(source: str | IO[bytes], columns: Mapping[str, str], origin: Origin) -> Iterator[pa.RecordBatch]:
+def parquet_batches(source: str | IO[bytes], selection: Selection, origin: Origin) -> Iterator[pa.RecordBatch]:
     """The chosen columns of a Parquet file, a path or a stream. Raises DataError."""
     with _readable(origin, "Parquet"), pq.ParquetFile(source) as file:
-        chosen = _chosen(file.schema_arrow, columns, origin)
+        chosen = _chosen(file.schema_arrow, selection, origin)
         rows = 0
         for batch in file.iter_batches(BATCH_ROWS, columns=list(chosen.values())):
             rows += batch.num_rows
@@ -30,13 +30,13 @@ def parquet_batches(source: str | IO[bytes], columns: Mapping[str, str], origin:
             raise DataError(f"{origin.name}: {rows:,} rows were read of {file.metadata.num_rows:,}")
 
 
-def arrow_batches(source: IO[bytes], columns: Mapping[str, str], origin: Origin) -> Iterator[pa.RecordBatch]:
+def arrow_batches(source: IO[bytes], selection: Selection, origin: Origin) -> Iterator[pa.RecordBatch]:
     """The chosen columns of an Arrow file or stream. Raises DataError."""
     with _readable(origin, "Arrow"):
         is_stream = source.read(len(STREAM)) == STREAM
         source.seek(0)
         with ipc.open_stream(source) if is_stream else ipc.open_file(source) as reader:
-            chosen = _chosen(reader.schema, columns, origin)
+            chosen = _chosen(reader.schema, selection, origin)
             batches = reader if is_stream else map(reader.get_batch, range(reader.num_record_batches))
             for batch in batches:
                 yield renamed(batch, chosen)
@@ -47,10 +47,10 @@ def renamed(batch: pa.RecordBatch, chosen: Mapping[str, str]) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays([batch.column(theirs) for theirs in chosen.values()], names=list(chosen))
 
 
-def _chosen(schema: pa.Schema, columns: Mapping[str, str], origin: Origin) -> dict[str, str]:
+def _chosen(schema: pa.Schema, selection: Selection, origin: Origin) -> dict[str, str]:
     if len(schema.names) > MOST_COLUMNS:
         raise origin.error(f"{len(schema.names):,} columns; a table of ratings has a row for each rating")
-    return chosen_columns(schema.names, columns, origin)
+    return selection.of(schema.names, origin)
 
 
 @contextmanager

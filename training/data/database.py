@@ -15,10 +15,10 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 from models.checkpoint.manifest import Snapshot
 from models.did_you_mean import did_you_mean
 from models.urls import has_ambiguous_password, masked, without_credentials
-from training.data.options import SourceOptions
-from training.data.origin import Origin, chosen_columns
+from training.data.origin import Origin, Selection
 from training.data.validation import Part
 from training.errors import DataError
+from training.options import SourceOptions
 
 STORE = "ratecast_store"  # the table with the identity of a ratings store and its last change
 CHUNK_ROWS = 100_000
@@ -56,7 +56,7 @@ def opened(url: str, options: SourceOptions) -> Iterator[Part]:
         streaming = connection.execution_options(stream_results=True, yield_per=CHUNK_ROWS)
         if options.table is None:
             rows, origin = streaming.execute(sa.text(options.query or "")), Origin("the query")
-            chosen = chosen_columns(list(rows.keys()), options.columns, origin)
+            chosen = Selection(renamed=options.columns).of(list(rows.keys()), origin)
             rows = rows.columns(*chosen.values())
         else:
             origin = Origin(options.table)
@@ -117,7 +117,7 @@ def _query(
 ) -> tuple[sa.Select[*tuple[Any, ...]], dict[str, str]]:
     """What selects the chosen columns, and the chosen columns."""
     name, schema = _found_table(inspector, table)
-    chosen = chosen_columns([column["name"] for column in inspector.get_columns(name, schema)], columns, origin)
+    chosen = Selection(renamed=columns).of([column["name"] for column in inspector.get_columns(name, schema)], origin)
     key = inspector.get_pk_constraint(name, schema)["constrained_columns"]
     query = (
         sa.select(*map(_quoted, chosen.values()))

@@ -19,10 +19,10 @@ from models.did_you_mean import did_you_mean
 from models.urls import is_url
 from training.data import database, files, movielens
 from training.data.interactions import Interactions
-from training.data.options import NOTHING_KNOWN, SourceOptions
-from training.data.origin import Origin
+from training.data.origin import Origin, Selection
 from training.data.validation import Part, checked
 from training.errors import ConfigError, DataError
+from training.options import NOTHING_KNOWN, SourceOptions
 
 SYNTHETIC = re.compile(r"synthetic:(\d+)x(\d+)x(\d+)")
 
@@ -143,7 +143,8 @@ def _parts(
 ) -> Iterator[Part]:
     if is_files(source, options):
         _check_known(source)
-        yield from (files.read(file, options) for file in files.found(source))
+        selection = Selection(renamed=options.columns)
+        yield from (files.read(file, options, selection) for file in files.found(source))
     elif named := movielens.SETS.get(source):
         _refuse_columns(source, options)
         content = movielens.read(named, cache)

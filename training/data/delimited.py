@@ -20,27 +20,31 @@ from pyarrow import csv as arrow_csv
 
 from training.data.byte_stream import BLOCK_BYTES, MAX_LINE, CountedText, delimiter_of
 from training.data.compression import Opener
-from training.data.dialect import DEFAULT_POSITIONS, Dialect, Quotes, encoding_of, recognised
-from training.data.options import NOTHING_KNOWN, SourceOptions
-from training.data.origin import Origin, chosen_columns
+from training.data.dialect import POSITIONS, Dialect, Quotes, encoding_of, recognised
+from training.data.origin import NAMES, RATING, TIMESTAMP, Origin, Selection
 from training.errors import DataError
+from training.options import SourceOptions
 
 log = logging.getLogger(__name__)
 FIRST_LINES = 1_000  # that a dialect is recognised by
 IDS = pa.dictionary(pa.int32(), pa.string())
+SINGLE_LINE = ("id", *NAMES)  # columns in which no field goes on in the next line
+TYPES = {"user": IDS, "item": IDS, "rating": pa.float64(), TIMESTAMP: None}  # None: what it looks like
 UNREADABLE = (pa.ArrowInvalid, UnicodeDecodeError)
 
 
-def read(opener: Opener, name: str, dialect: Dialect, options: SourceOptions) -> tuple[pa.Table, Origin]:
-    """The columns user, item, rating and perhaps timestamp of a text, and what names its rows.
+def read(opener: Opener, name: str, dialect: Dialect, selection: Selection) -> tuple[pa.Table, Origin]:
+    """The selected columns of a text under our names, and what names its rows.
 
-    `opener` opens the text as often as is needed. Raises DataError, which names the line if it is known.
+    Ids are dictionaries, ratings float64, times what they look like, all others texts. `opener` opens the text as often
+    as is needed. Raises DataError, which names the line if it is known.
     """
     text = Text(opener, name, dialect)
-    columns = options.columns
-    if dialect.names is not None and not columns:
-        columns = dict(zip(DEFAULT_POSITIONS, dialect.names, strict=False))
-    chosen = chosen_columns(text.names(), columns, Origin(name))
+    if dialect.names is not None:
+        places = POSITIONS if not selection.renamed else {each: POSITIONS[each] for each in RATING}
+        there = dict(islice(places.items(), len(dialect.names)))
+        selection = replace(selection, renamed={**there, **selection.renamed})
+    chosen = selection.of(text.names(), Origin(name))
     try:
         table, counted = _table(text, chosen)
         literal = (
@@ -65,7 +69,7 @@ def read(opener: Opener, name: str, dialect: Dialect, options: SourceOptions) ->
     return table, Origin(name, text.line_of)
 
 
-def dialect_of(opener: Opener, name: str, ending: str, options: SourceOptions = NOTHING_KNOWN) -> Dialect:
+def dialect_of(opener: Opener, name: str, ending: str, options: SourceOptions, selection: Selection) -> Dialect:
     """How a text is written. Raises DataError for one that is empty or no text, ConfigError for impossible options."""
     with opener() as stream:
         head = stream.read(MAX_LINE)
@@ -83,7 +87,7 @@ def dialect_of(opener: Opener, name: str, ending: str, options: SourceOptions = 
     if "\ufffd" in filled[0]:
         number = lines.index(filled[0]) + 1
         raise DataError(f"{name}: line {number}: not {encoding}{_other_encodings(encoding)}")
-    return recognised(filled, ending, encoding, options)
+    return recognised(filled, ending, encoding, options, selection)
 
 
 def _other_encodings(encoding: str) -> str:
@@ -123,7 +127,7 @@ class Text:
     def strictly_counted(self, chosen: Mapping[str, str]) -> int:
         """The number of rows. Raises DataError where quotes are not balanced, or a quoted field hides rows."""
         names = self.names()
-        places = [names.index(column) for column in chosen.values()]
+        places = [names.index(column) for name, column in chosen.items() if name in SINGLE_LINE]
         count = 0
         for line, fields in self.rows():
             count += 1
@@ -143,7 +147,7 @@ class Text:
                 if any("\udc80" <= letter <= "\udcff" for place in places.values() for letter in fields[place]):
                     other = _other_encodings(self.dialect.encoding)
                     return DataError(f"{self.name}: line {line}: not {self.dialect.encoding}{other}")
-                if not self._is_number(fields[places["rating"]]):
+                if "rating" in places and not self._is_number(fields[places["rating"]]):
                     return DataError(f"{self.name}: line {line}: {self._fault(fields[places['rating']])}")
         except DataError as error:
             return error
@@ -162,8 +166,10 @@ class Text:
 
     def _hides_rows(self, field: str, names: Sequence[str], chosen: Mapping[str, str]) -> bool:
         """Whether a line within a field looks like a row: a quote that was never closed has swallowed it."""
-        rating = names.index(chosen["rating"])
         inner = [line.split(self.dialect.separator) for line in field.splitlines()[1:]]
+        if "rating" not in chosen:
+            return any(len(row) == len(names) for row in inner)
+        rating = names.index(chosen["rating"])
         return any(rating < len(row) <= len(names) and self._is_number(row[rating] or "?") for row in inner)
 
     def _unbalanced(self, line: int, problem: str) -> DataError:
@@ -218,17 +224,19 @@ def _keeps_quotes(text: Text, chosen: Mapping[str, str], counted: CountedText, t
 def _table(text: Text, chosen: Mapping[str, str]) -> tuple[pa.Table, CountedText]:
     """The chosen columns under our names: ids as dictionaries, ratings as float64, times as what they look like."""
     try:
-        return _parsed(text, chosen, None)
+        return _parsed(text, chosen, TYPES)
     except pa.ArrowInvalid:
-        if "timestamp" not in chosen:
+        if TIMESTAMP not in chosen:
             raise
-        return _parsed(text, chosen, pa.string())  # later times may not look like the first ones
+        return _parsed(text, chosen, TYPES | {TIMESTAMP: pa.string()})  # later times may not look like the first ones
 
 
-def _parsed(text: Text, chosen: Mapping[str, str], time_type: pa.DataType | None) -> tuple[pa.Table, CountedText]:
+def _parsed(
+    text: Text, chosen: Mapping[str, str], types: Mapping[str, pa.DataType | None]
+) -> tuple[pa.Table, CountedText]:
     names, dialect = text.names(), text.dialect
     places = {name: str(names.index(column)) for name, column in chosen.items()}
-    types = {"user": IDS, "item": IDS, "rating": pa.float64(), "timestamp": time_type}
+    types = {**dict.fromkeys(places, pa.string()), **types}
     with closing(CountedText(text.opener(), dialect, text.name)) as stream:
         table = arrow_csv.read_csv(
             stream,
@@ -243,7 +251,7 @@ def _parsed(text: Text, chosen: Mapping[str, str], time_type: pa.DataType | None
                 newlines_in_values=dialect.quotes is not Quotes.NOTHING,
             ),
             arrow_csv.ConvertOptions(
-                column_types={places[name]: types[name] for name in places if types[name] is not None},
+                column_types={places[name]: type_ for name, type_ in types.items() if name in places and type_},
                 include_columns=list(places.values()),
                 decimal_point=dialect.decimal,
             ),

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from training.data.options import SourceOptions
-from training.data.origin import NAMES, REQUIRED
+from training.data.origin import NAMES, RATING, Selection
 from training.errors import ConfigError
+from training.options import SourceOptions
 
 BOMS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", "::": "::", ":": "colons", " ": "blanks"}
@@ -20,7 +20,7 @@ SPELLINGS = {"comma": ",", "semicolon": ";", "tab": "\t", r"\t": "\t", "bar": "|
 WEAK = (":", " ")  # they also stand in times and names: only where no other separator fits
 BY_ENDING = {".csv": ",", ".tsv": "\t", ".data": "\t", ".base": "\t", ".test": "\t", ".dat": "::"}
 MOST_UNEVEN = 0.1  # of the first lines may have another number of fields; which ones is said when they are read
-DEFAULT_POSITIONS = {name: str(position) for position, name in enumerate(NAMES, 1)}
+POSITIONS = {name: str(position) for position, name in enumerate(NAMES, 1)}
 
 
 class Quotes(Enum):
@@ -95,19 +95,24 @@ def separator_given(text: str) -> str:
     return separator
 
 
-def recognised(lines: Sequence[str], ending: str, encoding: str, options: SourceOptions) -> Dialect:
+def recognised(
+    lines: Sequence[str], ending: str, encoding: str, options: SourceOptions, selection: Selection
+) -> Dialect:
     """The dialect of a text that begins with these lines, of which none is blank.
 
     A header is a first line with the names of the columns; a first line with two ids and a number in their places is
     a rating. A first line that is neither counts as a header, whose names are then found to be wrong.
     """
+    fewest = max(len(selection.required), 2)
     dialects = {
         separator: Dialect(separator, None, _quotes(separator, options), encoding, options.decimal)
         for separator in ([separator_given(options.separator)] if options.separator else SEPARATORS)
     }
-    dialect = dialects[_separator(lines, BY_ENDING.get(ending, ","), dialects)]
+    dialect = dialects[_separator(lines, BY_ENDING.get(ending, ","), dialects, fewest)]
     first = dialect.split(lines[0])
-    if options.header and (_is_header(first, options.columns) or not _is_rating(first, dialect, options)):
+    if tuple(selection.required) != RATING or (
+        options.header and (selection.is_header(first) or not _is_rating(first, dialect, selection))
+    ):
         return dialect
     names = tuple(str(position + 1) for position in range(len(first)))
     return Dialect(dialect.separator, names, dialect.quotes, encoding, options.decimal)
@@ -119,8 +124,8 @@ def _quotes(separator: str, options: SourceOptions) -> Quotes:
     return Quotes.FIELD if separator in ",;" else Quotes.PERHAPS
 
 
-def _separator(lines: Sequence[str], default: str, dialects: Mapping[str, Dialect]) -> str:
-    """The separator that gives the first line, and nearly all others, the same number of fields, three or more.
+def _separator(lines: Sequence[str], default: str, dialects: Mapping[str, Dialect], fewest: int) -> str:
+    """The separator that gives the first line, and nearly all others, the same number of fields, not too few.
 
     Of several the one that the ending of the file stands for, then the one with the most fields.
     """
@@ -128,12 +133,12 @@ def _separator(lines: Sequence[str], default: str, dialects: Mapping[str, Dialec
         return next(iter(dialects))
     widths = {separator: [_width(dialect, line) for line in lines] for separator, dialect in dialects.items()}
     even = {separator: Counter(found)[found[0]] / len(found) for separator, found in widths.items()}
-    fitting = [sep for sep, found in widths.items() if found[0] >= len(REQUIRED) and even[sep] >= 1 - MOST_UNEVEN]
+    fitting = [sep for sep, found in widths.items() if found[0] >= fewest and even[sep] >= 1 - MOST_UNEVEN]
     strong = [separator for separator in fitting if separator not in WEAK]
     if candidates := strong or fitting:
         return max(candidates, key=lambda separator: (separator == default, even[separator], widths[separator][0]))
-    likely = max(widths, key=lambda separator: (widths[separator][0] >= len(REQUIRED), even[separator]))
-    return likely if widths[likely][0] >= len(REQUIRED) and likely not in WEAK else default
+    likely = max(widths, key=lambda separator: (widths[separator][0] >= fewest, even[separator]))
+    return likely if widths[likely][0] >= fewest and likely not in WEAK else default
 
 
 def _width(dialect: Dialect, line: str) -> int:
@@ -143,14 +148,9 @@ def _width(dialect: Dialect, line: str) -> int:
         return 0
 
 
-def _is_header(fields: Sequence[str], columns: Mapping[str, str]) -> bool:
-    found = {field.strip() for field in fields}
-    return all(columns.get(name, name) in found for name in REQUIRED)
-
-
-def _is_rating(fields: Sequence[str], dialect: Dialect, options: SourceOptions) -> bool:
+def _is_rating(fields: Sequence[str], dialect: Dialect, selection: Selection) -> bool:
     """Whether a first line holds a rating, in the places that are given or in the usual ones."""
-    places = {name: options.columns.get(name, DEFAULT_POSITIONS[name]) for name in REQUIRED}
+    places = {name: selection.renamed.get(name, POSITIONS[name]) for name in RATING}
     try:
         user, item, rating = (fields[int(place) - 1].strip() for place in places.values())
         return bool(user and item) and math.isfinite(dialect.number(rating))

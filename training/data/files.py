@@ -25,10 +25,10 @@ from models.urls import is_url, without_password
 from training.data import columnar, delimited, json_lines
 from training.data.compression import SUFFIXES, Opener, decompressed, kind_of
 from training.data.dialect import encoding_of
-from training.data.options import SourceOptions
-from training.data.origin import Origin
+from training.data.origin import Origin, Selection
 from training.data.validation import Part
 from training.errors import ConfigError, DataError
+from training.options import SourceOptions
 
 log = logging.getLogger(__name__)
 STANDARD_INPUT = "-"
@@ -131,8 +131,8 @@ class Spooled:
         return Path(self._file.name).open("rb")
 
 
-def read(file: File, options: SourceOptions) -> Part:
-    """The rows of a file under our names. Raises DataError or ConfigError."""
+def read(file: File, options: SourceOptions, selection: Selection) -> Part:
+    """The selected columns of a file under our names. Raises DataError or ConfigError."""
     with file.open() as stream:
         head = stream.read(HEAD_BYTES)
     if not head:
@@ -149,21 +149,21 @@ def read(file: File, options: SourceOptions) -> Part:
     if head.startswith(columnar.PARQUET):
         _refuse_text_options(options, "a Parquet file")
         log.info("%s: Parquet", file.name)
-        return columnar.parquet_batches(path or opener(), options.columns, origin), origin
+        return columnar.parquet_batches(path or opener(), selection, origin), origin
     if head.startswith((columnar.ARROW, columnar.STREAM)):
         _refuse_text_options(options, "an Arrow file")
         log.info("%s: Arrow", file.name)
-        return columnar.arrow_batches(opener(), options.columns, origin), origin
+        return columnar.arrow_batches(opener(), selection, origin), origin
     encoding = encoding_of(head, options)
     beginning = "".join(head.decode(encoding, "replace").removeprefix("\ufeff").split())
     if beginning.startswith("[{"):
         raise DataError(f"{file.name}: a JSON array; write one object per line (JSON lines)")
     if beginning.startswith("{"):
         log.info("%s: JSON lines, %s", file.name, encoding)
-        return json_lines.batches(opener, encoding, options.columns, origin)
-    dialect = delimited.dialect_of(opener, file.name, suffixes[-1] if suffixes else "", options)
+        return json_lines.batches(opener, encoding, selection, origin)
+    dialect = delimited.dialect_of(opener, file.name, suffixes[-1] if suffixes else "", options, selection)
     log.info("%s: %s%s", file.name, dialect, f", {kind}" if kind else "")
-    table, origin = delimited.read(opener, file.name, dialect, options)
+    table, origin = delimited.read(opener, file.name, dialect, selection)
     return table.to_batches(), origin
 
 

@@ -13,30 +13,29 @@ import pyarrow as pa
 
 from training.data.byte_stream import MAX_LINE
 from training.data.compression import Opener
-from training.data.origin import Origin, chosen_columns
+from training.data.origin import NAMES, RATING, Origin, Selection
 from training.errors import DataError
 
 BATCH_ROWS = 100_000
+FIRST_OBJECTS = 100  # whose members are the columns
+SINGLE_VALUES = ("id", *NAMES)
 _decoder = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=str)
 Record = tuple[int, dict[str, Any]]
 
 
 def batches(
-    opener: Opener, encoding: str, columns: Mapping[str, str], origin: Origin
+    opener: Opener, encoding: str, selection: Selection, origin: Origin
 ) -> tuple[Iterator[pa.RecordBatch], Origin]:
     """The chosen members of the objects as columns of texts, and what names their lines.
 
-    The members are those of the first object; a later object may lack one, which is then missing in its row. Raises
+    The members are those of the first objects; a later object may lack one, which is then missing in its row. Raises
     DataError for a line that is no object.
     """
 
     def records() -> Iterator[Record]:
         return _records(opener, encoding, origin.name)
 
-    first = next(records(), None)
-    if first is None:
-        raise origin.error("the file is empty")
-    chosen = chosen_columns(_members(first[1], columns), columns, origin)
+    chosen = selection.of(_members(records(), selection), origin)
 
     def line_of(row: int) -> int:
         return next(islice(records(), row, None))[0]
@@ -44,16 +43,27 @@ def batches(
     return _batches(records(), chosen, origin), Origin(origin.name, line_of)
 
 
-def _members(record: Mapping[str, Any], columns: Mapping[str, str]) -> Sequence[str]:
-    """The names of a record's members. A time may be missing in the first record, and not in others."""
-    timestamp = columns.get("timestamp", "timestamp")
-    return [*record, *([timestamp] if timestamp and timestamp not in record else [])]
+def _members(records: Iterator[Record], selection: Selection) -> list[str]:
+    """The names of the members of the first objects. A time may be missing in them, and not in later ones."""
+    found = dict.fromkeys(name for _, record in islice(records, FIRST_OBJECTS) for name in record)
+    rest = {selection.renamed.get(name, name) for name in selection.optional} - set(found) - {""}
+    return [*found, *(rest if tuple(selection.required) == RATING else ())]
 
 
 def _batches(records: Iterator[Record], chosen: Mapping[str, str], origin: Origin) -> Iterator[pa.RecordBatch]:
     while part := list(islice(records, BATCH_ROWS)):
-        texts = [[_text(record.get(column), line, origin) for line, record in part] for column in chosen.values()]
-        yield pa.RecordBatch.from_arrays([pa.array(column, pa.string()) for column in texts], list(chosen))
+        columns = [_column(name, column, part, origin) for name, column in chosen.items()]
+        yield pa.RecordBatch.from_arrays(columns, list(chosen))
+
+
+def _column(name: str, member: str, part: Sequence[Record], origin: Origin) -> pa.Array:
+    """A member of some objects as texts, or as lists of texts if one is a list and `name` is no part of a rating."""
+    values = [(record.get(member), line) for line, record in part]
+    if name in SINGLE_VALUES or not any(isinstance(value, list) for value, _ in values):
+        return pa.array([_text(value, line, origin) for value, line in values], pa.string())
+    lists = [([value] if isinstance(value, str) else value, line) for value, line in values]
+    texts = [value and [_text(each, line, origin) for each in value] for value, line in lists]
+    return pa.array(texts, pa.list_(pa.string()))
 
 
 def _text(value: object, line: int, origin: Origin) -> str | None:

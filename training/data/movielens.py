@@ -7,7 +7,6 @@ forbid redistribution: the archives are fetched from their publisher, and live i
 from __future__ import annotations
 
 import csv
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,14 +16,13 @@ from zipfile import BadZipFile, ZipFile
 import pyarrow as pa
 
 from training.data import delimited
+from training.data.described import ITEM_SCHEMA, NO_GENRE, title_and_year
 from training.data.dialect import Dialect, Quotes
 from training.data.fetch import Download, Wheel, fetch
-from training.data.options import SourceOptions
-from training.data.origin import NAMES
+from training.data.origin import NAMES, Selection
 from training.data.validation import Part
 from training.errors import DataError, SourceUnavailableError
 
-ITEM_SCHEMA = pa.schema({"id": pa.string(), "title": pa.string(), "year": pa.int32(), "genres": pa.list_(pa.string())})
 Genres = Callable[[Mapping[str, str]], Sequence[str]]  # those of the record of an item
 MOVIES = ("id", "title", "genres")
 USER_ATTRIBUTES = ("id", "age", "gender", "occupation", "zip_code")
@@ -38,11 +36,7 @@ GENRES = (
     "unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama", "Fantasy",
     "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western",
 )  # fmt: skip
-NO_GENRE = ("", "unknown", "(no genres listed)")
 NO_TITLE = ("unknown", "unkonwn")  # item 267 of ml-100k, as GroupLens and as recbole spell it
-
-# "Toy Story (1995)", "Land Before Time III (1995) (V)", "Death Note (2006–2007)"
-TITLE_AND_YEAR = re.compile(r"(?P<title>.*?)\s*\((?P<year>\d{4})(?:[-–]\d{0,4})?\)\s*(?:\(V\))?\s*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +110,7 @@ def _content(archive: Archive, path: Path) -> Content:
                 lambda: file.open(archive.ratings),
                 f"{path}/{archive.ratings}",
                 archive.dialect,
-                SourceOptions(columns=archive.columns),
+                Selection(renamed=archive.columns),
             )
             items = _items(_records(file, archive.items), archive.item_genres)
             users = None if archive.users is None else _users(_records(file, archive.users))
@@ -139,16 +133,15 @@ def _items(records: Iterable[Mapping[str, str]], genres: Genres) -> pa.Table:
     for record in records:
         title, year = _title_and_year(record["title"], record.get("year", ""))
         known = [genre for genre in genres(record) if genre not in NO_GENRE]
-        rows.append({"id": record["id"], "title": title, "year": year, "genres": known})
+        rows.append({"id": record["id"], "title": title, "year": year, "genres": known, "labels": None})
     return pa.Table.from_pylist(rows, ITEM_SCHEMA)
 
 
 def _title_and_year(text: str, year: str) -> tuple[str | None, int | None]:
     """The title without its year, and that year, or else the one in which `year` ends."""
-    if found := TITLE_AND_YEAR.fullmatch(text):
-        text, year = found["title"], found["year"]
-    title = " ".join(text.split())
-    return None if title in NO_TITLE else title, int(year[-4:]) if year[-4:].isdecimal() else None
+    title, in_title = title_and_year(" ".join(text.split()))
+    at_end = int(year[-4:]) if year[-4:].isdecimal() else None
+    return None if title in NO_TITLE else title, in_title or at_end
 
 
 def _users(records: Iterable[Mapping[str, str]]) -> pa.Table:

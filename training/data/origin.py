@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 
 from models.did_you_mean import closest, did_you_mean
 from training.errors import ConfigError, DataError
 
-REQUIRED = ("user", "item", "rating")
-NAMES = (*REQUIRED, "timestamp")
+RATING = ("user", "item", "rating")
+TIMESTAMP = "timestamp"
+NAMES = (*RATING, TIMESTAMP)
 MOST_SHOWN = 10  # columns in a message
 LONGEST_SHOWN = 60  # characters of a column's name
 MOST_LIKELY = 1_000  # columns among which similar names are looked for
@@ -32,30 +33,79 @@ class Origin:
         return DataError(f"{self.name}: {place}: {problem}")
 
 
-def chosen_columns(found: Sequence[str], renamed: Mapping[str, str], origin: Origin) -> dict[str, str]:
-    """The source's name for each of user, item, rating and, where there is one, timestamp.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """Which columns of a source are read: by our names, or by those of `renamed` (our name → the source's).
 
-    `renamed` is what --columns gives: our name → one of the columns `found`, or its position from 1; nothing for
-    timestamps that are not wanted. Raises ConfigError for another name than ours, and DataError for a missing or
-    ambiguous column.
+    Attributes:
+        renamed: what an option gives: a name, a position from 1, or nothing for a column that is not to be read.
+        option: the option, for messages.
+        required: names that must be there.
+        optional: names that are read where they are there.
+        others: whether all other columns are read too, under the source's names.
+        synonyms: other names that a column may have where it has not ours.
     """
-    if unknown := sorted(set(renamed) - set(NAMES)):
-        hint = did_you_mean(unknown[0], NAMES)
-        raise ConfigError(f"--columns: unknown name {', '.join(unknown)}; the names are {', '.join(NAMES)}{hint}")
-    wanted = {name: _by_position(renamed.get(name, name), found) for name in NAMES}
-    if wanted["timestamp"] not in found and not renamed.get("timestamp"):
-        if "timestamp" not in renamed:
-            _check_no_other_timestamp(found, origin)
-        del wanted["timestamp"]
-    if missing := [name for name in wanted.values() if name not in found]:
-        raise origin.error(
-            f"no column {shortened(missing)}; found {shortened(found) or 'none'} (use {_renaming(wanted, found)})"
-        )
-    if len(set(wanted.values())) < len(wanted):
-        raise origin.error("--columns names one column twice")
-    if twice := [name for name in wanted.values() if list(found).count(name) > 1]:
-        raise origin.error(f"more than one column {', '.join(twice)}")
-    return wanted
+
+    renamed: Mapping[str, str]
+    option: str = "--columns"
+    required: Sequence[str] = RATING
+    optional: Sequence[str] = (TIMESTAMP,)
+    others: bool = False
+    synonyms: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    def is_header(self, fields: Sequence[str]) -> bool:
+        """Whether the first line of a text names all columns that must be there."""
+        found = [each.strip() for each in fields]
+        return all(self._theirs(name, found) in found for name in self.required)
+
+    def of(self, found: Sequence[str], origin: Origin) -> dict[str, str]:
+        """Our name → the source's, of the columns to read.
+
+        Raises ConfigError for another name than ours, and DataError for a missing or ambiguous column.
+        """
+        known = (*self.required, *self.optional)
+        if unknown := sorted(set(self.renamed) - set(known)):
+            hint = did_you_mean(unknown[0], known)
+            raise ConfigError(f"{self.option}: unknown name {unknown[0]}; the names are {', '.join(known)}{hint}")
+        wanted = {name: self._theirs(name, found) for name in known}
+        for name in self.optional:
+            if wanted[name] not in found and not self.renamed.get(name):
+                if name not in self.renamed:
+                    self._check_no_similar(name, found, origin)
+                del wanted[name]
+        if missing := [name for name in wanted.values() if name not in found]:
+            there, use = shortened(found) or "none", self._renaming(wanted, found)
+            raise origin.error(f"no column {shortened(missing)}; found {there} (use {use})")
+        if len(set(wanted.values())) < len(wanted):
+            raise origin.error(f"{self.option} names one column twice")
+        if self.others:
+            wanted |= {name: name for name in found if name and name not in wanted.values() and name not in wanted}
+        if twice := [name for name in wanted.values() if list(found).count(name) > 1]:
+            raise origin.error(f"more than one column {shortened(twice)}")
+        return wanted
+
+    def _theirs(self, name: str, found: Sequence[str]) -> str:
+        """What a column is called in the source, whether it is there or not."""
+        if name in self.renamed:
+            return _by_position(self.renamed[name], found)
+        return next((each for each in (name, *self.synonyms.get(name, ())) if each in found), name)
+
+    def _check_no_similar(self, name: str, found: Sequence[str], origin: Origin) -> None:
+        """Raise DataError for a column that is called nearly like one of ours: it would not be read."""
+        by_lower = {column.lower(): column for column in found}
+        for likely in get_close_matches(name, by_lower, n=1, cutoff=NEARLY):
+            column = by_lower[likely]
+            raise origin.error(
+                f"the column {column} may be the {name}: "
+                f"give {self.option} {name}={column}, or {self.option} {name}= if it is not"
+            )
+
+    def _renaming(self, wanted: Mapping[str, str], found: Sequence[str]) -> str:
+        """The option that renames the columns most similar to the missing ones."""
+        free = [each for each in found if each not in wanted.values() and len(each) <= LONGEST_SHOWN][:MOST_LIKELY]
+        likely = {name: closest(column, free) for name, column in wanted.items() if column not in found}
+        pairs = [f"{name}={column}" for name, column in likely.items() if column]
+        return f"{self.option} " + (",".join(pairs) or ",".join(f"{name}=NAME" for name in self.required))
 
 
 def shortened(names: Sequence[str]) -> str:
@@ -69,22 +119,3 @@ def _by_position(column: str, found: Sequence[str]) -> str:
     if column not in found and column.isdecimal() and 1 <= int(column) <= len(found):
         return found[int(column) - 1]
     return column
-
-
-def _check_no_other_timestamp(found: Sequence[str], origin: Origin) -> None:
-    """Raise DataError for a column that is called nearly timestamp: it would not be read."""
-    likely = get_close_matches("timestamp", [name.lower() for name in found], n=1, cutoff=NEARLY)
-    if likely:
-        column = next(name for name in found if name.lower() == likely[0])
-        raise origin.error(
-            f"the column {column} may be the timestamps: "
-            f"give --columns timestamp={column}, or --columns timestamp= to leave it out"
-        )
-
-
-def _renaming(wanted: Mapping[str, str], found: Sequence[str]) -> str:
-    """The option that renames the columns most similar to the missing ones."""
-    free = [column for column in found if column not in wanted.values() and len(column) <= LONGEST_SHOWN][:MOST_LIKELY]
-    likely = {name: closest(column, free) for name, column in wanted.items() if column not in found}
-    pairs = [f"{name}={column}" for name, column in likely.items() if column]
-    return "--columns " + (",".join(pairs) or "user=NAME,item=NAME,…")

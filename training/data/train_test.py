@@ -12,8 +12,9 @@ import pyarrow.compute as pc
 from models.urls import is_url
 from training.communicator import SINGLE_PROCESS, Communicator, Span
 from training.config import JobConfig
-from training.data.attributes import Matrix, encode, read_attributes
+from training.data.attributes import Matrix, encode
 from training.data.dataset import Dataset, load
+from training.data.described import check_overlap, read_attributes, read_items
 from training.data.interactions import Interactions
 from training.data.split import parse_split, split
 from training.errors import ConfigError
@@ -74,12 +75,18 @@ def read(
 
     Raises DataError or ConfigError for ratings, attributes or a split that cannot be used.
     """
+    if not with_attributes and (config.user_attributes or config.item_attributes):
+        raise ConfigError(
+            f"the preset {config.preset} uses no attributes: leave out --user-attributes and --item-attributes, "
+            "or take a preset that does, such as bayes-side"
+        )
     ratings = _read_split(config, phase)
     if not with_attributes:
         return ratings
     dataset, train = ratings.dataset, ratings.train
-    users = read_attributes(config.user_attributes) if config.user_attributes else dataset.users
-    items = read_attributes(config.item_attributes) if config.item_attributes else dataset.items
+    options, (of_users, of_items) = config.options, (config.user_attributes, config.item_attributes)
+    users = dataset.users if of_users is None else read_attributes(of_users, "user", options)
+    items = dataset.items if of_items is None else read_attributes(of_items, "item", options)
     if users is None and items is None:
         raise ConfigError(
             "the preset needs attributes and the data has none: give --user-attributes or --item-attributes"
@@ -104,6 +111,9 @@ def _read_split(config: JobConfig, phase: Callable[[str], None]) -> TrainTest:
     phase("reading the ratings")
     dataset = load(config.data, config.options, rng=rng, cache=config.cache)
     ratings, scale = dataset.ratings, dataset.scale
+    if config.items is not None:
+        dataset = replace(dataset, items=read_items(config.items, config.item_columns, config.options))
+        check_overlap(dataset.items, ratings.item_ids)
     if config.test is not None:
         options = replace(config.options, table=None, query=None) if not is_url(config.test) else config.options
         held_out = load([config.test], options, rng=rng, cache=config.cache, held_out=True)

@@ -21,7 +21,7 @@ from training.data.columnar import BATCH_ROWS, renamed
 from training.data.dataset import is_files, shown_name
 from training.data.files import File, found, is_parquet
 from training.data.interactions import Interactions
-from training.data.origin import Origin, chosen_columns
+from training.data.origin import Origin, Selection
 from training.data.train_test import TrainTest, read
 from training.data.validation import checked_rows
 from training.distributed.group import Group
@@ -126,7 +126,7 @@ def _read_piece(piece: _Piece, columns: Mapping[str, str]) -> tuple[list[pa.Reco
     origin, offset, batches = Origin(piece.file.name), piece.first, []
     digest: Any = hashlib.sha256()
     with piece.file.open() as stream, pq.ParquetFile(stream) as parquet:
-        chosen = chosen_columns(parquet.schema_arrow.names, columns, origin)
+        chosen = Selection(renamed=columns).of(parquet.schema_arrow.names, origin)
         for batch in parquet.iter_batches(BATCH_ROWS, row_groups=[piece.group], columns=list(chosen.values())):
             rows = checked_rows(renamed(batch, chosen), origin, offset)
             offset += batch.num_rows
