@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import IO
 
 import pyarrow as pa
 from pyarrow import ipc
 from pyarrow import parquet as pq
 
+from training.data.compression import Opener
 from training.data.origin import Origin, Selection
 from training.errors import DataError
 
@@ -18,9 +19,11 @@ MOST_COLUMNS = 10_000
 PARQUET, ARROW, STREAM = b"PAR1", b"ARROW1", b"\xff\xff\xff\xff"
 
 
-def parquet_batches(source: str | IO[bytes], selection: Selection, origin: Origin) -> Iterator[pa.RecordBatch]:
-    """The chosen columns of a Parquet file, a path or a stream. Raises DataError."""
-    with _readable(origin, "Parquet"), pq.ParquetFile(source) as file:
+def parquet_batches(
+    opener: Callable[[], str | IO[bytes]], selection: Selection, origin: Origin
+) -> Iterator[pa.RecordBatch]:
+    """The chosen columns of a Parquet file; `opener` gives its path or a stream. Raises DataError."""
+    with _readable(origin, "Parquet"), _closed(opener()) as source, pq.ParquetFile(source) as file:
         chosen = _chosen(file.schema_arrow, selection, origin)
         rows = 0
         for batch in file.iter_batches(BATCH_ROWS, columns=list(chosen.values())):
@@ -30,9 +33,9 @@ def parquet_batches(source: str | IO[bytes], selection: Selection, origin: Origi
             raise DataError(f"{origin.name}: {rows:,} rows were read of {file.metadata.num_rows:,}")
 
 
-def arrow_batches(source: IO[bytes], selection: Selection, origin: Origin) -> Iterator[pa.RecordBatch]:
+def arrow_batches(opener: Opener, selection: Selection, origin: Origin) -> Iterator[pa.RecordBatch]:
     """The chosen columns of an Arrow file or stream. Raises DataError."""
-    with _readable(origin, "Arrow"):
+    with _readable(origin, "Arrow"), opener() as source:
         is_stream = source.read(len(STREAM)) == STREAM
         source.seek(0)
         with ipc.open_stream(source) if is_stream else ipc.open_file(source) as reader:
@@ -51,6 +54,10 @@ def _chosen(schema: pa.Schema, selection: Selection, origin: Origin) -> dict[str
     if len(schema.names) > MOST_COLUMNS:
         raise origin.error(f"{len(schema.names):,} columns; a table of ratings has a row for each rating")
     return selection.of(schema.names, origin)
+
+
+def _closed(source: str | IO[bytes]) -> AbstractContextManager[str | IO[bytes]]:
+    return nullcontext(source) if isinstance(source, str) else source
 
 
 @contextmanager

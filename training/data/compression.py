@@ -48,7 +48,8 @@ def decompressed(opener: Opener, kind: str, name: str) -> Opener:
             compressed = opener()
             size = compressed.seek(0, io.SEEK_END)
             compressed.seek(0)
-            return cast("IO[bytes]", io.BufferedReader(_Checked(open_kind(compressed, name), size, name), PIECE))
+            stream = open_kind(compressed, name)
+            return cast("IO[bytes]", io.BufferedReader(_Checked(stream, compressed, size, name), PIECE))
 
     return open_content
 
@@ -56,8 +57,8 @@ def decompressed(opener: Opener, kind: str, name: str) -> Opener:
 class _Checked(io.RawIOBase):
     """What comes out of a compressed stream: errors are a DataError that names the file, and bombs are refused."""
 
-    def __init__(self, stream: IO[bytes], size: int, name: str) -> None:
-        self._stream, self._size, self._name, self._given = stream, size, name, 0
+    def __init__(self, stream: IO[bytes], compressed: IO[bytes], size: int, name: str) -> None:
+        self._stream, self._compressed, self._size, self._name, self._given = stream, compressed, size, name, 0
 
     def readable(self) -> bool:
         return True
@@ -73,6 +74,7 @@ class _Checked(io.RawIOBase):
 
     def close(self) -> None:
         self._stream.close()
+        self._compressed.close()
         super().close()
 
 
