@@ -57,11 +57,11 @@ from training.data.attributes import encode
 from training.data.dataset import Dataset, load
 from training.data.fetch import default_cache
 from training.data.interactions import Int64s, Interactions
-from training.data.options import SourceOptions
 from training.data.split import parse_split, split
 from training.errors import TrainingError
 from training.evaluation import metrics
 from training.evaluation.evaluate import TestSet, make_test_set
+from training.options import SourceOptions
 
 HERE = Path(__file__).resolve().parent
 OURS, PEERS = HERE / "ours.py", HERE / "peers.py"

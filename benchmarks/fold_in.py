@@ -43,9 +43,9 @@ from training.config import load_preset
 from training.data import dataset
 from training.data.fetch import default_cache
 from training.data.interactions import Interactions
-from training.data.options import SourceOptions
 from training.fit.loop import fit
 from training.fit.trainer import TrainingSet
+from training.options import SourceOptions
 
 HELD_OUT_USERS, COLD, ORDERS, REPLICATES = 100, (0, 1, 2, 5, 10, 20), 5, 1_000
 COLUMNS = {"user": "user_id", "item": "item_id"}

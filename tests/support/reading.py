@@ -6,8 +6,9 @@ from typing import Any
 
 from training.data import files
 from training.data.interactions import NO_TIME, Interactions
-from training.data.options import SourceOptions
+from training.data.origin import Selection
 from training.data.validation import Checked, checked
+from training.options import SourceOptions
 
 Row = tuple[str, str, float, int | None]
 
@@ -16,7 +17,7 @@ def read(*sources: object, **options: Any) -> Checked:
     """The ratings of paths, patterns and URLs of files."""
     known = SourceOptions(**options)
     found = (file for source in sources for file in files.found(str(source)))
-    return checked((files.read(file, known) for file in found), known.drop_ratings)
+    return checked((files.read(file, known, Selection(renamed=known.columns)) for file in found), known.drop_ratings)
 
 
 def rows_of(ratings: Interactions) -> list[Row]:

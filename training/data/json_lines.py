@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from training.data.byte_stream import MAX_LINE
 from training.data.compression import Opener
-from training.data.origin import NAMES, RATING, Origin, Selection
+from training.data.origin import NAMES, TIMESTAMP, Origin, Selection
 from training.errors import DataError
 
 BATCH_ROWS = 100_000
@@ -35,7 +35,7 @@ def batches(
     def records() -> Iterator[Record]:
         return _records(opener, encoding, origin.name)
 
-    chosen = selection.of(_members(records(), selection), origin)
+    chosen = _chosen(records(), selection, origin)
 
     def line_of(row: int) -> int:
         return next(islice(records(), row, None))[0]
@@ -43,11 +43,11 @@ def batches(
     return _batches(records(), chosen, origin), Origin(origin.name, line_of)
 
 
-def _members(records: Iterator[Record], selection: Selection) -> list[str]:
-    """The names of the members of the first objects. A time may be missing in them, and not in later ones."""
-    found = dict.fromkeys(name for _, record in islice(records, FIRST_OBJECTS) for name in record)
-    rest = {selection.renamed.get(name, name) for name in selection.optional} - set(found) - {""}
-    return [*found, *(rest if tuple(selection.required) == RATING else ())]
+def _chosen(records: Iterator[Record], selection: Selection, origin: Origin) -> dict[str, str]:
+    """The members of the first objects to read. A time may be missing in all of them, and not in later ones."""
+    found = list(dict.fromkeys(name for _, record in islice(records, FIRST_OBJECTS) for name in record))
+    late = [TIMESTAMP] if TIMESTAMP in selection.optional and TIMESTAMP not in selection.renamed else []
+    return dict.fromkeys(late, TIMESTAMP) | selection.of(found, origin)
 
 
 def _batches(records: Iterator[Record], chosen: Mapping[str, str], origin: Origin) -> Iterator[pa.RecordBatch]:

@@ -35,8 +35,10 @@ def test_ids_are_strings_whatever_their_type(column: pa.Array, expected: list[st
     assert ids.is_null().to_pylist() == [value is None for value in expected]
 
 
-@pytest.mark.parametrize("column", [pa.array([[1]]), pa.array([b"x"]), pa.array([{"a": 1}])], ids=lambda c: str(c.type))
-def test_lists_and_bytes_are_no_ids(column: pa.Array) -> None:
+@pytest.mark.parametrize(
+    "column", [pa.array([[1]]), pa.array([b"\xff"]), pa.array([{"a": 1}]), pa.array([True])], ids=lambda c: str(c.type)
+)
+def test_lists_truth_values_and_bytes_that_are_no_text_are_no_ids(column: pa.Array) -> None:
     with pytest.raises((TypeError, pa.ArrowException)):
         columns.ids(column)
 

@@ -8,9 +8,9 @@ import pytest
 import sqlalchemy as sa
 
 from training.data import database
-from training.data.options import SourceOptions
 from training.data.validation import Checked, checked
 from training.errors import DataError
+from training.options import SourceOptions
 
 
 def read(url: str, table: str | None, columns: Mapping[str, str] | None = None, **options: Any) -> Checked:
@@ -160,8 +160,7 @@ def test_a_password_in_the_query_is_kept_secret_too(postgres_url: str) -> None:
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("nosuch://host/name", "no driver for this kind of database"),
-        ("http://host/ratings.csv", "no driver for this kind of database"),
+        ("nosuch://host/name", "the driver is missing: pip install the SQLAlchemy dialect of nosuch"),
         ("://", "the database URL cannot be read"),
         ("postgresql://host:port/name", "the database URL cannot be read"),
     ],

@@ -48,7 +48,7 @@ def config(files: dict[str, Path], **changes: Any) -> JobConfig:
 
 
 def test_items_with_attributes_alone_come_after_the_rated_ones(files: dict[str, Path]) -> None:
-    ratings = read(config(files, item_attributes=files["items"]), with_attributes=True)
+    ratings = read(config(files, item_attributes=str(files["items"])), with_attributes=True)
     assert ratings.train.item_ids.to_pylist()[-2:] == ["i30", "i31"]
     assert ratings.item_attributes_IA is not None
     assert ratings.item_attributes_IA.shape == (ITEMS + 2, 2)
@@ -56,7 +56,7 @@ def test_items_with_attributes_alone_come_after_the_rated_ones(files: dict[str, 
 
 
 def test_an_item_nobody_has_rated_is_predicted_from_its_kind(files: dict[str, Path]) -> None:
-    settings = config(files, item_attributes=files["items"], overrides=["burn_in=10", "samples=30"])
+    settings = config(files, item_attributes=str(files["items"]), overrides=["burn_in=10", "samples=30"])
     preset = load_preset(settings.preset, settings.overrides)
     ratings = read(settings, with_attributes=True)
     trainer = make_trainer(preset, Runtime().training_set(ratings, torch.device("cpu")), 0)

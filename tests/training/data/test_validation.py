@@ -1,4 +1,4 @@
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -6,12 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.data.origin import Origin, chosen_columns
+from training.data.origin import Origin, Selection
 from training.data.validation import checked
 from training.errors import ConfigError, DataError
 
 ORIGIN = Origin("here")
 ROWS = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(1, 5), st.integers(-2, 2)), min_size=1)
+
+
+def chosen_columns(found: Sequence[str], renamed: Mapping[str, str]) -> dict[str, str]:
+    return Selection(renamed=renamed).of(found, ORIGIN)
 
 
 def batches(rows: Sequence[tuple[int, int, int, int]], size: int) -> list[pa.RecordBatch]:
@@ -75,15 +79,15 @@ def test_nothing_is_refused() -> None:
 def test_columns_are_chosen_by_our_names_or_by_those_given() -> None:
     found = ["uid", "item", "score", "timestamp"]
     expected = {"user": "uid", "item": "item", "rating": "score", "timestamp": "timestamp"}
-    assert chosen_columns(found, {"user": "uid", "rating": "score"}, ORIGIN) == expected
-    assert list(chosen_columns(["rating", "item", "user"], {}, ORIGIN)) == ["user", "item", "rating"]
+    assert chosen_columns(found, {"user": "uid", "rating": "score"}) == expected
+    assert list(chosen_columns(["rating", "item", "user"], {})) == ["user", "item", "rating"]
 
 
 def test_a_column_cannot_be_two() -> None:
     with pytest.raises(DataError, match="names one column twice"):
-        chosen_columns(["user", "item", "rating"], {"item": "user"}, ORIGIN)
+        chosen_columns(["user", "item", "rating"], {"item": "user"})
 
 
 def test_an_unknown_name_in_columns_is_a_mistake_of_the_command() -> None:
     with pytest.raises(ConfigError, match="unknown name users; the names are user, item, rating, timestamp"):
-        chosen_columns(["user", "item", "rating"], {"users": "user"}, ORIGIN)
+        chosen_columns(["user", "item", "rating"], {"users": "user"})
