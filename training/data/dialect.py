@@ -152,7 +152,7 @@ def _is_rating(fields: Sequence[str], dialect: Dialect, selection: Selection) ->
     """Whether a first line holds a rating, in the places that are given or in the usual ones."""
     places = {name: selection.renamed.get(name, POSITIONS[name]) for name in RATING}
     try:
-        user, item, rating = (fields[int(place) - 1].strip() for place in places.values())
+        user, item, rating = (fields[int(place) - 1].strip() for place in places.values() if int(place) > 0)
         return bool(user and item) and math.isfinite(dialect.number(rating))
     except (ValueError, IndexError):
         return False
