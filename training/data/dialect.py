@@ -54,12 +54,17 @@ class Dialect:
         return f"fields separated by {SEPARATORS.get(self.separator, self.separator)}, {header}, {self.encoding}"
 
     def split(self, line: str) -> list[str]:
-        """The fields of a line that is a whole record."""
+        """The fields of a line that is a whole record. Quotes that perhaps enclose fields are tried as such."""
         if self.separator == " ":
             return line.split()
         if self.quotes is Quotes.NOTHING:
             return line.split(self.separator)
-        return next(csv.reader([line], delimiter=self.separator), [])
+        try:
+            return next(csv.reader([line], delimiter=self.separator, strict=self.quotes is Quotes.PERHAPS), [])
+        except csv.Error:
+            if self.quotes is Quotes.FIELD:
+                raise
+            return line.split(self.separator)
 
     def number(self, text: str) -> float:
         """The number that a field holds. Raises ValueError if it holds none."""
@@ -80,9 +85,12 @@ def encoding_of(head: bytes, options: SourceOptions) -> str:
     """
     if options.encoding is not None:
         try:
+            "".encode(options.encoding)
             return codecs.lookup(options.encoding).name
-        except LookupError as error:
-            raise ConfigError(f"--encoding {options.encoding}: Python knows no encoding of this name") from error
+        except (LookupError, ValueError) as error:
+            raise ConfigError(
+                f"--encoding {options.encoding}: Python knows no encoding of texts with this name"
+            ) from error
     return next((encoding for bom, encoding in BOMS.items() if head.startswith(bom)), "utf-8")
 
 
