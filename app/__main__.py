@@ -45,14 +45,6 @@ def _setting_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-def _version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
-    if wanted:
-        from importlib.metadata import version  # noqa: PLC0415 - slower than all the rest of the help
-
-        click.echo(f"ratecast {version('ratecast')}")
-        ctx.exit()
-
-
 def _completion(ctx: click.Context, _param: click.Parameter, shell: str | None) -> None:
     if shell is not None:
         click.echo(SHELLS[shell](ctx.command, {}, PROGRAM, VARIABLE).source())
@@ -73,9 +65,7 @@ def _completion(ctx: click.Context, _param: click.Parameter, shell: str | None) 
     callback=_completion,
     help=f"Print what makes a shell complete the program {PROGRAM}.",
 )
-@click.option(
-    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Say which release."
-)
+@click.version_option(package_name="ratecast", message="ratecast %(version)s", help="Say which release.")
 def serve(check: bool, as_json: bool, **settings: str | None) -> None:
     """Serve the current checkpoint over HTTP."""
     if as_json and not check:

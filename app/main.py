@@ -130,18 +130,18 @@ def lifespan(
                 recent_lists=settings.recent_lists,
                 recent_users=settings.recent_users,
             ),
-            [telemetry.listen],
+            telemetry.listen,
             settings.pinned_version,
             None if shared is None else shared / "served",
             store,
             settings.mirror(),
         )
-        work = [telemetry.keep_flushing(), engine.follow()]
+        work = [telemetry.keep_flushing(), engine.versions.follow()]
         try:
             if store is not None:
                 await store.start()
                 work.append(store.follow())
-            await engine.load()
+            await engine.versions.start()
             gc.collect()
             gc.freeze()  # what was imported and loaded stays: the collector need not look at it again
             with shutdown.delaying_the_end(), running(*work):

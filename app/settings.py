@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.options import OPTIONS
 from models.checkpoint.manifest import VERSION_NAME
+from models.ids import MAX_LENGTH
 from models.registry.checkpoint_sync import CheckpointSync
 from models.registry.remote import RemoteRegistry
 from models.urls import is_url
@@ -56,7 +57,7 @@ class Settings(BaseSettings):
     max_pairs: int = Field(100_000, ge=1, description="Maximum number of (user, item) pairs in one request.")
     max_list: int = Field(1_000, ge=1, description="Maximum number of items in one list.")
     max_inline_ratings: int = Field(10_000, ge=1, description="Maximum number of ratings in a request without a user.")
-    max_id_length: int = Field(256, ge=1, description="Maximum length of a user or item id, in characters.")
+    max_id_length: int = Field(MAX_LENGTH, ge=1, description="Maximum length of a user or item id, in characters.")
     max_seconds: float = Field(10.0, gt=0, allow_inf_nan=False, description="Time limit of a request, in seconds.")
     max_connections: int = Field(16_384, ge=1, description="Maximum number of open connections, in each worker.")
     idle_seconds: int = Field(75, ge=1, description="Seconds after which an idle connection is closed.")

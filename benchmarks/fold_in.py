@@ -34,7 +34,7 @@ import torch
 from matplotlib.figure import Figure
 
 from models.checkpoint.reader import Checkpoint
-from models.fold_in import FoldIn, FoldInPrior, RowSolver, user_solver
+from models.fold_in import FoldIn, FoldInPrior, RowSolver
 from models.mf import MatrixFactorization
 from models.registry.directory import load
 from models.training_ratings import TrainingRatings
@@ -159,7 +159,7 @@ def fitted(preset: str, ratings: Interactions, rows: npt.NDArray[np.bool_]) -> t
     fit(trainer, None, lambda _: None)
     model = trainer.model()
     seen = TrainingRatings.from_ratings(train.users_N, train.items_N, train.ratings_N, ratings.users)
-    return model, user_solver(model, FoldInPrior.learn(model, seen), seen.counts(model.items))
+    return model, RowSolver(model, FoldInPrior.learn(model, seen), seen.counts(model.items))
 
 
 def errors(

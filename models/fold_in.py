@@ -1,11 +1,11 @@
-"""Rows that follow from ratings alone: a user (or item) that the trainer has never seen, without another fit.
+"""Rows that follow from ratings alone: a user that the trainer has never seen, without another fit.
 
-With the other side's tables fixed, a rating is r = μ + b_i + q_i·p + b + noise: linear in the row x = [p, b]. A normal
+With the items' tables fixed, a rating is r = μ + b_i + q_i·p + b + noise: linear in the row x = [p, b]. A normal
 prior, learned from the rows that the trainer did fit, makes the row's posterior normal too, and its mean the solution
 of the regularised least squares that trainers solve row by row (Zhou, Wilkinson, Schreiber and Pan 2008, section 3.1;
 Salakhutdinov and Mnih 2008, eq. 12): x = m + (S⁻¹ + AᵀA/σ²)⁻¹ Aᵀ(r − μ − b_i − Am)/σ², A having the rows [q_i, 1].
 It is solved in the smaller of two equal forms: as large as a row, or as its number of ratings (Woodbury 1950).
-Everything is computed in float64. Shapes: C columns (the other side), F factors, K = F + 1, R rows, N ratings of one
+Everything is computed in float64. Shapes: C columns (items), F factors, K = F + 1, R rows, N ratings of one
 row, M of all rows, B rows of a batch.
 """
 
@@ -93,7 +93,7 @@ def _mean_squared_error(model: MatrixFactorization, seen: TrainingRatings) -> Te
 class Row:
     """A row that was folded in.
 
-    `variance` is that of a rating, from not knowing the row exactly: the mean over the other side's rows, each counted
+    `variance` is that of a rating, from not knowing the row exactly: the mean over the items' rows, each counted
     as often as it was rated. It falls with every rating.
     """
 
@@ -133,34 +133,23 @@ class SolverTables(NamedTuple):
 
 
 class RowSolver:
-    """Solves the rows of one side against the tables of the other.
+    """Solves the rows of users against the known items of a model, with the prior of users.
 
-    Args:
-        factors_CF: the other side's factors, float32, its known rows alone.
-        bias_C: the other side's biases.
-        mean: μ.
-        prior_mean_K: m of a row [p, b].
-        prior_covariance_KK: S of it, symmetric and positive semidefinite.
-        noise: σ², the variance of a rating around its expectation, above 0.
-        counts_C: how often each of the other side's rows was rated, for `Row.variance`; None counts each once.
+    `counts_I` says how often each item was rated, for `Row.variance`; None counts each once.
     """
 
     def __init__(
-        self,
-        factors_CF: Tensor,
-        bias_C: Tensor,
-        mean: float,
-        prior_mean_K: Tensor,
-        prior_covariance_KK: Tensor,
-        noise: float,
-        counts_C: Tensor | None = None,
+        self, model: MatrixFactorization, prior: FoldInPrior, counts_I: npt.NDArray[np.integer[Any]] | None = None
     ) -> None:
-        self._mean, self._noise, device = mean, noise, factors_CF.device
-        values_K, vectors_KK = torch.linalg.eigh(prior_covariance_KK.double().cpu())
+        self._mean, self._noise, device = float(model.mean), float(prior.noise), model.device
+        factors_CF, bias_C = model.item_factors[:-1], model.item_bias[:-1]
+        counts_C = torch.ones_like(bias_C) if counts_I is None else torch.tensor(counts_I).to(device)
+        values_K, vectors_KK = torch.linalg.eigh(prior.user_covariance_KK.double().cpu())
         root_KK = (vectors_KK * values_K.clamp(min=0).sqrt()).to(device)
-        moments_KK = _second_moments(factors_CF, torch.ones_like(bias_C) if counts_C is None else counts_C)
+        moments_KK = _second_moments(factors_CF, counts_C)
         spread_K, axes_KK = torch.linalg.eigh((root_KK.T @ moments_KK @ root_KK).cpu())
-        prior_K, root_KK = prior_mean_K.double().to(device), root_KK @ axes_KK.to(device)
+        prior_K = torch.cat([model.user_factors[-1], model.user_bias[-1:]]).double()
+        root_KK = root_KK @ axes_KK.to(device)
         self.tables = SolverTables(factors_CF, bias_C, prior_K, root_KK, spread_K.clamp(min=0).to(device))
         self.prior_variance = float(self.tables.spread_K.sum())
 
@@ -265,22 +254,7 @@ class FoldIn:
         counts_I: npt.NDArray[np.integer[Any]],
     ) -> Self:
         """`counts_I` says how many training ratings each item has."""
-        return cls(user_solver(model, prior, counts_I), None if head is None else HeadSolver(head))
-
-
-def user_solver(
-    model: MatrixFactorization, prior: FoldInPrior, counts_I: npt.NDArray[np.integer[Any]] | None = None
-) -> RowSolver:
-    """What solves the rows of users against the items of a model. `counts_I` as `RowSolver` takes it."""
-    return RowSolver(
-        model.item_factors[:-1],
-        model.item_bias[:-1],
-        float(model.mean),
-        torch.cat([model.user_factors[-1], model.user_bias[-1:]]),
-        prior.user_covariance_KK,
-        float(prior.noise),
-        None if counts_I is None else torch.tensor(counts_I).to(model.device),
-    )
+        return cls(RowSolver(model, prior, counts_I), None if head is None else HeadSolver(head))
 
 
 def _float64(values: Any) -> Any:

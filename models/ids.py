@@ -11,6 +11,7 @@ import re
 import pyarrow as pa
 import pyarrow.compute as pc
 
+MAX_LENGTH = 256  # characters that the service accepts unless it is set otherwise
 ZERO_FRACTION = r"^([+-]?\d+)\.0+$"
 _zero_fraction = re.compile(ZERO_FRACTION, re.ASCII).match
 

@@ -33,12 +33,6 @@ def default_order(names: Iterable[str]) -> str:
     return RELEVANCE if RELEVANCE in names else RATING
 
 
-def by_default(model: MatrixFactorization, head: RelevanceHead | None) -> BilinearForm:
-    """The ordering that `default_order` names."""
-    named = orderings(model, head)
-    return named[default_order(named)]
-
-
 def by_rating(model: MatrixFactorization) -> BilinearForm:
     """Order by the expected rating r̂, unclipped."""
     return model.form()
@@ -49,10 +43,7 @@ def by_lower_bound(model: MatrixFactorization) -> BilinearForm:
 
     That is the lower end of the central 90 % interval of the expected rating. What single ratings scatter around their
     expectation (`noise_variance`) is left out: it is the same for every item.
-    Raises ValueError for a model without variances.
     """
-    if model.user_variance is None or model.item_variance is None:
-        raise ValueError("the model has no variances")
     form = model.form()
     return replace(
         form,
@@ -63,12 +54,7 @@ def by_lower_bound(model: MatrixFactorization) -> BilinearForm:
 
 def by_relevance(head: RelevanceHead) -> BilinearForm:
     """Order by the score of the relevance head."""
-    return by_factors(**head.tensors())
-
-
-def by_factors(user_factors: Tensor, item_factors: Tensor) -> BilinearForm:
-    """Order by x·y, for tables of shapes (U+1, G) and (I+1, G)."""
-    return BilinearForm(Side(user_factors), Side(item_factors))
+    return BilinearForm(Side(head.user_factors), Side(head.item_factors))
 
 
 def by_popularity(counts_I: Tensor) -> BilinearForm:

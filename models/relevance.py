@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,6 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from models.mf import with_average_row
 from models.scoring import Floats, Rows
 
 
@@ -56,19 +55,6 @@ class RelevanceHead:
     user_factors: Tensor  # X, float32, (U+1, G)
     item_factors: Tensor  # Y, float32, (I+1, G)
     rule: RelevanceRule  # how a user's row follows from their ratings and Y
-
-    @classmethod
-    def from_rated(
-        cls,
-        *,
-        user_factors: Tensor,
-        item_factors: Tensor,
-        user_counts: Tensor,
-        item_counts: Tensor,
-        rule: RelevanceRule,
-    ) -> Self:
-        """As `MatrixFactorization.from_rated`."""
-        return cls(with_average_row(user_factors, user_counts), with_average_row(item_factors, item_counts), rule)
 
     @property
     def factors(self) -> int:

@@ -114,12 +114,7 @@ class Sharded:
         return scores_on_device(self.of_user(user), 0, items_N)
 
     def top_items(
-        self,
-        users_B: Tensor,
-        n: int,
-        *,
-        excluded: Excluded | None = None,
-        allowed: Sequence[Tensor] | None = None,
+        self, users_B: Tensor, n: int, *, excluded: Excluded | None = None, allowed: Sequence[Tensor] | None = None
     ) -> Tensor:
         """`search.top_items`, in the host's memory. `allowed` is a mask that has been `cut`."""
         if self.users is None:

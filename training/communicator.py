@@ -142,8 +142,7 @@ class Span:
 
     def owners(self, rows_N: NDArray[np.int64]) -> NDArray[np.int64]:
         """The rank of each row; the last one for the index past all rows."""
-        ranks_N: NDArray[np.int64] = np.searchsorted(np.array(self.bounds[1:-1]), rows_N, side="right")
-        return ranks_N
+        return np.searchsorted(np.array(self.bounds[1:-1]), rows_N, side="right")
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,10 +151,6 @@ class LocalRows:
 
     communicator: Communicator
     span: Span
-
-    @classmethod
-    def whole(cls, rows: int) -> LocalRows:
-        return cls(SINGLE_PROCESS, Span.whole(rows))
 
     def mean(self, table_RK: Tensor) -> Tensor:
         """The mean of all rows, (K,)."""

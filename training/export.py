@@ -1,4 +1,4 @@
-"""The lists of all users in a Parquet file, as the service would answer them.
+"""The lists of all users in a Parquet or CSV file, as the service would answer them.
 
 It knows checkpoints and files, not how models are fitted. Shapes: B users of a batch, I items, N list length.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import torch
-from pyarrow import parquet
+from pyarrow import csv, parquet
 from torch import Tensor
 
 from models.block_search import NOTHING
@@ -103,7 +103,7 @@ def export_top(
     seen = None if include_seen else checkpoint.seen
     allowed = None if allowed_I is None else ordering.cut(allowed_I)
     rows, pending = 0, []
-    with _parquet(out) as writer:
+    with _writer(out) as writer:
         for users_B in torch.arange(checkpoint.model.users).split(USERS_PER_BATCH):
             excluded = None if seen is None else seen.rows(users_B.to(seen.offsets.device))
             items_BN = ordering.top_items(users_B, n, excluded=excluded, allowed=allowed)
@@ -133,13 +133,14 @@ def _records(checkpoint: Checkpoint, rating: Sharded, users_B: Tensor, items_BN:
 
 
 @contextmanager
-def _parquet(out: Path) -> Iterator[parquet.ParquetWriter]:
+def _writer(out: Path) -> Iterator[parquet.ParquetWriter | csv.CSVWriter]:
     """A writer of the file, which gets its name once it is on the disk."""
     if out.is_dir():
         raise ExportError(f"cannot write {out}: it is a directory")
     staging = out.with_name(f".{out.name}.{secrets.token_hex(4)}")
     try:
-        with staging.open("wb") as stream, parquet.ParquetWriter(stream, SCHEMA) as writer:
+        kind = csv.CSVWriter if out.suffix.lower() == ".csv" else parquet.ParquetWriter
+        with staging.open("wb") as stream, kind(stream, SCHEMA) as writer:
             yield writer
         with staging.open("rb") as written:
             os.fsync(written.fileno())

@@ -22,6 +22,7 @@ from models.registry.directory import load
 from models.registry.remote import RemoteRegistry
 from models.urls import is_url
 from training.config import JobConfig, load_preset
+from training.data.summary import summary
 from training.device import use_threads
 from training.evaluation.evaluate import evaluate, held_out_rmse
 from training.evaluation.quality_gate import Candidate, judge, measure_drift
@@ -60,10 +61,11 @@ def run(
     job = Run(config, preset, runtime, device, threads, report, phase)
     data = prepare(job, job.runtime.read(config, job.preset, phase))
     check_refit(config, data.test)
+    facts = summary(data.train_test.dataset) if runtime.communicator.size == 1 else {}
     served = None if config.out is None else load_served(config.out)
     state = saved_state(job, data.train_test)
     fitted = fit_models(job, data, served, state)
-    result = measure(job, data, fitted, served)
+    result = measure(job, data, fitted, served, facts)
     outcome = Outcome(result.figures(), None) if config.out is None else release(job, config.out, result, served)
     state.delete()
     return outcome
@@ -80,7 +82,7 @@ def load_served(directory: Path) -> Checkpoint | None:
         return None
 
 
-def measure(run: Run, data: FitData, fitted: Fitted, served: Checkpoint | None) -> Result:
+def measure(run: Run, data: FitData, fitted: Fitted, served: Checkpoint | None, summary: Mapping[str, Any]) -> Result:
     """Evaluate the model on the held-out ratings, if there are any, and gather what is known of the fit."""
     ratings, test = data.train_test, data.test
     metrics: dict[str, float | None] = {}
@@ -100,6 +102,7 @@ def measure(run: Run, data: FitData, fitted: Fitted, served: Checkpoint | None) 
         test=test,
         metrics=metrics,
         run=facts | ratings.totals(),
+        summary=summary,
         described=item_details(ratings.dataset.items, served),
         drift=None if served is None else measure_drift(ratings.train, served, ratings.communicator),
         measured_on=ratings,

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
@@ -20,30 +20,14 @@ if TYPE_CHECKING:
 BAR = 16  # columns; the longest step with its figures then fits into a line of 80
 
 
-class JobProgress:
-    """Shows how far a job is: here nothing."""
+class JobProgress(NamedTuple):
+    """Whom a job tells of each step that begins, and of each pass of the present step that has ended."""
 
-    def phase(self, name: str) -> None:
-        """A step begins."""
-
-    def epoch(self, epoch: Epoch) -> None:
-        """A pass of the present step has ended."""
+    phase: Callable[[str], None]
+    epoch: Callable[[Epoch], None]
 
 
-class Lines(JobProgress):
-    """Prints a line for each step and each pass."""
-
-    def __init__(self, console: Console) -> None:
-        self._print = partial(console.print, highlight=False, markup=False, soft_wrap=True)
-
-    def phase(self, name: str) -> None:
-        self._print(name)
-
-    def epoch(self, epoch: Epoch) -> None:
-        self._print(describe(epoch))
-
-
-class Bars(JobProgress):
+class Bars:
     """Shows a row for each step, ticked off when the next begins; the row of a fit has a bar."""
 
     def __init__(self, progress: Progress) -> None:
@@ -80,15 +64,16 @@ def following(*, quiet: bool = False) -> Iterator[JobProgress]:
         level = root.level
         root.setLevel(logging.WARNING)
         try:
-            yield JobProgress()
+            yield JobProgress(lambda _: None, lambda _: None)
         finally:
             root.setLevel(level)
     elif not console.is_interactive:
-        yield Lines(console)
+        line = partial(console.print, highlight=False, markup=False, soft_wrap=True)
+        yield JobProgress(line, lambda epoch: line(describe(epoch)))
     else:
         with _bars(console) as progress:
             bars = Bars(progress)
-            yield bars
+            yield JobProgress(bars.phase, bars.epoch)
             bars.finish()
         console.print()  # a blank line before the result
 

@@ -62,6 +62,7 @@ class Result:
         evaluated: the model that `test` and `metrics` are of; after `--refit` it is not `fitted`.
         metrics: those of `METRICS` that were measured.
         run: `seed`, `split`, `device` and `threads` of this run, and `TrainTest.totals`.
+        summary: what was read, in figures; see `training.data.summary`. Nothing if several ranks have read it.
         described: items with title, year and genres, as far as they are known; None where nothing is.
         served, drift: the manifest of the served version, and how the ratings differ from its; None where none is.
         measured_on: the ratings that `evaluated` was fitted on, and that `test` was held out from.
@@ -76,6 +77,7 @@ class Result:
     test: TestSet | None
     metrics: Mapping[str, float | None]
     run: Mapping[str, Any]
+    summary: Mapping[str, Any]
     described: pa.Table | None = None
     drift: Drift | None = None
     measured_on: TrainTest
@@ -98,12 +100,10 @@ class Result:
             "relevance_seconds": head_history[-1].fit_seconds if head_history else None,
             "examples_per_second": last.examples_per_second,
             "peak_memory_mb": peak_memory_mb(self.fitted.model.device),
+            **self.summary,
             "version": None,
             "checkpoint": None,
         }
-
-
-Report = Callable[["Result", GateRecord, Path], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,9 @@ class WholeModel:
         return cls(model, user_ids, seen, prior, result.fitted.head)
 
 
-def draft(result: Result, gate: GateRecord, whole: WholeModel, write_report: Report) -> Draft:
+def draft(
+    result: Result, gate: GateRecord, whole: WholeModel, write_report: Callable[[Result, GateRecord, Path], None]
+) -> Draft:
     """The checkpoint to publish, with the report that `write_report` writes into a directory.
 
     Every rank makes it, and the first one publishes it.

@@ -27,12 +27,10 @@ def repeat(
         try:
             work()
             pause = every
-        except RefusedError as error:  # a retry would be refused again: only more ratings can help
-            log.error("error: %s", error)  # noqa: TRY400 - not a bug, so one line without a traceback
-            pause = every
         except RatecastError as error:
-            log.error("error: %s", error)  # noqa: TRY400
-            pause = min(every, RETRY_SECONDS)
+            log.error("error: %s", error)  # noqa: TRY400 - not a bug, so one line without a traceback
+            refused = isinstance(error, RefusedError)  # a retry would be refused again: only more ratings can help
+            pause = every if refused else min(every, RETRY_SECONDS)
         left = began + pause - clock()
         log.info("the next fit starts in %.0f s", max(left, 0.0))
         sleep(max(left, 0.0))

@@ -1,6 +1,6 @@
 """Uploading ratings to a service, through `POST /ratings`.
 
-The idempotency key of a request is a digest of its ratings, so that an interrupted upload can simply be repeated.
+The idempotency key of a request is a digest of its ratings, so that repeating an interrupted upload does no harm.
 """
 
 from __future__ import annotations
@@ -28,8 +28,11 @@ NO_KEY = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 log = logging.getLogger(__name__)
 
 
-def upload(ratings: Interactions, url: str, key: str | None, report: Callable[[int], None]) -> None:
-    """Store all ratings. `report` is called with how many are stored. Raises SourceUnavailableError with the reason."""
+def upload(ratings: Interactions, url: str, key: str | None, report: Callable[[int], None], *, skip: int = 0) -> None:
+    """Store all ratings but the first `skip`. `report` is called with how many are stored.
+
+    Raises SourceUnavailableError with the reason, the rating that was refused, and how to go on.
+    """
     headers = {} if key is None else {"Authorization": f"Bearer {key}"}
     try:  # once: a service that stops answering later is waited for
         httpx.get(f"{url.rstrip('/')}/health/live", timeout=PROBE_SECONDS)
@@ -38,9 +41,31 @@ def upload(ratings: Interactions, url: str, key: str | None, report: Callable[[i
             f"no service answers at {url} ({error}); `python -m app` starts one, --to http://HOST:PORT names another"
         ) from error
     with httpx.Client(base_url=url, headers=headers, timeout=SECONDS) as client:
-        for begin in range(0, len(ratings), BATCH):
-            _send(client, _body(ratings, slice(begin, begin + BATCH)))
+        for begin in range(skip, len(ratings), BATCH):
+            try:
+                _send(client, _body(ratings, slice(begin, begin + BATCH)))
+            except _RefusedError as refusal:
+                raise SourceUnavailableError(
+                    f"{client.base_url} did not accept {_named(ratings, begin, refusal.position)}: {refusal}. "
+                    f"{begin:,} of {len(ratings):,} ratings are stored; --skip {begin} goes on from there"
+                ) from refusal
             report(min(begin + BATCH, len(ratings)))
+
+
+class _RefusedError(Exception):
+    """The service refused a request; `position` is that of the rating in it that was the reason, if it said so."""
+
+    def __init__(self, problem: str, position: int | None = None) -> None:
+        super().__init__(problem)
+        self.position = position
+
+
+def _named(ratings: Interactions, begin: int, position: int | None) -> str:
+    if position is None:
+        return f"the ratings from number {begin + 1:,} on"
+    row = begin + position
+    user, item = ratings.user_ids[ratings.users_N[row]], ratings.item_ids[ratings.items_N[row]]
+    return f"rating {row + 1:,} (user {user}, item {item}, rating {ratings.ratings_N[row]:g})"
 
 
 def _body(ratings: Interactions, part: slice) -> bytes:
@@ -50,14 +75,14 @@ def _body(ratings: Interactions, part: slice) -> bytes:
         "ratings": ratings.ratings_N[part].tolist(),
     }
     if ratings.timestamps_N is not None:
-        columns["timestamps"] = [None if time == NO_TIME else time for time in ratings.timestamps_N[part].tolist()]
+        columns["timestamps"] = [0 if time == NO_TIME else time for time in ratings.timestamps_N[part].tolist()]
     return json.dumps(columns).encode()
 
 
 def _send(client: httpx.Client, body: bytes) -> None:
-    """Send a request until it succeeds. Retries after the time that the service asks for."""
+    """Send a request until it succeeds. Retries after the time that the service asks for. Raises _RefusedError."""
     headers = {"Content-Type": "application/json", "Idempotency-Key": hashlib.sha256(body).hexdigest()}
-    problem = ""
+    problem, position = "", None
     for tried in range(TRIES):
         try:
             answer = client.post("/ratings", content=body, headers=headers)
@@ -66,12 +91,21 @@ def _send(client: httpx.Client, body: bytes) -> None:
         else:
             if answer.status_code == HTTPStatus.OK:
                 return
-            problem, wait = _detail(answer), float(answer.headers.get("Retry-After", 0))
+            problem, position = _detail(answer), _position(answer)
+            wait = float(answer.headers.get("Retry-After", 0))
             if not wait:
                 break
         log.warning("%s; retrying in %.0f s", problem, wait)
         time.sleep(wait)
-    raise SourceUnavailableError(f"{client.base_url} did not accept the ratings: {problem}")
+    raise _RefusedError(problem, position)
+
+
+def _position(answer: httpx.Response) -> int | None:
+    """The place in the request of what was wrong, as in `body.ratings.17`."""
+    try:
+        return next(int(part) for part in answer.json()["errors"][0]["location"].split(".") if part.isdecimal())
+    except (ValueError, KeyError, TypeError, IndexError, StopIteration, AttributeError):
+        return None
 
 
 def _detail(answer: httpx.Response) -> str:

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Path, Query
 from app.api.deps import EngineDep, LimitsDep
 from app.api.openapi import link, problems
 from app.api.parameters import ITEM, MAX_QUERY, SIMILAR, Category, ListLength, N, YearMax, YearMin
-from app.api.schemas.answers import FoundItems, Genres, Item, SimilarItems
+from app.engine.documents import FoundItems, Genres, Item, SimilarItems
 from app.engine.types import ItemFilter
 
 router = APIRouter(tags=["items"])
@@ -38,13 +38,13 @@ async def find_items(
     that does; equal ones by their number of ratings. Without a query it is the most rated items.
     """
     limits.check_list(n, "query", "n")
-    return FoundItems.of(await engine.catalogue.find_items(query, n, ItemFilter(category, year_min, year_max)))
+    return await engine.catalogue.find_items(query, n, ItemFilter(category, year_min, year_max))
 
 
 @router.get("/genres", summary="The genres of the items", responses=problems(413, 500, 503, 504))
 async def genres(engine: EngineDep) -> Genres:
     """Each genre with its number of items, those of the most items first. They are what `category` takes."""
-    return Genres.of(await engine.catalogue.genres())
+    return await engine.catalogue.genres()
 
 
 @router.get(SIMILAR, summary="Which items are like one", responses=problems(404, 413, 422, 500, 503, 504))
@@ -57,7 +57,7 @@ async def similar(
     """The items whose factors point the most nearly in the same direction, by the cosine between them."""
     limits.check_id(item, "path", "item")
     limits.check_list(n, "query", "n")
-    return SimilarItems.of(await engine.lists.similar(item, n))
+    return await engine.lists.similar(item, n)
 
 
 @router.get(ITEM, summary="What is known about an item", responses=problems(404, 413, 422, 500, 503))
@@ -68,4 +68,4 @@ async def item(
 ) -> Item:
     """Title, year and genres where the data has them, and how the item was rated in the training data."""
     limits.check_id(item, "path", "item")
-    return Item.of(await engine.catalogue.item(item))
+    return await engine.catalogue.item(item)

@@ -60,10 +60,14 @@ class Limits:
             raise InvalidRequestError(
                 ("body",), f"columns are of one length, but there are {users} users and {items} items"
             )
-        if users > self.pairs:
+        self.check_column(pairs.users, "body", "users")
+        self.check_column(pairs.items, "body", "items")
+
+    def check_column(self, ids: Ids, *location: str) -> None:
+        """Raise InvalidRequestError for a column of pairs that is too long or holds ids that cannot be used."""
+        if len(ids) > self.pairs:
             raise InvalidRequestError(("body",), f"a request holds at most {self.pairs} pairs")
-        self.check_ids(pairs.users, "body", "users")
-        self.check_ids(pairs.items, "body", "items")
+        self.check_ids(ids, *location)
 
     def check_list(self, n: int, *location: str) -> None:
         """Raise InvalidRequestError for a list that is too long."""

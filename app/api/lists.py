@@ -15,8 +15,9 @@ from app.api.openapi import link, problems
 from app.api.parameters import MAX_QUERY, TOP, ListParameters, N
 from app.api.plain import Errors, PlainRoute, client_gone, raise_if, read_parameters, send_answer
 from app.api.predict import inline
-from app.api.schemas.answers import FoundUsers, Recommendations, TopItems
+from app.api.schemas.answers import Recommendations, TopItems
 from app.api.schemas.requests import RecommendRequest
+from app.engine.documents import FoundUsers
 from app.engine.engine import Engine
 from app.engine.types import ListQuery, ListSource, TopList
 from app.errors import InvalidRequestError
@@ -94,7 +95,7 @@ async def find_users(
     Whoever was erased, or rated for the first time after the fit, is not among them.
     """
     limits.check_list(n, "query", "n")
-    return FoundUsers.of(await engine.catalogue.find_users(query, n))
+    return await engine.catalogue.find_users(query, n)
 
 
 @router.post(

@@ -12,7 +12,7 @@ from starlette.responses import HTMLResponse
 
 from app.api.deps import EngineDep
 from app.api.openapi import link, links, problems
-from app.api.schemas.answers import AnswerModel, ModelVersion
+from app.engine.documents import ModelVersion
 from app.middleware.access import Access, needs
 from app.middleware.browsers import REPORT as REPORT_HEADERS
 from models.checkpoint.files import HISTORY, REPORT, REPORT_PAGE
@@ -60,7 +60,7 @@ class PublishedModel(BaseModel):
     serving: bool
 
 
-class PublishedModels(AnswerModel):
+class PublishedModels(BaseModel):
     """Every published version that can be read, oldest first."""
 
     models: list[PublishedModel]
@@ -76,7 +76,7 @@ class Pass(BaseModel):
     fit_seconds: float
 
 
-class History(AnswerModel):
+class History(BaseModel):
     """The learning curve of a version."""
 
     version: str
@@ -84,7 +84,7 @@ class History(AnswerModel):
     model_version: ModelVersion
 
 
-class Activated(AnswerModel):
+class Activated(BaseModel):
     """The version that was made the current one; other workers follow within two seconds."""
 
     model_version: ModelVersion

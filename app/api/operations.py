@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import datetime
 from typing import Literal
 
 from fastapi import APIRouter, Response
@@ -12,19 +11,11 @@ from pydantic import BaseModel
 
 from app.api.deps import EngineDep, ShutdownDep, TelemetryDep
 from app.api.openapi import problems
-from app.api.schemas.answers import AnswerModel, ModelVersion
+from app.engine.documents import FailedLoad, ModelVersion
 from app.errors import StoppingError
 from app.middleware.access import Access, needs
 
 router = APIRouter()
-
-
-class FailedLoad(BaseModel):
-    """A version that is wanted and could not be served; null where `CURRENT` names none."""
-
-    version: str | None
-    reason: str
-    since: datetime
 
 
 class Live(BaseModel):
@@ -33,7 +24,7 @@ class Live(BaseModel):
     status: Literal["live"] = "live"
 
 
-class Ready(AnswerModel):
+class Ready(BaseModel):
     """A model is being served."""
 
     status: Literal["ready"] = "ready"
@@ -57,9 +48,7 @@ async def ready(engine: EngineDep, shutdown: ShutdownDep) -> Ready:
     """
     if shutdown.begun:
         raise StoppingError("the service is about to stop")
-    failure = engine.versions.failure
-    failed = failure and FailedLoad(version=failure.version, reason=failure.reason, since=failure.since)
-    return Ready(model_version=engine.versions.manifest.version, failed_load=failed)
+    return Ready(model_version=engine.versions.manifest.version, failed_load=engine.versions.failure)
 
 
 @router.get(

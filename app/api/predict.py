@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
-from typing import Annotated, Any, NamedTuple, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import numpy as np
 from fastapi import Body, Query
@@ -52,25 +52,11 @@ EXAMPLES = {
     },
     "unknown": {"summary": "A user nobody knows", "value": {"user": "nobody", "item": "242"}},
 }
-BINARY_CONTENT = {
-    msgpack.MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}},
-    arrow.MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}},
-}
+# Their `decode` raises a ValueError, whose message does not repeat the body.
+BINARY: Mapping[bytes, Any] = {encoding.MEDIA_TYPE.encode(): encoding for encoding in (msgpack, arrow)}
+BINARY_CONTENT = {name.decode(): {"schema": {"type": "string", "format": "binary"}} for name in BINARY}
 
 Asked: TypeAlias = Pair | Pairs | AnonymousPairRequest | AnonymousColumnsRequest
-
-
-class Codec(NamedTuple):
-    """An encoding of binary bodies. `decode` raises ValueError, whose message does not repeat the body."""
-
-    decode: Callable[[bytes], Pair | Pairs]
-    encode: Callable[[Any], bytes]
-
-
-BINARY: Mapping[bytes, Codec] = {
-    msgpack.MEDIA_TYPE.encode(): Codec(msgpack.decode, msgpack.encode_predictions),
-    arrow.MEDIA_TYPE.encode(): Codec(arrow.decode, arrow.encode_predictions),
-}
 _json_body: TypeAdapter[PairRequest | ColumnsRequest | AnonymousPairRequest | AnonymousColumnsRequest] = TypeAdapter(
     PredictRequest
 )
@@ -105,8 +91,7 @@ async def answer_predict(scope: Scope, receive: Receive, send: Send) -> None:
     strict = read_parameters(PredictParameters, query, errors).get("strict", False) if query else False
     given = body, media_type, errors, limits
     asked = await asyncio.to_thread(_decode, *given) if large else _decode(*given)
-    codec = BINARY.get(media_type)
-    encode = json.encode_predictions if codec is None else codec.encode
+    encode = BINARY.get(media_type, json).encode_predictions
     if isinstance(asked, Pair):
         one = await engine.predictions.pair(asked, partial(client_gone, receive))
         if strict:
@@ -119,7 +104,7 @@ async def answer_predict(scope: Scope, receive: Receive, send: Send) -> None:
         content = await asyncio.to_thread(encode, answer) if large else encode(answer)
     else:
         content = await _predict_anonymous(asked, engine, limits, strict=strict)
-    await send_answer(send, content, JSON if codec is None else media_type)
+    await send_answer(send, content, media_type if media_type in BINARY else JSON)
 
 
 predict_route = PlainRoute(
@@ -147,15 +132,18 @@ def _decode(body: bytes, media_type: bytes, errors: Errors, limits: Limits) -> A
         limits.check_id(asked.item, "body", "item")
     elif isinstance(asked, Pairs):
         limits.check_pairs(asked)
+    elif isinstance(asked, AnonymousPairRequest):
+        limits.check_id(asked.item, "body", "item")
     else:
-        limits.check_pairs(Pairs(_items(asked), _items(asked)))
+        limits.check_column(asked.items, "body", "items")
     return asked
 
 
 async def _predict_anonymous(
     asked: AnonymousPairRequest | AnonymousColumnsRequest, engine: Engine, limits: Limits, *, strict: bool
 ) -> bytes:
-    items, alone = _items(asked), isinstance(asked, AnonymousPairRequest)
+    alone = isinstance(asked, AnonymousPairRequest)
+    items = [asked.item] if isinstance(asked, AnonymousPairRequest) else asked.items
     answer, used = await engine.predictions.inline(inline(asked.ratings, engine, limits), items)
     if strict:
         for position in np.flatnonzero(answer.sources_B % 2).tolist():  # the odd ones are of unknown items
@@ -172,7 +160,7 @@ def inline(ratings: Inline, engine: Engine, limits: Limits) -> InlineRatings:
 
 def _decode_binary(body: bytes, media_type: bytes, errors: Errors) -> Pair | Pairs:
     try:
-        asked = BINARY[media_type].decode(body)
+        asked: Pair | Pairs = BINARY[media_type].decode(body)
     except ValueError as error:
         raise InvalidRequestError(("body",), str(error)) from error
     raise_if(errors)
@@ -186,10 +174,6 @@ def _decode_json(body: bytes, media_type: bytes, errors: Errors) -> Asked:
     if isinstance(request, ColumnsRequest):
         return Pairs(request.users, request.items)
     return request
-
-
-def _items(asked: AnonymousPairRequest | AnonymousColumnsRequest) -> list[str]:
-    return [asked.item] if isinstance(asked, AnonymousPairRequest) else asked.items
 
 
 def _refuse_first_unknown(pairs: Pairs, answer: Predictions) -> None:

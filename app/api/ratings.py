@@ -22,10 +22,11 @@ from app.api.parameters import BECAUSE, EXPORT, RATING, RATINGS, USER, Item, Use
 from app.api.plain import JSON, PlainRoute, read_body, read_json, send_answer
 from app.api.schemas import answers
 from app.api.schemas.requests import BulkRequest, RatingRequest
+from app.engine.documents import Because, UserRatings
 from app.engine.engine import Engine
 from app.errors import InvalidRequestError
 from app.middleware.access import BY_NAME, Access, needs
-from app.ratings.records import PutMany, Rating
+from app.ratings.records import Delete, Erase, Put, PutMany, Rating
 
 router = APIRouter(tags=["ratings"])
 
@@ -56,7 +57,7 @@ async def store_rating(scope: Scope, receive: Receive, send: Send) -> None:
     limits.check_storable(item, "path", "item")
     check_scale(given.rating, engine.versions.scale, "body", "rating")
     timestamp = int(time.time() if given.timestamp is None else given.timestamp)
-    await engine.ratings.put(user, Rating(item, given.rating, timestamp))
+    await engine.ratings.change(Put(user, Rating(item, given.rating, timestamp)))
     stored = {
         "user": user,
         "item": item,
@@ -86,15 +87,15 @@ async def unrate(user: User, item: Item, engine: EngineDep, limits: LimitsDep) -
     """Remove a rating, also one that is only in the training data. Doing it twice is doing it once."""
     limits.check_storable(user, "path", "user")
     limits.check_storable(item, "path", "item")
-    await engine.ratings.delete(user, item)
+    await engine.ratings.change(Delete(user, item))
     return answers.RemovedRating(user=user, item=item, model_version=engine.versions.manifest.version)
 
 
 @router.get(RATINGS, summary="What a user rated", responses=problems(413, 422, 500, 503))
-async def ratings(user: User, engine: EngineDep, limits: LimitsDep) -> answers.UserRatings:
+async def ratings(user: User, engine: EngineDep, limits: LimitsDep) -> UserRatings:
     """All ratings that count for a user: the stored ones, and those of the training data that were not replaced."""
     limits.check_id(user, "path", "user")
-    return answers.UserRatings.of(await engine.ratings.of(user))
+    return await engine.ratings.of(user)
 
 
 @router.post("/ratings", summary="Store many ratings", responses=problems(409, 413, 422, 500, 501, 503))
@@ -120,7 +121,7 @@ async def rate_many(
         raise InvalidRequestError(("header", "Idempotency-Key"), "a key consists of printable characters")
     scale = engine.versions.scale
     bulk = await asyncio.to_thread(_bulk, body, limits, scale, idempotency_key)  # a large one takes long
-    await engine.ratings.put_many(bulk)
+    await engine.ratings.change(bulk)
     return answers.StoredRatings(
         stored=len(bulk.users),
         unknown_items=sum(not engine.ratings.knows_item(item) for item in body.items),
@@ -135,7 +136,7 @@ async def because(
     engine: EngineDep,
     limits: LimitsDep,
     n: Annotated[int, Query(ge=1, description="How many ratings are listed, those with the largest parts first.")] = 10,
-) -> answers.Because:
+) -> Because:
     """The user's ratings by their part in the prediction of the item. 404 for a user without ratings.
 
     The parts are exact: `baseline`, every `contribution` and `others` add up to the prediction that follows from the
@@ -145,16 +146,16 @@ async def because(
     limits.check_id(user, "path", "user")
     limits.check_id(item, "path", "item")
     limits.check_list(n, "query", "n")
-    return answers.Because.of(await engine.predictions.explain(user, item, n))
+    return await engine.predictions.explain(user, item, n)
 
 
 @router.get(EXPORT, summary="All that is held of a user", responses=problems(413, 422, 500, 503))
 async def export(user: User, engine: EngineDep, limits: LimitsDep) -> answers.UserExport:
     """For a person who asks what is known of them: their ratings, and what the model learned of them."""
     limits.check_id(user, "path", "user")
-    shown = answers.UserRatings.of(await engine.ratings.of(user))
+    held = await engine.ratings.of(user)
     row = await engine.ratings.row_of(user)
-    return answers.UserExport(**shown.model_dump(), known_to_model=row is not None, row=row and answers.UserRow(**row))
+    return answers.UserExport(**held.model_dump(), known_to_model=row is not None, row=row)
 
 
 @router.delete(USER, summary="Erase a user", responses=CHANGE)
@@ -165,7 +166,7 @@ async def erase(user: User, engine: EngineDep, limits: LimitsDep) -> answers.Era
     on disk until they are pruned; it is not used.
     """
     limits.check_storable(user, "path", "user")
-    await engine.ratings.erase(user)
+    await engine.ratings.change(Erase(user))
     return answers.ErasedUser(user=user, model_version=engine.versions.manifest.version)
 
 

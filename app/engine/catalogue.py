@@ -14,7 +14,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from app.engine.types import Genre, ItemFilter
+from app.engine.documents import Genre
+from app.engine.types import ItemFilter
 
 CACHED_TITLES = 16_384  # of the items listed most lately; looking one up takes 4 µs, ten are a list
 ACCENTS = r"\p{Mn}+"
@@ -73,7 +74,7 @@ class Catalogue:
     def genres(self) -> list[Genre]:
         """The genres, those of the most items first."""
         counts = pc.value_counts(pc.drop_null(pc.list_flatten(self._table["genres"]))).to_pylist()
-        found = [Genre(count["values"], count["counts"]) for count in counts]
+        found = [Genre(name=count["values"], items=count["counts"]) for count in counts]
         return sorted(found, key=lambda genre: (-genre.items, genre.name))
 
     def _of_genre(self, name: str) -> npt.NDArray[np.bool_]:

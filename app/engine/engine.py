@@ -1,4 +1,4 @@
-"""The facade of the engine: ids in, answers out. It knows neither HTTP nor settings.
+"""The parts of the engine, wired: ids in, answers out. It knows neither HTTP nor settings.
 
 Every question is one await. Work that takes less time than handing it to another thread is done at once, on the
 caller's thread; all other work goes to a thread of its own, so the event loop stays free.
@@ -6,12 +6,10 @@ caller's thread; all other work goes to a thread of its own, so the event loop s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
-from app.engine.events import Event, Listener
+from app.engine.events import Listener
 from app.engine.fresh_users import FreshUsers
 from app.engine.model_watcher import ModelWatcher
 from app.engine.predictions import Predictor
@@ -44,7 +42,7 @@ class Engine:
         placement: the devices of the model.
         threads: CPU threads of the model's arithmetic.
         bounds: of what waits.
-        listeners: told of each answer, each batch and each load.
+        tell: is told of each answer, each batch and each load.
         pinned: a version to serve whatever CURRENT names.
         remembered: a file in which workers keep which version they serve.
         ratings: the ratings store; None where the service keeps no ratings.
@@ -55,7 +53,7 @@ class Engine:
         lists: lists of items.
         catalogue: what is known about items and users.
         ratings: what users have rated.
-        versions: the published versions, and the current one.
+        versions: the published versions, and the current one: `start` loads the first, `follow` those after it.
     """
 
     def __init__(
@@ -64,16 +62,12 @@ class Engine:
         placement: DevicePlacement,
         threads: int,
         bounds: Bounds = Bounds(),
-        listeners: Sequence[Listener] = (),
+        tell: Listener = lambda _: None,
         pinned: str | None = None,
         remembered: Path | None = None,
         ratings: RatingsStore | None = None,
         sync: CheckpointSync | None = None,
     ) -> None:
-        def tell(event: Event) -> None:
-            for listener in listeners:
-                listener(event)
-
         models = ModelHolder(placement)
         self._worker = Worker("engine", bounds.seconds, threads)
         self._searcher = Worker("search", bounds.seconds)  # of its own: predictions do not wait for searches
@@ -84,14 +78,6 @@ class Engine:
         self.catalogue = CatalogueSearch(models, self.ratings, self._searcher)
         revisions = None if ratings is None else ratings.revisions
         self.versions = ModelWatcher(models, directory, pinned, remembered, tell, revisions, sync)
-
-    async def load(self) -> None:
-        """Load the first model. Raises CheckpointError or OSError."""
-        await self.versions.start()
-
-    async def follow(self) -> NoReturn:
-        """Serve whatever becomes current, for ever; a version that cannot be loaded changes nothing."""
-        await self.versions.follow()
 
     def close(self) -> None:
         """Finish what is under way and end the threads."""

@@ -19,6 +19,7 @@ from app.engine.serving_model import Recent, Rows, ServingModel
 from app.engine.types import Ids
 from app.ratings.errors import StoreUnavailableError
 from app.ratings.records import StoredUser
+from app.ratings.revisions import LATEST
 
 QUICK_USERS = 32  # more are folded on another thread: each takes about 100 µs
 NOTHING_KEPT = (0, None)
@@ -51,11 +52,11 @@ class FreshUsers:
         """
         if self._store is None:
             return None
-        revisions, fitted = self._store.revisions, self._history.revision(model)
-        if revisions.latest <= fitted:
+        revisions, fitted = self._store.revisions, model.fitted_revision(self._store) or 0
+        if revisions.table[LATEST] <= fitted:
             return None
         slots_U = model.revision_slots_U
-        revision = revisions.at(int(slots_U[row]) if row < len(slots_U) else revisions.slot_of(user))
+        revision = revisions.table[int(slots_U[row]) if row < len(slots_U) else revisions.slot_of(user)]
         return None if revision <= fitted else self._recall(model, user, revision)
 
     def find_all(self, model: ServingModel, users: Ids, rows_B: Rows) -> list[FreshUser]:
@@ -90,7 +91,7 @@ class FreshUsers:
         return users
 
     def _fold_all(self, model: ServingModel, stored: Mapping[str, StoredUser]) -> dict[str, FoldedUser | None]:
-        fitted = self._history.revision(model)
+        fitted = model.fitted_revision(self._store) or 0
         return {
             user: fold(model, self._history.rated(model, user, known)) if known.revision > fitted else None
             for user, known in stored.items()
@@ -100,8 +101,8 @@ class FreshUsers:
         """Users of a batch who may have changed since the model was fitted: at which revision, and where they stand."""
         if self._store is None:
             return {}
-        revisions, fitted = self._store.revisions, self._history.revision(model)
-        if revisions.latest <= fitted:
+        revisions, fitted = self._store.revisions, model.fitted_revision(self._store) or 0
+        if revisions.table[LATEST] <= fitted:
             return {}
         known_B = rows_B < len(model.revision_slots_U)
         changed_K = revisions.changed_after(fitted, model.revision_slots_U[rows_B[known_B]])
@@ -110,7 +111,7 @@ class FreshUsers:
             user = str(users[position])
             if user in changed:
                 changed[user][1].append(position)
-            elif (revision := revisions.at(revisions.slot_of(user))) > fitted:
+            elif (revision := revisions.table[revisions.slot_of(user)]) > fitted:
                 changed[user] = revision, [position]
         return changed
 

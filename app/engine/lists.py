@@ -119,7 +119,7 @@ def _top_rows(model: ServingModel, queries: Sequence[ListQuery], users: Sequence
 def _excluded(model: ServingModel, query: ListQuery, user: ListUser) -> npt.NDArray[np.int32]:
     rated_M = np.empty(0, np.int32)
     if query.exclude_seen:
-        rated_M = model.rated_items(user.row) if user.folded is None else user.folded.rated_M
+        rated_M = model.training_ratings(user.row)[0] if user.folded is None else user.folded.rated_M
     if not query.exclude:
         return rated_M
     return np.concatenate([rated_M, _known_rows(model, query.exclude).astype(np.int32)])

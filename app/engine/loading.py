@@ -10,7 +10,7 @@ from pathlib import Path
 from app.engine.lists import top_list, top_lists
 from app.engine.predictions import predict, predict_pair
 from app.engine.serving_model import ServingModel
-from app.engine.types import ListQuery, Pair, Pairs, RankBy
+from app.engine.types import ListQuery, Pairs, RankBy
 from app.ratings.revisions import Revisions
 from models.checkpoint import golden, reader
 from models.devices import DevicePlacement
@@ -48,5 +48,5 @@ def _check_golden_pairs(model: ServingModel) -> None:
     expected = model.checkpoint.golden
     pairs = Pairs(*(expected[name].to_pylist() for name in ("user", "item")))
     golden.check(expected, predict(model, pairs).ratings_B)
-    alone = [predict_pair(model, Pair(*pair)).rating for pair in zip(pairs.users, pairs.items, strict=True)]
-    golden.check(expected, alone)
+    rows = zip(map(model.users.row, pairs.users), map(model.items.row, pairs.items), strict=True)
+    golden.check(expected, [predict_pair(model, *pair).rating for pair in rows])

@@ -12,13 +12,13 @@ import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NoReturn, ParamSpec, TypeVar
 
 import torch
 
+from app.engine.documents import FailedLoad
 from app.engine.errors import ActivationError, UnknownVersionError
 from app.engine.events import Listener, Loaded, LoadFailed, LoadFailureEnded
 from app.engine.loading import prepare
@@ -36,16 +36,6 @@ LOOK_SECONDS = 0.25
 RETRY_SECONDS = 5.0  # what failed for want of memory or of a permission may work later
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """A version that is wanted and could not be loaded."""
-
-    version: str | None  # None where CURRENT names none
-    kind: str  # of the error, for metrics
-    reason: str  # one line, without the name of the directory
-    since: datetime  # when it failed for this reason first
 
 
 class ModelWatcher:
@@ -69,7 +59,7 @@ class ModelWatcher:
         revisions: Revisions | None,
         sync: CheckpointSync | None,
     ) -> None:
-        self.failure: Failure | None = None
+        self.failure: FailedLoad | None = None
         self.placement = models.placement
         self._models, self._directory, self._pinned, self._remembered = models, directory, pinned, remembered
         self._tell, self._revisions, self._sync = tell, revisions, sync
@@ -208,7 +198,7 @@ class ModelWatcher:
         known = self.failure
         if known is not None and (known.version, known.reason) == (version, reason):
             return
-        self.failure = Failure(version, kind, reason, datetime.now(UTC))
+        self.failure = FailedLoad(version=version, reason=reason, since=datetime.now(UTC))
         logger.warning("Model %s cannot be loaded: %s", version or "(current)", reason, exc_info=bug)
         self._tell(LoadFailed(version, kind))
 

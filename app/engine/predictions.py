@@ -6,30 +6,20 @@ function answers from the one model that it is handed. Shapes: B pairs, M of one
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from app.engine.batcher import Batcher
+from app.engine.documents import Because, Reason
 from app.engine.events import Listener, Predicted
 from app.engine.folding import FoldedUser, RatedItems, fold, known_items
 from app.engine.fresh_users import FreshUser, FreshUsers, UnreadRatingsError
 from app.engine.rating_history import RatingHistory
-from app.engine.serving_model import ModelHolder, Ratings, Rows, ServingModel
+from app.engine.serving_model import ModelHolder, Rows, ServingModel
 from app.engine.threads import QUICK_PAIRS, Cancelled, Worker, unless_cancelled
-from app.engine.types import (
-    FOLDED,
-    SOURCES,
-    Explanation,
-    InlineRatings,
-    Pair,
-    Pairs,
-    Prediction,
-    Predictions,
-    Reason,
-)
+from app.engine.types import FOLDED, SOURCES, InlineRatings, Pair, Pairs, Prediction, Predictions
 from models.errors import UnknownUserError
 
 PAIRS_PER_BATCH = 100_000
@@ -67,12 +57,13 @@ class Predictor:
         """
         model = self._models.current
         if self._quick_pairs > 0:
+            user = model.users.row(pair.user)
             try:
-                folded = self._fresh_users.find(model, pair.user, model.users.row(pair.user))
+                folded = self._fresh_users.find(model, pair.user, user)
             except UnreadRatingsError:
                 pass
             else:
-                answer = predict_pair(model, pair, folded)
+                answer = predict_pair(model, user, model.items.row(pair.item), folded)
                 self._tell(Predicted(answer.source, 1))
                 return answer
         return (await self._wait(model, Pairs([pair.user], [pair.item]), cancelled)).at(0)
@@ -101,14 +92,14 @@ class Predictor:
 
         def work() -> tuple[Predictions, int]:
             folded = fold(model, known_items(model, inline.items, inline.ratings))
-            return predict_folded(model, folded, items), len(folded.rated_M)
+            return predict_folded(model, folded, model.items.rows(items)), len(folded.rated_M)
 
         quick = len(inline.items) + len(items) <= QUICK_PAIRS
         answer, used = await self._worker.run(work, quick=quick)
         self._tell_of(answer)
         return answer, used
 
-    async def explain(self, user: str, item: str, n: int) -> Explanation:
+    async def explain(self, user: str, item: str, n: int) -> Because:
         """Why a user is predicted what they are for an item: their n ratings with the largest parts in it.
 
         Raises UnknownItemError, UnknownUserError, StoreUnavailableError or DeadlineExceededError.
@@ -139,39 +130,39 @@ class Predictor:
                 self._tell(Predicted(source, count))
 
 
-def predict_pair(model: ServingModel, pair: Pair, folded: FoldedUser | None = None) -> Prediction:
-    """The rating of one pair; `folded` is the user's row where that is not the model's."""
-    users, items = model.users, model.items
-    item = items.row(pair.item)
+def predict_pair(model: ServingModel, user: int, item: int, folded: FoldedUser | None = None) -> Prediction:
+    """The rating of a pair of rows; `folded` is the user's row where that is not the model's."""
     if folded is not None:
-        rating = model.scorer.predict_folded(folded.factors_F, folded.bias, np.array([item]))[0]
-        return Prediction(float(rating), SOURCES[_source(folded, item < len(items))], model.version)
-    user = users.row(pair.user)
-    source = SOURCES[(user == len(users)) * 2 + (item == len(items))]
+        return predict_folded(model, folded, np.array([item])).at(0)
+    source = SOURCES[(user == len(model.users)) * 2 + (item == len(model.items))]
     return Prediction(model.scorer.predict_pair(user, item), source, model.version)
 
 
-def predict(model: ServingModel, pairs: Pairs, fresh: Sequence[FreshUser] = ()) -> Predictions:
-    """Rating of each pair, clipped to the scale; `fresh` are the users among them whose row is not the model's."""
-    return predict_rows(model, *_rows(model, pairs), fresh)
+def predict(model: ServingModel, pairs: Pairs) -> Predictions:
+    """Rating of each pair, clipped to the scale."""
+    return predict_rows(model, *_rows(model, pairs))
 
 
-def predict_rows(model: ServingModel, users_B: Rows, items_B: Rows, fresh: Sequence[FreshUser] = ()) -> Predictions:
-    """As `predict`, of pairs of rows."""
+def predict_rows(model: ServingModel, users_B: Rows, items_B: Rows, fresh: Iterable[FreshUser] = ()) -> Predictions:
+    """As `predict`, of pairs of rows; `fresh` are the users among them whose row is not the model's."""
     sources_B = (users_B == len(model.users)) * np.uint8(2)
     sources_B += items_B == len(model.items)
     answer = Predictions(model.scorer.predict(users_B, items_B), sources_B, model.version)
     for positions_M, folded in fresh:
-        answer.ratings_B[positions_M], answer.sources_B[positions_M] = _of_folded(model, folded, items_B[positions_M])
+        own = predict_folded(model, folded, items_B[positions_M])
+        answer.ratings_B[positions_M], answer.sources_B[positions_M] = own.ratings_B, own.sources_B
     return answer
 
 
-def predict_folded(model: ServingModel, folded: FoldedUser, items: Sequence[str]) -> Predictions:
+def predict_folded(model: ServingModel, folded: FoldedUser, items_N: Rows) -> Predictions:
     """What a folded user would give each of some items."""
-    return Predictions(*_of_folded(model, folded, model.items.rows(items)), model.version)
+    sources_N = (items_N == len(model.items)) + np.uint8(0 if folded.is_known else 2)
+    sources_N[sources_N == 0] = FOLDED
+    ratings_N = model.scorer.predict_folded(folded.factors_F, folded.bias, items_N)
+    return Predictions(ratings_N, sources_N, model.version)
 
 
-def explain(model: ServingModel, user: str, item: str, rated: RatedItems, n: int) -> Explanation:
+def explain(model: ServingModel, user: str, item: str, rated: RatedItems, n: int) -> Because:
     """The prediction of an item for a user as a sum over their ratings, the n largest parts first.
 
     It is the prediction of the row that is folded in from them, which is linear in the ratings. Raises
@@ -181,49 +172,38 @@ def explain(model: ServingModel, user: str, item: str, rated: RatedItems, n: int
     sums = model.fold_in.users.contributions(rated.rows_M, rated.ratings_M, row)
     order_M = np.argsort(-np.abs(sums.parts_N), kind="stable")
     low, high = model.scorer.scale
-    return Explanation(
+    return Because(
         user=user,
         item=item,
         title=title(row).title,
         rating=float(min(max(sums.baseline + float(sums.parts_N.sum()), low), high)),
         baseline=sums.baseline,
         reasons=[
-            Reason(reason.id, float(rated.ratings_M[at]), float(sums.parts_N[at]), reason.title)
+            Reason(
+                item=reason.id,
+                rating=float(rated.ratings_M[at]),
+                contribution=float(sums.parts_N[at]),
+                title=reason.title,
+            )
             for at in order_M[:n].tolist()
             for reason in (title(int(rated.rows_M[at])),)
         ],
         others=float(sums.parts_N[order_M[n:]].sum()),
-        version=model.version,
+        model_version=model.version,
     )
 
 
 def _answer(jobs: Sequence[_Job]) -> list[Predictions]:
-    """The predictions of each job of a batch, of one model. Those of jobs without fresh users are one gather-dot."""
-    plain = [job for job in jobs if not job.fresh]
-    answers = iter(_together(jobs[0].model, [job.pairs for job in plain]))
-    return [predict(*job) if job.fresh else next(answers) for job in jobs]
-
-
-def _of_folded(model: ServingModel, folded: FoldedUser, items_N: Rows) -> tuple[Ratings, npt.NDArray[np.uint8]]:
-    """The ratings of some items, and what each rests on."""
-    known_N = items_N < len(model.items)
-    sources_N = np.where(known_N, _source(folded, True), _source(folded, False)).astype(np.uint8)
-    return model.scorer.predict_folded(folded.factors_F, folded.bias, items_N), sources_N
-
-
-def _source(folded: FoldedUser, item_is_known: bool) -> int:
-    if folded.is_known and item_is_known:
-        return FOLDED
-    return 2 * (not folded.is_known) + (not item_is_known)
-
-
-def _together(model: ServingModel, jobs: Sequence[Pairs]) -> list[Predictions]:
-    if not jobs:
-        return []
-    users, items = zip(*(_rows(model, pairs) for pairs in jobs), strict=True)
-    together = predict_rows(model, np.concatenate(users), np.concatenate(items))
-    ends = np.cumsum([len(pairs) for pairs in jobs])[:-1]
-    parts = zip(np.split(together.ratings_B, ends), np.split(together.sources_B, ends), strict=True)
+    """The predictions of each job of a batch, of one model: all together are one gather-dot."""
+    model, ends = jobs[0].model, np.cumsum([len(job.pairs) for job in jobs])
+    users, items = zip(*(_rows(model, job.pairs) for job in jobs), strict=True)
+    fresh = (
+        FreshUser(positions_M + end - len(job.pairs), folded)
+        for job, end in zip(jobs, ends, strict=True)
+        for positions_M, folded in job.fresh
+    )
+    together = predict_rows(model, np.concatenate(users), np.concatenate(items), fresh)
+    parts = zip(np.split(together.ratings_B, ends[:-1]), np.split(together.sources_B, ends[:-1]), strict=True)
     return [Predictions(ratings_B, sources_B, model.version) for ratings_B, sources_B in parts]
 
 

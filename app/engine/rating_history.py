@@ -3,44 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
+from app.engine.documents import UserRating, UserRatings, UserRow
 from app.engine.folding import RatedItems, known_items
 from app.engine.serving_model import ModelHolder, ServingModel
-from app.engine.types import UserRating, UserRatings
 from app.ratings.errors import NoStoreError
-from app.ratings.records import Change, Delete, Erase, Put, PutMany, Rating, StoredUser
+from app.ratings.records import Change, StoredUser
 from app.ratings.store import RatingsStore
 
 
 class RatingHistory:
-    """Changes users' ratings, and joins the stored ones with the training ratings of a model.
-
-    Each change ends when it is durable, and gives the store's revision after it. It raises NoStoreError where the
-    service keeps no ratings, and StoreUnavailableError, after which the change may or may not have been made.
-    """
+    """Changes users' ratings, and joins the stored ones with the training ratings of a model."""
 
     def __init__(self, models: ModelHolder, store: RatingsStore | None) -> None:
         self._models = models
         self.store = store
 
-    async def put(self, user: str, rating: Rating) -> int:
-        """Store a rating, in place of the one before it."""
-        return await self._change(Put(user, rating))
+    async def change(self, change: Change) -> int:
+        """Make a change durable; gives the store's revision after it.
 
-    async def put_many(self, ratings: PutMany) -> int:
-        """Store many ratings in one transaction. Raises RequestKeyError too."""
-        return await self._change(ratings)
-
-    async def delete(self, user: str, item: str) -> int:
-        """Delete a rating, be it stored or only in the model's training data."""
-        return await self._change(Delete(user, item))
-
-    async def erase(self, user: str) -> int:
-        """Delete all that is known of a user."""
-        return await self._change(Erase(user))
+        Raises NoStoreError where the service keeps no ratings, RequestKeyError, and StoreUnavailableError, after which
+        the change may or may not have been made.
+        """
+        if self.store is None:
+            raise NoStoreError("this service keeps no ratings")
+        return await self.store.change(change)
 
     async def of(self, user: str) -> UserRatings:
         """All ratings that a user has, in the order of the items' ids. Raises StoreUnavailableError."""
@@ -53,15 +42,17 @@ class RatingHistory:
             for row, value in zip(rows_T.tolist(), values_T.tolist(), strict=True):
                 title = titles(row)
                 if title.id not in stored.deleted:
-                    found[title.id] = UserRating(title.id, value, None, title.title)
+                    found[title.id] = UserRating(item=title.id, rating=value, timestamp=None, title=title.title)
         for rating in stored.ratings:
             row = items.row(rating.item)
             title_text = titles(row).title if row < len(items) else None
-            found[rating.item] = UserRating(rating.item, rating.rating, rating.timestamp, title_text)
-        return UserRatings(user, [found[item] for item in sorted(found)], model.version)
+            found[rating.item] = UserRating(
+                item=rating.item, rating=rating.rating, timestamp=rating.timestamp, title=title_text
+            )
+        return UserRatings(user=user, ratings=[found[item] for item in sorted(found)], model_version=model.version)
 
-    async def row_of(self, user: str) -> dict[str, Any] | None:
-        """What the model learned of a user: bias, factors, relevance_factors. None where it has no row to be used."""
+    async def row_of(self, user: str) -> UserRow | None:
+        """What the model learned of a user; None where it has no row to be used."""
         model = self._models.current
         row = model.users.row(user)
         if row == len(model.users):
@@ -70,11 +61,11 @@ class RatingHistory:
         if not self.may_use_row(model, stored[user]):
             return None
         tables, head = model.checkpoint.model, model.checkpoint.relevance
-        return {
-            "bias": float(tables.user_bias[row]),
-            "factors": tables.user_factors[row].tolist(),
-            "relevance_factors": None if head is None else head.user_factors[row].tolist(),
-        }
+        return UserRow(
+            bias=float(tables.user_bias[row]),
+            factors=tables.user_factors[row].tolist(),
+            relevance_factors=None if head is None else head.user_factors[row].tolist(),
+        )
 
     def knows_item(self, item: str) -> bool:
         """Whether the current model has an item."""
@@ -84,16 +75,9 @@ class RatingHistory:
         """What the ratings store knows of some users. Raises StoreUnavailableError."""
         return dict.fromkeys(users, StoredUser()) if self.store is None else await self.store.of(users)
 
-    def revision(self, model: ServingModel) -> int:
-        """The revision of the ratings store that a model was fitted on; 0 where it was fitted on other data."""
-        snapshot = model.checkpoint.manifest.data.snapshot
-        if snapshot is None or self.store is None or snapshot.store != self.store.id:
-            return 0
-        return snapshot.revision
-
     def may_use_row(self, model: ServingModel, stored: StoredUser) -> bool:
         """Whether the model was fitted without what the user had erased."""
-        return self.revision(model) >= stored.erased
+        return (model.fitted_revision(self.store) or 0) >= stored.erased
 
     def rated(self, model: ServingModel, user: str, stored: StoredUser) -> RatedItems:
         """All ratings of items of the model that a user has. A stored one replaces the training rating."""
@@ -114,11 +98,4 @@ class RatingHistory:
 
         They do not where the model was fitted on the ratings store, which has them all, and not after an erasure.
         """
-        snapshot = model.checkpoint.manifest.data.snapshot
-        ours = self.store is not None and snapshot is not None and snapshot.store == self.store.id
-        return not ours and not stored.erased
-
-    async def _change(self, change: Change) -> int:
-        if self.store is None:
-            raise NoStoreError("this service keeps no ratings")
-        return await self.store.change(change)
+        return model.fitted_revision(self.store) is None and not stored.erased

@@ -12,13 +12,14 @@ from typing import NamedTuple
 import torch
 
 from app.engine.batcher import Batcher
+from app.engine.documents import SimilarItem, SimilarItems
 from app.engine.events import Listed, Listener
 from app.engine.folding import FoldedUser, fold, known_items
 from app.engine.fresh_users import FreshUsers, UnreadRatingsError
 from app.engine.lists import is_worth_keeping, top_list, top_lists
 from app.engine.serving_model import ModelHolder, Recent, ServingModel
 from app.engine.threads import QUICK_CELLS, QUICK_PAIRS, Cancelled, Worker, unless_cancelled, within
-from app.engine.types import InlineRatings, ListQuery, SimilarItem, SimilarItems, TopList
+from app.engine.types import InlineRatings, ListQuery, TopList
 
 LISTS_PER_BATCH = 64  # more users at once save little: at 32 the product is bound by arithmetic, no longer by memory
 
@@ -120,11 +121,8 @@ class Recommender:
             self._batcher.check_room(min(len(queries), LISTS_PER_BATCH))
         for query in queries:
             model.order(query.rank_by)
-        return await unless_cancelled(self._submit(model, queries), cancelled)
-
-    async def _submit(self, model: ServingModel, queries: Sequence[ListQuery]) -> list[TopList]:
-        """The time is that of all steps together: the batcher times each."""
-        return await within(self._worker.seconds, self._steps(model, queries))
+        # The time is that of all steps together: the batcher times each.
+        return await unless_cancelled(within(self._worker.seconds, self._steps(model, queries)), cancelled)
 
     async def _steps(self, model: ServingModel, queries: Sequence[ListQuery]) -> list[TopList]:
         users = [query.user or "" for query in queries]
@@ -149,10 +147,10 @@ def _similar(model: ServingModel, item: str, n: int) -> SimilarItems:
     rows_N, cosines_N = model.orderings[model.default_order].similar_items(model.item_row(item), n)
     titles = map(model.catalogue.title, rows_N.tolist())
     items = [
-        SimilarItem(title.id, similarity, title.title, title.year)
+        SimilarItem(item=title.id, similarity=similarity, title=title.title, year=title.year)
         for title, similarity in zip(titles, cosines_N.tolist(), strict=True)
     ]
-    return SimilarItems(item, items, model.version)
+    return SimilarItems(item=item, items=items, model_version=model.version)
 
 
 def _answer(jobs: Sequence[_Job]) -> list[list[TopList]]:

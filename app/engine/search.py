@@ -13,10 +13,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from app.engine.catalogue import fold_text
+from app.engine.documents import CatalogueItem, FoundItems, FoundUser, FoundUsers, Genres, Item
 from app.engine.rating_history import RatingHistory
 from app.engine.serving_model import ModelHolder, Rows, ServingModel
 from app.engine.threads import QUICK_ROWS, Worker
-from app.engine.types import FoundItems, FoundUser, FoundUsers, Genres, ItemDetails, ItemFilter
+from app.engine.types import ItemFilter
 
 MOST_WORDS = 8  # further ones are ignored: of a million titles a word takes up to 40 ms
 NO_MATCH, WITHIN, WORD, START, WHOLE, ID = range(6)  # how well a title matches
@@ -32,10 +33,10 @@ class CatalogueSearch:
         self._history = history
         self._worker = worker
 
-    async def item(self, id_: str) -> ItemDetails:
+    async def item(self, id_: str) -> Item:
         """What is known about an item. Raises UnknownItemError."""
         model = self._models.current
-        return ItemDetails(**model.catalogue.record(model.item_row(id_)), version=model.version)
+        return Item(**model.catalogue.record(model.item_row(id_)), model_version=model.version)
 
     async def find_items(self, query: str, n: int, wanted: ItemFilter) -> FoundItems:
         """Items by their title, best match first. Raises DeadlineExceededError."""
@@ -51,12 +52,13 @@ class CatalogueSearch:
         found = await self._search(model.users, lambda: find_users(model, prefix, n))
         stored = await self._history.stored([user.id for user in found])
         usable = [user for user in found if self._history.may_use_row(model, stored[user.id])]
-        return FoundUsers(usable, model.version)
+        return FoundUsers(users=usable, model_version=model.version)
 
     async def genres(self) -> Genres:
         """The genres of the items, those of the most items first. Raises DeadlineExceededError."""
         model = self._models.current
-        return Genres(await self._search(model.items, lambda: model.catalogue.genres), model.version)
+        found = await self._search(model.items, lambda: model.catalogue.genres)
+        return Genres(genres=found, model_version=model.version)
 
     async def _search(self, table: Sized, work: Callable[[], T]) -> T:
         return await self._worker.run(work, quick=len(table) <= QUICK_ROWS)
@@ -75,8 +77,8 @@ def find_items(model: ServingModel, query: str, n: int, wanted: ItemFilter) -> F
         rows_W, quality_W = rows_W[allowed_W], quality_W[allowed_W]
     ratings_W = model.checkpoint.ratings_I[rows_W]
     found_N = rows_W[_best((quality_W << 32) + ratings_W, n)]
-    records = model.catalogue.records(found_N)
-    return FoundItems([ItemDetails(**record, version=model.version) for record in records], model.version)
+    items = [CatalogueItem(**record) for record in model.catalogue.records(found_N)]
+    return FoundItems(items=items, model_version=model.version)
 
 
 def find_users(model: ServingModel, prefix: str, n: int) -> list[FoundUser]:
@@ -87,7 +89,7 @@ def find_users(model: ServingModel, prefix: str, n: int) -> list[FoundUser]:
     exact_W = rows_W == model.users.row(prefix)
     best_N = _best((exact_W.astype(np.int64) << 32) + ratings_W, n)
     return [
-        FoundUser(id_, ratings)
+        FoundUser(id=id_, ratings=ratings)
         for id_, ratings in zip(model.users.lookup(rows_W[best_N]), ratings_W[best_N].tolist(), strict=True)
     ]
 

@@ -18,6 +18,7 @@ from app.engine.catalogue import Catalogue
 from app.engine.errors import NotReadyError, OrderingUnavailableError
 from app.engine.types import ItemFilter, RankBy
 from app.ratings.revisions import Revisions
+from app.ratings.store import RatingsStore
 from models.checkpoint.reader import Checkpoint
 from models.devices import DevicePlacement
 from models.errors import UnknownItemError
@@ -119,6 +120,11 @@ class ServingModel:
         self._items_T, self._ratings_T = ratings.items_N.cpu().numpy(), ratings.ratings_N.cpu().numpy()
         self._allowed = lru_cache(CACHED_FILTERS)(partial(_allowed, self.catalogue, self.popularity))
 
+    def fitted_revision(self, store: RatingsStore | None) -> int | None:
+        """The revision of the ratings store that the model was fitted on; None where it was fitted on other data."""
+        snapshot = self.checkpoint.manifest.data.snapshot
+        return None if snapshot is None or store is None or snapshot.store != store.id else snapshot.revision
+
     def item_row(self, item: str) -> int:
         """The row of an item. Raises UnknownItemError."""
         row = self.items.row(item)
@@ -139,10 +145,6 @@ class ServingModel:
     def allowed(self, wanted: ItemFilter) -> AllowedItems | None:
         """The items that a filter lets through; None for all."""
         return None if wanted == ALL_ITEMS else self._allowed(wanted)
-
-    def rated_items(self, user: int) -> npt.NDArray[np.int32]:
-        """Item rows of a user's training ratings, (N,)."""
-        return self._items_T[self._offsets[user] : self._offsets[user + 1]]
 
     def training_ratings(self, user: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
         """Item rows of a user's training ratings, and the ratings, both (N,)."""

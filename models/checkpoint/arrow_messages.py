@@ -25,23 +25,18 @@ def refuse_compressed(stream: pa.Buffer) -> None:
     try:
         for message in pa.ipc.MessageReader.open_stream(stream):
             metadata = message.metadata.to_pybytes()
-            if _version(metadata) != _VERSION_5:
+            root = struct.unpack_from("<I", metadata)[0]
+            version = _field(metadata, root, _VERSION)
+            if version is None or struct.unpack_from("<h", metadata, version)[0] != _VERSION_5:
                 raise ValueError("Arrow streams of a format before 1.0 are not accepted")
-            if _is_compressed(metadata):
+            if _is_compressed(metadata, root):
                 raise ValueError("compressed Arrow streams are not accepted")
     except (pa.ArrowException, OSError, EOFError, struct.error, IndexError) as error:
         raise ValueError(f"not a readable Arrow stream: {type(error).__name__}") from error
 
 
-def _version(metadata: bytes) -> int:
-    field = _field(metadata, struct.unpack_from("<I", metadata)[0], _VERSION)
-    version: int = 0 if field is None else struct.unpack_from("<h", metadata, field)[0]
-    return version
-
-
-def _is_compressed(metadata: bytes) -> bool:
+def _is_compressed(metadata: bytes, root: int) -> bool:
     """Whether a message's buffers are compressed, from its flatbuffer. Raises struct.error for a broken one."""
-    root = struct.unpack_from("<I", metadata)[0]
     header_type = _field(metadata, root, _HEADER_TYPE)
     kind = metadata[header_type] if header_type is not None else 0
     batch = _table(metadata, root, _HEADER)

@@ -62,8 +62,7 @@ def _ratings(
     model: MatrixFactorization, users_B: Rows, items_B: Rows, scale: tuple[float, float]
 ) -> npt.NDArray[np.float32]:
     users, items = (torch.from_numpy(rows_B).to(model.device) for rows_B in (users_B, items_B))
-    ratings_B: npt.NDArray[np.float32] = model(users, items).clamp(*scale).cpu().numpy()
-    return ratings_B
+    return model(users, items).clamp(*scale).cpu().numpy()
 
 
 def _ids(ids: pa.StringArray, rows: Rows) -> pa.StringArray:

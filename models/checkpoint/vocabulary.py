@@ -82,8 +82,9 @@ class Vocabulary:
     def rows(self, ids: Sequence[str] | pa.Array | pa.ChunkedArray) -> Int64s:
         """Row of each id, N for those that are not held, shape (B,).
 
-        An Arrow array is of strings, large strings or a dictionary of such. Raises a ValueError for nulls in it or in
-        its dictionary, and a TypeError for anything else.
+        An Arrow array is of strings, large strings or a dictionary of such. Bytes in it that are not UTF-8 are an id
+        that is not held. Raises a ValueError for nulls in it or in its dictionary or for ids that are not inside its
+        data, and a TypeError for anything else.
         """
         if isinstance(ids, pa.ChunkedArray):
             return np.concatenate([np.empty(0, np.int64), *map(self._rows_of_arrow, ids.chunks)])
@@ -92,18 +93,6 @@ class Vocabulary:
         if self._count <= SMALL:
             return np.fromiter(map(self._index.get, ids, repeat(self._count)), np.int64, len(ids))
         return self._rows_of_strings(ids)
-
-    def rows_of_bytes(self, offsets: Integers, data: npt.NDArray[np.uint8]) -> Int64s:
-        """Row of each id that is given as a range of bytes, its UTF-8, N for those that are not held, shape (B,).
-
-        Id b is `data[offsets[b] : offsets[b + 1]]`, `offsets` of shape (B+1,). Bytes that are not UTF-8 are an id that
-        is not held. Raises a ValueError for a range that is not in `data`.
-        """
-        if len(offsets) == 1:
-            return np.empty(0, np.int64)
-        if offsets.min() < 0 or offsets.max() > len(data) or (offsets[:-1] > offsets[1:]).any():
-            raise ValueError("offsets reach outside data")
-        return self._rows(offsets[:-1], offsets[1:], data)
 
     def hashes(self) -> UInt64s:
         """The hash of each row's id, `hash_of`, shape (N,)."""
@@ -142,7 +131,11 @@ class Vocabulary:
         if not isinstance(ids, pa.StringArray | pa.LargeStringArray):
             raise TypeError(f"ids are {ids.type}, not strings")
         offsets, data = _buffers(ids)
-        return self.rows_of_bytes(offsets, data)
+        if len(ids) == 0:
+            return np.empty(0, np.int64)
+        if offsets.min() < 0 or offsets.max() > len(data) or (offsets[:-1] > offsets[1:]).any():
+            raise ValueError("the ids reach outside their data")
+        return self._rows(offsets[:-1], offsets[1:], data)
 
     def _rows(self, starts_B: Integers, ends_B: Integers, data: npt.NDArray[np.uint8]) -> Int64s:
         """Follow all probes at once, one slot a round, until few are left that have met other ids only."""

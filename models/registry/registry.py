@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
-from models.checkpoint.manifest import Manifest
 from models.errors import CheckpointNotFoundError
 from models.registry import directory
 from models.registry.remote import RemoteRegistry
@@ -24,11 +23,9 @@ class DirectoryRegistry:
         self.current = partial(directory.current_version, path)
         self.versions = partial(directory.versions, path)
         self.published = partial(directory.published, path)
+        self.add = partial(directory.copy, directory=path)
         self.activate = partial(directory.activate, path)
         self.prune = partial(directory.prune, path)
-
-    def add(self, path: Path, *, current: bool = True) -> Manifest:
-        return directory.copy(path, self._path, current=current)
 
     @contextmanager
     def local(self, version: str | None) -> Iterator[Path]:

@@ -71,13 +71,9 @@ class RemoteRegistry:
         found = {}
         for version in self.versions():
             with suppress(CheckpointCorruptError, CheckpointNotFoundError):
-                found[version] = self._manifests.get(version) or self.manifest(version)
+                found[version] = self._manifests.get(version) or self._manifest(version)[1]
         self._manifests = found
         return sorted(found.values(), key=lambda manifest: (manifest.number, manifest.created_at))
-
-    def manifest(self, version: str) -> Manifest:
-        """Of one version. Raises CheckpointNotFoundError, or another CheckpointError for one that is damaged."""
-        return self._manifest(version)[1]
 
     def fetch(self, version: str, path: Path) -> None:
         """Download a version into the new directory `path`, and check sizes and hashes.
@@ -128,7 +124,7 @@ class RemoteRegistry:
 
     def make_current(self, version: str) -> None:
         """Make a version that the caller has verified the current one."""
-        self.manifest(version)
+        self._manifest(version)
         with self._files() as (files, root):
             files.pipe_file(f"{root}/{CURRENT}", f"{version}\n".encode())
 
@@ -157,6 +153,7 @@ class RemoteRegistry:
             yield Path(folder) / name
 
     def _manifest(self, version: str) -> tuple[bytes, Manifest]:
+        """As it is stored, and read. Raises CheckpointNotFoundError, or another CheckpointError for a damaged one."""
         if VERSION_NAME.fullmatch(version):
             with suppress(FileNotFoundError):
                 text = self._read(f"{version}/{MANIFEST}", MAX_MANIFEST_BYTES)

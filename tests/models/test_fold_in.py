@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from models.fold_in import LEAST_NOISE, FoldIn, FoldInPrior, RowSolver, SolverTables
+from models.mf import MatrixFactorization
 from models.registry.directory import load, publish
 from models.relevance import HeadSolver, RelevanceHead
 from models.training_ratings import TrainingRatings
@@ -33,11 +34,27 @@ def normal(rng: np.random.Generator, *shape: int) -> torch.Tensor:
     return torch.from_numpy(rng.standard_normal(shape, dtype=np.float32))
 
 
+def row_solver(
+    factors_CF: torch.Tensor,
+    bias_C: torch.Tensor,
+    mean: float,
+    prior_mean_K: torch.Tensor,
+    prior_covariance_KK: torch.Tensor,
+    noise: float,
+    counts_C: npt.NDArray[np.int64] | None = None,
+) -> RowSolver:
+    """A solver against given items, of users around a given row."""
+    items_IF, bias_I = (torch.cat([table, table.new_zeros(1, *table.shape[1:])]) for table in (factors_CF, bias_C))
+    scalars = [torch.tensor(value, dtype=torch.float64) for value in (mean, noise)]
+    model = MatrixFactorization(scalars[0], prior_mean_K[None, :-1], items_IF, prior_mean_K[-1:], bias_I)
+    return RowSolver(model, FoldInPrior(scalars[1], prior_covariance_KK, torch.zeros(0)), counts_C)
+
+
 @pytest.fixture
 def solver(rng: np.random.Generator) -> RowSolver:
     root_KK = normal(rng, K, K) / K**0.5
-    counts_C = torch.from_numpy(rng.integers(1, 100, C))
-    return RowSolver(normal(rng, C, F), normal(rng, C), MEAN, normal(rng, K), root_KK @ root_KK.T, NOISE, counts_C)
+    counts_C = rng.integers(1, 100, C)
+    return row_solver(normal(rng, C, F), normal(rng, C), MEAN, normal(rng, K), root_KK @ root_KK.T, NOISE, counts_C)
 
 
 def some_ratings(rng: np.random.Generator, count: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
@@ -135,7 +152,7 @@ def test_with_the_prior_of_als_a_row_is_the_one_that_als_solves(rng: np.random.G
         HalfStep(other_CK, torch.tensor([ridge]), bias_ridge),
     )
     covariance = torch.diag(torch.tensor([1 / ridge] * F + [1 / bias_ridge], dtype=torch.float64))
-    row = RowSolver(factors_CF, bias_C, 0.0, torch.zeros(K), covariance, 1.0).solve(columns_N, values_N)
+    row = row_solver(factors_CF, bias_C, 0.0, torch.zeros(K), covariance, 1.0).solve(columns_N, values_N)
     np.testing.assert_allclose(np.append(row.factors, row.bias), wanted_1K[0], atol=1e-5)
 
 
@@ -149,13 +166,13 @@ def test_with_the_prior_of_the_sampler_a_row_is_the_mean_of_what_it_draws(rng: n
     gram_1KK, rhs_1K = rows.gram(other_CK, torch.ones(C))
     state = RowState(gram_1KK, rhs_1K, torch.tensor([precision]), prior_K[None], precision_K)
     drawn_1K = rows.draw(state, torch.zeros(1, K))
-    solver = RowSolver(other_CK[:, :-1], other_CK[:, -1], 0.0, prior_K, torch.diag(1 / precision_K), 1 / precision)
+    solver = row_solver(other_CK[:, :-1], other_CK[:, -1], 0.0, prior_K, torch.diag(1 / precision_K), 1 / precision)
     row = solver.solve(columns_N, values_N.astype(np.float32))
     np.testing.assert_allclose(np.append(row.factors, row.bias), drawn_1K[0], atol=1e-5)
 
 
 def test_a_prior_without_any_variance_leaves_every_row_at_its_mean(rng: np.random.Generator) -> None:
-    solver = RowSolver(normal(rng, C, F), normal(rng, C), MEAN, normal(rng, K), torch.zeros(K, K), NOISE)
+    solver = row_solver(normal(rng, C, F), normal(rng, C), MEAN, normal(rng, K), torch.zeros(K, K), NOISE)
     row = solver.solve(*some_ratings(rng, 10))
     assert [*row.factors, row.bias] == solver.tables.prior_K.float().tolist()
     assert row.variance == 0
@@ -234,7 +251,7 @@ def test_a_model_without_a_head_has_none_to_fold_into(tmp_path: Path) -> None:
 def test_a_row_is_solved_on_the_meta_device_without_a_value() -> None:
     """Nothing is mixed between the host and the device of the tables."""
     model = small_model()
-    solver = RowSolver(model.item_factors[:-1], model.item_bias[:-1], 3.5, torch.zeros(3), torch.eye(3), 1.0)
+    solver = row_solver(model.item_factors[:-1], model.item_bias[:-1], 3.5, torch.zeros(3), torch.eye(3), 1.0)
     solver.tables = SolverTables(*(table.to("meta") for table in solver.tables))
     rows = solver.solve_many(torch.tensor([0, 2, 2, 3]), torch.tensor([0, 1, 2]), torch.tensor([1.0, 2.0, 3.0]))
     assert rows.factors_RF.shape == (3, 2)

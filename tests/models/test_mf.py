@@ -5,17 +5,16 @@ from __future__ import annotations
 import pytest
 import torch
 
-from models.mf import MatrixFactorization
+from models.mf import MatrixFactorization, with_average_row
 from tests.support.checkpoints import ITEMS, USERS, small_model
 
-BY_HAND = MatrixFactorization.from_rated(
-    mean=torch.tensor(3.0),
-    user_factors=torch.tensor([[1.0, 2.0], [0.0, -1.0]]),
-    item_factors=torch.tensor([[0.5, 0.5], [2.0, 0.0], [0.0, 1.0]]),
-    user_bias=torch.tensor([0.1, -0.3]),
-    item_bias=torch.tensor([0.2, 0.0, -0.2]),
-    user_counts=torch.tensor([3, 1]),
-    item_counts=torch.tensor([2, 1, 1]),
+USER_COUNTS, ITEM_COUNTS = torch.tensor([3, 1]), torch.tensor([2, 1, 1])
+BY_HAND = MatrixFactorization(
+    torch.tensor(3.0),
+    with_average_row(torch.tensor([[1.0, 2.0], [0.0, -1.0]]), USER_COUNTS),
+    with_average_row(torch.tensor([[0.5, 0.5], [2.0, 0.0], [0.0, 1.0]]), ITEM_COUNTS),
+    with_average_row(torch.tensor([0.1, -0.3]), USER_COUNTS),
+    with_average_row(torch.tensor([0.2, 0.0, -0.2]), ITEM_COUNTS),
 )
 
 
@@ -31,17 +30,8 @@ def test_the_row_of_an_unknown_id_is_the_average_weighted_by_ratings() -> None:
     torch.testing.assert_close(BY_HAND.item_bias[-1], torch.tensor(0.05))
 
 
-def test_the_averages_of_tables_without_any_rating_are_zero() -> None:
-    model = MatrixFactorization.from_rated(
-        mean=torch.tensor(0.0),
-        user_factors=torch.ones(2, 1),
-        item_factors=torch.ones(2, 1),
-        user_bias=torch.ones(2),
-        item_bias=torch.ones(2),
-        user_counts=torch.zeros(2, dtype=torch.int64),
-        item_counts=torch.zeros(2, dtype=torch.int64),
-    )
-    assert float(model(torch.tensor([2]), torch.tensor([2]))) == 0
+def test_the_average_of_a_table_without_any_rating_is_zero() -> None:
+    assert with_average_row(torch.ones(2, 1), torch.zeros(2, dtype=torch.int64))[-1] == 0
 
 
 def test_a_batch_equals_its_pairs_one_by_one() -> None:

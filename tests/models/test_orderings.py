@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
 
 from models.mf import MatrixFactorization
-from models.orderings import by_default, by_lower_bound, by_rating, default_order, orderings
+from models.orderings import by_lower_bound, default_order, orderings
 from models.search import top_items
 from tests.support.checkpoints import small_head, small_model
 from tests.support.orderings import USERS, make_ordering
@@ -39,13 +38,6 @@ def test_the_lower_bound_is_that_of_the_central_90_percent() -> None:
     assert top_items(ordering, torch.tensor([1]), 2).tolist() == [[0, 1]]
 
 
-def test_a_model_without_variances_has_no_lower_bound() -> None:
-    with pytest.raises(ValueError, match="no variances"):
-        by_lower_bound(small_model())
-
-
 def test_lists_are_ordered_by_relevance_where_there_is_a_head_else_by_rating() -> None:
     model, head = small_model(), small_head()
     assert [default_order(orderings(model, some)) for some in (None, head)] == ["rating", "relevance"]
-    assert by_default(model, head).item_factors is head.item_factors
-    assert by_default(model, None).item_factors is by_rating(model).item_factors

@@ -5,17 +5,16 @@ from __future__ import annotations
 import pytest
 import torch
 
+from models.mf import with_average_row
 from models.orderings import by_relevance
 from models.relevance import RelevanceHead
 from tests.support.checkpoints import RELEVANCE_FACTORS, RULE, USERS, small_head
 from tests.support.orderings import all_scores
 
-BY_HAND = RelevanceHead.from_rated(
-    user_factors=torch.tensor([[1.0, 2.0], [0.0, -1.0]]),
-    item_factors=torch.tensor([[0.5, 0.5], [2.0, 0.0], [0.0, 1.0]]),
-    user_counts=torch.tensor([3, 1]),
-    item_counts=torch.tensor([2, 1, 1]),
-    rule=RULE,
+BY_HAND = RelevanceHead(
+    with_average_row(torch.tensor([[1.0, 2.0], [0.0, -1.0]]), torch.tensor([3, 1])),
+    with_average_row(torch.tensor([[0.5, 0.5], [2.0, 0.0], [0.0, 1.0]]), torch.tensor([2, 1, 1])),
+    RULE,
 )
 
 

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from models import block_search, search
 from models.block_search import NOTHING
 from models.mf import MatrixFactorization
-from models.orderings import by_factors, by_popularity, by_rating
+from models.orderings import by_popularity, by_rating
 from models.scoring import BilinearForm, Side
 from models.search import top_items
 from models.sharding import Sharded
-from tests.support.orderings import KINDS, USERS, Case, by_sorting, cases, make_ordering, rows_of
+from tests.support.orderings import KINDS, USERS, Case, by_factors, by_sorting, cases, make_ordering, rows_of
 
 
 @pytest.fixture(params=[1 << 20, 0], ids=["scored exactly throughout", "by candidates"])

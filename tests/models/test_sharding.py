@@ -14,11 +14,11 @@ from models import block_search, search
 from models.block_search import NOTHING
 from models.devices import CPU
 from models.mf import MatrixFactorization
-from models.orderings import by_factors, by_lower_bound, by_popularity, by_rating
+from models.orderings import by_lower_bound, by_popularity, by_rating
 from models.scoring import BilinearForm
 from models.search import top_items
 from models.sharding import Sharded, spread
-from tests.support.orderings import KINDS, USERS, Case, by_sorting, cases, make_ordering, rows_of
+from tests.support.orderings import KINDS, USERS, Case, by_factors, by_sorting, cases, make_ordering, rows_of
 
 META = torch.device("meta")
 shards = st.sampled_from([1, 2, 3, 5, 60])  # most of 60 are empty or hold one item where there are few

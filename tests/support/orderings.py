@@ -11,13 +11,18 @@ from hypothesis import strategies as st
 
 from models.block_search import NOTHING
 from models.mf import MatrixFactorization
-from models.orderings import by_factors, by_lower_bound, by_popularity, by_rating
-from models.scoring import BilinearForm
+from models.orderings import by_lower_bound, by_popularity, by_rating
+from models.scoring import BilinearForm, Side
 
 USERS = 6
 KINDS = ("rating", "lower_bound", "factors", "popularity")
 
 Case: TypeAlias = tuple[BilinearForm, list[int], int, list[list[int]], list[bool] | None]
+
+
+def by_factors(user_factors: torch.Tensor, item_factors: torch.Tensor) -> BilinearForm:
+    """Order by the dot product alone."""
+    return BilinearForm(Side(user_factors), Side(item_factors))
 
 
 def make_ordering(kind: str, items: int, factors: int, seed: int, step: float) -> BilinearForm:

@@ -50,7 +50,7 @@ def job_options(default_split: str) -> Decorator:
         data_option(
             "--item-columns",
             type=columns,
-            default={},
+            default="",
             show_default=False,
             metavar="NAME=COLUMN,…",
             help="The columns of id, title, year and genres in --items.",

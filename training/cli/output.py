@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 PIPE_COLUMNS = 10_000  # a program that reads a pipe needs each row on one line
 UNITS = {"fit_seconds": "s", "relevance_seconds": "s", "peak_memory_mb": "MB"}
+BARS = "▁▂▃▄▅▆▇█"
 LARGE = 1_000  # larger figures are shown without decimals
 
 # Group → figure, named as in `--json` → title.
@@ -23,6 +24,13 @@ GROUPS: dict[str, dict[str, str]] = {
         "split": "split",
         "users": "users",
         "items": "items",
+        "rows": "rows read",
+        "dropped": "rows that are not rated",
+        "duplicates": "rows rated again later",
+        "scale": "scale",
+        "histogram": "ratings",
+        "first_rating": "first rating",
+        "last_rating": "last rating",
         "train_ratings": "training ratings",
         "test_ratings": "test ratings",
     },
@@ -91,6 +99,13 @@ def rows(columns: Mapping[str, Mapping[str, Any]], content: Iterable[Sequence[st
     return table
 
 
+def drawn(bins: Sequence[tuple[float, float, int]]) -> str:
+    """A histogram in one line, from the lowest rating to the highest: `1 ▂▃▅█▇ 5`."""
+    most = max(count for *_, count in bins)
+    bars = "".join(BARS[round(count / most * (len(BARS) - 1))] for *_, count in bins)
+    return f"{bins[0][0]:g} {bars} {bins[-1][1]:g}"
+
+
 def figures(found: Mapping[str, Any]) -> Table:
     """The figures of a fit in groups, without those that do not apply. The RMSE is compared with that of the biases."""
     table = _table(show_header=False)
@@ -117,6 +132,10 @@ def _value(name: str, figure: Any) -> str:
         return f"{figure:.1%}"
     if name == "seed" or isinstance(figure, str):
         return str(figure)
+    if name == "scale":
+        return "{:g} to {:g}".format(*figure)
+    if name == "histogram":
+        return drawn(figure)
     if isinstance(figure, int):
         return f"{figure:,}"
     if unit := UNITS.get(name):

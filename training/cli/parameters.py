@@ -24,7 +24,7 @@ SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 def columns(text: str) -> dict[str, str]:
     """A mapping given as `user=userId,rating=stars`."""
-    pairs = [pair.partition("=") for pair in text.split(",")]
+    pairs = [pair.partition("=") for pair in text.split(",") if text]
     if not all(name and equals for name, equals, _ in pairs):
         raise click.BadParameter(f"{text!r} is not NAME=COLUMN,NAME=COLUMN")
     return {name.strip(): column.strip() for name, _, column in pairs}
@@ -39,6 +39,11 @@ def numbers(text: str) -> tuple[float, ...]:
     if not found or not all(map(math.isfinite, found)):
         raise click.BadParameter(f"{text!r} is not a number, or several with commas between them")
     return found
+
+
+def dropped(text: str) -> tuple[float, ...]:
+    """The same, perhaps none."""
+    return numbers(text) if text else ()
 
 
 def scale(text: str) -> tuple[float, float]:
@@ -135,7 +140,7 @@ source_options = options(
     data_option(
         "--columns",
         type=columns,
-        default={},
+        default="",
         show_default=False,
         metavar="NAME=COLUMN,…",
         help="The columns of user, item, rating and timestamp, by name or by position from 1.",
@@ -171,8 +176,8 @@ source_options = options(
     data_option(
         "--drop-rating",
         "drop_ratings",
-        type=numbers,
-        default=(),
+        type=dropped,
+        default="",
         show_default=False,
         metavar="VALUE,…",
         help="Ratings that mean “not rated”: their rows are dropped, and counted.",

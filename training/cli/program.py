@@ -96,12 +96,9 @@ def main() -> int:
     except click.ClickException as error:
         output.say_error(error.format_message())
         return EXIT_BAD_INPUT
-    except RefusedError as error:
-        output.say_error(str(error))
-        return EXIT_REFUSED
     except RatecastError as error:
         output.say_error(str(error))
-        return EXIT_BAD_INPUT
+        return EXIT_REFUSED if isinstance(error, RefusedError) else EXIT_BAD_INPUT
     except MemoryError:
         output.say_error("not enough memory: use fewer ratings or fewer factors")
         return EXIT_BAD_INPUT

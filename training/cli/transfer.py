@@ -33,8 +33,18 @@ service_option = in_group("Service")
     metavar="KEY",
     help="An API key that may change ratings [the variable RATECAST_KEY].",
 )
+@service_option(
+    "--skip",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=False,
+    metavar="N",
+    help="Skip the first N ratings: those that an interrupted import says it has stored.",
+)
 @quiet_option
-def import_ratings(data: tuple[str, ...], url: str, key: str | None, quiet: bool, as_json: bool, **chosen: Any) -> None:
+def import_ratings(
+    data: tuple[str, ...], url: str, key: str | None, skip: int, quiet: bool, as_json: bool, **chosen: Any
+) -> None:
     """Store the ratings of a data set in a running service. Importing them again changes nothing."""
     import numpy as np
 
@@ -46,10 +56,9 @@ def import_ratings(data: tuple[str, ...], url: str, key: str | None, quiet: bool
     rng = np.random.default_rng(0)
     ratings = load(data, taken_source_options(chosen), rng=rng, cache=default_cache()).ratings
     with counting(len(ratings), "ratings", quiet=quiet) as report:
-        upload.upload(ratings, url, key, report)
-    output.answer(
-        {"ratings": len(ratings), "service": url}, f"stored {len(ratings):,} ratings in {url}", as_json=as_json
-    )
+        upload.upload(ratings, url, key, report, skip=skip)
+    stored = max(0, len(ratings) - skip)
+    output.answer({"ratings": stored, "service": url}, f"stored {stored:,} ratings in {url}", as_json=as_json)
 
 
 @click.command(
@@ -69,11 +78,17 @@ def import_ratings(data: tuple[str, ...], url: str, key: str | None, quiet: bool
 )
 @option("--include-seen", is_flag=True, help="Also list items that the user has rated.")
 @option("--category", metavar="GENRE", help="List only items of this category (genre).")
-@option("--out", type=click.Path(path_type=Path), metavar="FILE", required=True, help="The Parquet file to write.")
+@option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    required=True,
+    help="The file to write: Parquet, or CSV for a name that ends in .csv.",
+)
 @device_options
 @quiet_option
 def export_top(as_json: bool, quiet: bool, **chosen: Any) -> None:
-    """Write the top items of every user into a Parquet file with the columns user, rank, item and rating.
+    """Write the top items of every user into a file with the columns user, rank, item and rating.
 
     The items can be distributed over several devices: `--device cuda:0,cuda:1`.
     """

@@ -116,25 +116,21 @@ def report(checkpoints: str, version: str | None, open_: bool, as_json: bool) ->
     import webbrowser
 
     from models.checkpoint import reader
-    from models.did_you_mean import did_you_mean
     from models.errors import CheckpointNotFoundError
-    from models.registry.directory import current_version, versions
+    from models.registry.directory import version_path
     from models.urls import is_url
 
     if is_url(checkpoints):
         raise click.UsageError(
             "reports are read from a directory, not from a URL; a service shows them at /models/VERSION/report"
         )
-    directory = Path(checkpoints)
-    version = version or current_version(directory)
-    if version not in (known := versions(directory)):
-        raise CheckpointNotFoundError(f"no version {version!r} in {checkpoints}{did_you_mean(version, known)}")
-    page = (directory / version / REPORT).resolve()
+    path = version_path(Path(checkpoints), version)
+    page = (path / REPORT).resolve()
     if not page.is_file():
         raise CheckpointNotFoundError(
-            f"version {version} has no {REPORT}: fit and publish a model again to get a report"
+            f"version {path.name} has no {REPORT}: fit and publish a model again to get a report"
         )
-    facts = _facts(reader.read_manifest(directory / version)) | {"report": str(page)}
+    facts = _facts(reader.read_manifest(path)) | {"report": str(page)}
     output.answer(facts, output.figures(facts), as_json=as_json)
     if open_ and not webbrowser.open(page.as_uri()):
         raise click.UsageError(f"no browser could be started: open {page} yourself")

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, Connection, Inspector
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 
 from models.checkpoint.manifest import Snapshot
 from models.did_you_mean import did_you_mean
@@ -60,7 +60,7 @@ def opened(url: str, options: SourceOptions) -> Iterator[Part]:
             rows = rows.columns(*chosen.values())
         else:
             origin = Origin(options.table)
-            query, chosen = _query(sa.inspect(connection), options.table, options.columns, origin)
+            query, chosen = _query(connection, options.table, options.columns, origin)
             rows = streaming.execute(query)
         with rows:
             parts = (list(map(_array, zip(*part, strict=True))) for part in rows.partitions())
@@ -113,18 +113,24 @@ def _address(url: str) -> URL:
 
 
 def _query(
-    inspector: Inspector, table: str, columns: Mapping[str, str], origin: Origin
+    connection: Connection, table: str, columns: Mapping[str, str], origin: Origin
 ) -> tuple[sa.Select[*tuple[Any, ...]], dict[str, str]]:
     """What selects the chosen columns, and the chosen columns."""
+    inspector = sa.inspect(connection)
     name, schema = _found_table(inspector, table)
-    chosen = Selection(renamed=columns).of([column["name"] for column in inspector.get_columns(name, schema)], origin)
-    key = inspector.get_pk_constraint(name, schema)["constrained_columns"]
-    query = (
-        sa.select(*map(_quoted, chosen.values()))
-        .select_from(sa.table(sa.quoted_name(name, quote=True), schema=schema and sa.quoted_name(schema, quote=True)))
-        .order_by(*map(_quoted, key))
-    )
-    return query, chosen
+    relation = sa.table(sa.quoted_name(name, quote=True), schema=schema and sa.quoted_name(schema, quote=True))
+    found = connection.execute(sa.select(sa.text("*")).select_from(relation).limit(0)).keys()
+    chosen = Selection(renamed=columns).of(list(found), origin)
+    query = sa.select(*map(_quoted, chosen.values())).select_from(relation)
+    return query.order_by(*map(_quoted, _primary_key(inspector, name, schema))), chosen
+
+
+def _primary_key(inspector: Inspector, name: str, schema: str | None) -> list[str]:
+    """The columns of a primary key, none where the dialect cannot tell."""
+    try:
+        return inspector.get_pk_constraint(name, schema)["constrained_columns"]
+    except (NotImplementedError, DBAPIError):
+        return []
 
 
 def _quoted(column: str) -> sa.ColumnClause[object]:

@@ -52,16 +52,7 @@ def checked(parts: Iterable[Part], drop_ratings: Sequence[float] = ()) -> Checke
     Each batch has columns of any types: user, item, rating and perhaps timestamp. Raises DataError if there are no
     rows, or an id, rating or timestamp is missing or unreadable.
     """
-    tables, rows, origin = [], 0, Origin("the data")
-    for batches, origin in parts:
-        table = _checked_part(batches, origin)
-        rows += table.num_rows
-        tables.append(_without_ratings(table, drop_ratings))
-    if not rows:
-        raise origin.error("no ratings")
-    table = pa.concat_tables(tables, promote_options="default").unify_dictionaries()
-    if not len(table):
-        raise origin.error(f"no ratings are left: all {rows:,} are among those to drop")
+    table, rows = _joined(parts, drop_ratings)
     users_N, user_ids = first_seen(table["user"], "user")
     items_N, item_ids = first_seen(table["item"], "item")
     ratings = Interactions(
@@ -74,6 +65,22 @@ def checked(parts: Iterable[Part], drop_ratings: Sequence[float] = ()) -> Checke
     )
     kept = _without_duplicates(ratings)
     return Checked(ratings=kept, rows=rows, dropped=rows - len(ratings), duplicates=len(ratings) - len(kept))
+
+
+def _joined(parts: Iterable[Part], drop_ratings: Sequence[float]) -> tuple[pa.Table, int]:
+    """The checked rows of all parts but those with ratings to drop, and how many rows there were."""
+    tables, rows, origin = [], 0, Origin("the data")
+    for batches, origin in parts:
+        table = _checked_part(batches, origin)
+        rows += table.num_rows
+        tables.append(_without_ratings(table, drop_ratings))
+        del batches, table  # memory: they are as large as all that is made of them
+    if not rows:
+        raise origin.error("no ratings")
+    table = pa.concat_tables(tables, promote_options="default").unify_dictionaries()
+    if not len(table):
+        raise origin.error(f"no ratings are left: all {rows:,} are among those to drop")
+    return table, rows
 
 
 def _checked_part(batches: Iterable[pa.RecordBatch], origin: Origin) -> pa.Table:
@@ -163,7 +170,7 @@ def _timestamps(column: pa.ChunkedArray) -> Int64s | None:
     """The timestamps of all rows, `NO_TIME` where there is none, or None where not one has any."""
     if column.null_count == len(column):
         return None
-    timestamps_N: Int64s = column.fill_null(NO_TIME).to_numpy()
+    timestamps_N: Int64s = (column.fill_null(NO_TIME) if column.null_count else column).to_numpy()
     return timestamps_N
 
 

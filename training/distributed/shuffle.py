@@ -56,8 +56,7 @@ class Route:
 
     def send(self, column_N: Column) -> Column:
         """Send a column, and return what all ranks send to this one, rank by rank."""
-        came: Column = self.group.passed(torch.from_numpy(column_N[self.order_N]), self.out, self.into).numpy()
-        return came
+        return self.group.passed(torch.from_numpy(column_N[self.order_N]), self.out, self.into).numpy()
 
     def send_back(self, answers_M: Column) -> Column:
         """Send answers to the rows that arrived, and return the answers to the rows that were sent, in their order."""

@@ -7,7 +7,7 @@ Shapes: N ratings.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -60,12 +60,13 @@ def judge(candidate: Candidate | None, served: Checkpoint | None, tolerance: flo
 
 
 def _against_served(candidate: Candidate, served: Checkpoint, tolerance: float) -> list[str]:
-    rows = _new_to(served, candidate.held_out)
+    held_out = candidate.held_out.aligned(served.users.ids, served.items.ids)
+    rows = _new_to(served, held_out)
     new = candidate.test.communicator.total(len(rows))
     if new < MIN_SHARED:
         log.warning("only %d held-out ratings are new to %s, too few to compare the models", new, served.version)
         return []
-    theirs = held_out_rmse(served.model, _as_test_set(served, candidate, rows), clipped=True)
+    theirs = held_out_rmse(served.model, _as_test_set(served, held_out.take(rows), candidate), clipped=True)
     ours = held_out_rmse(candidate.model, candidate.test.take(torch.from_numpy(rows)), clipped=True)
     if ours <= theirs * (1 + tolerance):
         return []
@@ -75,24 +76,20 @@ def _against_served(candidate: Candidate, served: Checkpoint, tolerance: float) 
 
 
 def _new_to(served: Checkpoint, held_out: Interactions) -> npt.NDArray[np.int64]:
-    """Rows of `held_out` whose pair of user and item the served model was not trained on."""
-    theirs = held_out.aligned(served.users.ids, served.items.ids)
+    """Rows of `held_out`, by the served model's ids, whose pair of user and item it was not trained on."""
     offsets, items_N = served.seen.offsets.numpy(), served.seen.items_N.numpy()
     users_N = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
-    return np.flatnonzero(~np.isin(theirs.pairs_N(), users_N * (theirs.items + 1) + items_N))
+    return np.flatnonzero(~np.isin(held_out.pairs_N(), users_N * (held_out.items + 1) + items_N))
 
 
-def _as_test_set(served: Checkpoint, candidate: Candidate, rows: npt.NDArray[np.int64]) -> TestSet:
-    """Some of the held-out ratings as the served model sees them."""
-    theirs = candidate.held_out.take(rows).aligned(served.users.ids, served.items.ids)
-    shape = served.manifest.model
-    return TestSet(
-        users_N=torch.from_numpy(theirs.users_N).long(),
-        items_N=torch.from_numpy(theirs.items_N).long(),
-        ratings_N=torch.from_numpy(theirs.ratings_N),
-        scale=(shape.rating_min, shape.rating_max),
-        relevant=shape.rating_max,
-        communicator=candidate.test.communicator,
+def _as_test_set(served: Checkpoint, held_out: Interactions, candidate: Candidate) -> TestSet:
+    """Held-out ratings by the served model's ids, as it sees them."""
+    return replace(
+        candidate.test,
+        users_N=torch.from_numpy(held_out.users_N).long(),
+        items_N=torch.from_numpy(held_out.items_N).long(),
+        ratings_N=torch.from_numpy(held_out.ratings_N),
+        scale=(served.manifest.model.rating_min, served.manifest.model.rating_max),
     )
 
 

@@ -23,9 +23,7 @@ class Fit(Protocol[ModelT_co]):
     """What the loop runs: a trainer, or the fit of a relevance head. See `training.fit.trainer.Trainer`."""
 
     data: TrainingSet
-
-    @property
-    def epochs(self) -> int: ...
+    epochs: int
 
     def epoch(self) -> Mapping[str, Tensor]: ...
 

@@ -56,8 +56,7 @@ class RelevanceFit:
     """
 
     def __init__(self, data: TrainingSet, settings: RelevanceSettings, rng: np.random.Generator) -> None:
-        self.data = data
-        self.settings = settings
+        self.data, self.settings, self.epochs = data, settings, settings.sweeps
         width = padded_width(settings.factors, biased=False)
         self._users_UK = torch.zeros(data.users, width, device=data.device)
         self._items_IK = torch.zeros(len(data.item_span), width, device=data.device)
@@ -73,10 +72,6 @@ class RelevanceFit:
         """The ratings as given, their targets, these grouped by user and by item; the tables once more as a head."""
         tables = 4 * (users + items) * padded_width(settings.factors, biased=False)
         return (12 + 4 + 2 * 8) * ratings + 2 * tables + 40 * (users + items)
-
-    @property
-    def epochs(self) -> int:
-        return self.settings.sweeps
 
     def epoch(self) -> Mapping[str, Tensor]:
         """Sweep once. `loss` is the weighted squared error over all cells before the penalty, per rating."""

@@ -70,13 +70,9 @@ class TrainingSet:
         """The number of ratings of each user, int64, (U,)."""
         return _counts(self.users_N, self.users)
 
-    def item_counts(self) -> Tensor:
-        """The number of ratings of each item on this rank, int64, (I,)."""
-        return _counts(self.items_N, self.items)
-
     def item_totals(self) -> Tensor:
         """The number of ratings of each item on all ranks, int64, (I,)."""
-        return self.communicator.sum(self.item_counts())
+        return self.communicator.sum(_counts(self.items_N, self.items))
 
     def total(self) -> int:
         """The number of ratings on all ranks."""
@@ -128,23 +124,18 @@ class Trainer(ABC, Generic[SettingsT]):
     The loop calls `epoch` `epochs` times. The model is usable before the first call and after each.
     """
 
+    epochs: int  # set by `__init__`
     Settings: ClassVar[type[TrainerSettings]]
+    TABLES: ClassVar[tuple[tuple[str, str], ...]]  # what `state` saves: its name there, and the attribute
     distributes: ClassVar[bool] = False  # whether several ranks may fit it together
 
     def __init__(self, data: TrainingSet, settings: SettingsT, rng: np.random.Generator) -> None:
-        self.data = data
-        self.settings = settings
-        self.rng = rng
+        self.data, self.settings, self.rng = data, settings, rng
 
     @classmethod
     def memory_bytes(cls, users: int, items: int, ratings: int, settings: SettingsT) -> int:  # noqa: ARG003
         """An estimate of a fit's peak memory on its device, without the interpreter and its libraries (300 MB)."""
         return BYTES_PER_RATING * ratings
-
-    @property
-    @abstractmethod
-    def epochs(self) -> int:
-        """The number of calls of `epoch` in a complete fit."""
 
     @abstractmethod
     def epoch(self) -> Mapping[str, Tensor]:
@@ -164,9 +155,9 @@ class Trainer(ABC, Generic[SettingsT]):
         """
         return False
 
-    @abstractmethod
     def state(self) -> Mapping[str, Tensor]:
         """All that `restore` needs to continue this fit as if it had not stopped, with the state of the generator."""
+        return {name: getattr(self, attribute).clone() for name, attribute in self.TABLES}
 
     @classmethod
     def side_of(cls, name: str) -> Literal["user", "item", "other"] | None:
@@ -176,9 +167,10 @@ class Trainer(ABC, Generic[SettingsT]):
         """
         return "user" if name.startswith("user") else "item" if name.startswith("item") else None
 
-    @abstractmethod
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Continue from `state`, taken by a trainer with the same data and settings."""
+        for name, attribute in self.TABLES:
+            setattr(self, attribute, state[name].clone())
 
 
 def _counts(indices_N: Tensor, rows: int) -> Tensor:

@@ -6,7 +6,6 @@ Shapes: N ratings, L levels, C counts.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -22,38 +21,19 @@ MAX_LEVELS = 20  # distinct ratings shown one by one; more are put into this man
 GROUPS = np.array([0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 10_000])  # the least count of each group
 
 
-@dataclass(frozen=True, slots=True)
-class Levels:
-    """Ratings one by one, or in bins.
+def levels(ratings_N: Floats) -> tuple[list[str], Ints]:
+    """The names of the levels of ratings, ascending, and the level of each rating.
 
-    Attributes:
-        values_L: the ratings, or the centres of the bins; ascending.
-        edges: of the bins, (L+1,); None where each level is a rating.
+    Up to `MAX_LEVELS` ratings are levels one by one; more are put into as many bins, which their centres name.
     """
-
-    values_L: Floats
-    edges: Floats | None
-
-    @property
-    def names(self) -> list[str]:
-        return [f"{value:{'g' if self.edges is None else '.3g'}}" for value in self.values_L]
-
-    def of(self, ratings_N: Floats) -> Ints:
-        """The level of each rating."""
-        if self.edges is None:
-            return np.searchsorted(self.values_L, ratings_N)
-        return np.clip(np.digitize(ratings_N, self.edges) - 1, 0, len(self.values_L) - 1)
-
-
-def levels(ratings_N: Floats) -> tuple[Levels, Ints]:
-    """The levels of ratings, at most `MAX_LEVELS`, and the number of ratings of each."""
-    counted = pa.array(ratings_N).value_counts()
-    values_L = counted.field("values").to_numpy(zero_copy_only=False)
+    found = pa.array(ratings_N).dictionary_encode()
+    values_L = found.dictionary.to_numpy()
     if len(values_L) <= MAX_LEVELS:
         order = values_L.argsort()
-        return Levels(values_L[order], None), counted.field("counts").to_numpy(zero_copy_only=False)[order]
-    counts_L, edges = np.histogram(ratings_N, bins=MAX_LEVELS)
-    return Levels((edges[:-1] + edges[1:]) / 2, edges), counts_L
+        return [f"{value:g}" for value in values_L[order]], order.argsort()[found.indices.to_numpy()]
+    edges = np.histogram_bin_edges(ratings_N, bins=MAX_LEVELS)
+    level_N = np.clip(np.digitize(ratings_N, edges) - 1, 0, MAX_LEVELS - 1)
+    return [f"{value:.3g}" for value in (edges[:-1] + edges[1:]) / 2], level_N
 
 
 def group_names(counts_C: Ints) -> list[str]:
@@ -70,8 +50,9 @@ def group_of(counts_C: Ints) -> Ints:
 
 def rating_chart(ratings_N: Floats) -> Chart:
     """How many ratings there are of each level."""
-    scale, counts_L = levels(ratings_N)
-    return _bar_chart("ratings", "Ratings", "rating", "ratings", scale.names, scale.names, counts_L.tolist())
+    names, level_N = levels(ratings_N)
+    counts_L = np.bincount(level_N, minlength=len(names))
+    return _bar_chart("ratings", "Ratings", "rating", "ratings", names, names, counts_L.tolist())
 
 
 def activity_chart(what: str, given: str, counts_C: Ints) -> Chart:

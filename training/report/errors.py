@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.fold_in import FoldInPrior, user_solver
+from models.fold_in import FoldInPrior, RowSolver
 from models.mf import MatrixFactorization
 from models.training_ratings import TrainingRatings
 from training.data.interactions import Int32s, Interactions
@@ -86,9 +86,8 @@ def residual_chart(made: Predicted) -> Chart:
     """A box of prediction minus rating for each level of the ratings, without empty ones."""
     actual_N = made.actual_N.float().numpy()  # as they were read: 3.6 is the level 3.6
     errors_N = made.ours_N.numpy() - made.actual_N.numpy()
-    scale, counts_L = levels(actual_N)
-    level_N = scale.of(actual_N)
-    found = {scale.names[level]: errors_N[level_N == level] for level in np.flatnonzero(counts_L)}
+    every_name, level_N = levels(actual_N)
+    found = {every_name[level]: errors_N[level_N == level] for level in np.unique(level_N)}
     percentiles = [np.percentile(errors, PERCENTILES).tolist() for errors in found.values()]
     names = list(found)
     first, last = (f"{signed(found[name].mean())} for ratings of {name}" for name in (names[0], names[-1]))
@@ -201,7 +200,7 @@ def new_users(model: MatrixFactorization, train: Interactions, test: TestSet) ->
     places_N = torch.from_numpy(place_U[test.users_N.cpu().numpy()])
     rows_M = (places_N >= 0).nonzero()[:, 0]
     theirs, places_M = test.take(rows_M), places_N[rows_M].to(model.device)
-    solver = user_solver(model, FoldInPrior.learn(model, sample))
+    solver = RowSolver(model, FoldInPrior.learn(model, sample))
     errors = []
     for given in GIVEN:
         offsets = torch.arange(len(chosen_S) + 1) * given

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import torch
 
 from models.block_search import NOTHING
-from models.orderings import by_default
+from models.orderings import default_order, orderings
 from models.search import top_items
 from training.report.distributions import Ints
 from training.results import Result
@@ -76,7 +76,8 @@ def _sample_user(result: Result, user: int, kind: str) -> SampleUser:
     items_N, ratings_N = (of_all[begin:end].cpu().numpy() for of_all in (result.seen.items_N, result.seen.ratings_N))
     popularity_N = np.bincount(train.items_N, minlength=train.items)[items_N]
     highest_N = np.lexsort((items_N, -popularity_N, -ratings_N))[:HIGHEST]  # ties: the most rated items first
-    ordering = by_default(result.fitted.model, result.fitted.head)
+    named = orderings(result.fitted.model, result.fitted.head)
+    ordering = named[default_order(named)]
     users_1 = torch.tensor([user], device=ordering.device)
     seen = result.seen.rows(users_1.to(result.seen.offsets.device))
     listed_N = top_items(ordering, users_1, LIST_LENGTH, excluded=seen)[0].cpu().numpy()

@@ -1,33 +1,18 @@
-"""What answers say. An answer of the engine becomes the document whose members have the same names."""
+"""What answers say that are not documents of the engine (`app.engine.documents`)."""
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated
 
-from pydantic import AliasChoices, BaseModel, Field
+from pydantic import BaseModel, Field
 
+from app.engine.documents import ModelVersion, UserRatings, UserRow
 from app.engine.types import ListSource, RankBy, Source
 
-ModelVersion = Annotated[
-    str,
-    Field(
-        description="Version of the checkpoint that this answer came from.",
-        validation_alias=AliasChoices("model_version", "version"),  # answers of the engine call it so
-    ),
-]
 RatingsUsed = Annotated[int, Field(description="How many of the ratings count: those of items the model knows.")]
 
 
-class AnswerModel(BaseModel):
-    """A body of an answer: it has a member `model_version`."""
-
-    @classmethod
-    def of(cls, answer: object) -> Self:
-        """The document of an answer of the engine."""
-        return cls.model_validate(answer, from_attributes=True)
-
-
-class PairPrediction(AnswerModel):
+class PairPrediction(BaseModel):
     """The rating that the user would give the item, within the scale of the data."""
 
     rating: float
@@ -35,7 +20,7 @@ class PairPrediction(AnswerModel):
     model_version: ModelVersion
 
 
-class ColumnPredictions(AnswerModel):
+class ColumnPredictions(BaseModel):
     """A rating and a source for each pair, in the order of the request."""
 
     ratings: list[float]
@@ -79,13 +64,13 @@ class UserList(BaseModel):
     items: list[ListedItem]
 
 
-class TopItems(UserList, AnswerModel):
+class TopItems(UserList):
     """The list of one user."""
 
     model_version: ModelVersion
 
 
-class Recommendations(AnswerModel):
+class Recommendations(BaseModel):
     """A list for each user, in the order of the request."""
 
     lists: list[UserList]
@@ -93,76 +78,7 @@ class Recommendations(AnswerModel):
     model_version: ModelVersion
 
 
-class FoundUser(BaseModel):
-    """A user of the model, and the number of their training ratings."""
-
-    id: str
-    ratings: int
-
-
-class FoundUsers(AnswerModel):
-    """Users whose id begins with what was searched for."""
-
-    users: list[FoundUser]
-    model_version: ModelVersion
-
-
-class SimilarItem(BaseModel):
-    """An item, and the cosine of its factors with the other one's."""
-
-    item: str
-    similarity: float
-    title: str | None
-    year: int | None
-
-
-class SimilarItems(AnswerModel):
-    """The items nearest to one, nearest first."""
-
-    item: str
-    items: list[SimilarItem]
-    model_version: ModelVersion
-
-
-class CatalogueItem(BaseModel):
-    """What is known about an item; `ratings` and `mean_rating` are of the training data."""
-
-    id: str
-    title: str | None
-    year: int | None
-    genres: list[str] | None
-    ratings: int
-    mean_rating: float | None
-
-
-class Item(CatalogueItem, AnswerModel):
-    """As `CatalogueItem`."""
-
-    model_version: ModelVersion
-
-
-class FoundItems(AnswerModel):
-    """Items that a search found, best match first."""
-
-    items: list[CatalogueItem]
-    model_version: ModelVersion
-
-
-class Genre(BaseModel):
-    """A genre, and how many items are of it."""
-
-    name: str
-    items: int
-
-
-class Genres(AnswerModel):
-    """All genres, those of the most items first."""
-
-    genres: list[Genre]
-    model_version: ModelVersion
-
-
-class StoredRating(AnswerModel):
+class StoredRating(BaseModel):
     """A rating that is stored and counts from now on; one of an item the model does not know, after the next fit."""
 
     user: str
@@ -173,7 +89,7 @@ class StoredRating(AnswerModel):
     model_version: ModelVersion
 
 
-class RemovedRating(AnswerModel):
+class RemovedRating(BaseModel):
     """A rating that counts no longer, whether it was stored or in the training data, or was never there."""
 
     user: str
@@ -181,7 +97,7 @@ class RemovedRating(AnswerModel):
     model_version: ModelVersion
 
 
-class StoredRatings(AnswerModel):
+class StoredRatings(BaseModel):
     """Ratings that are stored and count from now on; those of unknown items after the next fit."""
 
     stored: int
@@ -189,36 +105,11 @@ class StoredRatings(AnswerModel):
     model_version: ModelVersion
 
 
-class ErasedUser(AnswerModel):
+class ErasedUser(BaseModel):
     """A user of whom nothing is stored: answered as an unknown one, and left out by the next fit on the store."""
 
     user: str
     model_version: ModelVersion
-
-
-class UserRating(BaseModel):
-    """What the user gave an item; `timestamp` is null where only the training data has the rating."""
-
-    item: str
-    rating: float
-    timestamp: int | None
-    title: str | None
-
-
-class UserRatings(AnswerModel):
-    """All ratings that count for a user, in the order of the items' ids."""
-
-    user: str
-    ratings: list[UserRating]
-    model_version: ModelVersion
-
-
-class UserRow(BaseModel):
-    """What a model learned of a user."""
-
-    bias: float
-    factors: list[float]
-    relevance_factors: list[float] | None
 
 
 class UserExport(UserRatings):
@@ -226,28 +117,3 @@ class UserExport(UserRatings):
 
     known_to_model: bool
     row: UserRow | None
-
-
-class Reason(BaseModel):
-    """A rating of the user, and its part in the prediction."""
-
-    item: str
-    rating: float
-    contribution: float
-    title: str | None
-
-
-class Because(AnswerModel):
-    """A prediction as a sum: `baseline`, the parts of the user's ratings, and `others`, the parts not listed.
-
-    `rating` is the sum, clipped to the scale.
-    """
-
-    user: str
-    item: str
-    title: str | None
-    rating: float
-    baseline: float
-    reasons: list[Reason]
-    others: float
-    model_version: ModelVersion

@@ -120,6 +120,8 @@ NEITHER = "an id is a string of at least one character, or an integer"
         ({"users": ["1", "2"], "items": ["1", False]}, "body.items.1"),
         ({"users": ["1", "2"], "items": ["1", "i" * 257]}, "body.items.1"),
         ({"users": ["1"] * 100_001, "items": ["1"] * 100_001}, "body"),
+        ({"item": "i" * 257, "ratings": []}, "body.item"),
+        ({"items": ["1", "i" * 257], "ratings": []}, "body.items.1"),
         ([], "body"),
         ("text", "body"),
         (None, "body"),

@@ -150,7 +150,7 @@ def test_the_lists_name_the_model_they_came_from_though_another_came_meanwhile(
 
         async def top_then_load(queries: Sequence[ListQuery], cancelled: Cancelled) -> list[TopList]:
             answers = await top(queries, cancelled)
-            await engine.load()
+            await engine.versions.start()
             return answers
 
         engine.lists.top_many = top_then_load  # type: ignore[method-assign]

@@ -28,10 +28,10 @@ T = TypeVar("T")
 async def opened(
     directory: Path, *, bounds: Bounds | None = None, events: list[Event] | None = None
 ) -> AsyncIterator[Engine]:
-    listeners = [] if events is None else [events.append]
-    engine = Engine(directory, DevicePlacement(torch.device("cpu")), 1, bounds or Bounds(), listeners)
+    told = [] if events is None else events
+    engine = Engine(directory, DevicePlacement(torch.device("cpu")), 1, bounds or Bounds(), told.append)
     try:
-        await engine.load()
+        await engine.versions.start()
         yield engine
     finally:
         engine.close()
@@ -120,7 +120,7 @@ def test_an_answer_under_way_keeps_to_the_model_it_began_with(tmp_path: Path, ma
             asked = asyncio.create_task(engine.predictions.pairs(Pairs(["1"], ["1"])))
             await asyncio.sleep(0)  # it has begun: the loop is free although the engine is not
             second = publish(tmp_path, make_draft(2)).version
-            await engine.load()
+            await engine.versions.start()
             assert (asked.done(), engine.versions.manifest.version) == (False, second)
             busy.set()
             await waiting
@@ -140,7 +140,7 @@ def test_old_and_new_models_do_not_share_a_batch(tmp_path: Path, make_draft: Cal
             tasks = [asyncio.ensure_future(engine.lists.top_many([ListQuery(user="1")]))]
             await asyncio.sleep(0)
             publish(tmp_path, make_draft(2))
-            await engine.load()
+            await engine.versions.start()
             tasks.append(asyncio.ensure_future(engine.lists.top_many([ListQuery(user="1")])))
             await asyncio.sleep(0)
             busy.set()
@@ -177,7 +177,7 @@ def test_kept_lists_are_bounded_and_forgotten_with_their_model(
             assert await engine.lists.top(ListQuery(user="5")) is lists[4]
             assert await engine.lists.top(ListQuery(user="1")) is not lists[0]
             publish(tmp_path, make_draft(2))
-            await engine.load()
+            await engine.versions.start()
             later = await engine.lists.top(ListQuery(user="5"))
             assert later.version == engine.versions.manifest.version != lists[4].version
 
@@ -297,7 +297,7 @@ def test_a_full_queue_refuses_before_it_asks_whether_the_client_is_there(checkpo
     run(ask())
 
 
-def test_listeners_are_told_of_answers_and_models(checkpoints: Path) -> None:
+def test_the_listener_is_told_of_answers_and_models(checkpoints: Path) -> None:
     events: list[Event] = []
 
     async def ask() -> None:

@@ -33,10 +33,10 @@ async def following(
     directory: Path, events: list[Event] | None = None, pinned: str | None = None, remembered: Path | None = None
 ) -> AsyncIterator[Engine]:
     events = [] if events is None else events
-    engine = Engine(directory, DevicePlacement(torch.device("cpu")), 1, Bounds(), [events.append], pinned, remembered)
+    engine = Engine(directory, DevicePlacement(torch.device("cpu")), 1, Bounds(), events.append, pinned, remembered)
     try:
-        await engine.load()
-        task = asyncio.create_task(engine.follow())
+        await engine.versions.start()
+        task = asyncio.create_task(engine.versions.follow())
         yield engine
         assert not task.done()
         task.cancel()
@@ -102,7 +102,7 @@ def test_a_version_that_is_damaged_before_it_is_served_changes_nothing(
             await asyncio.sleep(0.2)  # several more attempts
             failure = engine.versions.failure
             assert failure is not None
-            assert (failure.version, failure.kind) == (versions[1], "CheckpointCorruptError")
+            assert failure.version == versions[1]
             assert failure.reason.startswith(f"{versions[1]}/weights.safetensors")
             assert str(tmp_path) not in failure.reason
             assert [event for event in events if isinstance(event, LoadFailed)] == [
@@ -122,11 +122,11 @@ def test_a_model_that_predicts_something_else_than_at_its_publication_is_not_ser
     replace_tensors(tmp_path / versions[1], "weights.safetensors", {"mean": torch.tensor(1.25)})
 
     async def scenario() -> None:
-        async with following(tmp_path) as engine:
+        events: list[Event] = []
+        async with following(tmp_path, events) as engine:
             (tmp_path / CURRENT).write_text(versions[1])
             await until(lambda: engine.versions.failure is not None)
-            assert engine.versions.failure is not None
-            assert engine.versions.failure.kind == "GoldenPairsError"
+            assert LoadFailed(versions[1], "GoldenPairsError") in events
             assert engine.versions.manifest.version == versions[0]
 
     run(scenario())

@@ -24,7 +24,7 @@ def test_what_an_item_shows_and_what_users_rated_come_from_the_checkpoint(loaded
     for row, record in enumerate(loaded.catalogue.to_pylist()):
         assert model.catalogue.title(row) == (record["id"], record["title"], record["year"])
     for user in range(len(loaded.users) + 1):
-        assert model.rated_items(user).tolist() == loaded.seen.of(user).tolist()
+        assert model.training_ratings(user)[0].tolist() == loaded.seen.of(user).tolist()
 
 
 def test_a_category_holds_the_items_of_its_genre(loaded: Checkpoint) -> None:

@@ -11,24 +11,24 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.ratings.revisions import Revisions
+from app.ratings.revisions import LATEST, Revisions
 from models.checkpoint.vocabulary import Vocabulary
 
 
 def test_a_change_is_seen_by_whoever_shares_the_file(tmp_path: Path) -> None:
     ours, theirs = Revisions(tmp_path / "changes"), Revisions(tmp_path / "changes")
-    assert (theirs.latest, theirs.at(theirs.slot_of("ü"))) == (0, 0)
+    assert (theirs.table[LATEST], theirs.table[theirs.slot_of("ü")]) == (0, 0)
     ours.mark([("ü", 7)])
-    assert (theirs.latest, theirs.at(theirs.slot_of("ü"))) == (7, 7)
-    assert theirs.at(theirs.slot_of("somebody else")) == 0
+    assert (theirs.table[LATEST], theirs.table[theirs.slot_of("ü")]) == (7, 7)
+    assert theirs.table[theirs.slot_of("somebody else")] == 0
 
 
 def test_a_slot_never_falls() -> None:
     changes = Revisions()
     changes.mark([("a", 9)])
     changes.mark([("a", 3), ("b", 4)])
-    assert [changes.at(changes.slot_of(user)) for user in "ab"] == [9, 4]
-    assert changes.latest == 9
+    assert [changes.table[changes.slot_of(user)] for user in "ab"] == [9, 4]
+    assert changes.table[LATEST] == 9
 
 
 def test_of_many_slots_those_beyond_a_revision_are_found() -> None:
@@ -60,5 +60,5 @@ for revision in range(int(sys.argv[2]), 4000, 4):
     assert [worker.wait(60) for worker in workers] == [0] * 4
     changes = Revisions(tmp_path / "changes")
     wanted = [max(revision for revision in range(4000) if revision % 7 == user) for user in range(7)]
-    assert [changes.at(changes.slot_of(f"u{user}")) for user in range(7)] == wanted
-    assert changes.latest == 3999
+    assert [changes.table[changes.slot_of(f"u{user}")] for user in range(7)] == wanted
+    assert changes.table[LATEST] == 3999

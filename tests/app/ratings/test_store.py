@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from app.ratings.errors import RequestKeyError, StoreUnavailableError
 from app.ratings.records import Committed, Delete, Erase, Put, PutMany, Rating, StoredUser, storable
-from app.ratings.revisions import Revisions
+from app.ratings.revisions import LATEST, Revisions
 from app.ratings.schema import address
 from app.ratings.store import RatingsStore
 
@@ -189,7 +189,7 @@ def test_a_change_is_marked_before_it_is_acknowledged(store_url: str) -> None:
         changes = Revisions()
         async with opened(store_url, changes) as store:
             revision = await store.change(given("u", "a", 1))
-            assert changes.at(changes.slot_of("u")) == changes.latest == revision
+            assert changes.table[changes.slot_of("u")] == changes.table[LATEST] == revision
 
     asyncio.run(main())
 
@@ -201,7 +201,7 @@ def test_a_store_that_is_opened_knows_who_has_ratings(store_url: str) -> None:
             revision = await store.change(PutMany(["v", "w"], [Rating("a", 1, 7)] * 2))
         changes = Revisions()
         async with opened(store_url, changes):
-            assert [changes.at(changes.slot_of(user)) for user in "uvwx"] == [1, revision, revision, 0]
+            assert [changes.table[changes.slot_of(user)] for user in "uvwx"] == [1, revision, revision, 0]
 
     asyncio.run(main())
 
@@ -213,7 +213,7 @@ def test_what_another_service_stores_is_noticed(store_url: str) -> None:
             follower = asyncio.create_task(ours.follow())
             revision = await theirs.change(given("u", "a", 1))
             async with asyncio.timeout(10):
-                while changes.at(changes.slot_of("u")) != revision:
+                while changes.table[changes.slot_of("u")] != revision:
                     await asyncio.sleep(0.01)
             follower.cancel()
 

@@ -115,16 +115,20 @@ def test_ids_may_come_in_any_form(given_as: str) -> None:
     assert held.rows(forms[given_as]).tolist() == [*range(len(STRANGE))[::-1], *[len(STRANGE)] * 4]
 
 
-def test_ids_may_be_ranges_of_bytes() -> None:
-    held, data = vocabulary(["a", "bc", ""]), np.frombuffer(b"bcxa", np.uint8)
-    assert held.rows_of_bytes(np.array([0, 2, 3, 4, 4]), data).tolist() == [1, 3, 0, 2]
-    assert held.rows_of_bytes(np.array([0]), data).tolist() == []
+def test_bytes_that_are_not_utf8_are_an_id_that_is_not_held() -> None:
+    assert vocabulary(["a", "b"]).rows(_strings([0, 1, 2], b"b\xff")).tolist() == [1, 2]
 
 
-@pytest.mark.parametrize("offsets", [[0, 5], [-1, 2], [2, 1]])
-def test_ranges_outside_the_bytes_are_refused(offsets: list[int]) -> None:
+@pytest.mark.parametrize("offsets", [[0, 5, 4], [0, -1, 2], [0, 2, 1, 4]])
+def test_ids_outside_their_bytes_are_refused(offsets: list[int]) -> None:
     with pytest.raises(ValueError, match="outside"):
-        vocabulary(["a"]).rows_of_bytes(np.array(offsets), np.zeros(4, np.uint8))
+        vocabulary(["a"]).rows(_strings(offsets, bytes(4)))
+
+
+def _strings(offsets: list[int], data: bytes) -> pa.StringArray:
+    """An array of strings as Arrow takes it, unchecked."""
+    buffer = pa.py_buffer(np.array(offsets, np.int32))
+    return pa.StringArray.from_buffers(len(offsets) - 1, buffer, pa.py_buffer(data))
 
 
 @pytest.mark.parametrize("asked", [pa.array(["a", None]), pa.array(["a", None]).dictionary_encode()])

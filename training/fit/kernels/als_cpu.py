@@ -7,8 +7,8 @@ Shapes as in `als_rows`. Tables and Gram matrices are flat arrays.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from training.fit.kernels.als_rows import HalfStep, packed_width
 from training.fit.kernels.grouping import Features, Grouped, Triplets, add_ratings, balanced_ranges, group
-from training.fit.kernels.jit import Float32s, Ranges, kernel, run_ranges
+from training.fit.kernels.jit import Float32s, kernel, run_ranges
 from training.fit.kernels.simd import LANES
 from training.fit.kernels.tiles import BLOCK, Width, backward, factorize, flat, forward, tiles
 
@@ -43,14 +43,14 @@ class CpuRows:
     """The ratings of one side grouped by row (implements `als_rows.Rows`)."""
 
     def __init__(self, ratings: Grouped, threads: int = 1) -> None:
-        self._ratings, self._threads = ratings, threads
+        self._ratings, self._threads, self._run = ratings, threads, partial(run_ranges, threads)
         self._ranges = balanced_ranges(ratings.starts_R, ROW_COST, TASKS_PER_THREAD * threads)
         self._long_rows = np.flatnonzero(ratings.counts_R > SEGMENT).tolist()
 
     def solve(self, step: HalfStep, out_RK: Tensor) -> Tensor:
         features, penalties = Features.of(step.other_CK, biased=step.biased), Penalties.of(step, out_RK.shape[1])
         out = flat(out_RK)
-        error = sum(self._run(_solve_rows, self._ranges, features, self._ratings, penalties, out))
+        error = sum(self._run(_solve_rows, features, self._ratings, penalties, out, ranges=self._ranges))
         for row in self._long_rows:
             gram, weighted, squares = self._long_sums(row, features)
             error += _solve(gram + penalties.prior, weighted, squares, features.width, penalties, row, out)
@@ -59,7 +59,7 @@ class CpuRows:
     def sums(self, step: HalfStep) -> Tensor:
         features = Features.of(step.other_CK, biased=step.biased)
         sums_RS = np.zeros((len(self._ratings.counts_R), packed_width(step.other_CK.shape[1])), np.float32)
-        self._run(_sum_rows, self._ranges, features, self._ratings, sums_RS)
+        self._run(_sum_rows, features, self._ratings, sums_RS, ranges=self._ranges)
         for row in self._long_rows:
             _pack(*self._long_sums(row, features), sums_RS[row])
         return torch.from_numpy(sums_RS)
@@ -68,17 +68,14 @@ class CpuRows:
         rows, width = out_RK.shape
         ranges = balanced_ranges(np.arange(rows + 1), 0, TASKS_PER_THREAD * self._threads)
         arguments = (sums_RS.numpy(), tiles(width), Penalties.of(step, width), flat(out_RK))
-        return torch.tensor(sum(self._run(_solve_packed, ranges, *arguments)), dtype=torch.float64)
+        return torch.tensor(sum(self._run(_solve_packed, *arguments, ranges=ranges)), dtype=torch.float64)
 
     def _long_sums(self, row: int, features: Features) -> tuple[Float32s, Float32s, np.float32]:
         """The sums of all segments of a row, each a task."""
         start, stop = self._ratings.starts_R[row : row + 2].tolist()
         segments = [(at, min(at + SEGMENT, stop)) for at in range(start, stop, SEGMENT)]
-        grams, weighted, squares = zip(*self._run(_sum_segment, segments, features, self._ratings), strict=True)
+        grams, weighted, squares = zip(*self._run(_sum_segment, features, self._ratings, ranges=segments), strict=True)
         return np.sum(grams, axis=0), np.sum(weighted, axis=0), np.sum(squares, dtype=np.float32)
-
-    def _run(self, function: Callable[..., Any], ranges: Ranges, *arguments: Any) -> list[Any]:
-        return run_ranges(self._threads, function, *arguments, ranges=ranges)
 
 
 def compile_for(width: int, *, distributed: bool) -> None:
@@ -137,9 +134,8 @@ def _pack(gram: Float32s, weighted: Float32s, squares: np.float32, sums_S: Float
     K = len(weighted)
     at = 0
     for i in range(K):
-        for j in range(i, K):
-            sums_S[at] = gram[i * K + j]
-            at += 1
+        sums_S[at : at + K - i] = gram[i * K + i : i * K + K]
+        at += K - i
     sums_S[at : at + K] = weighted
     sums_S[at + K] = squares
 
@@ -154,9 +150,8 @@ def _solve_packed(sums_RS: Float32s, width: Width, penalties: Penalties, out: Fl
         gram[:] = penalties.prior
         at = 0
         for i in range(K):
-            for j in range(i, K):
-                gram[i * K + j] += sums_RS[row, at]
-                at += 1
+            gram[i * K + i : i * K + K] += sums_RS[row, at : at + K - i]
+            at += K - i
         weighted[:] = sums_RS[row, at : at + K]
         error += _solve(gram, weighted, sums_RS[row, at + K], width, penalties, row, out)
     return error

@@ -43,7 +43,6 @@ class Solver(Protocol):
 
     def solve(self, step: HalfStep, out_RK: Tensor) -> Tensor:
         """Overwrite `out_RK` with the best rows; return Σ (z − ẑ)² over all ratings + Σ xᵀ A x, 0-dimensional."""
-        ...
 
 
 class Rows(Solver, Protocol):
@@ -55,11 +54,9 @@ class Rows(Solver, Protocol):
         A packed row is Σ a aᵀ on and above its diagonal, row by row, then Σ t a, then Σ t², with a = [q, 1] and
         t = z − b. Sums over parts of the ratings add up to those over all.
         """
-        ...
 
     def solve_sums(self, sums_RS: Tensor, step: HalfStep, out_RK: Tensor) -> Tensor:
         """Like `solve`, but from packed sums. This object's ratings and the other side's table are not used."""
-        ...
 
 
 def packed_width(width: int) -> int:

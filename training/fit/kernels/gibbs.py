@@ -74,26 +74,21 @@ class Rows(Protocol):
 
     def gram(self, other_CK: Tensor, weight_C: Tensor) -> tuple[Tensor, Tensor]:
         """For each row Σ w v vᵀ, (R, K, K), and Σ w v (r − b), (R, K); v = [factors, 1] and b are the other side's."""
-        ...
 
     def draw(self, state: RowState, noise_RK: Tensor) -> Tensor:
         """Draw the rows, (R, K). Standard normal noise z enters as L⁻ᵀ z with A = L Lᵀ."""
-        ...
 
     def draw_effects(self, state: EffectState, noise: Iterator[Tensor]) -> None:
         """Draw the effects of the rows, as those of SVD++ (Koren 2008, eq. 15).
 
         `noise` yields standard normal numbers for the rows, (R, K), then, if needed, for the columns, (C, K).
         """
-        ...
 
     def errors(self, own_RK: Tensor, other_CK: Tensor, weight_C: Tensor) -> Tensor:
         """The sums of each row's squared errors, weighted by the other side and plain, float64, (R, 2)."""
-        ...
 
     def sums(self, table_CK: Tensor) -> Tensor:
         """For each row the sum of the columns that it was rated with, (R, K)."""
-        ...
 
 
 class RandomStream:

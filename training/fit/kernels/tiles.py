@@ -27,8 +27,7 @@ def tiles(width: int) -> Width:
 
 def flat(tensor: Tensor) -> Float32s:
     """A contiguous tensor on the CPU as a flat array."""
-    array: Float32s = tensor.view(-1).numpy()
-    return array
+    return tensor.view(-1).numpy()
 
 
 @kernel

@@ -13,7 +13,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from models.mf import MatrixFactorization
+from models.mf import MatrixFactorization, with_average_row
 from training.fit.kernels.collapse import ranked
 from training.fit.minibatch import captured, one_thread_for_small_steps, pass_over
 from training.fit.trainer import Trainer, TrainerSettings, TrainingSet
@@ -37,6 +37,7 @@ class Adam(Trainer[AdamSettings]):
 
     def __init__(self, data: TrainingSet, settings: AdamSettings, rng: np.random.Generator) -> None:
         super().__init__(data, settings, rng)
+        self.epochs = settings.epochs
         self._seed = int(rng.integers(2**62))
         self._passes = 0
         table = torch.zeros(data.users + data.items, settings.factors + 1)
@@ -57,10 +58,6 @@ class Adam(Trainer[AdamSettings]):
     def memory_bytes(cls, users: int, items: int, ratings: int, settings: AdamSettings) -> int:
         tables = 4 * 4 * (users + items) * (settings.factors + 1)  # parameters, gradient and the two moments
         return super().memory_bytes(users, items, ratings, settings) + 28 * ratings + tables  # 28: shuffled
-
-    @property
-    def epochs(self) -> int:
-        return self.settings.epochs
 
     def epoch(self) -> Mapping[str, Tensor]:
         self._passes += 1
@@ -87,14 +84,13 @@ class Adam(Trainer[AdamSettings]):
 
     def model(self) -> MatrixFactorization:
         users, items = self.table[: self.data.users], self.table[self.data.users :]
-        return MatrixFactorization.from_rated(
-            mean=torch.zeros((), device=self.data.device),
-            user_factors=users[:, :-1],
-            item_factors=items[:, :-1],
-            user_bias=users[:, -1],
-            item_bias=items[:, -1],
-            user_counts=self.data.user_counts(),
-            item_counts=self.data.item_counts(),
+        counts_U, counts_I = self.data.user_counts(), self.data.item_totals()
+        return MatrixFactorization(
+            torch.zeros((), device=self.data.device),
+            with_average_row(users[:, :-1], counts_U),
+            with_average_row(items[:, :-1], counts_I),
+            with_average_row(users[:, -1], counts_U),
+            with_average_row(items[:, -1], counts_I),
         )
 
     def warm_start(self, model: MatrixFactorization) -> bool:

@@ -46,10 +46,12 @@ class Als(Trainer[AlsSettings]):
     """An epoch solves every user's row [p_u, b_u] against the items' [q_i, 1], then every item's against the users'."""
 
     Settings = AlsSettings
+    TABLES = (("user_table", "user_table_UK"), ("item_table", "item_table_IK"))
     distributes = True
 
     def __init__(self, data: TrainingSet, settings: AlsSettings, rng: np.random.Generator) -> None:
         super().__init__(data, settings, rng)
+        self.epochs = settings.sweeps
         width = padded_width(settings.factors)
         self.user_table_UK = torch.zeros(data.users, width, device=data.device)
         self.item_table_IK = torch.zeros(len(data.item_span), width, device=data.device)
@@ -66,10 +68,6 @@ class Als(Trainer[AlsSettings]):
         """The ratings as given and grouped by user and by item, and the tables once more as a model."""
         tables = 4 * (users + items) * padded_width(settings.factors)
         return (12 + 2 * 8) * ratings + 2 * tables + 40 * (users + items)
-
-    @property
-    def epochs(self) -> int:
-        return self.settings.sweeps
 
     def epoch(self) -> Mapping[str, Tensor]:
         users, items = self._sides
@@ -109,11 +107,3 @@ class Als(Trainer[AlsSettings]):
         self.item_table_IK[:, : factors_IF.shape[1]] = factors_IF / deviation.sqrt()
         self.item_table_IK[:, -1] = model.item_bias[:-1] / deviation
         return True
-
-    def state(self) -> Mapping[str, Tensor]:
-        """The tables; the generator has done its work when they have been filled for the first time."""
-        return {"user_table": self.user_table_UK.clone(), "item_table": self.item_table_IK.clone()}
-
-    def restore(self, state: Mapping[str, Tensor]) -> None:
-        self.user_table_UK.copy_(state["user_table"])
-        self.item_table_IK.copy_(state["item_table"])

@@ -20,7 +20,6 @@ from torch import Tensor
 
 from models.mf import MatrixFactorization
 from training.communicator import LocalRows
-from training.errors import DataError
 from training.fit.kernels.collapse import ranked
 from training.fit.kernels.gibbs import Chain, RandomStream, Rows, Side, start_effects, start_side
 from training.fit.kernels.gibbs_cpu import CpuRows, compile_for
@@ -70,7 +69,12 @@ class Bayes(Trainer[BayesSettings]):
 
     def __init__(self, data: TrainingSet, settings: BayesSettings, rng: np.random.Generator) -> None:
         super().__init__(data, settings, rng)
-        self._attributes = self._checked_attributes() if settings.side_information else (None, None)
+        self.epochs = settings.burn_in + settings.samples
+        self._attributes: tuple[Tensor | None, Tensor | None] = (None, None)
+        if settings.side_information:
+            self._attributes = (data.user_attributes_UA, data.item_attributes_IA)
+            if data.user_attributes_UA is None and data.item_attributes_IA is None:
+                log.warning("side_information is set, but the data has no attributes")
         self._mean, self._deviation = data.standardisation()
         self._seed = int(rng.integers(2**63))
         self._width = padded_width(settings.factors)
@@ -79,15 +83,6 @@ class Bayes(Trainer[BayesSettings]):
         self._sweeps = 0
         if data.device.type == "cpu":
             compile_for(self._width)
-
-    def _checked_attributes(self) -> tuple[Tensor | None, Tensor | None]:
-        tables = (self.data.user_attributes_UA, self.data.item_attributes_IA)
-        if tables == (None, None):
-            log.warning("side_information is set, but the data has no attributes")
-        for name, table in zip(("user", "item"), tables, strict=True):
-            if table is not None and not table.isfinite().all():
-                raise DataError(f"the {name} attributes hold a value that is not finite")
-        return tables
 
     @classmethod
     def memory_bytes(cls, users: int, items: int, ratings: int, settings: BayesSettings) -> int:
@@ -99,10 +94,6 @@ class Bayes(Trainer[BayesSettings]):
         columns = 2 * settings.rank + 9 * settings.factors
         posterior = 4 * rows * 3 * columns + 8 * 4 * PROBES * rows
         return grouped + chains + posterior
-
-    @property
-    def epochs(self) -> int:
-        return self.settings.burn_in + self.settings.samples
 
     def epoch(self) -> Mapping[str, Tensor]:
         losses = self._sweep(self._streams(self._sweeps))

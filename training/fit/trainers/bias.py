@@ -30,20 +30,18 @@ class Bias(Trainer[BiasSettings]):
     """Exact alternating minimisation of the regularised squared error."""
 
     Settings = BiasSettings
+    TABLES = (("user_bias", "user_bias_U"), ("item_bias", "item_bias_I"))
     distributes = True
 
     def __init__(self, data: TrainingSet, settings: BiasSettings, rng: np.random.Generator) -> None:
         super().__init__(data, settings, rng)
+        self.epochs = settings.epochs
         self.mean = data.communicator.mean(data.ratings_N)
         self.user_bias_U = torch.zeros(data.users, dtype=torch.float64, device=data.device)
         self.item_bias_I = torch.zeros(data.items, dtype=torch.float64, device=data.device)
         self._centred_N = data.ratings_N - self.mean
         self._user_counts_U, self._item_counts_I = data.user_counts(), data.item_totals()
         self._ratings = data.total()
-
-    @property
-    def epochs(self) -> int:
-        return self.settings.epochs
 
     def epoch(self) -> Mapping[str, Tensor]:
         users_N, items_N = self.data.users_N, self.data.items_N
@@ -66,12 +64,6 @@ class Bias(Trainer[BiasSettings]):
             with_average_row(self.item_bias_I.float(), self._item_counts_I),
         )
 
-    def state(self) -> Mapping[str, Tensor]:
-        return {"user_bias": self.user_bias_U.clone(), "item_bias": self.item_bias_I.clone()}
-
     @classmethod
     def side_of(cls, name: str) -> Literal["user", "item"] | None:
         return "user" if name == "user_bias" else None
-
-    def restore(self, state: Mapping[str, Tensor]) -> None:
-        self.user_bias_U, self.item_bias_I = state["user_bias"].clone(), state["item_bias"].clone()

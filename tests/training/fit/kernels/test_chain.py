@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.support.gibbs_reference import ReferenceRows
-from training.communicator import LocalRows
+from training.communicator import SINGLE_PROCESS, LocalRows, Span
 from training.fit.kernels.gibbs import Chain, RandomStream, Rows, start_effects, start_side
 from training.fit.kernels.gibbs_cpu import CpuRows
 from training.fit.kernels.gibbs_torch import TorchRows
@@ -26,8 +26,8 @@ def make_chain(make_rows: MakeRows) -> Chain:
     by_user = make_rows(Triplets(users_N, items_N, values_N, USERS, ITEMS))
     by_item = make_rows(Triplets(items_N, users_N, values_N, ITEMS, USERS))
     counts = torch.bincount(users_N, minlength=USERS), torch.bincount(items_N, minlength=ITEMS)
-    user = start_side(by_user, counts[0], attributes_UA, WIDTH, stream, LocalRows.whole(USERS))
-    item = start_side(by_item, counts[1], None, WIDTH, stream, LocalRows.whole(ITEMS))
+    user = start_side(by_user, counts[0], attributes_UA, WIDTH, stream, LocalRows(SINGLE_PROCESS, Span.whole(USERS)))
+    item = start_side(by_item, counts[1], None, WIDTH, stream, LocalRows(SINGLE_PROCESS, Span.whole(ITEMS)))
     start_effects(user, item, stream)
     return Chain(user, item, torch.ones((), dtype=torch.float64), implicit=True, freedom=(20.0, 10.0))
 

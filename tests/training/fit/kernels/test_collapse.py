@@ -2,7 +2,7 @@
 
 import torch
 
-from training.communicator import LocalRows
+from training.communicator import SINGLE_PROCESS, LocalRows, Span
 from training.fit.kernels.collapse import reduced
 from training.fit.kernels.posterior import Posterior
 
@@ -23,7 +23,7 @@ def collapsed(
     drawn: list[tuple[torch.Tensor, torch.Tensor]], *, keep: int, block: int, rank: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The mean of forms without biases, as factors of that rank. The last rows are those of unknown ids."""
-    users, items = (LocalRows.whole(len(table) - 1) for table in drawn[0])
+    users, items = (LocalRows(SINGLE_PROCESS, Span.whole(len(table) - 1)) for table in drawn[0])
     posterior = Posterior(torch.zeros(2, 0, dtype=torch.int64), users, items, rank=keep, block=block)
     for tables in drawn:
         posterior.add(*(torch.nn.functional.pad(table, (0, 1)) for table in tables))

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from training.communicator import LocalRows, Span
+from training.communicator import SINGLE_PROCESS, LocalRows, Span
 from training.fit.kernels.posterior import Posterior, additive, draw_probes
 
 
@@ -23,7 +23,9 @@ def test_variance_is_noise_and_spread_of_the_samples() -> None:
     generator, rng = torch.Generator().manual_seed(0), np.random.default_rng(0)
     users_N, items_N = torch.arange(30).repeat_interleave(20), torch.arange(20).repeat(30)
     probes_2N = draw_probes(users_N, items_N, 30, Span.whole(20), rng)
-    posterior = Posterior(probes_2N, LocalRows.whole(30), LocalRows.whole(20), rank=4, block=4)
+    posterior = Posterior(
+        probes_2N, LocalRows(SINGLE_PROCESS, Span.whole(30)), LocalRows(SINGLE_PROCESS, Span.whole(20)), rank=4, block=4
+    )
     for _ in range(400):
         user_UK, item_IK = torch.zeros(31, 2), torch.zeros(21, 2)
         user_UK[:, 1] = 0.5 * torch.randn(31, generator=generator)

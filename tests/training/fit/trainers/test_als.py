@@ -68,7 +68,7 @@ def test_a_sweep_is_that_of_the_reference(parts):
     items_IK = trainer.item_table_IK.clone()
     trainer.epoch()
     z_N = (train.ratings_N.double() - train.ratings_N.double().mean()) / train.ratings_N.double().std(correction=0)
-    ridges = [SETTINGS.regularisation * counts**0.5 for counts in (train.user_counts(), train.item_counts())]
+    ridges = [SETTINGS.regularisation * counts**0.5 for counts in (train.user_counts(), train.item_totals())]
     users_UK, _ = solve_rows(train.users_N, train.items_N, z_N, HalfStep(items_IK, ridges[0], 3.0))
     items_IK, _ = solve_rows(train.items_N, train.users_N, z_N, HalfStep(users_UK, ridges[1], 3.0))
     torch.testing.assert_close(trainer.user_table_UK.double(), users_UK, rtol=1e-3, atol=1e-4)

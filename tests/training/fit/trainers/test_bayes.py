@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from models.mf import MatrixFactorization
-from training.errors import DataError
 from training.fit.trainer import TrainingSet
 from training.fit.trainers.bayes import Bayes, BayesSettings
 
@@ -185,16 +184,6 @@ def test_unknown_user_and_item_get_about_the_mean_with_more_variance(
     assert predicted_N.mean().item() == pytest.approx(train.ratings_N.mean().item(), abs=0.2)
     assert model.user_variance[-1] > model.user_variance[:-1].mean()
     assert model.item_variance[-1] > model.item_variance[:-1].mean()
-
-
-@pytest.mark.parametrize("table", ["user_attributes_UA", "item_attributes_IA"])
-def test_attributes_that_are_not_finite_are_refused(planted: tuple[TrainingSet, TrainingSet], table: str) -> None:
-    attributes = torch.ones(USERS if table.startswith("user") else ITEMS, 2)
-    attributes[4, 1] = math.nan
-    data = dataclasses.replace(planted[0], **{table: attributes})
-
-    with pytest.raises(DataError, match="attributes hold a value that is not finite"):
-        trained(data, side_information=True)
 
 
 def test_equal_ratings_are_predicted_as_such() -> None:

@@ -1,0 +1,140 @@
+"""Answers of the engine that clients are shown as they are: each is described once, for both.
+
+What is answered most often, predictions and lists, are plain values (`app.engine.types`): a document takes longer.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import BaseModel, Field
+
+ModelVersion = Annotated[str, Field(description="Version of the checkpoint that this answer came from.")]
+
+
+class FoundUser(BaseModel):
+    """A user of the model, and the number of their training ratings."""
+
+    id: str
+    ratings: int
+
+
+class FoundUsers(BaseModel):
+    """Users whose id begins with what was searched for."""
+
+    users: list[FoundUser]
+    model_version: ModelVersion
+
+
+class SimilarItem(BaseModel):
+    """An item, and the cosine of its factors with the other one's."""
+
+    item: str
+    similarity: float
+    title: str | None
+    year: int | None
+
+
+class SimilarItems(BaseModel):
+    """The items nearest to one, nearest first."""
+
+    item: str
+    items: list[SimilarItem]
+    model_version: ModelVersion
+
+
+class CatalogueItem(BaseModel):
+    """What is known about an item; `ratings` and `mean_rating` are of the training data."""
+
+    id: str
+    title: str | None
+    year: int | None
+    genres: list[str] | None
+    ratings: int
+    mean_rating: float | None
+
+
+class Item(CatalogueItem):
+    """As `CatalogueItem`."""
+
+    model_version: ModelVersion
+
+
+class FoundItems(BaseModel):
+    """Items that a search found, best match first."""
+
+    items: list[CatalogueItem]
+    model_version: ModelVersion
+
+
+class Genre(BaseModel):
+    """A genre, and how many items are of it."""
+
+    name: str
+    items: int
+
+
+class Genres(BaseModel):
+    """All genres, those of the most items first."""
+
+    genres: list[Genre]
+    model_version: ModelVersion
+
+
+class UserRating(BaseModel):
+    """What the user gave an item; `timestamp` is null where only the training data has the rating."""
+
+    item: str
+    rating: float
+    timestamp: int | None
+    title: str | None
+
+
+class UserRatings(BaseModel):
+    """All ratings that count for a user, in the order of the items' ids."""
+
+    user: str
+    ratings: list[UserRating]
+    model_version: ModelVersion
+
+
+class UserRow(BaseModel):
+    """What a model learned of a user."""
+
+    bias: float
+    factors: list[float]
+    relevance_factors: list[float] | None
+
+
+class Reason(BaseModel):
+    """A rating of the user, and its part in the prediction."""
+
+    item: str
+    rating: float
+    contribution: float
+    title: str | None
+
+
+class Because(BaseModel):
+    """A prediction as a sum: `baseline`, the parts of the user's ratings, and `others`, the parts not listed.
+
+    `rating` is the sum, clipped to the scale.
+    """
+
+    user: str
+    item: str
+    title: str | None
+    rating: float
+    baseline: float
+    reasons: list[Reason]
+    others: float
+    model_version: ModelVersion
+
+
+class FailedLoad(BaseModel):
+    """A version that is wanted and could not be served; null where `CURRENT` names none."""
+
+    version: str | None
+    reason: str  # one line, without the name of the directory
+    since: datetime  # when it failed for this reason first
