@@ -11,7 +11,7 @@ import io
 import lzma
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import IO, Any, cast
 from zipfile import BadZipFile, ZipFile
 
@@ -46,10 +46,13 @@ def decompressed(opener: Opener, kind: str, name: str) -> Opener:
     def open_content() -> IO[bytes]:
         with damage_named(name):
             compressed = opener()
-            size = compressed.seek(0, io.SEEK_END)
-            compressed.seek(0)
-            stream = open_kind(compressed, name)
-            return cast("IO[bytes]", io.BufferedReader(_Checked(stream, compressed, size, name), PIECE))
+            with ExitStack() as refused:
+                refused.callback(compressed.close)
+                size = compressed.seek(0, io.SEEK_END)
+                compressed.seek(0)
+                checked = _Checked(open_kind(compressed, name), compressed, size, name)
+                refused.pop_all()
+            return cast("IO[bytes]", io.BufferedReader(checked, PIECE))
 
     return open_content
 
@@ -148,5 +151,6 @@ class _Streams(io.RawIOBase):
         self._rest = self._current.unused_data.lstrip(b"\0")
         while not self._rest and (piece := self._stream.read(PIECE)):
             self._rest = piece.lstrip(b"\0")
-        self._current = self._new()
+        if self._rest:
+            self._current = self._new()
         return bool(self._rest)

@@ -262,13 +262,14 @@ def _parsed(
     names, dialect = text.names(), text.dialect
     places = {name: str(names.index(column)) for name, column in chosen.items()}
     types = {**dict.fromkeys(places, pa.string()), **types}
+    before = 0 if dialect.names is not None else next(text.records())[0]
     with closing(CountedText(text.opener(), dialect, text.name)) as stream:
         table = _read_csv(
             stream,
             arrow_csv.ReadOptions(
                 block_size=BLOCK_BYTES,
                 column_names=[str(place) for place in range(len(names))],
-                skip_rows_after_names=0 if dialect.names is not None else next(text.records())[0],
+                skip_rows_after_names=before,
             ),
             arrow_csv.ParseOptions(
                 delimiter=delimiter_of(dialect),
