@@ -17,6 +17,7 @@ from training.errors import DataError
 BATCH_ROWS = 1 << 20
 MOST_COLUMNS = 10_000
 PARQUET, ARROW, STREAM = b"PAR1", b"ARROW1", b"\xff\xff\xff\xff"
+STREAM_END = STREAM + b"\0\0\0\0"
 
 
 def parquet_batches(
@@ -40,9 +41,19 @@ def arrow_batches(opener: Opener, selection: Selection, origin: Origin) -> Itera
         source.seek(0)
         with ipc.open_stream(source) if is_stream else ipc.open_file(source) as reader:
             chosen = _chosen(reader.schema, selection, origin)
-            batches = reader if is_stream else map(reader.get_batch, range(reader.num_record_batches))
+            batches = _whole(reader, source) if is_stream else map(reader.get_batch, range(reader.num_record_batches))
             for batch in batches:
                 yield renamed(batch, chosen)
+
+
+def _whole(reader: pa.RecordBatchReader, source: IO[bytes]) -> Iterator[pa.RecordBatch]:
+    """The batches of a stream, which must end with the mark of its end: Arrow takes any end for one."""
+    before = source.tell()
+    for batch in reader:
+        yield batch
+        before = source.tell()
+    if source.tell() - before != len(STREAM_END) or source.read(1):
+        raise ValueError("it is cut off, or more stands behind its end")
 
 
 def renamed(batch: pa.RecordBatch, chosen: Mapping[str, str]) -> pa.RecordBatch:

@@ -55,7 +55,7 @@ def opened(url: str, options: SourceOptions) -> Iterator[Part]:
     with _connected(url) as connection:
         streaming = connection.execution_options(stream_results=True, yield_per=CHUNK_ROWS)
         if options.table is None:
-            rows, origin = streaming.execute(sa.text(options.query or "")), Origin("the query")
+            rows, origin = streaming.execute(sa.text((options.query or "").replace(":", r"\:"))), Origin("the query")
             chosen = Selection(renamed=options.columns).of(list(rows.keys()), origin)
             rows = rows.columns(*chosen.values())
         else:
