@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+from collections.abc import Sequence
 from typing import Any
 
 from training.data import files
@@ -15,8 +17,14 @@ Row = tuple[str, str, float, int | None]
 
 def read(*sources: object, **options: Any) -> Checked:
     """The ratings of paths, patterns and URLs of files."""
-    known = SourceOptions(**options)
-    found = (file for source in sources for file in files.found(str(source)))
+    return read_files([file for source in sources for file in files.found(str(source))], SourceOptions(**options))
+
+
+def in_memory(name: str, content: bytes) -> files.File:
+    return files.File(name, lambda: io.BytesIO(content))
+
+
+def read_files(found: Sequence[files.File], known: SourceOptions) -> Checked:
     return checked((files.read(file, known, Selection(renamed=known.columns)) for file in found), known.drop_ratings)
 
 
