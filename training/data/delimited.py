@@ -43,6 +43,9 @@ def read(opener: Opener, name: str, dialect: Dialect, selection: Selection) -> t
     as is needed. Raises DataError, which names the line if it is known.
     """
     text = Text(opener, name, dialect)
+    if dialect.quotes is Quotes.PERHAPS and text.names() != text.literal().names():
+        dialect = replace(dialect, quotes=Quotes.FIELD)  # those of the header enclose its fields
+        text = Text(opener, name, dialect)
     if dialect.names is not None:
         places = POSITIONS if not selection.renamed else {each: POSITIONS[each] for each in RATING}
         there = dict(islice(places.items(), len(dialect.names)))
@@ -58,7 +61,7 @@ def read(opener: Opener, name: str, dialect: Dialect, selection: Selection) -> t
             raise text.diagnosis(chosen, str(error)) from error
         literal = True
     if literal:
-        text = replace(text, dialect=replace(dialect, quotes=Quotes.NOTHING))
+        text = text.literal()
         try:
             table, counted = _table(text, chosen)
         except UNREADABLE as error:
@@ -111,6 +114,10 @@ class Text:
         if self.dialect.names is not None:
             return list(self.dialect.names)
         return [field.strip() for field in next(self.records(), (1, [""]))[1]]
+
+    def literal(self) -> Text:
+        """The same with quotes that mean nothing."""
+        return replace(self, dialect=replace(self.dialect, quotes=Quotes.NOTHING))
 
     def records(self) -> Iterator[tuple[int, list[str]]]:
         """(line that it begins in, fields) of each record that is not blank. Raises DataError for a bad line."""

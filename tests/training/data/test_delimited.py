@@ -117,6 +117,13 @@ def test_quotes_that_enclose_no_fields_are_read_as_they_stand(
     assert "double quotes are read as they stand" in caplog.text
 
 
+@pytest.mark.parametrize("row", [b'"c"d"\t"3"\t"5"', b'"c\nd"\t"3"\t"5"', b'"c\t"3"\t"5"'])
+def test_a_header_in_quotes_says_that_they_enclose_fields(tmp_path: Path, row: bytes) -> None:
+    path = write(tmp_path, b'"user"\t"item"\t"rating"\n"a"\t"1"\t"2"\n' + row, "ratings.tsv")
+    with pytest.raises(DataError, match="line 3: .*its quotes seem not to be balanced"):
+        read(path)
+
+
 def test_quotes_mean_nothing_where_that_is_said(tmp_path: Path) -> None:
     path = write(tmp_path, b'user,item,rating\n"a,1,3\nb",2,4\n')
     assert [row[:2] for row in rows_of(read(path, quotes=False).ratings)] == [('"a', "1"), ('b"', "2")]
