@@ -24,8 +24,9 @@ from models.errors import CheckpointError
 from models.registry.directory import CURRENT, current_version, load
 from tests.support.checkpoints import replace_file
 from tests.support.reading import read
-from training.data import attributes
+from training.data import attributes, described
 from training.errors import TrainingError
+from training.options import SourceOptions
 
 MEMORY = 64 << 20  # bytes; no input has a tenth of that
 SECONDS = 20
@@ -78,7 +79,7 @@ def _current(path: Path) -> None:
 
 
 def _attributes(path: Path) -> None:
-    matrix = attributes.encode(attributes.read_attributes(path), pa.array(["a", "1", "b"]))
+    matrix = attributes.encode(described.read_attributes(str(path), "item", SourceOptions()), pa.array(["a", "1", "b"]))
     assert matrix is None or np.isfinite(matrix).all()
 
 

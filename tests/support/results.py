@@ -76,6 +76,7 @@ def make_result(
             "seen": seen,
             "test": test_set,
             "metrics": metrics,
+            "summary": {},
             "run": {"seed": 3, "split": "random:0.1", "device": "cpu", "threads": 1} | ratings.totals(),
             "described": described,
             "measured_on": ratings,

@@ -50,6 +50,13 @@ KEYS = [
     "relevance_seconds",
     "examples_per_second",
     "peak_memory_mb",
+    "rows",
+    "dropped",
+    "duplicates",
+    "scale",
+    "first_rating",
+    "last_rating",
+    "histogram",
     "version",
     "checkpoint",
 ]
@@ -235,7 +242,7 @@ def test_bad_options_are_refused(tmp_path: Path, change: dict[str, Any]) -> None
 def test_the_catalogue_stands_in_the_order_of_the_rows() -> None:
     train = interactions([(0, 2, 4.0), (0, 0, 2.0), (1, 2, 5.0), (1, 1, 3.0)], users=2, items=3)
     items = {"id": ["i9", "i2", "i0"], "title": ["Nine", "Two", "Zero"], "year": [1999, 2002, None]}
-    described = pa.table(items | {"genres": [[], ["Drama"], None]})
+    described = pa.table(items | {"genres": [[], ["Drama"], None], "labels": [["color:red"], None, []]})
     described = described.cast(pa.schema([ITEM_SCHEMA.field(name) for name in described.column_names]))
     table = catalogue(described, train)
     assert table.schema == ITEM_SCHEMA
@@ -244,6 +251,7 @@ def test_the_catalogue_stands_in_the_order_of_the_rows() -> None:
         "title": ["Zero", None, "Two"],
         "year": [None, None, 2002],
         "genres": [None, None, ["Drama"]],
+        "labels": [[], None, None],
         "mean_rating": [2.0, 3.0, 4.5],
         "ratings": [1, 1, 2],
     }
@@ -262,7 +270,13 @@ def test_what_is_known_of_items_outlives_a_source_of_ratings_alone(
     """As a store is: titles come from the version that was current before."""
     ratings, out = csv(tmp_path / "ratings.csv", TRAIN), tmp_path / "out"
     described = pa.table(
-        {"id": ["3", "5"], "title": ["Three", None], "year": [1933, 1955], "genres": [["A", "B"], None]}
+        {
+            "id": ["3", "5"],
+            "title": ["Three", None],
+            "year": [1933, 1955],
+            "genres": [["A", "B"], None],
+            "labels": [None, ["color:red"]],
+        }
     )
     plain = read(JobConfig(data=[ratings], preset="bias", cache=tmp_path))
     with_items = replace(plain, dataset=replace(plain.dataset, items=described))

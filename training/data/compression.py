@@ -12,6 +12,7 @@ import lzma
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from errno import EINVAL
 from typing import IO, Any, cast
 from zipfile import BadZipFile, ZipFile
 
@@ -90,8 +91,8 @@ def damage_named(name: str) -> Iterator[None]:
         raise DataError(f"{name}: the compressed file is truncated") from error
     except (gzip.BadGzipFile, zlib.error, lzma.LZMAError, BadZipFile, RuntimeError, NotImplementedError) as error:
         raise DataError(f"{name}: the compressed file is damaged ({error})") from error
-    except (OSError, ValueError) as error:  # of bz2 and of Arrow's zstd
-        if getattr(error, "errno", None) is not None:
+    except (OSError, ValueError) as error:  # of bz2 and of Arrow's zstd; EINVAL of a zip archive's offsets
+        if getattr(error, "errno", None) not in (None, EINVAL):
             raise
         truncated = "truncated" in str(error).lower()
         problem = "truncated" if truncated else f"damaged ({error})"
