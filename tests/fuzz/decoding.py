@@ -91,7 +91,7 @@ DECODERS: dict[str, tuple[Callable[[Path], object], tuple[type[Exception], ...]]
     "json": (lambda path: json.Decoder(256)(path.read_bytes()), ()),
     "msgpack": (lambda path: msgpack.decode(path.read_bytes()), (ValueError,)),
     "arrow": (lambda path: arrow.decode(path.read_bytes()), (ValueError,)),
-    **{ending: (_ratings, (TrainingError,)) for ending in RATINGS},
+    **dict.fromkeys(RATINGS, (_ratings, (TrainingError,))),
     "attributes.csv": (_attributes, (TrainingError,)),
     "attributes.parquet": (_attributes, (TrainingError,)),
     "manifest": (_manifest, (CheckpointError,)),

@@ -56,7 +56,8 @@ def test_figures_are_grouped_and_stand_beside_those_of_the_biases(capsys: pytest
 def test_a_model_that_is_worse_than_the_biases_is_told_so(capsys: pytest.CaptureFixture[str]) -> None:
     output.answer({}, figures({"rmse": 1.1, "bias_rmse": 1.0}), as_json=False)
     assert capsys.readouterr().out == (
-        "Errors   RMSE                   1.1000   10.0% above that of biases alone\n         RMSE of biases alone   1.0000\n"
+        "Errors   RMSE                   1.1000   10.0% above that of biases alone\n"
+        "         RMSE of biases alone   1.0000\n"
     )
 
 

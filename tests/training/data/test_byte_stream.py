@@ -26,7 +26,7 @@ class Slow(io.BytesIO):
     size = 1
 
     def read(self, size: int | None = -1) -> bytes:
-        return super().read(self.size)
+        return super().read(self.size if size else 0)
 
 
 def counted(content: bytes, dialect: Dialect, block: int = 1 << 20) -> tuple[bytes, CountedText]:

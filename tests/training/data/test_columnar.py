@@ -200,7 +200,7 @@ def test_a_row_is_counted_over_all_batches(tmp_path: Path) -> None:
 )
 def test_what_only_begins_like_one_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "ratings").write_bytes(content)
-    with pytest.raises(DataError, match="not a readable (Parquet|Arrow) file"):
+    with pytest.raises(DataError, match=r"not a readable (Parquet|Arrow) file"):
         read(tmp_path / "ratings")
 
 
@@ -210,7 +210,7 @@ def test_a_file_that_is_cut_off_is_refused(tmp_path: Path, kind: str, share: flo
     path = write(tmp_path, kind, user=np.arange(1_000), item=np.arange(1_000), rating=np.ones(1_000))
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * share)])
-    with pytest.raises(DataError, match="not a readable (Parquet|Arrow) file|ends within"):
+    with pytest.raises(DataError, match=r"not a readable (Parquet|Arrow) file|ends within"):
         read(path)
 
 

@@ -98,14 +98,14 @@ def test_compressed_parts_one_after_the_other_are_one_file(tmp_path: Path, kind:
 @pytest.mark.parametrize("kind", ["gz", "zst", "bz2", "xz"])
 def test_the_second_part_is_read_to_its_end_too(tmp_path: Path, kind: str) -> None:
     content = KINDS[kind](TEXT[:1_000]) + KINDS[kind](TEXT[1_000:])[:-5]
-    with pytest.raises(DataError, match="the compressed file is (truncated|damaged)"):
+    with pytest.raises(DataError, match=r"the compressed file is (truncated|damaged)"):
         read(write(tmp_path, content, f"ratings.csv.{kind}"))
 
 
 @pytest.mark.parametrize("kind", ["gz", "zst", "bz2", "xz"])
 @pytest.mark.parametrize("rubbish", [b"rubbish", b"7,8,3\n", b"\xff" * 100_000])
 def test_rubbish_behind_the_end_is_refused(tmp_path: Path, kind: str, rubbish: bytes) -> None:
-    with pytest.raises(DataError, match="the compressed file is (truncated|damaged)"):
+    with pytest.raises(DataError, match=r"the compressed file is (truncated|damaged)"):
         read(write(tmp_path, KINDS[kind](TEXT) + rubbish, f"ratings.csv.{kind}"))
 
 
@@ -133,7 +133,7 @@ def test_an_archive_with_a_password_is_refused(tmp_path: Path) -> None:
     content = bytearray(zipped(TEXT))
     for at in (content.index(b"PK\x03\x04") + 6, content.index(b"PK\x01\x02") + 8):
         content[at] |= 1
-    with pytest.raises(DataError, match="the compressed file is damaged .*password"):
+    with pytest.raises(DataError, match=r"the compressed file is damaged .*password"):
         read(write(tmp_path, bytes(content), "ratings.zip"))
 
 

@@ -31,6 +31,8 @@ def with_separator(content: bytes, separator: bytes) -> bytes:
     return content.replace(b",", separator)
 
 
+SEPARATORS = {"semicolons": b";", "tabs": b"\t", "bars": b"|", "::": b"::", "colons": b":", "blanks": b"  "}
+NAMED = {"user": "who", "item": "what", "rating": "stars", "timestamp": "at"}
 WRITTEN: dict[str, bytes] = {
     "commas": HEADER + GOOD,
     "a byte order mark": b"\xef\xbb\xbf" + HEADER + GOOD,
@@ -58,7 +60,7 @@ WRITTEN: dict[str, bytes] = {
     "more columns without header": b"1,2,3.5,10,x\n2,1,4,20,y\n",
     **{
         f"{name}, {what}": with_separator(content, separator)
-        for name, separator in (("semicolons", b";"), ("tabs", b"\t"), ("bars", b"|"), ("::", b"::"), ("colons", b":"), ("blanks", b"  "))
+        for name, separator in SEPARATORS.items()
         for what, content in (("header", HEADER + GOOD), ("no header", GOOD))
     },
     "blanks at the ends of lines": b"  1 2\t3.5 10  \n2 1 4 20\n",
@@ -83,7 +85,7 @@ def test_the_same_ratings_however_they_are_written_and_called(tmp_path: Path, wr
         ((HEADER + GOOD).replace(b",", b";").replace(b".", b","), {"decimal": ","}),
         (b"1;2;3,5;10\n2;1;4;20\n", {"decimal": ","}),
         (b'"1";"2";"3,5";"10"\n"2";"1";"4";"20"\n', {"decimal": ","}),
-        (b"who,what,stars,at\n" + GOOD, {"columns": {"user": "who", "item": "what", "rating": "stars", "timestamp": "at"}}),
+        (b"who,what,stars,at\n" + GOOD, {"columns": NAMED}),
         (b"2,1,10,3.5\n1,2,20,4\n", {"columns": {"user": "2", "item": "1", "rating": "4", "timestamp": "3"}}),
         (HEADER + GOOD, {"columns": {"user": "1", "item": "2", "rating": "3", "timestamp": "4"}}),
         (GOOD, {"columns": {"user": "1", "item": "2", "rating": "3", "timestamp": "4"}}),
@@ -120,14 +122,14 @@ def test_quotes_that_enclose_no_fields_are_read_as_they_stand(
 @pytest.mark.parametrize("row", [b'"c"d"\t"3"\t"5"', b'"c\nd"\t"3"\t"5"', b'"c\t"3"\t"5"'])
 def test_a_header_in_quotes_says_that_they_enclose_fields(tmp_path: Path, row: bytes) -> None:
     path = write(tmp_path, b'"user"\t"item"\t"rating"\n"a"\t"1"\t"2"\n' + row, "ratings.tsv")
-    with pytest.raises(DataError, match="line 3: .*its quotes seem not to be balanced"):
+    with pytest.raises(DataError, match=r"line 3: .*its quotes seem not to be balanced"):
         read(path)
 
 
 def test_quotes_mean_nothing_where_that_is_said(tmp_path: Path) -> None:
     path = write(tmp_path, b'user,item,rating\n"a,1,3\nb",2,4\n')
     assert [row[:2] for row in rows_of(read(path, quotes=False).ratings)] == [('"a', "1"), ('b"', "2")]
-    with pytest.raises(DataError, match="line 2: .*its quotes seem not to be balanced"):
+    with pytest.raises(DataError, match=r"line 2: .*its quotes seem not to be balanced"):
         read(path)
 
 
@@ -174,7 +176,7 @@ def test_times_may_have_gaps_and_any_unit_but_one_unit(
 ) -> None:
     path = write(tmp_path, HEADER + "".join(f"{n},{n},3,{time}\n" for n, time in enumerate(times)).encode())
     if expected is None:
-        with pytest.raises(DataError, match="line .: timestamp -?[0-9]+ has another unit than"):
+        with pytest.raises(DataError, match=r"line .: timestamp -?[0-9]+ has another unit than"):
             read(path)
     else:
         assert [row[3] for row in rows_of(read(path).ratings)] == expected
@@ -208,7 +210,7 @@ def test_a_column_that_may_be_the_times_must_be_named_or_left_out(tmp_path: Path
         (b"user;item;stars\n1;2;3\n", ": no column rating; found user, item, stars"),
         (b"user,item,rating,rating\n1,2,3,4\n", ": more than one column rating"),
         (HEADER + GOOD + b"3,1,good,30\n", ": line 4: rating 'good' is not a number"),
-        (HEADER + b"\n\n" + GOOD + b'3,1,"4,5",30\n', ": line 6: rating '4,5' is not a number .--decimal , reads decimal commas"),
+        (HEADER + b"\n\n" + GOOD + b'3,1,"4,5",30\n', ": line 6: rating '4,5' is not a number .--decimal , reads"),
         (HEADER + GOOD + b"3,1,,30\n", ": line 4: rating is missing"),
         (HEADER + GOOD + b"3,1,nan,30\n", ": line 4: rating is missing"),
         (HEADER + GOOD + b"3,1,-inf,30\n", ": line 4: rating -inf is not a finite number"),

@@ -107,7 +107,7 @@ def test_a_separator_may_be_said_by_its_name(text: str, separator: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "ab", "a", "1", '"', "\n", ".", ";;"])
 def test_what_cannot_separate_is_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match="--separator .*: give one character"):
+    with pytest.raises(ConfigError, match=r"--separator .*: give one character"):
         separator_given(text)
 
 
@@ -156,7 +156,7 @@ def test_a_number_has_the_decimal_sign_of_its_text(decimal: str, text: str, numb
 
 @pytest.mark.parametrize(("decimal", "text"), [(".", "3,5"), (",", "3.5"), (".", "1_000"), (".", "")])
 def test_another_sign_makes_no_number(decimal: str, text: str) -> None:
-    with pytest.raises(ValueError, match=".?"):
+    with pytest.raises(ValueError, match=r".?"):
         Dialect(";", decimal=decimal).number(text)
 
 

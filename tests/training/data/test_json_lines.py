@@ -141,5 +141,5 @@ def test_a_time_that_is_named_must_be_there(tmp_path: Path) -> None:
 
 
 def test_of_a_member_that_stands_twice_nothing_is_lost_in_silence(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="line 1: .*rating"):
+    with pytest.raises(DataError, match=r"line 1: .*rating"):
         read(write(tmp_path, '{"user": 1, "item": 2, "rating": 3, "rating": 4}\n'))

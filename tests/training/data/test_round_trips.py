@@ -23,6 +23,7 @@ from models.ids import clean
 from tests.fuzz.mutations import mutations
 from tests.support.reading import Row, in_memory, read_files, rows_of
 from training.data.files import File
+from training.data.validation import Checked
 from training.errors import ConfigError, DataError
 from training.options import SourceOptions
 
@@ -211,14 +212,20 @@ WRITERS = {
 def check(table: Table, written: Written, ending: str, *, compressed: bool) -> None:
     pack = gzip.compress if compressed else bytes
     found = [in_memory(f"{number}{ending}", pack(content)) for number, content in enumerate(written.contents)]
+    content = read_or_refused(found, written.options)
+    if isinstance(content, DataError):
+        assert not written.must, content
+        assert REFUSAL.search(str(content))
+    else:
+        assert rows_of(content.ratings) == list(table.rows)
+        assert content.rows == len(table.rows)
+
+
+def read_or_refused(found: Sequence[File], options: SourceOptions) -> Checked | DataError:
     try:
-        content = read_files(found, written.options)
+        return read_files(found, options)
     except DataError as error:
-        assert not written.must, error
-        assert REFUSAL.search(str(error)), error
-        return
-    assert rows_of(content.ratings) == list(table.rows)
-    assert content.rows == len(table.rows)
+        return error
 
 
 ENDINGS = st.sampled_from(["", ".csv", ".tsv", ".txt", ".dat", ".data", ".parquet", ".json"])
