@@ -192,7 +192,8 @@ class Text:
     def _split(self) -> Iterator[tuple[int, list[str]]]:
         if self.dialect.separator == " " or self.dialect.quotes is Quotes.NOTHING:
             stripped = ((number, line.rstrip("\r\n")) for number, line in enumerate(self._lines(), 1))
-            yield from ((number, self.dialect.split(line)) for number, line in stripped if line)
+            blanks = " \t" if self.dialect.separator == " " else ""
+            yield from ((number, self.dialect.split(line)) for number, line in stripped if line.strip(blanks))
             return
         reader = csv.reader(self._lines(), delimiter=self.dialect.separator, strict=True)
         line = 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ WEAK = (":", " ")  # they also stand in times and names: only where no other sep
 BY_ENDING = {".csv": ",", ".tsv": "\t", ".data": "\t", ".base": "\t", ".test": "\t", ".dat": "::"}
 MOST_UNEVEN = 0.1  # of the first lines may have another number of fields; which ones is said when they are read
 POSITIONS = {name: str(position) for position, name in enumerate(NAMES, 1)}
+_between_blanks = re.compile(r"[^ \t]+").findall
 
 
 class Quotes(Enum):
@@ -56,7 +58,7 @@ class Dialect:
     def split(self, line: str) -> list[str]:
         """The fields of a line that is a whole record. Quotes that perhaps enclose fields are tried as such."""
         if self.separator == " ":
-            return line.split()
+            return _between_blanks(line)
         if self.quotes is Quotes.NOTHING:
             return line.split(self.separator)
         try:

@@ -133,6 +133,14 @@ def test_quotes_mean_nothing_where_that_is_said(tmp_path: Path) -> None:
         read(path)
 
 
+def test_only_blanks_and_tabs_are_blanks_between_fields(tmp_path: Path) -> None:
+    path = write(tmp_path, "  a\u00a0b 1 3\n \t \nc\u2003d\t2 4\n".encode())
+    assert [row[:2] for row in rows_of(read(path, separator="blank").ratings)] == [("a\u00a0b", "1"), ("c\u2003d", "2")]
+    path.write_bytes(path.read_bytes() + b"e 3\n")
+    with pytest.raises(DataError, match="line 4: 2 fields where the first line has 3"):
+        read(path, separator="blank")
+
+
 def test_two_quotes_within_a_field_are_one(tmp_path: Path) -> None:
     path = write(tmp_path, b'user,item,rating\na,"""Weird Al"" Yankovic",3\nb,"x, y",4\n')
     assert [row[1] for row in rows_of(read(path).ratings)] == ['"Weird Al" Yankovic', "x, y"]

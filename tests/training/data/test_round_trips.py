@@ -310,7 +310,6 @@ def lines_of_rows(content: bytes, *, note: bool) -> int:
 @pytest.mark.parametrize("count", [60, pytest.param(800, marks=[pytest.mark.slow, pytest.mark.timeout(600)])])
 def test_of_a_damaged_text_all_rows_are_read_or_none(base: str, count: int) -> None:
     valid, outcomes = BASES[base], {"read": 0, "refused": 0}
-    headers = int(valid.startswith(b"user"))
     assert rows_read(valid) == len(MANY)
     for content in (*mutations(valid, count, 7), *small_mutations(valid, count, 8)):
         try:
@@ -319,6 +318,7 @@ def test_of_a_damaged_text_all_rows_are_read_or_none(base: str, count: int) -> N
             outcomes["refused"] += 1
             continue
         outcomes["read"] += 1
+        headers = int(b"rating" in content)
         assert rows == lines_of_rows(content, note=base == "commas and notes") - headers, content
     assert min(outcomes.values()) > count // 10
 
