@@ -43,6 +43,7 @@ def arrow_batches(opener: Opener, selection: Selection, origin: Origin) -> Itera
             chosen = _chosen(reader.schema, selection, origin)
             batches = _whole(reader, source) if is_stream else map(reader.get_batch, range(reader.num_record_batches))
             for batch in batches:
+                batch.validate(full=True)
                 yield renamed(batch, chosen)
 
 
@@ -75,6 +76,8 @@ def _closed(source: str | IO[bytes]) -> AbstractContextManager[str | IO[bytes]]:
 def _readable(origin: Origin, kind: str) -> Iterator[None]:
     try:
         yield
+    except MemoryError as error:
+        raise DataError(f"{origin.name}: a part of this {kind} file is larger than the memory") from error
     except (pa.ArrowException, OSError, ValueError) as error:  # hostile footers raise each of them
         reason = " ".join(str(error).split())
         raise DataError(f"{origin.name}: not a readable {kind} file ({reason})") from error

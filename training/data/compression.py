@@ -9,6 +9,7 @@ import bz2
 import gzip
 import io
 import lzma
+import struct
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -31,7 +32,8 @@ MAGIC = {
     b"PK\x05\x06": "zip",
 }
 PIECE = 1 << 16
-FREE_BYTES = 1 << 28  # may always come out of a file
+DAMAGES = (gzip.BadGzipFile, zlib.error, lzma.LZMAError, BadZipFile, RuntimeError, IndexError, struct.error)
+FREE_BYTES = 1 << 26  # may always come out of a file
 MOST_EXPANSION = 200  # texts of ratings shrink to a fifth, extremely regular ones to a hundredth
 
 
@@ -89,7 +91,7 @@ def damage_named(name: str) -> Iterator[None]:
         yield
     except EOFError as error:
         raise DataError(f"{name}: the compressed file is truncated") from error
-    except (gzip.BadGzipFile, zlib.error, lzma.LZMAError, BadZipFile, RuntimeError, NotImplementedError) as error:
+    except DAMAGES as error:
         raise DataError(f"{name}: the compressed file is damaged ({error})") from error
     except (OSError, ValueError) as error:  # of bz2 and of Arrow's zstd; EINVAL of a zip archive's offsets
         if getattr(error, "errno", None) not in (None, EINVAL):

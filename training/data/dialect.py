@@ -56,7 +56,7 @@ class Dialect:
         return f"fields separated by {SEPARATORS.get(self.separator, self.separator)}, {header}, {self.encoding}"
 
     def split(self, line: str) -> list[str]:
-        """The fields of a line that is a whole record. Quotes that perhaps enclose fields are tried as such."""
+        """The fields of a line that is a whole record; where its quotes enclose no fields, they are letters."""
         if self.separator == " ":
             return _between_blanks(line)
         if self.quotes is Quotes.NOTHING:
@@ -64,8 +64,6 @@ class Dialect:
         try:
             return next(csv.reader([line], delimiter=self.separator, strict=self.quotes is Quotes.PERHAPS), [])
         except csv.Error:
-            if self.quotes is Quotes.FIELD:
-                raise
             return line.split(self.separator)
 
     def number(self, text: str) -> float:
@@ -141,7 +139,7 @@ def _separator(lines: Sequence[str], default: str, dialects: Mapping[str, Dialec
     """
     if len(dialects) == 1:
         return next(iter(dialects))
-    widths = {separator: [_width(dialect, line) for line in lines] for separator, dialect in dialects.items()}
+    widths = {separator: [len(dialect.split(line)) for line in lines] for separator, dialect in dialects.items()}
     even = {separator: Counter(found)[found[0]] / len(found) for separator, found in widths.items()}
     fitting = [sep for sep, found in widths.items() if found[0] >= fewest and even[sep] >= 1 - MOST_UNEVEN]
     strong = [separator for separator in fitting if separator not in WEAK]
@@ -149,13 +147,6 @@ def _separator(lines: Sequence[str], default: str, dialects: Mapping[str, Dialec
         return max(candidates, key=lambda separator: (separator == default, even[separator], widths[separator][0]))
     likely = max(widths, key=lambda separator: (widths[separator][0] >= fewest, even[separator]))
     return likely if widths[likely][0] >= fewest and likely not in WEAK else default
-
-
-def _width(dialect: Dialect, line: str) -> int:
-    try:
-        return len(dialect.split(line))
-    except csv.Error:
-        return 0
 
 
 def _is_rating(fields: Sequence[str], dialect: Dialect, selection: Selection) -> bool:
