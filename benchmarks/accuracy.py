@@ -61,6 +61,7 @@ from training.data.split import parse_split, split
 from training.errors import TrainingError
 from training.evaluation import metrics
 from training.evaluation.evaluate import TestSet, make_test_set
+from training.options import SourceOptions
 
 HERE = Path(__file__).resolve().parent
 OURS, PEERS = HERE / "ours.py", HERE / "peers.py"
@@ -238,7 +239,7 @@ def make_fold(
     """A fold of the given training and test rows, its task written into the folder."""
     train = dataset.ratings.take(rows[0]).compacted()
     test_part = dataset.ratings.take(rows[1]).aligned(train.user_ids, train.item_ids)
-    test = make_test_set(train, test_part, None, torch.device("cpu"))
+    test = make_test_set(train, test_part, dataset.scale, None, torch.device("cpu"))
     assert test is not None
     task = folder / f"{seed}.npz"
     extra = attributes(dataset, train) if options.attributes else {}
@@ -250,8 +251,8 @@ def read(kind: SplitKind, data_dir: Path | None) -> Dataset:
     """The named set as the project reads it, which has the attributes; ml-1m from the folder."""
     rng = np.random.default_rng(0)
     if kind.data == "ml-100k":
-        return load(kind.data, rng=rng, cache=default_cache())
-    return load(str(data_file(kind, data_dir)), columns=COLUMNS, rng=rng, cache=default_cache())
+        return load([kind.data], rng=rng, cache=default_cache())
+    return load([str(data_file(kind, data_dir))], SourceOptions(columns=COLUMNS), rng=rng, cache=default_cache())
 
 
 def data_file(kind: SplitKind, data_dir: Path | None) -> Path:

@@ -45,6 +45,7 @@ from training.data.fetch import default_cache
 from training.data.interactions import Interactions
 from training.fit.loop import fit
 from training.fit.trainer import TrainingSet
+from training.options import SourceOptions
 
 HELD_OUT_USERS, COLD, ORDERS, REPLICATES = 100, (0, 1, 2, 5, 10, 20), 5, 1_000
 COLUMNS = {"user": "user_id", "item": "item_id"}
@@ -66,8 +67,8 @@ def main() -> None:
     arguments = _arguments()
     if arguments.data_dir is not None and {"quality", "cold"} & set(arguments.parts):
         source = dataset.load(
-            str(arguments.data_dir / "ml-1m.parquet"),
-            columns=COLUMNS,
+            [str(arguments.data_dir / "ml-1m.parquet")],
+            SourceOptions(columns=COLUMNS),
             rng=np.random.default_rng(0),
             cache=default_cache(),
         )

@@ -55,11 +55,11 @@ def main() -> int:
 def print_preset(name: str, rounds: int) -> bool:
     """Fit seconds and RMSE of a preset on ml-100k random:0.1; whether both devices come to about the same RMSE."""
     preset = load_preset(name)
-    config = JobConfig(data="ml-100k", split="random:0.1", preset=name, cache=default_cache())
+    config = JobConfig(data=["ml-100k"], split="random:0.1", preset=name, cache=default_cache())
     ratings = read(config, with_attributes=preset.settings.uses_attributes)
     figures = {}
     for device in (CPU, torch.device("cuda")):
-        test = make_test_set(ratings.train, ratings.test, None, device)
+        test = make_test_set(ratings.train, ratings.test, ratings.scale, None, device)
         assert test is not None
         seconds = []
         for _ in range(rounds + 1):

@@ -59,7 +59,7 @@ def _arguments() -> argparse.Namespace:
 
 def _measure(path: Path) -> dict[str, float]:
     started = time.perf_counter()
-    dataset = load(str(path), rng=np.random.default_rng(0), cache=path.parent)
+    dataset = load([str(path)], rng=np.random.default_rng(0), cache=path.parent)
     seconds = time.perf_counter() - started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return {"rows": len(dataset.ratings), "seconds": seconds, "peak_mb": peak / 1e6}

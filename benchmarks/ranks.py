@@ -78,7 +78,7 @@ def measure(folder: Path, name: str, sweeps: int, threads: int) -> None:
     joined: AbstractContextManager[Runtime] = distributed("cpu", None) if several else nullcontext(Runtime())
     with joined as runtime:
         source = folder / ("parts" if several else "whole.parquet")
-        config = JobConfig(data=str(source), preset=name, cache=folder, split=SPLIT)
+        config = JobConfig(data=[str(source)], preset=name, cache=folder, split=SPLIT)
         ratings = runtime.read(config, load_preset(name), lambda _: None)
         read_peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         data = runtime.training_set(ratings, torch.device("cpu"))
@@ -87,7 +87,8 @@ def measure(folder: Path, name: str, sweeps: int, threads: int) -> None:
         trainer = trainer_class(data, trainer_class.Settings(**chosen), np.random.default_rng(0))
         trainer.epoch()  # groups the ratings
         seconds, counted, wire = _sweeps(trainer, sweeps - 1)
-        test = make_test_set(ratings.train, ratings.test, None, torch.device("cpu"), runtime.communicator)
+        train, held_out = ratings.train, ratings.test
+        test = make_test_set(train, held_out, ratings.scale, None, torch.device("cpu"), runtime.communicator)
         assert test is not None
         rmse = held_out_rmse(trainer.model(), test)
         result = {

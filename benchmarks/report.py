@@ -74,14 +74,16 @@ def random_result(users: int, items: int, ratings: int, factors: int) -> Result:
     history = [Epoch(n, 100, {"loss": 1 / n}, 1 / n, fit_seconds=1.0, examples_per_second=1.0) for n in range(1, 101)]
     tables = (torch.rand(users + 1, 64), torch.rand(items + 1, 64))
     fitted = Fitted(random_model(users, items, factors), history, RelevanceHead(*tables, rule=RULE), history)
-    train_test = TrainTest(Dataset(name="random", ratings=ratings_of_all, fingerprint="0" * 64), train, test)
+    scale, rows = ratings_of_all.scale, len(ratings_of_all)
+    dataset = Dataset(name="random", ratings=ratings_of_all, rows=rows, scale=scale, fingerprint="0" * 64)
+    train_test = TrainTest(dataset=dataset, train=train, test=test, scale=scale)
     return Result(
         train_test=train_test,
         preset=load_preset("bayes"),
         fitted=fitted,
         evaluated=fitted,
         seen=TrainingRatings.from_ratings(train.users_N, train.items_N, train.ratings_N, users),
-        test=make_test_set(train, test, None, torch.device("cpu")),
+        test=make_test_set(train, test, scale, None, torch.device("cpu")),
         metrics=dict.fromkeys(METRICS, 1.0),
         run={"seed": 0, "split": "random:0.1", "device": "cpu", "threads": torch.get_num_threads()}
         | train_test.totals(),

@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def read_ratings(split: str, seed: int) -> TrainTest:
-    return read(JobConfig(data="ml-100k", split=split, preset="textbook", seed=seed, cache=default_cache()))
+    return read(JobConfig(data=["ml-100k"], split=split, preset="textbook", seed=seed, cache=default_cache()))
 
 
 def print_accuracy(split: str, seeds: int) -> None:
@@ -55,7 +55,7 @@ def print_accuracy(split: str, seeds: int) -> None:
         trainer = make_trainer(PRESET, Runtime().training_set(ratings, CPU), seed)
         loss = fit(trainer, None, lambda _: None)[-1].figures["loss"]
         model = trainer.model()
-        test = make_test_set(ratings.train, ratings.test, None, CPU)
+        test = make_test_set(ratings.train, ratings.test, ratings.scale, None, CPU)
         assert test is not None
         rows.append((loss, held_out_rmse(model, test), predict_pair(model, ratings)))
         print(f"{seed:>6}{rows[-1][0]:>12.4f}{rows[-1][1]:>12.4f}{rows[-1][2]:>12.3f}")

@@ -22,7 +22,7 @@ def without_password(url: str) -> str:
 
 def has_ambiguous_password(url: str) -> bool:
     """Whether a database URL has more than one @, so that the end of a password would be taken for a host."""
-    return url.partition("?")[0].count("@") > 1
+    return url.count("@") > 1
 
 
 def masked(text: str, secrets: Iterable[object]) -> str:

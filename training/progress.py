@@ -59,14 +59,10 @@ class Bars:
 @contextmanager
 def following(*, quiet: bool = False) -> Iterator[JobProgress]:
     """Show the progress of a job. Where it is quiet, and on all ranks but the first, only warnings are logged."""
-    console, root = terminal(), logging.getLogger()
+    console = terminal()
     if quiet or not is_first():
-        level = root.level
-        root.setLevel(logging.WARNING)
-        try:
+        with only_warnings():
             yield JobProgress(lambda _: None, lambda _: None)
-        finally:
-            root.setLevel(level)
     elif not console.is_interactive:
         line = partial(console.print, highlight=False, markup=False, soft_wrap=True)
         yield JobProgress(line, lambda epoch: line(describe(epoch)))
@@ -76,6 +72,18 @@ def following(*, quiet: bool = False) -> Iterator[JobProgress]:
             yield JobProgress(bars.phase, bars.epoch)
             bars.finish()
         console.print()  # a blank line before the result
+
+
+@contextmanager
+def only_warnings() -> Iterator[None]:
+    """Log nothing that is less than a warning."""
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        root.setLevel(level)
 
 
 @contextmanager

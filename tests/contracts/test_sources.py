@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,14 @@ from uuid import uuid4
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import sqlalchemy as sa
 
+from tests.support.reading import rows_of
 from training.data.dataset import Dataset, load
 from training.errors import DataError
+from training.options import SourceOptions
 
 TABLE = pd.DataFrame(
     {
@@ -32,7 +36,8 @@ Save = Callable[[pd.DataFrame], tuple[str, str | None]]
 def csv(folder: Path, ending: str, delimiter: str) -> Save:
     def save(table: pd.DataFrame) -> tuple[str, None]:
         path = folder / f"{uuid4()}{ending}"
-        table.to_csv(path, index=False, sep=delimiter)
+        content = table.to_csv(index=False, sep=delimiter).encode()
+        path.write_bytes(COMPRESSED.get(path.suffix, bytes)(content))
         return str(path), None
 
     return save
@@ -58,6 +63,41 @@ def parquet(folder: Path) -> Save:
     return save
 
 
+def arrow(folder: Path) -> Save:
+    def save(table: pd.DataFrame) -> tuple[str, None]:
+        path = folder / f"{uuid4()}.arrow"
+        content = pa.Table.from_pandas(table, preserve_index=False)
+        with pa.ipc.new_file(path, content.schema) as writer:
+            writer.write_table(content, max_chunksize=2)
+        return str(path), None
+
+    return save
+
+
+def json_lines(folder: Path) -> Save:
+    def save(table: pd.DataFrame) -> tuple[str, None]:
+        path = folder / f"{uuid4()}.jsonl"
+        table.to_json(path, orient="records", lines=True, date_format="iso")
+        return str(path), None
+
+    return save
+
+
+def folder_of_csv(folder: Path) -> Save:
+    """As Spark writes a table: parts with a header each, and files beside them that are no parts."""
+
+    def save(table: pd.DataFrame) -> tuple[str, None]:
+        path = folder / str(uuid4())
+        path.mkdir()
+        for number, start in enumerate(range(0, max(len(table), 1), 2)):
+            table.iloc[start : start + 2].to_csv(path / f"part-{number:05}.csv", index=False)
+            (path / f".part-{number:05}.csv.crc").write_bytes(b"crc")
+        (path / "_SUCCESS").touch()
+        return str(path), None
+
+    return save
+
+
 def database(url: str) -> Save:
     def save(table: pd.DataFrame) -> tuple[str, str]:
         name = f'Ratings of "{uuid4()}"'
@@ -69,7 +109,23 @@ def database(url: str) -> Save:
     return save
 
 
-NAMED = ["csv", "tsv", "csv.gz", "tsv.gz", "parquet", "sqlite", "postgresql"]
+COMPRESSED: dict[str, Callable[[bytes], bytes]] = {
+    ".gz": gzip.compress,
+    ".zst": lambda content: pa.compress(content, "zstd", asbytes=True),
+}
+NAMED = [
+    "csv",
+    "tsv",
+    "csv.gz",
+    "tsv.gz",
+    "csv.zst",
+    "json lines",
+    "parquet",
+    "arrow",
+    "folder",
+    "sqlite",
+    "postgresql",
+]
 POSITIONAL = ["u.data", "ratings.dat"]
 
 
@@ -80,6 +136,12 @@ def save(request: pytest.FixtureRequest, tmp_path: Path) -> Save:
         return without_header(tmp_path, kind, "\t" if kind == "u.data" else "::")
     if kind == "parquet":
         return parquet(tmp_path)
+    if kind == "arrow":
+        return arrow(tmp_path)
+    if kind == "json lines":
+        return json_lines(tmp_path)
+    if kind == "folder":
+        return folder_of_csv(tmp_path)
     if kind == "sqlite":
         path = tmp_path / "ratings.sqlite"
         path.write_bytes(b"")
@@ -98,9 +160,8 @@ def loaded(
 ) -> Dataset:
     source, name = save(table)
     return load(
-        source,
-        table=name,
-        columns=columns,
+        [source],
+        SourceOptions(table=name, columns=columns or {}),
         rng=np.random.default_rng(0),
         cache=Path("not needed"),
         held_out=held_out,
@@ -214,17 +275,40 @@ def test_a_renamed_column_that_is_missing_is_named_as_the_source_has_it(save: Sa
         ("rating", float("inf"), "rating inf is not a finite number"),
         ("user", None, "user is missing"),
         ("item", " ", "item is missing"),
-        ("timestamp", "yesterday", "timestamp 'yesterday' is neither seconds nor an ISO 8601 time"),
-        ("timestamp", None, "timestamp is missing"),
+        ("timestamp", "yesterday", "timestamp 'yesterday' is neither a number nor an ISO 8601 time"),
     ],
 )
-def test_a_bad_value_is_named_by_its_row(save: Save, column: str, value: Any, message: str) -> None:
+def test_a_bad_value_is_named_by_its_row(
+    save: Save, column: str, value: Any, message: str, request: pytest.FixtureRequest
+) -> None:
     table = TABLE.copy()
     texts = value is not None and not isinstance(value, float)
     table[column] = table[column].astype("str" if texts else "Float64")
     table.loc[2, column] = value
-    with pytest.raises(DataError, match=rf"(row 3|line 4): {message}"):
+    if value == float("inf") and request.node.callspec.params["save"] == "json lines":
+        message = "rating is missing"  # pandas writes null for it
+    with pytest.raises(DataError, match=rf"(row 3|line 4|jsonl: line 3|part-00001.csv: line 2): {message}"):
         loaded(save, table)
+
+
+@every_source_with_names
+def test_a_rating_without_a_time_is_older_than_those_with_one(save: Save) -> None:
+    some = TABLE.astype({"timestamp": "Int64"})
+    some.loc[[0, 3], "timestamp"] = None
+    dataset = loaded(save, pd.concat([some, some.iloc[:2].assign(rating=1.0, timestamp=None)]))
+    times = [time for *_, time in rows_of(dataset.ratings)]
+    assert times == [891717742, 878887116, None, -1, None]
+    assert [rating for _, _, rating, _ in rows_of(dataset.ratings)] == [3.5, 1, 5, 2.5, 1]
+
+
+@every_source_with_names
+@pytest.mark.parametrize("unit", [1_000, 1_000_000, 1_000_000_000])
+def test_times_may_count_smaller_units_than_seconds(save: Save, unit: int) -> None:
+    positive = TABLE.assign(timestamp=TABLE.timestamp.abs() + 10**9)
+    assert (
+        loaded(save, positive.assign(timestamp=positive.timestamp * unit)).fingerprint
+        == loaded(save, positive).fingerprint
+    )
 
 
 @every_source

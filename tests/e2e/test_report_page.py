@@ -24,7 +24,7 @@ SHORT = ["samples=5", "burn_in=2", "relevance.sweeps=2"]  # of a fit whose quali
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page of a model of ml-100k with every part: a second version, with intervals and titles."""
     out = tmp_path_factory.mktemp("checkpoints")
-    options = {"data": "ml-100k", "split": "random:0.1", "cache": default_cache(), "device": "cpu", "out": out}
+    options = {"data": ["ml-100k"], "split": "random:0.1", "cache": default_cache(), "device": "cpu", "out": out}
     figures = {}
     for preset, overrides in (("bias", []), ("bayes", SHORT)):
         config = JobConfig(preset=preset, overrides=overrides, force=True, **options)

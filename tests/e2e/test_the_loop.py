@@ -116,4 +116,6 @@ def test_a_service_that_does_not_take_ratings_is_named_in_one_line(
     with start(out, store="none") as (client, _):
         refused = training("import", "--data", ratings, "--to", client.base_url)
     assert refused.code == 2
-    assert refused.stderr.splitlines()[-1].startswith(f"error: {client.base_url} did not accept the ratings: 501")
+    assert refused.stderr.splitlines()[-1].startswith(
+        f"error: {client.base_url} did not accept the ratings from number 1 on: 501"
+    )

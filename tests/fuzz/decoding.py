@@ -23,11 +23,27 @@ from models.checkpoint.files import MANIFEST
 from models.errors import CheckpointError
 from models.registry.directory import CURRENT, current_version, load
 from tests.support.checkpoints import replace_file
-from training.data import attributes, delimited, parquet
+from tests.support.reading import read
+from training.data import attributes, described
 from training.errors import TrainingError
+from training.options import SourceOptions
 
 MEMORY = 64 << 20  # bytes; no input has a tenth of that
 SECONDS = 20
+RATINGS = (
+    "csv",
+    "tsv",
+    "data",
+    "dat",
+    "csv.gz",
+    "csv.zst",
+    "csv.bz2",
+    "csv.xz",
+    "csv.zip",
+    "parquet",
+    "arrow.file",
+    "jsonl",
+)
 _PEAK = re.compile(r"VmHWM:\s+(\d+) kB")
 
 
@@ -63,20 +79,19 @@ def _current(path: Path) -> None:
 
 
 def _attributes(path: Path) -> None:
-    matrix = attributes.encode(attributes.read_attributes(path), pa.array(["a", "1", "b"]))
+    matrix = attributes.encode(described.read_attributes(str(path), "item", SourceOptions()), pa.array(["a", "1", "b"]))
     assert matrix is None or np.isfinite(matrix).all()
+
+
+def _ratings(path: Path) -> None:
+    assert read(path).rows > 0
 
 
 DECODERS: dict[str, tuple[Callable[[Path], object], tuple[type[Exception], ...]]] = {
     "json": (lambda path: json.Decoder(256)(path.read_bytes()), ()),
     "msgpack": (lambda path: msgpack.decode(path.read_bytes()), (ValueError,)),
     "arrow": (lambda path: arrow.decode(path.read_bytes()), (ValueError,)),
-    "csv": (lambda path: delimited.read(path, delimited.COMMA), (TrainingError,)),
-    "tsv": (lambda path: delimited.read(path, delimited.TAB), (TrainingError,)),
-    "data": (lambda path: delimited.read(path, delimited.U_DATA), (TrainingError,)),
-    "dat": (lambda path: delimited.read(path, delimited.RATINGS_DAT), (TrainingError,)),
-    "csv.gz": (lambda path: delimited.read(path, delimited.COMMA), (TrainingError,)),
-    "parquet": (parquet.read, (TrainingError,)),
+    **dict.fromkeys(RATINGS, (_ratings, (TrainingError,))),
     "attributes.csv": (_attributes, (TrainingError,)),
     "attributes.parquet": (_attributes, (TrainingError,)),
     "manifest": (_manifest, (CheckpointError,)),

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
+import io
 import json
-from collections.abc import Iterable, Iterator
+import lzma
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from zipfile import ZipFile
 
 import msgspec
 import pyarrow as pa
@@ -14,6 +18,7 @@ import pytest
 
 from models.checkpoint.files import MANIFEST
 from models.registry.directory import publish
+from tests.fuzz.decoding import RATINGS as RATINGS_FILES
 from tests.fuzz.mutations import mutations
 from tests.fuzz.structures import bomb, documents, headers, tables, values
 from tests.support.checkpoints import small_draft, small_head
@@ -49,6 +54,25 @@ ATTRIBUTES = pa.table(
 TEXT = b"user,item,rating,timestamp\n" + b"".join(
     b'%d,"it ""em"" %d",%d.5,%d\n' % (n, n % 3, n % 5, n) for n in range(9)
 )
+TEXT_AS_JSON = b"".join(
+    b'{"user": %d, "item": "it %d", "rating": %d.5, "timestamp": %d}\n' % (n, n % 3, n % 5, n) for n in range(9)
+)
+
+
+def zip_archive(content: bytes) -> bytes:
+    target = io.BytesIO()
+    with ZipFile(target, "w") as archive:
+        archive.writestr("ratings.csv", content)
+    return target.getvalue()
+
+
+def ipc_file(new: Callable[..., pa.RecordBatchFileWriter]) -> bytes:
+    sink = pa.BufferOutputStream()
+    with new(sink, RATINGS.schema) as writer:
+        writer.write_table(RATINGS)
+    return sink.getvalue().to_pybytes()
+
+
 CASES = {
     "json": [json.dumps(body).encode() for body in ({"user": "1", "item": 2}, COLUMNS)],
     "msgpack": [msgspec.msgpack.encode(body) for body in ({"user": "1", "item": 2}, COLUMNS)],
@@ -63,6 +87,12 @@ CASES = {
     "data": [b"1\t2\t3\t4\n2\t3\t4\t5\n"],
     "dat": [b"1::2::3::4\n2::3::4.5::5\n"],
     "csv.gz": [gzip.compress(TEXT, mtime=0)],
+    "csv.zst": [pa.compress(TEXT, "zstd", asbytes=True)],
+    "csv.bz2": [bz2.compress(TEXT)],
+    "csv.xz": [lzma.compress(TEXT)],
+    "csv.zip": [zip_archive(TEXT)],
+    "jsonl": [TEXT_AS_JSON],
+    "arrow.file": [ipc_file(pa.ipc.new_file), ipc_file(pa.ipc.new_stream)],
     "parquet": [parquet_file(), parquet_file(compression="gzip", use_dictionary=False, data_page_version="2.0")],
     "attributes.csv": [b"id,age,job\na,1.5,x\nb,2,y\n1,,x\n"],
     "attributes.parquet": [
@@ -70,7 +100,7 @@ CASES = {
         parquet_file(ATTRIBUTES, compression="none", use_dictionary=False),
     ],
 }
-FILES = ("csv", "tsv", "data", "dat", "csv.gz", "parquet", "attributes.csv", "attributes.parquet")
+FILES = (*RATINGS_FILES, "attributes.csv", "attributes.parquet")
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +111,7 @@ def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
         "app.api.encodings.json",
         "models.registry.directory",
         "training.data.attributes",
+        "training.data.files",
     ]
     with Nursery(tmp_path_factory.mktemp("children"), [*preloaded, "tests.support.checkpoints"]) as nursery:
         yield nursery

@@ -80,7 +80,7 @@ def job_config(folder: Path, name: str, split: str, seed: int = 3) -> Any:
     """The configuration of a job that reads `name` in a folder."""
     from training.config import JobConfig
 
-    return JobConfig(data=str(folder / name), preset="als", cache=folder, split=split, seed=seed)
+    return JobConfig(data=[str(folder / name)], preset="als", cache=folder, split=split, seed=seed)
 
 
 def read_in_parts(group: Any, folder: Path) -> Any:

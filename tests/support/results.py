@@ -58,8 +58,10 @@ def make_result(
     described = None
     if titles is not None:
         described = pa.table({"id": training.item_ids, "title": titles, "year": [1999] * items}, schema=ITEM_SCHEMA)
-    ratings = TrainTest(Dataset(name=name, ratings=training, fingerprint="f" * 64), training, held_out)
-    test_set = make_test_set(training, held_out, None, torch.device("cpu"))
+    scale = training.scale
+    dataset = Dataset(name=name, ratings=training, rows=len(training), scale=scale, fingerprint="f" * 64)
+    ratings = TrainTest(dataset=dataset, train=training, test=held_out, scale=scale)
+    test_set = make_test_set(training, held_out, scale, None, torch.device("cpu"))
     seen = TrainingRatings.from_ratings(training.users_N, training.items_N, training.ratings_N, users)
     fitted = Fitted(model, history, None, [])
     metrics: dict[str, float | None] = {}
@@ -74,6 +76,7 @@ def make_result(
             "seen": seen,
             "test": test_set,
             "metrics": metrics,
+            "summary": {},
             "run": {"seed": 3, "split": "random:0.1", "device": "cpu", "threads": 1} | ratings.totals(),
             "described": described,
             "measured_on": ratings,

@@ -50,6 +50,13 @@ KEYS = [
     "relevance_seconds",
     "examples_per_second",
     "peak_memory_mb",
+    "rows",
+    "dropped",
+    "duplicates",
+    "scale",
+    "first_rating",
+    "last_rating",
+    "histogram",
     "version",
     "checkpoint",
 ]
@@ -80,7 +87,7 @@ def csv(path: Path, rows: Iterable[tuple[object, ...]]) -> str:
 
 
 def run(tmp_path: Path, **changes: Any) -> job.Outcome:
-    options = {"data": csv(tmp_path / "ratings.csv", TRAIN), "preset": "bias", "cache": tmp_path, "device": "cpu"}
+    options = {"data": [csv(tmp_path / "ratings.csv", TRAIN)], "preset": "bias", "cache": tmp_path, "device": "cpu"}
     return job.run(JobConfig(**(options | changes)), ignore)
 
 
@@ -181,7 +188,7 @@ def test_sweeps_of_the_head_are_reported_after_the_epochs_under_their_own_name(t
     reported = list[Epoch]()
     data = csv(tmp_path / "ratings.csv", TRAIN)
     overrides = ["sweeps=2", "relevance.sweeps=3"]
-    job.run(JobConfig(data=data, preset="als", cache=tmp_path, device="cpu", overrides=overrides), reported.append)
+    job.run(JobConfig(data=[data], preset="als", cache=tmp_path, device="cpu", overrides=overrides), reported.append)
     named = [(epoch.name, epoch.number, epoch.epochs) for epoch in reported]
     assert named == [("epoch", 1, 2), ("epoch", 2, 2), *(("relevance", number, 3) for number in (1, 2, 3))]
 
@@ -194,7 +201,7 @@ def test_an_interruption_of_the_head_keeps_the_saved_fit_which_goes_once_both_ar
             raise KeyboardInterrupt
 
     saved, ratings = tmp_path / "saved", csv(tmp_path / "ratings.csv", TRAIN)
-    config = JobConfig(data=ratings, preset="als", cache=tmp_path, device="cpu", resume=saved, save_every=0)
+    config = JobConfig(data=[ratings], preset="als", cache=tmp_path, device="cpu", resume=saved, save_every=0)
     with pytest.raises(KeyboardInterrupt):
         job.run(config, interrupt)
     assert saved.exists()
@@ -235,7 +242,7 @@ def test_bad_options_are_refused(tmp_path: Path, change: dict[str, Any]) -> None
 def test_the_catalogue_stands_in_the_order_of_the_rows() -> None:
     train = interactions([(0, 2, 4.0), (0, 0, 2.0), (1, 2, 5.0), (1, 1, 3.0)], users=2, items=3)
     items = {"id": ["i9", "i2", "i0"], "title": ["Nine", "Two", "Zero"], "year": [1999, 2002, None]}
-    described = pa.table(items | {"genres": [[], ["Drama"], None]})
+    described = pa.table(items | {"genres": [[], ["Drama"], None], "labels": [["color:red"], None, []]})
     described = described.cast(pa.schema([ITEM_SCHEMA.field(name) for name in described.column_names]))
     table = catalogue(described, train)
     assert table.schema == ITEM_SCHEMA
@@ -244,6 +251,7 @@ def test_the_catalogue_stands_in_the_order_of_the_rows() -> None:
         "title": ["Zero", None, "Two"],
         "year": [None, None, 2002],
         "genres": [None, None, ["Drama"]],
+        "labels": [[], None, None],
         "mean_rating": [2.0, 3.0, 4.5],
         "ratings": [1, 1, 2],
     }
@@ -262,14 +270,20 @@ def test_what_is_known_of_items_outlives_a_source_of_ratings_alone(
     """As a store is: titles come from the version that was current before."""
     ratings, out = csv(tmp_path / "ratings.csv", TRAIN), tmp_path / "out"
     described = pa.table(
-        {"id": ["3", "5"], "title": ["Three", None], "year": [1933, 1955], "genres": [["A", "B"], None]}
+        {
+            "id": ["3", "5"],
+            "title": ["Three", None],
+            "year": [1933, 1955],
+            "genres": [["A", "B"], None],
+            "labels": [None, ["color:red"]],
+        }
     )
-    plain = read(JobConfig(data=ratings, preset="bias", cache=tmp_path))
+    plain = read(JobConfig(data=[ratings], preset="bias", cache=tmp_path))
     with_items = replace(plain, dataset=replace(plain.dataset, items=described))
     monkeypatch.setattr("training.data.train_test.read", lambda *_, **__: with_items)
-    job.run(JobConfig(data=ratings, preset="bias", cache=tmp_path, out=out), ignore)
+    job.run(JobConfig(data=[ratings], preset="bias", cache=tmp_path, out=out), ignore)
     monkeypatch.undo()
-    job.run(JobConfig(data=ratings, preset="bias", cache=tmp_path, out=out), ignore)
+    job.run(JobConfig(data=[ratings], preset="bias", cache=tmp_path, out=out), ignore)
     loaded = load(out)
     (three,) = loaded.catalogue.slice(loaded.items.row("3"), 1).to_pylist()
     assert (three["title"], three["year"], three["genres"]) == ("Three", 1933, ["A", "B"])
@@ -278,7 +292,7 @@ def test_what_is_known_of_items_outlives_a_source_of_ratings_alone(
 
 def test_held_out_ratings_are_put_back_once_the_model_has_passed(tmp_path: Path) -> None:
     ratings, out = csv(tmp_path / "ratings.csv", [*TRAIN, *TEST]), tmp_path / "out"
-    options = {"data": ratings, "preset": "als", "split": "random:0.2", "cache": tmp_path, "out": out, "force": True}
+    options = {"data": [ratings], "preset": "als", "split": "random:0.2", "cache": tmp_path, "out": out, "force": True}
     figures = job.run(JobConfig(**options, refit=True), ignore).figures
     data = load(out).manifest.data
     assert (data.train_ratings, data.test_ratings) == (len(TRAIN) + len(TEST), -(-len(TRAIN + TEST) // 5))
@@ -288,7 +302,7 @@ def test_held_out_ratings_are_put_back_once_the_model_has_passed(tmp_path: Path)
 def test_refit_without_a_held_out_part_is_refused(tmp_path: Path) -> None:
     ratings = csv(tmp_path / "ratings.csv", TRAIN)
     with pytest.raises(ConfigError, match="--refit needs --split"):
-        job.run(JobConfig(data=ratings, preset="bias", cache=tmp_path, out=tmp_path / "out", refit=True), ignore)
+        job.run(JobConfig(data=[ratings], preset="bias", cache=tmp_path, out=tmp_path / "out", refit=True), ignore)
 
 
 def test_a_refit_replaces_the_saved_state_of_the_first_fit_and_deletes_its_own(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -51,10 +52,11 @@ def import_ratings(
     from training import upload
     from training.data.dataset import load
     from training.data.fetch import default_cache
-    from training.progress import counting
+    from training.progress import counting, only_warnings
 
     rng = np.random.default_rng(0)
-    ratings = load(data, taken_source_options(chosen), rng=rng, cache=default_cache()).ratings
+    with only_warnings() if quiet else nullcontext():
+        ratings = load(data, taken_source_options(chosen), rng=rng, cache=default_cache()).ratings
     with counting(len(ratings), "ratings", quiet=quiet) as report:
         upload.upload(ratings, url, key, report, skip=skip)
     stored = max(0, len(ratings) - skip)

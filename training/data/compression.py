@@ -9,9 +9,11 @@ import bz2
 import gzip
 import io
 import lzma
+import struct
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from errno import EINVAL
 from typing import IO, Any, cast
 from zipfile import BadZipFile, ZipFile
 
@@ -30,7 +32,8 @@ MAGIC = {
     b"PK\x05\x06": "zip",
 }
 PIECE = 1 << 16
-FREE_BYTES = 1 << 28  # may always come out of a file
+DAMAGES = (gzip.BadGzipFile, zlib.error, lzma.LZMAError, BadZipFile, RuntimeError, IndexError, struct.error)
+FREE_BYTES = 1 << 26  # may always come out of a file
 MOST_EXPANSION = 200  # texts of ratings shrink to a fifth, extremely regular ones to a hundredth
 
 
@@ -46,9 +49,13 @@ def decompressed(opener: Opener, kind: str, name: str) -> Opener:
     def open_content() -> IO[bytes]:
         with damage_named(name):
             compressed = opener()
-            size = compressed.seek(0, io.SEEK_END)
-            compressed.seek(0)
-            return cast("IO[bytes]", io.BufferedReader(_Checked(open_kind(compressed, name), size, name), PIECE))
+            with ExitStack() as refused:
+                refused.callback(compressed.close)
+                size = compressed.seek(0, io.SEEK_END)
+                compressed.seek(0)
+                checked = _Checked(open_kind(compressed, name), compressed, size, name)
+                refused.pop_all()
+            return cast("IO[bytes]", io.BufferedReader(checked, PIECE))
 
     return open_content
 
@@ -56,8 +63,8 @@ def decompressed(opener: Opener, kind: str, name: str) -> Opener:
 class _Checked(io.RawIOBase):
     """What comes out of a compressed stream: errors are a DataError that names the file, and bombs are refused."""
 
-    def __init__(self, stream: IO[bytes], size: int, name: str) -> None:
-        self._stream, self._size, self._name, self._given = stream, size, name, 0
+    def __init__(self, stream: IO[bytes], compressed: IO[bytes], size: int, name: str) -> None:
+        self._stream, self._compressed, self._size, self._name, self._given = stream, compressed, size, name, 0
 
     def readable(self) -> bool:
         return True
@@ -73,6 +80,7 @@ class _Checked(io.RawIOBase):
 
     def close(self) -> None:
         self._stream.close()
+        self._compressed.close()
         super().close()
 
 
@@ -83,10 +91,10 @@ def damage_named(name: str) -> Iterator[None]:
         yield
     except EOFError as error:
         raise DataError(f"{name}: the compressed file is truncated") from error
-    except (gzip.BadGzipFile, zlib.error, lzma.LZMAError, BadZipFile, RuntimeError, NotImplementedError) as error:
+    except DAMAGES as error:
         raise DataError(f"{name}: the compressed file is damaged ({error})") from error
-    except (OSError, ValueError) as error:  # of bz2 and of Arrow's zstd
-        if getattr(error, "errno", None) is not None:
+    except (OSError, ValueError) as error:  # of bz2 and of Arrow's zstd; EINVAL of a zip archive's offsets
+        if getattr(error, "errno", None) not in (None, EINVAL):
             raise
         truncated = "truncated" in str(error).lower()
         problem = "truncated" if truncated else f"damaged ({error})"
@@ -146,5 +154,6 @@ class _Streams(io.RawIOBase):
         self._rest = self._current.unused_data.lstrip(b"\0")
         while not self._rest and (piece := self._stream.read(PIECE)):
             self._rest = piece.lstrip(b"\0")
-        self._current = self._new()
+        if self._rest:
+            self._current = self._new()
         return bool(self._rest)

@@ -55,7 +55,7 @@ def opened(url: str, options: SourceOptions) -> Iterator[Part]:
     with _connected(url) as connection:
         streaming = connection.execution_options(stream_results=True, yield_per=CHUNK_ROWS)
         if options.table is None:
-            rows, origin = streaming.execute(sa.text(options.query or "")), Origin("the query")
+            rows, origin = streaming.execute(sa.text((options.query or "").replace(":", r"\:"))), Origin("the query")
             chosen = Selection(renamed=options.columns).of(list(rows.keys()), origin)
             rows = rows.columns(*chosen.values())
         else:
@@ -119,8 +119,8 @@ def _query(
     inspector = sa.inspect(connection)
     name, schema = _found_table(inspector, table)
     relation = sa.table(sa.quoted_name(name, quote=True), schema=schema and sa.quoted_name(schema, quote=True))
-    found = connection.execute(sa.select(sa.text("*")).select_from(relation).limit(0)).keys()
-    chosen = Selection(renamed=columns).of(list(found), origin)
+    with connection.execute(sa.select(sa.text("*")).select_from(relation).limit(0)) as nothing:
+        chosen = Selection(renamed=columns).of(list(nothing.keys()), origin)
     query = sa.select(*map(_quoted, chosen.values())).select_from(relation)
     return query.order_by(*map(_quoted, _primary_key(connection, name, schema))), chosen
 

@@ -10,10 +10,12 @@ import codecs
 import csv
 import io
 import logging
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import islice
+from threading import Event
 
 import pyarrow as pa
 from pyarrow import csv as arrow_csv
@@ -30,6 +32,7 @@ FIRST_LINES = 1_000  # that a dialect is recognised by
 IDS = pa.dictionary(pa.int32(), pa.string())
 SINGLE_LINE = ("id", *NAMES)  # columns in which no field goes on in the next line
 TYPES = {"user": IDS, "item": IDS, "rating": pa.float64(), TIMESTAMP: None}  # None: what it looks like
+LONGEST_WAIT = 10.0  # seconds
 UNREADABLE = (pa.ArrowInvalid, UnicodeDecodeError)
 
 
@@ -40,6 +43,9 @@ def read(opener: Opener, name: str, dialect: Dialect, selection: Selection) -> t
     as is needed. Raises DataError, which names the line if it is known.
     """
     text = Text(opener, name, dialect)
+    if dialect.quotes is Quotes.PERHAPS and text.names() != text.literal().names():
+        dialect = replace(dialect, quotes=Quotes.FIELD)  # those of the header enclose its fields
+        text = Text(opener, name, dialect)
     if dialect.names is not None:
         places = POSITIONS if not selection.renamed else {each: POSITIONS[each] for each in RATING}
         there = dict(islice(places.items(), len(dialect.names)))
@@ -55,7 +61,7 @@ def read(opener: Opener, name: str, dialect: Dialect, selection: Selection) -> t
             raise text.diagnosis(chosen, str(error)) from error
         literal = True
     if literal:
-        text = replace(text, dialect=replace(dialect, quotes=Quotes.NOTHING))
+        text = text.literal()
         try:
             table, counted = _table(text, chosen)
         except UNREADABLE as error:
@@ -78,7 +84,8 @@ def dialect_of(opener: Opener, name: str, ending: str, options: SourceOptions, s
     whole = decoder.decode(head).removeprefix("\ufeff")
     lines = whole.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     if len(head) == MAX_LINE and not any(lines[:-1]):
-        raise DataError(f"{name}: line 1 is longer than {MAX_LINE:,} bytes; a row of ratings is not so long")
+        whole_line = f"line {len(lines)} is longer than {MAX_LINE:,} bytes; a row of ratings is not so long"
+        raise DataError(f"{name}: {whole_line if lines[-1] else f'its first {MAX_LINE:,} bytes are blank lines'}")
     if "\0" in whole:
         raise DataError(f"{name}: not a text: it holds zero bytes (--encoding utf-16 if it is UTF-16)")
     filled = [line for line in islice(lines if len(head) < MAX_LINE else lines[:-1], FIRST_LINES) if line.strip()]
@@ -107,6 +114,10 @@ class Text:
         if self.dialect.names is not None:
             return list(self.dialect.names)
         return [field.strip() for field in next(self.records(), (1, [""]))[1]]
+
+    def literal(self) -> Text:
+        """The same with quotes that mean nothing."""
+        return replace(self, dialect=replace(self.dialect, quotes=Quotes.NOTHING))
 
     def records(self) -> Iterator[tuple[int, list[str]]]:
         """(line that it begins in, fields) of each record that is not blank. Raises DataError for a bad line."""
@@ -181,7 +192,8 @@ class Text:
     def _split(self) -> Iterator[tuple[int, list[str]]]:
         if self.dialect.separator == " " or self.dialect.quotes is Quotes.NOTHING:
             stripped = ((number, line.rstrip("\r\n")) for number, line in enumerate(self._lines(), 1))
-            yield from ((number, self.dialect.split(line)) for number, line in stripped if line)
+            blanks = " \t" if self.dialect.separator == " " else ""
+            yield from ((number, self.dialect.split(line)) for number, line in stripped if line.strip(blanks))
             return
         reader = csv.reader(self._lines(), delimiter=self.dialect.separator, strict=True)
         line = 1
@@ -231,19 +243,41 @@ def _table(text: Text, chosen: Mapping[str, str]) -> tuple[pa.Table, CountedText
         return _parsed(text, chosen, TYPES | {TIMESTAMP: pa.string()})  # later times may not look like the first ones
 
 
+class _Lent:
+    """A stream in the hands of Arrow, which asks for no more than this."""
+
+    closed = False
+
+    def __init__(self, stream: CountedText) -> None:
+        self.read = stream.read
+
+
+def _read_csv(stream: CountedText, *options: object) -> pa.Table:
+    """Read a table and wait until the thread that has read it is done: it would abort a process that ends before."""
+    done = Event()
+    lent = _Lent(stream)
+    _told = weakref.ref(lent, lambda _: done.set())
+    try:
+        return arrow_csv.read_csv(lent, *options)
+    finally:
+        del lent
+        done.wait(LONGEST_WAIT)
+
+
 def _parsed(
     text: Text, chosen: Mapping[str, str], types: Mapping[str, pa.DataType | None]
 ) -> tuple[pa.Table, CountedText]:
     names, dialect = text.names(), text.dialect
     places = {name: str(names.index(column)) for name, column in chosen.items()}
     types = {**dict.fromkeys(places, pa.string()), **types}
+    before = 0 if dialect.names is not None else next(text.records())[0]
     with closing(CountedText(text.opener(), dialect, text.name)) as stream:
-        table = arrow_csv.read_csv(
+        table = _read_csv(
             stream,
             arrow_csv.ReadOptions(
                 block_size=BLOCK_BYTES,
                 column_names=[str(place) for place in range(len(names))],
-                skip_rows_after_names=0 if dialect.names is not None else next(text.records())[0],
+                skip_rows_after_names=before,
             ),
             arrow_csv.ParseOptions(
                 delimiter=delimiter_of(dialect),

@@ -91,15 +91,18 @@ def _described(source: str, selection: Selection, options: SourceOptions) -> pa.
     tables = []
     for file in files.found(source):
         batches, origin = files.read(file, SourceOptions(encoding=options.encoding), selection)
-        table = pa.Table.from_batches(batches)
+        rows = list(batches)
+        if not rows:
+            continue
+        table = pa.Table.from_batches(rows)
         tables.append(table.set_column(table.column_names.index("id"), "id", _ids(table["id"], origin)))
-    table = pa.concat_tables(tables, promote_options="permissive").combine_chunks()
-    ids = table["id"].combine_chunks().dictionary_encode()
-    if not len(ids):
+    if not any(map(len, tables)):
         raise DataError(f"{source}: no rows")
-    if len(ids.dictionary) < len(ids):
-        repeated = pc.value_counts(ids.indices).sort([("counts", "descending")])[0]["values"].as_py()
-        raise DataError(f"{source}: the id {ids.dictionary[repeated]} has more than one row")
+    table = pa.concat_tables(tables, promote_options="permissive").combine_chunks()
+    counts = pc.value_counts(table["id"].combine_chunks())
+    if len(counts) < len(table):
+        repeated = counts.field("values")[int(counts.field("counts").to_numpy().argmax())]
+        raise DataError(f"{source}: the id {repeated} has more than one row")
     return table
 
 

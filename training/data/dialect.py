@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ WEAK = (":", " ")  # they also stand in times and names: only where no other sep
 BY_ENDING = {".csv": ",", ".tsv": "\t", ".data": "\t", ".base": "\t", ".test": "\t", ".dat": "::"}
 MOST_UNEVEN = 0.1  # of the first lines may have another number of fields; which ones is said when they are read
 POSITIONS = {name: str(position) for position, name in enumerate(NAMES, 1)}
+_between_blanks = re.compile(r"[^ \t]+").findall
 
 
 class Quotes(Enum):
@@ -54,12 +56,15 @@ class Dialect:
         return f"fields separated by {SEPARATORS.get(self.separator, self.separator)}, {header}, {self.encoding}"
 
     def split(self, line: str) -> list[str]:
-        """The fields of a line that is a whole record."""
+        """The fields of a line that is a whole record; where its quotes enclose no fields, they are letters."""
         if self.separator == " ":
-            return line.split()
+            return _between_blanks(line)
         if self.quotes is Quotes.NOTHING:
             return line.split(self.separator)
-        return next(csv.reader([line], delimiter=self.separator), [])
+        try:
+            return next(csv.reader([line], delimiter=self.separator, strict=self.quotes is Quotes.PERHAPS), [])
+        except csv.Error:
+            return line.split(self.separator)
 
     def number(self, text: str) -> float:
         """The number that a field holds. Raises ValueError if it holds none."""
@@ -80,9 +85,12 @@ def encoding_of(head: bytes, options: SourceOptions) -> str:
     """
     if options.encoding is not None:
         try:
+            "".encode(options.encoding)
             return codecs.lookup(options.encoding).name
-        except LookupError as error:
-            raise ConfigError(f"--encoding {options.encoding}: Python knows no encoding of this name") from error
+        except (LookupError, ValueError) as error:
+            raise ConfigError(
+                f"--encoding {options.encoding}: Python knows no encoding of texts with this name"
+            ) from error
     return next((encoding for bom, encoding in BOMS.items() if head.startswith(bom)), "utf-8")
 
 
@@ -131,7 +139,7 @@ def _separator(lines: Sequence[str], default: str, dialects: Mapping[str, Dialec
     """
     if len(dialects) == 1:
         return next(iter(dialects))
-    widths = {separator: [_width(dialect, line) for line in lines] for separator, dialect in dialects.items()}
+    widths = {separator: [len(dialect.split(line)) for line in lines] for separator, dialect in dialects.items()}
     even = {separator: Counter(found)[found[0]] / len(found) for separator, found in widths.items()}
     fitting = [sep for sep, found in widths.items() if found[0] >= fewest and even[sep] >= 1 - MOST_UNEVEN]
     strong = [separator for separator in fitting if separator not in WEAK]
@@ -141,18 +149,11 @@ def _separator(lines: Sequence[str], default: str, dialects: Mapping[str, Dialec
     return likely if widths[likely][0] >= fewest and likely not in WEAK else default
 
 
-def _width(dialect: Dialect, line: str) -> int:
-    try:
-        return len(dialect.split(line))
-    except csv.Error:
-        return 0
-
-
 def _is_rating(fields: Sequence[str], dialect: Dialect, selection: Selection) -> bool:
     """Whether a first line holds a rating, in the places that are given or in the usual ones."""
     places = {name: selection.renamed.get(name, POSITIONS[name]) for name in RATING}
     try:
-        user, item, rating = (fields[int(place) - 1].strip() for place in places.values())
+        user, item, rating = (fields[int(place) - 1].strip() for place in places.values() if int(place) > 0)
         return bool(user and item) and math.isfinite(dialect.number(rating))
     except (ValueError, IndexError):
         return False

@@ -6,6 +6,7 @@ as Spark writes them beside the data, are left out.
 
 from __future__ import annotations
 
+import io
 import logging
 import shutil
 import sys
@@ -149,11 +150,11 @@ def read(file: File, options: SourceOptions, selection: Selection) -> Part:
     if head.startswith(columnar.PARQUET):
         _refuse_text_options(options, "a Parquet file")
         log.info("%s: Parquet", file.name)
-        return columnar.parquet_batches(path or opener(), selection, origin), origin
+        return columnar.parquet_batches(lambda: path or _seekable(opener), selection, origin), origin
     if head.startswith((columnar.ARROW, columnar.STREAM)):
         _refuse_text_options(options, "an Arrow file")
         log.info("%s: Arrow", file.name)
-        return columnar.arrow_batches(opener(), selection, origin), origin
+        return columnar.arrow_batches(partial(_seekable, opener), selection, origin), origin
     encoding = encoding_of(head, options)
     beginning = "".join(head.decode(encoding, "replace").removeprefix("\ufeff").split())
     if beginning.startswith("[{"):
@@ -165,6 +166,15 @@ def read(file: File, options: SourceOptions, selection: Selection) -> Part:
     log.info("%s: %s%s", file.name, dialect, f", {kind}" if kind else "")
     table, origin = delimited.read(opener, file.name, dialect, selection)
     return table.to_batches(), origin
+
+
+def _seekable(opener: Opener) -> IO[bytes]:
+    """A stream as the readers of columns need it: what is compressed is decompressed in memory."""
+    stream = opener()
+    if stream.seekable():
+        return stream
+    with stream:
+        return io.BytesIO(stream.read())
 
 
 def is_parquet(file: File) -> bool:

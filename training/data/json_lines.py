@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from itertools import islice
@@ -13,14 +14,25 @@ import pyarrow as pa
 
 from training.data.byte_stream import MAX_LINE
 from training.data.compression import Opener
-from training.data.origin import NAMES, RATING, Origin, Selection
+from training.data.origin import NAMES, TIMESTAMP, Origin, Selection, shortened
 from training.errors import DataError
 
 BATCH_ROWS = 100_000
 FIRST_OBJECTS = 100  # whose members are the columns
 SINGLE_VALUES = ("id", *NAMES)
-_decoder = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=str)
 Record = tuple[int, dict[str, Any]]
+
+
+def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object. Raises ValueError for one that has two members of one name."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        (name, _), *_ = Counter(name for name, _ in pairs).most_common(1)
+        raise ValueError(f"more than one member {shortened([name])}")
+    return found
+
+
+_decoder = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=str, object_pairs_hook=_members)
 
 
 def batches(
@@ -35,7 +47,7 @@ def batches(
     def records() -> Iterator[Record]:
         return _records(opener, encoding, origin.name)
 
-    chosen = selection.of(_members(records(), selection), origin)
+    chosen = _chosen(records(), selection, origin)
 
     def line_of(row: int) -> int:
         return next(islice(records(), row, None))[0]
@@ -43,17 +55,31 @@ def batches(
     return _batches(records(), chosen, origin), Origin(origin.name, line_of)
 
 
-def _members(records: Iterator[Record], selection: Selection) -> list[str]:
-    """The names of the members of the first objects. A time may be missing in them, and not in later ones."""
-    found = dict.fromkeys(name for _, record in islice(records, FIRST_OBJECTS) for name in record)
-    rest = {selection.renamed.get(name, name) for name in selection.optional} - set(found) - {""}
-    return [*found, *(rest if tuple(selection.required) == RATING else ())]
+def _chosen(records: Iterator[Record], selection: Selection, origin: Origin) -> dict[str, str]:
+    """The members of the first objects to read. A time may be missing in all of them, and not in later ones."""
+    found = list(dict.fromkeys(name for _, record in islice(records, FIRST_OBJECTS) for name in record))
+    late = [TIMESTAMP] if TIMESTAMP in selection.optional and TIMESTAMP not in selection.renamed else []
+    return dict.fromkeys(late, TIMESTAMP) | selection.of(found, origin)
 
 
 def _batches(records: Iterator[Record], chosen: Mapping[str, str], origin: Origin) -> Iterator[pa.RecordBatch]:
     while part := list(islice(records, BATCH_ROWS)):
-        columns = [_column(name, column, part, origin) for name, column in chosen.items()]
+        try:
+            columns = [_column(name, column, part, origin) for name, column in chosen.items()]
+        except UnicodeEncodeError as error:
+            line = next(
+                line for line, record in part if not all(_is_unicode(record.get(each)) for each in chosen.values())
+            )
+            raise DataError(f"{origin.name}: line {line}: half a surrogate pair, which is no text") from error
         yield pa.RecordBatch.from_arrays(columns, list(chosen))
+
+
+def _is_unicode(value: object) -> bool:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _column(name: str, member: str, part: Sequence[Record], origin: Origin) -> pa.Array:
@@ -61,7 +87,7 @@ def _column(name: str, member: str, part: Sequence[Record], origin: Origin) -> p
     values = [(record.get(member), line) for line, record in part]
     if name in SINGLE_VALUES or not any(isinstance(value, list) for value, _ in values):
         return pa.array([_text(value, line, origin) for value, line in values], pa.string())
-    lists = [([value] if isinstance(value, str) else value, line) for value, line in values]
+    lists = [(value if value is None or isinstance(value, list) else [value], line) for value, line in values]
     texts = [value and [_text(each, line, origin) for each in value] for value, line in lists]
     return pa.array(texts, pa.list_(pa.string()))
 

@@ -54,8 +54,10 @@ class Selection:
     synonyms: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def is_header(self, fields: Sequence[str]) -> bool:
-        """Whether the first line of a text names all columns that must be there."""
+        """Whether the first line of a text names all columns that must be there. Positions alone name none."""
         found = [each.strip() for each in fields]
+        if all(_is_position(self.renamed.get(name, ""), found) for name in self.required):
+            return False
         return all(self._theirs(name, found) in found for name in self.required)
 
     def of(self, found: Sequence[str], origin: Origin) -> dict[str, str]:
@@ -116,6 +118,8 @@ def shortened(names: Sequence[str]) -> str:
 
 
 def _by_position(column: str, found: Sequence[str]) -> str:
-    if column not in found and column.isdecimal() and 1 <= int(column) <= len(found):
-        return found[int(column) - 1]
-    return column
+    return found[int(column) - 1] if column not in found and _is_position(column, found) else column
+
+
+def _is_position(column: str, found: Sequence[str]) -> bool:
+    return column.isdecimal() and 1 <= int(column) <= len(found)

@@ -121,7 +121,10 @@ def _ids(batches: list[pa.RecordBatch], name: str) -> Ids:
 
 def _timestamps(group: Group, batches: list[pa.RecordBatch], name: str) -> Int64s | None:
     """The timestamps, None if no rank has any."""
-    columns = [batch.column("timestamp") for batch in batches if "timestamp" in batch.schema.names]
+    columns = [
+        batch.column("timestamp") if "timestamp" in batch.schema.names else pa.nulls(batch.num_rows, pa.int64())
+        for batch in batches
+    ]
     present = group.total(sum(len(column) - column.null_count for column in columns))
     if present == 0:
         return None

@@ -34,7 +34,7 @@ def movielens(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("movielens")
     for preset, settings in (("bias", ()), ("bayes", QUICK)):
         config = JobConfig(
-            data="ml-100k",
+            data=["ml-100k"],
             split="random:0.1",
             preset=preset,
             overrides=settings,

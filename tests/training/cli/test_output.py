@@ -16,34 +16,35 @@ FIGURES = {
     "version": "20260102T030405Z-bayes-1a2b3c", "checkpoint": "checkpoints/20260102T030405Z-bayes-1a2b3c",
 }  # fmt: skip
 TABLE = """\
-Data         data set            ml-100k
-             split               random:0.1
-             users               943
-             items               1,682
-             training ratings    90,000
-             test ratings        10,000
+Data         data set               ml-100k
+             split                  random:0.1
+             users                  943
+             items                  1,682
+             training ratings       90,000
+             test ratings           10,000
 
-Fit          preset              bayes
-             trainer             bayes
-             device              cpu
-             CPU threads         2
-             seed                1000
-             training loss       0.5183
-             fit                 12.3 s
-             examples a second   3,018,917
-             peak memory         547.6 MB
+Fit          preset                 bayes
+             trainer                bayes
+             device                 cpu
+             CPU threads            2
+             seed                   1000
+             training loss          0.5183
+             fit                    12.3 s
+             examples a second      3,018,917
+             peak memory            547.6 MB
 
-Errors       RMSE                0.8896   6.1% below the 0.9477 of biases alone
-             RMSE, clipped       0.8894
-             MAE                 0.6999
-             in 90 % intervals   90.1%
+Errors       RMSE                   0.8896   6.1% below that of biases alone
+             RMSE of biases alone   0.9477
+             RMSE, clipped          0.8894
+             MAE                    0.6999
+             in 90 % intervals      90.1%
 
-Ranking      NDCG@10             0.3364
-             recall@10           0.3498
-             NDCG@10 by rating   0.0711
+Ranking      NDCG@10                0.3364
+             recall@10              0.3498
+             NDCG@10 by rating      0.0711
 
-Checkpoint   version             20260102T030405Z-bayes-1a2b3c
-             directory           checkpoints/20260102T030405Z-bayes-1a2b3c
+Checkpoint   version                20260102T030405Z-bayes-1a2b3c
+             directory              checkpoints/20260102T030405Z-bayes-1a2b3c
 """
 
 
@@ -54,7 +55,10 @@ def test_figures_are_grouped_and_stand_beside_those_of_the_biases(capsys: pytest
 
 def test_a_model_that_is_worse_than_the_biases_is_told_so(capsys: pytest.CaptureFixture[str]) -> None:
     output.answer({}, figures({"rmse": 1.1, "bias_rmse": 1.0}), as_json=False)
-    assert capsys.readouterr().out == "Errors   RMSE   1.1000   10.0% above the 1.0000 of biases alone\n"
+    assert capsys.readouterr().out == (
+        "Errors   RMSE                   1.1000   10.0% above that of biases alone\n"
+        "         RMSE of biases alone   1.0000\n"
+    )
 
 
 def test_long_cells_stay_on_one_line_where_no_terminal_is(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
-from training.data.attributes import MAX_CATEGORIES, encode, read_attributes
+from training.data.attributes import MAX_CATEGORIES, encode
 from training.errors import DataError
 
 IDS = pa.array(["a", "b", "c", "d"])
@@ -67,39 +64,3 @@ def test_a_column_that_cannot_be_encoded_is_refused_by_name(column: list[object]
 def test_attributes_of_other_ids_are_refused() -> None:
     with pytest.raises(DataError, match="no id in common"):
         encode(table(age=[1, 2, 3, 4]), pa.array(["x", "y"]))
-
-
-def test_files_are_read_with_ids_as_text(tmp_path: Path) -> None:
-    (tmp_path / "users.csv").write_text("id,age\n1,30\n2,40\n")
-    pq.write_table(pa.table({"id": [1, 2], "age": [30, 40]}), tmp_path / "users.parquet")
-    for name in ("users.csv", "users.parquet"):
-        assert read_attributes(tmp_path / name).to_pydict() == {"id": ["1", "2"], "age": [30, 40]}
-
-
-@pytest.mark.parametrize(
-    ("content", "reason"),
-    [
-        ("age\n1\n", "no column id; found age"),
-        ("id,age\n1,2\n1,3\n", "more than one row"),
-        ("id,age\na,2\n,3\n", "an id is missing"),
-        ("id,age,id\n1,2,3\n", "two columns have the same name"),
-        ("id,age,age\n1,2,3\n", "two columns have the same name"),
-        ("", "cannot be read"),
-    ],
-)
-def test_files_that_cannot_be_used_are_refused(tmp_path: Path, content: str, reason: str) -> None:
-    (tmp_path / "users.csv").write_text(content)
-    with pytest.raises(DataError, match=reason):
-        read_attributes(tmp_path / "users.csv")
-
-
-@pytest.mark.parametrize("ids", [[["a"], ["b"]], [b"\xff", b"b"], ["a", None]], ids=["lists", "bytes", "null"])
-def test_ids_of_a_parquet_file_that_cannot_be_used_are_refused(tmp_path: Path, ids: list[object]) -> None:
-    pq.write_table(pa.table({"id": ids, "age": [1, 2]}), tmp_path / "users.parquet")
-    with pytest.raises(DataError, match=r"cannot be read|an id is missing"):
-        read_attributes(tmp_path / "users.parquet")
-
-
-def test_a_file_that_does_not_exist_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="cannot be read"):
-        read_attributes(tmp_path / "users.csv")

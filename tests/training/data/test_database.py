@@ -1,13 +1,22 @@
 import socket
 import sqlite3
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
+from tests.support.reading import rows_of
 from training.data import database
-from training.data.database import read
+from training.data.validation import Checked, checked
 from training.errors import DataError
+from training.options import SourceOptions
+
+
+def read(url: str, table: str | None, columns: Mapping[str, str] | None = None, **options: Any) -> Checked:
+    with database.opened(url, SourceOptions(table=table, columns=columns or {}, **options)) as part:
+        return checked([part])
 
 
 def sqlite(path: Path, *statements: str) -> str:
@@ -152,8 +161,7 @@ def test_a_password_in_the_query_is_kept_secret_too(postgres_url: str) -> None:
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("nosuch://host/name", "no driver for this kind of database"),
-        ("http://host/ratings.csv", "no driver for this kind of database"),
+        ("nosuch://host/name", "the driver is missing: pip install the SQLAlchemy dialect of nosuch"),
         ("://", "the database URL cannot be read"),
         ("postgresql://host:port/name", "the database URL cannot be read"),
     ],
@@ -161,3 +169,44 @@ def test_a_password_in_the_query_is_kept_secret_too(postgres_url: str) -> None:
 def test_a_url_that_is_none_says_so(url: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         read(url, "ratings")
+
+
+def test_a_query_gives_its_rows_in_its_order(tmp_path: Path) -> None:
+    url = sqlite(tmp_path / "r.db", *RATINGS)
+    query = "SELECT user AS who, item, rating * 2 AS rating, timestamp FROM ratings WHERE rating > 1 ORDER BY rating"
+    ratings = read(url, None, {"user": "who"}, query=query).ratings
+    assert rows_of(ratings) == [("7", "31", 7, 20), ("21", "5", 8, 10)]
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ("SELECT user, item FROM ratings", "the query: no column rating; found user, item"),
+        ("SELECT user, item, rating FROM nowhere", "no such table: nowhere"),
+        ("SELEC user", "syntax error"),
+        ("SELECT user, item, rating, rating FROM ratings", "the query: more than one column rating"),
+        ("SELECT user, item, rating FROM ratings WHERE 1 = 0", "the query: no ratings"),
+        ("SELECT user, item, NULL AS rating FROM ratings", "the query: row 1: rating is missing"),
+        ("DELETE FROM ratings", "sqlite|the query"),
+    ],
+)
+def test_what_is_wrong_with_a_query_is_one_line(tmp_path: Path, query: str, message: str) -> None:
+    url = sqlite(tmp_path / "r.db", *RATINGS)
+    with pytest.raises(DataError, match=message) as caught:
+        read(url, None, query=query)
+    assert "\n" not in str(caught.value)
+    assert len(read(url, "ratings").ratings) == 3
+
+
+def test_a_colon_in_a_query_is_no_parameter(tmp_path: Path) -> None:
+    url = sqlite(tmp_path / "r.db", *RATINGS)
+    query = "SELECT 'a:b' || user AS user, item, rating FROM ratings WHERE ':x' <> user"
+    assert read(url, None, query=query).ratings.user_ids.to_pylist() == ["a:b21", "a:b7"]
+
+
+@pytest.mark.parametrize("password", ["p@ss", "p@ss:w/rd", "a@b@c", "p@ss?word"])
+def test_an_at_sign_in_a_password_is_refused_and_not_shown(password: str) -> None:
+    with pytest.raises(DataError, match="more than one @: write the characters @ : / of a password as %40") as caught:
+        read(f"postgresql://ann:{password}@127.0.0.1:1/shop", "ratings")
+    shown = str(caught.value).replace("password", "")
+    assert not any(part in shown for part in ("ss", "127.0.0.1", "b@c", "ann"))

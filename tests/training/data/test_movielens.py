@@ -8,6 +8,7 @@ from zipfile import ZipFile
 import pytest
 
 from training.data.fetch import Download
+from training.data.interactions import Interactions
 from training.data.movielens import (
     GENRES,
     SETS,
@@ -21,6 +22,7 @@ from training.data.movielens import (
     read,
     recbole_ml_100k,
 )
+from training.data.validation import checked
 from training.errors import DataError, SourceUnavailableError
 
 NOWHERE = Download("http://127.0.0.1:1/ml.zip", "0" * 64)
@@ -101,16 +103,25 @@ def recbole_100k(folder: Path) -> Archive:
     )
 
 
+def described(content: Content) -> list[dict[str, object]]:
+    """The items without labels, of which MovieLens has none."""
+    return content.items.drop_columns("labels").to_pylist()
+
+
+def ratings_of(content: Content) -> Interactions:
+    return checked([content.ratings]).ratings
+
+
 @pytest.mark.parametrize("layout", [grouplens_100k, recbole_100k])
 def test_both_sources_of_ml_100k_have_the_same_content(layout: Callable[[Path], Archive], tmp_path: Path) -> None:
     content = read(NamedSet("ml-100k", (layout(tmp_path),)), tmp_path)
-    ratings = content.checked.ratings
+    ratings = ratings_of(content)
     assert ratings.user_ids.to_pylist() == ["1", "2"]
     assert ratings.item_ids.to_pylist() == ["1", "3", "2"]
     assert ratings.ratings_N.tolist() == [3, 4, 5]
     assert ratings.timestamps_N is not None
     assert ratings.timestamps_N.tolist() == [881250949, 891717742, 878887116]
-    assert content.items.to_pylist() == ITEMS
+    assert described(content) == ITEMS
     assert content.users is not None
     assert content.users.to_pylist() == USERS
 
@@ -126,9 +137,10 @@ def test_ml_1m_has_latin_letters_and_users(tmp_path: Path) -> None:
         },
     )
     content = read(NamedSet("ml-1m", (ml_1m(source),)), tmp_path)
-    assert content.checked.ratings.timestamps_N is not None
-    assert content.checked.ratings.timestamps_N.tolist() == [978300760, 978302109, 978301968]
-    assert content.items.to_pylist() == [
+    times_N = ratings_of(content).timestamps_N
+    assert times_N is not None
+    assert times_N.tolist() == [978300760, 978302109, 978301968]
+    assert described(content) == [
         {"id": "7", "title": "Misérables, Les", "year": 1995, "genres": ["Drama", "Musical"]},
         {"id": "8", "title": "2001: A Space Odyssey", "year": 1968, "genres": ["Sci-Fi"]},
     ]
@@ -147,7 +159,7 @@ def test_ml_10m_has_half_stars_and_no_users(tmp_path: Path) -> None:
         },
     )
     content = read(NamedSet("ml-10m", (ml_10m(source),)), tmp_path)
-    assert content.checked.ratings.ratings_N.tolist() == [3.5, 5]
+    assert ratings_of(content).ratings_N.tolist() == [3.5, 5]
     assert content.items["genres"].to_pylist() == [["Drama"], []]
     assert content.users is None
 
@@ -168,8 +180,8 @@ def test_later_sets_are_csv_with_quoted_titles(tmp_path: Path) -> None:
         },
     )
     content = read(NamedSet("ml-small", (csv_archive(source),)), tmp_path)
-    assert content.checked.ratings.item_ids.to_pylist() == ["7", "8"]
-    assert content.items.to_pylist() == [
+    assert ratings_of(content).item_ids.to_pylist() == ["7", "8"]
+    assert described(content) == [
         {"id": "7", "title": "American President, The", "year": 1995, "genres": ["Comedy", "Drama"]},
         {"id": "8", "title": 'Say "Cheese"', "year": None, "genres": []},
         {"id": "9", "title": "Death Note: Desu nôto", "year": 2006, "genres": ["Animation"]},
@@ -179,12 +191,12 @@ def test_later_sets_are_csv_with_quoted_titles(tmp_path: Path) -> None:
 
 def test_the_next_source_serves_where_the_first_cannot_be_reached(tmp_path: Path) -> None:
     both = NamedSet("ml-100k", (ml_100k(NOWHERE), recbole_100k(tmp_path)))
-    assert len(read(both, tmp_path).checked.ratings) == 3
+    assert len(ratings_of(read(both, tmp_path))) == 3
 
 
 def test_the_first_source_is_preferred(tmp_path: Path) -> None:
     both = NamedSet("ml-100k", (grouplens_100k(tmp_path), recbole_ml_100k(NOWHERE)))
-    assert len(read(both, tmp_path).checked.ratings) == 3
+    assert len(ratings_of(read(both, tmp_path))) == 3
 
 
 def test_a_set_that_no_source_has_names_all_of_them_and_why(tmp_path: Path) -> None:
@@ -236,8 +248,9 @@ def real(cache: Path) -> Content:
 
 
 def test_the_real_ml_100k_has_its_published_size(real: Content) -> None:
-    ratings = real.checked.ratings
-    assert (len(ratings), ratings.users, ratings.items, real.checked.duplicates) == (100_000, 943, 1682, 0)
+    content = checked([real.ratings])
+    ratings = content.ratings
+    assert (len(ratings), ratings.users, ratings.items, content.duplicates) == (100_000, 943, 1682, 0)
     assert ratings.scale == (1, 5)
     assert ratings.user_ids[:3].to_pylist() == ["196", "186", "22"]
     assert float(ratings.ratings_N.mean()) == pytest.approx(3.52986)
@@ -245,7 +258,7 @@ def test_the_real_ml_100k_has_its_published_size(real: Content) -> None:
 
 def test_the_real_ml_100k_has_titles_years_and_genres(real: Content) -> None:
     assert real.items["id"].to_pylist() == [str(number) for number in range(1, 1683)]
-    assert real.items.slice(0, 1).to_pylist() == ITEMS[:1]
+    assert described(real)[:1] == ITEMS[:1]
     unknown = [item["id"] for item in real.items.to_pylist() if item["title"] is None or item["year"] is None]
     assert unknown == ["267"]
     assert {genre for genres in real.items["genres"].to_pylist() for genre in genres} == set(GENRES[1:])

@@ -43,12 +43,12 @@ def files(tmp_path: Path) -> dict[str, Path]:
 
 
 def config(files: dict[str, Path], **changes: Any) -> JobConfig:
-    options = {"data": str(files["ratings"]), "preset": "bayes-side", "cache": files["cache"], "device": "cpu"}
+    options = {"data": [str(files["ratings"])], "preset": "bayes-side", "cache": files["cache"], "device": "cpu"}
     return JobConfig(**(options | changes))
 
 
 def test_items_with_attributes_alone_come_after_the_rated_ones(files: dict[str, Path]) -> None:
-    ratings = read(config(files, item_attributes=files["items"]), with_attributes=True)
+    ratings = read(config(files, item_attributes=str(files["items"])), with_attributes=True)
     assert ratings.train.item_ids.to_pylist()[-2:] == ["i30", "i31"]
     assert ratings.item_attributes_IA is not None
     assert ratings.item_attributes_IA.shape == (ITEMS + 2, 2)
@@ -56,7 +56,7 @@ def test_items_with_attributes_alone_come_after_the_rated_ones(files: dict[str, 
 
 
 def test_an_item_nobody_has_rated_is_predicted_from_its_kind(files: dict[str, Path]) -> None:
-    settings = config(files, item_attributes=files["items"], overrides=["burn_in=10", "samples=30"])
+    settings = config(files, item_attributes=str(files["items"]), overrides=["burn_in=10", "samples=30"])
     preset = load_preset(settings.preset, settings.overrides)
     ratings = read(settings, with_attributes=True)
     trainer = make_trainer(preset, Runtime().training_set(ratings, torch.device("cpu")), 0)
@@ -74,6 +74,6 @@ def test_a_preset_that_wants_attributes_says_how_to_give_them(files: dict[str, P
 
 
 def test_a_fit_larger_than_the_memory_is_refused_before_it_starts(files: dict[str, Path]) -> None:
-    many = config(files, data="synthetic:30000x30000x2000", preset="bayes", overrides=["factors=255", "chains=64"])
+    many = config(files, data=["synthetic:30000x30000x2000"], preset="bayes", overrides=["factors=255", "chains=64"])
     with pytest.raises(ConfigError, match=r"needs about [\d.]+ GB and [\d.]+ GB are free on cpu"):
         job.run(many, ignore)

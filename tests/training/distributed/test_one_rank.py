@@ -16,6 +16,7 @@ import torch.distributed as dist
 from click.testing import CliRunner
 
 from tests.support.data import interactions
+from tests.support.reading import rows_of
 from training.cli.program import cli
 from training.communicator import BLOCK, SINGLE_PROCESS, Communicator, LocalRows, Span, drawn_rows
 from training.config import JobConfig, load_preset
@@ -48,7 +49,7 @@ class OneOf(Communicator):
 
 
 def configured(data: object, **changes: object) -> JobConfig:
-    return JobConfig(data=str(data), preset="als", cache=Path(), **changes)  # type: ignore[arg-type]
+    return JobConfig(data=[str(data)], preset="als", cache=Path(), **changes)  # type: ignore[arg-type]
 
 
 GOOD = {"user": ["a", "a", "b"], "item": ["x", "y", "x"], "rating": [1.0, 2.0, 3.0], "timestamp": [1, 2, 3]}
@@ -63,11 +64,14 @@ def written(folder: Path, **changes: list[object]) -> Path:
 
 
 FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
-    "nothing there": (lambda folder: folder / "none.parquet", "no such file or directory"),
-    "an empty directory": (lambda folder: folder, r"no \.parquet files"),
+    "nothing there": (lambda folder: folder / "none.parquet", "no such file or folder"),
+    "an empty directory": (lambda folder: folder, "no files"),
     "a missing id": (lambda folder: written(folder, user=["a", None, "b"]), "row 2: user is missing"),
     "a rating without a number": (lambda folder: written(folder, rating=[1.0, 2.0, np.inf]), "row 3: rating inf"),
-    "some times missing": (lambda folder: written(folder, timestamp=[1, None, 3]), "timestamp is missing in 1 of 6"),
+    "times of two units": (
+        lambda folder: written(folder, timestamp=[1, None, 1_600_000_000_000]),
+        "timestamp 1 has another unit than 1600000000000",
+    ),
 }
 
 
@@ -101,7 +105,7 @@ def test_a_split_by_time_needs_times(split: str, group: Group, tmp_path: Path) -
 
 def test_a_test_file_does_not_go_with_parts(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--test cannot be used with Parquet under torchrun"):
-        read_share(configured(tmp_path, test="held-out.csv"), OneOf(0, 2))  # type: ignore[arg-type]
+        read_share(configured(written(tmp_path), test="held-out.csv"), OneOf(0, 2))  # type: ignore[arg-type]
 
 
 def test_parts_are_read_from_an_object_store(group: Group, tmp_path: Path) -> None:
@@ -114,6 +118,15 @@ def test_parts_are_read_from_an_object_store(group: Group, tmp_path: Path) -> No
     assert there.train.user_ids.to_pylist() == ["a", "b", "c"]
     assert there.train.ratings_N.tolist() == here.train.ratings_N.tolist()
     assert there.dataset.fingerprint == here.dataset.fingerprint
+
+
+def test_times_may_be_missing_in_a_part_or_in_some_rows(group: Group, tmp_path: Path) -> None:
+    folder = written(tmp_path, user=["c", "c", "d"], timestamp=[5, None, 7])
+    pq.write_table(pa.table(GOOD | {"user": ["e", "e", "f"]}).drop_columns("timestamp"), folder / "2.parquet")
+    ours, theirs = (part.train for part in (read_share(configured(folder), group), read(configured(folder))))
+    by_pair = [{(user, item): time for user, item, _, time in rows_of(ratings)} for ratings in (ours, theirs)]
+    assert by_pair[0] == by_pair[1]
+    assert list(by_pair[0].values()).count(None) == 4
 
 
 def test_whole_numbers_that_became_floats_are_ids_without_a_fraction(group: Group, tmp_path: Path) -> None:
@@ -153,7 +166,8 @@ def test_what_ranks_have_saved_is_not_taken_up_by_a_single_process(tmp_path: Pat
 def test_shares_are_whole_users_and_together_everything() -> None:
     ratings = interactions([(user, user % 7, 1.0) for user in range(500) for _ in range(1 + user % 3)], 500, 7)
     test = interactions([(3, 1, 2.0), (500, 2, 3.0), (499, 7, 1.0)], 500, 7)
-    whole = TrainTest(Dataset(name="planted", ratings=ratings, fingerprint=""), ratings, test)
+    dataset = Dataset(name="planted", ratings=ratings, rows=len(ratings), scale=ratings.scale, fingerprint="")
+    whole = TrainTest(dataset=dataset, train=ratings, test=test, scale=ratings.scale)
     shares = [share(whole, OneOf(rank, 3)) for rank in range(3)]
     bounds = shares[0].users_here.bounds  # type: ignore[union-attr]
     assert all(bound % BLOCK == 0 for bound in bounds[:-1])

@@ -158,7 +158,7 @@ def published(folder: Path) -> Checkpoint:
     """What one process publishes."""
     overrides = ("factors=7", "relevance.factors=8", "sweeps=30")
     job_config = JobConfig(
-        data=str(folder / "whole.csv"), preset="als", cache=folder, split="random:0.1", seed=3, device="cpu",
+        data=[str(folder / "whole.csv")], preset="als", cache=folder, split="random:0.1", seed=3, device="cpu",
         overrides=overrides, out=folder / "plain", threads=1, force=True,
     )  # fmt: skip
     assert job.run(job_config, lambda _: None).refusal is None

@@ -28,6 +28,7 @@ from training.evaluation.evaluate import evaluate, held_out_rmse, make_test_set
 
 CPU = torch.device("cpu")
 USERS, ITEMS = 4, 14
+SCALE = (1.0, 5.0)
 
 
 def item_scores(scores_I: torch.Tensor, users: int) -> MatrixFactorization:
@@ -44,10 +45,11 @@ def item_scores(scores_I: torch.Tensor, users: int) -> MatrixFactorization:
 
 def test_popularity_has_its_known_figure_on_movielens(cache: Path) -> None:
     """NDCG@10 0.126: the result is deterministic, so a metric that is off shows here."""
-    ratings = load("ml-100k", rng=np.random.default_rng(0), cache=cache).ratings
+    ratings = load(["ml-100k"], rng=np.random.default_rng(0), cache=cache).ratings
     train_rows, test_rows = split(ratings, parse_split("random:0.1"), np.random.default_rng(0))
     train = ratings.take(train_rows).compacted()
-    test = make_test_set(train, ratings.take(test_rows).aligned(train.user_ids, train.item_ids), None, CPU)
+    held_out = ratings.take(test_rows).aligned(train.user_ids, train.item_ids)
+    test = make_test_set(train, held_out, ratings.scale, None, CPU)
     seen = TrainingRatings.from_ratings(train.users_N, train.items_N, train.ratings_N, train.users)
     popularity = item_scores(torch.from_numpy(seen.counts(train.items)).float(), train.users)
     assert test is not None
@@ -58,26 +60,26 @@ def test_popularity_has_its_known_figure_on_movielens(cache: Path) -> None:
 def test_a_pair_in_both_parts_is_refused() -> None:
     train, test = (interactions([(0, 0, 3.0), (1, item, 4.0)], 2, 3) for item in (1, 2))
     with pytest.raises(OverlapError, match="1 of 2 test pairs are also in the training part"):
-        make_test_set(train, test, None, CPU)
+        make_test_set(train, test, SCALE, None, CPU)
 
 
 def test_an_empty_test_part_is_none() -> None:
     train = interactions([(0, 0, 3.0)], 1, 1)
-    assert make_test_set(train, train.take(np.empty(0, np.int64)), None, CPU) is None
+    assert make_test_set(train, train.take(np.empty(0, np.int64)), SCALE, None, CPU) is None
 
 
 def test_unknown_ids_of_the_test_part_are_not_an_overlap() -> None:
     train = interactions([(0, 0, 1.0), (1, 1, 5.0)], 2, 2)
-    test = make_test_set(train, interactions([(2, 2, 4.0), (0, 2, 4.0), (2, 1, 4.0)], 3, 3), None, CPU)
+    test = make_test_set(train, interactions([(2, 2, 4.0), (0, 2, 4.0), (2, 1, 4.0)], 3, 3), SCALE, None, CPU)
     unaligned = interactions([(2, 2, 4.0), (0, 2, 4.0)], 3, 3).aligned(train.user_ids, train.item_ids)
     assert test is not None
-    assert make_test_set(train, unaligned, None, CPU) is not None
+    assert make_test_set(train, unaligned, SCALE, None, CPU) is not None
 
 
 @pytest.mark.parametrize(("wish", "relevant"), [(None, 4.0), (2.5, 2.5)])
 def test_what_is_relevant_is_three_quarters_up_the_scale_unless_said(wish: float | None, relevant: float) -> None:
     train = interactions([(0, 0, 1.0), (1, 1, 5.0)], 2, 2)
-    test = make_test_set(train, interactions([(0, 1, 4.0)], 2, 2), wish, CPU)
+    test = make_test_set(train, interactions([(0, 1, 4.0)], 2, 2), SCALE, wish, CPU)
     assert test is not None
     assert (test.relevant, test.scale) == (relevant, (1.0, 5.0))
 

@@ -34,7 +34,7 @@ def ratings(tmp_path: Path) -> str:
 
 
 def fit(ratings: str, out: Path, **changes: Any) -> job.Outcome:
-    options = {"data": ratings, "preset": "als", "split": "random:0.2", "cache": out, "device": "cpu", "out": out}
+    options = {"data": [ratings], "preset": "als", "split": "random:0.2", "cache": out, "device": "cpu", "out": out}
     return job.run(JobConfig(**(options | changes)), ignore)
 
 

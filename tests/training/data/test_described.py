@@ -1,0 +1,98 @@
+"""What is known of users and items: attributes as they stand, and a catalogue of titles, years, genres and labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from pyarrow import parquet as pq
+
+from training.data.described import check_overlap, read_attributes, read_items
+from training.errors import DataError
+from training.options import SourceOptions
+
+
+def attributes(path: Path, side: str = "user", **options: object) -> pa.Table:
+    return read_attributes(str(path), side, SourceOptions(**options))  # type: ignore[arg-type]
+
+
+def items(path: Path, **renamed: str) -> list[dict[str, object]]:
+    return read_items(str(path), renamed, SourceOptions()).to_pylist()
+
+
+def test_ids_of_attributes_follow_the_rule_of_ratings(tmp_path: Path) -> None:
+    (tmp_path / "users.csv").write_text("id,age\n007,30\n 2.0 ,40\n")
+    pq.write_table(pa.table({"id": ["007", "2.0"], "age": ["30", "40"]}), tmp_path / "users.parquet")
+    for name in ("users.csv", "users.parquet"):
+        assert attributes(tmp_path / name).to_pydict() == {"id": ["007", "2"], "age": ["30", "40"]}
+
+
+@pytest.mark.parametrize("name", ["id", "user", "who"])
+def test_the_column_of_ids_may_be_called_as_in_the_ratings(tmp_path: Path, name: str) -> None:
+    (tmp_path / "users.tsv").write_text(f"age\t{name}\n30\t1\n")
+    assert attributes(tmp_path / "users.tsv", columns={"user": "who"}).to_pylist() == [{"id": "1", "age": "30"}]
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("age,job\n1,2\n", "no column id; found age, job"),
+        ("id,age\n1,2\n1,3\n", "the id 1 has more than one row"),
+        ("id,age\n1,2\n1.0,3\n", "the id 1 has more than one row"),
+        ("id,age\na,2\n,3\n", "line 3: id is missing"),
+        ("id,age,id\n1,2,3\n", "more than one column id"),
+        ("id,age,age\n1,2,3\n", "more than one column age"),
+        ("id,age\n1,2\n2\n", "line 3: 1 fields where the first line has 2"),
+        ("id,age\n", "no rows"),
+        ("", "the file is empty"),
+    ],
+)
+def test_files_that_cannot_be_used_are_refused(tmp_path: Path, content: str, reason: str) -> None:
+    (tmp_path / "users.csv").write_text(content)
+    with pytest.raises(DataError, match=reason):
+        attributes(tmp_path / "users.csv")
+
+
+@pytest.mark.parametrize(
+    ("ids", "reason"),
+    [([["a"], ["b"]], "column id: "), ([b"\xff", b"b"], "column id: "), (["a", None], "row 2: id is missing")],
+    ids=["lists", "bytes", "null"],
+)
+def test_ids_of_a_parquet_file_that_cannot_be_used_are_refused(tmp_path: Path, ids: list[object], reason: str) -> None:
+    pq.write_table(pa.table({"id": ids, "age": [1, 2]}), tmp_path / "users.parquet")
+    with pytest.raises(DataError, match=reason):
+        attributes(tmp_path / "users.parquet")
+
+
+def test_a_file_that_does_not_exist_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such file or folder"):
+        attributes(tmp_path / "users.csv")
+
+
+def test_a_catalogue_has_titles_years_genres_and_labels(tmp_path: Path) -> None:
+    path = tmp_path / "items.csv"
+    path.write_text(
+        'id,title,genres,color\n1,Heat (1995),Action|Crime,red\n2,"Piano, The (1993)",,\n003,,unknown,blue\n'
+    )
+    assert items(path) == [
+        {"id": "1", "title": "Heat", "year": 1995, "genres": ["Action", "Crime"], "labels": ["color:red"]},
+        {"id": "2", "title": "Piano, The", "year": 1993, "genres": [], "labels": None},
+        {"id": "003", "title": None, "year": None, "genres": [], "labels": ["color:blue"]},
+    ]
+
+
+def test_the_columns_of_a_catalogue_may_be_renamed(tmp_path: Path) -> None:
+    path = tmp_path / "items.jsonl"
+    path.write_text('{"asin": "B01", "name": "A", "published": "May 2001", "tags": ["x", "y"]}\n')
+    assert items(path, id="asin", title="name", year="published", genres="tags") == [
+        {"id": "B01", "title": "A", "year": 2001, "genres": ["x", "y"], "labels": None}
+    ]
+
+
+def test_a_catalogue_of_other_ids_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "items.csv").write_text("id,title\n1,A\n2,B\n")
+    table = read_items(str(tmp_path / "items.csv"), {}, SourceOptions())
+    check_overlap(table, pa.array(["2", "9"]))
+    with pytest.raises(DataError, match="--items describes none of the rated items"):
+        check_overlap(table, pa.array(["x", "y"]))
