@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -136,16 +136,17 @@ def lifespan(
             store,
             settings.mirror(),
         )
-        work = [telemetry.keep_flushing(), engine.versions.follow()]
+        work = [telemetry.keep_flushing, engine.versions.follow]
         try:
             if store is not None:
                 await store.start()
-                work.append(store.follow())
+                work.append(store.follow)
             await engine.versions.start()
             gc.collect()
             gc.freeze()  # what was imported and loaded stays: the collector need not look at it again
-            with shutdown.delaying_the_end(), running(*work):
-                yield State(engine=engine, limits=limits, telemetry=telemetry, shutdown=shutdown)
+            with shutdown.delaying_the_end():
+                async with running(*work):
+                    yield State(engine=engine, limits=limits, telemetry=telemetry, shutdown=shutdown)
             telemetry.flush()
         finally:
             if store is not None:
@@ -164,10 +165,13 @@ def ratings_store(settings: Settings, telemetry: Telemetry, shared: Path | None)
     return RatingsStore(address(url), changes, telemetry.committed)
 
 
-@contextmanager
-def running(*work: Coroutine[Any, Any, None]) -> Iterator[None]:
-    """Do something without end beside what is within the block."""
-    tasks = [asyncio.create_task(coroutine) for coroutine in work]
-    yield
-    for task in tasks:
-        task.cancel()
+@asynccontextmanager
+async def running(*work: Callable[[], Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
+    """Do something without end beside what is within the block. It has ended when the block is left."""
+    tasks = [asyncio.create_task(start()) for start in work]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
