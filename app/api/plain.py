@@ -94,7 +94,7 @@ class PlainRoutes:
 
     def _match(self, scope: Scope) -> PlainRoute | None:
         """The route whose template matches the path, with the ids in the path put into the scope."""
-        encoded = b"%2" in (scope.get("raw_path") or b"") and decode_segments(scope)
+        decode_segments(scope)
         if scope.get("root_path"):
             return None
         for route in self._of_template.get(scope["method"], ()):
@@ -105,9 +105,7 @@ class PlainRoutes:
             for id_ in ids.values():
                 if "/" in id_:
                     return None
-            if encoded:
-                ids = {name: route.param_convertors[name].convert(id_) for name, id_ in ids.items()}
-            scope["path_params"] = ids
+            scope["path_params"] = {name: route.param_convertors[name].convert(id_) for name, id_ in ids.items()}
             return route
         return None
 
