@@ -7,8 +7,9 @@ take plain slashes too, and are tried after those.
 
 from __future__ import annotations
 
+from string import printable
 from typing import Annotated
-from urllib.parse import unquote
+from urllib.parse import quote, unquote, unquote_to_bytes
 
 from fastapi import Path, Query
 from pydantic import BaseModel, BeforeValidator
@@ -17,6 +18,7 @@ from starlette.types import Scope
 
 from app.api.schemas.requests import Year
 from app.engine.types import RankBy
+from app.errors import UndecodableTargetError
 from models.ids import clean
 
 SLASH = "\U0010ffff"  # stands for a slash of an id while a path is routed; a noncharacter, which no text should hold
@@ -34,6 +36,20 @@ class IdConvertor(Convertor[str]):
 
 class SegmentConvertor(IdConvertor):
     regex = r"[^/]+"
+
+
+def check_utf8(scope: Scope) -> None:
+    """Raise UndecodableTargetError for a path or a query that is not UTF-8; two users would be one.
+
+    Frameworks read bytes of a query that are not percent-encoded as Latin-1: they are percent-encoded here.
+    """
+    path, query = scope.get("raw_path") or b"", scope["query_string"]
+    try:
+        unquote_to_bytes(path + b"?" + query).decode()
+    except UnicodeDecodeError:
+        raise UndecodableTargetError from None
+    if not query.isascii():
+        scope["query_string"] = quote(query, safe=printable).encode()
 
 
 def decode_segments(scope: Scope) -> None:
