@@ -1,17 +1,22 @@
-"""The OpenAPI document: problems under their own media type, which FastAPI cannot be told for a route."""
+"""The OpenAPI document and its page: problems have their own media type, which FastAPI cannot be told for a route."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
+from fastapi.openapi.docs import get_swagger_ui_html
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.api.plain import BODY_METHODS
 from app.errors import PROBLEM_JSON, Problem
-from app.middleware.access import Access, RouteNeeds
+from app.middleware.access import Access, RouteNeeds, needs
+from app.middleware.browsers import DOCUMENTATION
 
+DOCUMENT = "openapi.json"
 DESCRIPTIONS = {
     400: "The path or the query is not UTF-8.",
     401: "There is no key, or it is not accepted.",
@@ -101,3 +106,19 @@ def _complete(method: str, operation: dict[str, Any], access: Access) -> None:
         if status >= "400":
             response["content"] = {PROBLEM_JSON: response["content"]["application/json"]}
         response["headers"] = {"X-Request-ID": REQUEST_ID} | HEADERS.get(status, {})
+
+
+@needs(Access.OPEN)
+async def document(request: Request) -> Response:
+    return JSONResponse(request.app.openapi())
+
+
+@needs(Access.OPEN, DOCUMENTATION)
+async def documentation(_: Request) -> Response:
+    """The page of the document, which it finds beside itself: a proxy may have put both below a prefix."""
+    return get_swagger_ui_html(openapi_url=DOCUMENT, title="Ratecast")
+
+
+router = APIRouter()
+router.add_route(f"/{DOCUMENT}", document, include_in_schema=False)
+router.add_route("/docs", documentation, include_in_schema=False)
