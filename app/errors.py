@@ -238,7 +238,8 @@ async def _http_error(routes: Sequence[Route], request: Request, error: HTTPExce
     headers = error.headers
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:  # Starlette names the methods of the first route alone
         found = (route.methods or () for route in routes if route.path_regex.match(request.scope["path"]))
-        headers = {"Allow": ", ".join(sorted(set().union(*found)))}
+        methods = set().union(*found)
+        headers = {"Allow": ", ".join(sorted(methods | ({"HEAD"} if "GET" in methods else set())))}
     return _problem_of_status(error.status_code, error.detail, headers)
 
 
