@@ -46,7 +46,7 @@ from models.errors import (
 PROBLEM_JSON = "application/problem+json"
 TYPE_PREFIX = "urn:ratecast:problem:"
 CAUSE = "problem"  # in the scope of a request that was answered with one: its kind
-HEADERS = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": "1"}}
+HEADERS = {401: {"WWW-Authenticate": "Bearer"}, 415: {"Accept-Encoding": "identity"}, 503: {"Retry-After": "1"}}
 MAX_FIELD_ERRORS = 10
 
 
@@ -80,6 +80,20 @@ class InvalidRequestError(RatecastError):
 
 class BodyTooLargeError(RatecastError):
     """A request body of more bytes than are accepted."""
+
+
+class EncodedBodyError(RatecastError):
+    """A request body that is compressed, or encoded otherwise."""
+
+    def __init__(self) -> None:
+        super().__init__("the service does not decompress bodies: send this one without Content-Encoding")
+
+
+class UndecodableTargetError(RatecastError):
+    """A path or a query that is not UTF-8 when it is percent-decoded."""
+
+    def __init__(self) -> None:
+        super().__init__("the path and the query are percent-encoded UTF-8: ü is %C3%BC")
 
 
 class UnauthorizedError(RatecastError):
@@ -119,6 +133,8 @@ KINDS: Mapping[type[RatecastError], Kind] = {
     UnauthorizedError: Kind("unauthorized", 401, "The API key is missing or was not accepted"),
     ForbiddenError: Kind("forbidden", 403, "The API key does not allow this request"),
     TooManyRequestsError: Kind("too-many-requests", 429, "Too many requests"),
+    UndecodableTargetError: Kind("not-utf-8", 400, "The path or the query is not UTF-8"),
+    EncodedBodyError: Kind("content-encoding", 415, "The content encoding of the body is not supported"),
     BodyTooLargeError: Kind("body-too-large", 413, "The request body is too large"),
     CancelledRequestError: Kind("client-gone", 499, "The client closed the connection"),
     OverloadedError: Kind("overloaded", 503, "The service is overloaded"),
@@ -222,7 +238,8 @@ async def _http_error(routes: Sequence[Route], request: Request, error: HTTPExce
     headers = error.headers
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:  # Starlette names the methods of the first route alone
         found = (route.methods or () for route in routes if route.path_regex.match(request.scope["path"]))
-        headers = {"Allow": ", ".join(sorted(set().union(*found)))}
+        methods = set().union(*found)
+        headers = {"Allow": ", ".join(sorted(methods | ({"HEAD"} if "GET" in methods else set())))}
     return _problem_of_status(error.status_code, error.detail, headers)
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +14,15 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
 from app import errors
-from app.api import items, lists, models, operations, predict, ratings
+from app.api import items, lists, models, openapi, operations, predict, ratings
 from app.api.deps import State
 from app.api.limits import Limits
 from app.api.openapi import Service
 from app.api.plain import PlainRoute, PlainRoutes
 from app.console import routes as console
 from app.engine.engine import Bounds, Engine
-from app.middleware.access import Access, ApiKeys, Guard, Needs, RouteNeeds
-from app.middleware.browsers import DOCUMENTATION, allow_origins
+from app.middleware.access import ApiKeys, Guard, RouteNeeds
+from app.middleware.browsers import allow_origins
 from app.middleware.rate_limit import RateLimit
 from app.middleware.reporting import Reporting
 from app.observability.telemetry import Telemetry
@@ -34,7 +34,6 @@ from app.settings import Settings
 from models.devices import choose_placement
 
 VERSION = "0.1.0"
-DOCS, DOCUMENT = "/docs", "/openapi.json"
 
 
 def asgi(shared: Path | None = None) -> ASGIApp:
@@ -69,14 +68,13 @@ def create_app(settings: Settings | None = None, shared: Path | None = None) -> 
         lifespan=lifespan(settings, limits, telemetry, shutdown, shared),
         telemetry={"tracing": traced, "metrics": traced, "logs": traced},
         generate_unique_id_function=lambda route: route.name,
-        docs_url=DOCS,
-        openapi_url=DOCUMENT,
-        redoc_url=None,  # one page of documentation is enough
-        swagger_ui_oauth2_redirect_url=None,
+        servers=[{"url": "."}],  # where the document is, below a prefix too
+        openapi_url=None,  # `app.api.openapi` has the routes of the document and of its page
+        redirect_slashes=False,  # the address would be that of a proxy's inner side
     )
     routes = add_routes(app)
     errors.install(app, routes)
-    needs = RouteNeeds(routes, {DOCS: Needs(Access.OPEN, DOCUMENTATION), DOCUMENT: Needs(Access.OPEN)})
+    needs = RouteNeeds(routes)
     keys = ApiKeys(
         settings.accepted_keys(), settings.accepted_admin_keys(), clients_may_rate=settings.api_keys_may_rate
     )
@@ -99,7 +97,7 @@ def add_routes(app: FastAPI) -> list[Route]:
         ratings.rating_route,
         ratings.router,
         lists.top_route,  # after the other paths below /users: see `app.api.parameters`
-        *(resource.router for resource in (lists, items, models, operations)),
+        *(resource.router for resource in (lists, items, models, operations, openapi)),
         console.router(),
     ):
         if isinstance(part, APIRouter):
@@ -136,16 +134,17 @@ def lifespan(
             store,
             settings.mirror(),
         )
-        work = [telemetry.keep_flushing(), engine.versions.follow()]
+        work = [telemetry.keep_flushing, engine.versions.follow]
         try:
             if store is not None:
                 await store.start()
-                work.append(store.follow())
+                work.append(store.follow)
             await engine.versions.start()
             gc.collect()
             gc.freeze()  # what was imported and loaded stays: the collector need not look at it again
-            with shutdown.delaying_the_end(), running(*work):
-                yield State(engine=engine, limits=limits, telemetry=telemetry, shutdown=shutdown)
+            with shutdown.delaying_the_end():
+                async with running(*work):
+                    yield State(engine=engine, limits=limits, telemetry=telemetry, shutdown=shutdown)
             telemetry.flush()
         finally:
             if store is not None:
@@ -164,10 +163,13 @@ def ratings_store(settings: Settings, telemetry: Telemetry, shared: Path | None)
     return RatingsStore(address(url), changes, telemetry.committed)
 
 
-@contextmanager
-def running(*work: Coroutine[Any, Any, None]) -> Iterator[None]:
-    """Do something without end beside what is within the block."""
-    tasks = [asyncio.create_task(coroutine) for coroutine in work]
-    yield
-    for task in tasks:
-        task.cancel()
+@asynccontextmanager
+async def running(*work: Callable[[], Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
+    """Do something without end beside what is within the block. It has ended when the block is left."""
+    tasks = [asyncio.create_task(start()) for start in work]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)

@@ -1,22 +1,30 @@
-"""The OpenAPI document: problems under their own media type, which FastAPI cannot be told for a route."""
+"""The OpenAPI document and its page: problems have their own media type, which FastAPI cannot be told for a route."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
+from fastapi.openapi.docs import get_swagger_ui_html
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from app.api.plain import BODY_METHODS
 from app.errors import PROBLEM_JSON, Problem
-from app.middleware.access import Access, RouteNeeds
+from app.middleware.access import Access, RouteNeeds, needs
+from app.middleware.browsers import DOCUMENTATION
 
+DOCUMENT = "openapi.json"
 DESCRIPTIONS = {
+    400: "The path or the query is not UTF-8.",
     401: "There is no key, or it is not accepted.",
     403: "The key does not allow this.",
     404: "There is no such id, version or report.",
     409: "The request conflicts with what is there: the version cannot be served, or the request key was used for "
     "something else. Nothing was changed.",
+    415: "The body is compressed; send it without `Content-Encoding`.",
     413: "The request body is too large.",
     429: "More requests a second than a key allows; try again after `Retry-After` seconds.",
     422: "The request is not valid; `errors` says where and why.",
@@ -30,7 +38,13 @@ TEXT, NUMBER = {"type": "string"}, {"type": "integer"}
 SECONDS: dict[str, Any] = {"description": "Seconds to wait.", "required": True, "schema": NUMBER}
 BEARER: dict[str, Any] = {"description": "`Bearer`.", "required": True, "schema": TEXT}
 REQUEST_ID: dict[str, Any] = {"description": "Names the request in logs.", "required": True, "schema": TEXT}
-HEADERS = {"401": {"WWW-Authenticate": BEARER}, "429": {"Retry-After": SECONDS}, "503": {"Retry-After": SECONDS}}
+IDENTITY: dict[str, Any] = {"description": "`identity`.", "required": True, "schema": TEXT}
+HEADERS = {
+    "401": {"WWW-Authenticate": BEARER},
+    "415": {"Accept-Encoding": IDENTITY},
+    "429": {"Retry-After": SECONDS},
+    "503": {"Retry-After": SECONDS},
+}
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -75,19 +89,36 @@ class Service(FastAPI):
             document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
             for path, operations in document["paths"].items():
                 for method, operation in operations.items():
-                    _complete(operation, self.needs.of(method.upper(), path).access)
+                    _complete(method.upper(), operation, self.needs.of(method.upper(), path).access)
         return super().openapi()
 
 
-def _complete(operation: dict[str, Any], access: Access) -> None:
+def _complete(method: str, operation: dict[str, Any], access: Access) -> None:
     """Declare refusals, which come before the operation is asked, the media type of problems, and headers."""
+    statuses = {400, 415} if method in BODY_METHODS else {400}
     if access not in (Access.PROBE, Access.OPEN):
         operation["security"] = [{"key": []}]
-        statuses = (401, 429, 503) if access is Access.READ else (401, 403, 429, 503)
-        content = {"application/json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
-        refusals = {str(status): {"description": DESCRIPTIONS[status], "content": content} for status in statuses}
-        operation["responses"] = dict(sorted((refusals | operation["responses"]).items()))
+        statuses |= {401, 429, 503} if access is Access.READ else {401, 403, 429, 503}
+    content = {"application/json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    refusals = {str(status): {"description": DESCRIPTIONS[status], "content": content} for status in statuses}
+    operation["responses"] = dict(sorted((refusals | operation["responses"]).items()))
     for status, response in operation["responses"].items():
         if status >= "400":
             response["content"] = {PROBLEM_JSON: response["content"]["application/json"]}
         response["headers"] = {"X-Request-ID": REQUEST_ID} | HEADERS.get(status, {})
+
+
+@needs(Access.OPEN)
+async def document(request: Request) -> Response:
+    return JSONResponse(request.app.openapi())
+
+
+@needs(Access.OPEN, DOCUMENTATION)
+async def documentation(_: Request) -> Response:
+    """The page of the document, which it finds beside itself: a proxy may have put both below a prefix."""
+    return get_swagger_ui_html(openapi_url=DOCUMENT, title="Ratecast")
+
+
+router = APIRouter()
+router.add_route(f"/{DOCUMENT}", document, include_in_schema=False)
+router.add_route("/docs", documentation, include_in_schema=False)

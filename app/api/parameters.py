@@ -7,16 +7,19 @@ take plain slashes too, and are tried after those.
 
 from __future__ import annotations
 
+from string import printable
 from typing import Annotated
-from urllib.parse import unquote
+from urllib.parse import quote, unquote, unquote_to_bytes
 
 from fastapi import Path, Query
-from pydantic import BaseModel
+from pydantic import BaseModel, BeforeValidator
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.types import Scope
 
 from app.api.schemas.requests import Year
 from app.engine.types import RankBy
+from app.errors import UndecodableTargetError
+from models.ids import clean
 
 SLASH = "\U0010ffff"  # stands for a slash of an id while a path is routed; a noncharacter, which no text should hold
 
@@ -25,7 +28,7 @@ class IdConvertor(Convertor[str]):
     regex = r"[\s\S]*"
 
     def convert(self, value: str) -> str:
-        return value.replace(SLASH, "/")
+        return clean(value.replace(SLASH, "/"))
 
     def to_string(self, value: str) -> str:
         return value
@@ -35,14 +38,27 @@ class SegmentConvertor(IdConvertor):
     regex = r"[^/]+"
 
 
-def decode_segments(scope: Scope) -> bool:
-    """Let routers tell a slash of an id, percent-encoded, from one of the path. Gives whether there is one."""
+def check_utf8(scope: Scope) -> None:
+    """Raise UndecodableTargetError for a path or a query that is not UTF-8; two users would be one.
+
+    Frameworks read bytes of a query that are not percent-encoded as Latin-1: they are percent-encoded here.
+    """
+    path, query = scope.get("raw_path") or b"", scope["query_string"]
+    try:
+        unquote_to_bytes(path + b"?" + query).decode()
+    except UnicodeDecodeError:
+        raise UndecodableTargetError from None
+    if not query.isascii():
+        scope["query_string"] = quote(query, safe=printable).encode()
+
+
+def decode_segments(scope: Scope) -> None:
+    """Let routers tell a slash of an id, percent-encoded, from one of the path."""
     raw = scope.get("raw_path") or b""
     if b"%2f" not in raw and b"%2F" not in raw:
-        return False
+        return
     segments = raw.decode("latin-1").split("/")
     scope["path"] = "/".join(unquote(segment, errors="replace").replace("/", SLASH) for segment in segments)
-    return True
 
 
 register_url_convertor("id", IdConvertor())
@@ -69,6 +85,7 @@ ORDER = (
     "`relevance`: what the user is likely to choose; `rating`: by predicted rating; `lower_bound`: by the lower end "
     "of its 90 % interval. By default `relevance` where the model has it, else `rating`."
 )
+QueryId = Annotated[str, BeforeValidator(clean)]
 REPEATABLE = ("exclude", "only")  # in a query; of any other parameter that is given twice the last counts
 
 
@@ -84,8 +101,8 @@ class ListParameters(BaseModel):
     n: ListLength = 10
     rank_by: Annotated[RankBy | None, Query(description=ORDER)] = None
     exclude_seen: Annotated[bool, Query(description="Leave out what the user rated.")] = True
-    exclude: Annotated[tuple[str, ...], Query(description="Leave out these items too; repeatable.")] = ()
-    only: Annotated[tuple[str, ...] | None, Query(description="Choose from these items alone; repeatable.")] = None
+    exclude: Annotated[tuple[QueryId, ...], Query(description="Leave out these items too; repeatable.")] = ()
+    only: Annotated[tuple[QueryId, ...] | None, Query(description="Choose from these items alone; repeatable.")] = None
     category: Category = None
     year_min: YearMin = None
     year_max: YearMax = None

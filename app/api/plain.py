@@ -18,9 +18,9 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.api.parameters import REPEATABLE, decode_segments
+from app.api.parameters import REPEATABLE, check_utf8, decode_segments
 from app.engine.errors import CancelledRequestError
-from app.errors import answer_error, body_too_large, unreadable_json
+from app.errors import EncodedBodyError, answer_error, body_too_large, unreadable_json
 from app.middleware.access import BY_NAME, Guard
 from app.middleware.reporting import ROUTE
 from models.errors import RatecastError
@@ -28,6 +28,8 @@ from models.errors import RatecastError
 T = TypeVar("T")
 Errors = list[Any]  # as pydantic gives them; all of a request are answered together
 JSON = b"application/json"
+IDENTITY = b"identity"
+BODY_METHODS = frozenset(("POST", "PUT", "PATCH"))
 LONG_QUERY = 256  # bytes; longer ones are not kept
 SPAN = "fastapi.telemetry"  # in the scope of a request that FastAPI reports to OpenTelemetry
 
@@ -76,14 +78,15 @@ class PlainRoutes:
             return
         try:
             self._guard.check(scope)
-            route = self._of_path.get((scope["method"], scope["path"])) or self._match(scope)
+            route = self._of_path.get((scope["method"], scope["path"]))
+            if route is None or scope["query_string"]:
+                check_utf8(scope)
+                route = route or self._match(scope)
             if route is not None:
                 scope[ROUTE] = route.path
                 if SPAN in scope:
                     _name_span(scope[SPAN], route.path_format)
-            declared = scope[BY_NAME].get(b"content-length", b"")
-            if declared.isdigit() and int(declared) > self._most:
-                raise body_too_large(self._most)
+            self._check_body(scope)
             if route is not None:
                 await route.app(scope, receive, send)
                 return
@@ -92,9 +95,19 @@ class PlainRoutes:
             return
         await self._app(scope, _limited(receive, self._most), send)
 
+    def _check_body(self, scope: Scope) -> None:
+        """Raise EncodedBodyError or BodyTooLargeError for what the head says of the body."""
+        headers = scope[BY_NAME]
+        encoding = headers.get(b"content-encoding", IDENTITY)
+        if encoding and encoding.lower() != IDENTITY and scope["method"] in BODY_METHODS:
+            raise EncodedBodyError
+        declared = headers.get(b"content-length", b"")
+        if declared.isdigit() and int(declared) > self._most:
+            raise body_too_large(self._most)
+
     def _match(self, scope: Scope) -> PlainRoute | None:
         """The route whose template matches the path, with the ids in the path put into the scope."""
-        encoded = b"%2" in (scope.get("raw_path") or b"") and decode_segments(scope)
+        decode_segments(scope)
         if scope.get("root_path"):
             return None
         for route in self._of_template.get(scope["method"], ()):
@@ -105,9 +118,7 @@ class PlainRoutes:
             for id_ in ids.values():
                 if "/" in id_:
                     return None
-            if encoded:
-                ids = {name: route.param_convertors[name].convert(id_) for name, id_ in ids.items()}
-            scope["path_params"] = ids
+            scope["path_params"] = {name: route.param_convertors[name].convert(id_) for name, id_ in ids.items()}
             return route
         return None
 

@@ -18,6 +18,7 @@ from app.engine.rating_history import RatingHistory
 from app.engine.serving_model import ModelHolder, Rows, ServingModel
 from app.engine.threads import QUICK_ROWS, Worker
 from app.engine.types import ItemFilter
+from models.ids import clean
 
 MOST_WORDS = 8  # further ones are ignored: of a million titles a word takes up to 40 ms
 NO_MATCH, WITHIN, WORD, START, WHOLE, ID = range(6)  # how well a title matches
@@ -49,7 +50,7 @@ class CatalogueSearch:
         Raises DeadlineExceededError or StoreUnavailableError.
         """
         model = self._models.current
-        found = await self._search(model.users, lambda: find_users(model, prefix, n))
+        found = await self._search(model.users, lambda: find_users(model, clean(prefix), n))
         stored = await self._history.stored([user.id for user in found])
         usable = [user for user in found if self._history.may_use_row(model, stored[user.id])]
         return FoundUsers(users=usable, model_version=model.version)
@@ -115,7 +116,7 @@ def _matches(model: ServingModel, query: str) -> tuple[Rows, Rows]:
 
 def _with_id(model: ServingModel, id_: str, rows_W: Rows, quality_W: Rows) -> tuple[Rows, Rows]:
     """The item of that id too, if there is one, before all others."""
-    row = model.items.row(id_)
+    row = model.items.row(clean(id_))
     if row == len(model.items):
         return rows_W, quality_W
     at = int(np.searchsorted(rows_W, row))

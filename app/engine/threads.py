@@ -61,3 +61,4 @@ async def unless_cancelled(work: Coroutine[Any, Any, T], cancelled: Cancelled | 
     finally:
         task.cancel()
         watch.cancel()
+        await asyncio.wait((task, watch))

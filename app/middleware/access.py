@@ -6,7 +6,7 @@ Keys are compared in constant time, never logged or echoed.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import Any, NamedTuple, TypeVar
 
@@ -64,12 +64,11 @@ class RouteNeeds:
 
     Args:
         routes: of the whole service.
-        more: paths of routes that cannot declare anything themselves.
     """
 
-    def __init__(self, routes: Iterable[Route], more: Mapping[str, Needs]) -> None:
-        self._of_path: dict[tuple[str, str], Needs] = {("GET", path): needs for path, needs in more.items()}
-        self._of_other_methods = dict(more)  # of paths that change nothing, where a wrong method gets a 405
+    def __init__(self, routes: Iterable[Route]) -> None:
+        self._of_path: dict[tuple[str, str], Needs] = {}
+        self._of_other_methods: dict[str, Needs] = {}  # of paths that change nothing, where a wrong method gets a 405
         self._of_template: dict[str, list[tuple[Route, Needs]]] = {}
         for route in routes:
             declared: Needs | None = getattr(route.endpoint, NEEDS, None)

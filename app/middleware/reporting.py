@@ -50,8 +50,10 @@ class Reporting:
             return
         began = perf_counter()
         method = scope["method"]
+        if method == "HEAD":
+            scope, send = _as_get(scope, send)
         headers = scope[BY_NAME] = dict(reversed(scope["headers"]))  # of one that is given twice the first counts
-        needs = scope[NEEDS] = self._needs.of(method, scope["path"])
+        needs = scope[NEEDS] = self._needs.of(scope["method"], scope["path"])
         request_id = self._request_id(headers.get(REQUEST_ID))
         status = 0
 
@@ -88,3 +90,12 @@ class Reporting:
         if given is not None and _harmless(given):
             return given
         return f"{self._id_prefix}-{next(self._id_numbers):x}".encode()
+
+
+def _as_get(scope: Scope, send: Send) -> tuple[Scope, Send]:
+    """A request of HEAD as one of GET, and what sends its answer without the body (RFC 9110, 9.3.2)."""
+
+    async def send_head(message: Message) -> None:
+        await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
+
+    return {**scope, "method": "GET"}, send_head

@@ -40,12 +40,13 @@ class Database:
     def __init__(self, url: URL) -> None:
         self.url = url
         self.available = False
+        self._under_way: set[asyncio.Task[Any]] = set()
         self._engine = _engine(url)
         self._autocommit = self._engine.execution_options(isolation_level="AUTOCOMMIT")
 
     async def prepare(self) -> None:
         """Make the tables, or bring them up to date. Raises StoreUnusableError too."""
-        await _within(asyncio.to_thread(schema.prepare, self.url), BULK_SECONDS)
+        await self._within(asyncio.to_thread(schema.prepare, self.url), BULK_SECONDS)
 
     async def read(self, work: Work[T]) -> T:
         """Do some work that changes nothing."""
@@ -60,16 +61,19 @@ class Database:
         return await self._run(self._autocommit.connect, work, seconds)
 
     async def close(self) -> None:
+        """Close the connections once no work uses them any more, or after some seconds."""
+        if self._under_way:
+            await asyncio.wait(self._under_way, timeout=ANSWER_SECONDS)
         await self._engine.dispose()
 
     async def _run(self, connect: Connect, work: Work[T], seconds: float) -> T:
         try:
             try:
-                return await _within(_on(connect, work), seconds)
+                return await self._within(_on(connect, work), seconds)
             except DBAPIError as error:
                 if not error.connection_invalidated:
                     raise
-                return await _within(_on(connect, work), seconds)  # the database had closed a pooled connection
+                return await self._within(_on(connect, work), seconds)  # the database had closed a pooled connection
         except (OperationalError, InterfaceError, PoolTimeoutError, OSError, TimeoutError) as error:
             if self.available:
                 self.available = False
@@ -77,21 +81,29 @@ class Database:
                 logger.warning("The ratings store %s is unreachable; retrying: %s", name, reason)
             raise StoreUnavailableError(f"the ratings store does not answer: {type(error).__name__}") from error
 
+    async def _within(self, work: Awaitable[T], seconds: float) -> T:
+        """The result of some work. Raises TimeoutError after some seconds, whether or not the work can be cancelled.
+
+        If the caller is cancelled, the work goes on, because a driver loses a connection that it is cancelled on.
+        """
+        task = asyncio.ensure_future(work)
+        self._under_way.add(task)
+        task.add_done_callback(self._ended)
+        done, _ = await asyncio.wait((task,), timeout=seconds)
+        if not done:
+            task.cancel()
+            raise TimeoutError(f"no answer within {seconds:g} seconds")
+        return task.result()
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._under_way.discard(task)
+        if not task.cancelled():
+            task.exception()  # else asyncio logs one that nobody waited for
+
 
 async def _on(connect: Connect, work: Work[T]) -> T:
     async with connect() as connection:
         return await work(connection)
-
-
-async def _within(work: Awaitable[T], seconds: float) -> T:
-    """The result of some work. Raises TimeoutError after some seconds, whether or not the work can be cancelled."""
-    task = asyncio.ensure_future(work)
-    done, _ = await asyncio.wait((task,), timeout=seconds)
-    if not done:
-        task.cancel()
-        task.add_done_callback(lambda ended: None if ended.cancelled() else ended.exception())
-        raise TimeoutError(f"no answer within {seconds:g} seconds")
-    return task.result()
 
 
 def _engine(url: URL) -> AsyncEngine:

@@ -25,7 +25,7 @@ from app.server.bounds import HEAD_TOO_LARGE, INVALID, MAX_HEAD, TOO_MANY, TOO_M
 __all__ = ["STARTUP_FAILURE", "BoundedProtocol", "import_from_string", "supervise"]
 
 PER_TURN = 16  # about 1 ms
-HEALTH = b"GET /health/live "
+HEALTH = b"GET /health/live ", b"HEAD /health/live "
 LOOKS = 4  # in the time of a request
 LEAST_SECONDS = 0.05  # between two of them
 HEAD, INTERIM = b"HTTP/1.1 ", b"HTTP/1.1 1"

@@ -19,7 +19,7 @@ from models.relevance import RelevanceHead, RelevanceRule
 from models.training_ratings import TrainingRatings
 
 USERS, ITEMS, FACTORS, RATINGS = 300, 400, 12, 6_000
-STRANGE_IDS = ["a/b", "a/top", "50%", "a b?c#d&e=f+g", "ünï·ço∂é", "..", '"', "'", "\\", "\n", "x\ty\n", "%2F", "top"]
+STRANGE_IDS = ["a/b", "a/top", "50%", "a b?c#d&e=f+g", "ünï·ço∂é", "..", '"', "'", "\\", "a\nb", "x\ty", "%2F", "top"]
 RULE = RelevanceRule(mean=3.5, deviation=1.1, slope=0.28, missing_weight=0.25, regularisation=0.4, exponent=0.5)
 
 

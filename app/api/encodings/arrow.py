@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from app.engine.types import SOURCES, Pairs, Predictions
 from models.checkpoint.arrow_messages import refuse_compressed
+from models.ids import trimmed, without_zero_fractions
 
 MEDIA_TYPE = "application/vnd.apache.arrow.stream"
 COLUMNS = ["user", "item"]
@@ -66,4 +67,11 @@ def _texts(table: pa.Table, name: str) -> pa.ChunkedArray:
     dictionaries = [chunk.dictionary for chunk in column.chunks if pa.types.is_dictionary(column.type)]
     if column.null_count or any(dictionary.null_count for dictionary in dictionaries):
         raise ValueError(f"column {name} of the Arrow stream holds nulls")
-    return column
+    return pa.chunked_array([_clean(chunk) for chunk in column.chunks], None if column.num_chunks else pa.string())
+
+
+def _clean(texts: pa.Array) -> pa.Array:
+    """`models.ids.clean` for an array of texts, or for the dictionary of one."""
+    if pa.types.is_dictionary(texts.type):
+        return pa.DictionaryArray.from_arrays(texts.indices, _clean(texts.dictionary))
+    return without_zero_fractions(pc.fill_null(trimmed(texts.cast(pa.string())), ""))

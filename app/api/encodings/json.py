@@ -13,7 +13,9 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from app.api.encodings.ids import id_texts
 from app.engine.types import SOURCES, Pair, Pairs, Prediction, Predictions, TopList
+from models.ids import clean
 
 MEDIA_TYPE = "application/json"
 encode = msgspec.json.Encoder().encode
@@ -39,27 +41,27 @@ class Decoder:
         self._id_length = id_length
 
     def __call__(self, body: bytes) -> Pair | Pairs | None:
-        """What a body asks for, None where it is not plain: invalid, or of numbers with very many digits."""
+        """What a body asks for, None where it is not plain: invalid, with an id of blanks, or of very many digits."""
         try:
             if b'"users"' in body:
                 columns: Any = self._columns.decode(body)
                 return Pairs(self._texts(columns.users), self._texts(columns.items))
             pair: Any = self._pair.decode(body)
-            if pair.user.__class__ is pair.item.__class__ is str:
-                return Pair(pair.user, pair.item)
-            return Pair(*self._texts([pair.user, pair.item]))
+            user, item = pair.user, pair.item
+            if user.__class__ is item.__class__ is str:
+                user = user if user.isalnum() else clean(user)
+                item = item if item.isalnum() else clean(item)
+                return Pair(user, item) if user and item else None
+            return Pair(*self._texts([user, item]))
         except ValueError:  # of which msgspec's errors are
             return None
 
     def _texts(self, ids: list[Any]) -> list[str]:
-        """Numbers as their digits. Raises ValueError for one with too many."""
-        try:
-            "".join(ids)  # the cheapest test of whether all are texts
-        except TypeError:
-            ids = list(map(str, ids))
-            if max(map(len, ids)) > self._id_length:
-                raise ValueError from None
-        return ids
+        """Raises ValueError for an id that cannot be used."""
+        texts = id_texts(ids)
+        if texts is not ids and not all(0 < len(text) <= self._id_length for text in texts):
+            raise ValueError
+        return texts
 
 
 decoder = cache(Decoder)

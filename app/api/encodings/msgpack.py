@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from app.api.encodings.ids import id_texts
 from app.engine.types import SOURCES, Pair, Pairs, Prediction, Predictions
 
 MEDIA_TYPE = "application/msgpack"
@@ -30,9 +31,9 @@ def decode(content: bytes) -> Pair | Pairs:
         raise ValueError(f"not the msgpack wanted: {_reason(error)}") from error
     user, item, users, items = body.user, body.item, body.users, body.items
     if users is UNSET and items is UNSET and user is not UNSET and item is not UNSET:
-        return Pair(*_texts([user, item]))
+        return Pair(*id_texts([user, item]))
     if user is UNSET and item is UNSET and users is not UNSET and items is not UNSET:
-        return Pairs(_texts(users), _texts(items))
+        return Pairs(id_texts(users), id_texts(items))
     raise ValueError("not the msgpack wanted: it holds either user and item or users and items")
 
 
@@ -49,7 +50,3 @@ def encode_predictions(answer: Prediction | Predictions) -> bytes:
         return _encode({"rating": answer.rating, "source": answer.source, "model_version": answer.version})
     sources = [SOURCES[source] for source in answer.sources_B.tolist()]
     return _encode({"ratings": answer.ratings_B.tolist(), "sources": sources, "model_version": answer.version})
-
-
-def _texts(ids: list[_Id]) -> list[str]:
-    return [id_ if isinstance(id_, str) else str(id_) for id_ in ids]

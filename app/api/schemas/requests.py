@@ -19,6 +19,7 @@ from pydantic import (
 from pydantic_core import core_schema
 
 from app.engine.types import RankBy
+from models.ids import clean
 
 LAST_SECOND = (1 << 53) - 1
 
@@ -29,9 +30,16 @@ class RequestModel(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+def _clean_id(text: str) -> str:
+    if not (id_ := clean(text)):
+        raise ValueError("an id of blanks")
+    return id_
+
+
 def _id_schema(_source: Any, _handler: Any) -> core_schema.CoreSchema:
+    text = core_schema.str_schema(strict=True, min_length=1)
     text_or_number = core_schema.union_schema(
-        [core_schema.str_schema(strict=True, min_length=1), core_schema.int_schema(strict=True)],
+        [core_schema.no_info_after_validator_function(_clean_id, text), core_schema.int_schema(strict=True)],
         custom_error_type="id",
         custom_error_message="an id is a string of at least one character, or an integer",
     )

@@ -416,7 +416,7 @@ def test_a_service_that_keeps_no_ratings_says_so(directory: Path) -> None:
     ],
 )
 @pytest.mark.parametrize(
-    "path", ["/users/door/ratings/5", "/users/a%2Fb%20%C3%BC/ratings/%2e%2e", "/users/%FF/ratings/5"]
+    "path", ["/users/door/ratings/5", "/users/a%2Fb%20%C3%BC/ratings/%2e%2e", "/users/%EF%BF%BD/ratings/5"]
 )
 def test_a_rating_is_stored_or_what_is_wrong_is_said(
     client: httpx.Client, path: str, body: bytes, location: str | None

@@ -55,6 +55,6 @@ def test_a_route_that_declares_nothing_is_not_open() -> None:
         return Response()
 
     routes = [Route("/a", endpoint, methods=["GET", "POST"]), Route("/b/{id}", opened)]
-    found = RouteNeeds(routes, {})
+    found = RouteNeeds(routes)
     assert (found.of("GET", "/a"), found.of("POST", "/a")) == (READ, CHANGE)
     assert found.of("GET", "/b/1") == Needs(Access.OPEN, DATA)

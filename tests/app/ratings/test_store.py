@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.ratings.database import Database
 from app.ratings.errors import RequestKeyError, StoreUnavailableError
 from app.ratings.records import Committed, Delete, Erase, Put, PutMany, Rating, StoredUser, storable
 from app.ratings.revisions import LATEST, Revisions
@@ -33,6 +36,32 @@ def run(url: str, work: Callable[[RatingsStore], Awaitable[None]]) -> None:
             await work(store)
 
     asyncio.run(main())
+
+
+def test_a_database_is_closed_when_work_whose_caller_has_gone_has_ended(store_url: str) -> None:
+    """A driver would lose the connection that the work uses: neither closed nor given back."""
+    begun, may_end = asyncio.Event(), asyncio.Event()
+
+    async def work(connection: AsyncConnection) -> None:
+        begun.set()
+        await may_end.wait()
+        await connection.execute(sa.text("SELECT 1"))
+
+    async def main() -> None:
+        database = Database(address(store_url))
+        caller = asyncio.create_task(database.read(work))
+        await begun.wait()
+        caller.cancel()
+        closing = asyncio.create_task(database.close())
+        await asyncio.wait((caller,))
+        assert caller.cancelled()
+        assert not closing.done()
+        may_end.set()
+        await closing
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(main())
+    gc.collect()  # a lost connection warns, and a warning is an error
 
 
 def given(user: str, item: str, rating: float, timestamp: int = 7) -> Put:

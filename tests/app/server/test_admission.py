@@ -13,7 +13,7 @@ def run(ask: int, waiting: int) -> tuple[list[Entry], list[list[int]]]:
         admission, entered, turns = Admission(waiting), [], []
         loop = asyncio.get_running_loop()
         entries = [admission.ask(partial(entered.append, number), b"POST /predict ", loop) for number in range(ask)]
-        assert admission.ask(partial(entered.append, -1), HEALTH + b"HTTP/1.1", loop) is Entry.NOW
+        assert admission.ask(partial(entered.append, -1), HEALTH[0] + b"HTTP/1.1", loop) is Entry.NOW
         for _ in range(4):
             seen = len(entered)
             await asyncio.sleep(0)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from app.api.encodings import arrow
 from app.engine.types import Predictions
 
-USERS, ITEMS = ["1", "ünï", ""], ["a/b", "\n", "7"]
+USERS, ITEMS = ["1", "ünï", ""], ["a/b", "\\", "7"]
 
 
 def stream(table: pa.Table, **options: object) -> bytes:
