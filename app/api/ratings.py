@@ -177,7 +177,7 @@ def _bulk(body: BulkRequest, limits: Limits, scale: tuple[float, float], key: st
     if not len(body.users) == len(body.items) == len(stamps) == number:
         raise InvalidRequestError(("body",), "columns are of one length")
     if number > limits.pairs:
-        raise InvalidRequestError(("body",), f"a request holds at most {limits.pairs} ratings")
+        raise InvalidRequestError(("body",), f"a request holds at most {limits.pairs} ratings (RATECAST_MAX_PAIRS)")
     for position, (user, item, rating) in enumerate(zip(body.users, body.items, body.ratings, strict=True)):
         limits.check_storable(user, "body", "users", str(position))
         limits.check_storable(item, "body", "items", str(position))
