@@ -20,6 +20,11 @@ def without_password(url: str) -> str:
     return url.replace(f":{password}@", "@", 1) if password else url
 
 
+def has_ambiguous_password(url: str) -> bool:
+    """Whether a database URL has more than one @, so that the end of a password would be taken for a host."""
+    return url.partition("?")[0].count("@") > 1
+
+
 def masked(text: str, secrets: Iterable[object]) -> str:
     """The text with `***` wherever it repeats one of the secrets; those that are None or empty are none."""
     for secret in filter(None, secrets):

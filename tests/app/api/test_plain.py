@@ -225,7 +225,7 @@ def test_queries_are_read_as_forms_are(call: Caller, query: bytes, length: int) 
     assert len(json.loads(answer.body)["items"]) == length
 
 
-@pytest.mark.parametrize("query", [b"n", b"n=5&n=x", b"n==5", b"n=5;strict=true", b"n=5%00", b"n=\xff"])
+@pytest.mark.parametrize("query", [b"n", b"n=5&n=x", b"n==5", b"n=5;strict=true", b"n=5%00"])
 def test_queries_that_cannot_be_read_so_are_refused(call: Caller, query: bytes) -> None:
     assert set(errors(call("GET", "/users/nobody/top", query=query))) == {"query.n"}
 
