@@ -71,8 +71,8 @@ class Settings(BaseSettings):
     store: SecretStr | None = Field(
         None,
         description="URL of the ratings store: `sqlite:///FILE` or `postgresql://USER:PASSWORD@HOST/NAME`, with `@ : /`"
-        " in a password as `%40 %3A %2F`; `none` stores no ratings. Unset: `ratings.sqlite` in the checkpoint directory, if "
-        "that is a local directory and writable.",
+        " in a password as `%40 %3A %2F`; `none` stores no ratings. Unset: `ratings.sqlite` in the checkpoint "
+        "directory, if that is a local directory and writable.",
     )
     api_keys_may_rate: bool = Field(
         False, description="Whether an API key is enough to store and delete ratings; otherwise an admin key is needed."
