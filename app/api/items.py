@@ -66,6 +66,6 @@ async def item(
     engine: EngineDep,
     limits: LimitsDep,
 ) -> Item:
-    """Title, year and genres where the data has them, and how the item was rated in the training data."""
+    """Title, year, genres and labels where the data has them, and how the item was rated in the training data."""
     limits.check_id(item, "path", "item")
     return await engine.catalogue.item(item)

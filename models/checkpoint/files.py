@@ -36,6 +36,7 @@ ITEM_SCHEMA = pa.schema(
         pa.field("title", pa.string()),
         pa.field("year", pa.int32()),
         pa.field("genres", pa.list_(pa.string())),
+        pa.field("labels", pa.list_(pa.string())),
         pa.field("mean_rating", pa.float32()),
         pa.field("ratings", pa.int32(), nullable=False),
     ]

@@ -121,7 +121,9 @@ def test_strict_calls_name_who_is_unknown(client: Any) -> None:
 
 
 def test_what_is_known_of_items(client: Any, raw: httpx.Client) -> None:
-    assert client.item("3") == r.Item(**raw.get("/items/3").json() | {"genres": ("Drama", "Film-Noir")})
+    assert client.item("3") == r.Item(
+        **raw.get("/items/3").json() | {"genres": ("Drama", "Film-Noir"), "labels": ("new", "on sale")}
+    )
     similar = client.similar_items(3, n=4)
     assert (len(similar.items), similar.item) == (4, "3")
 

@@ -69,6 +69,7 @@ def random_draft(seed: int, users: int = USERS, items: int = ITEMS, factors: int
             "title": [None if row % 7 == 6 else f"Title {id_}" for row, id_ in enumerate(item_ids)],
             "year": [None if row % 5 == 4 else 1950 + row % 70 for row in range(items)],
             "genres": [["Drama", "Film-Noir"][: row % 3] for row in range(items)],
+            "labels": [None if row % 4 == 3 else ["new", "on sale"][: row % 3] for row in range(items)],
             "mean_rating": rng.uniform(1, 5, items).astype(np.float32).tolist(),
             "ratings": seen.counts(items).tolist(),
         },
@@ -128,6 +129,7 @@ def publish_random(directory: Path, users: int, items: int, factors: int, seen: 
         "title": titles,
         "year": pa.array(np.full(items, 1999, np.int32)),
         "genres": pa.array([["Drama"]] * items, pa.list_(pa.string())),
+        "labels": pa.nulls(items, pa.list_(pa.string())),
         "mean_rating": pa.array(np.full(items, 3.5, np.float32)),
         "ratings": pa.array(np.bincount(cells_N % items, minlength=items).astype(np.int32)),
     }

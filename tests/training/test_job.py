@@ -235,7 +235,7 @@ def test_bad_options_are_refused(tmp_path: Path, change: dict[str, Any]) -> None
 def test_the_catalogue_stands_in_the_order_of_the_rows() -> None:
     train = interactions([(0, 2, 4.0), (0, 0, 2.0), (1, 2, 5.0), (1, 1, 3.0)], users=2, items=3)
     items = {"id": ["i9", "i2", "i0"], "title": ["Nine", "Two", "Zero"], "year": [1999, 2002, None]}
-    described = pa.table(items | {"genres": [[], ["Drama"], None]})
+    described = pa.table(items | {"genres": [[], ["Drama"], None], "labels": [None] * 3})
     described = described.cast(pa.schema([ITEM_SCHEMA.field(name) for name in described.column_names]))
     table = catalogue(described, train)
     assert table.schema == ITEM_SCHEMA
@@ -244,6 +244,7 @@ def test_the_catalogue_stands_in_the_order_of_the_rows() -> None:
         "title": ["Zero", None, "Two"],
         "year": [None, None, 2002],
         "genres": [None, None, ["Drama"]],
+        "labels": [None] * 3,
         "mean_rating": [2.0, 3.0, 4.5],
         "ratings": [1, 1, 2],
     }
