@@ -185,7 +185,7 @@ def unreadable_json() -> RequestValidationError:
 
 def body_too_large(most: int) -> BodyTooLargeError:
     """The error of a body of more bytes than `most`."""
-    return BodyTooLargeError(f"a request body has at most {most} bytes")
+    return BodyTooLargeError(f"a request body has at most {most} bytes (RATECAST_MAX_BODY_BYTES)")
 
 
 def answer_error(error: RatecastError | RequestValidationError) -> Response:

@@ -71,9 +71,9 @@ class Settings(BaseSettings):
     recent_users: int = Field(16_384, ge=0, description="Number of folded-in users that each worker keeps in memory.")
     store: SecretStr | None = Field(
         None,
-        description="URL of the ratings store: `sqlite:///FILE` or `postgresql://USER:PASSWORD@HOST/NAME`;"
-        " `none` stores no ratings. Unset: `ratings.sqlite` in the checkpoint directory, if "
-        "that is a local directory and writable.",
+        description="URL of the ratings store: `sqlite:///FILE` or `postgresql://USER:PASSWORD@HOST/NAME`, with `@ : /`"
+        " in a password as `%40 %3A %2F`; `none` stores no ratings. Unset: `ratings.sqlite` in the checkpoint "
+        "directory, if that is a local directory and writable.",
     )
     api_keys_may_rate: bool = Field(
         False, description="Whether an API key is enough to store and delete ratings; otherwise an admin key is needed."

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Query
 
 from app.api.deps import EngineDep, LimitsDep
 from app.api.openapi import link, problems
-from app.api.parameters import ITEM, MAX_QUERY, SIMILAR, Category, ListLength, N, YearMax, YearMin
+from app.api.parameters import ITEM, MAX_QUERY, SIMILAR, Category, IdPath, ListLength, N, YearMax, YearMin
 from app.engine.documents import FoundItems, Genres, Item, SimilarItems
 from app.engine.types import ItemFilter
 
 router = APIRouter(tags=["items"])
 
 EXAMPLES = {"242": {"value": "242"}, "50": {"value": "50"}}
-ItemId = Annotated[str, Path(min_length=1, description="The item's id.", openapi_examples=EXAMPLES)]
+ItemId = Annotated[str, IdPath(description="The item's id.", openapi_examples=EXAMPLES)]
 
 
 @router.get(
@@ -66,6 +66,6 @@ async def item(
     engine: EngineDep,
     limits: LimitsDep,
 ) -> Item:
-    """Title, year and genres where the data has them, and how the item was rated in the training data."""
+    """Title, year, genres and labels where the data has them, and how the item was rated in the training data."""
     limits.check_id(item, "path", "item")
     return await engine.catalogue.item(item)

@@ -1,4 +1,7 @@
-"""How much one request may ask for. Past a bound the answer is an error, before any work is done."""
+"""How much one request may ask for. Past a bound the answer is an error, before any work is done.
+
+It names the setting of the bound.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,10 @@ class Limits:
         if not id_:
             raise InvalidRequestError(location, "an id has at least one character")
         if len(id_) > self.id_length:
-            raise InvalidRequestError(location, f"an id has at most {self.id_length} characters")
+            raise self._id_too_long(location)
+
+    def _id_too_long(self, location: Sequence[str]) -> InvalidRequestError:
+        return InvalidRequestError(location, f"an id has at most {self.id_length} characters (RATECAST_MAX_ID_LENGTH)")
 
     def check_ids(self, ids: Ids, *location: str) -> None:
         """Raise InvalidRequestError for the first id that is empty or too long."""
@@ -47,7 +53,7 @@ class Limits:
             if bytes_["min"] == 0:
                 raise InvalidRequestError(location, "an id has at least one character")
             if (bytes_["max"] or 0) > self.id_length and pc.max(pc.utf8_length(texts)).as_py() > self.id_length:
-                raise InvalidRequestError(location, f"an id has at most {self.id_length} characters")
+                raise self._id_too_long(location)
 
     def allow(self, pairs: Pairs) -> bool:
         """Whether columns, whose ids have been checked, are of one length and not too long."""
@@ -66,28 +72,33 @@ class Limits:
     def check_column(self, ids: Ids, *location: str) -> None:
         """Raise InvalidRequestError for a column of pairs that is too long or holds ids that cannot be used."""
         if len(ids) > self.pairs:
-            raise InvalidRequestError(("body",), f"a request holds at most {self.pairs} pairs")
+            raise InvalidRequestError(("body",), f"a request holds at most {self.pairs} pairs (RATECAST_MAX_PAIRS)")
         self.check_ids(ids, *location)
 
     def check_list(self, n: int, *location: str) -> None:
         """Raise InvalidRequestError for a list that is too long."""
         if n > self.list_length:
-            raise InvalidRequestError(location, f"a list holds at most {self.list_length} items")
+            raise InvalidRequestError(location, f"a list holds at most {self.list_length} items (RATECAST_MAX_LIST)")
 
     def check_lists(self, users: Sequence[str], n: int) -> None:
         """Raise InvalidRequestError for lists that together hold more items than a request may hold pairs."""
         if len(users) * n > self.pairs:
-            raise InvalidRequestError(("body",), f"a request's lists hold at most {self.pairs} items together")
+            raise InvalidRequestError(
+                ("body",), f"a request's lists hold at most {self.pairs} items together (RATECAST_MAX_PAIRS)"
+            )
 
     def check_filter(self, ids: Sequence[str], *location: str) -> None:
         """Raise InvalidRequestError for a filter that names more items than a request may hold pairs."""
         if len(ids) > self.pairs:
-            raise InvalidRequestError(location, f"a filter names at most {self.pairs} items")
+            raise InvalidRequestError(location, f"a filter names at most {self.pairs} items (RATECAST_MAX_PAIRS)")
 
     def check_inline(self, inline: InlineRatings, scale: tuple[float, float]) -> None:
         """Raise InvalidRequestError for too many ratings, two of one item, or one that is not on the scale."""
         if len(inline.items) > self.inline_ratings:
-            raise InvalidRequestError(("body", "ratings"), f"a request brings at most {self.inline_ratings} ratings")
+            raise InvalidRequestError(
+                ("body", "ratings"),
+                f"a request brings at most {self.inline_ratings} ratings (RATECAST_MAX_INLINE_RATINGS)",
+            )
         known: set[str] = set()
         for position, (item, rating) in enumerate(zip(inline.items, inline.ratings, strict=True)):
             where = ("body", "ratings", str(position))

@@ -5,14 +5,14 @@ from __future__ import annotations
 from functools import partial
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Path, Query, Request, Response
+from fastapi import APIRouter, Body, Query, Request, Response
 from starlette.types import Receive, Scope, Send
 
 from app.api.deps import EngineDep, LimitsDep
 from app.api.encodings import json
 from app.api.limits import Limits
 from app.api.openapi import link, problems
-from app.api.parameters import MAX_QUERY, TOP, ListParameters, N
+from app.api.parameters import MAX_QUERY, TOP, IdPath, ListParameters, N
 from app.api.plain import Errors, PlainRoute, client_gone, raise_if, read_parameters, send_answer
 from app.api.predict import inline
 from app.api.schemas.answers import Recommendations, TopItems
@@ -42,7 +42,7 @@ RECOMMEND_EXAMPLES = {
 
 
 def top(
-    user: Annotated[str, Path(min_length=1, description="The user's id.", openapi_examples=EXAMPLES)],
+    user: Annotated[str, IdPath(description="The user's id.", openapi_examples=EXAMPLES)],
     parameters: Annotated[ListParameters, Query()],
 ) -> None:
     """List the best items for a user. The rating beside each is the one that `POST /predict` gives, whatever the order.

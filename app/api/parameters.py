@@ -7,6 +7,7 @@ take plain slashes too, and are tried after those.
 
 from __future__ import annotations
 
+from functools import partial
 from string import printable
 from typing import Annotated
 from urllib.parse import quote, unquote, unquote_to_bytes
@@ -73,14 +74,15 @@ SIMILAR = "/items/{item:segment}/similar"
 TOP = "/users/{user:id}/top"
 ITEM = "/items/{item:id}"
 
+IdPath = partial(Path, min_length=1, pattern=r"\S")  # the pattern is for the document: blanks have gone before
 MAX_QUERY = 256  # characters that are searched for
 N = Annotated[int, Query(ge=1, description="How many; the service has an upper bound.")]
 ListLength = Annotated[int, Query(ge=1, description="How many items; the service has an upper bound.")]
 Category = Annotated[str | None, Query(description="Choose from the items of this genre alone.")]
 YearMin = Annotated[Year | None, Query(description="Choose from the items of this year and later ones.")]
 YearMax = Annotated[Year | None, Query(description="Choose from the items of this year and earlier ones.")]
-User = Annotated[str, Path(min_length=1, description="The user's id.", openapi_examples={"196": {"value": "196"}})]
-Item = Annotated[str, Path(min_length=1, description="The item's id.", openapi_examples={"242": {"value": "242"}})]
+User = Annotated[str, IdPath(description="The user's id.", openapi_examples={"196": {"value": "196"}})]
+Item = Annotated[str, IdPath(description="The item's id.", openapi_examples={"242": {"value": "242"}})]
 ORDER = (
     "`relevance`: what the user is likely to choose; `rating`: by predicted rating; `lower_bound`: by the lower end "
     "of its 90 % interval. By default `relevance` where the model has it, else `rating`."

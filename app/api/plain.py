@@ -86,7 +86,12 @@ class PlainRoutes:
                 scope[ROUTE] = route.path
                 if SPAN in scope:
                     _name_span(scope[SPAN], route.path_format)
-            self._check_body(scope)
+            headers = scope[BY_NAME]
+            if b"content-encoding" in headers:
+                _check_encoding(scope["method"], headers[b"content-encoding"])
+            declared = headers.get(b"content-length", b"")
+            if declared.isdigit() and int(declared) > self._most:
+                raise body_too_large(self._most)
             if route is not None:
                 await route.app(scope, receive, send)
                 return
@@ -94,16 +99,6 @@ class PlainRoutes:
             await answer_error(error)(scope, receive, send)
             return
         await self._app(scope, _limited(receive, self._most), send)
-
-    def _check_body(self, scope: Scope) -> None:
-        """Raise EncodedBodyError or BodyTooLargeError for what the head says of the body."""
-        headers = scope[BY_NAME]
-        encoding = headers.get(b"content-encoding", IDENTITY)
-        if encoding and encoding.lower() != IDENTITY and scope["method"] in BODY_METHODS:
-            raise EncodedBodyError
-        declared = headers.get(b"content-length", b"")
-        if declared.isdigit() and int(declared) > self._most:
-            raise body_too_large(self._most)
 
     def _match(self, scope: Scope) -> PlainRoute | None:
         """The route whose template matches the path, with the ids in the path put into the scope."""
@@ -121,6 +116,12 @@ class PlainRoutes:
             scope["path_params"] = {name: route.param_convertors[name].convert(id_) for name, id_ in ids.items()}
             return route
         return None
+
+
+def _check_encoding(method: str, encoding: bytes) -> None:
+    """Raise EncodedBodyError for a body that is compressed."""
+    if encoding and encoding.lower() != IDENTITY and method in BODY_METHODS:
+        raise EncodedBodyError
 
 
 def _name_span(request: Any, route: str) -> None:

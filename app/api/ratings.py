@@ -26,7 +26,7 @@ from app.engine.documents import Because, UserRatings
 from app.engine.engine import Engine
 from app.errors import InvalidRequestError
 from app.middleware.access import BY_NAME, Access, needs
-from app.ratings.records import Delete, Erase, Put, PutMany, Rating
+from app.ratings.records import UNKNOWN_TIME, Delete, Erase, Put, PutMany, Rating
 
 router = APIRouter(tags=["ratings"])
 
@@ -56,7 +56,7 @@ async def store_rating(scope: Scope, receive: Receive, send: Send) -> None:
     limits.check_storable(user, "path", "user")
     limits.check_storable(item, "path", "item")
     check_scale(given.rating, engine.versions.scale, "body", "rating")
-    timestamp = int(time.time() if given.timestamp is None else given.timestamp)
+    timestamp = int(time.time()) if given.timestamp is None else given.timestamp
     await engine.ratings.change(Put(user, Rating(item, given.rating, timestamp)))
     stored = {
         "user": user,
@@ -173,15 +173,18 @@ async def erase(user: User, engine: EngineDep, limits: LimitsDep) -> answers.Era
 def _bulk(body: BulkRequest, limits: Limits, scale: tuple[float, float], key: str | None) -> PutMany:
     """The change that is asked for. Raises InvalidRequestError for the first thing that is wrong."""
     number = len(body.ratings)
-    stamps = [int(time.time())] * number if body.timestamps is None else [*map(int, body.timestamps)]
+    stamps = [int(time.time())] * number if body.timestamps is None else body.timestamps
     if not len(body.users) == len(body.items) == len(stamps) == number:
         raise InvalidRequestError(("body",), "columns are of one length")
     if number > limits.pairs:
-        raise InvalidRequestError(("body",), f"a request holds at most {limits.pairs} ratings")
+        raise InvalidRequestError(("body",), f"a request holds at most {limits.pairs} ratings (RATECAST_MAX_PAIRS)")
     for position, (user, item, rating) in enumerate(zip(body.users, body.items, body.ratings, strict=True)):
         limits.check_storable(user, "body", "users", str(position))
         limits.check_storable(item, "body", "items", str(position))
         check_scale(rating, scale, "body", "ratings", str(position))
-    ratings = [Rating(*row) for row in zip(body.items, body.ratings, stamps, strict=True)]
+    ratings = [
+        Rating(item, rating, UNKNOWN_TIME if stamp is None else stamp)
+        for item, rating, stamp in zip(body.items, body.ratings, stamps, strict=True)
+    ]
     fingerprint = hashlib.sha256(body.model_dump_json().encode("utf-8", "surrogatepass")).hexdigest()
     return PutMany(body.users, ratings, key, fingerprint)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fastapi import APIRouter
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -66,6 +67,8 @@ def router() -> APIRouter:
     async def serve(request: Request) -> Response:
         path = request.scope["path"]
         request.scope[ROUTE] = path if path == "/" else LABEL
+        if path not in files:  # the pattern of a route matches before a line end at the end of a path too
+            raise HTTPException(404)
         asked = request.headers
         return _answer(files[path], asked.get("if-none-match", ""), asked.get("accept-encoding", ""))
 

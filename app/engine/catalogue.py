@@ -1,4 +1,4 @@
-"""What is known about the items of a checkpoint: titles, years, genres. It knows rows, not scores.
+"""What is known about the items of a checkpoint: titles, years, genres, labels. It knows rows, not scores.
 
 Shapes: I items, N of them.
 """

@@ -51,6 +51,7 @@ class CatalogueItem(BaseModel):
     title: str | None
     year: int | None
     genres: list[str] | None
+    labels: list[str] | None
     ratings: int
     mean_rating: float | None
 

@@ -77,7 +77,7 @@ class Database:
         except (OperationalError, InterfaceError, PoolTimeoutError, OSError, TimeoutError) as error:
             if self.available:
                 self.available = False
-                name, reason = without_credentials(self.url), schema.reason(error)
+                name, reason = without_credentials(self.url), schema.reason(error, self.url)
                 logger.warning("The ratings store %s is unreachable; retrying: %s", name, reason)
             raise StoreUnavailableError(f"the ratings store does not answer: {type(error).__name__}") from error
 

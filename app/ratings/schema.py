@@ -16,9 +16,10 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, Operati
 
 from app.ratings.errors import StoreUnavailableError, StoreUnusableError
 from app.ratings.tables import HEAD, VERSION_TABLE, metadata
-from models.urls import masked, without_credentials
+from models.urls import has_ambiguous_password, masked, without_credentials
 
 DRIVERS = {"sqlite": ("sqlite+pysqlite", "sqlite+aiosqlite"), "postgresql": ("postgresql+psycopg",) * 2}
+AMBIGUOUS = "the store's URL has more than one @: in a password, @ : / are percent-encoded as %40 %3A %2F"
 LOCK = 0x52617465  # of PostgreSQL's advisory locks; any number that others do not use
 LOCKED_SECONDS = 0.02  # between two tries
 SECONDS = 5  # to connect, and for which a lock of SQLite is waited for
@@ -26,12 +27,16 @@ SECONDS = 5  # to connect, and for which a lock of SQLite is waited for
 
 def address(text: str) -> URL:
     """The URL of a store. Raises StoreUnusableError for one that is neither SQLite's nor PostgreSQL's."""
+    if not text.startswith("sqlite") and has_ambiguous_password(text):
+        raise StoreUnusableError(AMBIGUOUS)
     try:
         url = sa.make_url(text)
     except (ArgumentError, ValueError):
         raise StoreUnusableError(
             "the store's URL cannot be read; it should look like sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME"
         ) from None
+    if "@" in (url.host or ""):  # the first was behind a question mark
+        raise StoreUnusableError(AMBIGUOUS)
     if url.drivername == "postgres":
         url = url.set(drivername="postgresql")
     if url.get_backend_name() not in DRIVERS:
@@ -53,9 +58,10 @@ def connect_args(url: URL) -> dict[str, object]:
     return {"timeout": SECONDS} if is_sqlite(url) else {"connect_timeout": SECONDS}
 
 
-def reason(error: BaseException) -> str:
-    """What the driver says, on one line."""
-    return " ".join(str(getattr(error, "orig", None) or error).split()) or type(error).__name__
+def reason(error: BaseException, url: URL) -> str:
+    """What the driver says, on one line and without the password."""
+    said = " ".join(str(getattr(error, "orig", None) or error).split())
+    return masked(said, [url.password]) or type(error).__name__
 
 
 def prepare(url: URL) -> None:
@@ -78,7 +84,7 @@ def prepare(url: URL) -> None:
             f"{without_credentials(url)}: no driver for this kind of database ({error})"
         ) from error
     except DBAPIError as error:
-        raise StoreUnavailableError(f"{without_credentials(url)}: {masked(reason(error), [url.password])}") from error
+        raise StoreUnavailableError(f"{without_credentials(url)}: {reason(error, url)}") from error
 
 
 @contextmanager

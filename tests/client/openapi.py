@@ -1,7 +1,8 @@
 """What the client lacks of an OpenAPI document, line by line. Each of its functions is called, to see what it asks.
 
 Types are compared in a form of their own: `string`, `integer`, `number`, `boolean`, `time`, `id` (a text or a whole
-number), `any`, `one of …`, `[…]` for arrays, `{…}` for mappings, a class or schema by its name, and `… or null`.
+number), `moment` (seconds or a time), `any`, `one of …`, `[…]` for arrays, `{…}` for mappings, a class or schema by its
+name, and `… or null`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,11 @@ from ratecast_client import operations
 Document = Mapping[str, Any]
 PLAIN = {str: "string", int: "integer", float: "number", bool: "boolean", datetime: "time", Any: "any"}
 ABSTRACT = {SupportsIndex: "integer", SupportsFloat: "number"}
-ID = frozenset(("string", "integer"))
+FORMS = {  # of alternatives; in the client a time may be a text too
+    frozenset(("string", "integer")): "id",
+    frozenset(("time", "integer")): "moment",
+    frozenset(("time", "integer", "string")): "moment",
+}
 INLINE = "[InlineRating]"  # in the client a mapping from items to ratings
 SAMPLES = {
     "id": "{%s}",
@@ -31,7 +36,8 @@ SAMPLES = {
     "boolean": True,
     "[id]": ["a"],
     "[number]": [2.5],
-    "[integer]": [7],
+    "moment": 7,
+    "[moment or null]": [7],
     INLINE: {"a": 2.5},
 }
 
@@ -235,7 +241,7 @@ def of_type(hint: Any) -> str:
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
         inner = {of_type(argument) for argument in arguments if argument is not type(None)}
-        form = "id" if inner == ID else " or ".join(sorted(inner))
+        form = FORMS.get(frozenset(inner)) or " or ".join(sorted(inner))
         return f"{form} or null" if type(None) in arguments else form
     if origin is Literal:
         return f"one of {' '.join(sorted(arguments))}"
@@ -253,7 +259,7 @@ def of_schema(document: Document, schema: Document) -> str:
         return _name(schema) if "properties" in target else of_schema(document, target)
     if "anyOf" in schema:
         inner = {of_schema(document, part) for part in schema["anyOf"]}
-        form = "id" if inner == ID else " or ".join(sorted(inner - {"null"}))
+        form = FORMS.get(frozenset(inner - {"null"})) or " or ".join(sorted(inner - {"null"}))
         return f"{form} or null" if "null" in inner else form
     if "enum" in schema or "const" in schema:
         return f"one of {' '.join(sorted(schema.get('enum', [schema.get('const')])))}"

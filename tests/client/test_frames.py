@@ -179,6 +179,23 @@ def test_ratings_of_a_frame_are_stored_in_parts(client: Any) -> None:
     assert client.rate_frame(given[:0]).stored == 0
 
 
+@pytest.mark.parametrize(
+    "when",
+    [
+        [1732600000, None],
+        ["2024-11-26T05:46:40Z", None],
+        [pd.Timestamp("2024-11-26T05:46:40"), pd.NaT],
+        pd.array([1732600000, None], "Int64"),
+    ],
+)
+def test_times_of_a_frame_may_be_of_any_kind_and_missing(client: Any, when: Any) -> None:
+    given = pd.DataFrame({"user": ["timed"] * 2, "item": [1, 2], "rating": [1, 2], "when": when})
+    assert client.rate_frame(given, timestamp="when").stored == 2
+    kept = {rating.item: rating.timestamp for rating in client.ratings("timed").ratings}
+    assert kept == {"1": 1732600000, "2": 0}
+    client.delete_user("timed")
+
+
 def test_an_upload_with_a_key_of_ones_own_can_be_started_anew(client: Any) -> None:
     given = pd.DataFrame({"user": ["again"] * 4, "item": [1, 2, 3, 4], "rating": [1, 2, 3, 9]})
     key = f"upload-{type(client).__name__}"

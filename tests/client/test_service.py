@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
+import pandas as pd
 import pytest
 import ratecast_client as r
 
@@ -119,7 +121,9 @@ def test_strict_calls_name_who_is_unknown(client: Any) -> None:
 
 
 def test_what_is_known_of_items(client: Any, raw: httpx.Client) -> None:
-    assert client.item("3") == r.Item(**raw.get("/items/3").json() | {"genres": ("Drama", "Film-Noir")})
+    assert client.item("3") == r.Item(
+        **raw.get("/items/3").json() | {"genres": ("Drama", "Film-Noir"), "labels": ("new", "on sale")}
+    )
     similar = client.similar_items(3, n=4)
     assert (len(similar.items), similar.item) == (4, "3")
 
@@ -160,6 +164,35 @@ def test_ratings_are_stored_shown_explained_and_taken_back(client: Any) -> None:
     assert client.delete_user("me").user == "me"
     assert client.export_user("me").ratings == ()
     assert len(client.export_user("1").row.factors) == client.current_model().shape.factors
+
+
+TWO_HOURS_EAST = timezone(timedelta(hours=2))
+TIMES = [
+    1732600000,
+    np.int64(1732600000),
+    "2024-11-26T05:46:40Z",
+    "2024-11-26T06:46:40+01:00",
+    "2024-11-26T05:46:40",
+    datetime(2024, 11, 26, 5, 46, 40),
+    datetime(2024, 11, 26, 5, 46, 40, 999, tzinfo=UTC),
+    datetime(2024, 11, 26, 7, 46, 40, tzinfo=TWO_HOURS_EAST),
+    pd.Timestamp("2024-11-26T05:46:40.123456789Z"),
+]
+
+
+@pytest.mark.parametrize("time", TIMES)
+def test_times_of_every_kind_are_stored_as_seconds(client: Any, time: Any) -> None:
+    assert client.rate("timely", 3, 4, timestamp=time).timestamp == 1732600000
+    client.rate_many(["timely"] * 2, [4, 5], [1, 2], timestamps=[time, None])
+    kept = {rating.item: rating.timestamp for rating in client.ratings("timely").ratings}
+    assert kept == {"3": 1732600000, "4": 1732600000, "5": 0}
+
+
+def test_a_time_in_milliseconds_is_refused(client: Any) -> None:
+    with pytest.raises(r.InvalidError, match="in whole seconds since 1970 or ISO 8601"):
+        client.rate("timely", 3, 4, timestamp=1732600000000)
+    with pytest.raises(TypeError):
+        client.rate("timely", 3, 4, timestamp=1.5)
 
 
 def test_ratings_with_a_key_of_ones_own_are_stored_once(client: Any) -> None:

@@ -55,7 +55,7 @@ def small_draft(**changes: Any) -> Draft:
         np.array([2, 0, 0], np.int32), np.array([0, 3, 1], np.int32), np.array([3, 1, 4.5], np.float32), USERS
     )
     items = {"id": ["i0", "i1", "i2", "i3"], "title": ["A", None, "C", "D"], "year": [1995, 1996, None, 1998]}
-    items |= {"genres": [["Drama"], [], None, ["Comedy", "War"]], "labels": [["color:red"], None, [], None]}
+    items |= {"genres": [["Drama"], [], None, ["Comedy", "War"]], "labels": [None, ["new"], [], None]}
     items |= {"mean_rating": [3.0, 4.5, None, 1.0]}
     items |= {"ratings": seen.counts(ITEMS)}
     fields = {

@@ -69,7 +69,7 @@ def random_draft(seed: int, users: int = USERS, items: int = ITEMS, factors: int
             "title": [None if row % 7 == 6 else f"Title {id_}" for row, id_ in enumerate(item_ids)],
             "year": [None if row % 5 == 4 else 1950 + row % 70 for row in range(items)],
             "genres": [["Drama", "Film-Noir"][: row % 3] for row in range(items)],
-            "labels": [None] * items,
+            "labels": [None if row % 4 == 3 else ["new", "on sale"][: row % 3] for row in range(items)],
             "mean_rating": rng.uniform(1, 5, items).astype(np.float32).tolist(),
             "ratings": seen.counts(items).tolist(),
         },

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from app.api.encodings.ids import id_texts
 from app.engine.types import SOURCES, Pair, Pairs, Prediction, Predictions, TopList
+from app.ratings.records import LAST_SECOND
 from models.ids import clean
 
 MEDIA_TYPE = "application/json"
@@ -71,7 +72,7 @@ class RatingBody(msgspec.Struct, forbid_unknown_fields=True):
     """The plain body of a rating."""
 
     rating: float
-    timestamp: Annotated[int, msgspec.Meta(ge=0, le=(1 << 53) - 1)] | None = None
+    timestamp: Annotated[int, msgspec.Meta(ge=0, le=LAST_SECOND)] | None = None
 
 
 _decode_rating = msgspec.json.Decoder(RatingBody).decode

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+import math
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     ConfigDict,
     Discriminator,
     FailFast,
     Field,
     GetPydanticSchema,
+    PlainValidator,
     StrictBool,
     Tag,
     WithJsonSchema,
 )
-from pydantic_core import core_schema
+from pydantic_core import PydanticCustomError, core_schema
 
 from app.engine.types import RankBy
+from app.ratings.records import LAST_SECOND
 from models.ids import clean
-
-LAST_SECOND = (1 << 53) - 1
 
 
 class RequestModel(BaseModel):
@@ -37,7 +38,7 @@ def _clean_id(text: str) -> str:
 
 
 def _id_schema(_source: Any, _handler: Any) -> core_schema.CoreSchema:
-    text = core_schema.str_schema(strict=True, min_length=1)
+    text = core_schema.str_schema(strict=True, min_length=1, pattern=r"\S")  # the pattern is for the document
     text_or_number = core_schema.union_schema(
         [core_schema.no_info_after_validator_function(_clean_id, text), core_schema.int_schema(strict=True)],
         custom_error_type="id",
@@ -46,21 +47,39 @@ def _id_schema(_source: Any, _handler: Any) -> core_schema.CoreSchema:
     return core_schema.no_info_after_validator_function(str, text_or_number)
 
 
-def _whole(seconds: float) -> float:
-    if not seconds.is_integer():
-        raise ValueError("a whole number of seconds is wanted")
-    return seconds
+def _seconds(given: Any) -> int:
+    """Seconds since 1970 of a time as it stands in a request. JSON has one kind of number: 7.0 is an integer."""
+    seconds = _seconds_of_text(given) if isinstance(given, str) else given
+    if isinstance(seconds, int | float) and not isinstance(seconds, bool) and 0 <= seconds <= LAST_SECOND:
+        whole = int(seconds)
+        if whole == seconds:
+            return whole
+    raise PydanticCustomError("time", "times are in whole seconds since 1970 or ISO 8601, up to the year 2100")
+
+
+def _seconds_of_text(text: str) -> int | None:
+    """Of a time in ISO 8601, None for another text. Without a zone it is UTC, and parts of a second are left out."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return math.floor(moment.replace(tzinfo=moment.tzinfo or UTC).timestamp())
 
 
 Id = Annotated[str, GetPydanticSchema(_id_schema)]
 Column = Annotated[list[Id], FailFast()]
 Score = Annotated[float, Field(strict=True, allow_inf_nan=False)]
-Timestamp = Annotated[  # JSON has one kind of number: 7.0 is an integer
-    float,
-    Field(strict=True, ge=0, le=LAST_SECOND),
-    AfterValidator(_whole),
+Timestamp = Annotated[
+    int,
+    PlainValidator(_seconds),
     WithJsonSchema(
-        {"type": "integer", "minimum": 0, "maximum": LAST_SECOND, "description": "Seconds since 1970; by default now."}
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 0, "maximum": LAST_SECOND},
+                {"type": "string", "format": "date-time"},
+            ],
+            "description": "Seconds since 1970, or ISO 8601: in UTC where it names no zone, from 1970 to 2100.",
+        }
     ),
 ]
 Year = Annotated[int, Field(ge=0, le=9999)]
@@ -144,7 +163,7 @@ class RatingRequest(RequestModel):
     """What the user gave the item."""
 
     rating: Score
-    timestamp: Timestamp | None = None
+    timestamp: Annotated[Timestamp | None, Field(description="When; by default now.")] = None
 
 
 class BulkRequest(RequestModel):
@@ -153,4 +172,6 @@ class BulkRequest(RequestModel):
     users: Column
     items: Column
     ratings: Annotated[list[Score], FailFast()]
-    timestamps: Annotated[list[Timestamp] | None, FailFast()] = None
+    timestamps: Annotated[
+        list[Timestamp | None] | None, FailFast(), Field(description="When; by default now. null: at an unknown time.")
+    ] = None

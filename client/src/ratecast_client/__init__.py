@@ -39,7 +39,7 @@ from ratecast_client.model_types import (
     Snapshot,
     TrainerRecord,
 )
-from ratecast_client.operations import Id, ListOptions
+from ratecast_client.operations import Id, ListOptions, Time
 from ratecast_client.sync_client import Client
 from ratecast_client.types import (
     AnonymousPrediction,
@@ -133,6 +133,7 @@ __all__ = [
     "Source",
     "StoredRating",
     "StoredRatings",
+    "Time",
     "TooManyRequestsError",
     "TopItems",
     "TrainerRecord",

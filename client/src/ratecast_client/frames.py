@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 from ratecast_client import operations, types
 from ratecast_client.errors import InvalidError, UnexpectedAnswerError
 from ratecast_client.exchange import Call, Request
-from ratecast_client.operations import Id, ListOptions
+from ratecast_client.operations import Id, ListOptions, Time
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -82,12 +82,14 @@ def rate_frame(
 ) -> Call[types.StoredRatings]:
     """Store the ratings of a frame, `batch` rows in a request. A request stores all of its rows or none.
 
+    The column of timestamps has seconds since 1970, ISO 8601 or times; a missing one is an unknown time.
+
     What was stored before an error stays stored. If you give an `idempotency_key`, you can start the upload again
     within seven days, and no request is carried out twice.
     """
     users, items = (operations.id_texts(_ids(frame[name])) for name in (user, item))
     given = frame[rating].tolist()
-    stamps = None if timestamp is None else frame[timestamp].tolist()
+    stamps = None if timestamp is None else _times(frame[timestamp])
     key = idempotency_key or secrets.token_hex(16)
 
     def part(rows: range) -> Call[types.StoredRatings]:
@@ -194,6 +196,13 @@ def _ids(column: pd.Series[Any]) -> pd.Series[Any]:
         return column
     texts: pd.Series[Any] = pandas.Series(operations.id_texts(column), dtype="string")
     return texts
+
+
+def _times(column: pd.Series[Any]) -> list[Time | None]:
+    """A column of times; None for a missing one. Seconds of a column with gaps are floats, and made integers again."""
+    times = column.convert_dtypes()
+    found: list[Time | None] = times.astype(object).where(times.notna(), None).tolist()
+    return found
 
 
 def _array(ids: pd.Series[Any]) -> Any:

@@ -9,6 +9,7 @@ import json
 import operator
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
 from itertools import islice
 from typing import Any, SupportsFloat, SupportsIndex, TypeAlias, TypedDict, TypeVar, Unpack
 from urllib.parse import quote, urlencode
@@ -21,6 +22,7 @@ from ratecast_client.types import RankBy
 
 T = TypeVar("T")
 Id: TypeAlias = str | SupportsIndex
+Time: TypeAlias = SupportsIndex | str | datetime
 MAX_PAIRS = 100_000  # in one request, by the service's default settings
 JSON = {"Content-Type": "application/json"}
 
@@ -152,9 +154,12 @@ def genres() -> Call[types.Genres]:
     return _ask(_get("/genres"), types.Genres)
 
 
-def rate(user: Id, item: Id, rating: SupportsFloat, *, timestamp: int | None = None) -> Call[types.StoredRating]:
-    """Store a rating, replacing an earlier one. `timestamp` is in seconds since 1970; the default is now."""
-    body = _given(rating=float(rating), timestamp=timestamp)
+def rate(user: Id, item: Id, rating: SupportsFloat, *, timestamp: Time | None = None) -> Call[types.StoredRating]:
+    """Store a rating, replacing an earlier one. The default of `timestamp` is now.
+
+    It is seconds since 1970, ISO 8601 or a datetime. A time without a zone is UTC.
+    """
+    body = _given(rating=float(rating), timestamp=_time_member(timestamp))
     path = f"/users/{_segment(user)}/ratings/{_segment(item)}"
     return _ask(Request("PUT", path, _encode(body), JSON), types.StoredRating)
 
@@ -175,10 +180,12 @@ def rate_many(
     items: Iterable[Id],
     ratings: Iterable[SupportsFloat],
     *,
-    timestamps: Iterable[SupportsIndex] | None = None,
+    timestamps: Iterable[Time | None] | None = None,
     idempotency_key: str | None = None,
 ) -> Call[types.StoredRatings]:
     """Store many ratings in one request, all or none. `rate_frame` takes any number of ratings.
+
+    Timestamps are as for `rate`; None is an unknown time, older than all others.
 
     The service does not repeat a request whose `idempotency_key` it has seen in the last seven days. By default the
     client makes a new key, so that it can send the request again safely.
@@ -187,7 +194,7 @@ def rate_many(
         users=id_texts(users),
         items=id_texts(items),
         ratings=[float(rating) for rating in ratings],
-        timestamps=None if timestamps is None else [operator.index(second) for second in timestamps],
+        timestamps=None if timestamps is None else [*map(_time_member, timestamps)],
     )
     headers = {**JSON, "Idempotency-Key": idempotency_key or secrets.token_hex(16)}
     return _ask(Request("POST", "/ratings", _encode(body), headers), types.StoredRatings)
@@ -309,6 +316,13 @@ def _segment(id_: Id) -> str:
 
 def _given(**members: Any) -> dict[str, Any]:
     return {name: value for name, value in members.items() if value is not None}
+
+
+def _time_member(time: Time | None) -> int | str | None:
+    """A time as a request has it. Raises TypeError for what is none."""
+    if time is None or isinstance(time, str):
+        return time
+    return time.isoformat() if isinstance(time, datetime) else operator.index(time)
 
 
 def _inline(ratings: Mapping[Id, SupportsFloat]) -> list[dict[str, Any]]:

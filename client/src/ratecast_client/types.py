@@ -222,6 +222,7 @@ class Item:
     title: str | None
     year: int | None
     genres: tuple[str, ...] | None
+    labels: tuple[str, ...] | None
     ratings: int
     mean_rating: float | None
     model_version: str
@@ -235,6 +236,7 @@ class CatalogueItem:
     title: str | None
     year: int | None
     genres: tuple[str, ...] | None
+    labels: tuple[str, ...] | None
     ratings: int
     mean_rating: float | None
 

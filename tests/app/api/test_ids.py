@@ -169,3 +169,23 @@ def test_an_id_of_blanks_is_refused_as_an_empty_one_is(call: Caller, blank: str)
     ):
         assert refused(call(method, path))[0]["location"] in ("path.user", "path.item")
     assert refused(call("PUT", f"/users/{blank}/ratings/7", b'{"rating": 5}', JSON))[0]["location"] == "path.user"
+
+
+def test_an_id_that_is_too_long_is_refused_with_the_setting_that_says_so(call: Caller) -> None:
+    long = "i" * 21
+    pair, columns = {"user": long, "item": "7"}, {"users": [long], "items": ["7"]}
+    for answer in (
+        call("POST", "/predict", json.dumps(pair).encode(), JSON),
+        call("POST", "/predict", json.dumps(columns).encode(), JSON),
+        call("POST", "/predict", msgspec.msgpack.encode(columns), MSGPACK),
+        call("POST", "/predict", stream(pa.array([long]), pa.array(["7"])), ARROW),
+        call("POST", "/predict", json.dumps({"item": long, "ratings": []}).encode(), JSON),
+        call("POST", "/recommend", json.dumps({"users": [long]}).encode(), JSON),
+        call("POST", "/ratings", json.dumps(columns | {"ratings": [3]}).encode(), JSON),
+        call("PUT", f"/users/7/ratings/{long}", b'{"rating": 3}', JSON),
+        call("GET", f"/users/{long}/top"),
+        call("GET", f"/items/{long}"),
+        call("DELETE", f"/users/{long}"),
+    ):
+        assert answer.status == 422
+        assert "an id has at most 20 characters (RATECAST_MAX_ID_LENGTH)" in json.loads(answer.body)["detail"]

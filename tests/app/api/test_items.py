@@ -14,6 +14,12 @@ def test_an_item_is_described_by_the_catalogue_and_its_ratings(client: httpx.Cli
         assert served == record | {"ratings": int(counts[row]), "model_version": loaded.version}
 
 
+def test_labels_are_a_list_or_null(client: httpx.Client) -> None:
+    found = [client.get(f"/items/{item}").json()["labels"] for item in (1, 2, 3, 4)]
+    assert found == [[], ["new"], ["new", "on sale"], None]
+    assert client.get("/items?query=Title 3&n=1").json()["items"][0]["labels"] == ["new", "on sale"]
+
+
 def test_any_character_may_stand_in_an_item_id(client: httpx.Client, strange_ids: list[str]) -> None:
     for item in strange_ids:
         answer = client.get(f"/items/{quote(item, safe='').replace('.', '%2E')}")

@@ -207,6 +207,11 @@ BAD_BULKS = {
     "no user": ({"users": ["a", ""], "items": ["5", "6"], "ratings": [1, 1]}, "body.users.1"),
     "a NUL": ({"users": ["a", "\0"], "items": ["5", "6"], "ratings": [1, 1]}, "body.users.1"),
     "a timestamp before 1970": ({"users": ["a"], "items": ["5"], "ratings": [1], "timestamps": [-1]}, None),
+    "a time in milliseconds": (
+        {"users": ["a"], "items": ["5"], "ratings": [1], "timestamps": [1732600000000]},
+        "body.timestamps.0",
+    ),
+    "no time": ({"users": ["a"], "items": ["5"], "ratings": [1], "timestamps": ["soon"]}, "body.timestamps.0"),
     "a rating as text": ({"users": ["a"], "items": ["5"], "ratings": ["1"]}, "body.ratings.0"),
     "another member": ({"users": ["a"], "items": ["5"], "ratings": [1], "stars": 1}, "body"),
 }
@@ -219,6 +224,45 @@ def test_of_a_bad_bulk_nothing_is_stored(client: httpx.Client, bad: str) -> None
     assert answer.status_code == 422
     assert where is None or answer.json()["errors"][0]["location"] == where
     assert client.get("/users/a/ratings").json()["ratings"] == []
+
+
+TIMES = [
+    (1732600000, 1732600000),
+    (1732600000.0, 1732600000),
+    ("2024-11-26T05:46:40Z", 1732600000),
+    ("2024-11-26T05:46:40", 1732600000),
+    ("2024-11-26 05:46:40.999", 1732600000),
+    ("20241126T064640+0100", 1732600000),
+    ("2024-11-26", 1732579200),
+    ("1970-01-01T00:00:00+00:00", 0),
+    ("2100-01-01", 4102444800),
+    (0, 0),
+]
+
+
+@pytest.mark.parametrize(("time", "seconds"), TIMES)
+def test_a_time_is_seconds_or_iso_8601(client: httpx.Client, time: object, seconds: int) -> None:
+    answer = client.put("/users/timely/ratings/5", json={"rating": 3, "timestamp": time})
+    assert answer.json()["timestamp"] == seconds
+
+
+def test_an_unknown_time_of_many_is_older_than_all_others(client: httpx.Client) -> None:
+    stamps = [*(time for time, _ in TIMES), None]
+    items = [str(number) for number in range(len(stamps))]
+    bulk = {"users": ["bulky"] * len(stamps), "items": items, "ratings": [3] * len(stamps), "timestamps": stamps}
+    client.post("/ratings", json=bulk).raise_for_status()
+    kept = {one["item"]: one["timestamp"] for one in client.get("/users/bulky/ratings").json()["ratings"]}
+    assert [kept[item] for item in items] == [*(seconds for _, seconds in TIMES), 0]
+
+
+@pytest.mark.parametrize(
+    "time", [1732600000000, -1, 1.5, "soon", "9999-12-31T23:59:59-14:00", "0001-01-01T00:00+14:00"]
+)
+def test_a_time_that_is_none_is_refused_with_what_is_taken(client: httpx.Client, time: object) -> None:
+    answer = client.put("/users/bad/ratings/5", json={"rating": 3, "timestamp": time})
+    assert answer.status_code == 422
+    wanted = "times are in whole seconds since 1970 or ISO 8601, up to the year 2100"
+    assert answer.json()["errors"] == [{"location": "body.timestamp", "message": wanted}]
 
 
 def test_too_many_ratings_at_once_are_refused(client: httpx.Client) -> None:
@@ -399,6 +443,18 @@ def test_a_service_that_keeps_no_ratings_says_so(directory: Path) -> None:
         (b'{"rating": 4.5, "timestamp": 1}', None),
         (b'{"rating": 4, "timestamp": null}', None),
         (b'{"rating": 4, "timestamp": 7.0}', None),
+        (b'{"rating": 4, "timestamp": "2024-11-26T05:46:40Z"}', None),
+        (b'{"rating": 4, "timestamp": 4102444800}', None),
+        (b'{"rating": 4, "timestamp": 4102444801}', "body.timestamp"),
+        (b'{"rating": 4, "timestamp": 1732600000000}', "body.timestamp"),
+        (b'{"rating": 4, "timestamp": "2200-01-01"}', "body.timestamp"),
+        (b'{"rating": 4, "timestamp": "1969-12-31T23:59:59Z"}', "body.timestamp"),
+        (b'{"rating": 4, "timestamp": "yesterday"}', "body.timestamp"),
+        (b'{"rating": 4, "timestamp": "1732600000"}', "body.timestamp"),
+        (b'{"rating": 4, "timestamp": ""}', "body.timestamp"),
+        (b'{"rating": 4, "timestamp": true}', "body.timestamp"),
+        (b'{"rating": 4, "timestamp": NaN}', "body.timestamp"),
+        (b'{"rating": 4, "timestamp": 1e999}', "body.timestamp"),
         (b'{"timestamp": 2, "rating": 1e0}', None),
         (b'{"rating": 4, "rating": 3, "timestamp": 1}', None),
         (b'{"rating": 9}', "body.rating"),

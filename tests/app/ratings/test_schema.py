@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -92,6 +94,39 @@ def test_a_url_that_is_not_of_a_store_is_refused_in_one_line(url: str) -> None:
     with pytest.raises(StoreUnusableError) as refused:
         schema.address(url)
     assert "\n" not in str(refused.value)
+
+
+AMBIGUOUS = [
+    "postgresql://shop:s3cr@et@127.0.0.1:1/x",
+    "postgresql://shop:s3@cr@et@127.0.0.1/x",
+    "postgres://shop:s3cr:3t@et@127.0.0.1:1/x?sslmode=disable",
+    "postgresql+psycopg://shop:s3/cr@et@127.0.0.1/x",
+    "postgresql://shop:s3?cr@et@127.0.0.1:1/x",
+    "postgresql://shop@corp:s3cret@127.0.0.1/x",
+]
+
+
+@pytest.mark.parametrize("url", AMBIGUOUS)
+@pytest.mark.parametrize("flags", [(), ("--check",), ("--workers", "2")])
+def test_an_unencoded_at_sign_in_a_password_ends_the_start_with_a_line_without_any_of_it(
+    refusal: Callable[..., str], checkpoints: Path, url: str, flags: tuple[str, ...]
+) -> None:
+    line = refusal("--checkpoints", str(checkpoints), *flags, store=url)
+    assert "in a password, @ : / are percent-encoded" in line
+    assert not any(part in line for part in ("s3", "cr", "et@", "127.0.0.1", "shop"))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://shop:s3cr%40et%3A%2F@host/x",
+        "postgresql://shop:s3:cr/et@host/x",
+        "postgresql://host/x?user=shop@corp&application_name=a@b",
+        "sqlite:////data/a@b/c@d.sqlite",
+    ],
+)
+def test_other_urls_with_such_characters_are_read(url: str) -> None:
+    assert schema.address(url).host in ("host", None)
 
 
 @pytest.mark.parametrize("url", ["postgresql://me:se%20cret@127.0.0.1:1/name", "sqlite:////nowhere/at/all.sqlite"])

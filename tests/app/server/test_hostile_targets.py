@@ -78,6 +78,8 @@ def test_any_target_of_a_list_is_answered_or_refused(connection: Connection, use
 
 
 @given(target=pieces)
+@example(target=b"%0A")
+@example(target=b"console/app.js%0A")
 @settings(max_examples=300)
 def test_any_target_at_all_is_answered_or_refused(connection: Connection, target: bytes) -> None:
     status, body = connection.get(b"/" + target)

@@ -44,7 +44,7 @@ def test_pipelined_requests_are_answered_in_order(opened: socket.socket) -> None
         + PREDICT % b"Connection: close\r\n"
     )
     answers = read(opened).split(b"HTTP/1.1 ")[1:]
-    assert [answer[:3] for answer in answers] == [b"200", b"405", b"200", b"200"]
+    assert [answer[:3] for answer in answers] == [b"200"] * 4
     assert answers[1].endswith(b"\r\n\r\n")
     assert answers[2].endswith(b'{"status":"live"}')
     assert answers[0].split(b"\r\n\r\n")[1] == answers[3].split(b"\r\n\r\n")[1]
