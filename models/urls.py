@@ -22,7 +22,9 @@ def without_password(url: str) -> str:
 
 def has_ambiguous_password(url: str) -> bool:
     """Whether a database URL has more than one @, so that the end of a password would be taken for a host."""
-    return url.count("@") > 1
+    rest = url.partition("://")[2]
+    authority = rest.partition("/")[0]  # a password in it may hold a question mark
+    return bool(authority) and max(rest.partition("?")[0].count("@"), authority.count("@")) > 1
 
 
 def masked(text: str, secrets: Iterable[object]) -> str:

@@ -27,7 +27,7 @@ SECONDS = 5  # to connect, and for which a lock of SQLite is waited for
 
 def address(text: str) -> URL:
     """The URL of a store. Raises StoreUnusableError for one that is neither SQLite's nor PostgreSQL's."""
-    if not text.startswith("sqlite") and has_ambiguous_password(text):
+    if has_ambiguous_password(text):
         raise StoreUnusableError(AMBIGUOUS)
     try:
         url = sa.make_url(text)
