@@ -63,7 +63,7 @@ def test_a_time_to_come_back_that_says_nothing_is_passed_over(
 
 
 def busy_with(retry_after: str) -> bytes:
-    return f"HTTP/1.1 503 Busy\r\nRetry-After: {retry_after}\r\nContent-Length: 0\r\n\r\n".encode()
+    return f"HTTP/1.1 503 Busy\r\nConnection: close\r\nRetry-After: {retry_after}\r\nContent-Length: 0\r\n\r\n".encode()
 
 
 def test_pauses_double_up_to_a_longest_one_and_attempts_end(connect: Connect, hand_clock: HandClock) -> None:
