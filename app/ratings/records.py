@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-LAST_SECOND = 4_102_444_800  # 2100-01-01; what is later is mostly milliseconds, taken for seconds
 UNKNOWN_TIME = 0  # older than all others
 
 

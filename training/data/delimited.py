@@ -94,7 +94,15 @@ def dialect_of(opener: Opener, name: str, ending: str, options: SourceOptions, s
     if "\ufffd" in filled[0]:
         number = lines.index(filled[0]) + 1
         raise DataError(f"{name}: line {number}: not {encoding}{_other_encodings(encoding)}")
-    return recognised(filled, ending, encoding, options, selection)
+    dialect = recognised(filled, ending, encoding, options, selection)
+    first = [field.strip() for field in dialect.split(filled[0])]
+    unsure = dialect.names is not None and options.header and not selection.renamed
+    if unsure and first == list(map(str, range(len(first)))):
+        raise DataError(
+            f"{name}: its first line, {','.join(first)}, may be a rating, or the names that a data frame gives to "
+            "columns without names: give --no-header, or --columns user=0,item=1,rating=2"
+        )
+    return dialect
 
 
 def _other_encodings(encoding: str) -> str:

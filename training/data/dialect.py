@@ -72,11 +72,6 @@ class Dialect:
             raise ValueError(text)
         return float(text.replace(self.decimal, "."))
 
-    @property
-    def is_plain(self) -> bool:
-        """Whether the reader of Arrow can take the bytes as they are."""
-        return self.encoding in ("utf-8", "ascii") and len(self.separator) == 1 and self.separator != " "
-
 
 def encoding_of(head: bytes, options: SourceOptions) -> str:
     """The encoding of a text that begins so: what is given, else what its byte order mark says, else UTF-8.

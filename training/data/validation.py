@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from models.ids import without_zero_fractions
+from models.times import LAST_SECOND
 from training.communicator import SINGLE_PROCESS, Communicator
 from training.data import columns
 from training.data.columns import Bools
@@ -23,7 +24,6 @@ from training.data.origin import Origin
 
 log = logging.getLogger(__name__)
 EMPTY_IDS = pa.array([], pa.dictionary(pa.int32(), pa.string()))
-FAR_FUTURE = 4_102_444_800  # seconds; the year 2100
 Part = tuple[Iterable[pa.RecordBatch], Origin]
 
 
@@ -132,10 +132,10 @@ def in_seconds(ticks: pa.ChunkedArray, origin: Origin, communicator: Communicato
         others = pc.and_(pc.less(pc.abs(ticks), unit // 1000 * columns.MOST_SECONDS), pc.not_equal(ticks, 0))
         row = pc.index(others, True).as_py()
         if row >= 0:
-            raise origin.error(f"timestamp {ticks[row].as_py()} has another unit than {largest}", row)
+            raise origin.error(f"timestamp {ticks[row].as_py()} is in another unit than {largest}", row)
         known_N = ticks.fill_null(0).to_numpy() // unit
         ticks = pa.chunked_array([pa.array(known_N, mask=ticks.is_null().to_numpy())])
-    row = pc.index(pc.greater(ticks, FAR_FUTURE), True).as_py()
+    row = pc.index(pc.greater(ticks, LAST_SECOND), True).as_py()
     if row >= 0:
         raise origin.error(f"timestamp {ticks[row].as_py()} is later than the year 2100", row)
     return ticks

@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 from app.api.encodings.ids import id_texts
 from app.engine.types import SOURCES, Pair, Pairs, Prediction, Predictions, TopList
-from app.ratings.records import LAST_SECOND
 from models.ids import clean
+from models.times import LAST_SECOND
 
 MEDIA_TYPE = "application/json"
 encode = msgspec.json.Encoder().encode

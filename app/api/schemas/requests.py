@@ -21,8 +21,8 @@ from pydantic import (
 from pydantic_core import PydanticCustomError, core_schema
 
 from app.engine.types import RankBy
-from app.ratings.records import LAST_SECOND
 from models.ids import clean
+from models.times import LAST_SECOND
 
 
 class RequestModel(BaseModel):

@@ -157,7 +157,7 @@ def test_columns_may_be_named_by_position(tmp_path: Path, kind: str) -> None:
         ({"rating": pa.array([1.0, float("inf")])}, "row 2: rating inf is not a finite number"),
         ({"user": pa.array([None, 1])}, "row 1: user is missing"),
         ({"item": pa.array(["x", " "])}, "row 2: item is missing"),
-        ({"timestamp": pa.array([1, 1 << 62])}, "row 1: timestamp 1 has another unit"),
+        ({"timestamp": pa.array([1, 1 << 62])}, "row 1: timestamp 1 is in another unit"),
         ({"timestamp": pa.array([1, 5_000_000_000])}, "row 2: timestamp 5000000000 is later than the year 2100"),
         ({"timestamp": pa.array([1.0, float("inf")])}, "row 2: timestamp inf is neither a number nor"),
     ],

@@ -117,3 +117,20 @@ def test_a_scale_is_the_one_that_is_given_if_all_ratings_are_on_it(tmp_path: Pat
     assert read(path, scale=(1, 5)).scale == (1, 5)
     with pytest.raises(DataError, match="its ratings are from 2 to 4, outside --scale 1,3; --drop-rating"):
         read(path, scale=(1, 3))
+
+
+@pytest.mark.parametrize("option", [{}, {"header": False}, {"columns": {"user": "0", "item": "1", "rating": "2"}}])
+def test_a_first_line_of_counted_columns_is_a_rating_or_a_header_only_by_word(
+    option: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "frame.csv").write_text("0,1,2\nu1,7,5\nu2,7,3\nu2,8,4\n")
+    options = SourceOptions(**option)
+
+    def rows() -> int:
+        return load([str(tmp_path / "frame.csv")], options, rng=np.random.default_rng(0), cache=tmp_path).rows
+
+    if not option:
+        with pytest.raises(DataError, match=r"frame\.csv: its first line"):
+            rows()
+    else:
+        assert rows() == (4 if "header" in option else 3)

@@ -184,7 +184,7 @@ def test_times_may_have_gaps_and_any_unit_but_one_unit(
 ) -> None:
     path = write(tmp_path, HEADER + "".join(f"{n},{n},3,{time}\n" for n, time in enumerate(times)).encode())
     if expected is None:
-        with pytest.raises(DataError, match=r"line .: timestamp -?[0-9]+ has another unit than"):
+        with pytest.raises(DataError, match=r"line .: timestamp -?[0-9]+ is in another unit than"):
             read(path)
     else:
         assert [row[3] for row in rows_of(read(path).ratings)] == expected

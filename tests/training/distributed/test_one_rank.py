@@ -70,7 +70,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "a rating without a number": (lambda folder: written(folder, rating=[1.0, 2.0, np.inf]), "row 3: rating inf"),
     "times of two units": (
         lambda folder: written(folder, timestamp=[1, None, 1_600_000_000_000]),
-        "timestamp 1 has another unit than 1600000000000",
+        "timestamp 1 is in another unit than 1600000000000",
     ),
 }
 
