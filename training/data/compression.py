@@ -33,7 +33,7 @@ MAGIC = {
 }
 PIECE = 1 << 16
 DAMAGES = (gzip.BadGzipFile, zlib.error, lzma.LZMAError, BadZipFile, RuntimeError, IndexError, struct.error)
-FREE_BYTES = 1 << 26  # may always come out of a file
+FREE_BYTES = 1 << 25  # may always come out of a file
 MOST_EXPANSION = 200  # texts of ratings shrink to a fifth, extremely regular ones to a hundredth
 
 
@@ -51,9 +51,7 @@ def decompressed(opener: Opener, kind: str, name: str) -> Opener:
             compressed = opener()
             with ExitStack() as refused:
                 refused.callback(compressed.close)
-                size = compressed.seek(0, io.SEEK_END)
-                compressed.seek(0)
-                checked = _Checked(open_kind(compressed, name), compressed, size, name)
+                checked = _Checked(open_kind(compressed, name), compressed, name)
                 refused.pop_all()
             return cast("IO[bytes]", io.BufferedReader(checked, PIECE))
 
@@ -63,8 +61,8 @@ def decompressed(opener: Opener, kind: str, name: str) -> Opener:
 class _Checked(io.RawIOBase):
     """What comes out of a compressed stream: errors are a DataError that names the file, and bombs are refused."""
 
-    def __init__(self, stream: IO[bytes], compressed: IO[bytes], size: int, name: str) -> None:
-        self._stream, self._compressed, self._size, self._name, self._given = stream, compressed, size, name, 0
+    def __init__(self, stream: IO[bytes], compressed: IO[bytes], name: str) -> None:
+        self._stream, self._compressed, self._name, self._given = stream, compressed, name, 0
 
     def readable(self) -> bool:
         return True
@@ -73,7 +71,7 @@ class _Checked(io.RawIOBase):
         with damage_named(self._name):
             data = self._stream.read(len(buffer))
         self._given += len(data)
-        if self._given > max(FREE_BYTES, MOST_EXPANSION * self._size):
+        if self._given > max(FREE_BYTES, MOST_EXPANSION * self._compressed.tell()):
             raise DataError(f"{self._name}: expands to more than {MOST_EXPANSION} times its size; decompress it first")
         buffer[: len(data)] = data
         return len(data)
