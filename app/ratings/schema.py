@@ -77,8 +77,14 @@ def prepare(url: URL) -> None:
             poolclass=sa.NullPool,
             **({"isolation_level": "AUTOCOMMIT"} if is_sqlite(url) else {}),
         )
-        with engine.connect() as connection, _locked(connection):
-            _upgrade(connection, without_credentials(url))
+        with engine.connect() as connection:
+            if is_sqlite(url):
+                _log_ahead(connection)
+            if _version(connection) == HEAD:  # nothing to be done, so nobody to wait for
+                return
+            connection.rollback()
+            with _locked(connection):
+                _upgrade(connection, without_credentials(url))
     except (NoSuchModuleError, ModuleNotFoundError) as error:
         raise StoreUnusableError(
             f"{without_credentials(url)}: no driver for this kind of database ({error})"
@@ -91,7 +97,6 @@ def prepare(url: URL) -> None:
 def _locked(connection: Connection) -> Iterator[None]:
     """A transaction that nobody else prepares a store in."""
     if connection.dialect.name == "sqlite":
-        _log_ahead(connection)
         connection.exec_driver_sql("BEGIN IMMEDIATE")
     else:
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(LOCK)))

@@ -1,0 +1,176 @@
+"""What a ratings store does after something went wrong with its database: as soon as that is over, all works again."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.ratings import schema
+from app.ratings.database import CONNECTIONS, Database
+from app.ratings.errors import StoreUnavailableError
+from app.ratings.records import Put, PutMany, Rating
+from app.ratings.revisions import Revisions
+from app.ratings.schema import address
+from app.ratings.store import RatingsStore
+
+SOON = 2.0  # seconds
+
+
+@asynccontextmanager
+async def followed(url: str, revisions: Revisions | None = None) -> AsyncIterator[RatingsStore]:
+    """A store that looks for changes and reconnects, as in a service."""
+    store = RatingsStore(address(url), revisions or Revisions())
+    await store.start()
+    follower = asyncio.create_task(store.follow())
+    try:
+        yield store
+    finally:
+        follower.cancel()
+        await store.close()
+
+
+@contextmanager
+def locked(file: Path) -> Iterator[None]:
+    """Hold the lock of those who write."""
+    with closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+        other.execute("ROLLBACK")
+
+
+def given(user: str, rating: float = 1.0) -> Put:
+    return Put(user, Rating("a", rating, 7))
+
+
+async def acknowledged_soon(store: RatingsStore, put: Put) -> None:
+    async with asyncio.timeout(SOON):
+        while True:
+            try:
+                await store.change(put)
+            except StoreUnavailableError:
+                await asyncio.sleep(0.01)
+            else:
+                return
+
+
+@pytest.mark.parametrize("seconds", [2.3, pytest.param(4.5, marks=pytest.mark.slow)])
+def test_a_lock_that_somebody_held_for_seconds_leaves_nothing_behind(tmp_path: Path, seconds: float) -> None:
+    """While it is held, changes are refused in time and ratings are read; then changes are made, by others too."""
+    file = tmp_path / "ratings.sqlite"
+
+    async def main() -> None:
+        async with followed(f"sqlite:///{file}") as ours, followed(f"sqlite:///{file}") as theirs:
+            await ours.change(given("u"))
+            with locked(file):
+                until = time.monotonic() + seconds
+                while time.monotonic() < until:
+                    began = time.monotonic()
+                    with pytest.raises(StoreUnavailableError, match="locked by another process"):
+                        await ours.change(given("u", 2.0))
+                    assert time.monotonic() - began < 2.5
+                    assert (await ours.of(["u"]))["u"].ratings[0].rating == 1.0
+            await acknowledged_soon(ours, given("u", 3.0))
+            await acknowledged_soon(theirs, given("v", 3.0))
+            with locked(file):  # nobody of ours has it
+                pass
+
+    asyncio.run(main())
+
+
+ENDLESS = {
+    "sqlite": "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n",
+    "postgresql": "SELECT pg_sleep(600)",
+}
+
+
+def test_work_past_its_time_is_rolled_back_and_its_connection_is_used_again(
+    store_url: str, database: sa.Engine
+) -> None:
+    """More of it than there are connections, each of which has locked the row that every change locks."""
+
+    async def work(connection: AsyncConnection) -> None:
+        await connection.execute(sa.text("UPDATE ratecast_store SET revision = revision + 100"))
+        await connection.execute(sa.text(ENDLESS[connection.dialect.name]))
+
+    async def main() -> None:
+        await asyncio.to_thread(schema.prepare, address(store_url))
+        stopped = Database(address(store_url))
+        for _ in range(CONNECTIONS + 2):
+            with pytest.raises(StoreUnavailableError):
+                await stopped.transact(work, 0.1)
+        async with followed(store_url) as store:
+            await acknowledged_soon(store, given("u"))
+        await stopped.close()
+
+    asyncio.run(main())
+    with database.connect() as connection:
+        assert connection.execute(sa.text("SELECT revision FROM ratecast_store")).scalar_one() == 1
+
+
+def test_a_question_that_takes_too_long_does_not_make_the_store_count_as_unreachable(store_url: str) -> None:
+    async def slow(connection: AsyncConnection) -> None:
+        await connection.execute(sa.text(ENDLESS[connection.dialect.name]))
+
+    async def main() -> None:
+        async with followed(store_url) as store:
+            await store.change(given("u"))
+            with pytest.raises(StoreUnavailableError):
+                await store._database._run(store._database._engine.connect, slow, 0.2)
+            assert store.available
+            assert (await store.of(["u"]))["u"].revision == 1
+
+    asyncio.run(main())
+
+
+def test_ratings_one_by_one_beside_bulks_of_another_service_are_stored_or_refused_and_go_on(
+    store_url: str, database: sa.Engine
+) -> None:
+    """A bulk keeps the lock for as long as it takes. Whoever waits too long is refused; nobody is kept out later."""
+    acknowledged: dict[str, float] = {}
+
+    async def put(store: RatingsStore, number: int) -> None:
+        for turn in range(30):
+            try:
+                await store.change(given(f"u{number}", turn))
+                acknowledged[f"u{number}"] = turn
+            except StoreUnavailableError:
+                await asyncio.sleep(0.01)
+
+    async def main() -> None:
+        bulk = [PutMany([f"b{at}" for at in range(8_000)], [Rating("a", 1.0, turn)] * 8_000) for turn in range(3)]
+        async with followed(store_url) as ours, followed(store_url) as theirs:
+            await asyncio.gather(*(put(ours, number) for number in range(8)), *map(theirs.change, bulk))
+            assert ours.available
+            assert theirs.available
+            await acknowledged_soon(ours, given("u"))
+            await acknowledged_soon(theirs, given("u"))
+
+    asyncio.run(main())
+    with database.connect() as connection:
+        rows = connection.execute(sa.text("""SELECT "user", rating, timestamp FROM ratings"""))
+        found = {user: (rating, timestamp) for user, rating, timestamp in rows}
+    assert {user: found[user][0] for user in acknowledged} == acknowledged
+    assert {found[f"b{at}"][1] for at in range(8_000)} == {2}
+
+
+def test_a_service_starts_and_reads_while_somebody_holds_the_lock(tmp_path: Path) -> None:
+    file = tmp_path / "ratings.sqlite"
+
+    async def main() -> None:
+        async with followed(f"sqlite:///{file}") as store:
+            await store.change(given("u"))
+        began = time.monotonic()
+        with locked(file):
+            async with followed(f"sqlite:///{file}") as store:
+                assert (await store.of(["u"]))["u"].revision == 1
+        assert time.monotonic() - began < SOON
+
+    asyncio.run(main())
