@@ -17,10 +17,13 @@ from app.ratings import schema
 from app.ratings.database import CONNECTIONS, Database
 from app.ratings.errors import StoreUnavailableError
 from app.ratings.records import Put, PutMany, Rating
-from app.ratings.revisions import Revisions
+from app.ratings.revisions import LATEST, Revisions
 from app.ratings.schema import address
 from app.ratings.store import RatingsStore
+from app.ratings.tables import deletions, ratings, requests, users
+from app.ratings.tables import store as store_table
 
+TABLES = store_table, ratings, users, deletions, requests
 SOON = 2.0  # seconds
 
 
@@ -172,5 +175,64 @@ def test_a_service_starts_and_reads_while_somebody_holds_the_lock(tmp_path: Path
             async with followed(f"sqlite:///{file}") as store:
                 assert (await store.of(["u"]))["u"].revision == 1
         assert time.monotonic() - began < SOON
+
+    asyncio.run(main())
+
+
+def copy_of(database: sa.Engine) -> dict[sa.Table, list[dict[str, object]]]:
+    with database.connect() as connection:
+        return {table: [dict(row) for row in connection.execute(sa.select(table)).mappings()] for table in TABLES}
+
+
+def restore(database: sa.Engine, copy: dict[sa.Table, list[dict[str, object]]]) -> None:
+    with database.begin() as connection:
+        for table, rows in copy.items():
+            connection.execute(sa.delete(table))
+            if rows:
+                connection.execute(sa.insert(table), rows)
+
+
+def test_after_a_restore_from_a_copy_everybody_is_read_anew_and_no_revision_comes_again(
+    store_url: str, database: sa.Engine
+) -> None:
+    """Under two running services: who was changed before or since may be another now, and later changes are new."""
+
+    async def main() -> None:
+        ours, theirs = Revisions(), Revisions()
+        async with followed(store_url, ours) as store, followed(store_url, theirs):
+            await store.change(given("kept", 1.0))
+            copy = copy_of(database)
+            gone = [await store.change(given(user, 2.0)) for user in ("kept", "gone")]
+            async with asyncio.timeout(10):
+                while theirs.table[LATEST] < gone[-1]:
+                    await asyncio.sleep(0.01)
+            restore(database, copy)
+            async with asyncio.timeout(10):
+                for changes in (ours, theirs):
+                    while not all(changes.table[changes.slot_of(user)] > gone[-1] for user in ("kept", "gone")):
+                        await asyncio.sleep(0.01)
+            found = await store.of(["kept", "gone"])
+            assert [len(found[user].ratings) for user in ("kept", "gone")] == [1, 0]
+            assert found["kept"].ratings[0].rating == 1.0
+            later = await store.change(given("kept", 3.0))
+            assert later > ours.table[ours.slot_of("gone")] > gone[-1]
+            assert ours.table[ours.slot_of("kept")] == later
+
+    asyncio.run(main())
+
+
+def test_a_store_that_is_behind_a_model_fitted_on_it_gets_ahead_of_it(store_url: str) -> None:
+    """A restart after a restore: else the changes up to the model's revision would count as fitted."""
+
+    async def main() -> None:
+        async with followed(store_url) as store:
+            assert await store.change(given("u")) == 1
+            assert store.id is not None
+            store.note_fit(store.id, 60)
+            store.note_fit("another store", 10**9)
+            async with asyncio.timeout(10):
+                while await store.change(given("u")) <= 60:
+                    await asyncio.sleep(0.01)
+            assert await store.change(given("u")) < 10**8
 
     asyncio.run(main())
