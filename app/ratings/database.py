@@ -12,6 +12,7 @@ import sqlite3
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, suppress
+from pathlib import Path
 from typing import Any, NoReturn, TypeAlias, TypeVar
 
 import sqlalchemy as sa
@@ -55,13 +56,16 @@ class Database:
         self._under_way: set[asyncio.Future[Any]] = set()
         self._probing: asyncio.Task[None] | None = None
         self._trouble = ""  # that was logged last
+        self._file: tuple[int, int] | None = None  # which file of SQLite is open, None before one is
         self._engine = _engine(url)
         self._autocommit = self._engine.execution_options(isolation_level="AUTOCOMMIT")
         self._probes = _engine(url, poolclass=sa.NullPool)  # not from the pool, all of which may be waiting
 
     async def prepare(self) -> None:
         """Make the tables, or bring them up to date. Raises StoreUnusableError too."""
+        self._check_file()
         await self._within(asyncio.to_thread(schema.prepare, self.url), BULK_SECONDS, [])
+        self._file = _identity(self.url)
 
     async def read(self, work: Work[T]) -> T:
         """Do some work that changes nothing."""
@@ -95,8 +99,23 @@ class Database:
             except (PoolTimeoutError, OSError, TimeoutError) as error:
                 await self._fail(error)
             else:
+                self._check_file()
                 self._trouble = ""
                 return result
+
+    def _check_file(self) -> None:
+        """Raise StoreUnavailableError where what was written is in a file that is not there any more.
+
+        Connections to another file in its place would be unsafe: both would use the same name for their log.
+        """
+        if self._file is not None and self._file != _identity(self.url):
+            if self.available:
+                self.available = False
+                logger.warning(
+                    "The file of the ratings store %s was deleted or replaced; put it back, or restart the service",
+                    self._name,
+                )
+            raise StoreUnavailableError("the file of the ratings store was deleted or replaced")
 
     async def _fail(self, error: Exception) -> NoReturn:
         """Raise StoreUnavailableError for what the database did not do, once it is known whether it can be read."""
@@ -177,6 +196,17 @@ async def _interrupt(task: asyncio.Future[Any], connection: AsyncConnection) -> 
         with suppress(AttributeError, DBAPIError, ValueError, sqlite3.Error):  # between two statements, or closed
             await connection.sync_connection.connection.driver_connection.interrupt()  # type: ignore[union-attr]
         await asyncio.wait((task,), timeout=STOP_SECONDS)
+
+
+def _identity(url: URL) -> tuple[int, int] | None:
+    """Which file a database of SQLite is, None for other databases and where there is no file."""
+    if not schema.is_sqlite(url) or url.database is None:
+        return None
+    try:
+        found = Path(url.database).stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _is_locked(error: Exception) -> bool:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import resources
+from urllib.parse import quote
 
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, Connection
@@ -51,6 +52,10 @@ def is_sqlite(url: URL) -> bool:
 
 
 def asynchronous(url: URL) -> URL:
+    """For the asynchronous driver. A file of SQLite is opened, but not made: `prepare` does that."""
+    if is_sqlite(url):
+        existing = {**url.query, "mode": "rw", "uri": "true"}
+        url = url.set(database=f"file:{quote(url.database or '')}", query=existing)
     return url.set(drivername=DRIVERS[url.get_backend_name()][1])
 
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 import sqlalchemy as sa
@@ -236,3 +237,41 @@ def test_a_store_that_is_behind_a_model_fitted_on_it_gets_ahead_of_it(store_url:
             assert await store.change(given("u")) < 10**8
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    "name", ["ratings.sqlite", pytest.param("ratings of 50% # & ü?.sqlite", marks=pytest.mark.slow)]
+)
+def test_no_change_is_acknowledged_while_the_file_of_the_store_is_away_and_none_is_lost(
+    tmp_path: Path, name: str
+) -> None:
+    """Neither in the deleted file, which still is open, nor in an empty one or another one in its place."""
+    file, other, moved = tmp_path / name, tmp_path / "other.sqlite", tmp_path / "moved.sqlite"
+
+    async def main() -> None:
+        async with followed(url(other)) as store:
+            await store.change(given("of another store"))
+        async with followed(url(file)) as store:
+            await store.change(given("before"))
+            file.rename(moved)
+            for _ in range(3):
+                with pytest.raises(StoreUnavailableError):
+                    await store.change(given("while it is away"))
+                await asyncio.sleep(0.3)
+            assert not file.exists()
+            other.rename(file)
+            await asyncio.sleep(1.0)
+            with pytest.raises(StoreUnavailableError):
+                await store.change(given("while another is there"))
+            file.rename(other)
+            moved.rename(file)
+            await acknowledged_soon(store, given("after"))
+
+    def url(path: Path) -> str:
+        return f"sqlite:///{quote(str(path))}" if "%" in name else f"sqlite:///{path}"
+
+    asyncio.run(main())
+    with closing(sqlite3.connect(file)) as database:
+        stored = {user for (user,) in database.execute('SELECT "user" FROM ratings')}
+    assert {"before", "after"} <= stored
+    assert "of another store" not in stored
