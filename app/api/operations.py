@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Literal
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 
@@ -15,6 +15,8 @@ from app.api.plain import GuardedRoute
 from app.engine.documents import FailedLoad, ModelVersion
 from app.errors import StoppingError
 from app.middleware.access import Access, needs
+
+UNTOLD = "a version cannot be loaded; a request with an API key is told which and why"
 
 router = APIRouter(route_class=GuardedRoute)
 
@@ -42,14 +44,18 @@ async def live() -> Live:
 
 @router.get("/health/ready", tags=["health"], summary="Is a model being served?", responses=problems(413, 500, 503))
 @needs(Access.PROBE)
-async def ready(engine: EngineDep, shutdown: ShutdownDep) -> Ready:
+async def ready(request: Request, engine: EngineDep, shutdown: ShutdownDep) -> Ready:
     """200 with the version being served, or 503: no model yet, or about to stop. Send traffic while it is 200.
 
-    A version that is wanted and could not be loaded is in `failed_load`; the one before it goes on being served.
+    A version that is wanted and could not be loaded is in `failed_load`; the one before it goes on being served. Which
+    version, and why, is told to those alone who may read: send a key where the service has keys.
     """
     if shutdown.begun:
         raise StoppingError("the service is about to stop")
-    return Ready(model_version=engine.versions.manifest.version, failed_load=engine.versions.failure)
+    failed = engine.versions.failure
+    if failed is not None and not request.app.guard.knows(request.scope):
+        failed = failed.model_copy(update={"version": None, "reason": UNTOLD})
+    return Ready(model_version=engine.versions.manifest.version, failed_load=failed)
 
 
 @router.get(
