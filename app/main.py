@@ -95,8 +95,10 @@ def add_routes(app: FastAPI) -> list[Route]:
     for part in (
         predict.predict_route,
         ratings.rating_route,
+        ratings.ratings_route,
         ratings.router,
         lists.top_route,  # after the other paths below /users: see `app.api.parameters`
+        lists.recommend_route,
         *(resource.router for resource in (lists, items, models, operations, openapi)),
         console.router(),
     ):

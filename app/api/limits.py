@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from app.api.encodings.ids import too_many_pairs
 from app.engine.types import Ids, InlineRatings, Pairs
 from app.errors import InvalidRequestError
 from app.ratings.records import storable
@@ -25,6 +26,16 @@ class Limits:
     id_length: int
     inline_ratings: int
     body: int = 16 << 20
+
+    @property
+    def values(self) -> int:
+        """Most values of a JSON body: four columns of pairs, or ratings given with the request, and some members."""
+        return 4 * (self.pairs + self.inline_ratings) + 1_000
+
+    @property
+    def members(self) -> int:
+        """Most members of all objects of a JSON body: two of each rating given with the request, and some more."""
+        return 2 * self.inline_ratings + 1_000
 
     def check_id(self, id_: str, *location: str) -> None:
         """Raise InvalidRequestError for an id that is empty or too long."""
@@ -72,7 +83,7 @@ class Limits:
     def check_column(self, ids: Ids, *location: str) -> None:
         """Raise InvalidRequestError for a column of pairs that is too long or holds ids that cannot be used."""
         if len(ids) > self.pairs:
-            raise InvalidRequestError(("body",), f"a request holds at most {self.pairs} pairs (RATECAST_MAX_PAIRS)")
+            raise InvalidRequestError(("body",), too_many_pairs(self.pairs))
         self.check_ids(ids, *location)
 
     def check_list(self, n: int, *location: str) -> None:

@@ -1,19 +1,30 @@
-"""Lists of items: `GET /users/{user}/top`, a plain route, and `POST /recommend`. `GET /users` finds users."""
+"""Lists of items: `GET /users/{user}/top` and `POST /recommend`, plain routes. `GET /users` finds users."""
 
 from __future__ import annotations
 
+import asyncio
 from functools import partial
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Query, Request, Response
+from fastapi import APIRouter, Body, Query
+from pydantic import TypeAdapter
 from starlette.types import Receive, Scope, Send
 
 from app.api.deps import EngineDep, LimitsDep
 from app.api.encodings import json
 from app.api.limits import Limits
 from app.api.openapi import link, problems
-from app.api.parameters import MAX_QUERY, TOP, IdPath, ListParameters, N
-from app.api.plain import Errors, GuardedRoute, PlainRoute, client_gone, raise_if, read_parameters, send_answer
+from app.api.parameters import MAX_QUERY, TOP, IdPath, ListParameters, N, RecommendParameters
+from app.api.plain import (
+    Errors,
+    GuardedRoute,
+    PlainRoute,
+    client_gone,
+    raise_if,
+    read_document,
+    read_parameters,
+    send_answer,
+)
 from app.api.predict import inline
 from app.api.schemas.answers import Recommendations, TopItems
 from app.api.schemas.requests import RecommendRequest
@@ -21,16 +32,18 @@ from app.engine.documents import FoundUsers
 from app.engine.engine import Engine
 from app.engine.types import ListQuery, ListSource, TopList
 from app.errors import InvalidRequestError
-from app.middleware.access import Access, needs
+from app.middleware.access import BY_NAME, Access, needs
 from models.errors import UnknownUserError
 
 router = APIRouter(tags=["lists"], route_class=GuardedRoute)
 
+QUICK_USERS = 500  # of a request: 1 ms
 TOO_SHORT = "String should have at least 1 character"  # as pydantic says it
 EXAMPLES = {
     "known": {"summary": "A known user", "value": "196"},
     "unknown": {"summary": "A user nobody knows: popular items", "value": "nobody"},
 }
+_recommend_body = TypeAdapter(RecommendRequest)
 RECOMMEND_EXAMPLES = {
     "users": {"summary": "Two lists", "value": {"users": ["196", "nobody"], "n": 3}},
     "anonymous": {
@@ -98,25 +111,46 @@ async def find_users(
     return await engine.catalogue.find_users(query, n)
 
 
-@router.post(
-    "/recommend",
-    summary="What to show many users",
-    response_model=Recommendations,
-    responses=problems(404, 413, 422, 500, 503, 504) | link("top", "The list by itself.", user="/lists/0/user"),
-)
 @needs(Access.READ)
-async def recommend(
-    request: Request,
+def recommend(
     body: Annotated[RecommendRequest, Body(openapi_examples=RECOMMEND_EXAMPLES)],
-    engine: EngineDep,
-    limits: LimitsDep,
-    strict: Annotated[bool, Query(description="Answer 404 for an unknown user.")] = False,
-) -> Response:
+    parameters: Annotated[RecommendParameters, Query()],
+) -> None:
     """A list for each user, in the order of the request and all of one model; the other members hold for every list.
 
     With `ratings` in place of `users` there is one list, for somebody who is known by these alone; nothing of them is
     kept.
     """
+
+
+async def answer_recommend(scope: Scope, receive: Receive, send: Send) -> None:
+    limits: Limits = scope["state"]["limits"]
+    engine: Engine = scope["state"]["engine"]
+    errors: Errors = []
+    query = scope["query_string"]
+    strict = read_parameters(RecommendParameters, query, errors).get("strict", False) if query else False
+    body = await read_document(receive, _recommend_body, scope[BY_NAME].get(b"content-type", b""), limits, errors)
+    queries = await asyncio.to_thread(_queries, body, limits) if is_large(body) else _queries(body, limits)
+    if body.ratings is not None:
+        answer, used = await engine.lists.inline(inline(body.ratings, engine, limits), queries[0])
+        await send_answer(send, json.encode_lists([answer], answer.version, ratings_used=used))
+        return
+    answers = await engine.lists.top_many(queries, partial(client_gone, receive))
+    if strict:
+        for position, answer in enumerate(answers):
+            _refuse_popular(answer, position)
+    version = answers[0].version if answers else engine.versions.manifest.version
+    encode = partial(json.encode_lists, answers, version)
+    await send_answer(send, await asyncio.to_thread(encode) if is_large(body) else encode())
+
+
+def is_large(body: RecommendRequest) -> bool:
+    """Whether so much is asked that other requests should not wait for it."""
+    return len(body.users or ()) + len(body.exclude) + len(body.only or ()) + len(body.ratings or ()) > QUICK_USERS
+
+
+def _queries(body: RecommendRequest, limits: Limits) -> list[ListQuery]:
+    """What a body asks for, each list by itself; the lists share their filters. Raises InvalidRequestError."""
     if (body.users is None) == (body.ratings is None):
         raise InvalidRequestError(("body",), "either users or ratings are wanted")
     users = body.users or ()
@@ -125,19 +159,21 @@ async def recommend(
     limits.check_lists(users, body.n)
     limits.check_filter(body.exclude, "body", "exclude")
     limits.check_filter(body.only or (), "body", "only")
-    options = body.model_dump(exclude={"users", "ratings"})
+    options = body.model_dump(exclude={"users", "ratings", "exclude", "only"})
     options |= {"exclude": tuple(body.exclude), "only": None if body.only is None else tuple(body.only)}
-    if body.ratings is not None:
-        query = ListQuery(user=None, **options)
-        answer, used = await engine.lists.inline(inline(body.ratings, engine, limits), query)
-        return Response(json.encode_lists([answer], answer.version, ratings_used=used), media_type=json.MEDIA_TYPE)
-    queries = [ListQuery(user=user, **options) for user in users]
-    answers = await engine.lists.top_many(queries, partial(client_gone, request.receive))
-    if strict:
-        for position, answer in enumerate(answers):
-            _refuse_popular(answer, position)
-    version = answers[0].version if answers else engine.versions.manifest.version
-    return Response(json.encode_lists(answers, version), media_type=json.MEDIA_TYPE)
+    return [ListQuery(user=user, **options) for user in (users if body.ratings is None else (None,))]
+
+
+recommend_route = PlainRoute(
+    "POST",
+    "/recommend",
+    answer_recommend,
+    recommend,
+    tags=["lists"],
+    summary="What to show many users",
+    response_model=Recommendations,
+    responses=problems(404, 413, 422, 500, 503, 504) | link("top", "The list by itself.", user="/lists/0/user"),
+)
 
 
 def _refuse_popular(answer: TopList, position: int | None = None) -> None:

@@ -17,7 +17,7 @@ from pydantic import BaseModel, BeforeValidator
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.types import Scope
 
-from app.api.schemas.requests import Year
+from app.api.schemas.requests import MAX_TEXT, Year
 from app.engine.types import RankBy
 from app.errors import UndecodableTargetError
 from app.middleware.access import SLASH
@@ -65,10 +65,10 @@ TOP = "/users/{user:id}/top"
 ITEM = "/items/{item:id}"
 
 IdPath = partial(Path, min_length=1, pattern=r"\S")  # the pattern is for the document: blanks have gone before
-MAX_QUERY = 256  # characters that are searched for
+MAX_QUERY = MAX_TEXT
 N = Annotated[int, Query(ge=1, description="How many; the service has an upper bound.")]
 ListLength = Annotated[int, Query(ge=1, description="How many items; the service has an upper bound.")]
-Category = Annotated[str | None, Query(description="Choose from the items of this genre alone.")]
+Category = Annotated[str | None, Query(max_length=MAX_QUERY, description="Choose from the items of this genre alone.")]
 YearMin = Annotated[Year | None, Query(description="Choose from the items of this year and later ones.")]
 YearMax = Annotated[Year | None, Query(description="Choose from the items of this year and earlier ones.")]
 User = Annotated[str, IdPath(description="The user's id.", openapi_examples={"196": {"value": "196"}})]
@@ -85,6 +85,12 @@ class PredictParameters(BaseModel):
     """Of `POST /predict`."""
 
     strict: Annotated[bool, Query(description="Answer 404 for an unknown user or item.")] = False
+
+
+class RecommendParameters(BaseModel):
+    """Of `POST /recommend`."""
+
+    strict: Annotated[bool, Query(description="Answer 404 for an unknown user.")] = False
 
 
 class ListParameters(BaseModel):

@@ -6,6 +6,7 @@ validates with the models that stand there, by the functions below, and errors r
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from email.message import Message as EmailMessage
@@ -19,9 +20,11 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.api.encodings.json import has_more_values
+from app.api.limits import Limits
 from app.api.parameters import REPEATABLE, check_utf8
 from app.engine.errors import CancelledRequestError
-from app.errors import EncodedBodyError, answer_error, body_too_large, unreadable_json
+from app.errors import EncodedBodyError, InvalidRequestError, answer_error, body_too_large, unreadable_json
 from app.middleware.access import BY_NAME, Guard, needs_of
 from app.middleware.reporting import ROUTE
 from models.errors import RatecastError
@@ -31,6 +34,8 @@ Errors = list[Any]  # as pydantic gives them; all of a request are answered toge
 JSON = b"application/json"
 IDENTITY = b"identity"
 BODY_METHODS = frozenset(("POST", "PUT", "PATCH"))
+LARGE_BODY = 1 << 17  # decoding and encoding so many bytes takes about a millisecond: other requests should not wait
+MOST_MEMBERS = 64  # of an object; none has so many, and each that is not known is an error of its own
 LONG_QUERY = 256  # bytes; longer ones are not kept
 SPAN = "fastapi.telemetry"  # in the scope of a request that FastAPI reports to OpenTelemetry
 
@@ -199,20 +204,52 @@ def _parameters(model: type[BaseModel], query: bytes) -> Mapping[str, Any]:
     return model.model_validate(last).model_dump(exclude_unset=True)
 
 
-def read_json(adapter: TypeAdapter[T], body: bytes, content_type: bytes, errors: Errors, *, tagged: bool = False) -> T:
-    """A body that `adapter` takes. Raises RequestValidationError for all that is wrong, `errors` among it.
+async def read_document(
+    receive: Receive, adapter: TypeAdapter[T], content_type: bytes, limits: Limits, errors: Errors
+) -> T:
+    """The body of a request, as `read_json` gives it; a large one is read on another thread."""
+    body = await read_body(receive, limits.body)
+    given = adapter, body, content_type, errors, limits
+    return await asyncio.to_thread(read_json, *given) if len(body) > LARGE_BODY else read_json(*given)
 
-    `tagged` says that the adapter is of a tagged union, whose tags are no part of the request.
+
+def read_json(
+    adapter: TypeAdapter[T], body: bytes, content_type: bytes, errors: Errors, limits: Limits, *, tagged: bool = False
+) -> T:
+    """A body that `adapter` takes. Raises InvalidRequestError, or RequestValidationError for all that is wrong.
+
+    `errors` are what is wrong already; `tagged` says that the adapter is of a tagged union, whose tags are no part of
+    the request.
     """
     if not body:
         raise RequestValidationError([*errors, {"type": "missing", "loc": ("body",), "msg": "Field required"}])
-    given = _parse(body) if _is_json(content_type) else body
+    given = body
+    if _is_json(content_type):
+        check_values(body, limits)
+        given = _parse(body)
+        _check_members(given)
     try:
         found = adapter.validate_python(given, from_attributes=True)  # as FastAPI does: its messages say so
     except ValidationError as error:
         raise RequestValidationError([*errors, *_located(error, "body", skip=int(tagged))]) from error
     raise_if(errors)
     return found
+
+
+def check_values(body: bytes, limits: Limits) -> None:
+    """Raise InvalidRequestError for JSON of more values than any request needs, before they are made into objects."""
+    if len(body) > LARGE_BODY and has_more_values(body, limits.values, limits.members):
+        raise InvalidRequestError(("body",), f"a request holds at most {limits.values} values (RATECAST_MAX_PAIRS)")
+
+
+def _check_members(given: Any) -> None:
+    """Raise InvalidRequestError for an object, or one of a list in it, that has very many members."""
+    objects = [given] if isinstance(given, dict) else []
+    for value in given.values() if isinstance(given, dict) and len(given) <= MOST_MEMBERS else ():
+        if isinstance(value, list):
+            objects += [element for element in value if isinstance(element, dict)]
+    if any(len(found) > MOST_MEMBERS for found in objects):
+        raise InvalidRequestError(("body",), "holds members that are not known")
 
 
 def raise_if(errors: Errors) -> None:

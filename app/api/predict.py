@@ -18,8 +18,10 @@ from app.api.openapi import problems
 from app.api.parameters import PredictParameters
 from app.api.plain import (
     JSON,
+    LARGE_BODY,
     Errors,
     PlainRoute,
+    check_values,
     client_gone,
     raise_if,
     read_body,
@@ -42,7 +44,7 @@ from app.errors import InvalidRequestError
 from app.middleware.access import BY_NAME, Access, needs
 from models.errors import UnknownItemError, UnknownUserError
 
-LARGE_BODY = 1 << 17  # decoding and encoding so many bytes takes about a millisecond: other requests should not wait
+SMALL_STREAM = 1 << 14  # bytes: an Arrow stream of 128 kB may be of 600 batches, each of which takes 100 µs
 EXAMPLES = {
     "pair": {"summary": "One pair", "value": {"user": "196", "item": "242"}},
     "columns": {"summary": "Pairs as columns", "value": {"users": ["196", "22", "196"], "items": ["242", "242", "50"]}},
@@ -54,6 +56,7 @@ EXAMPLES = {
 }
 # Their `decode` raises a ValueError, whose message does not repeat the body.
 BINARY: Mapping[bytes, Any] = {encoding.MEDIA_TYPE.encode(): encoding for encoding in (msgpack, arrow)}
+ARROW = arrow.MEDIA_TYPE.encode()
 BINARY_CONTENT = {name.decode(): {"schema": {"type": "string", "format": "binary"}} for name in BINARY}
 
 Asked: TypeAlias = Pair | Pairs | AnonymousPairRequest | AnonymousColumnsRequest
@@ -85,7 +88,7 @@ async def answer_predict(scope: Scope, receive: Receive, send: Send) -> None:
     engine: Engine = scope["state"]["engine"]
     media_type = scope[BY_NAME].get(b"content-type", b"")
     body = await read_body(receive, limits.body)
-    large = len(body) > LARGE_BODY
+    large = len(body) > (SMALL_STREAM if media_type == ARROW else LARGE_BODY)
     errors: Errors = []
     query = scope["query_string"]
     strict = read_parameters(PredictParameters, query, errors).get("strict", False) if query else False
@@ -123,10 +126,16 @@ predict_route = PlainRoute(
 def _decode(body: bytes, media_type: bytes, errors: Errors, limits: Limits) -> Asked:
     """What a body asks for, within the limits. Raises RequestValidationError or InvalidRequestError."""
     if media_type == JSON and not errors:
+        if len(body) > LARGE_BODY and sum(map(body.count, (b",", b"[", b"{"))) > limits.values:  # in texts too
+            check_values(body, limits)
         plain = json.decoder(limits.id_length)(body)
         if isinstance(plain, Pair) or (plain is not None and limits.allow(plain)):
             return plain
-    asked = _decode_binary(body, media_type, errors) if media_type in BINARY else _decode_json(body, media_type, errors)
+    asked = (
+        _decode_binary(body, media_type, errors, limits)
+        if media_type in BINARY
+        else _decode_json(body, media_type, errors, limits)
+    )
     if isinstance(asked, Pair):
         limits.check_id(asked.user, "body", "user")
         limits.check_id(asked.item, "body", "item")
@@ -158,17 +167,17 @@ def inline(ratings: Inline, engine: Engine, limits: Limits) -> InlineRatings:
     return given
 
 
-def _decode_binary(body: bytes, media_type: bytes, errors: Errors) -> Pair | Pairs:
+def _decode_binary(body: bytes, media_type: bytes, errors: Errors, limits: Limits) -> Pair | Pairs:
     try:
-        asked: Pair | Pairs = BINARY[media_type].decode(body)
+        asked: Pair | Pairs = BINARY[media_type].decode(body, limits.pairs)
     except ValueError as error:
         raise InvalidRequestError(("body",), str(error)) from error
     raise_if(errors)
     return asked
 
 
-def _decode_json(body: bytes, media_type: bytes, errors: Errors) -> Asked:
-    request = read_json(_json_body, body, media_type, errors, tagged=True)
+def _decode_json(body: bytes, media_type: bytes, errors: Errors, limits: Limits) -> Asked:
+    request = read_json(_json_body, body, media_type, errors, limits, tagged=True)
     if isinstance(request, PairRequest):
         return Pair(request.user, request.item)
     if isinstance(request, ColumnsRequest):

@@ -19,7 +19,7 @@ from app.api.encodings import json
 from app.api.limits import Limits, check_scale
 from app.api.openapi import problems
 from app.api.parameters import BECAUSE, EXPORT, RATING, RATINGS, USER, Item, User
-from app.api.plain import JSON, GuardedRoute, PlainRoute, read_body, read_json, send_answer
+from app.api.plain import JSON, Errors, GuardedRoute, PlainRoute, read_body, read_document, read_json, send_answer
 from app.api.schemas import answers
 from app.api.schemas.requests import BulkRequest, RatingRequest
 from app.engine.documents import Because, UserRatings
@@ -31,6 +31,8 @@ from app.ratings.records import UNKNOWN_TIME, Delete, Erase, Put, PutMany, Ratin
 router = APIRouter(tags=["ratings"], route_class=GuardedRoute)
 
 MAX_KEY_LENGTH = 256
+KEY = "header", "Idempotency-Key"
+_bulk_body = TypeAdapter(BulkRequest)
 _rating_body = TypeAdapter(RatingRequest)
 CHANGE = problems(413, 422, 500, 501, 503)
 
@@ -51,7 +53,7 @@ async def store_rating(scope: Scope, receive: Receive, send: Send) -> None:
     media_type = scope[BY_NAME].get(b"content-type", b"")
     body = await read_body(receive, limits.body)
     plain = json.decode_rating(body) if media_type == JSON else None
-    given = plain or read_json(_rating_body, body, media_type, [])
+    given = plain or read_json(_rating_body, body, media_type, [], limits)
     user, item = scope["path_params"]["user"], scope["path_params"]["item"]
     limits.check_storable(user, "path", "user")
     limits.check_storable(item, "path", "item")
@@ -98,15 +100,12 @@ async def ratings(user: User, engine: EngineDep, limits: LimitsDep) -> UserRatin
     return await engine.ratings.of(user)
 
 
-@router.post("/ratings", summary="Store many ratings", responses=problems(409, 413, 422, 500, 501, 503))
 @needs(Access.RATE)
-async def rate_many(
+def rate_many(
     body: Annotated[
         BulkRequest,
         Body(openapi_examples={"two": {"value": {"users": ["196", "7"], "items": ["242", "50"], "ratings": [4, 5]}}}),
     ],
-    engine: EngineDep,
-    limits: LimitsDep,
     idempotency_key: Annotated[
         str | None,
         Header(
@@ -115,18 +114,50 @@ async def rate_many(
             description="A request with a key that was used in the last seven days is answered and not done again.",
         ),
     ] = None,
-) -> answers.StoredRatings:
+) -> None:
     """Store ratings given as columns, all of them or none."""
-    if idempotency_key is not None and not idempotency_key.isprintable():
-        raise InvalidRequestError(("header", "Idempotency-Key"), "a key consists of printable characters")
+
+
+async def store_ratings(scope: Scope, receive: Receive, send: Send) -> None:
+    limits: Limits = scope["state"]["limits"]
+    engine: Engine = scope["state"]["engine"]
+    headers = scope[BY_NAME]
+    errors: Errors = []
+    key = _request_key(headers.get(b"idempotency-key"), errors)
+    body = await read_document(receive, _bulk_body, headers.get(b"content-type", b""), limits, errors)
     scale = engine.versions.scale
-    bulk = await asyncio.to_thread(_bulk, body, limits, scale, idempotency_key)  # a large one takes long
+    bulk = await asyncio.to_thread(_bulk, body, limits, scale, key)  # a large one takes long
     await engine.ratings.change(bulk)
-    return answers.StoredRatings(
-        stored=len(bulk.users),
-        unknown_items=sum(not engine.ratings.knows_item(item) for item in body.items),
-        model_version=engine.versions.manifest.version,
+    unknown = await asyncio.to_thread(engine.ratings.count_unknown, body.items)
+    version = engine.versions.manifest.version
+    await send_answer(
+        send, json.encode({"stored": len(bulk.users), "unknown_items": unknown, "model_version": version})
     )
+
+
+ratings_route = PlainRoute(
+    "POST",
+    "/ratings",
+    store_ratings,
+    rate_many,
+    tags=["ratings"],
+    summary="Store many ratings",
+    response_model=answers.StoredRatings,
+    responses=problems(409, 413, 422, 500, 501, 503),
+)
+
+
+def _request_key(given: bytes | None, errors: Errors) -> str | None:
+    """The header Idempotency-Key. Its length is checked as the documentation says. Raises InvalidRequestError."""
+    if given is None:
+        return None
+    key = given.decode("latin-1")
+    if not 1 <= len(key) <= MAX_KEY_LENGTH:
+        bound = f"most {MAX_KEY_LENGTH} characters" if key else "least 1 character"
+        errors.append({"type": "string", "loc": KEY, "msg": f"String should have at {bound}"})
+    elif not key.isprintable():
+        raise InvalidRequestError(KEY, "a key consists of printable characters")
+    return key
 
 
 @router.get(BECAUSE, summary="Why a prediction is what it is", responses=problems(404, 413, 422, 500, 503, 504))

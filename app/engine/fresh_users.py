@@ -16,6 +16,7 @@ import numpy as np
 from app.engine.folding import FoldedUser, fold
 from app.engine.rating_history import RatingHistory
 from app.engine.serving_model import Recent, Rows, ServingModel
+from app.engine.threads import QUICK_PAIRS
 from app.engine.types import Ids
 from app.ratings.errors import StoreUnavailableError
 from app.ratings.records import StoredUser
@@ -66,7 +67,11 @@ class FreshUsers:
 
     async def read_all(self, model: ServingModel, users: Ids, rows_B: Rows) -> list[FreshUser]:
         """As `find_all`, but reads what is unread; where the ratings store is unreachable, does without."""
-        changed, known, unread = self._changed(model, users, rows_B), {}, {}
+        known, unread = {}, {}
+        if len(users) > QUICK_PAIRS:  # to look for unknown users takes a microsecond for each
+            changed = await asyncio.to_thread(self._changed, model, users, rows_B)
+        else:
+            changed = self._changed(model, users, rows_B)
         for user, (revision, _) in changed.items():
             try:
                 known[user] = self._recall(model, user, revision)

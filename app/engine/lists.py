@@ -37,21 +37,24 @@ def is_worth_keeping(query: ListQuery) -> bool:
     return query.n <= RECENT_LENGTH and query.only is None and not query.exclude
 
 
-def top_list(model: ServingModel, query: ListQuery, folded: FoldedUser | None = None) -> TopList:
+def top_list(
+    model: ServingModel, query: ListQuery, folded: FoldedUser | None = None, named: NamedRows | None = None
+) -> TopList:
     """The list of one query; `folded` is the user's row where that is not the model's.
 
     An unknown user is shown what has the most training ratings.
     """
     user = _list_user(model, query, folded)
+    named = named or NamedRows(model)
     if query.only is not None:
-        rows_N = _top_among(model, query, user)
+        rows_N = _top_among(model, query, user, named)
     elif model.scorer.on_cpu:
         allowed, (ordering, row) = model.allowed(query.filter), _ordering(model, query, user)
         allowed_I = None if allowed is None else allowed.mask_I
-        excluded_M = _excluded(model, query, user)
+        excluded_M = _excluded(model, query, user, named)
         rows_N, _ = top_of_one(ordering.only, row, query.n, excluded_M, allowed_I)
     else:
-        (rows_N,) = _top_rows(model, [query], [user])
+        (rows_N,) = _top_rows(model, [query], [user], named)
     return _shown(model, query, user, rows_N)
 
 
@@ -59,17 +62,19 @@ def top_lists(model: ServingModel, queries: Sequence[ListQuery], folded: Sequenc
     """The list of each query, in that order. Those that one matrix product can answer are answered by one."""
     if len(queries) == 1:
         return [top_list(model, queries[0], folded[0])]
+    named = NamedRows(model)
     users = [_list_user(model, query, own) for query, own in zip(queries, folded, strict=True)]
     answers: dict[int, TopList] = {}
     together: dict[tuple[RankBy | ListSource, ItemFilter], list[int]] = defaultdict(list)
     for position, (query, user) in enumerate(zip(queries, users, strict=True)):
         if query.only is not None or (user.folded is not None and user.folded.is_known):
-            answers[position] = top_list(model, query, user.folded)
+            answers[position] = top_list(model, query, user.folded, named)
         else:
             order = model.order(query.rank_by) if _is_known(model, user) else ListSource.POPULAR
             together[order, query.filter].append(position)
     for positions in together.values():
-        lists = _top_rows(model, [queries[position] for position in positions], [users[at] for at in positions])
+        chosen = [queries[at] for at in positions], [users[at] for at in positions]
+        lists = _top_rows(model, *chosen, named)
         for position, rows_N in zip(positions, lists, strict=True):
             answers[position] = _shown(model, queries[position], users[position], rows_N)
     return [answers[position] for position in range(len(queries))]
@@ -100,9 +105,11 @@ def _in_order(model: ServingModel, order: RankBy, user: ListUser) -> tuple[Shard
     return ordering.of_user((factors_G, folded.bias, folded.variance)), 0
 
 
-def _top_rows(model: ServingModel, queries: Sequence[ListQuery], users: Sequence[ListUser]) -> list[Rows]:
+def _top_rows(
+    model: ServingModel, queries: Sequence[ListQuery], users: Sequence[ListUser], named: NamedRows
+) -> list[Rows]:
     """The rows of each list; the queries share their order and their filter. A folded user comes alone."""
-    excluded = [_excluded(model, query, user) for query, user in zip(queries, users, strict=True)]
+    excluded = [_excluded(model, query, user, named) for query, user in zip(queries, users, strict=True)]
     offsets = np.zeros(len(queries) + 1, dtype=np.int64)
     np.cumsum([len(rows_M) for rows_M in excluded], out=offsets[1:])
     allowed = model.allowed(queries[0].filter)
@@ -116,24 +123,35 @@ def _top_rows(model: ServingModel, queries: Sequence[ListQuery], users: Sequence
     return [rows_N[rows_N != NOTHING][: query.n] for rows_N, query in zip(top_BN.numpy(), queries, strict=True)]
 
 
-def _excluded(model: ServingModel, query: ListQuery, user: ListUser) -> npt.NDArray[np.int32]:
+def _excluded(model: ServingModel, query: ListQuery, user: ListUser, named: NamedRows) -> npt.NDArray[np.int32]:
     rated_M = np.empty(0, np.int32)
     if query.exclude_seen:
         rated_M = model.training_ratings(user.row)[0] if user.folded is None else user.folded.rated_M
     if not query.exclude:
         return rated_M
-    return np.concatenate([rated_M, _known_rows(model, query.exclude).astype(np.int32)])
+    return np.concatenate([rated_M, named.of(query.exclude)])
 
 
-def _known_rows(model: ServingModel, ids: Sequence[str]) -> Rows:
-    rows_C = model.items.rows(ids)
-    return np.unique(rows_C[rows_C < len(model.items)])
+class NamedRows:
+    """The rows of the items that the filters of some queries name. The queries of one request share their filters."""
+
+    def __init__(self, model: ServingModel) -> None:
+        self._items = model.items
+        self._rows: dict[int, npt.NDArray[np.int32]] = {}  # by the filter itself: to compare a long one takes long
+
+    def of(self, ids: Sequence[str]) -> npt.NDArray[np.int32]:
+        """The distinct rows of those that the model has. The caller keeps the filter."""
+        rows_C = self._rows.get(id(ids))
+        if rows_C is None:
+            found = self._items.rows(ids)
+            rows_C = self._rows[id(ids)] = np.unique(found[found < len(self._items)]).astype(np.int32)
+        return rows_C
 
 
-def _top_among(model: ServingModel, query: ListQuery, user: ListUser) -> Rows:
+def _top_among(model: ServingModel, query: ListQuery, user: ListUser, named: NamedRows) -> Rows:
     """The rows of a list whose query names the items to choose from: only these are scored."""
-    rows_C = _known_rows(model, query.only or ())
-    rows_C = rows_C[~np.isin(rows_C, _excluded(model, query, user))]
+    rows_C = named.of(query.only or ()).astype(np.int64)
+    rows_C = rows_C[~np.isin(rows_C, _excluded(model, query, user, named))]
     allowed = model.allowed(query.filter)
     if allowed is not None:
         rows_C = rows_C[allowed.mask_I[rows_C]]

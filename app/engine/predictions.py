@@ -6,6 +6,7 @@ function answers from the one model that it is handed. Shapes: B pairs, M of one
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -121,7 +122,8 @@ class Predictor:
         return answer
 
     async def _submit(self, model: ServingModel, pairs: Pairs) -> Predictions:
-        fresh = await self._fresh_users.read_all(model, pairs.users, model.users.rows(pairs.users))
+        users_B = await asyncio.to_thread(model.users.rows, pairs.users)
+        fresh = await self._fresh_users.read_all(model, pairs.users, users_B)
         return await self._batcher.submit(_Job(model, pairs, fresh), len(pairs), model)
 
     def _tell_of(self, answer: Predictions) -> None:

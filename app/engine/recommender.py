@@ -5,6 +5,7 @@ A list of a small catalogue is made at once, on the caller's thread; others go t
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -119,14 +120,15 @@ class Recommender:
     ) -> list[TopList]:
         if queries:
             self._batcher.check_room(min(len(queries), LISTS_PER_BATCH))
-        for query in queries:
-            model.order(query.rank_by)
+        for rank_by in {query.rank_by for query in queries}:
+            model.order(rank_by)
         # The time is that of all steps together: the batcher times each.
         return await unless_cancelled(within(self._worker.seconds, self._steps(model, queries)), cancelled)
 
     async def _steps(self, model: ServingModel, queries: Sequence[ListQuery]) -> list[TopList]:
         users = [query.user or "" for query in queries]
-        fresh = await self._fresh_users.read_all(model, users, model.users.rows(users))
+        rows_B = await asyncio.to_thread(model.users.rows, users) if len(users) > 1 else model.users.rows(users)
+        fresh = await self._fresh_users.read_all(model, users, rows_B)
         folded = {position: user for positions_M, user in fresh for position in positions_M.tolist()}
         answers: list[TopList] = []
         for at in range(0, len(queries), LISTS_PER_BATCH):

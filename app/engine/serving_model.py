@@ -32,7 +32,8 @@ Value = TypeVar("Value")
 Rows = npt.NDArray[np.int64]
 Ratings = npt.NDArray[np.float32]
 
-CACHED_FILTERS = 64
+FILTER_BYTES = 64 << 20  # of the filters that are kept; one takes two bytes an item
+MOST_FILTERS = 64
 POPULARITY = "popularity"
 ALL_ITEMS = ItemFilter()
 
@@ -118,7 +119,8 @@ class ServingModel:
         self._hold = hold
         self._offsets = ratings.offsets.cpu().numpy()
         self._items_T, self._ratings_T = ratings.items_N.cpu().numpy(), ratings.ratings_N.cpu().numpy()
-        self._allowed = lru_cache(CACHED_FILTERS)(partial(_allowed, self.catalogue, self.popularity))
+        kept = min(MOST_FILTERS, FILTER_BYTES // (2 * len(checkpoint.items) + 1))
+        self._allowed = lru_cache(kept)(partial(_allowed, self.catalogue, self.popularity))
 
     def fitted_revision(self, store: RatingsStore | None) -> int | None:
         """The revision of the ratings store that the model was fitted on; None where it was fitted on other data."""

@@ -228,7 +228,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _read(self, part: bytes) -> bytes:
         """Have a part parsed; gives what is left of it. Refuses what is no request, and one with too much around it."""
-        before = self._body
+        requests, before = self._requests, self._body
         try:
             self.parser.feed_data(part)
         except httptools.HttpParserUpgrade as upgrade:
@@ -236,7 +236,7 @@ class BoundedProtocol(HttpToolsProtocol):
         except httptools.HttpParserError:
             self._refuse(INVALID)
             return b""
-        self._framing += len(part) - (self._body - before)
+        self._framing += len(part) - self._body + (before if self._requests == requests else 0)
         if self._framing > MAX_HEAD + FRAMING * self._body and (self._in_head or self.cycle.more_body):
             self._refuse(HEAD_TOO_LARGE)
         return b""

@@ -11,13 +11,15 @@ import struct
 import pyarrow as pa
 
 # Numbers of the fields: unions are two fields, the type and the value.
-_VERSION, _HEADER_TYPE, _HEADER, _DATA_OF_DICTIONARY, _COMPRESSION = 0, 1, 2, 1, 3
+_VERSION, _HEADER_TYPE, _HEADER, _DATA_OF_DICTIONARY, _IS_DELTA, _COMPRESSION = 0, 1, 2, 1, 2, 3
 _DICTIONARY_BATCH, _RECORD_BATCH = 2, 3
 _VERSION_5 = 4  # they are counted from 0
 
 
 def refuse_compressed(stream: pa.Buffer) -> None:
-    """Raise ValueError for a stream that is compressed or malformed; its message does not repeat the content.
+    """Raise ValueError for a stream that is compressed or malformed, or whose dictionaries grow.
+
+    The message does not repeat the content. A dictionary that grows is copied whole for each batch after it.
 
     Before format 1.0 (2020) a message said in another place that it is compressed, and Arrow still looks there: streams
     of that age are refused too.
@@ -31,6 +33,8 @@ def refuse_compressed(stream: pa.Buffer) -> None:
                 raise ValueError("Arrow streams of a format before 1.0 are not accepted")
             if _is_compressed(metadata, root):
                 raise ValueError("compressed Arrow streams are not accepted")
+            if _is_delta(metadata, root):
+                raise ValueError("Arrow streams with dictionaries that grow are not accepted")
     except (pa.ArrowException, OSError, EOFError, struct.error, IndexError) as error:
         raise ValueError(f"not a readable Arrow stream: {type(error).__name__}") from error
 
@@ -45,6 +49,16 @@ def _is_compressed(metadata: bytes, root: int) -> bool:
     elif kind != _RECORD_BATCH:
         return False
     return batch is not None and _field(metadata, batch, _COMPRESSION) is not None
+
+
+def _is_delta(metadata: bytes, root: int) -> bool:
+    """Whether a message adds to a dictionary instead of giving one. Raises struct.error for a broken one."""
+    header_type = _field(metadata, root, _HEADER_TYPE)
+    batch = _table(metadata, root, _HEADER)
+    if header_type is None or metadata[header_type] != _DICTIONARY_BATCH or batch is None:
+        return False
+    delta = _field(metadata, batch, _IS_DELTA)
+    return delta is not None and metadata[delta] != 0
 
 
 def _field(metadata: bytes, table: int, number: int) -> int | None:

@@ -28,6 +28,8 @@ from training.data import attributes, described
 from training.errors import TrainingError
 from training.options import SourceOptions
 
+MOST = 100_000
+
 MEMORY = 64 << 20  # bytes; no input has a tenth of that
 SECONDS = 20
 RATINGS = (
@@ -89,8 +91,8 @@ def _ratings(path: Path) -> None:
 
 DECODERS: dict[str, tuple[Callable[[Path], object], tuple[type[Exception], ...]]] = {
     "json": (lambda path: json.Decoder(256)(path.read_bytes()), ()),
-    "msgpack": (lambda path: msgpack.decode(path.read_bytes()), (ValueError,)),
-    "arrow": (lambda path: arrow.decode(path.read_bytes()), (ValueError,)),
+    "msgpack": (lambda path: msgpack.decode(path.read_bytes(), MOST), (ValueError,)),
+    "arrow": (lambda path: arrow.decode(path.read_bytes(), MOST), (ValueError,)),
     **dict.fromkeys(RATINGS, (_ratings, (TrainingError,))),
     "attributes.csv": (_attributes, (TrainingError,)),
     "attributes.parquet": (_attributes, (TrainingError,)),

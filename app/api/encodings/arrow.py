@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from app.api.encodings.ids import too_many_pairs
 from app.engine.types import SOURCES, Pairs, Predictions
 from models.checkpoint.arrow_messages import refuse_compressed
 from models.ids import trimmed, without_zero_fractions
@@ -20,8 +21,8 @@ _SOURCES = pa.array([str(source) for source in SOURCES])
 _SCHEMA = pa.schema({"rating": pa.float32(), "source": pa.dictionary(pa.int8(), pa.string())})
 
 
-def decode(body: bytes) -> Pairs:
-    """The pairs of a stream. Raises ValueError, whose message does not repeat the body."""
+def decode(body: bytes, most: int) -> Pairs:
+    """The at most `most` pairs of a stream. Raises ValueError, whose message does not repeat the body."""
     if not body.endswith(END_OF_STREAM):
         raise ValueError("the Arrow stream is cut short: it lacks its end-of-stream marker")
     stream = pa.py_buffer(body)
@@ -30,10 +31,12 @@ def decode(body: bytes) -> Pairs:
         with pa.ipc.open_stream(stream) as reader:
             _check_schema(reader.schema)
             table = reader.read_all()
-        table.validate(full=True)
-    except (pa.ArrowException, OSError, EOFError, UnicodeDecodeError) as error:
+        if len(table) > most:
+            raise ValueError(too_many_pairs(most))
+        table.validate()
+        return Pairs(*(_texts(table, name) for name in COLUMNS))
+    except (pa.ArrowException, OSError, EOFError, UnicodeDecodeError, IndexError) as error:
         raise ValueError(f"not a readable Arrow stream: {type(error).__name__}") from error
-    return Pairs(*(_texts(table, name) for name in COLUMNS))
 
 
 def encode_predictions(answer: Predictions) -> bytes:
@@ -62,16 +65,37 @@ def _kind(type_: pa.DataType) -> pa.DataType:
 
 def _texts(table: pa.Table, name: str) -> pa.ChunkedArray:
     column = table[name]
-    if pa.types.is_integer(_kind(column.type)):
-        column = pc.cast(column, pa.string())
-    dictionaries = [chunk.dictionary for chunk in column.chunks if pa.types.is_dictionary(column.type)]
-    if column.null_count or any(dictionary.null_count for dictionary in dictionaries):
+    if column.null_count:
         raise ValueError(f"column {name} of the Arrow stream holds nulls")
-    return pa.chunked_array([_clean(chunk) for chunk in column.chunks], None if column.num_chunks else pa.string())
+    if pa.types.is_dictionary(column.type):
+        return pa.chunked_array([_of_dictionaries(column, name)])
+    column.validate(full=True)
+    whole = column.combine_chunks()  # thousands of batches cost no more than one
+    return pa.chunked_array([_clean(whole.cast(pa.string()) if pa.types.is_integer(whole.type) else whole)])
+
+
+def _of_dictionaries(column: pa.ChunkedArray, name: str) -> pa.DictionaryArray:
+    """The column as one array, whose dictionary has what is used of those of all batches; most batches share one."""
+    dictionaries: dict[tuple[object, ...], tuple[pa.Array, int]] = {}
+    parts, size = [np.empty(0, np.int64)], 0
+    for chunk in column.chunks:
+        dictionary = chunk.dictionary
+        place = (*(buffer and buffer.address for buffer in dictionary.buffers()), dictionary.offset, len(dictionary))
+        if place not in dictionaries:
+            dictionary.validate(full=True)  # once: the whole column would have it validated for each batch
+            if dictionary.null_count:
+                raise ValueError(f"column {name} of the Arrow stream holds nulls")
+            dictionaries[place] = dictionary, size
+            size += len(dictionary)
+        indices_C = chunk.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+        if len(indices_C) and not (indices_C.min() >= 0 and indices_C.max() < len(dictionary)):
+            raise IndexError
+        parts.append(indices_C + dictionaries[place][1])
+    whole = pa.concat_arrays([pa.array([], _kind(column.type)), *(texts for texts, _ in dictionaries.values())])
+    used_K, indices_B = np.unique(np.concatenate(parts), return_inverse=True)
+    return pa.DictionaryArray.from_arrays(pa.array(indices_B), _clean(whole.take(pa.array(used_K)).cast(pa.string())))
 
 
 def _clean(texts: pa.Array) -> pa.Array:
-    """`models.ids.clean` for an array of texts, or for the dictionary of one."""
-    if pa.types.is_dictionary(texts.type):
-        return pa.DictionaryArray.from_arrays(texts.indices, _clean(texts.dictionary))
+    """`models.ids.clean` for an array of texts."""
     return without_zero_fractions(pc.fill_null(trimmed(texts.cast(pa.string())), ""))

@@ -19,3 +19,8 @@ def id_texts(ids: list[str | int]) -> list[str]:
     except TypeError:
         return [clean(str(id_)) for id_ in texts]
     return ids if joined.isalnum() else list(map(clean, ids))  # type: ignore[return-value, arg-type]
+
+
+def too_many_pairs(most: int) -> str:
+    """What is said of more pairs than one request may hold."""
+    return f"a request holds at most {most} pairs (RATECAST_MAX_PAIRS)"

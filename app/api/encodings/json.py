@@ -20,6 +20,8 @@ from models.times import LAST_SECOND
 
 MEDIA_TYPE = "application/json"
 encode = msgspec.json.Encoder().encode
+PIECE = 1 << 18  # bytes that are looked at together
+COMMA, COLON, BRACKET, BRACE, QUOTE, BACKSLASH = b',:[{"\\'
 _SOURCES = [f'"{source}",'.encode() for source in SOURCES]
 
 
@@ -84,6 +86,38 @@ def decode_rating(body: bytes) -> RatingBody | None:
         return _decode_rating(body)
     except ValueError:
         return None
+
+
+def has_more_values(body: bytes, most: int, members: int) -> bool:
+    """Whether a text of JSON holds more values than `most`, or more than so many members of objects.
+
+    They are counted by commas, opening brackets and colons outside strings.
+    Made into objects, a value of two bytes takes a hundred. To count them takes about 5 ns a byte, on any thread.
+    """
+    found, named, inside, at = 0, 0, False, 0
+    while at < len(body) and found <= most and named <= members:
+        end = min(at + PIECE, len(body))
+        if body[end - 1] == BACKSLASH:  # what it escapes is in the same piece
+            run = end - at - len(body[at:end].rstrip(b"\\"))
+            end = min(end + run % 2, len(body))
+        text = np.frombuffer(body, np.uint8, end - at, at)
+        quotes = text == QUOTE
+        quotes[_escaped(text)] = False
+        strings = np.logical_xor.accumulate(quotes) ^ inside
+        structure = (text == COMMA) | (text == BRACKET) | (text == BRACE)
+        found += int(np.count_nonzero(structure & ~strings))
+        named += int(np.count_nonzero((text == COLON) & ~strings))
+        inside, at = bool(strings[-1]), end
+    return found > most or named > members
+
+
+def _escaped(text: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+    """Positions behind each backslash that is not itself escaped."""
+    slashes = np.flatnonzero(text == BACKSLASH)
+    runs = np.flatnonzero(np.diff(slashes, prepend=-2) != 1)
+    within_run = np.arange(len(slashes)) - np.repeat(runs, np.diff(runs, append=len(slashes)))
+    escaped: npt.NDArray[np.int64] = slashes[within_run % 2 == 0] + 1
+    return escaped[escaped < len(text)]
 
 
 def encode_predictions(answer: Prediction | Predictions, **more: int) -> bytes:

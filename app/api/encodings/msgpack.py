@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from app.api.encodings.ids import id_texts
+from app.api.encodings.ids import id_texts, too_many_pairs
 from app.engine.types import SOURCES, Pair, Pairs, Prediction, Predictions
 
 MEDIA_TYPE = "application/msgpack"
@@ -20,12 +20,21 @@ class _Body(msgspec.Struct, forbid_unknown_fields=True):
     items: list[_Id] | UnsetType = UNSET
 
 
+class _Columns(msgspec.Struct):
+    users: msgspec.Raw = msgspec.Raw(b"\x90")
+    items: msgspec.Raw = msgspec.Raw(b"\x90")
+
+
 _decode = msgspec.msgpack.Decoder(_Body).decode
+_decode_columns = msgspec.msgpack.Decoder(_Columns).decode
+ARRAYS = {0xDC: 2, 0xDD: 4}  # bytes of the length behind the first byte of a long array
 
 
-def decode(content: bytes) -> Pair | Pairs:
-    """What a body asks for. Raises ValueError, whose message does not repeat the body."""
+def decode(content: bytes, most: int) -> Pair | Pairs:
+    """What a body asks for: a pair, or at most `most`. Raises ValueError, whose message does not repeat the body."""
     try:
+        if len(content) > most:
+            _check_lengths(content, most)
         body = _decode(content)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"not the msgpack wanted: {_reason(error)}") from error
@@ -35,6 +44,15 @@ def decode(content: bytes) -> Pair | Pairs:
     if user is UNSET and item is UNSET and users is not UNSET and items is not UNSET:
         return Pairs(id_texts(users), id_texts(items))
     raise ValueError("not the msgpack wanted: it holds either user and item or users and items")
+
+
+def _check_lengths(content: bytes, most: int) -> None:
+    """Raise ValueError for columns that say that they are too long: an id may take a byte of a body, 100 of memory."""
+    columns = _decode_columns(content)
+    for column in (bytes(columns.users), bytes(columns.items)):
+        size = ARRAYS.get(column[0], 0)
+        if int.from_bytes(column[1 : 1 + size]) > most:
+            raise ValueError(too_many_pairs(most))
 
 
 def _reason(error: Exception) -> str:

@@ -82,6 +82,7 @@ Timestamp = Annotated[
         }
     ),
 ]
+MAX_TEXT = 256  # characters of a text that is looked for
 Year = Annotated[int, Field(ge=0, le=9999)]
 
 
@@ -153,7 +154,7 @@ class RecommendRequest(RequestModel):
     exclude_seen: StrictBool = True
     exclude: Column = []
     only: Annotated[list[Id] | None, FailFast()] = None
-    category: str | None = None
+    category: Annotated[str | None, Field(max_length=MAX_TEXT)] = None
     year_min: Year | None = None
     year_max: Year | None = None
     intervals: StrictBool = False

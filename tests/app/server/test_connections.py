@@ -256,6 +256,19 @@ def test_pipelined_requests_are_all_answered_wherever_the_segments_end(service: 
     assert received.count(b"HTTP/1.1 200") == received.count(b"HTTP/1.1 ") == 300
 
 
+def test_a_small_request_behind_a_large_one_is_answered(service: httpx.Client) -> None:
+    """What is counted of a request is counted anew for the next one."""
+    large = BODY + b" " * 200_000
+    request = HEAD + b"Content-Length: %d\r\n\r\n" % len(large) + large
+    with connection(service) as both:
+        for sent in (request, PREDICT, request, PREDICT):
+            both.sendall(sent)
+            answer = b""
+            while not answer.endswith(b"}"):
+                answer += both.recv(65_536)
+            assert answer.startswith(b"HTTP/1.1 200")
+
+
 def test_an_answer_comes_before_the_refusal_of_what_follows_its_request(service: httpx.Client) -> None:
     with connection(service) as broken:
         broken.sendall(PREDICT + b"GARBAGE\r\n")

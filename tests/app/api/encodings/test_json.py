@@ -6,6 +6,8 @@ import json as plain
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from app.api.encodings import json
 from app.engine.types import (
@@ -79,3 +81,25 @@ def test_a_pair_is_encoded() -> None:
 def test_lists_are_encoded() -> None:
     assert plain.loads(json.encode_list(LIST)) == LISTED | {"model_version": "v1"}
     assert plain.loads(json.encode_lists([LIST, LIST], "v1")) == {"lists": [LISTED, LISTED], "model_version": "v1"}
+
+
+@given(
+    st.recursive(
+        st.none() | st.text('\\",[{a'), lambda inner: st.lists(inner) | st.dictionaries(st.text('\\",['), inner)
+    )
+)
+def test_values_are_counted_wherever_a_piece_ends_and_whatever_stands_in_texts(value: object) -> None:
+    body, wanted = plain.dumps(value).encode(), values(value)
+    with pytest.MonkeyPatch.context() as patch:
+        for piece in (3, 8, 1 << 18):
+            patch.setattr(json, "PIECE", piece)
+            assert not json.has_more_values(body, wanted, len(body))
+            assert wanted == 0 or json.has_more_values(body, wanted - 1, len(body))
+
+
+def values(value: object) -> int:
+    """Opening brackets, and commas between."""
+    if not isinstance(value, list | dict):
+        return 0
+    inner = value if isinstance(value, list) else value.values()
+    return 1 + max(len(value) - 1, 0) + sum(map(values, inner))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 
 import msgspec
 import numpy as np
@@ -11,15 +12,17 @@ from hypothesis import strategies as st
 from app.api.encodings import json, msgpack
 from app.engine.types import Pair, Pairs, Prediction, Predictions, Source
 
+decode = partial(msgpack.decode, most=100_000)
+
 pack, unpack = msgspec.msgpack.encode, msgspec.msgpack.decode
 
 
 def test_a_pair_and_columns_are_decoded() -> None:
-    assert msgpack.decode(pack({"user": "1", "item": 2})) == Pair("1", "2")
-    assert msgpack.decode(pack({"users": ["1", 2], "items": ["a", "b"]})) == Pairs(["1", "2"], ["a", "b"])
-    assert msgpack.decode(pack({"user": "users", "item": "items"})) == Pair("users", "items")
-    assert msgpack.decode(pack({"items": ["a" * 50], "users": ["1"]})) == Pairs(["1"], ["a" * 50])
-    assert msgpack.decode(pack({"user": 2**64 - 1, "item": -5})) == Pair(str(2**64 - 1), "-5")
+    assert decode(pack({"user": "1", "item": 2})) == Pair("1", "2")
+    assert decode(pack({"users": ["1", 2], "items": ["a", "b"]})) == Pairs(["1", "2"], ["a", "b"])
+    assert decode(pack({"user": "users", "item": "items"})) == Pair("users", "items")
+    assert decode(pack({"items": ["a" * 50], "users": ["1"]})) == Pairs(["1"], ["a" * 50])
+    assert decode(pack({"user": 2**64 - 1, "item": -5})) == Pair(str(2**64 - 1), "-5")
 
 
 @pytest.mark.parametrize(
@@ -48,7 +51,7 @@ def test_a_pair_and_columns_are_decoded() -> None:
 )
 def test_anything_else_is_refused(content: bytes) -> None:
     with pytest.raises(ValueError, match="not the msgpack wanted"):
-        msgpack.decode(content)
+        decode(content)
 
 
 @pytest.mark.parametrize(
@@ -62,7 +65,7 @@ def test_anything_else_is_refused(content: bytes) -> None:
 )
 def test_a_refusal_says_what_is_wrong_and_repeats_nothing(document: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message) as caught:
-        msgpack.decode(pack(document))
+        decode(pack(document))
     assert "secret" not in str(caught.value)
 
 
@@ -71,16 +74,23 @@ def test_a_body_cut_anywhere_is_refused(document: dict[str, object]) -> None:
     content = pack(document)
     for size in range(len(content)):
         with pytest.raises(ValueError, match="not the msgpack wanted"):
-            msgpack.decode(content[:size])
+            decode(content[:size])
 
 
 @given(st.binary(max_size=60))
 def test_random_bytes_are_refused_or_decoded(content: bytes) -> None:
     with suppress(ValueError):
-        assert isinstance(msgpack.decode(content), Pair | Pairs)
+        assert isinstance(decode(content), Pair | Pairs)
 
 
 def test_answers_are_the_documents_of_json() -> None:
     many = Predictions(np.array([3.1, 1.7, 2.0], np.float32), np.array([0, 2, 1], np.uint8), "v1")
     for answer in (many, Prediction(float(np.float32(3.1)), Source.MODEL, "v1")):
         assert unpack(msgpack.encode_predictions(answer)) == msgspec.json.decode(json.encode_predictions(answer))
+
+
+def test_columns_that_say_that_they_are_too_long_are_refused_before_they_are_decoded() -> None:
+    """An id may take one byte of a body, and a hundred of memory."""
+    with pytest.raises(ValueError, match="at most 100000 pairs"):
+        decode(pack({"users": [1] * 100_001, "items": []}))
+    assert len(decode(pack({"users": [1] * 100_000, "items": [1] * 100_000}))) == 100_000
