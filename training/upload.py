@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 import pyarrow as pa
 
+from models.urls import explained, without_secrets
 from training.data.interactions import NO_TIME, Interactions
 from training.errors import SourceUnavailableError
 
@@ -33,12 +34,14 @@ def upload(ratings: Interactions, url: str, key: str | None, report: Callable[[i
 
     Raises SourceUnavailableError with the reason, the rating that was refused, and how to go on.
     """
+    shown = without_secrets(url).rstrip("/")
     headers = {} if key is None else {"Authorization": f"Bearer {key}"}
     try:  # once: a service that stops answering later is waited for
         httpx.get(f"{url.rstrip('/')}/health/live", timeout=PROBE_SECONDS)
     except (httpx.TransportError, httpx.InvalidURL) as error:
         raise SourceUnavailableError(
-            f"no service answers at {url} ({error}); `python -m app` starts one, --to http://HOST:PORT names another"
+            f"no service answers at {shown} ({explained(error, url)}); "
+            "`python -m app` starts one, --to http://HOST:PORT names another"
         ) from error
     with httpx.Client(base_url=url, headers=headers, timeout=SECONDS) as client:
         for begin in range(skip, len(ratings), BATCH):
@@ -46,7 +49,7 @@ def upload(ratings: Interactions, url: str, key: str | None, report: Callable[[i
                 _send(client, _body(ratings, slice(begin, begin + BATCH)))
             except _RefusedError as refusal:
                 raise SourceUnavailableError(
-                    f"{client.base_url} did not accept {_named(ratings, begin, refusal.position)}: {refusal}. "
+                    f"{shown} did not accept {_named(ratings, begin, refusal.position)}: {refusal}. "
                     f"{begin:,} of {len(ratings):,} ratings are stored; --skip {begin} goes on from there"
                 ) from refusal
             report(min(begin + BATCH, len(ratings)))
