@@ -276,7 +276,7 @@ def test_the_job_says_what_it_took_a_file_for(tmp_path: Path, caplog: pytest.Log
 def test_the_thread_that_reads_is_done_once_a_text_is_read(tmp_path: Path) -> None:
     """A process that ends while the thread still holds the stream is aborted."""
     path = write(tmp_path, HEADER + GOOD * 1_000)
-    for _ in range(20):
+    for _ in range(5):
         read(path)
         assert not [each for each in gc.get_objects() if type(each) is delimited._Lent]
 

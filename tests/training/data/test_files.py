@@ -176,7 +176,9 @@ def test_the_ending_of_a_name_decides_nothing(tmp_path: Path) -> None:
         assert rows_of(read(tmp_path / name).ratings) == EXPECTED[:2]
 
 
-@pytest.mark.parametrize("kind", PARTS)
+@pytest.mark.parametrize(
+    "kind", ["csv", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("parquet", "jsonl"))]
+)
 def test_standard_input_is_read_as_a_file_is(tmp_path: Path, kind: str) -> None:
     (tmp_path / "ratings").write_bytes(PARTS[kind][0])
     program = f"from tests.support.reading import read, rows_of; print(rows_of(read('-').ratings) == {EXPECTED[:2]})"
