@@ -59,6 +59,7 @@ def create_app(settings: Settings | None = None, shared: Path | None = None) -> 
         id_length=settings.max_id_length,
         inline_ratings=settings.max_inline_ratings,
         body=settings.max_body_bytes,
+        offset=settings.max_offset,
     )
     traced = settings.opentelemetry
     app = Service(

@@ -78,6 +78,22 @@ IdPath = partial(Path, min_length=1, pattern=r"\S")  # the pattern is for the do
 MAX_QUERY = 256  # characters that are searched for
 N = Annotated[int, Query(ge=1, description="How many; the service has an upper bound.")]
 ListLength = Annotated[int, Query(ge=1, description="How many items; the service has an upper bound.")]
+Offset = Annotated[
+    int, Query(ge=0, description="How many of the best are left out: the next page begins at the sum of offset and n.")
+]
+Diversity = Annotated[
+    float,
+    Query(
+        ge=0,
+        le=1,
+        allow_inf_nan=False,
+        description="How much items of the list are to be unlike one another: 0 not at all, 1 in place of their score.",
+    ),
+]
+Intervals = Annotated[
+    bool,
+    Query(description="Add the ends of the central 90 % interval of each rating, `low` and `high`."),
+]
 Category = Annotated[str | None, Query(description="Choose from the items of this genre alone.")]
 YearMin = Annotated[Year | None, Query(description="Choose from the items of this year and later ones.")]
 YearMax = Annotated[Year | None, Query(description="Choose from the items of this year and earlier ones.")]
@@ -85,7 +101,7 @@ User = Annotated[str, IdPath(description="The user's id.", openapi_examples={"19
 Item = Annotated[str, IdPath(description="The item's id.", openapi_examples={"242": {"value": "242"}})]
 ORDER = (
     "`relevance`: what the user is likely to choose; `rating`: by predicted rating; `lower_bound`: by the lower end "
-    "of its 90 % interval. By default `relevance` where the model has it, else `rating`."
+    "of the 90 % interval of its expectation. By default `relevance` where the model has it, else `rating`."
 )
 QueryId = Annotated[str, BeforeValidator(clean)]
 REPEATABLE = ("exclude", "only")  # in a query; of any other parameter that is given twice the last counts
@@ -95,12 +111,14 @@ class PredictParameters(BaseModel):
     """Of `POST /predict`."""
 
     strict: Annotated[bool, Query(description="Answer 404 for an unknown user or item.")] = False
+    intervals: Intervals = False
 
 
 class ListParameters(BaseModel):
     """Of `GET /users/{user}/top`."""
 
     n: ListLength = 10
+    offset: Offset = 0
     rank_by: Annotated[RankBy | None, Query(description=ORDER)] = None
     exclude_seen: Annotated[bool, Query(description="Leave out what the user rated.")] = True
     exclude: Annotated[tuple[QueryId, ...], Query(description="Leave out these items too; repeatable.")] = ()
@@ -108,7 +126,6 @@ class ListParameters(BaseModel):
     category: Category = None
     year_min: YearMin = None
     year_max: YearMax = None
-    intervals: Annotated[
-        bool, Query(description="Say how sure the model is of each rating: `low` and `high`, of a 90 % interval.")
-    ] = False
+    intervals: Intervals = False
+    diversity: Diversity = 0.0
     strict: Annotated[bool, Query(description="Answer 404 for an unknown user.")] = False
