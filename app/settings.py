@@ -11,6 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 from tempfile import gettempdir
 from typing import Annotated, Literal
+from urllib.parse import quote
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -138,7 +139,7 @@ class Settings(BaseSettings):
             return None if url == NO_STORE else url
         if is_url(self.checkpoints) or not os.access(self.checkpoints, os.W_OK):
             return None
-        return f"sqlite:///{self.directory() / DEFAULT_STORE}"
+        return f"sqlite:///{quote(str(self.directory() / DEFAULT_STORE))}"
 
     def directory(self) -> Path:
         """Where checkpoints are read from: the directory itself, or this host's copy of what is behind the URL."""

@@ -25,7 +25,7 @@ from app.engine.errors import ActivationError, UnknownVersionError
 from app.engine.events import Listener, Loaded, LoadFailed, LoadFailureEnded
 from app.engine.loading import prepare
 from app.engine.serving_model import ModelHolder, ServingModel
-from app.ratings.revisions import Revisions
+from app.ratings.store import RatingsStore
 from models.checkpoint.manifest import Manifest
 from models.checkpoint.reader import read, read_held_out
 from models.comparison import Comparison, compare
@@ -61,13 +61,13 @@ class ModelWatcher:
         pinned: str | None,
         remembered: Path | None,
         tell: Listener,
-        revisions: Revisions | None,
+        ratings: RatingsStore | None,
         sync: CheckpointSync | None,
     ) -> None:
         self.failure: FailedLoad | None = None
         self.placement = models.placement
         self._models, self._directory, self._pinned, self._remembered = models, directory, pinned, remembered
-        self._tell, self._revisions, self._sync = tell, revisions, sync
+        self._tell, self._ratings, self._sync = tell, ratings, sync
         self._registry: Registry = DirectoryRegistry(directory) if sync is None else sync.remote
         self._retry_at = 0.0
         self._lock = asyncio.Lock()  # held while the version being served may change
@@ -216,7 +216,8 @@ class ModelWatcher:
         model = self._models.model
         if model is not None and model.version == version:
             return model
-        return prepare(self._directory, version, self.placement, self._revisions)
+        revisions = None if self._ratings is None else self._ratings.revisions
+        return prepare(self._directory, version, self.placement, revisions)
 
     def _swap(self, model: ServingModel) -> None:
         self._end_failure()
@@ -226,6 +227,8 @@ class ModelWatcher:
         self._remember(model.version)
         logger.info("Serving model %s on %s", model.version, self.placement)
         manifest = model.checkpoint.manifest
+        if self._ratings is not None and manifest.data.snapshot is not None:
+            self._ratings.note_fit(manifest.data.snapshot.store, manifest.data.snapshot.revision)
         self._tell(Loaded(manifest.version, manifest.created_at, manifest.data))
 
     def _end_failure(self) -> None:

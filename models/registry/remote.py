@@ -14,7 +14,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
-from urllib.parse import urlsplit
 
 from fsspec.core import url_to_fs
 
@@ -31,7 +30,7 @@ from models.errors import (
 from models.registry import served
 from models.registry.directory import CURRENT, next_number, superseded, verify
 from models.registry.served import SERVED
-from models.urls import masked, without_password
+from models.urls import explained, without_secrets
 
 MAX_CURRENT_BYTES = 256  # a name has at most 128
 IDLE_SECONDS = 60.0  # after which a server may have closed the connection
@@ -41,7 +40,7 @@ class RemoteRegistry:
     """Reads and writes the checkpoints below a URL. May be used by several threads; one waits for the other."""
 
     def __init__(self, url: str) -> None:
-        self.name = without_password(url).rstrip("/")  # for messages
+        self.name = without_secrets(url).rstrip("/")  # for messages
         self._url = url
         self._opened: tuple[Any, str] | None = None
         self._used_at = 0.0
@@ -214,9 +213,4 @@ class RemoteRegistry:
                 raise
             except Exception as error:
                 self._opened = None
-                raise RemoteError(f"{self.name} cannot be used: {self._reason(error)}") from error
-
-    def _reason(self, error: Exception) -> str:
-        """One line without the password."""
-        text = next(iter(str(error).splitlines()), "") or type(error).__name__
-        return masked(text, [urlsplit(self._url).password])
+                raise RemoteError(f"{self.name} cannot be used: {explained(error, self._url)}") from error

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from app.engine.types import SOURCES, Pairs, Predictions
 from models.checkpoint.arrow_messages import refuse_compressed
-from models.ids import trimmed, without_zero_fractions
+from models.ids import of_numbers, trimmed, without_zero_fractions
 
 MEDIA_TYPE = "application/vnd.apache.arrow.stream"
 COLUMNS = ["user", "item"]
@@ -57,26 +57,29 @@ def _check_schema(schema: pa.Schema) -> None:
     if schema.names != COLUMNS:
         raise ValueError(f"the Arrow stream holds other columns than {', '.join(COLUMNS)}")
     for name, kind in zip(COLUMNS, map(_kind, schema.types), strict=True):
-        if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_integer(kind)):
-            raise ValueError(f"column {name} of the Arrow stream holds neither texts nor integers")
+        if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or _is_number(kind)):
+            raise ValueError(f"column {name} of the Arrow stream holds neither texts nor numbers")
 
 
 def _kind(type_: pa.DataType) -> pa.DataType:
     return type_.value_type if pa.types.is_dictionary(type_) else type_
 
 
+def _is_number(type_: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(type_) or pa.types.is_floating(type_))
+
+
 def _texts(table: pa.Table, name: str) -> pa.ChunkedArray:
     column = table[name]
-    if pa.types.is_integer(_kind(column.type)):
-        column = pc.cast(column, pa.string())
     dictionaries = [chunk.dictionary for chunk in column.chunks if pa.types.is_dictionary(column.type)]
     if column.null_count or any(dictionary.null_count for dictionary in dictionaries):
         raise ValueError(f"column {name} of the Arrow stream holds nulls")
     return pa.chunked_array([_clean(chunk) for chunk in column.chunks], None if column.num_chunks else pa.string())
 
 
-def _clean(texts: pa.Array) -> pa.Array:
-    """`models.ids.clean` for an array of texts, or for the dictionary of one."""
-    if pa.types.is_dictionary(texts.type):
-        return pa.DictionaryArray.from_arrays(texts.indices, _clean(texts.dictionary))
+def _clean(ids: pa.Array) -> pa.Array:
+    """`models.ids.of` for an array of texts or numbers, or for the dictionary of one."""
+    if pa.types.is_dictionary(ids.type):
+        return pa.DictionaryArray.from_arrays(ids.indices, _clean(ids.dictionary))
+    texts = of_numbers(ids) if _is_number(ids.type) else ids
     return without_zero_fractions(pc.fill_null(trimmed(texts.cast(pa.string())), ""))

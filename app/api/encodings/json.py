@@ -32,7 +32,8 @@ class Decoder:
 
     def __init__(self, id_length: int) -> None:
         text: Any = Annotated[str, msgspec.Meta(min_length=1, max_length=id_length)]
-        forms = [("pair", ("user", "item"), text | int), ("columns", ("users", "items"), list[text | int])]
+        id_: Any = text | int | float
+        forms = [("pair", ("user", "item"), id_), ("columns", ("users", "items"), list[id_])]
         pair, columns = (
             msgspec.defstruct(name, [(field, type_) for field in fields], forbid_unknown_fields=True)
             for name, fields, type_ in forms

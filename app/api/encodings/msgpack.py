@@ -10,7 +10,7 @@ from app.engine.types import SOURCES, Pair, Pairs, Prediction, Predictions
 
 MEDIA_TYPE = "application/msgpack"
 _encode = msgspec.msgpack.Encoder().encode
-_Id = str | int
+_Id = str | int | float
 
 
 class _Body(msgspec.Struct, forbid_unknown_fields=True):

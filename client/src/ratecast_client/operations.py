@@ -10,6 +10,7 @@ import operator
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
+from decimal import Decimal
 from itertools import islice
 from typing import Any, SupportsFloat, SupportsIndex, TypeAlias, TypedDict, TypeVar, Unpack
 from urllib.parse import quote, urlencode
@@ -21,8 +22,9 @@ from ratecast_client.exchange import Call, Request
 from ratecast_client.types import ExplainedOrder, RankBy
 
 T = TypeVar("T")
-Id: TypeAlias = str | SupportsIndex
+Id: TypeAlias = str | float | SupportsIndex
 Time: TypeAlias = SupportsIndex | str | datetime
+EXACT = 1 << 53  # whole numbers below this are all floats; beyond it two ids would be one
 MAX_PAIRS = 100_000  # in one request, by the service's default settings
 JSON = {"Content-Type": "application/json"}
 
@@ -275,8 +277,17 @@ def metrics() -> Call[str]:
 
 
 def id_text(id_: Id) -> str:
-    """An id as a string. Raises TypeError if it is neither a string nor an integer."""
-    return id_ if isinstance(id_, str) else str(operator.index(id_))
+    """An id as a string; the service reads 21.0 as 21. Raises TypeError if it is neither a string nor a number.
+
+    Raises ValueError for a float that is not finite, or so large that it may have lost digits.
+    """
+    if isinstance(id_, str):
+        return id_
+    if not isinstance(id_, float):
+        return str(operator.index(id_))
+    if not abs(id_) < EXACT:
+        raise ValueError("an id is a number that a float does not hold: give it as a string or an integer")
+    return format(Decimal(repr(float(id_))), "f")
 
 
 def id_texts(ids: Iterable[Id]) -> list[str]:
