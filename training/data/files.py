@@ -23,7 +23,7 @@ from fsspec import AbstractFileSystem
 
 from models.did_you_mean import did_you_mean
 from models.urls import explained, is_url, without_secrets
-from training.data import columnar, delimited, json_lines
+from training.data import columnar, delimited, json_lines, other_formats
 from training.data.compression import SUFFIXES, Opener, decompressed, kind_of
 from training.data.dialect import encoding_of
 from training.data.origin import Origin, Selection
@@ -181,6 +181,8 @@ def read(file: File, options: SourceOptions, selection: Selection) -> Part:
             head = stream.read(HEAD_BYTES)
     elif name.suffix.lower() in SUFFIXES:
         raise DataError(f"{file.name}: not a {SUFFIXES[name.suffix.lower()]} file")
+    if what := other_formats.named(head):
+        raise DataError(f"{file.name}: {what}")
     suffixes = [suffix.lower() for suffix in name.suffixes if suffix.lower() not in SUFFIXES]
     origin = Origin(file.name)
     if head.startswith(columnar.PARQUET):
