@@ -86,7 +86,7 @@ def create_app(settings: Settings | None = None, shared: Path | None = None) -> 
         plain = PlainRoutes(inner, [route for route in routes if isinstance(route, PlainRoute)], guard, limits.body)
         return Reporting(allow_origins(plain, settings.origins()), needs, telemetry, settings.log_sample, shutdown)
 
-    app.layers, app.needs = layers, needs
+    app.layers, app.needs, app.guard = layers, needs, guard
     return app
 
 

@@ -9,10 +9,11 @@ from fastapi import APIRouter, Query
 from app.api.deps import EngineDep, LimitsDep
 from app.api.openapi import link, problems
 from app.api.parameters import ITEM, MAX_QUERY, SIMILAR, Category, IdPath, ListLength, N, Offset, YearMax, YearMin
+from app.api.plain import GuardedRoute
 from app.engine.documents import FoundItems, Genres, Item, SimilarItems
 from app.engine.types import ItemFilter
 
-router = APIRouter(tags=["items"])
+router = APIRouter(tags=["items"], route_class=GuardedRoute)
 
 EXAMPLES = {"242": {"value": "242"}, "50": {"value": "50"}}
 ItemId = Annotated[str, IdPath(description="The item's id.", openapi_examples=EXAMPLES)]

@@ -13,7 +13,7 @@ from app.api.encodings import json
 from app.api.limits import Limits
 from app.api.openapi import link, problems
 from app.api.parameters import MAX_QUERY, TOP, IdPath, ListParameters, N
-from app.api.plain import Errors, PlainRoute, client_gone, raise_if, read_parameters, send_answer
+from app.api.plain import Errors, GuardedRoute, PlainRoute, client_gone, raise_if, read_parameters, send_answer
 from app.api.predict import inline
 from app.api.schemas.answers import Recommendations, TopItems
 from app.api.schemas.requests import RecommendRequest
@@ -24,7 +24,7 @@ from app.errors import InvalidRequestError
 from app.middleware.access import Access, needs
 from models.errors import UnknownUserError
 
-router = APIRouter(tags=["lists"])
+router = APIRouter(tags=["lists"], route_class=GuardedRoute)
 
 TOO_SHORT = "String should have at least 1 character"  # as pydantic says it
 EXAMPLES = {

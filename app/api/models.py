@@ -14,6 +14,7 @@ from starlette.responses import HTMLResponse
 
 from app.api.deps import EngineDep
 from app.api.openapi import link, links, problems
+from app.api.plain import GuardedRoute
 from app.engine.documents import ModelVersion
 from app.middleware.access import Access, needs
 from app.middleware.browsers import REPORT as REPORT_HEADERS
@@ -22,7 +23,7 @@ from models.checkpoint.manifest import VERSION_NAME, DataRecord, GateRecord, Man
 from models.comparison import Verdict
 from models.errors import CheckpointCorruptError
 
-router = APIRouter(tags=["models"])
+router = APIRouter(tags=["models"], route_class=GuardedRoute)
 
 Version = Annotated[
     str,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import partial
 from string import printable
 from typing import Annotated
-from urllib.parse import quote, unquote, unquote_to_bytes
+from urllib.parse import quote, unquote_to_bytes
 
 from fastapi import Path, Query
 from pydantic import BaseModel, BeforeValidator
@@ -20,9 +20,8 @@ from starlette.types import Scope
 from app.api.schemas.requests import Year
 from app.engine.types import RankBy
 from app.errors import UndecodableTargetError
+from app.middleware.access import SLASH
 from models.ids import clean
-
-SLASH = "\U0010ffff"  # stands for a slash of an id while a path is routed; a noncharacter, which no text should hold
 
 
 class IdConvertor(Convertor[str]):
@@ -51,15 +50,6 @@ def check_utf8(scope: Scope) -> None:
         raise UndecodableTargetError from None
     if not query.isascii():
         scope["query_string"] = quote(query, safe=printable).encode()
-
-
-def decode_segments(scope: Scope) -> None:
-    """Let routers tell a slash of an id, percent-encoded, from one of the path."""
-    raw = scope.get("raw_path") or b""
-    if b"%2f" not in raw and b"%2F" not in raw:
-        return
-    segments = raw.decode("latin-1").split("/")
-    scope["path"] = "/".join(unquote(segment, errors="replace").replace("/", SLASH) for segment in segments)
 
 
 register_url_convertor("id", IdConvertor())

@@ -19,7 +19,7 @@ from app.api.encodings import json
 from app.api.limits import Limits, check_scale
 from app.api.openapi import problems
 from app.api.parameters import BECAUSE, EXPORT, RATING, RATINGS, USER, Item, User
-from app.api.plain import JSON, PlainRoute, read_body, read_json, send_answer
+from app.api.plain import JSON, GuardedRoute, PlainRoute, read_body, read_json, send_answer
 from app.api.schemas import answers
 from app.api.schemas.requests import BulkRequest, RatingRequest
 from app.engine.documents import Because, UserRatings
@@ -29,7 +29,7 @@ from app.errors import InvalidRequestError
 from app.middleware.access import BY_NAME, Access, needs
 from app.ratings.records import UNKNOWN_TIME, Delete, Erase, Put, PutMany, Rating
 
-router = APIRouter(tags=["ratings"])
+router = APIRouter(tags=["ratings"], route_class=GuardedRoute)
 
 MAX_KEY_LENGTH = 256
 _rating_body = TypeAdapter(RatingRequest)
