@@ -1,4 +1,4 @@
-"""Arrow IPC streams: columns `user` and `item` in, `rating` and `source` out.
+"""Arrow IPC streams: columns `user` and `item` in, `rating` and `source` out, and perhaps `low` and `high`.
 
 A stream from a stranger is checked before it is believed: its messages before they are read, its columns in full.
 """
@@ -18,6 +18,7 @@ COLUMNS = ["user", "item"]
 END_OF_STREAM = b"\xff\xff\xff\xff\x00\x00\x00\x00"
 _SOURCES = pa.array([str(source) for source in SOURCES])
 _SCHEMA = pa.schema({"rating": pa.float32(), "source": pa.dictionary(pa.int8(), pa.string())})
+_ENDS = (pa.field("low", pa.float32()), pa.field("high", pa.float32()))
 
 
 def decode(body: bytes) -> Pairs:
@@ -39,8 +40,12 @@ def decode(body: bytes) -> Pairs:
 def encode_predictions(answer: Predictions) -> bytes:
     """One batch; the schema's metadata has `model_version`."""
     sources = pa.DictionaryArray.from_arrays(pa.array(answer.sources_B.astype(np.int8)), _SOURCES)
-    schema = _SCHEMA.with_metadata({"model_version": answer.version})
-    batch = pa.record_batch([pa.array(answer.ratings_B), sources], schema=schema)
+    schema, columns = _SCHEMA, [pa.array(answer.ratings_B), sources]
+    if answer.intervals_2B is not None:
+        schema = pa.schema([*schema, *_ENDS])
+        columns += [pa.array(ends_B, from_pandas=True) for ends_B in answer.intervals_2B]  # NaN becomes null
+    schema = schema.with_metadata({"model_version": answer.version})
+    batch = pa.record_batch(columns, schema=schema)
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, schema) as writer:
         writer.write_batch(batch)

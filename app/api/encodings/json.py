@@ -90,9 +90,11 @@ def decode_rating(body: bytes) -> RatingBody | None:
 def encode_predictions(answer: Prediction | Predictions, **more: int) -> bytes:
     """The answer to one pair, or to columns, and perhaps more members."""
     if isinstance(answer, Prediction):
-        return encode({"rating": answer.rating, "source": answer.source, "model_version": answer.version} | more)
-    ratings, sources = answer.ratings_B.tolist(), _sources(answer.sources_B)
-    return encode({"ratings": ratings, "sources": sources, "model_version": answer.version} | more)
+        found = {"rating": answer.rating, "source": answer.source, "model_version": answer.version}
+    else:
+        ratings, sources = answer.ratings_B.tolist(), _sources(answer.sources_B)
+        found = {"ratings": ratings, "sources": sources, "model_version": answer.version}
+    return encode(found | answer.ends() | more)
 
 
 def encode_list(answer: TopList) -> bytes:

@@ -153,6 +153,7 @@ class RecommendRequest(RequestModel):
     users: Annotated[list[Id] | None, FailFast()] = None
     ratings: Annotated[list[InlineRating] | None, FailFast()] = None
     n: Annotated[int, Field(ge=1)] = 10
+    offset: Annotated[int, Field(ge=0)] = 0
     rank_by: RankBy | None = None
     exclude_seen: StrictBool = True
     exclude: Column = []
@@ -161,6 +162,7 @@ class RecommendRequest(RequestModel):
     year_min: Year | None = None
     year_max: Year | None = None
     intervals: StrictBool = False
+    diversity: Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)] = 0.0
 
 
 class RatingRequest(RequestModel):
