@@ -5,6 +5,7 @@ Shapes: B pairs.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -133,8 +134,7 @@ def interval_list(ends_2B: npt.NDArray[np.float32]) -> list[Interval]:
 
 
 def _without_nan(ends_2B: npt.NDArray[np.float32]) -> list[list[float | None]]:
-    found: list[list[float | None]] = np.where(np.isnan(ends_2B), None, ends_2B.astype(object)).tolist()
-    return found
+    return [[None if math.isnan(end) else end for end in ends_B] for ends_B in ends_2B.tolist()]
 
 
 class ItemFilter(NamedTuple):
