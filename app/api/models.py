@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
-from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Response
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
@@ -25,17 +24,13 @@ from models.errors import CheckpointCorruptError
 
 router = APIRouter(tags=["models"], route_class=GuardedRoute)
 
-Version = Annotated[
-    str,
-    Path(
-        pattern=f"^{VERSION_NAME.pattern}$",
-        description="Name of a published version.",
-        openapi_examples={"a version": {"value": "20261124T021910Z-textbook-6c8073"}},
-    ),
-]
-_name = partial(Query, pattern=f"^{VERSION_NAME.pattern}$")
-VersionQuery = Annotated[str, _name(description="Name of a published version.")]
-AgainstQuery = Annotated[str | None, _name(description="Another one; by default the one being served.")]
+_NAME: Mapping[str, Any] = {
+    "pattern": f"^{VERSION_NAME.pattern}$",
+    "openapi_examples": {"a version": {"value": "20261124T021910Z-textbook-6c8073"}},
+}
+Version = Annotated[str, Path(description="Name of a published version.", **_NAME)]
+VersionQuery = Annotated[str, Query(description="Name of a published version.", **_NAME)]
+AgainstQuery = Annotated[str | None, Query(description="Another one; by default the one being served.", **_NAME)]
 Force = Annotated[
     bool, Query(description="Serve it even if it was not measured, was refused or is behind its baseline.")
 ]
