@@ -54,8 +54,8 @@ WORKER_SECONDS = 30  # for a worker to start, which takes five, and for one to s
 def run() -> None:
     """Run the service until it is told to stop."""
     settings, _ = _ready()
-    if (mirror := settings.mirror()) is not None:  # one process of a host is enough
-        Thread(target=mirror.follow, name="checkpoint-sync", daemon=True).start()
+    if (sync := settings.checkpoint_sync()) is not None:  # one process of a host is enough
+        Thread(target=sync.follow, name="checkpoint-sync", daemon=True).start()
     # uvicorn finishes its requests, then raises the signal again for this handler
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     if not (_serve(settings) if settings.workers == 1 else _supervise(settings)):
@@ -65,9 +65,9 @@ def run() -> None:
 def check() -> dict[str, Any]:
     """What the service would run with, once it is known that it can."""
     settings, manifest = _ready()
-    shape, mirror = manifest.model, settings.mirror()
+    shape, sync = manifest.model, settings.checkpoint_sync()
     return {
-        "checkpoints": settings.checkpoints if mirror is None else mirror.source,
+        "checkpoints": settings.checkpoints if sync is None else mirror.source,
         "version": manifest.version,
         "users": shape.users,
         "items": shape.items,
@@ -164,8 +164,8 @@ def _preflight(settings: Settings) -> Manifest:
     if (url := settings.store_url()) is not None:
         with suppress(StoreUnavailableError):  # it may come back; the workers log it
             schema.prepare(schema.address(url))
-    if (mirror := settings.mirror()) is not None:
-        mirror.start()
+    if (sync := settings.checkpoint_sync()) is not None:
+        sync.start()
     directory = settings.directory()
     version = settings.pinned_version or current_version(directory)
     manifest = loading.load(directory, version, DevicePlacement(torch.device("cpu"))).checkpoint.manifest

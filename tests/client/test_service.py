@@ -211,8 +211,8 @@ def test_ratings_with_a_key_of_ones_own_are_stored_once(client: Any) -> None:
 def test_what_is_wrong_with_a_request_is_said_part_by_part(client: Any) -> None:
     with pytest.raises(r.InvalidError) as caught:
         client.rate("1", "1", 99)
-    assert caught.value.errors == (r.FieldError(location="body.rating", message="a rating is from 1 to 5"),)
-    assert str(caught.value).startswith("PUT /users/1/ratings/1: 422 Invalid request: a rating is from 1 to 5")
+    assert caught.value.errors == (r.FieldError(location="body.rating", message="a rating must be between 1 and 5"),)
+    assert str(caught.value).startswith("PUT /users/1/ratings/1: 422 Invalid request: a rating must be between 1 and 5")
     assert caught.value.request_id
 
 

@@ -76,7 +76,7 @@ def test_a_parameter_of_the_wrong_form_is_all_that_is_wrong(client: httpx.Client
         (ARROW, stream(["1"], [""]), "at least one character"),
         (ARROW, stream(["ü" * 257], ["1"]), "at most 256 characters"),
         (ARROW, stream(["1"] * 100_001, ["1"] * 100_001), "at most 100000 pairs"),
-        (MSGPACK, b"", "not the msgpack wanted"),
+        (MSGPACK, b"", "not a valid msgpack body"),
         (MSGPACK, msgspec.msgpack.encode({"user": "", "item": "1"}), "at least one character"),
         (MSGPACK, msgspec.msgpack.encode({"user": "1", "item": "i" * 257}), "at most 256 characters"),
         (MSGPACK, msgspec.msgpack.encode({"users": ["1"], "items": []}), "of one length"),

@@ -47,7 +47,7 @@ def test_a_pair_and_columns_are_decoded() -> None:
     ids=lambda content: repr(content)[:30],
 )
 def test_anything_else_is_refused(content: bytes) -> None:
-    with pytest.raises(ValueError, match="not the msgpack wanted"):
+    with pytest.raises(ValueError, match="not a valid msgpack body"):
         msgpack.decode(content)
 
 
@@ -70,7 +70,7 @@ def test_a_refusal_says_what_is_wrong_and_repeats_nothing(document: dict[str, ob
 def test_a_body_cut_anywhere_is_refused(document: dict[str, object]) -> None:
     content = pack(document)
     for size in range(len(content)):
-        with pytest.raises(ValueError, match="not the msgpack wanted"):
+        with pytest.raises(ValueError, match="not a valid msgpack body"):
             msgpack.decode(content[:size])
 
 
