@@ -1,4 +1,4 @@
-"""The row of a user as it follows from ratings alone. Shapes: F factors, G of the relevance head, M ratings."""
+"""Computes the row of a user from ratings alone. Shapes: F factors, G of the relevance head, M ratings."""
 
 from __future__ import annotations
 

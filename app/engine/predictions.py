@@ -1,6 +1,6 @@
-"""Ratings of pairs, of somebody who is known by ratings alone, and why a rating is what it is.
+"""Predicts ratings of pairs, for users of the model and for ratings given with a request, and explains them.
 
-A few pairs are computed at once, on the caller's thread; more go through a batcher to the engine's thread. Each
+A few pairs are computed immediately, on the caller's thread; more go through a batcher to the engine's thread. Each
 function answers from the one model that it is handed. Shapes: B pairs, M of one user, N items.
 """
 
@@ -32,7 +32,7 @@ class _Job(NamedTuple):
 
 
 class Predictor:
-    """What users would give items, by the current model."""
+    """Predicts ratings with the current model."""
 
     def __init__(
         self,
@@ -84,9 +84,9 @@ class Predictor:
         return await self._wait(model, pairs, cancelled)
 
     async def inline(self, inline: InlineRatings, items: Sequence[str]) -> tuple[Predictions, int]:
-        """What somebody who gave these ratings would give some items, and how many of the ratings that rests on.
+        """The ratings of some items that follow from the given ratings, and how many of these count.
 
-        Nothing is kept. Raises DeadlineExceededError.
+        Nothing is stored. Raises DeadlineExceededError.
         """
         model = self._models.current
 
@@ -100,7 +100,7 @@ class Predictor:
         return answer, used
 
     async def explain(self, user: str, item: str, n: int) -> Because:
-        """Why a user is predicted what they are for an item: their n ratings with the largest parts in it.
+        """Explains the prediction of an item for a user by their n ratings with the largest contributions.
 
         Raises UnknownItemError, UnknownUserError, StoreUnavailableError or DeadlineExceededError.
         """
@@ -131,7 +131,7 @@ class Predictor:
 
 
 def predict_pair(model: ServingModel, user: int, item: int, folded: FoldedUser | None = None) -> Prediction:
-    """The rating of a pair of rows; `folded` is the user's row where that is not the model's."""
+    """The rating of a pair of rows; `folded` is the user's row if it is not that of the model."""
     if folded is not None:
         return predict_folded(model, folded, np.array([item])).at(0)
     source = SOURCES[(user == len(model.users)) * 2 + (item == len(model.items))]
@@ -144,7 +144,7 @@ def predict(model: ServingModel, pairs: Pairs) -> Predictions:
 
 
 def predict_rows(model: ServingModel, users_B: Rows, items_B: Rows, fresh: Iterable[FreshUser] = ()) -> Predictions:
-    """As `predict`, of pairs of rows; `fresh` are the users among them whose row is not the model's."""
+    """As `predict`, of pairs of rows; `fresh` are the users among them whose rows were folded in."""
     sources_B = (users_B == len(model.users)) * np.uint8(2)
     sources_B += items_B == len(model.items)
     answer = Predictions(model.scorer.predict(users_B, items_B), sources_B, model.version)
@@ -155,7 +155,7 @@ def predict_rows(model: ServingModel, users_B: Rows, items_B: Rows, fresh: Itera
 
 
 def predict_folded(model: ServingModel, folded: FoldedUser, items_N: Rows) -> Predictions:
-    """What a folded user would give each of some items."""
+    """The rating of each of some items by a folded-in user."""
     sources_N = (items_N == len(model.items)) + np.uint8(0 if folded.is_known else 2)
     sources_N[sources_N == 0] = FOLDED
     ratings_N = model.scorer.predict_folded(folded.factors_F, folded.bias, items_N)
@@ -163,9 +163,9 @@ def predict_folded(model: ServingModel, folded: FoldedUser, items_N: Rows) -> Pr
 
 
 def explain(model: ServingModel, user: str, item: str, rated: RatedItems, n: int) -> Because:
-    """The prediction of an item for a user as a sum over their ratings, the n largest parts first.
+    """The prediction of an item for a user as a sum over their ratings, the n largest contributions first.
 
-    It is the prediction of the row that is folded in from them, which is linear in the ratings. Raises
+    It is the prediction from the row that is folded in, which is linear in the ratings. Raises
     UnknownItemError.
     """
     row, title = model.item_row(item), model.catalogue.title

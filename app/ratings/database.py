@@ -1,4 +1,4 @@
-"""Connections to the database of a ratings store: pooled, with deadlines, and with a note of whether it answers."""
+"""Connections to the database of a ratings store: pooled, with time limits, and retried when a connection broke."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ T = TypeVar("T")
 Connect: TypeAlias = Callable[[], AbstractAsyncContextManager[AsyncConnection]]
 Work: TypeAlias = Callable[[AsyncConnection], Awaitable[T]]
 
-ANSWER_SECONDS = 2.0  # that a read or a small write may take
-BULK_SECONDS = 60.0  # that a bulk may take
+ANSWER_SECONDS = 2.0  # time limit of a read or a small write
+BULK_SECONDS = 60.0  # time limit of a bulk
 CONNECTIONS = 8
 
 logger = logging.getLogger(__name__)
 
 
 class Database:
-    """The database at a URL. Its methods raise StoreUnavailableError where it does not answer in time.
+    """The database at a URL. Its methods raise StoreUnavailableError if it does not answer in time.
 
     Attributes:
         url: as `schema.address` gives it.
-        available: whether the database answered when it was asked last.
+        available: whether the database answered the last request.
     """
 
     def __init__(self, url: URL) -> None:
@@ -53,7 +53,7 @@ class Database:
         return await self._run(self._engine.connect, work, ANSWER_SECONDS)
 
     async def transact(self, work: Work[T], seconds: float) -> T:
-        """Do some work in a transaction, once more if the connection broke: that must not change the outcome."""
+        """Do some work in a transaction; again if the connection broke, so doing it twice must change nothing."""
         return await self._run(self._engine.begin, work, seconds)
 
     async def execute(self, work: Work[T], seconds: float) -> T:
@@ -61,7 +61,7 @@ class Database:
         return await self._run(self._autocommit.connect, work, seconds)
 
     async def close(self) -> None:
-        """Close the connections once no work uses them any more, or after some seconds."""
+        """Close the connections when no work uses them any more, at most after some seconds."""
         if self._under_way:
             await asyncio.wait(self._under_way, timeout=ANSWER_SECONDS)
         await self._engine.dispose()
@@ -98,7 +98,7 @@ class Database:
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._under_way.discard(task)
         if not task.cancelled():
-            task.exception()  # else asyncio logs one that nobody waited for
+            task.exception()  # else asyncio logs an exception that nothing has read
 
 
 async def _on(connect: Connect, work: Work[T]) -> T:

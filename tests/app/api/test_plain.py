@@ -110,7 +110,10 @@ TOO_LONG = "an id has at most 20 characters (RATECAST_MAX_ID_LENGTH)"
         (b'{"user": "1", "item": "2", "stars": 1}', {"body": "has an unknown member"}),
         (b'{"users": ["1", ""], "items": ["2", "3"]}', {"body.users.1": NO_ID}),
         (b'{"users": "12", "items": ["1"]}', {"body.users": "Input should be a valid list"}),
-        (b'{"users": ["1"], "items": []}', {"body": "the columns must have the same length, but there are 1 users and 0 items"}),
+        (
+            b'{"users": ["1"], "items": []}',
+            {"body": "the columns must have the same length, but there are 1 users and 0 items"},
+        ),
         (b'{"item": "2", "ratings": [{"item": "1", "rating": 99}]}', {"body.ratings.0.rating": SCALE}),
     ],
     ids=lambda value: repr(value)[:30],

@@ -50,7 +50,7 @@ def test_a_port_in_use(refusal: Callable[..., str], checkpoints: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         line = refusal("--checkpoints", str(checkpoints), "--port", port)
-    assert f"port {port}: Address already in use; --port takes another" in line
+    assert f"port {port}: Address already in use; choose another one with --port" in line
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "no such host"])
@@ -150,4 +150,4 @@ def test_a_variable_that_is_nearly_a_setting_is_told_of(
     monkeypatch.setenv("RATECAST_WORKRES", "2")
     monkeypatch.setenv("RATECAST_CACHE", "/cache")
     main(["--checkpoints", str(checkpoints), "--port", "0", "--check"])
-    assert capsys.readouterr().err == "ratecast: RATECAST_WORKRES sets nothing: did you mean RATECAST_WORKERS?\n"
+    assert capsys.readouterr().err == "ratecast: RATECAST_WORKRES is not a setting: did you mean RATECAST_WORKERS?\n"
