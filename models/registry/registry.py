@@ -1,4 +1,4 @@
-"""Published versions wherever they are, in a directory or behind a URL: for those who look after either."""
+"""One interface to published versions, in a directory or behind a URL, for the commands that manage them."""
 
 from __future__ import annotations
 
@@ -54,9 +54,9 @@ def local_version(place: str) -> Iterator[Path]:
 
 
 def rollback(registry: Registry) -> tuple[str, str]:
-    """Make the version that was published before the current one current. Gives both names, from and to.
+    """Activate the version that was published before the current one. Returns both names, old and new.
 
-    Raises CheckpointNotFoundError where there is none before it, else as `activate`.
+    Raises CheckpointNotFoundError if there is no earlier version, else as `activate`.
     """
     current = registry.current()
     names = [manifest.version for manifest in registry.published()]

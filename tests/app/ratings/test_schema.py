@@ -112,7 +112,7 @@ def test_an_unencoded_at_sign_in_a_password_ends_the_start_with_a_line_without_a
     refusal: Callable[..., str], checkpoints: Path, url: str, flags: tuple[str, ...]
 ) -> None:
     line = refusal("--checkpoints", str(checkpoints), *flags, store=url)
-    assert "in a password, @ : / are percent-encoded" in line
+    assert "write the characters @ : / of a password as %40" in line
     assert not any(part in line for part in ("s3", "cr", "et@", "127.0.0.1", "shop"))
 
 
