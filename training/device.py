@@ -1,4 +1,4 @@
-"""CPU threads, and how much memory a fit may take and took."""
+"""CPU threads, and the memory of a fit: how much is free, and how much was used."""
 
 from __future__ import annotations
 

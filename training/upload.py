@@ -34,7 +34,7 @@ def upload(ratings: Interactions, url: str, key: str | None, report: Callable[[i
     Raises SourceUnavailableError with the reason, the rating that was refused, and how to go on.
     """
     headers = {} if key is None else {"Authorization": f"Bearer {key}"}
-    try:  # once: a service that stops answering later is waited for
+    try:  # only once; later, the upload waits for a service that does not answer
         httpx.get(f"{url.rstrip('/')}/health/live", timeout=PROBE_SECONDS)
     except (httpx.TransportError, httpx.InvalidURL) as error:
         raise SourceUnavailableError(

@@ -43,7 +43,7 @@ class Refusal(NamedTuple):
 
 
 class CheckpointSync:
-    """Keeps `directory` up to date with `remote`, or with its version `pinned`. `source` is its URL, without password."""
+    """Keeps `directory` up to date with `remote`, or at its version `pinned`. `source` is its URL without password."""
 
     def __init__(self, remote: RemoteRegistry, directory: Path, pinned: str | None = None) -> None:
         self.directory, self.source = directory, remote.name

@@ -214,7 +214,7 @@ def test_an_interruption_of_the_head_keeps_the_saved_fit_which_goes_once_both_ar
 def test_a_head_that_would_not_fit_into_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("training.runtime.available_memory", lambda _: 100_000)
     run(tmp_path, preset="als", overrides=["relevance=false"])
-    with pytest.raises(ConfigError, match=r"this fit needs about .* take fewer factors"):
+    with pytest.raises(ConfigError, match=r"this fit needs about .* use fewer factors"):
         run(tmp_path, preset="als", overrides=["relevance.factors=1024"])
 
 

@@ -1,4 +1,4 @@
-"""Where rows come from, for messages, and which of a source's columns are read. It knows no file formats."""
+"""Names the origin of rows in messages, and selects the columns of a source to read. It knows no file formats."""
 
 from __future__ import annotations
 

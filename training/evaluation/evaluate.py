@@ -1,4 +1,4 @@
-"""Honest figures for a model on ratings it has not seen.
+"""Measures a model on held-out ratings.
 
 It refuses a test part that overlaps the training part. Shapes: N test ratings, B users, I items, K list length.
 """
@@ -63,10 +63,10 @@ def make_test_set(
     device: torch.device,
     communicator: Communicator = SINGLE_PROCESS,
 ) -> TestSet | None:
-    """The test part for the evaluator, None where it is empty.
+    """The test part for the evaluator; None if it is empty.
 
-    `relevant` defaults to three quarters up the scale, 4 on a 1–5 one. Both parts stand under the vocabularies
-    of the training part. Raises OverlapError if a pair is in both.
+    `relevant` defaults to three quarters up the scale, 4 on 1–5. Both parts have the vocabularies
+    of the training part. Raises OverlapError if a pair is in both parts.
     """
     rows = communicator.total(len(test))
     if rows == 0:
@@ -104,7 +104,7 @@ def _rmse(test: TestSet, predicted_N: Tensor) -> float:
 def evaluate(
     model: MatrixFactorization, test: TestSet, seen: TrainingRatings, head: RelevanceHead | None = None
 ) -> dict[str, float | None]:
-    """All figures of `docs/evaluation.md` but `bias_rmse`; None where one does not apply.
+    """All figures of `docs/evaluation.md` except `bias_rmse`; None if one does not apply.
 
     `head` orders lists where there is one, else r̂ does.
     The ranking figures are means over users with at least one relevant test item, of lists over all items the user has
