@@ -124,8 +124,8 @@ class JobConfig:
             is copied to from there, None for none.
         tolerance: how much higher the RMSE may be than that of the served model, as a share of it.
         force: publish a model even if the quality gate refuses it.
-        resume: where the state of the fit is saved, and where an interrupted fit resumes from: a file, or under torchrun
-            a directory. None saves nothing.
+        resume: where the state of the fit is saved, and an interrupted fit resumes from: a file, or under torchrun a
+            directory. None saves nothing.
         save_every: minimum seconds between two saves of the state.
         warm_start: start from the current checkpoint in `out`, if there is one and the trainer can.
         refit: after the model has passed the gate, publish one that is fitted to all ratings.

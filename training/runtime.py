@@ -30,9 +30,9 @@ class Runtime:
     communicator: Communicator = SINGLE_PROCESS
     training_set_class: ClassVar[type[TrainingSet]] = TrainingSet
 
-    def choose_device(self, wish: str) -> torch.device:
+    def choose_device(self, name: str) -> torch.device:
         """The device that `--device` names. Raises DeviceUnavailableError."""
-        return devices.choose_device(wish)
+        return devices.choose_device(name)
 
     def free_memory(self, device: torch.device) -> int:
         """Bytes that a fit in this process may take on the device."""

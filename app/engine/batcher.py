@@ -91,7 +91,7 @@ class Batcher(Generic[Job, Answer]):
         began = time.perf_counter()
 
         def done(work: Future[Sequence[Answer]]) -> None:
-            if not loop.is_closed():  # else nobody waits for the answers
+            if not loop.is_closed():  # else no job waits for its answer
                 loop.call_soon_threadsafe(self._finish, batch, work, began)
 
         self._worker.executor.submit(self._run, [waiting.job for waiting in batch]).add_done_callback(done)

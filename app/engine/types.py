@@ -99,7 +99,7 @@ class ItemFilter(NamedTuple):
 class ListQuery(NamedTuple):
     """Which items to list. A filter chooses items by their genre and year."""
 
-    user: str | None  # None for somebody who has no id
+    user: str | None  # None for a user without an id
     n: int = 10  # fewer come where there are no more
     rank_by: RankBy | None = None  # None: the order that the model has for lists
     exclude_seen: bool = True  # leave out what the user rated

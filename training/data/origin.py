@@ -38,7 +38,7 @@ class Selection:
     """Which columns of a source are read: by our names, or by those of `renamed` (our name → the source's).
 
     Attributes:
-        renamed: what an option gives: a name, a position from 1, or nothing for a column that is not to be read.
+        renamed: what an option gives: a name, a position from 1, or an empty text for a column to ignore.
         option: the option, for messages.
         required: names that must be there.
         optional: names that are read where they are there.

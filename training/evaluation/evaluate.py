@@ -34,7 +34,7 @@ class TestSet:
 
     Attributes:
         users_N, items_N, ratings_N: int64, int64 and float32.
-        scale: the lowest and highest training rating, to which predictions are clipped where that is asked.
+        scale: the lowest and the highest rating, to which predictions are clipped for some figures.
         relevant: ratings at or above it count as relevant.
         communicator: of the ranks that evaluate together, each the held-out ratings of its own users.
     """
