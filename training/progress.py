@@ -104,7 +104,7 @@ def counting(total: int, what: str, *, quiet: bool = False) -> Iterator[Callable
 
 
 def describe(epoch: Epoch) -> str:
-    """One line: epoch, loss, test RMSE where there is one, speed, time left."""
+    """One line: epoch, loss, test RMSE if there is one, speed, time left."""
     error = "" if epoch.test_rmse is None else f"  RMSE {epoch.test_rmse:.4f}"
     speed = f"{epoch.examples_per_second:,.0f} examples/s"
     figures = f"loss {epoch.figures['loss']:.4f}{error}  {speed}  {epoch.seconds_left:.1f} s left"

@@ -85,7 +85,7 @@ class Result:
     served: Manifest | None = None
 
     def figures(self) -> dict[str, Any]:
-        """All figures, keyed as `--json` prints them; None where one does not apply."""
+        """All figures, keyed as `--json` prints them; None if one does not apply."""
         last, head_history = self.fitted.history[-1], self.fitted.head_history
         return {
             "dataset": self.train_test.dataset.name,
@@ -180,7 +180,7 @@ def settings(preset: Preset) -> dict[str, Any]:
 
 
 def catalogue(described: pa.Table | None, train: Interactions, communicator: Communicator = SINGLE_PROCESS) -> pa.Table:
-    """What is known about each item, in the order of the model's rows: `ITEM_SCHEMA`, null where nothing is known.
+    """What is known about each item, in the order of the model's rows: `ITEM_SCHEMA`, null if nothing is known.
 
     `described` has the columns id, title, year, genres and labels of some items.
     """

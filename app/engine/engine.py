@@ -46,7 +46,7 @@ class Engine:
         pinned: a version to serve, regardless of CURRENT.
         remembered: a file with the version that the workers serve.
         ratings: the ratings store; None where the service keeps no ratings.
-        sync: copies versions into the directory; None where they are published in the directory itself.
+        sync: copies versions into the directory; None if they are published in the directory itself.
 
     Attributes:
         predictions: ratings of pairs.

@@ -90,8 +90,8 @@ class ServingModel:
         orderings: the orders of lists that the model supports, by name.
         popularity: orders the list of an unknown user: by the number of training ratings.
         cells: multiplications that scoring the whole catalogue for one user takes, in the order that takes most.
-        unknown_variance: what not knowing the user at all adds to the variance of a rating; None where it is unknown.
-        revision_slots_U: where each user stands in the table of revisions; empty where there is none.
+        unknown_variance: what not knowing the user at all adds to the variance of a rating; None if it is unknown.
+        revision_slots_U: where each user stands in the table of revisions; empty if there is none.
     """
 
     def __init__(

@@ -100,7 +100,7 @@ class ListQuery(NamedTuple):
     """Which items to list. A filter chooses items by their genre and year."""
 
     user: str | None  # None for a user without an id
-    n: int = 10  # fewer come where there are no more
+    n: int = 10  # fewer if there are no more
     rank_by: RankBy | None = None  # None: the order that the model has for lists
     exclude_seen: bool = True  # leave out what the user rated
     exclude: tuple[str, ...] = ()  # ids to leave out, known or not
@@ -116,7 +116,7 @@ class ListQuery(NamedTuple):
 
 
 class RankedItem(msgspec.Struct, frozen=True, gc=False):  # made and encoded twice as fast as a tuple
-    """An item of a list; title and year are None where nothing is known. `rating` is a float32 value."""
+    """An item of a list; title and year are None if nothing is known. `rating` is a float32 value."""
 
     item: str
     rating: float

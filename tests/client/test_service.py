@@ -189,7 +189,7 @@ def test_times_of_every_kind_are_stored_as_seconds(client: Any, time: Any) -> No
 
 
 def test_a_time_in_milliseconds_is_refused(client: Any) -> None:
-    with pytest.raises(r.InvalidError, match="in whole seconds since 1970 or ISO 8601"):
+    with pytest.raises(r.InvalidError, match="in whole seconds since 1970 or in ISO 8601"):
         client.rate("timely", 3, 4, timestamp=1732600000000)
     with pytest.raises(TypeError):
         client.rate("timely", 3, 4, timestamp=1.5)

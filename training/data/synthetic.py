@@ -1,4 +1,4 @@
-"""Ratings with a planted low-rank truth, for tests of speed and scale: they need no data set.
+"""Makes ratings from a planted low-rank model, for tests of speed and scale without a data set.
 
 Shapes: U users, I items, N ratings, F planted factors.
 """

@@ -106,9 +106,9 @@ def evaluate(
 ) -> dict[str, float | None]:
     """All figures of `docs/evaluation.md` except `bias_rmse`; None if one does not apply.
 
-    `head` orders lists where there is one, else r̂ does.
+    `head` orders lists if there is one, else r̂ does.
     The ranking figures are means over users with at least one relevant test item, of lists over all items the user has
-    no training rating for; None where there is no such user. A relevant item unknown to the model counts as missed.
+    no training rating for; None if there is no such user. A relevant item unknown to the model counts as missed.
     """
     predicted_N = predict(model, test)
     variance_N = model.variance(test.users_N, test.items_N)

@@ -27,7 +27,7 @@ DEVIATIONS = 1.645  # of the central 90 % interval
 
 @dataclass(frozen=True, slots=True)
 class Recommendation:
-    """An item of a list, named by title and year, or by its id where there is no title.
+    """An item of a list, named by title and year, or by its id without a title.
 
     Attributes:
         rating: r̂, clipped to the scale.

@@ -74,7 +74,7 @@ def test_a_variable_without_keys_is_refused_rather_than_open_to_all(given: str) 
 
 def test_a_file_that_is_no_text_is_refused_without_a_byte_of_it(tmp_path: Path) -> None:
     (tmp_path / "keys").write_bytes(b"\xff" * 20)
-    with pytest.raises(ConfigurationError, match=r"keys is not a text in UTF-8$") as caught:
+    with pytest.raises(ConfigurationError, match=r"keys is not text in UTF-8$") as caught:
         Settings(api_keys_file=tmp_path / "keys").accepted_keys()
     assert caught.value.__suppress_context__
 
