@@ -83,7 +83,7 @@ rating_route = PlainRoute(
 
 @router.delete(RATING, summary="Delete a rating", responses=CHANGE)
 @needs(Access.RATE)
-async def unrate(user: User, item: Item, engine: EngineDep, limits: LimitsDep) -> answers.RemovedRating:
+async def delete_rating(user: User, item: Item, engine: EngineDep, limits: LimitsDep) -> answers.RemovedRating:
     """Delete a rating, also one that is only in the training data. The request can be repeated safely."""
     limits.check_storable(user, "path", "user")
     limits.check_storable(item, "path", "item")
@@ -158,8 +158,8 @@ async def export(user: User, engine: EngineDep, limits: LimitsDep) -> answers.Us
     return answers.UserExport(**held.model_dump(), known_to_model=row is not None, row=row)
 
 
-@router.delete(USER, summary="Erase a user", responses=CHANGE)
-async def erase(user: User, engine: EngineDep, limits: LimitsDep) -> answers.ErasedUser:
+@router.delete(USER, summary="Delete a user", responses=CHANGE)
+async def delete_user(user: User, engine: EngineDep, limits: LimitsDep) -> answers.ErasedUser:
     """Delete all ratings of a user, who is unknown from then on.
 
     A later fit on the store has no row for the user. Versions that were published before keep the row

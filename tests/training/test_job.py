@@ -95,7 +95,7 @@ def test_every_key_is_there_and_in_order(tmp_path: Path) -> None:
     assert list(run(tmp_path, split="last-out").figures) == KEYS
 
 
-def test_facts_of_the_run(tmp_path: Path) -> None:
+def test_the_outcome_has_the_facts_of_the_run(tmp_path: Path) -> None:
     figures = run(tmp_path, split="random:0.25", seed=5, threads=1).figures
     assert {key: figures[key] for key in KEYS[:11]} == {
         "dataset": "ratings.csv",

@@ -46,7 +46,7 @@ def test_a_pair_has_the_same_bits_in_every_encoding(client: httpx.Client, loaded
         assert client.post("/predict", json={"user": user, "item": item}).json()["rating"] == rating
 
 
-def test_one_pair_as_msgpack(client: httpx.Client) -> None:
+def test_one_pair_can_be_sent_as_msgpack(client: httpx.Client) -> None:
     pair = {"user": "1", "item": 2}
     answer = post(client, MSGPACK, msgspec.msgpack.encode(pair))
     assert msgspec.msgpack.decode(answer.content) == client.post("/predict", json=pair).json()

@@ -286,7 +286,8 @@ def test_a_full_queue_refuses_before_it_asks_whether_the_client_is_there(checkpo
             for _ in "12":  # the first is with the thread, the second waits
                 waiting.append(asyncio.create_task(engine.predictions.pair(Pair("1", "1"), forever)))
                 waiting.append(asyncio.create_task(engine.lists.top(ListQuery(user="1"), forever)))
-                await asyncio.sleep(0.01)
+                for _ in range(20):  # turns of the loop, in which both jobs are submitted
+                    await asyncio.sleep(0)
             with pytest.raises(OverloadedError):
                 await engine.predictions.pair(Pair("1", "1"), never_asked)
             with pytest.raises(OverloadedError):

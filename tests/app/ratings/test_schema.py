@@ -35,7 +35,7 @@ def test_the_tables_are_made_and_are_those_of_the_code(store_url: str, database:
         assert connection.execute(sa.text("SELECT revision FROM ratecast_store")).scalar_one() == 0
 
 
-def test_what_is_there_stays(store_url: str, database: sa.Engine) -> None:
+def test_stored_ratings_stay_when_the_tables_are_prepared_again(store_url: str, database: sa.Engine) -> None:
     prepare(store_url)
     with database.begin() as connection:
         connection.execute(sa.text("""INSERT INTO ratings VALUES ('u', 'i', 4.5, 7)"""))

@@ -91,7 +91,7 @@ def test_members_may_be_renamed_and_stand_in_any_order(tmp_path: Path) -> None:
         (lines({**GOOD, "user": None}), "line 3: user is missing"),
         (lines({**GOOD, "user": " "}), "line 3: user is missing"),
         (lines({"user": "c", "item": "x"}), "line 3: rating is missing"),
-        (lines({**GOOD, "user": True}), "line 3: a Boolean where a text or a number belongs"),
+        (lines({**GOOD, "user": True}), "line 3: a Boolean instead of a text or a number"),
         (lines({**GOOD, "item": ["x"]}), "line 3: a list or an object instead of a text or a number"),
         (lines({**GOOD, "rating": "good"}), "line 3: rating 'good' is not a finite number"),
         (lines({**GOOD, "rating": float("nan")}), "line 3: rating 'NaN' is not a finite number"),
