@@ -79,7 +79,7 @@ def test_a_parameter_of_the_wrong_form_is_all_that_is_wrong(client: httpx.Client
         (MSGPACK, b"", "not a valid msgpack body"),
         (MSGPACK, msgspec.msgpack.encode({"user": "", "item": "1"}), "at least one character"),
         (MSGPACK, msgspec.msgpack.encode({"user": "1", "item": "i" * 257}), "at most 256 characters"),
-        (MSGPACK, msgspec.msgpack.encode({"users": ["1"], "items": []}), "of one length"),
+        (MSGPACK, msgspec.msgpack.encode({"users": ["1"], "items": []}), "must have the same length"),
         (MSGPACK, msgspec.msgpack.encode({"users": ["1"] * 100_001, "items": ["1"] * 100_001}), "at most 100000 pairs"),
     ],
     ids=lambda value: repr(value)[:30],

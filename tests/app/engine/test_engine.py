@@ -205,7 +205,7 @@ def test_an_order_that_the_model_lacks_is_refused_before_anything_waits(checkpoi
     async def ask() -> None:
         async with opened(checkpoints) as engine:
             query = ListQuery(user="1", rank_by=RankBy.LOWER_BOUND)
-            with pytest.raises(OrderingUnavailableError, match="it can by rating, relevance"):
+            with pytest.raises(OrderingUnavailableError, match="only by rating, relevance"):
                 await engine.lists.top_many([query])
             with pytest.raises(OrderingUnavailableError):
                 await engine.lists.top(query)
