@@ -56,6 +56,14 @@ class GoldenPairsError(CheckpointError):
     """A model whose predictions differ from those at its publication."""
 
 
+class UnprovenVersionError(CheckpointError):
+    """A version that was not measured, was refused or is behind its baseline, and that nobody wants by force."""
+
+
+class ComparisonError(CheckpointError):
+    """Two versions that cannot be compared: too few ratings are new to both."""
+
+
 class RemoteError(CheckpointError):
     """A registry behind a URL that cannot be reached or used."""
 

@@ -109,8 +109,8 @@ class Recommender:
         return answer
 
     def _is_quick(self, model: ServingModel, query: ListQuery) -> bool:
-        """Whether computing a list takes less time than handing it to another thread."""
-        if not self._on_cpu:
+        """Whether finding a list takes less time than another thread would."""
+        if not self._on_cpu or query.diversity:
             return False
         return model.cells <= QUICK_CELLS if query.only is None else len(query.only) <= QUICK_PAIRS
 
