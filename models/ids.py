@@ -1,6 +1,6 @@
 """The rule of ids: one for files, databases, requests and clients.
 
-An id is a text. Blanks around it are no part of it, and neither is a fraction of zero behind a whole number: a data
+An id is a text. Blanks around it are not part of it, nor is a fraction of zero after a whole number: a data
 frame with gaps turns 21 into 21.0. Nothing else changes: 021, NA, True and 1e3 are ids as they stand. Where an id is
 given as a number, of JSON, msgpack, Arrow, Parquet or a database, it is the number's decimal digits.
 """

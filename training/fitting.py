@@ -123,7 +123,10 @@ def warm_start(trainer: Trainer[Any], served: Checkpoint, train: Interactions) -
     if trainer.warm_start(rows_of(served, train).to(trainer.data.device)):
         log.info("the fit starts from %s", served.version)
     else:
-        log.info("not starting from %s: this trainer cannot start from an earlier model", served.version)
+        log.info(
+            "the fit starts from random numbers, not from %s: this trainer cannot start from an earlier model",
+            served.version,
+        )
 
 
 def rows_of(served: Checkpoint, train: Interactions) -> MatrixFactorization:

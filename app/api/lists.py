@@ -50,9 +50,9 @@ def top(
     `score` is what ordered the list, and `rank_by` says what that is. Pages follow one another without gap or
     repetition while the model, the user's ratings and the filters stay.
 
-    A user whose ratings are fresher than the model is folded in, and `source` says `fold_in`. An unknown user is shown
+    A user whose ratings are newer than the model is folded in, and `source` is `fold_in`. An unknown user gets
     the most rated items, and `source` and `rank_by` say `popular`. Filters apply before the list is made:
-    it is shorter than `n` only where fewer items are left.
+    it is shorter than `n` only if fewer items are left.
     """
 
 

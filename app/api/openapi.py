@@ -67,8 +67,8 @@ class Service(FastAPI):
     """FastAPI with layers before its own. Its document describes what the layers answer: refusals, ids, problems.
 
     Attributes:
-        layers: put before Starlette's own middleware, which takes 5 µs a request.
-        needs: what each request needs, else the layers refuse it.
+        layers: middleware that runs before Starlette's own, which takes 5 µs a request.
+        needs: what each request needs; the layers refuse a request that does not have it.
         guard: says whether a request may be asked.
     """
 

@@ -66,8 +66,8 @@ ITEM = "/items/{item:id}"
 
 IdPath = partial(Path, min_length=1, pattern=r"\S")  # the pattern is for the document: blanks have gone before
 MAX_QUERY = 256  # characters that are searched for
-N = Annotated[int, Query(ge=1, description="How many; the service has an upper bound.")]
-ListLength = Annotated[int, Query(ge=1, description="How many items; the service has an upper bound.")]
+N = Annotated[int, Query(ge=1, description="Maximum number of results; the service has an upper limit.")]
+ListLength = Annotated[int, Query(ge=1, description="Number of items; the service has an upper limit.")]
 Offset = Annotated[
     int, Query(ge=0, description="How many of the best are left out: the next page begins at the sum of offset and n.")
 ]
@@ -84,14 +84,14 @@ Intervals = Annotated[
     bool,
     Query(description="Add the ends of the central 90 % interval of each rating, `low` and `high`."),
 ]
-Category = Annotated[str | None, Query(description="Choose from the items of this genre alone.")]
-YearMin = Annotated[Year | None, Query(description="Choose from the items of this year and later ones.")]
-YearMax = Annotated[Year | None, Query(description="Choose from the items of this year and earlier ones.")]
+Category = Annotated[str | None, Query(description="List only items of this genre.")]
+YearMin = Annotated[Year | None, Query(description="List only items of this year and later.")]
+YearMax = Annotated[Year | None, Query(description="List only items of this year and earlier.")]
 User = Annotated[str, IdPath(description="The user's id.", openapi_examples={"196": {"value": "196"}})]
 Item = Annotated[str, IdPath(description="The item's id.", openapi_examples={"242": {"value": "242"}})]
 ORDER = (
-    "`relevance`: what the user is likely to choose; `rating`: by predicted rating; `lower_bound`: by the lower end "
-    "of the 90 % interval of its expectation. By default `relevance` where the model has it, else `rating`."
+    "`relevance`: by how likely the user is to choose it; `rating`: by rating; `lower_bound`: by the lower end "
+    "of the 90 % interval of its expectation. Default: `relevance` if the model has it, else `rating`."
 )
 QueryId = Annotated[str, BeforeValidator(clean)]
 REPEATABLE = ("exclude", "only")  # in a query; of any other parameter that is given twice the last counts

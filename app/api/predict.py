@@ -74,7 +74,7 @@ def predict(
     With `ratings` instead of the user, the prediction is made from these ratings alone. They are not
     stored. `source` is `fold_in`, as for users whose ratings are newer than the model.
 
-    The same documents for users go as msgpack. Large batches go fastest as an Arrow IPC stream with the columns `user`
+    Requests for users can also be msgpack. Large batches are fastest as an Arrow IPC stream with the columns `user`
     and `item`; its answer has the columns `rating` and `source`, with intervals also `low` and `high`, and
     `model_version` in the metadata of its schema.
     """

@@ -136,7 +136,7 @@ async def because(
     item: Item,
     engine: EngineDep,
     limits: LimitsDep,
-    n: Annotated[int, Query(ge=1, description="How many ratings are listed, those with the largest parts first.")] = 10,
+    n: Annotated[int, Query(ge=1, description="Number of ratings to list, largest contributions first.")] = 10,
     rank_by: Annotated[ExplainedOrder, Query(description="What is explained.")] = ExplainedOrder.RATING,
 ) -> Because:
     """The user's ratings by their part in what they are shown of the item. 404 for a user without ratings.

@@ -1,7 +1,7 @@
 """GET / and GET /console/…: the files of the console. They need no key and contain nothing about the model.
 
 They are read once, when the service starts. Starlette's StaticFiles would compress them for every request, and would
-not leave a path that names no file to the other routes.
+not leave a not leave a path that names no file to the other routes.
 """
 
 from __future__ import annotations

@@ -101,7 +101,7 @@ def _ordering(model: ServingModel, query: ListQuery, user: ListUser) -> tuple[Sh
 
 
 def in_order(model: ServingModel, order: RankBy, user: ListUser) -> tuple[Sharded, int]:
-    """An order of the model, and the row that a user has in it."""
+    """An ordering of the model, and the user's row in it."""
     ordering, folded = model.orderings[order], user.folded
     if folded is None:
         return ordering, user.row
@@ -167,7 +167,7 @@ def _page(model: ServingModel, query: ListQuery, found: Found) -> Found:
 
 
 def _shown(model: ServingModel, query: ListQuery, user: ListUser, found: Found) -> TopList:
-    """The list as answered: whatever ordered it, the rating of each item is the one that a prediction gives."""
+    """The list as answered. The rating of each item is that of a prediction, whatever ordered the list."""
     folded, (rows_N, scores_N) = user.folded, _page(model, query, found)
     known = _is_known(model, user)
     if folded is None:

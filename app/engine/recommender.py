@@ -109,7 +109,7 @@ class Recommender:
         return answer
 
     def _is_quick(self, model: ServingModel, query: ListQuery) -> bool:
-        """Whether finding a list takes less time than another thread would."""
+        """Whether computing a list takes less time than handing it to another thread."""
         if not self._on_cpu or query.diversity:
             return False
         return model.cells <= QUICK_CELLS if query.only is None else len(query.only) <= QUICK_PAIRS

@@ -148,7 +148,7 @@ class ItemFilter(NamedTuple):
 class ListQuery(NamedTuple):
     """Which items to list. A filter chooses items by their genre and year."""
 
-    user: str | None  # None for somebody who has no id
+    user: str | None  # None for a user without an id
     n: int = 10  # fewer come where there are no more
     offset: int = 0  # how many of the list's best are left out: pages follow one another
     rank_by: RankBy | None = None  # None: the order that the model has for lists

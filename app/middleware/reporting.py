@@ -52,7 +52,7 @@ class Reporting:
         method = scope["method"]
         if method == "HEAD":
             scope, send = _as_get(scope, send)
-        headers = scope[BY_NAME] = dict(reversed(scope["headers"]))  # of one that is given twice the first counts
+        headers = scope[BY_NAME] = dict(reversed(scope["headers"]))  # the first of repeated headers counts
         decode_segments(scope)
         needs = scope[NEEDS] = self._needs.of(scope["method"], scope["path"])
         request_id = self._request_id(headers.get(REQUEST_ID))

@@ -20,9 +20,9 @@ from app.ratings.errors import RequestKeyError, StoreError
 from app.ratings.records import Change, Delete, Erase, Put, PutMany, Rating, StoredUser
 from app.ratings.tables import deletions, ratings, requests, store, users
 
-MAX_CHANGED = 10_000  # users who are read at once
+MAX_CHANGED = 10_000  # users that are read at once
 JUMP = 1_000_000  # revisions, more than a store is changed by between two looks at it
-KEYS_KEPT = 7 * 86_400  # seconds for which a request key is known
+KEYS_KEPT = 7 * 86_400  # seconds for which an idempotency key is kept
 
 
 class Written(NamedTuple):

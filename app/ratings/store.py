@@ -137,7 +137,7 @@ class RatingsStore:
         await self._mark_changes()
 
     async def _mark_changes(self) -> None:
-        """Mark what was changed since the last time, by whatever worker."""
+        """Mark the changes of all workers since the last time."""
         revision = await self._database.read(read_revision)
         if revision < max(self._known, self._fitted.get(self.id or "", 0)):
             logger.warning("The ratings store is at an earlier state: it was restored from a copy")

@@ -180,7 +180,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._held or self._is_answering():
             self._hold(data)
-        elif self._in_head or not self._between_requests():  # the rest of a request that was admitted
+        elif self._in_head or not self._between_requests():  # the rest of an admitted request
             self._take(data)
         else:
             self._ask(data)
@@ -326,7 +326,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._next_look = self.loop.call_later(max(every, LEAST_SECONDS), self._look)
 
     def _stage(self) -> Stage | None:
-        """What the client has to do next; None where nothing, or where uvicorn itself waits for it."""
+        """What the client has to do next; None if nothing, or if uvicorn itself waits for it."""
         if self._in_head and not self._is_answering():
             return Stage.HEAD
         if not self._between_requests():

@@ -115,7 +115,7 @@ class CheckpointSync:
                 local.put_in_place(self.directory, staged / version, version, activate=False)
 
     def make_current(self, version: str, *, back: bool = False) -> None:
-        """Point CURRENT of the remote, and then that of the directory, at a version that is in the directory."""
+        """Point CURRENT of the registry, and then that of the directory, at a version that is in the directory."""
         self.remote.make_current(version, back=back)
         local.make_current(self.directory, version, back=back)
 

@@ -137,7 +137,7 @@ class RemoteRegistry:
             files.pipe_file(f"{root}/{CURRENT}", f"{version}\n".encode())
 
     def activate(self, version: str, *, back: bool = False) -> None:
-        """Make a version the current one, once it has been downloaded and verified."""
+        """Download and verify a version, then make it the current one."""
         with self.local(version) as path:
             verify(path)
         self.make_current(version, back=back)

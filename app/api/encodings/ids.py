@@ -8,7 +8,7 @@ from models.ids import clean, of
 
 
 def id_texts(ids: list[str | float]) -> list[str]:
-    """Numbers as their digits, texts as `models.ids` cleans them, of blanks empty. Raises ValueError.
+    """Numbers become their digits; `models.ids` cleans texts; blanks become an empty text. Raises ValueError.
 
     Returns the given list if nothing changes. If no id has a blank or a ".0", all are clean: checking that in their
     joined text takes a tenth of the time of cleaning each.

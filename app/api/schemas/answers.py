@@ -13,7 +13,7 @@ RatingsUsed = Annotated[int, Field(description="Number of ratings that count: th
 
 
 class PairPrediction(BaseModel):
-    """The rating that the user would give the item, within the scale of the data.
+    """The predicted rating, within the scale of the data.
 
     Where intervals were asked for, `low` and `high` are the ends of its central 90 % interval; null where the model has
     none.
@@ -64,7 +64,7 @@ class ListedItem(BaseModel):
 
 
 class UserList(BaseModel):
-    """Items to show a user, best first. `user` is null for somebody known by their ratings alone.
+    """Items to show a user, best first. `user` is null for a list from ratings in the request.
 
     `rank_by` is the order that the list is in: of an unknown user `popular`, whose scores are numbers of ratings.
     """

@@ -83,9 +83,9 @@ def test_spelling_and_parts_of_a_body_do_not_change_its_answer(
         assert (other.status, other.body) == (first.status, first.body)
 
 
-NOT_JSON = "a JSON object is wanted, sent with Content-Type: application/json"
+NOT_JSON = "the body must be a JSON object, sent with Content-Type: application/json"
 NO_ID = "an id is a string of at least one character, an integer, or a number below 2⁵³"
-SCALE = "a rating is from 1 to 5"
+SCALE = "a rating must be between 1 and 5"
 TOO_LONG = "an id has at most 20 characters (RATECAST_MAX_ID_LENGTH)"
 
 
