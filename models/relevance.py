@@ -1,8 +1,8 @@
 """The relevance head: the tables that order lists, s_ui = x_u · y_i, and how a user is folded into them.
 
-A score is no rating and has no scale. This module does not know how the tables were fitted, but the rule by which they
-are: a row solves Σ weight·(target − x·y)² over all cells plus penalty·‖x‖². Shapes: U users, I items, G factors, N
-ratings of one user.
+A score is not a rating and has no scale. This module does not know how the tables were fitted, but it has the rule: a
+row minimises Σ weight·(target − x·y)² over all cells plus penalty·‖x‖². Shapes: U users, I items, G factors, N ratings
+of one user.
 """
 
 from __future__ import annotations

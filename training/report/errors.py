@@ -35,7 +35,7 @@ MIN_NEW_USERS = 20
 class Predicted(NamedTuple):
     """Held-out ratings with the unclipped predictions of the model and of the bias baseline, float64 on the CPU.
 
-    `variance_N` is that of the model's predictions; None where it does not know them.
+    `variance_N` is that of the model's predictions; None if it does not know them.
     """
 
     actual_N: Tensor

@@ -15,6 +15,7 @@ import torch
 
 from models.block_search import NOTHING
 from models.orderings import default_order, orderings
+from models.scoring import LOWER_BOUND_DEVIATIONS
 from models.search import top_items
 from training.report.distributions import Ints
 from training.results import Result
@@ -22,12 +23,11 @@ from training.results import Result
 LIST_LENGTH = 10
 HIGHEST = 10
 KINDS = (("A light rater", 0.05), ("A median rater", 0.5), ("A heavy rater", 0.95))  # quantiles of their activity
-DEVIATIONS = 1.645  # of the central 90 % interval
 
 
 @dataclass(frozen=True, slots=True)
 class Recommendation:
-    """An item of a list, named by title and year, or by its id where there is no title.
+    """An item of a list, named by title and year, or by its id without a title.
 
     Attributes:
         rating: r̂, clipped to the scale.
@@ -99,7 +99,7 @@ def _recommendations(result: Result, user: int, items_N: Ints) -> list[Recommend
     variance_N = model.variance(users_N, places_N)
     intervals: list[tuple[float, float] | None] = [None] * len(items_N)
     if variance_N is not None:
-        half_N = DEVIATIONS * np.sqrt(variance_N.cpu().numpy())
+        half_N = LOWER_BOUND_DEVIATIONS * np.sqrt(variance_N.cpu().numpy())
         ends = (np.clip(end_N, *scale).tolist() for end_N in (ratings_N - half_N, ratings_N + half_N))
         intervals = list(zip(*ends, strict=True))
     rows = np.flatnonzero(test.users_N == user)

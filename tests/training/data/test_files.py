@@ -166,7 +166,7 @@ def test_a_url_that_cannot_be_reached_is_one_line_without_its_password(url: str,
 @pytest.mark.parametrize("options", [{"separator": ";"}, {"header": False}, {"encoding": "utf-8"}])
 def test_options_of_texts_are_refused_for_what_is_none(tmp_path: Path, options: dict[str, object]) -> None:
     (tmp_path / "ratings.parquet").write_bytes(PARTS["parquet"][0])
-    with pytest.raises(ConfigError, match="are for texts, and the data is a Parquet file"):
+    with pytest.raises(ConfigError, match="are for texts, but the data is a Parquet file"):
         read(tmp_path / "ratings.parquet", **options)
 
 
