@@ -70,3 +70,15 @@ class RemoteError(CheckpointError):
 
 class PublicationError(CheckpointError):
     """A checkpoint that could not be written; nothing was published."""
+
+
+class InterruptedAfterPublication(KeyboardInterrupt):
+    """An interrupt that came when a version had been published.
+
+    Attributes:
+        version: its name.
+    """
+
+    def __init__(self, version: str) -> None:
+        super().__init__(version)
+        self.version = version

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Literal
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 
@@ -15,6 +15,8 @@ from app.api.plain import GuardedRoute
 from app.engine.documents import FailedLoad, ModelVersion
 from app.errors import StoppingError
 from app.middleware.access import Access, needs
+
+UNTOLD = "a version cannot be loaded; a request with an API key is told which and why"
 
 router = APIRouter(route_class=GuardedRoute)
 
@@ -44,14 +46,18 @@ async def live() -> Live:
     "/health/ready", tags=["health"], summary="Check that a model is being served", responses=problems(413, 500, 503)
 )
 @needs(Access.PROBE)
-async def ready(engine: EngineDep, shutdown: ShutdownDep) -> Ready:
+async def ready(request: Request, engine: EngineDep, shutdown: ShutdownDep) -> Ready:
     """200 with the version being served, or 503: no model yet, or shutting down. Send traffic only while it is 200.
 
     `failed_load` is a version that could not be loaded although it should be served; the previous one still answers.
+    Its name and the reason are only in answers to those who may read: send a key if the service has keys.
     """
     if shutdown.begun:
         raise StoppingError("the service is shutting down")
-    return Ready(model_version=engine.versions.manifest.version, failed_load=engine.versions.failure)
+    failed = engine.versions.failure
+    if failed is not None and not request.app.guard.knows(request.scope):
+        failed = failed.model_copy(update={"version": None, "reason": UNTOLD})
+    return Ready(model_version=engine.versions.manifest.version, failed_load=failed)
 
 
 @router.get(

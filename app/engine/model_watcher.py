@@ -253,7 +253,8 @@ class ModelWatcher:
 
     def _reason(self, error: Exception) -> str:
         text = str(error) if isinstance(error, RatecastError | OSError) else f"{type(error).__name__}: {error}"
-        return text.replace(f"{self._directory}{os.sep}", "").splitlines()[0]
+        text = text.replace(f"{self._directory}{os.sep}", "").replace(str(self._directory), "the checkpoint directory")
+        return text.splitlines()[0]
 
     def _wanted(self) -> str:
         return self._pinned or current_version(self._directory)

@@ -175,6 +175,10 @@ class Guard:
         self._concurrent = concurrent
         self._telemetry = telemetry
 
+    def knows(self, scope: Scope) -> bool:
+        """Whether a request of an open route shows a key that is accepted, or none is needed."""
+        return self._keys.principal(scope[BY_NAME].get(b"authorization")) is not None
+
     def check_route(self, scope: Scope, needs: Needs) -> None:
         """Raise as `check` does where the route that answers needs more than was checked before routing."""
         if needs.access is not scope[NEEDS].access and needs.access not in (PROBE, OPEN):

@@ -6,6 +6,8 @@ Specified in `docs/checkpoint-format.md`. `known` says that the process has veri
 from __future__ import annotations
 
 import hashlib
+import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NoReturn
@@ -25,6 +27,7 @@ WEIGHTS, SEEN, USERS, ITEMS = "weights.safetensors", "seen.safetensors", "users.
 FOLD_IN, RELEVANCE = "fold_in.safetensors", "relevance.safetensors"
 REQUIRED_FILES = (WEIGHTS, FOLD_IN, SEEN, VOCABULARY, USERS, ITEMS, GOLDEN)
 REPORT, REPORT_PAGE, HISTORY, HELD_OUT = "report", "index.html", "history.json", "held_out.arrow"
+MAX_POINTER_BYTES = 256  # of a file that names a version; a name has at most 128
 MAX_MANIFEST_BYTES = 1 << 20  # a real one is below 4 kB
 MAX_REPORT_BYTES = 16 << 20  # of one file of a report
 MOST_GOLDEN_PAIRS = 64
@@ -50,6 +53,21 @@ GOLDEN_SCHEMA = pa.schema(
 )
 HELD_OUT_SCHEMA = pa.schema([*GOLDEN_SCHEMA, pa.field("predicted", pa.float32(), nullable=False)])
 ARROW_MAGIC = b"ARROW1\0\0"
+
+
+def read_small(file: Path, most: int) -> bytes:
+    """The content of a plain file of at most `most` bytes. A pipe in its place is not waited for.
+
+    Raises OSError, or CheckpointCorruptError for anything else than such a file.
+    """
+    descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as stream:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            corrupt(file, "not a plain file")
+        content = stream.read(most + 1)
+    if len(content) > most:
+        corrupt(file, f"larger than {most} bytes")
+    return content
 
 
 def hash_file(path: Path) -> str:

@@ -23,7 +23,15 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from models.checkpoint import files, verification_cache
-from models.checkpoint.files import corrupt, read_arrow, read_tables, read_tensors, verify_hash, verify_presence
+from models.checkpoint.files import (
+    corrupt,
+    read_arrow,
+    read_small,
+    read_tables,
+    read_tensors,
+    verify_hash,
+    verify_presence,
+)
 from models.checkpoint.manifest import FORMAT_VERSION, Manifest, ModelShape
 from models.checkpoint.vocabulary import IdsError, Vocabulary
 from models.errors import CheckpointCorruptError, CheckpointFormatError, ReportNotFoundError
@@ -97,9 +105,7 @@ def read_manifest(path: Path) -> Manifest:
     file = path / files.MANIFEST
     if not file.is_file() or file.is_symlink():
         raise CheckpointCorruptError(f"{file} is missing or not a plain file")
-    if file.stat().st_size > files.MAX_MANIFEST_BYTES:
-        raise CheckpointCorruptError(f"{file} is larger than {files.MAX_MANIFEST_BYTES} bytes")
-    return parse_manifest(file.read_bytes(), str(file), path.name)
+    return parse_manifest(read_small(file, files.MAX_MANIFEST_BYTES), str(file), path.name)
 
 
 def parse_manifest(text: bytes, file: str, version: str) -> Manifest:
@@ -134,7 +140,7 @@ def read_report(path: Path, name: str) -> bytes:
     if entry is None or entry.bytes > files.MAX_REPORT_BYTES:
         raise ReportNotFoundError(f"version {path.name} has no {listed}")
     verify_presence(path / listed, entry)
-    content = (path / listed).read_bytes()
+    content = read_small(path / listed, files.MAX_REPORT_BYTES)
     verify_hash(path / listed, hashlib.sha256(content).hexdigest(), entry)
     return content
 

@@ -11,6 +11,8 @@ import fcntl
 import os
 import secrets
 import shutil
+import signal
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,12 +22,18 @@ import torch
 from safetensors import SafetensorError
 
 from models.checkpoint import golden, reader, writer
-from models.checkpoint.files import MANIFEST
+from models.checkpoint.files import MANIFEST, MAX_POINTER_BYTES, read_small
 from models.checkpoint.manifest import VERSION_NAME, Manifest
 from models.checkpoint.reader import Checkpoint, read_manifest
 from models.checkpoint.writer import Draft
 from models.did_you_mean import did_you_mean
-from models.errors import CheckpointCorruptError, CheckpointError, CheckpointNotFoundError, PublicationError
+from models.errors import (
+    CheckpointCorruptError,
+    CheckpointError,
+    CheckpointNotFoundError,
+    InterruptedAfterPublication,
+    PublicationError,
+)
 from models.registry import served
 from models.registry.served import SERVED
 
@@ -50,7 +58,7 @@ def published(directory: Path) -> list[Manifest]:
 def current_version(directory: Path) -> str:
     """The version that `CURRENT` names. Raises CheckpointNotFoundError if nothing has been published."""
     try:
-        name = (directory / CURRENT).read_text("utf-8").strip()
+        name = read_small(directory / CURRENT, MAX_POINTER_BYTES).decode().strip()
     except (FileNotFoundError, NotADirectoryError):
         example = f"python -m training fit --data ml-100k --split random:0.1 --preset bayes --out {directory}"
         raise CheckpointNotFoundError(
@@ -100,7 +108,7 @@ class Hold:
     def __init__(self, version: Path) -> None:
         self._descriptor = -1
         with suppress(OSError):
-            self._descriptor = os.open(version / MANIFEST, os.O_RDONLY | os.O_CLOEXEC)
+            self._descriptor = os.open(version / MANIFEST, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             fcntl.flock(self._descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
 
     def __del__(self) -> None:
@@ -113,11 +121,18 @@ def publish(directory: Path, draft: Draft, *, activate: bool = True) -> Manifest
 
     One process publishes at a time; others wait. If `activate` is false, CURRENT stays, unless there is none. Raises
     PublicationError, with nothing published and nothing left behind, when the files cannot be written (no room, no
-    permission).
+    permission), or when a reader would refuse what was written.
     """
     with staging(directory, f"cannot publish to {directory}", "nothing was published") as staged:
-        manifest = writer.write(staged, draft, next_number(published(directory)))
-        put_in_place(directory, staged, manifest.version, activate=activate)
+        new = staged / "new"
+        new.mkdir()
+        manifest = writer.write(new, draft, next_number(published(directory)))
+        written = new.rename(staged / manifest.version)  # readers want it to have its name
+        try:
+            verify(written)
+        except CheckpointError as error:
+            raise PublicationError(f"the model cannot be served: {error}; nothing was published") from error
+        put_in_place(directory, written, manifest.version, activate=activate)
         return manifest
 
 
@@ -220,14 +235,31 @@ def put_in_place(directory: Path, staged: Path, version: str, *, activate: bool)
         _flush(entry)
     activate = activate or not (directory / CURRENT).exists()
     pointers = _write_pointers(directory, version) if activate else ()  # now: with no room, nothing may appear
-    staged.rename(directory / version)
-    _flush(directory)
-    _replace_current(directory, pointers)
+    with _uninterrupted(version):
+        staged.rename(directory / version)
+        _flush(directory)
+        _replace_current(directory, pointers)
+
+
+@contextmanager
+def _uninterrupted(version: str) -> Iterator[None]:
+    """Let Ctrl-C wait for the end of the block. Raises InterruptedAfterPublication then."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # interrupts are of the main thread
+        return
+    interrupts: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: interrupts.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if interrupts and callable(before):
+        raise InterruptedAfterPublication(version)
 
 
 def _served(directory: Path) -> list[str]:
-    with suppress(FileNotFoundError):
-        return served.parse((directory / SERVED).read_text("utf-8", "replace"))
+    with suppress(FileNotFoundError, CheckpointCorruptError):
+        return served.parse(read_small(directory / SERVED, served.MAX_BYTES).decode("utf-8", "replace"))
     return []
 
 
@@ -256,7 +288,7 @@ def _replace_current(directory: Path, pointers: Iterable[Path]) -> None:
 
 
 def _remove_unless_held(directory: Path, version: str) -> bool:
-    descriptor = os.open(directory / version / MANIFEST, os.O_RDONLY)
+    descriptor = os.open(directory / version / MANIFEST, os.O_RDONLY | os.O_NONBLOCK)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

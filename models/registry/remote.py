@@ -17,7 +17,7 @@ from typing import Any
 
 from fsspec.core import url_to_fs
 
-from models.checkpoint.files import MANIFEST, MAX_MANIFEST_BYTES, hash_file, verify_hash, verify_size
+from models.checkpoint.files import MANIFEST, MAX_MANIFEST_BYTES, MAX_POINTER_BYTES, hash_file, verify_hash, verify_size
 from models.checkpoint.manifest import VERSION_NAME, Manifest
 from models.checkpoint.reader import parse_manifest, read_manifest
 from models.errors import (
@@ -32,7 +32,6 @@ from models.registry.directory import CURRENT, next_number, superseded, verify
 from models.registry.served import SERVED
 from models.urls import explained, without_secrets
 
-MAX_CURRENT_BYTES = 256  # a name has at most 128
 IDLE_SECONDS = 60.0  # after which a server may have closed the connection
 
 
@@ -50,7 +49,7 @@ class RemoteRegistry:
     def current(self) -> str:
         """The version that CURRENT names. Raises CheckpointNotFoundError if nothing has been published."""
         try:
-            text = self._read(CURRENT, MAX_CURRENT_BYTES)
+            text = self._read(CURRENT, MAX_POINTER_BYTES)
         except FileNotFoundError:
             raise CheckpointNotFoundError(f"no checkpoint has been published in {self.name}") from None
         name = text.decode("utf-8", "replace").strip()

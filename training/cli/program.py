@@ -9,7 +9,7 @@ from typing import TextIO
 import click
 from click.shell_completion import BashComplete, FishComplete, ZshComplete
 
-from models.errors import RatecastError
+from models.errors import InterruptedAfterPublication, RatecastError
 from training.cli import output
 from training.cli.catalogue import datasets, presets
 from training.cli.fit import evaluate, fit
@@ -102,6 +102,9 @@ def main() -> int:
     except MemoryError:
         output.say_error("there is not enough memory: use fewer ratings or fewer factors")
         return EXIT_BAD_INPUT
+    except InterruptedAfterPublication as interrupt:
+        click.echo(f"interrupted: {interrupt.version} was published", err=True)
+        return EXIT_INTERRUPTED
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted: nothing was published", err=True)
         return EXIT_INTERRUPTED
