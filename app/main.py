@@ -14,7 +14,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
 from app import errors
-from app.api import items, lists, models, openapi, operations, predict, ratings
+from app.api import items, lists, models, openapi, operations, predict, quality, ratings
 from app.api.deps import State
 from app.api.limits import Limits
 from app.api.openapi import Service
@@ -98,7 +98,7 @@ def add_routes(app: FastAPI) -> list[Route]:
         ratings.rating_route,
         ratings.router,
         lists.top_route,  # after the other paths below /users: see `app.api.parameters`
-        *(resource.router for resource in (lists, items, models, operations, openapi)),
+        *(resource.router for resource in (lists, items, models, quality, operations, openapi)),
         console.router(),
     ):
         if isinstance(part, APIRouter):
@@ -139,7 +139,7 @@ def lifespan(
         try:
             if store is not None:
                 await store.start()
-                work.append(store.follow)
+                work += [store.follow, engine.live_errors.follow]
             await engine.versions.start()
             gc.collect()
             gc.freeze()  # what was imported and loaded stays: the collector need not look at it again

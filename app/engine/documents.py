@@ -10,7 +10,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field
 
-from app.engine.types import ExplainedOrder
+from app.engine.types import ExplainedOrder, LiveSource
 
 ModelVersion = Annotated[str, Field(description="Version of the checkpoint that this answer came from.")]
 
@@ -137,6 +137,32 @@ class Because(BaseModel):
     reasons: list[Reason]
     others: float
     fitted: float
+    model_version: ModelVersion
+
+
+class LiveFigures(BaseModel):
+    """How far off a version was for ratings that came in, of one source; null where there are no intervals.
+
+    `bias_…` are the same figures of a prediction by biases alone.
+    """
+
+    version: str
+    source: LiveSource
+    ratings: int
+    rmse: float
+    mae: float
+    coverage90: float | None
+    bias_rmse: float
+    bias_mae: float
+    bias_coverage90: float | None
+
+
+class Quality(BaseModel):
+    """The live error of the last days; `waiting` ratings have come in and are not in it yet."""
+
+    days: int
+    waiting: int
+    figures: list[LiveFigures]
     model_version: ModelVersion
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from app.engine.events import Listener
 from app.engine.fresh_users import FreshUsers
+from app.engine.live_error import LiveErrors
 from app.engine.model_watcher import ModelWatcher
 from app.engine.predictions import Predictor
 from app.engine.rating_history import RatingHistory
@@ -53,6 +54,7 @@ class Engine:
         lists: lists of items.
         catalogue: what is known about items and users.
         ratings: what users have rated.
+        live_errors: how far off predictions are for the ratings that come in; `follow` compares them.
         versions: the published versions, and the current one: `start` loads the first, `follow` those after it.
     """
 
@@ -75,6 +77,8 @@ class Engine:
         fresh = FreshUsers(self.ratings, bounds.recent_users)
         self.predictions = Predictor(models, fresh, self.ratings, self._worker, bounds.queued_pairs, tell)
         self.lists = Recommender(models, fresh, self._worker, bounds.queued_lists, bounds.recent_lists, tell)
+        self._judge = Worker("live-error", bounds.seconds)
+        self.live_errors = LiveErrors(models, self.ratings, self._judge, tell)
         self.catalogue = CatalogueSearch(models, self.ratings, self._searcher)
         self.versions = ModelWatcher(models, directory, pinned, remembered, tell, ratings, sync)
 
@@ -83,3 +87,4 @@ class Engine:
         self.versions.close()
         self._worker.close()
         self._searcher.close()
+        self._judge.close()

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import NamedTuple, TypeAlias
 
+from app.engine.documents import LiveFigures
 from app.engine.types import ListSource, Source
 from models.checkpoint.manifest import DataRecord
 
@@ -53,5 +54,11 @@ class LoadFailureEnded(NamedTuple):
     """The version that could not be loaded was loaded after all, or need not be loaded any more."""
 
 
-Event: TypeAlias = Predicted | Listed | Batch | Loaded | LoadFailed | LoadFailureEnded
+class LiveError(NamedTuple):
+    """How far off the served version was for ratings that came in lately, of one source."""
+
+    figures: LiveFigures
+
+
+Event: TypeAlias = LiveError | Predicted | Listed | Batch | Loaded | LoadFailed | LoadFailureEnded
 Listener: TypeAlias = Callable[[Event], None]

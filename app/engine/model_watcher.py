@@ -141,7 +141,7 @@ class ModelWatcher:
         except CheckpointError:
             return None
 
-    async def activate(self, version: str, *, force: bool) -> None:
+    async def activate(self, version: str, *, force: bool = False) -> None:
         """Serve a version, and make CURRENT name it.
 
         Raises UnknownVersionError, RemoteError, or, with nothing changed, UnprovenVersionError or ActivationError.

@@ -36,6 +36,15 @@ SOURCES = (Source.MODEL, Source.USER_BIAS, Source.ITEM_BIAS, Source.GLOBAL_MEAN,
 FOLDED = SOURCES.index(Source.FOLD_IN)
 
 
+class LiveSource(StrEnum):
+    """What the predictions of a live error rest on; `unknown` where the user or the item is, `all` for all together."""
+
+    MODEL = "model"
+    FOLD_IN = "fold_in"
+    UNKNOWN = "unknown"
+    ALL = "all"
+
+
 class ListSource(StrEnum):
     """What a list was computed from."""
 

@@ -25,7 +25,7 @@ from prometheus_client import (
     multiprocess,
 )
 
-from app.engine.events import Batch, Event, Listed, Loaded, LoadFailed, LoadFailureEnded, Predicted
+from app.engine.events import Batch, Event, Listed, LiveError, Loaded, LoadFailed, LoadFailureEnded, Predicted
 from app.engine.types import Source
 from app.ratings.records import Committed
 from models.checkpoint.manifest import DataRecord
@@ -79,6 +79,12 @@ class Telemetry:
             ("figure",),
             multiprocess_mode="livemostrecent",
         )
+        self._live_error = gauge(
+            "ratecast_live_error",
+            "Error of the served model on the ratings of the last seven days.",
+            ("source", "figure"),
+            multiprocess_mode="livemostrecent",
+        )
         self._changes = counter("ratecast_store_changes", "Stored changes of ratings.")
         self._commits = seconds("ratecast_store_commit_seconds", "Seconds that a transaction took.")
         self._created = gauge(
@@ -108,6 +114,9 @@ class Telemetry:
                 self._predicted[event.source] += event.number
             case Listed():
                 self._list_counter(event.source).inc(event.number)
+            case LiveError():
+                for figure, value in event.figures.model_dump(exclude={"version", "source"}, exclude_none=True).items():
+                    self._live_error.labels(event.figures.source, figure).set(value)
             case Batch():
                 self._count_batch(event)
             case Loaded():

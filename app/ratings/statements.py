@@ -16,6 +16,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.ratings.arrivals import ERASE_INCOMING, NOTE_INCOMING, note_given
 from app.ratings.errors import RequestKeyError, StoreError
 from app.ratings.records import Change, Delete, Erase, Put, PutMany, Rating, StoredUser
 from app.ratings.tables import deletions, ratings, requests, store, users
@@ -113,12 +114,15 @@ async def write(connection: AsyncConnection, changes: Sequence[Change]) -> Writt
     changed = dict.fromkeys(user for user, _ in last) | erased
     statements = _STATEMENTS[connection.dialect.name]
     deleted = [{"of": user, "what": item} for (user, item), rating in last.items() if rating is None]
+    arriving = [(pair, rating) for pair, rating in last.items() if rating is not None]
     for statement, rows in (
+        (ERASE_INCOMING, [{"of": user} for user in erased]),
         (_ERASE_RATINGS, [{"of": user} for user in erased]),
         (_ERASE_DELETIONS, [{"of": user} for user in erased]),
+        (NOTE_INCOMING, [_row(user, rating) | {"revision": revision} for (user, _), rating in arriving]),
         (_DELETE_RATING, deleted),
         (statements.note_deletion, deleted),
-        (statements.put, [_row(user, rating) for (user, _), rating in last.items() if rating is not None]),
+        (statements.put, [_row(user, rating) for (user, _), rating in arriving]),
         (statements.note_change, [{"user": user, "revision": revision, "erased": changed[user]} for user in changed]),
     ):
         if rows:
@@ -195,7 +199,9 @@ def _put_by_one() -> sa.Select[int]:
         [users.c.user, users.c.revision], sa.select(everybody.c.user, bumped.c.revision).join(bumped, sa.true())
     )
     touch = touch.on_conflict_do_update(index_elements=[users.c.user], set_={"revision": touch.excluded.revision})
-    return sa.select(bumped.c.revision).add_cte(put.cte("put"), touch.cte("touched"))
+    return sa.select(bumped.c.revision).add_cte(
+        note_given(given, bumped).cte("noted"), put.cte("put"), touch.cte("touched")
+    )
 
 
 def _of_users(table: sa.Table) -> sa.Select[Any]:

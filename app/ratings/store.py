@@ -20,6 +20,17 @@ from sqlalchemy.engine import URL
 from app.ratings import schema
 from app.ratings.database import ANSWER_SECONDS, BULK_SECONDS, Database
 from app.ratings.errors import StoreError, StoreUnavailableError
+from app.ratings.live_error import (
+    ErrorSums,
+    Incoming,
+    Judged,
+    claim,
+    count_waiting,
+    read_incoming,
+    read_sums,
+    read_waiting_of,
+    settle,
+)
 from app.ratings.records import Change, Committed, Put, PutMany, StoredUser, storable
 from app.ratings.revisions import Revisions
 from app.ratings.statements import (
@@ -116,6 +127,33 @@ class RatingsStore:
         if self._committing is None:
             self._committing = asyncio.create_task(self._commit_waiting())
         return await asyncio.shield(done)
+
+    async def incoming(self) -> list[Incoming]:
+        """The oldest new ratings that wait to be compared with predictions. Raises StoreUnavailableError, as below."""
+        return await self._database.read(read_incoming)
+
+    async def waiting_of(self, users: Sequence[str]) -> list[Incoming]:
+        """All new ratings of some users that wait."""
+        found: list[Incoming] = []
+        for at in range(0, len(users), USERS_AT_ONCE):
+            found += await self._database.read(partial(read_waiting_of, ids=users[at : at + USERS_AT_ONCE]))
+        return found
+
+    async def waiting(self) -> int:
+        """How many new ratings wait."""
+        return await self._database.read(count_waiting)
+
+    async def claim(self, holder: str) -> bool:
+        """Become the one who compares, unless somebody else is."""
+        return await self._database.transact(partial(claim, holder=holder), ANSWER_SECONDS)
+
+    async def settle(self, judged: Sequence[tuple[Incoming, Judged]]) -> None:
+        """Count what was compared, each rating once."""
+        await self._database.transact(partial(settle, judged=judged), BULK_SECONDS)
+
+    async def error_sums(self, since: int) -> dict[tuple[str, str], ErrorSums]:
+        """The errors from an hour on, by version and source."""
+        return await self._database.read(partial(read_sums, since=since))
 
     def note_fit(self, store: str, revision: int) -> None:
         """Note that a model was fitted on a store as it was at a revision: it may have been restored since."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import sqlalchemy as sa
@@ -22,6 +24,8 @@ from training.data.validation import Part
 from training.errors import DataError
 from training.options import SourceOptions
 
+QUALITY, LIVE_DAYS = "ratecast_quality", 30
+SUMMED = ("ratings", "squared", "absolute", "intervals", "covered", "bias_squared")
 STORE = "ratecast_store"  # the table with the identity of a ratings store and its last change
 CHUNK_ROWS = 100_000
 CONNECT_SECONDS = 5
@@ -77,6 +81,41 @@ def snapshot(url: str) -> Snapshot | None:
         query = sa.select(sa.column("id", sa.Text), sa.column("revision", sa.BigInteger)).select_from(sa.table(STORE))
         row = connection.execute(query).one_or_none()
         return None if row is None else Snapshot(store=row.id, revision=row.revision)
+
+
+class LiveError(NamedTuple):
+    """How far off a version was for the ratings that came in lately; `coverage90` is None where it has no intervals."""
+
+    version: str
+    source: str  # what the predictions rest on: `model`, `fold_in` or `unknown`
+    ratings: int
+    rmse: float
+    mae: float
+    coverage90: float | None
+    bias_rmse: float
+
+
+def live_errors(url: str) -> tuple[LiveError, ...]:
+    """The live errors of the last `LIVE_DAYS` in a ratings store, by version and source; none of another database.
+
+    Raises DataError.
+    """
+    table = sa.table(QUALITY, *map(sa.column, ("version", "source", "hour", *SUMMED)))
+    since = int(time.time()) // 3_600 - 24 * LIVE_DAYS
+    key = table.c.version, table.c.source
+    query = sa.select(*key, *(sa.func.sum(table.c[name]) for name in SUMMED)).where(table.c.hour >= since)
+    with _connected(url) as connection:
+        if not sa.inspect(connection).has_table(QUALITY):
+            return ()
+        rows = connection.execute(query.group_by(*key).order_by(*key)).all()
+    return tuple(_live_error(version, source, *map(float, sums)) for version, source, *sums in rows)
+
+
+def _live_error(version: str, source: str, *sums: float) -> LiveError:
+    ratings, squared, absolute, intervals, covered, bias_squared = sums
+    share = covered / intervals if intervals else None
+    rmse, bias_rmse = math.sqrt(squared / ratings), math.sqrt(bias_squared / ratings)
+    return LiveError(version, source, int(ratings), rmse, absolute / ratings, share, bias_rmse)
 
 
 @contextmanager

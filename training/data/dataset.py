@@ -40,6 +40,7 @@ class Dataset:
             or because a later one rates the same pair (`duplicates`).
         scale: the lowest and the highest rating of the source, or those that were given.
         snapshot: the state of the ratings store that was read; None for any other source.
+        live_errors: how far off the service was for the ratings that it stored lately; none for any other source.
         fingerprint: sha256, in hexadecimal, of the ratings and ids; the same for the same ratings in another format.
     """
 
@@ -52,6 +53,7 @@ class Dataset:
     duplicates: int = 0
     scale: tuple[float, float]
     snapshot: Snapshot | None = None
+    live_errors: tuple[database.LiveError, ...] = ()
     fingerprint: str
 
 
@@ -62,6 +64,7 @@ class _Found:
     items: pa.Table | None = None
     users: pa.Table | None = None
     snapshot: Snapshot | None = None
+    live_errors: tuple[database.LiveError, ...] = ()
 
 
 def load(
@@ -104,6 +107,7 @@ def load(
         duplicates=content.duplicates,
         scale=checked_scale(ratings.scale, options, name),
         snapshot=beside.snapshot,
+        live_errors=beside.live_errors,
         fingerprint=_fingerprint(ratings),
     )
 
@@ -157,6 +161,7 @@ def _parts(
         yield _synthetic(source, rng)
     else:
         beside.snapshot = database.snapshot(source)  # before the ratings, so that changes meanwhile count as new
+        beside.live_errors = database.live_errors(source)
         yield connections.enter_context(database.opened(source, options))
 
 

@@ -15,12 +15,14 @@ import pyarrow as pa
 import pytest
 import torch
 
+from models.checkpoint.files import HELD_OUT_SCHEMA, read_arrow
 from models.checkpoint.manifest import DataRecord, Drift, GateRecord, Manifest, ModelShape, TrainerRecord
 from models.relevance import RelevanceHead
 from tests.support.checkpoints import RULE
 from tests.support.data import Rating
 from tests.support.html import Element, parse
 from tests.support.results import HISTORY, constant_model, make_result
+from training.data.database import LiveError
 from training.fit.loop import Epoch
 from training.report import write_report
 from training.report.distributions import MAX_LEVELS
@@ -115,6 +117,30 @@ def test_figures_stand_beside_those_of_the_bias_baseline(tmp_path: Path) -> None
     assert figures["RMSE, clipped"][1] == figures["RMSE"][1]
     assert figures["Training loss"] == ["0.5000", "–"]
     assert "Coverage of 90 %" not in figures
+
+
+def test_the_live_error_of_the_service_stands_there_where_the_store_has_one(tmp_path: Path) -> None:
+    result = small_result()
+    live = (LiveError("v1", "fold_in", 1200, 0.9, 0.7, None, 1.0), LiveError("v1", "model", 7, 0.8, 0.6, 0.9, 1.1))
+    dataset = replace(result.train_test.dataset, live_errors=live)
+    ratings = replace(result.train_test, dataset=dataset)
+    table = rows(page(tmp_path, replace(result, train_test=ratings)), "Errors for the ratings that came in")
+    assert table == [
+        ["v1", "folded in", "1,200", "0.9000", "1.0000", "0.7000", "–"],
+        ["v1", "model", "7", "0.8000", "1.1000", "0.6000", "90.0 %"],
+    ]
+    assert "Live error" not in headings(page(tmp_path, result))
+
+
+def test_what_the_model_was_measured_by_is_kept_but_for_ids_that_it_does_not_know(tmp_path: Path) -> None:
+    page(tmp_path, small_result())
+    table = read_arrow(tmp_path / "held_out.arrow", HELD_OUT_SCHEMA, known=False)
+    ids = small_result().measured_on.test
+    users, items = ids.user_ids.to_pylist(), ids.item_ids.to_pylist()
+    assert table.to_pylist() == [
+        {"user": users[user], "item": items[item], "rating": float(rating), "predicted": 3.5}
+        for user, item, rating in TEST[:3]
+    ]
 
 
 def test_no_metric_is_left_out() -> None:
