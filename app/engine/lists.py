@@ -17,6 +17,8 @@ from app.engine.folding import FoldedUser
 from app.engine.serving_model import Ratings, Rows, ServingModel
 from app.engine.types import Interval, ItemFilter, ListQuery, ListSource, RankBy, RankedItem, TopList
 from models.block_search import NOTHING
+from models.mf import around
+from models.scoring import LOWER_BOUND_DEVIATIONS
 from models.search import top_of_one
 from models.sharding import Sharded
 
@@ -165,11 +167,14 @@ def _shown(model: ServingModel, query: ListQuery, user: ListUser, rows_N: Rows) 
 
 
 def _intervals(model: ServingModel, user: ListUser, rows_N: Rows) -> list[Interval]:
-    """How sure the model is of each rating: the lower ends are those that `lower_bound` orders by, but clipped."""
-    if RankBy.LOWER_BOUND not in model.orderings:
+    """Where the user's own rating of each item lies with 90 %, clipped to the scale."""
+    own = model.checkpoint.model
+    if own.noise_variance is None or own.interval_deviations is None:
         return [Interval(None, None)] * len(rows_N)
     middle_N, low_N = (_exact(model, order, user, rows_N) for order in (RankBy.RATING, RankBy.LOWER_BOUND))
-    ends = (end_N.clip(*model.scorer.scale).tolist() for end_N in (low_N, 2 * middle_N - low_N))
+    of_rows_N = ((middle_N - low_N) / LOWER_BOUND_DEVIATIONS) ** 2
+    noise, deviations = float(own.noise_variance), own.interval_deviations.tolist()
+    ends = (end_N.clip(*model.scorer.scale).tolist() for end_N in around(middle_N, noise + of_rows_N, deviations))
     return [Interval(*pair) for pair in zip(*ends, strict=True)]
 
 

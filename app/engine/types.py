@@ -125,7 +125,7 @@ class RankedItem(msgspec.Struct, frozen=True, gc=False):  # made and encoded twi
 
 
 class Interval(NamedTuple):
-    """The central 90 % interval of the expected rating, clipped to the scale; None where the model has no variances."""
+    """The central 90 % interval of the user's rating, clipped to the scale; None where the model has no variances."""
 
     low: float | None
     high: float | None

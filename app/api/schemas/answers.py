@@ -43,7 +43,7 @@ class AnonymousPredictions(ColumnPredictions):
 class ListedItem(BaseModel):
     """An item of a list, with the rating that `POST /predict` gives.
 
-    Where intervals were asked for, `low` and `high` are the ends of the central 90 % interval of the expected rating,
+    Where intervals were asked for, `low` and `high` are the ends of the central 90 % interval of the user's rating,
     within the scale; null where the model does not know how sure it is.
     """
 

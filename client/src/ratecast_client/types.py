@@ -59,7 +59,7 @@ class AnonymousPredictions(ColumnPredictions):
 class ListedItem:
     """An item of a list, with its predicted rating.
 
-    `low` and `high` are the ends of the central 90 % interval of the expected rating. They are None if the request did
+    `low` and `high` are the ends of the central 90 % interval of the user's rating. They are None if the request did
     not ask for intervals, or if the model has none.
     """
 

@@ -197,6 +197,13 @@ class Chain:
                 setattr(getattr(self, name), field, state[f"{name}.{field}"].clone())
         self.precision = state["precision"].clone()
 
+    def go_on_from(self, state: Mapping[str, Tensor]) -> None:
+        """Continue from the `state` of a chain with the same rows and other ratings."""
+        self.restore(state)
+        if self.implicit:
+            _add_effects(self.user, self.item)
+            _add_effects(self.item, self.user)
+
 
 def start_side(
     rows: Rows, counts_R: Tensor, attributes_RA: Tensor | None, width: int, stream: RandomStream, local: LocalRows
@@ -227,8 +234,14 @@ def start_effects(users: Side, items: Side, stream: RandomStream) -> None:
     """Give both sides small random effects, and their sums to the other side's rows."""
     for side, other in ((users, items), (items, users)):
         other.effect_RK = START_EFFECTS * stream.row_normal(other.local, other.effect_RK.shape[1])
-        side.shift_RK = side.rows.sums(other.effect_RK) * side.share_R[:, None]
-        side.table_RK += side.shift_RK
+        _add_effects(side, other)
+
+
+def _add_effects(side: Side, other: Side) -> None:
+    """Put the sums of the other side's effects into the rows, in place of those that are there."""
+    shift_RK = side.rows.sums(other.effect_RK) * side.share_R[:, None]
+    side.table_RK = side.table_RK + shift_RK - side.shift_RK
+    side.shift_RK = shift_RK
 
 
 def _update_rows(side: Side, other: Side, precision: Tensor, stream: RandomStream, *, implicit: bool) -> None:
