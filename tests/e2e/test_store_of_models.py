@@ -61,6 +61,7 @@ def test_what_is_fitted_into_a_store_is_served_from_it(start: Start, server: Ftp
         wait_until(lambda: ready(client)["model_version"] == versions[0], process)
 
 
+@pytest.mark.slow
 def test_a_torn_version_and_a_dead_store_are_said_and_change_nothing(
     start: Start, server: FtpServer, tmp_path: Path
 ) -> None:

@@ -10,12 +10,13 @@ from models.ids import clean
 def id_texts(ids: list[str | int]) -> list[str]:
     """Numbers as their digits, texts as `models.ids` cleans them, of blanks empty.
 
-    Gives the list itself where nothing changes. Letters and digits are clean: to see that all ids have nothing else
-    takes a quarter of the time of cleaning them.
+    Gives the list itself where nothing changes. Without a blank and a ".0" all ids are clean: to see that of their
+    joined text takes a tenth of the time of cleaning them.
     """
     texts: Iterable[str | int] = ids
     try:
         joined = "".join(ids)  # type: ignore[arg-type]  # raises TypeError for a number
     except TypeError:
         return [clean(str(id_)) for id_ in texts]
-    return ids if joined.isalnum() else list(map(clean, ids))  # type: ignore[return-value, arg-type]
+    are_clean = ".0" not in joined and joined.split() == [joined]
+    return ids if are_clean else list(map(clean, ids))  # type: ignore[return-value, arg-type]
