@@ -66,21 +66,9 @@ class Sample(NamedTuple):
 class Ensemble:
     """The chains. `first` is the number of the first one, which with `seed` decides what it draws."""
 
-    def __init__(
-        self,
-        data: TrainingSet,
-        variants: Sequence[Variant],
-        factors: int,
-        seed: int,
-        first: int = 0,
-    ) -> None:
-        self.data, self.variants, self.width, self._seed, self._first = (
-            data,
-            variants,
-            padded_width(factors),
-            seed,
-            first,
-        )
+    def __init__(self, data: TrainingSet, variants: Sequence[Variant], factors: int, seed: int, first: int = 0) -> None:
+        self.data, self.variants, self.width = data, variants, padded_width(factors)
+        self._seed, self._first = seed, first
         self.mean, self.deviation = data.standardisation()
         self.local = LocalRows(data.communicator, data.user_span), LocalRows(data.communicator, data.item_span)
 

@@ -26,6 +26,7 @@ from training.fit.trainers.bias import bias_model
 
 log = logging.getLogger(__name__)
 
+LEAST_SWEEPS = 4
 LEAST = 100  # held-out ratings; fewer say nothing of the models
 CHAINS = 1 << 20  # the number of the first chain, which the fit itself does not reach
 KEPT = 0.6  # of the sweeps, the last ones
@@ -95,16 +96,9 @@ class Learned(NamedTuple):
 class Trial:
     """Fits a chain of every variant to a part of the ratings (implements `training.fit.loop.Fit`)."""
 
-    def __init__(
-        self,
-        data: TrainingSet,
-        variants: Sequence[Variant],
-        factors: int,
-        sweeps: int,
-        seed: int,
-    ) -> None:
+    def __init__(self, data: TrainingSet, variants: Sequence[Variant], factors: int, sweeps: int, seed: int) -> None:
         self.data, held_out_N = inner_split(data, seed)
-        self.epochs = sweeps
+        self.epochs = max(sweeps, LEAST_SWEEPS)
         self.ensemble = Ensemble(self.data, variants, factors, seed, first=CHAINS)
         self._users_N, self._items_N = data.users_N[held_out_N].long(), data.items_N[held_out_N].long()
         self._actual_N = data.ratings_N[held_out_N].double()
@@ -113,7 +107,8 @@ class Trial:
         self._probes_2N = draw_probes(*probes)
         self._spreads = [Spread(self._probes_2N, data.users, data.items, data.communicator) for _ in variants]
         shape = (2, len(variants), len(self._actual_N))
-        self._sums_2VN, self._kept_2 = torch.zeros(shape, dtype=torch.float64, device=data.device), torch.zeros(2)
+        self._sums_2VN = torch.zeros(shape, dtype=torch.float64, device=data.device)
+        self._kept_2 = torch.zeros(2, dtype=torch.float64, device=data.device)
         self._sweeps = 0
 
     def epoch(self) -> Mapping[str, Tensor]:
@@ -144,10 +139,7 @@ class Trial:
         drawn_M = self._sums(drawn_MN.square().sum(1))
         products_MM = self._sums(errors_MN @ errors_MN.T) - np.diag(drawn_M)
         weight_M = self._weights(products_MM)
-        names = [*map(str, self.ensemble.variants), "biases alone"]
-        for name, squares, weight in zip(names, products_MM.diagonal(), weight_M, strict=True):
-            error = math.sqrt(max(squares, 0.0) / self.held_out)
-            log.info("trial: %s has an RMSE of %.4f and gets a weight of %.0f %%", name, error, 100 * weight)
+        self._log(products_MM, weight_M)
         error_N = torch.from_numpy(weight_M).to(errors_MN.device) @ errors_MN
         cold_3N = self._cold()
         normal_33 = self._sums(cold_3N @ cold_3N.T) + np.diag(DOUBT)
@@ -176,6 +168,12 @@ class Trial:
         weight_M = weights(products_MM, noise)
         behind = weight_M @ products_MM @ weight_M > products_MM[-1, -1]
         return np.eye(len(weight_M))[-1] if behind else weight_M
+
+    def _log(self, products_MM: np.ndarray, weight_M: np.ndarray) -> None:
+        names = [*map(str, self.ensemble.variants), "of biases alone"]
+        for name, squares, weight in zip(names, products_MM.diagonal(), weight_M, strict=True):
+            error = math.sqrt(max(squares, 0.0) / self.held_out)
+            log.info("trial: the model %s has an RMSE of %.4f; its weight is %.0f %%", name, error, 100 * weight)
 
     def _sums(self, values: Tensor) -> np.ndarray:
         """Of all ranks."""

@@ -173,7 +173,10 @@ def test_without_a_current_version_nothing_is_pruned(directory: Path) -> None:
     assert len(order(directory)) == 4
 
 
-@pytest.mark.parametrize(("action", "least"), [("activate", 3), ("rollback", 3), ("prune", 20), pytest.param("copy", 10, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("action", "least"),
+    [("activate", 3), ("rollback", 3), ("prune", 20), pytest.param("copy", 10, marks=pytest.mark.slow)],
+)
 def test_a_kill_at_any_point_leaves_whole_versions_and_a_current_one(
     directory: Path, source: Path, nursery: Nursery, action: str, least: int
 ) -> None:

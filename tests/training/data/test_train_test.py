@@ -87,7 +87,7 @@ def test_the_attributes_of_a_named_set_are_used_where_they_are_asked_for(
     """A data set of this name stands for one that is fetched."""
     kinds = pa.table({"id": [f"i{item}" for item in range(ITEMS)], "year": range(ITEMS)})
     own = read(config(files)).dataset
-    monkeypatch.setattr(train_test, "load", lambda sources, *_, **__: replace(own, items=kinds))
+    monkeypatch.setattr(train_test, "load", lambda *_, **__: replace(own, items=kinds))
     ratings = read(config(files, item_attributes="ml-100k"), with_attributes=True)
     assert ratings.item_attributes_IA is not None
     with pytest.raises(ConfigError, match="--user-attributes ml-100k: this data set has no attributes of users"):

@@ -164,6 +164,18 @@ def test_intervals_cover_what_they_say(planted: tuple[TrainingSet, TrainingSet])
     assert covered_N.double().mean().item() == pytest.approx(0.9, abs=0.04)
 
 
+def test_biases_of_many_rows_with_few_ratings_are_found_in_few_sweeps() -> None:
+    rng = np.random.default_rng(6)
+    users_N, items_N = np.repeat(np.arange(6000), 3), rng.integers(400, size=18_000)
+    ratings_N = rng.normal(size=6000)[users_N] + rng.normal(size=400)[items_N] + 0.7 * rng.normal(size=18_000)
+    train = make_set(users_N, items_N, ratings_N, 6000, 400)
+
+    model = trained(train, epochs=12, effects="no").model()
+
+    assert float(model.user_bias[:-1].std()) > 0.7
+    assert float(model.item_bias[:-1].std()) == pytest.approx(1, abs=0.15)
+
+
 def test_order_of_users_items_and_rows_does_not_matter(planted: tuple[TrainingSet, TrainingSet]) -> None:
     train, test = planted
     generator = torch.Generator().manual_seed(3)
