@@ -29,7 +29,7 @@ def fit_preset(name: str, task: Task, watch: Watch) -> Bilinear:
 
 
 def training_set(task: Task, device: torch.device) -> TrainingSet:
-    names = ("users_N", "items_N", "ratings_N", "timestamps_N", "user_attributes_UA", "item_attributes_IA")
+    names = ("users_N", "items_N", "ratings_N", "user_attributes_UA", "item_attributes_IA", "trial_N")
     columns = {name: getattr(task, name) for name in names if getattr(task, name) is not None}
     tensors = {name: torch.from_numpy(column).to(device) for name, column in columns.items()}
     return TrainingSet(users=task.users, items=task.items, **tensors)

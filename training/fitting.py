@@ -17,7 +17,9 @@ from models.mf import MatrixFactorization
 from models.training_ratings import TrainingRatings
 from training.config import JobConfig, Preset
 from training.data.interactions import Interactions
+from training.data.split import parse_split
 from training.data.train_test import TrainTest
+from training.data.trial_split import trial_rows
 from training.errors import ConfigError
 from training.evaluation.evaluate import TestSet, held_out_rmse, make_test_set
 from training.fit.fit_state import FitState
@@ -60,9 +62,13 @@ def prepare(run: Run, ratings: TrainTest) -> FitData:
     """Bring the ratings to the device. Raises ConfigError if a fit on them would not fit into the free memory."""
     check_memory(run, ratings.train)
     train = ratings.train
+    training = run.runtime.training_set(ratings, run.device)
+    trial_N = trial_rows(train, parse_split("none" if run.config.test else run.config.split), ratings.communicator)
+    if trial_N is not None:
+        training = replace(training, trial_N=torch.from_numpy(trial_N).to(run.device))
     return FitData(
         train_test=ratings,
-        training=run.runtime.training_set(ratings, run.device),
+        training=training,
         test=make_test_set(train, ratings.test, ratings.scale, run.config.relevant, run.device, ratings.communicator),
         seen=TrainingRatings.from_ratings(train.users_N, train.items_N, train.ratings_N, train.users),
     )

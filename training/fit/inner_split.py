@@ -1,4 +1,6 @@
-"""Which training ratings a trial holds out. The choice depends on the ids of a pair alone, not on the number of ranks.
+"""Which training ratings a trial holds out: those that the job names, or some at random.
+
+The random choice depends on user and item alone, not on the number of ranks.
 
 Shapes: N training ratings.
 """
@@ -19,11 +21,12 @@ FIRST, SECOND = -0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15
 
 def inner_split(data: TrainingSet, seed: int) -> tuple[TrainingSet, Tensor]:
     """The training set without the ratings that are held out, and which those are, bool (N,). `seed` has 63 bits."""
-    ratings = data.total()
-    held_out_N = _uniform(data, seed) < min(SHARE, MOST / max(ratings, 1))
+    held_out_N = data.trial_N
+    if held_out_N is None:
+        held_out_N = _uniform(data, seed) < min(SHARE, MOST / max(data.total(), 1))
     kept_N = ~held_out_N
     kept = (data.users_N[kept_N], data.items_N[kept_N], data.ratings_N[kept_N])
-    return replace(data, users_N=kept[0], items_N=kept[1], ratings_N=kept[2]), held_out_N
+    return replace(data, users_N=kept[0], items_N=kept[1], ratings_N=kept[2], trial_N=None), held_out_N
 
 
 def _uniform(data: TrainingSet, seed: int) -> Tensor:

@@ -37,6 +37,7 @@ class TrainingSet:
         ratings_N: float32.
         user_attributes_UA, item_attributes_IA: side information, float32, finite; None where the data has none.
         users_here: which of the users of all ranks these are; None for all.
+        trial_N: which ratings a trial holds out, bool; None for some at random.
     """
 
     users: int
@@ -48,6 +49,7 @@ class TrainingSet:
     item_attributes_IA: Tensor | None = None
     communicator: Communicator = SINGLE_PROCESS
     users_here: Span | None = None
+    trial_N: Tensor | None = None
 
     @property
     def user_span(self) -> Span:
