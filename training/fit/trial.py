@@ -1,13 +1,15 @@
 """A short fit of every variant of a model on a part of the training ratings; the rest says how to combine them.
 
-Shapes: V variants, N held-out ratings, M models: the variants, then the bias model.
+It does not know how the baseline is fitted, which is one more model.
+
+Shapes: V variants, N held-out ratings, M models: the variants, then the baseline.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple, Self
 
@@ -22,7 +24,6 @@ from training.fit.inner_split import inner_split
 from training.fit.kernels.posterior import Spread, draw_probes, predicted
 from training.fit.stack import weights
 from training.fit.trainer import TrainingSet
-from training.fit.trainers.bias import bias_model
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +97,16 @@ class Learned(NamedTuple):
 class Trial:
     """Fits a chain of every variant to a part of the ratings (implements `training.fit.loop.Fit`)."""
 
-    def __init__(self, data: TrainingSet, variants: Sequence[Variant], factors: int, sweeps: int, seed: int) -> None:
+    def __init__(
+        self,
+        data: TrainingSet,
+        variants: Sequence[Variant],
+        factors: int,
+        sweeps: int,
+        seed: int,
+        baseline: Callable[[TrainingSet], MatrixFactorization],
+    ) -> None:
+        self._baseline = baseline
         self.data, held_out_N = inner_split(data, seed)
         self.epochs = max(sweeps, LEAST_SWEEPS)
         self.ensemble = Ensemble(self.data, variants, factors, seed, first=CHAINS)
@@ -157,7 +167,7 @@ class Trial:
         """What each model predicts for the held-out pairs after either half of the sweeps that count, (2, M, N)."""
         counts_211 = self._kept_2.clamp(min=1)[:, None, None]
         ours_2VN = self.ensemble.mean + self.ensemble.deviation * self._sums_2VN / counts_211
-        baseline_N = bias_model(self.data)(self._users_N, self._items_N).double()
+        baseline_N = self._baseline(self.data)(self._users_N, self._items_N).double()
         return torch.cat([ours_2VN, baseline_N.expand(2, 1, -1)], dim=1)
 
     def _weights(self, products_MM: np.ndarray) -> np.ndarray:

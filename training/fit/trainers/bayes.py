@@ -118,7 +118,7 @@ class Bayes(Trainer[BayesSettings]):
         settings = self.settings
         if settings.trial == 0:
             return None
-        trial = Trial(self.data, self._variants, self._width - 1, settings.trial, self._seed)
+        trial = Trial(self.data, self._variants, self._width - 1, settings.trial, self._seed, bias_model)
         if trial.held_out < LEAST:
             log.info("there are too few ratings for a trial: all variants of the model count equally")
             return None
