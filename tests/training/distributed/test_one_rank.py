@@ -206,12 +206,8 @@ def test_the_start_of_a_span_is_that_of_all_rows(monkeypatch: pytest.MonkeyPatch
 def test_every_tensor_of_the_state_of_bayes_has_a_side_or_is_everybodys() -> None:
     names = ("chain0.user.table_RK", "chain1.item.effect_RK", "chain0.precision")
     assert list(map(Bayes.side_of, names)) == ["user", "item", None]
-    assert [Bayes.side_of(f"posterior.{name}") for name in ("left", "right", "probes", "left.unknown")] == [
-        "user",
-        "item",
-        "other",
-        None,
-    ]
+    of_posterior = ("mean.left", "mean.right", "spread.probes", "mean.left.unknown", "learned.weights_V")
+    assert list(map(Bayes.side_of, of_posterior)) == ["user", "item", "other", None, None]
 
 
 def test_a_single_process_has_nothing_to_add_or_to_gather() -> None:
