@@ -83,26 +83,44 @@ class HeadSolver:
 
     def solve(self, items_N: Rows, ratings_N: npt.NDArray[np.floating]) -> Floats:
         """x, float32, (G,), of the items that were rated, each at most once. None: the row of unknown users."""
-        rule, count = self._rule, len(items_N)
-        if count == 0:
+        if len(items_N) == 0:
             return self._unknown_G
+        features_NG, targets_N = self._features(items_N), self._targets(ratings_N)
+        folded: Floats = (self._axes_GG @ self._solved(features_NG, features_NG.T @ targets_N)).astype(np.float32)
+        return folded
+
+    def contributions(self, items_N: Rows, ratings_N: npt.NDArray[np.floating], target: int) -> npt.NDArray[np.float64]:
+        """How much each rating adds to the score of the item `target`, float64, (N,). Their sum is the score.
+
+        Which items were rated decides what a rating of each is worth; the score is linear in the ratings' targets.
+        """
+        features_NG, y_G = self._features(items_N), self._features(np.array([target]))[0]
+        parts_N: npt.NDArray[np.float64] = self._targets(ratings_N) * (features_NG @ self._solved(features_NG, y_G))
+        return parts_N
+
+    def _targets(self, ratings_N: npt.NDArray[np.floating]) -> Any:
+        rule = self._rule
+        return targets(ratings_N.astype(np.float64), rule.mean, rule.deviation, rule.slope)
+
+    def _features(self, items_N: Rows) -> Any:
+        """The factors of items along the axes of all items' Gram matrix, float64, (N, G)."""
+        rows_N = torch.from_numpy(items_N).to(self._factors_IG.device)
+        return self._factors_IG[rows_N].cpu().numpy().astype(np.float64) @ self._axes_GG
+
+    def _solved(self, features_NG: Any, right_G: Any) -> Any:
+        """The solution of a row's normal equations, whose rated items have these features, for a right-hand side."""
+        rule, count = self._rule, len(features_NG)
         weight = 1 - rule.missing_weight
-        targets_N = targets(ratings_N.astype(np.float64), rule.mean, rule.deviation, rule.slope)
         in_all = total_weight(rule.missing_weight, len(self._factors_IG), count)
         diagonal_G = rule.missing_weight * self._values_G + penalty(rule.regularisation, in_all, rule.exponent)
-        rows_N = torch.from_numpy(items_N).to(self._factors_IG.device)
-        features_NG = self._factors_IG[rows_N].cpu().numpy().astype(np.float64) @ self._axes_GG
         if count <= len(diagonal_G):
             scaled_NG = features_NG / diagonal_G
             gram_NN = weight * (scaled_NG @ features_NG.T)
             gram_NN.flat[:: count + 1] += 1
-            x_G = scaled_NG.T @ np.linalg.solve(gram_NN, targets_N)
-        else:
-            gram_GG = weight * (features_NG.T @ features_NG)
-            gram_GG.flat[:: len(diagonal_G) + 1] += diagonal_G
-            x_G = np.linalg.solve(gram_GG, features_NG.T @ targets_N)
-        folded: Floats = (self._axes_GG @ x_G).astype(np.float32)
-        return folded
+            return right_G / diagonal_G - weight * (scaled_NG.T @ np.linalg.solve(gram_NN, scaled_NG @ right_G))
+        gram_GG = weight * (features_NG.T @ features_NG)
+        gram_GG.flat[:: len(diagonal_G) + 1] += diagonal_G
+        return np.linalg.solve(gram_GG, right_G)
 
 
 def _gram(table_RG: Tensor) -> Tensor:

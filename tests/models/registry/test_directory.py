@@ -30,6 +30,7 @@ from models.registry.directory import (
     versions,
 )
 from models.registry.registry import DirectoryRegistry, rollback
+from models.registry.served import SERVED
 from tests.support.checkpoints import small_draft
 from tests.support.forks import ROOT, Nursery
 
@@ -201,7 +202,7 @@ def test_what_a_kill_left_behind_is_cleaned_up_by_whoever_comes_next(
     for operation in range(2, 14, 3):
         nursery.run(PUBLISHER, directory, action, operation)
     publish(directory, small_draft())
-    assert {path.name for path in directory.iterdir()} == {*versions(directory), CURRENT, LOCK}
+    assert {path.name for path in directory.iterdir()} == {*versions(directory), CURRENT, SERVED, LOCK}
     assert all(load(directory, version).version == version for version in versions(directory))
 
 
