@@ -58,6 +58,7 @@ from training.data.dataset import Dataset, load
 from training.data.fetch import default_cache
 from training.data.interactions import Int64s, Interactions
 from training.data.split import parse_split, split
+from training.data.trial_split import trial_rows
 from training.errors import TrainingError
 from training.evaluation import metrics
 from training.evaluation.evaluate import TestSet, make_test_set
@@ -230,20 +231,25 @@ def read_folds(kind: SplitKind, options: argparse.Namespace, folder: Path) -> It
     dataset = read(kind, options.data_dir)
     for seed in range(options.seeds or kind.seeds):
         rows = divide(kind, dataset, options.data_dir, seed)
-        yield make_fold(dataset, rows, seed, options, folder)
+        yield make_fold(dataset, rows, seed, options, folder, kind.kind or "none")
 
 
 def make_fold(
-    dataset: Dataset, rows: tuple[Int64s, Int64s], seed: int, options: argparse.Namespace, folder: Path
+    dataset: Dataset,
+    rows: tuple[Int64s, Int64s],
+    seed: int,
+    options: argparse.Namespace,
+    folder: Path,
+    kind: str = "none",
 ) -> Fold:
-    """A fold of the given training and test rows, its task written into the folder."""
+    """A fold of the given training and test rows, its task written into the folder; `kind` is the rule of the split."""
     train = dataset.ratings.take(rows[0]).compacted()
     test_part = dataset.ratings.take(rows[1]).aligned(train.user_ids, train.item_ids)
     test = make_test_set(train, test_part, dataset.scale, None, torch.device("cpu"))
     assert test is not None
     task = folder / f"{seed}.npz"
     extra = attributes(dataset, train) if options.attributes else {}
-    write_task(task, train, test, seed=seed, threads=options.threads, device=options.device, **extra)
+    write_task(task, train, test, kind, seed=seed, threads=options.threads, device=options.device, **extra)
     return Fold(seed, train, test, task)
 
 
@@ -279,10 +285,14 @@ def attributes(dataset: Dataset, train: Interactions) -> dict[str, Any]:
     return {name: encode(table, ids) for name, (table, ids) in tables.items() if table is not None}
 
 
-def write_task(path: Path, train: Interactions, test: TestSet, **facts: Any) -> None:
+def write_task(path: Path, train: Interactions, test: TestSet, kind: str, **facts: Any) -> None:
     """`worker.Task` says what is in it. Test ratings are not."""
-    if train.timestamps_N is not None:
-        facts["timestamps_N"] = train.timestamps_N
+    trial_N = trial_rows(train, parse_split(kind))
+    facts |= {
+        name: column
+        for name, column in (("timestamps_N", train.timestamps_N), ("trial_N", trial_N))
+        if column is not None
+    }
     np.savez(
         path,
         users=train.users,

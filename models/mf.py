@@ -16,7 +16,7 @@ from torch import Tensor
 from models.scoring import BilinearForm, Side
 
 TENSORS = ("mean", "user_factors", "item_factors", "user_bias", "item_bias")
-VARIANCES = ("noise_variance", "user_variance", "item_variance")
+VARIANCES = ("noise_variance", "user_variance", "item_variance", "interval_deviations")
 CENTRAL_90 = NormalDist().inv_cdf(0.95)  # standard deviations from the mean of a normal distribution to 5 % and 95 %
 
 
@@ -36,8 +36,12 @@ class MatrixFactorization:
     noise_variance: Tensor | None = None  # of a rating around its expectation, shape (); None if unknown
     user_variance: Tensor | None = None  # from the uncertainty of the user's row, shape (U+1,)
     item_variance: Tensor | None = None  # likewise for the item's row, shape (I+1,)
+    # How many standard deviations below r̂ the central 90 % interval begins, and above it ends, shape (2,)
+    interval_deviations: Tensor | None = None
 
     def __post_init__(self) -> None:
+        if self.noise_variance is not None and self.interval_deviations is None:
+            self.interval_deviations = torch.full((2,), CENTRAL_90, device=self.mean.device)
         for name, table in self.tensors().items():
             setattr(self, name, table.detach())
 
@@ -76,6 +80,15 @@ class MatrixFactorization:
         if self.noise_variance is None or self.user_variance is None or self.item_variance is None:
             return None
         return self.noise_variance + self.user_variance[users_B] + self.item_variance[items_B]
+
+    def intervals(self, users_B: Tensor, items_B: Tensor, level: float = 0.9) -> tuple[Tensor, Tensor] | None:
+        """The ends of the central interval of the rating of each pair, unclipped, (B,); None where variances are not
+        known.
+        """
+        variance_B = self.variance(users_B, items_B)
+        if variance_B is None or self.interval_deviations is None:
+            return None
+        return around(self(users_B, items_B), variance_B, self.interval_deviations, level)
 
     def tensors(self) -> Mapping[str, Tensor]:
         """The tables by name, as a checkpoint stores them: `TENSORS`, and `VARIANCES` if they are known."""

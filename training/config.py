@@ -10,7 +10,7 @@ import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
@@ -107,7 +107,8 @@ def allowed(field: FieldInfo) -> str:
         for name, words in BOUNDS.items()
         if getattr(limit, name, None) is not None
     ]
-    return ", ".join([KINDS.get(kind) or str(kind).replace("typing.", ""), *bounds])
+    choices = " or ".join(map(str, get_args(kind))) if get_origin(kind) is Literal else ""
+    return ", ".join([KINDS.get(kind) or choices or str(kind).replace("typing.", ""), *bounds])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

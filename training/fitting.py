@@ -15,13 +15,15 @@ import torch
 from models.checkpoint.reader import Checkpoint
 from models.mf import MatrixFactorization
 from models.training_ratings import TrainingRatings
-from training.config import JobConfig, Preset, load_preset
+from training.config import JobConfig, Preset
 from training.data.interactions import Interactions
+from training.data.split import parse_split
 from training.data.train_test import TrainTest
+from training.data.trial_split import trial_rows
 from training.errors import ConfigError
 from training.evaluation.evaluate import TestSet, held_out_rmse, make_test_set
 from training.fit.fit_state import FitState
-from training.fit.loop import Epoch, fit
+from training.fit.loop import Epoch, fit, fit_after_trial
 from training.fit.relevance import RelevanceFit
 from training.fit.trainer import Trainer, TrainingSet
 from training.results import Fitted, Result
@@ -60,9 +62,13 @@ def prepare(run: Run, ratings: TrainTest) -> FitData:
     """Bring the ratings to the device. Raises ConfigError if a fit on them would not fit into the free memory."""
     check_memory(run, ratings.train)
     train = ratings.train
+    training = run.runtime.training_set(ratings, run.device)
+    trial_N = trial_rows(train, parse_split("none" if run.config.test else run.config.split), ratings.communicator)
+    if trial_N is not None:
+        training = replace(training, trial_N=torch.from_numpy(trial_N).to(run.device))
     return FitData(
         train_test=ratings,
-        training=run.runtime.training_set(ratings, run.device),
+        training=training,
         test=make_test_set(train, ratings.test, ratings.scale, run.config.relevant, run.device, ratings.communicator),
         seen=TrainingRatings.from_ratings(train.users_N, train.items_N, train.ratings_N, train.users),
     )
@@ -104,7 +110,7 @@ def fit_models(run: Run, data: FitData, served: Checkpoint | None, state: FitSta
         warm_start(trainer, served, data.train_test.train)
     run.phase(f"fitting {preset.name}")
     error = None if data.test is None else partial(held_out_rmse, test=data.test)
-    history = fit(trainer, error, run.report, state.restore(trainer), state.save)
+    history = fit_after_trial(trainer, error, run.report, state.restore(trainer), state.save)
     if preset.relevance is None:
         return Fitted(trainer.model(), history, None, [])
     run.phase("fitting the relevance head")
@@ -158,10 +164,3 @@ def refit(run: Run, result: Result, served: Checkpoint | None) -> Result:
     fitted = fit_models(run, data, served, state)
     facts = {**result.run, **ratings.totals(), "test_ratings": result.run["test_ratings"]}
     return replace(result, train_test=ratings, fitted=fitted, seen=data.seen, run=facts)
-
-
-def fit_baseline(training: TrainingSet, seed: int) -> MatrixFactorization:
-    """The model of the preset `bias`."""
-    trainer = make_trainer(load_preset("bias"), training, seed)
-    fit(trainer, None, lambda _: None)
-    return trainer.model()

@@ -28,7 +28,8 @@ from training.errors import ConfigError
 from training.evaluation.evaluate import TestSet, evaluate, held_out_rmse
 from training.evaluation.quality_gate import Candidate, judge, measure_drift
 from training.fit.loop import Epoch
-from training.fitting import FitData, Run, check_refit, fit_baseline, fit_models, prepare, refit, saved_state
+from training.fit.trainers.bias import bias_model
+from training.fitting import FitData, Run, check_refit, fit_models, prepare, refit, saved_state
 from training.report import write_report
 from training.results import Fitted, Result, draft
 from training.runtime import Runtime
@@ -102,7 +103,7 @@ def measure(run: Run, data: FitData, fitted: Fitted, served: Checkpoint | None, 
     baseline = None
     if test is not None:
         run.phase(f"evaluating on {len(test.ratings_N):,} ratings")
-        baseline = fit_baseline(data.training, run.config.seed)
+        baseline = bias_model(data.training)
         metrics = evaluate(fitted.model, test, data.seen.to(run.device), fitted.head)
         metrics["bias_rmse"] = held_out_rmse(baseline, test)
     facts = {"seed": run.config.seed, "split": run.config.split_name, "device": str(run.device), "threads": run.threads}

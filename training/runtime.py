@@ -43,7 +43,7 @@ class Runtime:
 
         Raises DataError or ConfigError for ratings, a split or options that cannot be used.
         """
-        return train_test.read(config, phase, with_attributes=preset.settings.uses_attributes)
+        return train_test.read(config, phase, with_attributes=preset.trainer_class.uses_attributes)
 
     def training_set(self, ratings: TrainTest, device: torch.device) -> TrainingSet:
         """The training part as trainers take it."""

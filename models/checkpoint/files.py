@@ -87,7 +87,12 @@ def tensor_shapes(shape: ModelShape) -> Mapping[str, tuple[int, ...]]:
         "item_bias": (rows_I,),
     }
     if shape.uncertainty:
-        shapes |= {"noise_variance": (), "user_variance": (rows_U,), "item_variance": (rows_I,)}
+        shapes |= {
+            "noise_variance": (),
+            "user_variance": (rows_U,),
+            "item_variance": (rows_I,),
+            "interval_deviations": (2,),
+        }
     return shapes
 
 

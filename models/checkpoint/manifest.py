@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, St
 
 from models.relevance import RelevanceRule
 
-FORMAT_VERSION = 5
+FORMAT_VERSION = 6
 FILE_NAME = re.compile(r"([A-Za-z0-9_][A-Za-z0-9_.-]*/)?[A-Za-z0-9_][A-Za-z0-9_.-]*")
 VERSION_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
@@ -111,7 +111,7 @@ class GateRecord(_Record):
 class Manifest(_Record):
     """The content of `manifest.json`."""
 
-    format_version: Literal[5] = 5
+    format_version: Literal[6] = 6
     number: Annotated[int, Field(ge=1)]
     version: Annotated[str, StringConstraints(pattern=f"^{VERSION_NAME.pattern}$")]
     created_at: datetime

@@ -59,7 +59,7 @@ def job_options(default_split: str) -> Decorator:
             "--user-attributes",
             metavar="FILE",
             shell_complete=one_of((), or_file=True),
-            help="A file with a column id and any attributes of users, for a preset that uses them.",
+            help="A file with a column id and any attributes of users, or a data set; for a preset that uses them.",
         ),
         data_option(
             "--item-attributes", metavar="FILE", shell_complete=one_of((), or_file=True), help="The same for items."

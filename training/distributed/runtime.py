@@ -79,8 +79,10 @@ class DistributedRuntime(Runtime):
         return free_memory(device)
 
     def read(self, config: JobConfig, preset: Preset, phase: Callable[[str], None]) -> TrainTest:
-        if not preset.trainer_class.distributes or preset.settings.uses_attributes:
+        if not preset.trainer_class.distributes:
             raise ConfigError(f"the preset {preset.name} cannot be fitted under torchrun")
+        if config.user_attributes or config.item_attributes:
+            raise ConfigError("--user-attributes and --item-attributes cannot be used under torchrun")
         if config.refit or config.warm_start:
             raise ConfigError("--refit and --warm-start cannot be used under torchrun")
         phase("reading ratings")

@@ -35,8 +35,8 @@ from training.fit.loop import Epoch
 from training.fit.trainer import Trainer, TrainingSet
 
 FACTS, PART, KEPT = "fit.json", ".part", 2
-TABLES = ("posterior.left", "posterior.right", "posterior.user_bias", "posterior.item_bias")
-PROBES, MOMENTS = "posterior.probes", "posterior.moments"
+TABLES = ("mean.left", "mean.right", "mean.user_bias", "mean.item_bias")
+PROBES, MOMENTS = "spread.probes", "spread.moments"
 
 
 @dataclass(slots=True)

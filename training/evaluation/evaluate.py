@@ -116,8 +116,9 @@ def evaluate(
     ndcg10, recall10 = rated if head is None else _ranking(model, by_relevance(head), test, seen)
     pooled, actual_N = test.communicator.pooled, test.ratings_N
     coverage = nll = None
-    if variance_N is not None:
-        coverage = pooled(metrics.coverage(predicted_N, variance_N, actual_N, 0.9), len(test))
+    intervals = model.intervals(test.users_N, test.items_N)
+    if variance_N is not None and intervals is not None:
+        coverage = pooled(metrics.coverage(*intervals, actual_N), len(test))
         nll = pooled(metrics.nll(predicted_N, variance_N, actual_N), len(test))
     return {
         "rmse": _rmse(test, predicted_N),

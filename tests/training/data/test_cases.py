@@ -141,7 +141,7 @@ def test_an_id_of_attributes_keeps_its_zeros() -> None:
     config = JobConfig(
         data=[str(folder / "ratings.csv")],
         item_attributes=str(folder / "items.csv"),
-        preset="bayes-side",
+        preset="bayes",
         cache=Path("not needed"),
     )
     ratings = read_split(config, with_attributes=True)

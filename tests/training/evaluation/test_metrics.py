@@ -32,8 +32,8 @@ def test_figures_of_many_ratings_do_not_lose_precision() -> None:
 
 
 def test_coverage_is_the_share_within_the_interval() -> None:
-    variance = torch.tensor([0.25, 1.0, 1.0, 4.0])  # 90 %: 1.645 deviations, that is 0.82, 1.64, 1.64, 3.29
-    assert metrics.coverage(PREDICTED, variance, ACTUAL, 0.9) == 0.75
+    low, high = torch.tensor([0.0, 3.0, 2.0, 5.0]), torch.tensor([1.0, 4.0, 2.9, 6.0])
+    assert metrics.coverage(low, high, torch.tensor([0.0, 3.5, 3.0, 6.0])) == 0.75
 
 
 def test_nll_of_a_normal_distribution() -> None:
