@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, St
 
 from models.relevance import RelevanceRule
 
-FORMAT_VERSION = 5
+FORMAT_VERSION = 6
 FILE_NAME = re.compile(r"([A-Za-z0-9_][A-Za-z0-9_.-]*/)?[A-Za-z0-9_][A-Za-z0-9_.-]*")
 VERSION_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
@@ -52,6 +52,8 @@ class ModelShape(_Record):
             raise ValueError("rating_min is above rating_max")
         if (self.relevance_factors is None) != (self.relevance_rule is None):
             raise ValueError("relevance_factors and relevance_rule are there together or not at all")
+        if self.relevance_rule is not None and self.relevance_rule.solved_factors > (self.relevance_factors or 0):
+            raise ValueError("relevance_rule has more solved_factors than there are relevance_factors")
         return self
 
 
@@ -111,7 +113,7 @@ class GateRecord(_Record):
 class Manifest(_Record):
     """The content of `manifest.json`."""
 
-    format_version: Literal[5] = 5
+    format_version: Literal[6] = 6
     number: Annotated[int, Field(ge=1)]
     version: Annotated[str, StringConstraints(pattern=f"^{VERSION_NAME.pattern}$")]
     created_at: datetime
