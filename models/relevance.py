@@ -10,7 +10,7 @@ Shapes: U users, I items, G factors, H of them solved, N ratings of one user.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 import numpy as np
@@ -74,7 +74,8 @@ class RelevanceHead:
         }
 
     def to(self, device: torch.device | str) -> RelevanceHead:
-        return RelevanceHead(*(table.to(device) for table in self.tensors().values()), self.rule)
+        tables: dict[str, Any] = {name: table.to(device) for name, table in self.tensors().items()}
+        return replace(self, **tables)
 
 
 class HeadSolver:

@@ -4,7 +4,8 @@ A score is x_u·B, x_u being a user's targets of the *covered* items, C of them.
 item j on those of the covered items but j itself. With P = (XᵀX + diag(ridge))⁻¹ over these that is
 B_j = e_j − P_j/P_jj for a covered item (Steck, eq. 8) and P Xᵀx_j for another one. Only P is ever held, C × C: B is
 multiplied, not computed. So the number of items does not matter, and the work beside P grows with that of ratings.
-This module does not know how the scores are used. Shapes: U users of this rank, I items, C covered, N ratings, K columns.
+This module does not know how the scores are used.
+Shapes: U users of this rank, I items, C covered, N ratings, K columns.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ Shapes: U users, I items, C items covered by the regression, G factors, H of the
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -53,7 +53,8 @@ class RelevanceFit:
     def __init__(self, data: TrainingSet, settings: RelevanceSettings, rng: np.random.Generator) -> None:
         self.data, self.settings, self._rng = data, settings, rng
         self.epochs = settings.sweeps + TRIAL_SWEEPS * len(MILDER) + FINAL_SWEEPS
-        self._losses, self._head = self._fit(), None
+        self._losses = self._fit()
+        self._head: RelevanceHead | None = None
 
     @classmethod
     def memory_bytes(cls, users: int, items: int, ratings: int, settings: RelevanceSettings) -> int:
@@ -71,10 +72,11 @@ class RelevanceFit:
 
     def model(self) -> RelevanceHead:
         """The head, after the last epoch, on the device of the data."""
-        assert self._head is not None, "the head is there after the last epoch"
+        if self._head is None:
+            raise RuntimeError("the head is there after the last epoch")
         return self._head
 
-    def _fit(self) -> Iterator[Tensor]:
+    def _fit(self) -> Generator[Tensor, None, None]:
         start = yield from self._tried()
         factors = WeightedFactors(self.data, self.settings)
         factors.regularisation = start.regularisation
@@ -89,7 +91,7 @@ class RelevanceFit:
                 self._head = self._combined(factors, start.choice)
             yield loss
 
-    def _tried(self) -> Iterator[Tensor]:
+    def _tried(self) -> Generator[Tensor, None, Start]:
         """Fit to nine tenths of the ratings, and return what is best on the others."""
         settings, held_N = self.settings, held_out(self.data)
         kept, held = part(self.data, ~held_N), part(self.data, held_N)

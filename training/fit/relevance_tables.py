@@ -60,4 +60,5 @@ class Reduction:
     def _orthonormal(self, basis_IK: Tensor) -> Tensor:
         """An orthonormal basis of what is left of the columns without their part along the items' factors."""
         rest_IK = basis_IK - self._pseudo_inverse_IH @ (self._items_IH.T @ basis_IK)
-        return torch.linalg.qr(rest_IK).Q
+        orthonormal_IK: Tensor = torch.linalg.qr(rest_IK).Q
+        return orthonormal_IK
