@@ -14,7 +14,7 @@ from operator import itemgetter
 import torch
 from torch import Tensor
 
-from training.evaluation import metrics
+from training import metrics
 from training.fit.item_regression import ItemRegression
 from training.fit.trainer import TrainingSet
 
