@@ -32,6 +32,7 @@ from models.errors import (
     CheckpointCorruptError,
     CheckpointFormatError,
     CheckpointNotFoundError,
+    ComparisonError,
     DeviceUnavailableError,
     GoldenPairsError,
     PublicationError,
@@ -41,6 +42,7 @@ from models.errors import (
     UnknownIdError,
     UnknownItemError,
     UnknownUserError,
+    UnprovenVersionError,
 )
 
 PROBLEM_JSON = "application/problem+json"
@@ -142,6 +144,8 @@ KINDS: Mapping[type[RatecastError], Kind] = {
     NotReadyError: Kind("not-ready", 503, "No model is being served yet"),
     UnknownVersionError: Kind("unknown-version", 404, "Unknown version"),
     ReportNotFoundError: Kind("no-report", 404, "The version has no report"),
+    UnprovenVersionError: Kind("needs-force", 409, "The version is served only by force"),
+    ComparisonError: Kind("not-comparable", 409, "The versions cannot be compared"),
     ActivationError: Kind("not-activated", 409, "The version cannot be activated"),
     StoreUnavailableError: Kind("store-unavailable", 503, "The ratings store is unreachable"),
     StoreUnusableError: Kind("store-unusable", 503, "The database cannot be used as a ratings store"),

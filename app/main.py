@@ -59,6 +59,7 @@ def create_app(settings: Settings | None = None, shared: Path | None = None) -> 
         id_length=settings.max_id_length,
         inline_ratings=settings.max_inline_ratings,
         body=settings.max_body_bytes,
+        offset=settings.max_offset,
     )
     traced = settings.opentelemetry
     app = Service(
@@ -85,7 +86,7 @@ def create_app(settings: Settings | None = None, shared: Path | None = None) -> 
         plain = PlainRoutes(inner, [route for route in routes if isinstance(route, PlainRoute)], guard, limits.body)
         return Reporting(allow_origins(plain, settings.origins()), needs, telemetry, settings.log_sample, shutdown)
 
-    app.layers, app.needs = layers, needs
+    app.layers, app.needs, app.guard = layers, needs, guard
     return app
 
 

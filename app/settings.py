@@ -11,6 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 from tempfile import gettempdir
 from typing import Annotated, Literal
+from urllib.parse import quote
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -56,6 +57,7 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(16 << 20, ge=1, description="Maximum size of a request body, in bytes.")
     max_pairs: int = Field(100_000, ge=1, description="Maximum number of (user, item) pairs in one request.")
     max_list: int = Field(1_000, ge=1, description="Maximum number of items in one list.")
+    max_offset: int = Field(10_000, ge=0, description="Maximum number of a list's best items that a page leaves out.")
     max_inline_ratings: int = Field(10_000, ge=1, description="Maximum number of ratings in a request without a user.")
     max_id_length: int = Field(MAX_LENGTH, ge=1, description="Maximum length of a user or item id, in characters.")
     max_seconds: float = Field(10.0, gt=0, allow_inf_nan=False, description="Time limit of a request, in seconds.")
@@ -137,7 +139,7 @@ class Settings(BaseSettings):
             return None if url == NO_STORE else url
         if is_url(self.checkpoints) or not os.access(self.checkpoints, os.W_OK):
             return None
-        return f"sqlite:///{self.directory() / DEFAULT_STORE}"
+        return f"sqlite:///{quote(str(self.directory() / DEFAULT_STORE))}"
 
     def directory(self) -> Path:
         """Where checkpoints are read from: the directory itself, or this host's copy of what is behind the URL."""

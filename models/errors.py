@@ -56,6 +56,14 @@ class GoldenPairsError(CheckpointError):
     """A model that predicts something else than when it was published."""
 
 
+class UnprovenVersionError(CheckpointError):
+    """A version that was not measured, was refused or is behind its baseline, and that nobody wants by force."""
+
+
+class ComparisonError(CheckpointError):
+    """Two versions that cannot be compared: too few ratings are new to both."""
+
+
 class RemoteError(CheckpointError):
     """A store of checkpoints behind a URL that cannot be reached or used. What is there is not known."""
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,6 +17,7 @@ from models.scoring import BilinearForm, Side
 
 TENSORS = ("mean", "user_factors", "item_factors", "user_bias", "item_bias")
 VARIANCES = ("noise_variance", "user_variance", "item_variance")
+CENTRAL_90 = NormalDist().inv_cdf(0.95)  # standard deviations from the mean of a normal distribution to 5 % and 95 %
 
 
 @dataclass(slots=True, eq=False)
@@ -77,6 +80,15 @@ class MatrixFactorization:
     def tensors(self) -> Mapping[str, Tensor]:
         """The tables by name, as a checkpoint stores them: `TENSORS`, and `VARIANCES` where they are known."""
         return {name: table for name in TENSORS + VARIANCES if (table := getattr(self, name)) is not None}
+
+
+def around(ratings: Any, variance: Any, deviations: Any, level: float = 0.9) -> tuple[Any, Any]:
+    """The ends of the central interval of ratings, given their expectations, variances and `interval_deviations`.
+
+    Arrays or tensors. Errors are taken as normal, but for a width of their own on each side.
+    """
+    deviation = variance**0.5 * (NormalDist().inv_cdf((1 + level) / 2) / CENTRAL_90)
+    return ratings - deviations[0] * deviation, ratings + deviations[1] * deviation
 
 
 def with_average_row(table: Tensor, counts: Tensor) -> Tensor:

@@ -151,6 +151,15 @@ class Sharded:
         moved = [torch.where(keys_BN == EMPTY, EMPTY, keys_BN - shard.begin) for shard, keys_BN in parts]
         return torch.cat(moved, dim=1).topk(n, dim=1).values
 
+    def factors(self, rows_N: Rows) -> Floats:
+        """The items' factors of some known rows, in the host's memory, float32 (N, G)."""
+        found_NG = np.empty((len(rows_N), self.shards[0].ordering.item_factors.shape[1]), np.float32)
+        for shard in self.shards:
+            at_K = np.flatnonzero((rows_N >= shard.begin) & (rows_N < shard.end))
+            rows_K = torch.from_numpy(rows_N[at_K] - shard.begin).to(shard.ordering.device)
+            found_NG[at_K] = shard.ordering.item_factors[rows_K].cpu().numpy()
+        return found_NG
+
     def cut(self, mask_I: Tensor) -> tuple[Tensor, ...]:
         """What a mask of items, bool (I,), says of the items of each shard, on its device."""
         return tuple(mask_I[shard.begin : shard.end].to(shard.ordering.device) for shard in self.shards)

@@ -123,7 +123,7 @@ class JobConfig:
         out, remote: the checkpoint directory to publish to, None to publish nothing, and the registry that the version
             is copied to from there, None for none.
         tolerance: how much higher than the served model's the RMSE may be, relatively.
-        force: publish a model even if the quality gate refuses it.
+        force: publish a model even if the quality gate refuses it, or if it is not measured and the served one was.
         resume: where the state of the fit is saved, and an interrupted fit resumed from: a file, or a directory under
             torchrun. None saves nothing.
         save_every: least seconds between two saves of the state.

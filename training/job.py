@@ -24,7 +24,8 @@ from models.urls import is_url
 from training.config import JobConfig, load_preset
 from training.data.summary import summary
 from training.device import use_threads
-from training.evaluation.evaluate import evaluate, held_out_rmse
+from training.errors import ConfigError
+from training.evaluation.evaluate import TestSet, evaluate, held_out_rmse
 from training.evaluation.quality_gate import Candidate, judge, measure_drift
 from training.fit.loop import Epoch
 from training.fitting import FitData, Run, check_refit, fit_baseline, fit_models, prepare, refit, saved_state
@@ -63,6 +64,7 @@ def run(
     check_refit(config, data.test)
     facts = summary(data.train_test.dataset) if runtime.communicator.size == 1 else {}
     served = None if config.out is None else load_served(config.out)
+    check_measured(config, data.test, served)
     state = saved_state(job, data.train_test)
     fitted = fit_models(job, data, served, state)
     result = measure(job, data, fitted, served, facts)
@@ -80,6 +82,17 @@ def load_served(directory: Path) -> Checkpoint | None:
     except CheckpointError as error:
         log.warning("the current checkpoint cannot be read, so the new model is not compared with it: %s", error)
         return None
+
+
+def check_measured(config: JobConfig, test: TestSet | None, served: Checkpoint | None) -> None:
+    """Raise ConfigError where a model that nobody measures would be served in place of one that was measured."""
+    if test is not None or served is None or served.manifest.gate.verdict == "not measured":
+        return
+    if config.activate and not config.force:
+        raise ConfigError(
+            f"the served version {served.version} was measured, and this fit holds no ratings out to be measured by: "
+            "use --split (with --refit the published model has all ratings), --no-activate or --force"
+        )
 
 
 def measure(run: Run, data: FitData, fitted: Fitted, served: Checkpoint | None, summary: Mapping[str, Any]) -> Result:

@@ -8,11 +8,12 @@ from fastapi import APIRouter, Query
 
 from app.api.deps import EngineDep, LimitsDep
 from app.api.openapi import link, problems
-from app.api.parameters import ITEM, MAX_QUERY, SIMILAR, Category, IdPath, ListLength, N, YearMax, YearMin
+from app.api.parameters import ITEM, MAX_QUERY, SIMILAR, Category, IdPath, ListLength, N, Offset, YearMax, YearMin
+from app.api.plain import GuardedRoute
 from app.engine.documents import FoundItems, Genres, Item, SimilarItems
 from app.engine.types import ItemFilter
 
-router = APIRouter(tags=["items"])
+router = APIRouter(tags=["items"], route_class=GuardedRoute)
 
 EXAMPLES = {"242": {"value": "242"}, "50": {"value": "50"}}
 ItemId = Annotated[str, IdPath(description="The item's id.", openapi_examples=EXAMPLES)]
@@ -28,6 +29,7 @@ async def find_items(
     limits: LimitsDep,
     query: Annotated[str, Query(max_length=MAX_QUERY, description="Words of the title, or an id; none: any.")] = "",
     n: N = 10,
+    offset: Offset = 0,
     category: Category = None,
     year_min: YearMin = None,
     year_max: YearMax = None,
@@ -38,7 +40,8 @@ async def find_items(
     that does; equal ones by their number of ratings. Without a query it is the most rated items.
     """
     limits.check_list(n, "query", "n")
-    return await engine.catalogue.find_items(query, n, ItemFilter(category, year_min, year_max))
+    limits.check_offset(offset, "query", "offset")
+    return await engine.catalogue.find_items(query, n, ItemFilter(category, year_min, year_max), offset)
 
 
 @router.get("/genres", summary="The genres of the items", responses=problems(413, 500, 503, 504))

@@ -18,13 +18,16 @@ from app.ratings.records import storable
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds of one request: pairs, items of a list, characters of an id, ratings given with it, bytes of its body."""
+    """Bounds of one request: pairs, items of a list, characters of an id, ratings given with it, bytes of its body,
+    items of a list that are left out.
+    """
 
     pairs: int
     list_length: int
     id_length: int
     inline_ratings: int
     body: int = 16 << 20
+    offset: int = 10_000
 
     def check_id(self, id_: str, *location: str) -> None:
         """Raise InvalidRequestError for an id that is empty or too long."""
@@ -80,11 +83,16 @@ class Limits:
         if n > self.list_length:
             raise InvalidRequestError(location, f"a list holds at most {self.list_length} items (RATECAST_MAX_LIST)")
 
+    def check_offset(self, offset: int, *location: str) -> None:
+        """Raise InvalidRequestError for a page that begins too deep in a list."""
+        if offset > self.offset:
+            raise InvalidRequestError(location, f"a page begins at most at {self.offset} (RATECAST_MAX_OFFSET)")
+
     def check_lists(self, users: Sequence[str], n: int) -> None:
-        """Raise InvalidRequestError for lists that together hold more items than a request may hold pairs."""
+        """Raise InvalidRequestError for lists that together find more items than a request may hold pairs."""
         if len(users) * n > self.pairs:
             raise InvalidRequestError(
-                ("body",), f"a request's lists hold at most {self.pairs} items together (RATECAST_MAX_PAIRS)"
+                ("body",), f"a request's lists find at most {self.pairs} items together (RATECAST_MAX_PAIRS)"
             )
 
     def check_filter(self, ids: Sequence[str], *location: str) -> None:

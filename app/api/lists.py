@@ -13,7 +13,7 @@ from app.api.encodings import json
 from app.api.limits import Limits
 from app.api.openapi import link, problems
 from app.api.parameters import MAX_QUERY, TOP, IdPath, ListParameters, N
-from app.api.plain import Errors, PlainRoute, client_gone, raise_if, read_parameters, send_answer
+from app.api.plain import Errors, GuardedRoute, PlainRoute, client_gone, raise_if, read_parameters, send_answer
 from app.api.predict import inline
 from app.api.schemas.answers import Recommendations, TopItems
 from app.api.schemas.requests import RecommendRequest
@@ -24,7 +24,7 @@ from app.errors import InvalidRequestError
 from app.middleware.access import Access, needs
 from models.errors import UnknownUserError
 
-router = APIRouter(tags=["lists"])
+router = APIRouter(tags=["lists"], route_class=GuardedRoute)
 
 TOO_SHORT = "String should have at least 1 character"  # as pydantic says it
 EXAMPLES = {
@@ -47,8 +47,11 @@ def top(
 ) -> None:
     """List the best items for a user. The rating beside each is the one that `POST /predict` gives, whatever the order.
 
+    `score` is what ordered the list, and `rank_by` says what that is. Pages follow one another without gap or
+    repetition while the model, the user's ratings and the filters stay.
+
     A user whose ratings are fresher than the model is folded in, and `source` says `fold_in`. An unknown user is shown
-    the most rated items, and `source` says `popular`. Filters apply before the list is made:
+    the most rated items, and `source` and `rank_by` say `popular`. Filters apply before the list is made:
     it is shorter than `n` only where fewer items are left.
     """
 
@@ -64,6 +67,7 @@ async def answer_top(scope: Scope, receive: Receive, send: Send) -> None:
     raise_if(errors)
     limits.check_id(user, "path", "user")
     limits.check_list(asked.get("n", 0), "query", "n")
+    limits.check_offset(asked.get("offset", 0), "query", "offset")
     strict = asked.pop("strict", False)
     answer = await engine.lists.top(ListQuery(user=user, **asked), partial(client_gone, receive))
     if strict:
@@ -122,7 +126,8 @@ async def recommend(
     users = body.users or ()
     limits.check_ids(users, "body", "users")
     limits.check_list(body.n, "body", "n")
-    limits.check_lists(users, body.n)
+    limits.check_offset(body.offset, "body", "offset")
+    limits.check_lists(users, body.offset + body.n)
     limits.check_filter(body.exclude, "body", "exclude")
     limits.check_filter(body.only or (), "body", "only")
     options = body.model_dump(exclude={"users", "ratings"})

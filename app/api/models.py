@@ -1,25 +1,29 @@
-"""GET /models, GET /models/current, and of a version: its learning curve, its report, and making it the current one."""
+"""Versions: GET /models, /current and /compare, going back, and of one: its curve, its report, making it current."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Response
+from fastapi import APIRouter, Path, Query, Response
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from starlette.responses import HTMLResponse
 
 from app.api.deps import EngineDep
 from app.api.openapi import link, links, problems
+from app.api.plain import GuardedRoute
 from app.engine.documents import ModelVersion
 from app.middleware.access import Access, needs
 from app.middleware.browsers import REPORT as REPORT_HEADERS
 from models.checkpoint.files import HISTORY, REPORT, REPORT_PAGE
 from models.checkpoint.manifest import VERSION_NAME, DataRecord, GateRecord, Manifest, ModelShape, TrainerRecord
+from models.comparison import Verdict
 from models.errors import CheckpointCorruptError
 
-router = APIRouter(tags=["models"])
+router = APIRouter(tags=["models"], route_class=GuardedRoute)
 
 Version = Annotated[
     str,
@@ -28,6 +32,12 @@ Version = Annotated[
         description="Name of a published version.",
         openapi_examples={"a version": {"value": "20261124T021910Z-textbook-6c8073"}},
     ),
+]
+_name = partial(Query, pattern=f"^{VERSION_NAME.pattern}$")
+VersionQuery = Annotated[str, _name(description="Name of a published version.")]
+AgainstQuery = Annotated[str | None, _name(description="Another one; by default the one being served.")]
+Force = Annotated[
+    bool, Query(description="Serve it even if it was not measured, was refused or is behind its baseline.")
 ]
 OF_VERSION = problems(404, 413, 422, 500, 503)
 HasReport = Annotated[bool, Field(description="Whether `GET /models/{version}/report` has a page.")]
@@ -58,12 +68,34 @@ class PublishedModel(BaseModel):
     metrics: Mapping[str, float | None]
     report: HasReport
     serving: bool
+    concern: Annotated[str | None, Field(description="Why it is served only by force; null where it is not.")]
 
 
 class PublishedModels(BaseModel):
-    """Every published version that can be read, oldest first."""
+    """Every published version that can be read, oldest first; `previous` is where a roll-back goes to."""
 
     models: list[PublishedModel]
+    previous: str | None
+    model_version: ModelVersion
+
+
+class ComparedModels(BaseModel):
+    """The RMSE of two versions on the same held-out ratings, which neither was fitted on.
+
+    `low` and `high` bound `difference`, `rmse` less `rmse_against`, with 95 % confidence. `verdict` says whether
+    `version` predicts better than `against`.
+    """
+
+    version: str
+    against: str
+    ratings: int
+    users: int
+    rmse: float
+    rmse_against: float
+    difference: float
+    low: float
+    high: float
+    verdict: Verdict
     model_version: ModelVersion
 
 
@@ -110,10 +142,40 @@ async def published(engine: EngineDep) -> PublishedModels:
             metrics=manifest.metrics,
             report=_has_report(manifest),
             serving=manifest.version == serving,
+            concern=manifest.concern,
         )
         for manifest in await engine.versions.published()
     ]
-    return PublishedModels(models=models, model_version=serving)
+    return PublishedModels(models=models, previous=await engine.versions.previous(), model_version=serving)
+
+
+@router.get(
+    "/models/compare",
+    summary="Which of two models predicts better",
+    responses=problems(404, 409, 413, 422, 500, 503),
+)
+async def compare(version: VersionQuery, engine: EngineDep, against: AgainstQuery = None) -> ComparedModels:
+    """Compare two versions on the ratings that they were measured by and that neither was fitted on.
+
+    Figures of `GET /models` are of the ratings that each version was measured by, so they do not compare. Both
+    versions are read and verified for it, which takes as long as loading them.
+    """
+    serving = engine.versions.manifest.version
+    found = await engine.versions.compare(version, against or serving)
+    return ComparedModels(version=version, against=against or serving, **asdict(found), model_version=serving)
+
+
+@router.post(
+    "/models/rollback",
+    summary="Serve the model that was served before",
+    responses=problems(409, 413, 422, 500, 503),
+)
+async def rollback(engine: EngineDep, force: Force = False) -> Activated:
+    """Make the version current that was served before the current one. It is verified first.
+
+    A version that was published but never served is passed over, and so is one that is served only by force.
+    """
+    return Activated(model_version=await engine.versions.roll_back(force=force))
 
 
 @router.post(
@@ -121,12 +183,13 @@ async def published(engine: EngineDep) -> PublishedModels:
     summary="Serve another published model",
     responses=problems(404, 409, 413, 422, 500, 503),
 )
-async def activate(version: Version, engine: EngineDep) -> Activated:
-    """Make a version the current one, as a roll-back does. It is verified first; the old one answers meanwhile.
+async def activate(version: Version, engine: EngineDep, force: Force = False) -> Activated:
+    """Make a version the current one. It is verified first; the old one answers meanwhile.
 
-    The answer comes once this worker serves it; others follow within two seconds.
+    The answer comes once this worker serves it; others follow within two seconds. A version that was not measured, was
+    refused or is behind its baseline is a 409 unless `force` says so.
     """
-    await engine.versions.activate(version)
+    await engine.versions.activate(version, force=force)
     return Activated(model_version=version)
 
 

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.api.plain import BODY_METHODS
 from app.errors import PROBLEM_JSON, Problem
-from app.middleware.access import Access, RouteNeeds, needs
+from app.middleware.access import Access, Guard, RouteNeeds, needs
 from app.middleware.browsers import DOCUMENTATION
 
 DOCUMENT = "openapi.json"
@@ -69,10 +69,12 @@ class Service(FastAPI):
     Attributes:
         layers: put before Starlette's own middleware, which takes 5 µs a request.
         needs: what each request needs, else the layers refuse it.
+        guard: says whether a request may be asked.
     """
 
     layers: Callable[[ASGIApp], ASGIApp]
     needs: RouteNeeds
+    guard: Guard
 
     def build_middleware_stack(self) -> ASGIApp:
         own = super().build_middleware_stack()

@@ -11,11 +11,12 @@ from pydantic import BaseModel
 
 from app.api.deps import EngineDep, ShutdownDep, TelemetryDep
 from app.api.openapi import problems
+from app.api.plain import GuardedRoute
 from app.engine.documents import FailedLoad, ModelVersion
 from app.errors import StoppingError
 from app.middleware.access import Access, needs
 
-router = APIRouter()
+router = APIRouter(route_class=GuardedRoute)
 
 
 class Live(BaseModel):

@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import partial
 from string import printable
 from typing import Annotated
-from urllib.parse import quote, unquote, unquote_to_bytes
+from urllib.parse import quote, unquote_to_bytes
 
 from fastapi import Path, Query
 from pydantic import BaseModel, BeforeValidator
@@ -20,9 +20,8 @@ from starlette.types import Scope
 from app.api.schemas.requests import Year
 from app.engine.types import RankBy
 from app.errors import UndecodableTargetError
+from app.middleware.access import SLASH
 from models.ids import clean
-
-SLASH = "\U0010ffff"  # stands for a slash of an id while a path is routed; a noncharacter, which no text should hold
 
 
 class IdConvertor(Convertor[str]):
@@ -53,15 +52,6 @@ def check_utf8(scope: Scope) -> None:
         scope["query_string"] = quote(query, safe=printable).encode()
 
 
-def decode_segments(scope: Scope) -> None:
-    """Let routers tell a slash of an id, percent-encoded, from one of the path."""
-    raw = scope.get("raw_path") or b""
-    if b"%2f" not in raw and b"%2F" not in raw:
-        return
-    segments = raw.decode("latin-1").split("/")
-    scope["path"] = "/".join(unquote(segment, errors="replace").replace("/", SLASH) for segment in segments)
-
-
 register_url_convertor("id", IdConvertor())
 register_url_convertor("segment", SegmentConvertor())
 
@@ -78,6 +68,22 @@ IdPath = partial(Path, min_length=1, pattern=r"\S")  # the pattern is for the do
 MAX_QUERY = 256  # characters that are searched for
 N = Annotated[int, Query(ge=1, description="How many; the service has an upper bound.")]
 ListLength = Annotated[int, Query(ge=1, description="How many items; the service has an upper bound.")]
+Offset = Annotated[
+    int, Query(ge=0, description="How many of the best are left out: the next page begins at the sum of offset and n.")
+]
+Diversity = Annotated[
+    float,
+    Query(
+        ge=0,
+        le=1,
+        allow_inf_nan=False,
+        description="How much items of the list are to be unlike one another: 0 not at all, 1 in place of their score.",
+    ),
+]
+Intervals = Annotated[
+    bool,
+    Query(description="Add the ends of the central 90 % interval of each rating, `low` and `high`."),
+]
 Category = Annotated[str | None, Query(description="Choose from the items of this genre alone.")]
 YearMin = Annotated[Year | None, Query(description="Choose from the items of this year and later ones.")]
 YearMax = Annotated[Year | None, Query(description="Choose from the items of this year and earlier ones.")]
@@ -85,7 +91,7 @@ User = Annotated[str, IdPath(description="The user's id.", openapi_examples={"19
 Item = Annotated[str, IdPath(description="The item's id.", openapi_examples={"242": {"value": "242"}})]
 ORDER = (
     "`relevance`: what the user is likely to choose; `rating`: by predicted rating; `lower_bound`: by the lower end "
-    "of its 90 % interval. By default `relevance` where the model has it, else `rating`."
+    "of the 90 % interval of its expectation. By default `relevance` where the model has it, else `rating`."
 )
 QueryId = Annotated[str, BeforeValidator(clean)]
 REPEATABLE = ("exclude", "only")  # in a query; of any other parameter that is given twice the last counts
@@ -95,12 +101,14 @@ class PredictParameters(BaseModel):
     """Of `POST /predict`."""
 
     strict: Annotated[bool, Query(description="Answer 404 for an unknown user or item.")] = False
+    intervals: Intervals = False
 
 
 class ListParameters(BaseModel):
     """Of `GET /users/{user}/top`."""
 
     n: ListLength = 10
+    offset: Offset = 0
     rank_by: Annotated[RankBy | None, Query(description=ORDER)] = None
     exclude_seen: Annotated[bool, Query(description="Leave out what the user rated.")] = True
     exclude: Annotated[tuple[QueryId, ...], Query(description="Leave out these items too; repeatable.")] = ()
@@ -108,7 +116,6 @@ class ListParameters(BaseModel):
     category: Category = None
     year_min: YearMin = None
     year_max: YearMax = None
-    intervals: Annotated[
-        bool, Query(description="Say how sure the model is of each rating: `low` and `high`, of a 90 % interval.")
-    ] = False
+    intervals: Intervals = False
+    diversity: Diversity = 0.0
     strict: Annotated[bool, Query(description="Answer 404 for an unknown user.")] = False

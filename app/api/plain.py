@@ -7,21 +7,22 @@ validates with the models that stand there, by the functions below, and errors r
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from email.message import Message as EmailMessage
 from functools import lru_cache
 from typing import Any, TypeVar
 from urllib.parse import parse_qs
 
+from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.api.parameters import REPEATABLE, check_utf8, decode_segments
+from app.api.parameters import REPEATABLE, check_utf8
 from app.engine.errors import CancelledRequestError
 from app.errors import EncodedBodyError, answer_error, body_too_large, unreadable_json
-from app.middleware.access import BY_NAME, Guard
+from app.middleware.access import BY_NAME, Guard, needs_of
 from app.middleware.reporting import ROUTE
 from models.errors import RatecastError
 
@@ -32,6 +33,21 @@ IDENTITY = b"identity"
 BODY_METHODS = frozenset(("POST", "PUT", "PATCH"))
 LONG_QUERY = 256  # bytes; longer ones are not kept
 SPAN = "fastapi.telemetry"  # in the scope of a request that FastAPI reports to OpenTelemetry
+
+
+class GuardedRoute(APIRoute):
+    """A route of FastAPI that is asked by nobody who may not: what was found out before routing is checked again."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+        needs = {method: needs_of(self, method) for method in self.methods or ()}
+
+        async def guarded(request: Request) -> Response:
+            scope = request.scope
+            scope["app"].guard.check_route(scope, needs[scope["method"]])
+            return await handle(request)
+
+        return guarded
 
 
 class PlainRoute(APIRoute):
@@ -52,6 +68,7 @@ class PlainRoute(APIRoute):
             path, signature, methods=[method], generate_unique_id_function=lambda route: route.name, **documentation
         )
         self.method = method
+        self.needs = needs_of(self, method)
         self.app = endpoint  # what FastAPI's router finds too: see `PlainRoutes`
 
 
@@ -83,6 +100,7 @@ class PlainRoutes:
                 check_utf8(scope)
                 route = route or self._match(scope)
             if route is not None:
+                self._guard.check_route(scope, route.needs)
                 scope[ROUTE] = route.path
                 if SPAN in scope:
                     _name_span(scope[SPAN], route.path_format)
@@ -102,7 +120,6 @@ class PlainRoutes:
 
     def _match(self, scope: Scope) -> PlainRoute | None:
         """The route whose template matches the path, with the ids in the path put into the scope."""
-        decode_segments(scope)
         if scope.get("root_path"):
             return None
         for route in self._of_template.get(scope["method"], ()):

@@ -75,7 +75,8 @@ def predict(
     kept. `source` is `fold_in`, as for users whose ratings are fresher than the model.
 
     The same documents for users go as msgpack. Large batches go fastest as an Arrow IPC stream with the columns `user`
-    and `item`; its answer has the columns `rating` and `source`, and `model_version` in the metadata of its schema.
+    and `item`; its answer has the columns `rating` and `source`, with intervals also `low` and `high`, and
+    `model_version` in the metadata of its schema.
     """
 
 
@@ -88,22 +89,23 @@ async def answer_predict(scope: Scope, receive: Receive, send: Send) -> None:
     large = len(body) > LARGE_BODY
     errors: Errors = []
     query = scope["query_string"]
-    strict = read_parameters(PredictParameters, query, errors).get("strict", False) if query else False
+    parameters = read_parameters(PredictParameters, query, errors) if query else {}
+    strict, intervals = parameters.get("strict", False), parameters.get("intervals", False)
     given = body, media_type, errors, limits
     asked = await asyncio.to_thread(_decode, *given) if large else _decode(*given)
     encode = BINARY.get(media_type, json).encode_predictions
     if isinstance(asked, Pair):
-        one = await engine.predictions.pair(asked, partial(client_gone, receive))
+        one = await engine.predictions.pair(asked, partial(client_gone, receive), intervals=intervals)
         if strict:
             _refuse_unknown(*asked, one.source)
         content = encode(one)
     elif isinstance(asked, Pairs):
-        answer = await engine.predictions.pairs(asked, partial(client_gone, receive))
+        answer = await engine.predictions.pairs(asked, partial(client_gone, receive), intervals=intervals)
         if strict:
             _refuse_first_unknown(asked, answer)
         content = await asyncio.to_thread(encode, answer) if large else encode(answer)
     else:
-        content = await _predict_anonymous(asked, engine, limits, strict=strict)
+        content = await _predict_anonymous(asked, engine, limits, strict=strict, intervals=intervals)
     await send_answer(send, content, media_type if media_type in BINARY else JSON)
 
 
@@ -140,11 +142,17 @@ def _decode(body: bytes, media_type: bytes, errors: Errors, limits: Limits) -> A
 
 
 async def _predict_anonymous(
-    asked: AnonymousPairRequest | AnonymousColumnsRequest, engine: Engine, limits: Limits, *, strict: bool
+    asked: AnonymousPairRequest | AnonymousColumnsRequest,
+    engine: Engine,
+    limits: Limits,
+    *,
+    strict: bool,
+    intervals: bool,
 ) -> bytes:
     alone = isinstance(asked, AnonymousPairRequest)
     items = [asked.item] if isinstance(asked, AnonymousPairRequest) else asked.items
-    answer, used = await engine.predictions.inline(inline(asked.ratings, engine, limits), items)
+    given = inline(asked.ratings, engine, limits)
+    answer, used = await engine.predictions.inline(given, items, intervals=intervals)
     if strict:
         for position in np.flatnonzero(answer.sources_B % 2).tolist():  # the odd ones are of unknown items
             raise UnknownItemError(items[position], None if alone else position)

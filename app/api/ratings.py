@@ -19,16 +19,17 @@ from app.api.encodings import json
 from app.api.limits import Limits, check_scale
 from app.api.openapi import problems
 from app.api.parameters import BECAUSE, EXPORT, RATING, RATINGS, USER, Item, User
-from app.api.plain import JSON, PlainRoute, read_body, read_json, send_answer
+from app.api.plain import JSON, GuardedRoute, PlainRoute, read_body, read_json, send_answer
 from app.api.schemas import answers
 from app.api.schemas.requests import BulkRequest, RatingRequest
 from app.engine.documents import Because, UserRatings
 from app.engine.engine import Engine
+from app.engine.types import ExplainedOrder
 from app.errors import InvalidRequestError
 from app.middleware.access import BY_NAME, Access, needs
 from app.ratings.records import UNKNOWN_TIME, Delete, Erase, Put, PutMany, Rating
 
-router = APIRouter(tags=["ratings"])
+router = APIRouter(tags=["ratings"], route_class=GuardedRoute)
 
 MAX_KEY_LENGTH = 256
 _rating_body = TypeAdapter(RatingRequest)
@@ -136,17 +137,17 @@ async def because(
     engine: EngineDep,
     limits: LimitsDep,
     n: Annotated[int, Query(ge=1, description="How many ratings are listed, those with the largest parts first.")] = 10,
+    rank_by: Annotated[ExplainedOrder, Query(description="What is explained.")] = ExplainedOrder.RATING,
 ) -> Because:
-    """The user's ratings by their part in the prediction of the item. 404 for a user without ratings.
+    """The user's ratings by their part in what they are shown of the item. 404 for a user without ratings.
 
-    The parts are exact: `baseline`, every `contribution` and `others` add up to the prediction that follows from the
-    ratings alone. For a user whose ratings the model was fitted on, `POST /predict` answers from the fitted row, which
-    may differ a little.
+    With `rank_by=relevance` it is the score that orders lists by relevance, else the expected rating. `baseline`, every
+    `contribution`, `others` and `fitted` add up to `score`, which is the number that is served.
     """
     limits.check_id(user, "path", "user")
     limits.check_id(item, "path", "item")
     limits.check_list(n, "query", "n")
-    return await engine.predictions.explain(user, item, n)
+    return await engine.predictions.explain(user, item, n, rank_by)
 
 
 @router.get(EXPORT, summary="All that is held of a user", responses=problems(413, 422, 500, 503))

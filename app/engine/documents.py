@@ -10,6 +10,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field
 
+from app.engine.types import ExplainedOrder
+
 ModelVersion = Annotated[str, Field(description="Version of the checkpoint that this answer came from.")]
 
 
@@ -118,18 +120,23 @@ class Reason(BaseModel):
 
 
 class Because(BaseModel):
-    """A prediction as a sum: `baseline`, the parts of the user's ratings, and `others`, the parts not listed.
+    """The number that is served, as a sum: `score` is `baseline`, the parts of the user's ratings, and two more.
 
-    `rating` is the sum, clipped to the scale.
+    `others` are the parts not listed. `fitted` is what the user's fitted row says beyond what follows from the ratings
+    by themselves; 0 for one that is folded in. `score` is what orders lists by `rank_by`: with `rating` the expected
+    rating, of which `rating` is the one that `POST /predict` gives, clipped to the scale.
     """
 
     user: str
     item: str
     title: str | None
     rating: float
+    rank_by: ExplainedOrder
+    score: float
     baseline: float
     reasons: list[Reason]
     others: float
+    fitted: float
     model_version: ModelVersion
 
 

@@ -76,8 +76,7 @@ class Engine:
         self.predictions = Predictor(models, fresh, self.ratings, self._worker, bounds.queued_pairs, tell)
         self.lists = Recommender(models, fresh, self._worker, bounds.queued_lists, bounds.recent_lists, tell)
         self.catalogue = CatalogueSearch(models, self.ratings, self._searcher)
-        revisions = None if ratings is None else ratings.revisions
-        self.versions = ModelWatcher(models, directory, pinned, remembered, tell, revisions, sync)
+        self.versions = ModelWatcher(models, directory, pinned, remembered, tell, ratings, sync)
 
     def close(self) -> None:
         """Finish what is under way and end the threads."""

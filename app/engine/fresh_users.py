@@ -15,7 +15,8 @@ import numpy as np
 
 from app.engine.folding import FoldedUser, fold
 from app.engine.rating_history import RatingHistory
-from app.engine.serving_model import Recent, Rows, ServingModel
+from app.engine.scorer import Rows
+from app.engine.serving_model import Recent, ServingModel
 from app.engine.types import Ids
 from app.ratings.errors import StoreUnavailableError
 from app.ratings.records import StoredUser

@@ -10,9 +10,11 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import NoReturn, ParamSpec, TypeVar
 
@@ -23,11 +25,14 @@ from app.engine.errors import ActivationError, UnknownVersionError
 from app.engine.events import Listener, Loaded, LoadFailed, LoadFailureEnded
 from app.engine.loading import prepare
 from app.engine.serving_model import ModelHolder, ServingModel
-from app.ratings.revisions import Revisions
+from app.ratings.store import RatingsStore
 from models.checkpoint.manifest import Manifest
-from models.errors import CheckpointError, CheckpointNotFoundError, RatecastError, RemoteError
+from models.checkpoint.reader import read, read_held_out
+from models.comparison import Comparison, compare
+from models.errors import CheckpointError, CheckpointNotFoundError, RatecastError, RemoteError, UnprovenVersionError
 from models.registry.checkpoint_sync import CheckpointSync
-from models.registry.directory import current_version, make_current, published, read_report
+from models.registry.directory import current_version, make_current, published, read_report, version_path
+from models.registry.registry import DirectoryRegistry, Registry, check_proven, previous
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -56,13 +61,14 @@ class ModelWatcher:
         pinned: str | None,
         remembered: Path | None,
         tell: Listener,
-        revisions: Revisions | None,
+        ratings: RatingsStore | None,
         sync: CheckpointSync | None,
     ) -> None:
         self.failure: FailedLoad | None = None
         self.placement = models.placement
         self._models, self._directory, self._pinned, self._remembered = models, directory, pinned, remembered
-        self._tell, self._revisions, self._sync = tell, revisions, sync
+        self._tell, self._ratings, self._sync = tell, ratings, sync
+        self._registry: Registry = DirectoryRegistry(directory) if sync is None else sync.remote
         self._retry_at = 0.0
         self._lock = asyncio.Lock()  # held while the version being served may change
         self._executor = ThreadPoolExecutor(1, "loader", torch.set_num_threads, (1,))  # the cores are for answers
@@ -90,6 +96,24 @@ class ModelWatcher:
         except CheckpointNotFoundError:
             raise UnknownVersionError(f"there is no version {version!r}") from None
 
+    async def compare(self, version: str, against: str) -> Comparison:
+        """How much better or worse one version predicts than another, on ratings that are new to both.
+
+        Raises UnknownVersionError, ComparisonError or CheckpointError.
+        """
+        try:
+            return await asyncio.to_thread(self._compare, version, against)
+        except CheckpointNotFoundError:
+            raise UnknownVersionError(f"there is no version {version!r}, or no {against!r}") from None
+
+    def _compare(self, *versions: str) -> Comparison:
+        if self._sync is not None:
+            for version in versions:
+                self._sync.provide(version)
+        paths = [version_path(self._directory, version) for version in versions]
+        one, other = (read(path) for path in paths)
+        return compare(one, other, (read_held_out(paths[0]), read_held_out(paths[1])))
+
     async def start(self) -> None:
         """Load the first model. Raises what went wrong where neither it nor the remembered one can be loaded."""
         version = None
@@ -110,23 +134,44 @@ class ModelWatcher:
             async with self._lock:
                 await self._look()
 
-    async def activate(self, version: str) -> None:
+    async def previous(self) -> str | None:
+        """The version that `roll_back` would serve; None where there is none that needs no force."""
+        try:
+            return await asyncio.to_thread(previous, self._registry)
+        except CheckpointError:
+            return None
+
+    async def activate(self, version: str, *, force: bool) -> None:
         """Serve a version, and make CURRENT name it.
 
-        Raises UnknownVersionError, RemoteError, or ActivationError with nothing changed.
+        Raises UnknownVersionError, RemoteError, or, with nothing changed, UnprovenVersionError or ActivationError.
         """
+        async with self._changing():
+            try:
+                model = await self._run(self._make_current, version, force)
+            except CheckpointNotFoundError:
+                raise UnknownVersionError(f"there is no version {version!r}") from None
+            self._swap(model)
+
+    async def roll_back(self, *, force: bool) -> str:
+        """Serve the version that was served before, and make CURRENT name it. Gives its name; raises as `activate`."""
+        async with self._changing():
+            version = await self._run(partial(previous, self._registry, force=force))
+            self._swap(await self._run(self._make_current, version, force, True))
+            return version
+
+    @asynccontextmanager
+    async def _changing(self) -> AsyncGenerator[None]:
+        """Nobody else changes the version meanwhile. What goes wrong becomes an error of this module."""
         if self._pinned is not None:
             raise ActivationError(f"the service is pinned to version {self._pinned}")
         async with self._lock:
             try:
-                model = await self._run(self._make_current, version)
-            except CheckpointNotFoundError:
-                raise UnknownVersionError(f"there is no version {version!r}") from None
-            except RemoteError:
+                yield
+            except (RemoteError, UnprovenVersionError):
                 raise
             except (CheckpointError, OSError) as error:
                 raise ActivationError(self._reason(error)) from error
-            self._swap(model)
 
     def close(self) -> None:
         """End the thread."""
@@ -151,15 +196,16 @@ class ModelWatcher:
         else:
             self._note(*refusal)
 
-    def _make_current(self, version: str) -> ServingModel:
-        """The model of a version, which CURRENT names from now on."""
-        if self._sync is None:
-            model = self._prepare(version)
-            make_current(self._directory, version)
-        else:
+    def _make_current(self, version: str, force: bool, back: bool = False) -> ServingModel:
+        """The model of a version, which CURRENT names from now on; `back` where that is a roll-back."""
+        if self._sync is not None:
             self._sync.provide(version)
-            model = self._prepare(version)
-            self._sync.make_current(version)
+        model = self._prepare(version)
+        check_proven(model.checkpoint.manifest, force=force)
+        if self._sync is None:
+            make_current(self._directory, version, back=back)
+        else:
+            self._sync.make_current(version, back=back)
         return model
 
     async def _serve(self, version: str) -> None:
@@ -170,7 +216,8 @@ class ModelWatcher:
         model = self._models.model
         if model is not None and model.version == version:
             return model
-        return prepare(self._directory, version, self.placement, self._revisions)
+        revisions = None if self._ratings is None else self._ratings.revisions
+        return prepare(self._directory, version, self.placement, revisions)
 
     def _swap(self, model: ServingModel) -> None:
         self._end_failure()
@@ -180,6 +227,8 @@ class ModelWatcher:
         self._remember(model.version)
         logger.info("Serving model %s on %s", model.version, self.placement)
         manifest = model.checkpoint.manifest
+        if self._ratings is not None and manifest.data.snapshot is not None:
+            self._ratings.note_fit(manifest.data.snapshot.store, manifest.data.snapshot.revision)
         self._tell(Loaded(manifest.version, manifest.created_at, manifest.data))
 
     def _end_failure(self) -> None:

@@ -110,7 +110,7 @@ class Recommender:
 
     def _is_quick(self, model: ServingModel, query: ListQuery) -> bool:
         """Whether finding a list takes less time than another thread would."""
-        if not self._on_cpu:
+        if not self._on_cpu or query.diversity:
             return False
         return model.cells <= QUICK_CELLS if query.only is None else len(query.only) <= QUICK_PAIRS
 

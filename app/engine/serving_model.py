@@ -16,6 +16,8 @@ from torch import Tensor
 
 from app.engine.catalogue import Catalogue
 from app.engine.errors import NotReadyError, OrderingUnavailableError
+from app.engine.intervals import Intervals
+from app.engine.scorer import Rows, Scorer
 from app.engine.types import ItemFilter, RankBy
 from app.ratings.revisions import Revisions
 from app.ratings.store import RatingsStore
@@ -29,8 +31,6 @@ from models.sharding import Sharded, spread
 
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
-Rows = npt.NDArray[np.int64]
-Ratings = npt.NDArray[np.float32]
 
 CACHED_FILTERS = 64
 POPULARITY = "popularity"
@@ -42,38 +42,6 @@ class AllowedItems(NamedTuple):
 
     mask_I: npt.NDArray[np.bool_]  # in the host's memory
     parts: tuple[Tensor, ...]  # the same, cut for the devices
-
-
-class Scorer:
-    """Ratings by row numbers, clipped to the scale. Bits depend on the pair alone, not on what it is asked with.
-
-    Args:
-        rating: the model's order by rating, as its items lie on devices; the last rows stand for unknown ids.
-        scale: the lowest and the highest rating.
-    """
-
-    def __init__(self, rating: Sharded, scale: tuple[float, float]) -> None:
-        self.scale = scale
-        self.on_cpu = rating.users is None and rating.only.is_on_cpu
-        self._rating, self._pair = rating, rating.pair
-        self._low, self._high = (np.float32(bound) for bound in scale)
-
-    def predict_pair(self, user: int, item: int) -> float:
-        """Rating of one pair: the same bits as `predict` gives, in a quarter of its time."""
-        return float(min(max(self._pair(user, item), self._low), self._high))
-
-    def predict(self, users: int | Rows, items_B: Rows) -> Ratings:
-        """Rating of each pair, of one user or as many as there are items, float32, (B,)."""
-        return self._clipped(self._rating.scores(users, items_B))
-
-    def predict_folded(self, factors_F: Ratings, bias: np.float32, items_B: Rows) -> Ratings:
-        """Rating of some items for a user whose row is given."""
-        return self._clipped(self._rating.scores_of((factors_F, bias, None), items_B))
-
-    def _clipped(self, ratings_B: Ratings) -> Ratings:
-        np.maximum(ratings_B, self._low, out=ratings_B)
-        np.minimum(ratings_B, self._high, out=ratings_B)
-        return ratings_B
 
 
 class ServingModel:
@@ -89,6 +57,7 @@ class ServingModel:
         users, items: the ids of the rows.
         orderings: what can order a list, by name.
         popularity: orders the list of an unknown user: by the number of training ratings.
+        scorer, intervals: the rating of a pair, and the interval that it lies in.
         cells: multiplications that scoring the whole catalogue for one user takes, in the order that takes most.
         unknown_variance: what not knowing the user at all adds to the variance of a rating; None where it is unknown.
         revision_slots_U: where each user stands in the table of revisions; empty where there is none.
@@ -112,6 +81,7 @@ class ServingModel:
         self.default_order = RankBy(default_order(self.orderings))
         self.cells = max(ordering.cells for ordering in self.orderings.values())
         self.scorer = Scorer(self.orderings[RankBy.RATING], (shape.rating_min, shape.rating_max))
+        self.intervals = Intervals(self.scorer, model)
         self.fold_in = FoldIn.of(model, checkpoint.prior, checkpoint.relevance, checkpoint.ratings_I)
         self.unknown_variance = None if model.user_variance is None else float(model.user_variance[-1])
         self.revision_slots_U = np.empty(0, np.int32) if revisions is None else revisions.slots_of(checkpoint.users)

@@ -9,6 +9,7 @@ import hmac
 from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import Any, NamedTuple, TypeVar
+from urllib.parse import unquote
 
 from starlette.routing import Route
 from starlette.types import Scope
@@ -24,6 +25,16 @@ NEEDS = "needs"  # in the scope of a request, and an attribute of endpoints
 BY_NAME = "headers_by_name"  # in the scope: each layer looks for one or two of them
 READING_METHODS = frozenset(("GET", "HEAD", "OPTIONS"))
 SCHEME = b"bearer "
+SLASH = "\ud800"  # stands for a slash of an id while a path is routed: no path that is UTF-8 has a lone surrogate
+
+
+def decode_segments(scope: Scope) -> None:
+    """Let all that look at a path tell a slash of an id, percent-encoded, from one of the path."""
+    raw = scope.get("raw_path") or b""
+    if b"%2f" not in raw and b"%2F" not in raw:
+        return
+    segments = raw.decode("latin-1").split("/")
+    scope["path"] = "/".join(unquote(segment, errors="replace").replace("/", SLASH) for segment in segments)
 
 
 class Access(Enum):
@@ -59,8 +70,14 @@ def needs(access: Access, headers: Headers = DATA) -> Callable[[F], F]:
     return declare
 
 
+def needs_of(route: Route, method: str) -> Needs:
+    """What a route needs, declared or not."""
+    declared: Needs | None = getattr(route.endpoint, NEEDS, None)
+    return declared or (READ if method in READING_METHODS else CHANGE)
+
+
 class RouteNeeds:
-    """Finds what a request needs by its method and path.
+    """Finds what a request needs by its method and path, before it is routed. The route itself has the last word.
 
     Args:
         routes: of the whole service.
@@ -71,17 +88,15 @@ class RouteNeeds:
         self._of_other_methods: dict[str, Needs] = {}  # of paths that change nothing, where a wrong method gets a 405
         self._of_template: dict[str, list[tuple[Route, Needs]]] = {}
         for route in routes:
-            declared: Needs | None = getattr(route.endpoint, NEEDS, None)
-            if declared is not None:
-                for method in route.methods or ():
-                    self._add(route, method, declared)
+            for method in route.methods or ():
+                self._add(route, method, needs_of(route, method))
 
     def _add(self, route: Route, method: str, needs: Needs) -> None:
         if route.param_convertors:
             self._of_template.setdefault(method, []).append((route, needs))
             return
         self._of_path[method, route.path] = needs
-        if needs.access in (Access.PROBE, Access.OPEN, Access.READ):
+        if hasattr(route.endpoint, NEEDS) and needs.access in (Access.PROBE, Access.OPEN, Access.READ):
             self._of_other_methods[route.path] = needs
 
     def of(self, method: str, path: str) -> Needs:
@@ -159,6 +174,11 @@ class Guard:
         self._rate_limit = rate_limit
         self._concurrent = concurrent
         self._telemetry = telemetry
+
+    def check_route(self, scope: Scope, needs: Needs) -> None:
+        """Raise as `check` does where the route that answers needs more than was checked before routing."""
+        if needs.access is not scope[NEEDS].access and needs.access not in (PROBE, OPEN):
+            self._keys.admit(scope[BY_NAME].get(b"authorization"), needs.access)
 
     def check(self, scope: Scope) -> None:
         """Raise OverloadedError, UnauthorizedError, ForbiddenError or TooManyRequestsError for a request."""

@@ -11,7 +11,7 @@ from time import perf_counter
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import CAUSE, bug_response
-from app.middleware.access import BY_NAME, NEEDS, RouteNeeds
+from app.middleware.access import BY_NAME, NEEDS, RouteNeeds, decode_segments
 from app.observability.logs import log_request
 from app.observability.telemetry import Telemetry
 from app.server.shutdown import Shutdown
@@ -53,6 +53,7 @@ class Reporting:
         if method == "HEAD":
             scope, send = _as_get(scope, send)
         headers = scope[BY_NAME] = dict(reversed(scope["headers"]))  # of one that is given twice the first counts
+        decode_segments(scope)
         needs = scope[NEEDS] = self._needs.of(scope["method"], scope["path"])
         request_id = self._request_id(headers.get(REQUEST_ID))
         status = 0

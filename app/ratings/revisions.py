@@ -62,3 +62,13 @@ class Revisions:
                     self.table[slot] = max(self.table[slot], revision)
         finally:
             fcntl.flock(self._file, fcntl.LOCK_UN)
+
+    def touch(self, revision: int) -> None:
+        """Note that anybody who was ever changed may have been changed again, at latest at this revision."""
+        table = np.frombuffer(self.table, np.int64)
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+        try:
+            table[(table > 0) & (table < revision)] = revision
+            table[LATEST] = max(table[LATEST], revision)
+        finally:
+            fcntl.flock(self._file, fcntl.LOCK_UN)

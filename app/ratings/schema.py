@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import resources
+from urllib.parse import quote
 
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, Connection
@@ -51,6 +52,10 @@ def is_sqlite(url: URL) -> bool:
 
 
 def asynchronous(url: URL) -> URL:
+    """For the asynchronous driver. A file of SQLite is opened, but not made: `prepare` does that."""
+    if is_sqlite(url):
+        existing = {**url.query, "mode": "rw", "uri": "true"}
+        url = url.set(database=f"file:{quote(url.database or '')}", query=existing)
     return url.set(drivername=DRIVERS[url.get_backend_name()][1])
 
 
@@ -77,8 +82,14 @@ def prepare(url: URL) -> None:
             poolclass=sa.NullPool,
             **({"isolation_level": "AUTOCOMMIT"} if is_sqlite(url) else {}),
         )
-        with engine.connect() as connection, _locked(connection):
-            _upgrade(connection, without_credentials(url))
+        with engine.connect() as connection:
+            if is_sqlite(url):
+                _log_ahead(connection)
+            if _version(connection) == HEAD:  # nothing to be done, so nobody to wait for
+                return
+            connection.rollback()
+            with _locked(connection):
+                _upgrade(connection, without_credentials(url))
     except (NoSuchModuleError, ModuleNotFoundError) as error:
         raise StoreUnusableError(
             f"{without_credentials(url)}: no driver for this kind of database ({error})"
@@ -91,7 +102,6 @@ def prepare(url: URL) -> None:
 def _locked(connection: Connection) -> Iterator[None]:
     """A transaction that nobody else prepares a store in."""
     if connection.dialect.name == "sqlite":
-        _log_ahead(connection)
         connection.exec_driver_sql("BEGIN IMMEDIATE")
     else:
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(LOCK)))

@@ -21,6 +21,7 @@ from app.ratings.records import Change, Delete, Erase, Put, PutMany, Rating, Sto
 from app.ratings.tables import deletions, ratings, requests, store, users
 
 MAX_CHANGED = 10_000  # users who are read at once
+JUMP = 1_000_000  # revisions, more than a store is changed by between two looks at it
 KEYS_KEPT = 7 * 86_400  # seconds for which a request key is known
 
 
@@ -38,10 +39,20 @@ async def read_id(connection: AsyncConnection) -> str:
     return found
 
 
-async def read_changed(connection: AsyncConnection, since: int) -> list[tuple[str, int]]:
-    """Users who were changed after a revision, and the revision of each one's last change; at most `MAX_CHANGED`."""
-    columns = users.c.user, users.c.revision
-    query = sa.select(*columns).where(users.c.revision > since).order_by(users.c.revision).limit(MAX_CHANGED)
+async def read_revision(connection: AsyncConnection) -> int:
+    """The revision of the ratings store: of the last change of all."""
+    found: int = (await connection.execute(sa.select(store.c.revision))).scalar_one()
+    return found
+
+
+async def read_changed(connection: AsyncConnection, after: tuple[int, str]) -> list[tuple[str, int]]:
+    """The next users who were changed, and the revision of each one's last change; at most `MAX_CHANGED`.
+
+    They come in the order of revision and id, after the one that is given: many users may share a revision.
+    """
+    order = users.c.revision, users.c.user
+    later = sa.and_(users.c.revision >= after[0], sa.tuple_(*order) > sa.tuple_(*map(sa.literal, after)))
+    query = sa.select(users.c.user, users.c.revision).where(later).order_by(*order).limit(MAX_CHANGED)
     return [(user, revision) for user, revision in await connection.execute(query)]
 
 
@@ -60,6 +71,12 @@ async def read_users(connection: AsyncConnection, ids: Sequence[str]) -> dict[st
         )
         for user, revision, erased in found
     }
+
+
+async def outrun(connection: AsyncConnection, revision: int) -> None:
+    """Let the next revisions be far beyond one, unless somebody has done that: no revision is ever given twice."""
+    raised = sa.update(store).where(store.c.revision < revision + JUMP).values(revision=revision + JUMP)
+    await connection.execute(raised)
 
 
 async def put_by_one_statement(connection: AsyncConnection, puts: Sequence[Put]) -> Written:

@@ -23,11 +23,14 @@ from app.ratings.errors import StoreError, StoreUnavailableError
 from app.ratings.records import Change, Committed, Put, PutMany, StoredUser, storable
 from app.ratings.revisions import Revisions
 from app.ratings.statements import (
+    JUMP,
     MAX_CHANGED,
     Written,
+    outrun,
     put_by_one_statement,
     read_changed,
     read_id,
+    read_revision,
     read_users,
     write,
 )
@@ -54,7 +57,9 @@ class RatingsStore:
         self._database = Database(url)
         self._one_statement = not schema.is_sqlite(url)
         self._tell = tell
-        self._marked = 0  # the last revision that was read and marked
+        self._marked = 0, ""  # the revision and the id of the user who was read and marked last
+        self._known = 0  # the highest revision that this process knows of
+        self._fitted: dict[str, int] = {}  # by store, the highest revision that a model was fitted on
         self._waiting: deque[tuple[Change, asyncio.Future[int]]] = deque()
         self._committing: asyncio.Task[None] | None = None
 
@@ -112,6 +117,10 @@ class RatingsStore:
             self._committing = asyncio.create_task(self._commit_waiting())
         return await asyncio.shield(done)
 
+    def note_fit(self, store: str, revision: int) -> None:
+        """Note that a model was fitted on a store as it was at a revision: it may have been restored since."""
+        self._fitted[store] = max(self._fitted.get(store, 0), revision)
+
     async def close(self) -> None:
         """Finish what was begun, and close the connections."""
         if self._committing is not None:
@@ -120,19 +129,41 @@ class RatingsStore:
 
     async def _connect(self) -> None:
         await self._database.prepare()
-        self.id = await self._database.read(read_id)
+        id_ = await self._database.read(read_id)
         self._database.available = True
+        if self._known:  # what happened meanwhile nobody has seen: a database may have been put in place of another
+            await self._begin_anew(another=id_ != self.id)
+        self.id = id_
         await self._mark_changes()
 
     async def _mark_changes(self) -> None:
         """Mark what was changed since the last time, by whatever worker."""
+        revision = await self._database.read(read_revision)
+        if revision < max(self._known, self._fitted.get(self.id or "", 0)):
+            logger.warning("The ratings store is at an earlier state: it was restored from a copy")
+            revision = await self._begin_anew(another=True)
         while True:
-            changed = await self._database.read(partial(read_changed, since=self._marked))
+            changed = await self._database.read(partial(read_changed, after=self._marked))
             self.revisions.mark(changed)
             if changed:
-                self._marked = changed[-1][1]
+                user, last = changed[-1]
+                self._marked = last, user
             if len(changed) < MAX_CHANGED:
-                return
+                break
+        if revision - self._marked[0] >= JUMP:  # somebody saw that the database is at an earlier state
+            self.revisions.touch(revision)
+            self._marked = revision, ""
+        self._known = max(self._known, revision, self._marked[0])
+
+    async def _begin_anew(self, *, another: bool) -> int:
+        """Read everybody's changes anew, and of `another` database let no revision come again. Gives its revision."""
+        if another:
+            known = max(self._known, await self._database.read(read_revision), self._fitted.get(self.id or "", 0))
+            await self._database.transact(partial(outrun, revision=known), ANSWER_SECONDS)
+        revision = await self._database.read(read_revision)
+        self.revisions.touch(revision)
+        self._marked = 0, ""
+        return revision
 
     async def _commit_waiting(self) -> None:
         while self._waiting:

@@ -24,7 +24,7 @@ MANIFEST, GOLDEN, VOCABULARY = "manifest.json", "golden.arrow", "vocabulary.safe
 WEIGHTS, SEEN, USERS, ITEMS = "weights.safetensors", "seen.safetensors", "users.arrow", "items.arrow"
 FOLD_IN, RELEVANCE = "fold_in.safetensors", "relevance.safetensors"
 REQUIRED_FILES = (WEIGHTS, FOLD_IN, SEEN, VOCABULARY, USERS, ITEMS, GOLDEN)
-REPORT, REPORT_PAGE, HISTORY = "report", "index.html", "history.json"
+REPORT, REPORT_PAGE, HISTORY, HELD_OUT = "report", "index.html", "history.json", "held_out.arrow"
 MAX_MANIFEST_BYTES = 1 << 20  # a real one is below 4 kB
 MAX_REPORT_BYTES = 16 << 20  # of one file of a report
 MOST_GOLDEN_PAIRS = 64
@@ -48,6 +48,7 @@ GOLDEN_SCHEMA = pa.schema(
         pa.field("rating", pa.float32(), nullable=False),
     ]
 )
+HELD_OUT_SCHEMA = pa.schema([*GOLDEN_SCHEMA, pa.field("predicted", pa.float32(), nullable=False)])
 ARROW_MAGIC = b"ARROW1\0\0"
 
 

@@ -124,6 +124,24 @@ class Manifest(_Record):
     metrics: Mapping[str, float | None]
     files: Annotated[Mapping[str, FileEntry], AfterValidator(_safe_names)]
 
+    @property
+    def concern(self) -> str | None:
+        """Why the version is served only by force, in a few words; None where nothing speaks against it."""
+        error, of_biases = self.metrics.get("rmse"), self.metrics.get("bias_rmse")
+        if self.gate.verdict == "refused":
+            return "refused by the quality gate (" + "; ".join(self.gate.reasons) + ")"
+        if self.gate.verdict == "not measured":
+            return "not measured"
+        if error is not None and of_biases is not None and error >= of_biases:
+            return f"behind its baseline (RMSE {error:.4f}, biases alone {of_biases:.4f})"
+        return None
+
+    @property
+    def gain(self) -> float | None:
+        """How far the RMSE is below that of biases alone, as a share of it; None where it was not measured."""
+        error, of_biases = self.metrics.get("rmse"), self.metrics.get("bias_rmse")
+        return None if error is None or not of_biases else 1 - error / of_biases
+
     def to_json(self) -> bytes:
         """The content of the file."""
         return self.model_dump_json(indent=2).encode() + b"\n"

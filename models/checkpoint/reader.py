@@ -139,6 +139,21 @@ def read_report(path: Path, name: str) -> bytes:
     return content
 
 
+def read_held_out(path: Path) -> pa.Table | None:
+    """The held-out ratings that a version was measured by, `files.HELD_OUT_SCHEMA`; None where it has none.
+
+    Raises as `read_report`.
+    """
+    listed = f"{files.REPORT}/{files.HELD_OUT}"
+    if listed not in read_manifest(path).files:
+        return None
+    read_report(path, files.HELD_OUT)
+    table = read_arrow(path / listed, files.HELD_OUT_SCHEMA, known=False)
+    if any(column.null_count for column in table.columns):
+        corrupt(path / listed, "holds nulls")
+    return table
+
+
 def _required_files(path: Path, manifest: Manifest) -> tuple[str, ...]:
     if manifest.model.relevance_factors is not None:
         return (*files.REQUIRED_FILES, files.RELEVANCE)

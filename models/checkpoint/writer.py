@@ -51,9 +51,9 @@ def write(path: Path, draft: Draft, number: int) -> Manifest:
     _write_tensors(path / files.FOLD_IN, draft.prior.tensors())
     _write_tensors(path / files.SEEN, seen)
     _write_tensors(path / files.VOCABULARY, {name: torch.from_numpy(slots_S) for name, slots_S in slots.items()})
-    _write_table(path / files.USERS, draft.users.cast(files.USER_SCHEMA))
-    _write_table(path / files.ITEMS, draft.items.cast(files.ITEM_SCHEMA))
-    _write_table(path / files.GOLDEN, golden.make(draft.model, users, items, draft.scale))
+    write_table(path / files.USERS, draft.users.cast(files.USER_SCHEMA))
+    write_table(path / files.ITEMS, draft.items.cast(files.ITEM_SCHEMA))
+    write_table(path / files.GOLDEN, golden.make(draft.model, users, items, draft.scale))
     (path / files.REPORT).mkdir()
     draft.write_report(path / files.REPORT)
     created_at = datetime.now(UTC)
@@ -89,6 +89,7 @@ def _write_tensors(file: Path, tensors: Mapping[str, Tensor]) -> None:
     save_file({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}, file)
 
 
-def _write_table(file: Path, table: pa.Table) -> None:
+def write_table(file: Path, table: pa.Table) -> None:
+    """Write a table as the reader maps it: one record batch, not compressed."""
     with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table.combine_chunks())

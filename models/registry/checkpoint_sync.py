@@ -47,7 +47,7 @@ class CheckpointSync:
 
     def __init__(self, remote: RemoteRegistry, directory: Path, pinned: str | None = None) -> None:
         self.directory, self.source = directory, remote.name
-        self._remote, self._pinned = remote, pinned
+        self.remote, self._pinned = remote, pinned
         self._failures, self._started = 0, False
         self._refused: str | None = None
         self._noted: Refusal | None = None
@@ -79,7 +79,7 @@ class CheckpointSync:
         """Bring the directory up to date. Gives the reason where that failed."""
         version = None
         try:
-            version = self._pinned or self._remote.current()
+            version = self._pinned or self.remote.current()
             self._failures = 0
             if version == self._refused and time.monotonic() < self._retry_at:
                 return self.refusal()
@@ -110,19 +110,19 @@ class CheckpointSync:
             return
         with staging(self.directory, f"cannot keep {version} in {self.directory}", "nothing was kept") as staged:
             if not (self.directory / version).is_dir():  # another process may have been faster
-                self._remote.fetch(version, staged / version)
+                self.remote.fetch(version, staged / version)
                 local.verify(staged / version)
                 local.put_in_place(self.directory, staged / version, version, activate=False)
 
-    def make_current(self, version: str) -> None:
+    def make_current(self, version: str, *, back: bool = False) -> None:
         """Point CURRENT of the remote, and then that of the directory, at a version that is in the directory."""
-        self._remote.make_current(version)
-        local.make_current(self.directory, version)
+        self.remote.make_current(version, back=back)
+        local.make_current(self.directory, version, back=back)
 
     def published(self) -> list[Manifest]:
         """All that is published; where the store is unreachable, what is here."""
         try:
-            return self._remote.published()
+            return self.remote.published()
         except RemoteError:
             return local.published(self.directory)
 

@@ -26,6 +26,8 @@ from models.checkpoint.reader import Checkpoint, read_manifest
 from models.checkpoint.writer import Draft
 from models.did_you_mean import did_you_mean
 from models.errors import CheckpointCorruptError, CheckpointError, CheckpointNotFoundError, PublicationError
+from models.registry import served
+from models.registry.served import SERVED
 
 CURRENT, LOCK, STAGING = "CURRENT", ".lock", ".staging-"
 
@@ -59,6 +61,11 @@ def current_version(directory: Path) -> str:
     if not VERSION_NAME.fullmatch(name):
         raise CheckpointCorruptError(f"{directory / CURRENT} does not hold the name of a version")
     return name
+
+
+def served_before(directory: Path) -> list[str]:
+    """The versions that were served before the current one, oldest first; some may have been pruned since."""
+    return served.before(_served(directory), _current_or_none(directory))
 
 
 def version_path(directory: Path, version: str | None = None) -> Path:
@@ -134,22 +141,22 @@ def copy(source: Path, directory: Path, *, current: bool = True) -> Manifest:
         return manifest
 
 
-def activate(directory: Path, version: str) -> None:
+def activate(directory: Path, version: str, *, back: bool = False) -> None:
     """Point CURRENT at a version, in one step, once it has been verified.
 
     Raises CheckpointNotFoundError, another CheckpointError for one that is damaged, or PublicationError where the
     directory cannot be written; CURRENT stays.
     """
     verify(version_path(directory, version))
-    make_current(directory, version)
+    make_current(directory, version, back=back)
 
 
-def make_current(directory: Path, version: str) -> None:
-    """As `activate`, of a version that the caller has verified."""
+def make_current(directory: Path, version: str, *, back: bool = False) -> None:
+    """As `activate`, of a version that the caller has verified; `back` where it was served before, and is again."""
     with reporting(f"cannot make {version} current in {directory}", "nothing was changed"), only_publisher(directory):
         if not (directory / version).is_dir():  # pruned meanwhile
             raise CheckpointNotFoundError(f"no version {version!r} in {directory}")
-        _replace_current(directory, _write_pointer(directory, version))
+        _replace_current(directory, _write_pointers(directory, version, back=back))
 
 
 def prune(directory: Path, keep: int) -> list[str]:
@@ -212,24 +219,39 @@ def put_in_place(directory: Path, staged: Path, version: str, *, activate: bool)
     for entry in (*staged.rglob("*"), staged):
         _flush(entry)
     activate = activate or not (directory / CURRENT).exists()
-    pointer = _write_pointer(directory, version) if activate else None  # now: with no room for it, nothing may appear
+    pointers = _write_pointers(directory, version) if activate else ()  # now: with no room, nothing may appear
     staged.rename(directory / version)
     _flush(directory)
-    if pointer is not None:
-        _replace_current(directory, pointer)
+    _replace_current(directory, pointers)
 
 
-def _write_pointer(directory: Path, version: str) -> Path:
-    """A file that is ready to become CURRENT."""
-    file = directory / f"{STAGING}{CURRENT}"
-    file.write_text(f"{version}\n", "utf-8")
-    _make_readable(file)
-    _flush(file)
-    return file
+def _served(directory: Path) -> list[str]:
+    with suppress(FileNotFoundError):
+        return served.parse((directory / SERVED).read_text("utf-8", "replace"))
+    return []
 
 
-def _replace_current(directory: Path, pointer: Path) -> None:
-    pointer.rename(directory / CURRENT)
+def _current_or_none(directory: Path) -> str | None:
+    with suppress(CheckpointError):
+        return current_version(directory)
+    return None
+
+
+def _write_pointers(directory: Path, version: str, *, back: bool = False) -> tuple[Path, Path]:
+    """Files that are ready to become SERVED and CURRENT."""
+    change = served.going_back if back else served.going_on
+    names = change(_served(directory), _current_or_none(directory), version)
+    files = (directory / f"{STAGING}{SERVED}", directory / f"{STAGING}{CURRENT}")
+    for file, text in zip(files, (served.to_text(names), f"{version}\n"), strict=True):
+        file.write_text(text, "utf-8")
+        _make_readable(file)
+        _flush(file)
+    return files
+
+
+def _replace_current(directory: Path, pointers: Iterable[Path]) -> None:
+    for pointer in pointers:
+        pointer.rename(directory / pointer.name.removeprefix(STAGING))
     _flush(directory)
 
 

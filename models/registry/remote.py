@@ -14,7 +14,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
-from urllib.parse import urlsplit
 
 from fsspec.core import url_to_fs
 
@@ -28,8 +27,10 @@ from models.errors import (
     PublicationError,
     RemoteError,
 )
+from models.registry import served
 from models.registry.directory import CURRENT, next_number, superseded, verify
-from models.urls import masked, without_password
+from models.registry.served import SERVED
+from models.urls import explained, without_secrets
 
 MAX_CURRENT_BYTES = 256  # a name has at most 128
 IDLE_SECONDS = 60.0  # after which a server may have closed the connection
@@ -39,7 +40,7 @@ class RemoteRegistry:
     """Reads and writes the checkpoints below a URL. May be used by several threads; one waits for the other."""
 
     def __init__(self, url: str) -> None:
-        self.name = without_password(url).rstrip("/")  # for messages
+        self.name = without_secrets(url).rstrip("/")  # for messages
         self._url = url
         self._opened: tuple[Any, str] | None = None
         self._used_at = 0.0
@@ -57,6 +58,10 @@ class RemoteRegistry:
             raise CheckpointCorruptError(f"{self.name}/{CURRENT} does not hold the name of a version")
         return name
 
+    def served_before(self) -> list[str]:
+        """The versions that were served before the current one, oldest first; some may have been pruned since."""
+        return served.before(self._served(), self._current_or_none())
+
     def versions(self) -> list[str]:
         """Names of the versions, readable or not, and of those that are being written or removed."""
         with self._files() as (files, root):
@@ -64,7 +69,7 @@ class RemoteRegistry:
                 names = [str(entry["name"]).rstrip("/").rpartition("/")[2] for entry in files.ls(root, detail=True)]
             except FileNotFoundError:
                 return []
-        return sorted(name for name in names if VERSION_NAME.fullmatch(name) and name != CURRENT)
+        return sorted(name for name in names if VERSION_NAME.fullmatch(name) and name not in (CURRENT, SERVED))
 
     def published(self) -> list[Manifest]:
         """What is known about each version whose manifest can be read, in the order in which they were published."""
@@ -122,17 +127,20 @@ class RemoteRegistry:
             self.make_current(manifest.version)
         return manifest
 
-    def make_current(self, version: str) -> None:
-        """Make a version that the caller has verified the current one."""
+    def make_current(self, version: str, *, back: bool = False) -> None:
+        """Make a version that the caller has verified the current one; `back` where it was served before."""
         self._manifest(version)
+        change = served.going_back if back else served.going_on
+        names = change(self._served(), self._current_or_none(), version)
         with self._files() as (files, root):
+            files.pipe_file(f"{root}/{SERVED}", served.to_text(names).encode())
             files.pipe_file(f"{root}/{CURRENT}", f"{version}\n".encode())
 
-    def activate(self, version: str) -> None:
+    def activate(self, version: str, *, back: bool = False) -> None:
         """Make a version the current one, once it has been downloaded and verified."""
         with self.local(version) as path:
             verify(path)
-        self.make_current(version)
+        self.make_current(version, back=back)
 
     def prune(self, keep: int) -> list[str]:
         """Remove all but the last `keep` versions and the current one, and give their names. Services have copies."""
@@ -151,6 +159,16 @@ class RemoteRegistry:
         with TemporaryDirectory(prefix="ratecast-") as folder:
             self.fetch(name, Path(folder) / name)
             yield Path(folder) / name
+
+    def _served(self) -> list[str]:
+        with suppress(FileNotFoundError):
+            return served.parse(self._read(SERVED, served.MAX_BYTES).decode("utf-8", "replace"))
+        return []
+
+    def _current_or_none(self) -> str | None:
+        with suppress(CheckpointCorruptError, CheckpointNotFoundError):
+            return self.current()
+        return None
 
     def _manifest(self, version: str) -> tuple[bytes, Manifest]:
         """As it is stored, and read. Raises CheckpointNotFoundError, or another CheckpointError for a damaged one."""
@@ -195,9 +213,4 @@ class RemoteRegistry:
                 raise
             except Exception as error:
                 self._opened = None
-                raise RemoteError(f"{self.name} cannot be used: {self._reason(error)}") from error
-
-    def _reason(self, error: Exception) -> str:
-        """One line without the password."""
-        text = next(iter(str(error).splitlines()), "") or type(error).__name__
-        return masked(text, [urlsplit(self._url).password])
+                raise RemoteError(f"{self.name} cannot be used: {explained(error, self._url)}") from error

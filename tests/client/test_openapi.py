@@ -40,12 +40,12 @@ def test_an_endpoint_that_has_gone_is_named(read: Read) -> None:
 
 def test_a_new_parameter_is_named_with_its_type(read: Read) -> None:
     document = read()
-    added = {"name": "diversity", "in": "query", "required": False, "schema": {"type": "number"}}
+    added = {"name": "novelty", "in": "query", "required": False, "schema": {"type": "number"}}
     document["paths"]["/users/{user}/top"]["get"]["parameters"].append(added)
-    document["components"]["schemas"]["RecommendRequest"]["properties"]["diversity"] = {"type": "number"}
+    document["components"]["schemas"]["RecommendRequest"]["properties"]["novelty"] = {"type": "number"}
     assert complaints(document) == [
-        "GET /users/{user}/top: no function sends the query parameter `diversity: number`",
-        "POST /recommend: no function sends the member `diversity: number`",
+        "GET /users/{user}/top: no function sends the query parameter `novelty: number`",
+        "POST /recommend: no function sends the member `novelty: number`",
     ]
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from app.engine.serving_model import Scorer
+from app.engine.scorer import Scorer
 from models import block_search
 from models.mf import MatrixFactorization
 from models.orderings import by_rating

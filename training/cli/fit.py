@@ -166,7 +166,10 @@ def job_options(default_split: str) -> Decorator:
     help="Repeat the fit at this interval: 30m, 6h or 1d. Failures are logged.",
 )
 @publication_option(
-    "--force", is_flag=True, help="Publish the model even if the quality gate refuses it; the manifest records that."
+    "--force",
+    is_flag=True,
+    help="Publish the model even if the quality gate refuses it, which the manifest records, or if nothing measures it "
+    "and the served version was measured.",
 )
 def fit(as_json: bool, quiet: bool, every: float | None, **chosen: Any) -> None:
     """Fit a model and publish it as the current checkpoint.

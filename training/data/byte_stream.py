@@ -39,7 +39,7 @@ class CountedText(io.RawIOBase):
     """
 
     def __init__(self, stream: IO[bytes], dialect: Dialect, name: str) -> None:
-        self._stream = stream
+        self._stream, self._name = stream, name
         self._chunks = _chunks(stream, dialect, name)
         self._rest = b""
         self._count_quotes = dialect.quotes is not Quotes.NOTHING
@@ -64,6 +64,8 @@ class CountedText(io.RawIOBase):
             if chunk is None:
                 self._count(b"\n")  # the last line may have no end
                 return b""
+            if b"\0" in chunk:
+                raise DataError(f"{self._name}: not a text: it holds zero bytes")
             self._count(chunk)
             self._rest = chunk
         taken, self._rest = (self._rest, b"") if size < 0 else (self._rest[:size], self._rest[size:])

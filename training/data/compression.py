@@ -19,6 +19,7 @@ from zipfile import BadZipFile, ZipFile
 
 import pyarrow as pa
 
+from training.data.other_formats import archive_named
 from training.errors import DataError
 
 Opener = Callable[[], IO[bytes]]
@@ -117,6 +118,8 @@ def _xz(stream: IO[bytes], _: str) -> IO[bytes]:
 
 def _zip(stream: IO[bytes], name: str) -> IO[bytes]:
     archive = ZipFile(stream)
+    if what := archive_named(archive.namelist()):
+        raise DataError(f"{name}: {what}")
     members = [member for member in archive.infolist() if not member.is_dir() and "__MACOSX/" not in member.filename]
     if len(members) != 1:
         shown = ", ".join(member.filename for member in members[:5])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import URL, Connection, Inspector
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 
+from models import ids
 from models.checkpoint.manifest import Snapshot
 from models.did_you_mean import did_you_mean
 from models.urls import has_ambiguous_password, masked, without_credentials
@@ -163,4 +165,4 @@ def _array(values: Sequence[object]) -> pa.Array:
 
 
 def _text(value: object) -> str:
-    return f"{value:.0f}" if isinstance(value, float) and value.is_integer() else str(value)
+    return ids.of_number(value) if isinstance(value, float | Decimal) else str(value)

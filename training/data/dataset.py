@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from models.checkpoint.manifest import Snapshot
 from models.did_you_mean import did_you_mean
-from models.urls import is_url
+from models.urls import MASK, is_url, without_secrets
 from training.data import database, files, movielens
 from training.data.interactions import Interactions
 from training.data.origin import Origin, Selection
@@ -88,7 +88,7 @@ def load(
     name = shown_name(sources, options)
     beside = _Found()
     with ExitStack() as connections:
-        parts = (part for source in sources for part in _parts(source, options, rng, cache, beside, connections))
+        parts = (_parts(source, options, rng, cache, beside, connections) for source in sources)
         content = checked(parts, options.drop_ratings)
     ratings = content.ratings
     for side, count in (("user", ratings.users), ("item", ratings.items)):
@@ -129,8 +129,10 @@ def shown_name(sources: Sequence[str], options: SourceOptions) -> str:
 
 
 def _file_name(source: str) -> str:
-    """The last part of a path or URL: what is before it may hold a password."""
-    return source.partition("?")[0].rstrip("/").rpartition("/")[2] or source.partition("://")[0]
+    """The last part of a path or URL; of a URL without one, the host or the scheme."""
+    scheme, mark, rest = without_secrets(source).partition("://")
+    place = rest.removeprefix(MASK).removeprefix("@") if mark else scheme
+    return place.rstrip("/").rpartition("/")[2] or scheme
 
 
 def _parts(

@@ -22,13 +22,14 @@ from pyarrow import csv as arrow_csv
 
 from training.data.byte_stream import BLOCK_BYTES, MAX_LINE, CountedText, delimiter_of
 from training.data.compression import Opener
-from training.data.dialect import POSITIONS, Dialect, Quotes, encoding_of, recognised
-from training.data.origin import NAMES, RATING, TIMESTAMP, Origin, Selection
+from training.data.dialect import POSITIONS, SEPARATORS, Dialect, Quotes, encoding_of, recognised
+from training.data.origin import NAMES, RATING, TIMESTAMP, Origin, Selection, shortened
 from training.errors import DataError
 from training.options import SourceOptions
 
 log = logging.getLogger(__name__)
 FIRST_LINES = 1_000  # that a dialect is recognised by
+MOST_BEFORE = 50  # lines before the names of the columns, for messages
 IDS = pa.dictionary(pa.int32(), pa.string())
 SINGLE_LINE = ("id", *NAMES)  # columns in which no field goes on in the next line
 TYPES = {"user": IDS, "item": IDS, "rating": pa.float64(), TIMESTAMP: None}  # None: what it looks like
@@ -96,13 +97,38 @@ def dialect_of(opener: Opener, name: str, ending: str, options: SourceOptions, s
         raise DataError(f"{name}: line {number}: not {encoding}{_other_encodings(encoding)}")
     dialect = recognised(filled, ending, encoding, options, selection)
     first = [field.strip() for field in dialect.split(filled[0])]
+    if dialect.names is None and selection.required == RATING and not selection.is_header(first):
+        _check_begins_with_names(lines, first, dialect, selection, name)
     unsure = dialect.names is not None and options.header and not selection.renamed
+    if unsure and len(first) > len(NAMES) and all(dialect.is_number(field or "0") for field in first):
+        raise DataError(
+            f"{name}: {len(first):,} numbers without names: give --columns user=1,item=2,rating=3 by position "
+            "(a table with a column for each item must be turned into rows first)"
+        )
     if unsure and first == list(map(str, range(len(first)))):
         raise DataError(
             f"{name}: its first line, {','.join(first)}, may be a rating, or the names that a data frame gives to "
             "columns without names: give --no-header, or --columns user=0,item=1,rating=2"
         )
     return dialect
+
+
+def _check_begins_with_names(
+    lines: Sequence[str], first: Sequence[str], dialect: Dialect, selection: Selection, name: str
+) -> None:
+    """Raise DataError for a text whose names stand in a later line, or whose first line seems to be a row."""
+    at = next(number for number, line in enumerate(lines) if line.strip())
+    by_name = not any(map(str.isdecimal, selection.renamed.values()))
+    for number, line in enumerate(lines[at + 1 : at + MOST_BEFORE], at + 2):
+        plain = (replace(dialect, separator=each, quotes=Quotes.NOTHING).split(line) for each in SEPARATORS)
+        if by_name and any(selection.is_header([field.strip('" ') for field in fields]) for fields in plain):
+            raise DataError(f"{name}: line {number} has the names of the columns: delete what stands before it")
+    if len(first) >= len(RATING) and not selection.renamed and any(map(dialect.is_number, first)):
+        shown = shortened(first)
+        raise DataError(
+            f"{name}: no column user, item, rating; the first line seems to be a row: {shown}. "
+            "Give the columns by position, such as --columns user=1,item=2,rating=3"
+        )
 
 
 def _other_encodings(encoding: str) -> str:
@@ -166,22 +192,19 @@ class Text:
                 if any("\udc80" <= letter <= "\udcff" for place in places.values() for letter in fields[place]):
                     other = _other_encodings(self.dialect.encoding)
                     return DataError(f"{self.name}: line {line}: not {self.dialect.encoding}{other}")
-                if "rating" in places and not self._is_number(fields[places["rating"]]):
-                    return DataError(f"{self.name}: line {line}: {self._fault(fields[places['rating']])}")
+                if "rating" in places and not self.dialect.is_number(fields[places["rating"]] or "nan"):
+                    return DataError(
+                        f"{self.name}: line {line}: {self._fault(fields[places['rating']], places['rating'])}"
+                    )
         except DataError as error:
             return error
         return DataError(f"{self.name}: {reason}")
 
-    def _fault(self, rating: str) -> str:
+    def _fault(self, rating: str, place: int) -> str:
+        if rating == self.names()[place]:
+            return "the names of the columns stand there again: delete the line"
         commas = self.dialect.decimal == "." and "," in rating
         return f"rating {rating!r} is not a number" + (" (--decimal , reads decimal commas)" if commas else "")
-
-    def _is_number(self, field: str) -> bool:
-        try:
-            self.dialect.number(field or "nan")
-        except ValueError:
-            return False
-        return True
 
     def _hides_rows(self, field: str, names: Sequence[str], chosen: Mapping[str, str]) -> bool:
         """Whether a line within a field looks like a row: a quote that was never closed has swallowed it."""
@@ -189,7 +212,7 @@ class Text:
         if "rating" not in chosen:
             return any(len(row) == len(names) for row in inner)
         rating = names.index(chosen["rating"])
-        return any(rating < len(row) <= len(names) and self._is_number(row[rating] or "?") for row in inner)
+        return any(rating < len(row) <= len(names) and self.dialect.is_number(row[rating]) for row in inner)
 
     def _unbalanced(self, line: int, problem: str) -> DataError:
         return DataError(

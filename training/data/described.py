@@ -109,7 +109,7 @@ def _described(source: str, selection: Selection, options: SourceOptions) -> pa.
 def _ids(column: pa.ChunkedArray, origin: Origin) -> pa.StringArray:
     try:
         found = columns.ids(column.combine_chunks()).cast(pa.string())
-    except (TypeError, pa.ArrowException) as error:
+    except (TypeError, ValueError, pa.ArrowException) as error:
         raise origin.error(f"column id: {error}") from error
     row = pc.index(found.is_null(), True).as_py()
     if row >= 0:

@@ -68,9 +68,18 @@ class Dialect:
 
     def number(self, text: str) -> float:
         """The number that a field holds. Raises ValueError if it holds none."""
-        if "_" in text or (self.decimal != "." and "." in text):  # Python groups digits by underscores
+        # Python groups digits by underscores, and reads digits of all scripts.
+        if "_" in text or not text.isascii() or (self.decimal != "." and "." in text):
             raise ValueError(text)
         return float(text.replace(self.decimal, "."))
+
+    def is_number(self, text: str) -> bool:
+        """Whether a field holds a number."""
+        try:
+            self.number(text)
+        except ValueError:
+            return False
+        return True
 
 
 def encoding_of(head: bytes, options: SourceOptions) -> str:

@@ -1,4 +1,4 @@
-"""Reads JSON lines: an object for each rating. Numbers keep the digits that the file has."""
+"""Reads JSON lines: an object for each rating. Numbers become texts with all the digits that the file has."""
 
 from __future__ import annotations
 
@@ -7,17 +7,20 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
+from decimal import Decimal
 from itertools import islice
 from typing import Any
 
 import pyarrow as pa
 
+from models.ids import of_number
 from training.data.byte_stream import MAX_LINE
 from training.data.compression import Opener
 from training.data.origin import NAMES, TIMESTAMP, Origin, Selection, shortened
 from training.errors import DataError
 
 BATCH_ROWS = 100_000
+MOST_DIGITS = 400  # of a number; the largest float has 309
 FIRST_OBJECTS = 100  # whose members are the columns
 SINGLE_VALUES = ("id", *NAMES)
 Record = tuple[int, dict[str, Any]]
@@ -32,7 +35,20 @@ def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-_decoder = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=str, object_pairs_hook=_members)
+def _digits(number: str) -> str:
+    """A number with a fraction or an exponent as `models.ids` writes it."""
+    if number[-1] != "0" and "e" not in number and "E" not in number:
+        return number
+    value = Decimal(number)
+    return of_number(value) if abs(value.adjusted()) < MOST_DIGITS else number
+
+
+def _constant(name: str) -> str | None:
+    """NaN, as pandas writes a gap, or an infinity."""
+    return None if name == "NaN" else name
+
+
+_decoder = json.JSONDecoder(parse_int=str, parse_float=_digits, parse_constant=_constant, object_pairs_hook=_members)
 
 
 def batches(

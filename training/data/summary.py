@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 MOST_VALUES = 11  # that are counted one by one: 0, 1 … 10, or 0.5, 1 … 5
 BINS = 10
 FAR = 2  # times the largest gap between other ratings
+EARLY = 315_532_800  # 1980-01-01; dates such as 20191231 and 201912312359, read as times, are before it
 SPIKE = 5  # times as often as the rating next to it
 Bin = tuple[float, float, int]
 
@@ -30,6 +31,8 @@ def summary(dataset: Dataset) -> dict[str, Any]:
     for side, ids in (("user", dataset.ratings.user_ids), ("item", dataset.ratings.item_ids)):
         _warn_of_long_ids(side, ids)
     times = dataset.ratings.first_and_last
+    if times is not None and 0 < times[1] < EARLY:
+        log.warning("all times are before 1980: numbers are read as seconds since 1970, not as years, days or dates")
     return {
         "rows": dataset.rows,
         "dropped": dataset.dropped,

@@ -32,7 +32,8 @@ class Decoder:
 
     def __init__(self, id_length: int) -> None:
         text: Any = Annotated[str, msgspec.Meta(min_length=1, max_length=id_length)]
-        forms = [("pair", ("user", "item"), text | int), ("columns", ("users", "items"), list[text | int])]
+        id_: Any = text | int | float
+        forms = [("pair", ("user", "item"), id_), ("columns", ("users", "items"), list[id_])]
         pair, columns = (
             msgspec.defstruct(name, [(field, type_) for field in fields], forbid_unknown_fields=True)
             for name, fields, type_ in forms
@@ -89,9 +90,11 @@ def decode_rating(body: bytes) -> RatingBody | None:
 def encode_predictions(answer: Prediction | Predictions, **more: int) -> bytes:
     """The answer to one pair, or to columns, and perhaps more members."""
     if isinstance(answer, Prediction):
-        return encode({"rating": answer.rating, "source": answer.source, "model_version": answer.version} | more)
-    ratings, sources = answer.ratings_B.tolist(), _sources(answer.sources_B)
-    return encode({"ratings": ratings, "sources": sources, "model_version": answer.version} | more)
+        found = {"rating": answer.rating, "source": answer.source, "model_version": answer.version}
+    else:
+        ratings, sources = answer.ratings_B.tolist(), _sources(answer.sources_B)
+        found = {"ratings": ratings, "sources": sources, "model_version": answer.version}
+    return encode(found | answer.ends() | more)
 
 
 def encode_list(answer: TopList) -> bytes:

@@ -10,7 +10,7 @@ from app.engine.types import SOURCES, Pair, Pairs, Prediction, Predictions
 
 MEDIA_TYPE = "application/msgpack"
 _encode = msgspec.msgpack.Encoder().encode
-_Id = str | int
+_Id = str | int | float
 
 
 class _Body(msgspec.Struct, forbid_unknown_fields=True):
@@ -47,6 +47,8 @@ def _reason(error: Exception) -> str:
 def encode_predictions(answer: Prediction | Predictions) -> bytes:
     """The answer to one pair, or to columns. Ratings are float64 with float32 values."""
     if isinstance(answer, Prediction):
-        return _encode({"rating": answer.rating, "source": answer.source, "model_version": answer.version})
-    sources = [SOURCES[source] for source in answer.sources_B.tolist()]
-    return _encode({"ratings": answer.ratings_B.tolist(), "sources": sources, "model_version": answer.version})
+        found = {"rating": answer.rating, "source": answer.source, "model_version": answer.version}
+    else:
+        sources = [SOURCES[source] for source in answer.sources_B.tolist()]
+        found = {"ratings": answer.ratings_B.tolist(), "sources": sources, "model_version": answer.version}
+    return _encode(found | answer.ends())

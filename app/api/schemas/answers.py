@@ -7,24 +7,32 @@ from typing import Annotated
 from pydantic import BaseModel, Field
 
 from app.engine.documents import ModelVersion, UserRatings, UserRow
-from app.engine.types import ListSource, RankBy, Source
+from app.engine.types import ListOrder, ListSource, Source
 
 RatingsUsed = Annotated[int, Field(description="How many of the ratings count: those of items the model knows.")]
 
 
 class PairPrediction(BaseModel):
-    """The rating that the user would give the item, within the scale of the data."""
+    """The rating that the user would give the item, within the scale of the data.
+
+    Where intervals were asked for, `low` and `high` are the ends of its central 90 % interval; null where the model has
+    none.
+    """
 
     rating: float
     source: Source
+    low: float | None = None
+    high: float | None = None
     model_version: ModelVersion
 
 
 class ColumnPredictions(BaseModel):
-    """A rating and a source for each pair, in the order of the request."""
+    """A rating and a source for each pair, in the order of the request; where they were asked for, intervals too."""
 
     ratings: list[float]
     sources: list[Source]
+    low: list[float | None] | None = None
+    high: list[float | None] | None = None
     model_version: ModelVersion
 
 
@@ -41,14 +49,14 @@ class AnonymousPredictions(ColumnPredictions):
 
 
 class ListedItem(BaseModel):
-    """An item of a list, with the rating that `POST /predict` gives.
+    """An item of a list, with the rating that `POST /predict` gives, and the score that ordered it.
 
-    Where intervals were asked for, `low` and `high` are the ends of the central 90 % interval of the expected rating,
-    within the scale; null where the model does not know how sure it is.
+    Where intervals were asked for, `low` and `high` are those of `POST /predict`.
     """
 
     item: str
     rating: float
+    score: float
     title: str | None
     year: int | None
     low: float | None = None
@@ -56,11 +64,14 @@ class ListedItem(BaseModel):
 
 
 class UserList(BaseModel):
-    """Items to show a user, best first. `user` is null for somebody known by their ratings alone."""
+    """Items to show a user, best first. `user` is null for somebody known by their ratings alone.
+
+    `rank_by` is the order that the list is in: of an unknown user `popular`, whose scores are numbers of ratings.
+    """
 
     user: str | None
     source: ListSource
-    rank_by: RankBy
+    rank_by: ListOrder
     items: list[ListedItem]
 
 

@@ -21,7 +21,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError, core_schema
 
 from app.engine.types import RankBy
-from models.ids import clean
+from models.ids import EXACT, clean, of
 from models.times import LAST_SECOND
 
 
@@ -40,11 +40,15 @@ def _clean_id(text: str) -> str:
 def _id_schema(_source: Any, _handler: Any) -> core_schema.CoreSchema:
     text = core_schema.str_schema(strict=True, min_length=1, pattern=r"\S")  # the pattern is for the document
     text_or_number = core_schema.union_schema(
-        [core_schema.no_info_after_validator_function(_clean_id, text), core_schema.int_schema(strict=True)],
+        [
+            core_schema.no_info_after_validator_function(_clean_id, text),
+            core_schema.int_schema(strict=True),
+            core_schema.float_schema(strict=True, allow_inf_nan=False, gt=-EXACT, lt=EXACT),
+        ],
         custom_error_type="id",
-        custom_error_message="an id is a string of at least one character, or an integer",
+        custom_error_message="an id is a string of at least one character, an integer, or a number below 2⁵³",
     )
-    return core_schema.no_info_after_validator_function(str, text_or_number)
+    return core_schema.no_info_after_validator_function(of, text_or_number)
 
 
 def _seconds(given: Any) -> int:
@@ -149,6 +153,7 @@ class RecommendRequest(RequestModel):
     users: Annotated[list[Id] | None, FailFast()] = None
     ratings: Annotated[list[InlineRating] | None, FailFast()] = None
     n: Annotated[int, Field(ge=1)] = 10
+    offset: Annotated[int, Field(ge=0)] = 0
     rank_by: RankBy | None = None
     exclude_seen: StrictBool = True
     exclude: Column = []
@@ -157,6 +162,7 @@ class RecommendRequest(RequestModel):
     year_min: Year | None = None
     year_max: Year | None = None
     intervals: StrictBool = False
+    diversity: Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)] = 0.0
 
 
 class RatingRequest(RequestModel):

@@ -115,7 +115,10 @@ class CurrentModel:
 
 @answer
 class PublishedModel:
-    """A published version; `serving` says whether the worker that answered serves it."""
+    """A published version; `serving` says whether the worker that answered serves it.
+
+    `concern` is why it is activated only by force; None where it is not.
+    """
 
     version: str
     created_at: datetime
@@ -124,13 +127,35 @@ class PublishedModel:
     gate: GateRecord
     report: bool
     serving: bool
+    concern: str | None
 
 
 @answer
 class PublishedModels:
-    """Every published version that can be read, oldest first."""
+    """Every published version that can be read, oldest first. `previous` is the one that `rollback` activates."""
 
     models: tuple[PublishedModel, ...]
+    previous: str | None
+    model_version: str
+
+
+@answer
+class ComparedModels:
+    """The RMSE of two versions on the same held-out ratings.
+
+    `low` and `high` bound `difference`, `rmse` less `rmse_against`, with 95 % confidence. `verdict` is of `version`.
+    """
+
+    version: str
+    against: str
+    ratings: int
+    users: int
+    rmse: float
+    rmse_against: float
+    difference: float
+    low: float
+    high: float
+    verdict: Literal["better", "no difference", "worse"]
     model_version: str
 
 

@@ -97,7 +97,7 @@ def test_strict_is_a_404_that_names_the_first_unknown_id(
     assert "unknown" in problem["detail"]
 
 
-NEITHER = "an id is a string of at least one character, or an integer"
+NEITHER = "an id is a string of at least one character, an integer, or a number below 2⁵³"
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,6 @@ NEITHER = "an id is a string of at least one character, or an integer"
     [
         ({"user": True, "item": "1"}, "body.user"),
         ({"user": None, "item": "1"}, "body.user"),
-        ({"user": 1.5, "item": "1"}, "body.user"),
         ({"user": {}, "item": "1"}, "body.user"),
         ({"user": ["1"], "item": "1"}, "body.user"),
         ({"user": "", "item": "1"}, "body.user"),

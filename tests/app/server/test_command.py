@@ -85,6 +85,7 @@ def _broken(*_: object) -> None:
     raise SystemExit(3)
 
 
+@pytest.mark.slow
 def test_workers_take_settings_hide_their_server_and_end_when_told(start, checkpoints: Path) -> None:
     bounds = {"max_body_bytes": "200", "max_pairs": "2", "max_list": "3", "max_id_length": "4"}
     with start(checkpoints, "--workers", "2", log_format="text", **bounds) as (client, process):

@@ -193,9 +193,12 @@ def test_garbage_with_the_right_hash_is_named(version: Path, name: str, content:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_flipped_byte_anywhere_with_the_right_hash_is_harmless_or_refused(version: Path, name: str) -> None:
+@pytest.mark.parametrize("positions", [50, pytest.param(500, marks=pytest.mark.slow)])
+def test_a_flipped_byte_anywhere_with_the_right_hash_is_harmless_or_refused(
+    version: Path, name: str, positions: int
+) -> None:
     original = (version / name).read_bytes()
-    for position in range(0, len(original), 1 + len(original) // 500):
+    for position in range(0, len(original), 1 + len(original) // positions):
         content = bytearray(original)
         content[position] ^= 0xFF
         replace_file(version, name, bytes(content))

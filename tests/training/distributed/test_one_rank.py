@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 
@@ -127,6 +128,52 @@ def test_times_may_be_missing_in_a_part_or_in_some_rows(group: Group, tmp_path: 
     by_pair = [{(user, item): time for user, item, _, time in rows_of(ratings)} for ratings in (ours, theirs)]
     assert by_pair[0] == by_pair[1]
     assert list(by_pair[0].values()).count(None) == 4
+
+
+SECOND, MILLISECOND = 1_600_000_000, 1_600_000_000_000
+UNITS: dict[str, tuple[list[object], list[object], list[object] | str]] = {
+    "zeros alone in a file": ([0, 0], [MILLISECOND, MILLISECOND], [0, 0, SECOND, SECOND]),
+    "milliseconds and times of a type": (
+        [MILLISECOND, None],
+        [datetime.fromtimestamp(SECOND, UTC), datetime.fromtimestamp(5, UTC)],
+        [SECOND, None, SECOND, 5],
+    ),
+    "milliseconds and ISO 8601": ([MILLISECOND, 0], ["2020-09-13T12:26:40Z", ""], [SECOND, 0, SECOND, None]),
+    "seconds and milliseconds": (
+        [SECOND, SECOND],
+        [MILLISECOND, None],
+        r"0.parquet: row 1: timestamp \d+ is in another",
+    ),
+    "milliseconds and seconds": ([None, MILLISECOND], [None, SECOND], r"1.parquet: row 2: timestamp \d+ is in another"),
+    "a far future": ([SECOND, 1], [1, 5_000_000_000], r"1.parquet: row 2: timestamp 5000000000 is later than the year"),
+}
+
+
+@pytest.mark.parametrize("case", UNITS)
+def test_the_unit_of_times_is_one_over_all_files_with_and_without_torchrun(
+    case: str, group: Group, tmp_path: Path
+) -> None:
+    first, second, expected = UNITS[case]
+    for number, times in enumerate((first, second)):
+        columns = {"user": ["a", "b"], "item": [f"{number}", f"{number}"], "rating": [1.0, 2.0], "timestamp": times}
+        pq.write_table(pa.table(columns), tmp_path / f"{number}.parquet")
+    for reads in (read, lambda config: read_share(config, group)):
+        if isinstance(expected, str):
+            with pytest.raises(DataError, match=expected):
+                reads(configured(tmp_path))
+        else:
+            found = {(user, item): time for user, item, _, time in rows_of(reads(configured(tmp_path)).train)}
+            assert [found[user, item] for item in "01" for user in "ab"] == expected
+
+
+def test_each_source_has_a_unit_of_its_own(group: Group, tmp_path: Path) -> None:
+    for name, time in (("seconds", SECOND), ("milliseconds", MILLISECOND)):
+        columns = {"user": ["a", "b"], "item": [name, name], "rating": [1.0, 2.0], "timestamp": [time, time]}
+        pq.write_table(pa.table(columns), tmp_path / f"{name}.parquet")
+    data = [str(tmp_path / f"{name}.parquet") for name in ("seconds", "milliseconds")]
+    config = JobConfig(data=data, preset="als", cache=Path())
+    for train in (read(config).train, read_share(config, group).train):
+        assert {row[3] for row in rows_of(train)} == {SECOND}
 
 
 def test_whole_numbers_that_became_floats_are_ids_without_a_fraction(group: Group, tmp_path: Path) -> None:
