@@ -20,7 +20,7 @@ from models.registry.remote import RemoteRegistry
 from training.constants import DEFAULT_TOLERANCE, RELEVANCE, SAVE_SECONDS, preset_content, preset_file
 from training.errors import ConfigError
 from training.fit import trainers
-from training.fit.relevance import RelevanceSettings
+from training.fit.relevance_settings import RelevanceSettings
 from training.fit.trainer import Trainer, TrainerSettings
 from training.options import NOTHING_KNOWN, SourceOptions
 

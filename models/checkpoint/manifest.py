@@ -52,6 +52,8 @@ class ModelShape(_Record):
             raise ValueError("rating_min is above rating_max")
         if (self.relevance_factors is None) != (self.relevance_rule is None):
             raise ValueError("relevance_factors and relevance_rule must both be given, or neither")
+        if self.relevance_rule is not None and self.relevance_rule.solved_factors > (self.relevance_factors or 0):
+            raise ValueError("relevance_rule has more solved_factors than there are relevance_factors")
         return self
 
 

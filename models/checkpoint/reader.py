@@ -194,7 +194,7 @@ def _read_model(path: Path, shape: ModelShape, *, known: bool) -> MatrixFactoriz
 def _read_relevance(path: Path, shape: ModelShape, *, known: bool) -> RelevanceHead | None:
     if shape.relevance_rule is None or shape.relevance_factors is None:
         return None
-    sizes = {"user_factors": shape.users + 1, "item_factors": shape.items + 1}
+    sizes = {"user_factors": shape.users + 1, "item_factors": shape.items + 1, "summed_factors": shape.items + 1}
     shapes = {name: (rows, shape.relevance_factors) for name, rows in sizes.items()}
     return RelevanceHead(**read_tables(path / files.RELEVANCE, shapes, known=known), rule=shape.relevance_rule)
 

@@ -15,6 +15,7 @@ from tests.support.orderings import all_scores
 BY_HAND = RelevanceHead(
     with_average_row(torch.tensor([[1.0, 2.0], [0.0, -1.0]]), torch.tensor([3, 1])),
     with_average_row(torch.tensor([[0.5, 0.5], [2.0, 0.0], [0.0, 1.0]]), torch.tensor([2, 1, 1])),
+    torch.zeros(4, 2),
     RULE,
 )
 

@@ -18,10 +18,10 @@ from models.relevance import RelevanceHead
 from models.scoring import BilinearForm
 from models.search import top_items
 from models.training_ratings import TrainingRatings
+from training import metrics
 from training.communicator import SINGLE_PROCESS, Communicator
 from training.data.interactions import Interactions
 from training.errors import OverlapError
-from training.evaluation import metrics
 
 LIST_LENGTH = 10
 USERS_PER_BATCH = 512

@@ -15,7 +15,6 @@ import torch
 
 from models.block_search import NOTHING
 from models.orderings import default_order, orderings
-from models.scoring import LOWER_BOUND_DEVIATIONS
 from models.search import top_items
 from training.report.distributions import Ints
 from training.results import Result

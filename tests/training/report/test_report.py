@@ -264,7 +264,8 @@ def test_a_light_a_median_and_a_heavy_rater_with_what_they_rated_and_their_lists
 
 def test_lists_have_the_order_of_the_relevance_head_where_there_is_one(tmp_path: Path) -> None:
     result = small_result()
-    head = RelevanceHead(torch.ones(4, 1), torch.tensor([[1.0], [2.0], [3.0], [0.5], [0.0]]), RULE)
+    items_I1 = torch.tensor([[1.0], [2.0], [3.0], [0.5], [0.0]])
+    head = RelevanceHead(torch.ones(4, 1), items_I1, torch.zeros(5, 1), RULE)
     fitted = replace(result.fitted, head=head, head_history=HISTORY)
     document = page(tmp_path, replace(result, fitted=fitted, evaluated=fitted))
     assert [row[0] for row in rows(document, "Recommendations for u2")] == ["i2", "i1", "i3"]

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from training.evaluation import metrics
+from training import metrics
 
 PREDICTED = torch.tensor([3.0, 4.5, 2.0, 5.0])
 ACTUAL = torch.tensor([4.0, 4.0, 2.0, 3.0])  # errors −1, 0.5, 0, 2
