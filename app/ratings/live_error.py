@@ -117,7 +117,8 @@ async def read_sums(connection: AsyncConnection, since: int) -> dict[tuple[str, 
 
 def _sums(values: Mapping[str, Any]) -> ErrorSums:
     """As numbers of Python: PostgreSQL sums integers to decimals."""
-    return ErrorSums(**{name: int(value) if name in COUNTS else float(value) for name, value in values.items()})
+    numbers: dict[str, Any] = {n: int(value) if n in COUNTS else float(value) for n, value in values.items()}
+    return ErrorSums(**numbers)
 
 
 def _adding(put: Any) -> Any:
