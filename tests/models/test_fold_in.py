@@ -217,18 +217,6 @@ def test_a_summed_row_of_the_head_is_that_of_each_rated_item_times_its_target(
     np.testing.assert_allclose(x_G, target(ratings_N) @ summed_IG.numpy()[rated_N], rtol=1e-5)
 
 
-@pytest.mark.parametrize("solved", [0, 3, 6])
-@pytest.mark.parametrize("count", [1, 3, 30])
-def test_what_each_rating_adds_to_a_score_of_the_head_adds_up_to_it(
-    rng: np.random.Generator, count: int, solved: int
-) -> None:
-    items_IG, rated = normal(rng, C, 6), some_ratings(rng, count)
-    solver = head_solver(items_IG, torch.zeros(6), normal(rng, C, 6), solved)
-    parts_N = solver.contributions(*rated, 5)
-    assert parts_N.shape == (count,)
-    assert parts_N.sum() == pytest.approx(float(items_IG[5].numpy() @ solver.solve(*rated)), rel=1e-5, abs=1e-6)
-
-
 def test_without_ratings_the_head_has_the_row_of_unknown_users(rng: np.random.Generator) -> None:
     unknown_G = normal(rng, 4)
     none, solver = np.empty(0, np.int64), head_solver(normal(rng, C, 4), unknown_G, normal(rng, C, 4), 2)
