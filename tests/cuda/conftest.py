@@ -31,3 +31,10 @@ def gpu(request: pytest.FixtureRequest) -> Iterator[PretendedCuda | RealCuda]:
         return
     with pretended_cuda() as pretended:
         yield pretended
+
+
+@pytest.fixture
+def pretended() -> Iterator[PretendedCuda]:
+    """The pretended one alone, which counts waits."""
+    with pretended_cuda() as device:
+        yield device

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from tests.support.pretended_cuda import PretendedCuda, WaitsForDeviceError, pretended_cuda
+from tests.support.pretended_cuda import PretendedCuda, WaitsForDeviceError
 
 WAITING: dict[str, Callable[[Tensor], object]] = {
     "item": lambda x: x.sum().item(),
@@ -21,8 +21,8 @@ WAITING: dict[str, Callable[[Tensor], object]] = {
     "to the host and another type": lambda x: x.to("cpu", torch.float64),
     "copied into a tensor of the host": lambda x: torch.empty(3, 4).copy_(x),
     "from the host": lambda x: torch.ones(3).to(x.device),
-    "from an array": lambda x: torch.from_numpy(np.ones(3)).to("cuda"),
-    "from a list": lambda x: torch.tensor([1, 2], device="cuda"),
+    "from an array": lambda x: torch.from_numpy(np.ones(3)).to(x.device),
+    "from a list": lambda x: torch.tensor([1, 2], device=x.device),
     "copied from the host": lambda x: x.copy_(torch.ones(3, 4)),
     "to another GPU": lambda x: x.to("cuda:1"),
     "a mask": lambda x: x[x > 0],
@@ -35,7 +35,7 @@ WAITING: dict[str, Callable[[Tensor], object]] = {
     "bincount": lambda x: torch.bincount(x[0].long()),
     "repeat_interleave": lambda x: x[0].repeat_interleave(x[0].long()),
     "equal": lambda x: torch.equal(x, x),
-    "svd": lambda x: torch.linalg.svd(x),
+    "svd": torch.linalg.svd,
     "eigh": lambda x: torch.linalg.eigh(x[:, :3]),
 }
 FREE: dict[str, Callable[[Tensor], object]] = {
@@ -47,7 +47,7 @@ FREE: dict[str, Callable[[Tensor], object]] = {
     "made": lambda x: torch.zeros(3, device=x.device) + torch.arange(3, device="cuda") + x.new_zeros(3),
     "repeated to a size that is known": lambda x: x[0].repeat_interleave(x[0].long(), output_size=4),
     "cholesky": lambda x: torch.linalg.cholesky_ex(x[:, :3]),
-    "drawn": lambda x: torch.randn(3, device="cuda", generator=torch.Generator("cuda")),
+    "drawn": lambda x: torch.randn(3, device=x.device, generator=torch.Generator("cuda")),
     "to where it is": lambda x: x.to("cuda").to(torch.float64),
 }
 MIXED: dict[str, Callable[[Tensor], object]] = {
@@ -61,36 +61,30 @@ MIXED: dict[str, Callable[[Tensor], object]] = {
 }
 
 
-@pytest.fixture
-def cuda() -> Iterator[PretendedCuda]:
-    with pretended_cuda() as pretended:
-        yield pretended
-
-
 @pytest.mark.parametrize("name", WAITING)
-def test_what_waits_raises_in_a_block_that_must_not_and_is_counted_elsewhere(cuda: PretendedCuda, name: str) -> None:
+def test_what_waits_raises_where_it_must_not_and_is_counted_elsewhere(pretended: PretendedCuda, name: str) -> None:
     x = torch.ones(3, 4, device="cuda")
     WAITING[name](x)
-    assert cuda.waits
-    with cuda.no_waits(), pytest.raises(WaitsForDeviceError):
+    assert pretended.waits
+    with pretended.no_waits(), pytest.raises(WaitsForDeviceError):
         WAITING[name](x)
 
 
 @pytest.mark.parametrize("name", FREE)
-def test_what_does_not_wait_passes(cuda: PretendedCuda, name: str) -> None:
+def test_what_does_not_wait_passes(pretended: PretendedCuda, name: str) -> None:
     x = torch.ones(3, 4, device="cuda")
-    with cuda.no_waits():
+    with pretended.no_waits():
         FREE[name](x)
-    assert cuda.waits == []
+    assert pretended.waits == []
 
 
 @pytest.mark.parametrize("name", MIXED)
-def test_devices_are_not_mixed(cuda: PretendedCuda, name: str) -> None:
-    with pytest.raises((RuntimeError, TypeError), match="same device|cuda:0"):
+def test_devices_are_not_mixed(pretended: PretendedCuda, name: str) -> None:
+    with pytest.raises((RuntimeError, TypeError), match=r"same device|cuda:0"):
         MIXED[name](torch.ones(3, 4, device="cuda"))
 
 
-def test_values_are_real_and_say_where_they_are(cuda: PretendedCuda) -> None:
+def test_values_are_real_and_say_where_they_are(pretended: PretendedCuda) -> None:
     x = torch.arange(4.0, device="cuda")
     assert (x.device, x.is_cuda, x.double().device, x.cpu().device) == (
         torch.device("cuda:0"),
@@ -102,7 +96,13 @@ def test_values_are_real_and_say_where_they_are(cuda: PretendedCuda) -> None:
     assert x.tolist() == [0, 11, 12, 13]
 
 
-def test_a_graph_is_recorded_without_running_and_replayed(cuda: PretendedCuda) -> None:
+def test_a_shape_that_is_changed_in_place_is_changed(pretended: PretendedCuda) -> None:
+    x = torch.ones(1, 4, device="cuda").squeeze_(0)
+    assert x.shape == (4,)
+    assert (x @ torch.ones(4, 2, device="cuda")).tolist() == [4, 4]
+
+
+def test_a_graph_is_recorded_without_running_and_replayed(pretended: PretendedCuda) -> None:
     x, total = torch.ones(3, device="cuda"), torch.zeros((), device="cuda")
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
@@ -116,7 +116,7 @@ def test_a_graph_is_recorded_without_running_and_replayed(cuda: PretendedCuda) -
     assert doubled.tolist() == [10, 10, 10]
 
 
-def test_a_graph_that_waits_cannot_be_recorded(cuda: PretendedCuda) -> None:
+def test_a_graph_that_waits_cannot_be_recorded(pretended: PretendedCuda) -> None:
     x = torch.ones(3, device="cuda")
     with pytest.raises(WaitsForDeviceError), torch.cuda.graph(torch.cuda.CUDAGraph()):
         float(x.sum())

@@ -1,6 +1,6 @@
 """A CUDA device that is pretended in a CPU build of torch: real values, the rules of a GPU, and every wait noticed.
 
-torch's own FakeTensorMode has no values, so that nothing which looks at data can run under it; without a driver it cannot
+torch's own FakeTensorMode has no values, so that nothing which looks at data can run under it. In a CPU build it cannot
 even take a slice of a tensor on `cuda`, and it lets `.cpu()` pass. Here a tensor on `cuda` is one in the host's memory
 that says so. The mode sees every operation: it refuses to mix devices, and it knows which operations wait for a device.
 What it cannot show: speed, the order of sums, operations that CUDA has no kernel for, and waits inside libraries other
@@ -77,7 +77,7 @@ class PretendedTensor(Tensor):
         raise AssertionError(f"{func} of a tensor on a pretended device, outside of `pretended_cuda`")
 
 
-TO, CPU_COPY, NUMPY, TOLIST, SET = Tensor.to, Tensor.cpu, Tensor.numpy, Tensor.tolist, Tensor.__setitem__
+TENSOR, TO, NUMPY, TOLIST, SET = torch.tensor, Tensor.to, Tensor.numpy, Tensor.tolist, Tensor.__setitem__
 
 
 def _to(tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:
@@ -103,13 +103,18 @@ def _tolist(tensor: Tensor) -> Any:
 
 
 def _set(tensor: Tensor, at: Any, value: Any) -> None:
-    """A number is written by a kernel; what torch's C++ takes for a tensor on the host would be given one from there."""
+    """A number is written by a kernel; torch's C++, which takes the tensor for one on the host, would copy it."""
     if isinstance(tensor, PretendedTensor) and not isinstance(value, Tensor):
         if isinstance(at, Tensor) and at.dtype == torch.bool:
             tensor.masked_fill_(at, value)
             return
         value = torch.full((), value, dtype=tensor.dtype, device=tensor.device)
     SET(tensor, at, value)
+
+
+def _tensor(values: Any, *, device: Any = CPU, **options: Any) -> Tensor:
+    """On a GPU too it is made in the host's memory first, and copied."""
+    return _to(TENSOR(values, **options), device)
 
 
 # For torch's C++ a pretended device is the host; what it decides by the device is decided here.
@@ -119,10 +124,10 @@ METHODS = {"to": _to, "cpu": _cpu, "numpy": _numpy, "tolist": _tolist, "__setite
 class PretendedGenerator(torch.Generator):
     """A generator for a pretended device. On which device it is, torch forgets."""
 
-    def __new__(cls, device: Any = CPU) -> PretendedGenerator:
+    def __new__(cls, _device: Any = CPU) -> PretendedGenerator:
         return super().__new__(cls, CPU)
 
-    def __init__(self, device: Any = CPU) -> None:
+    def __init__(self, _device: Any = CPU) -> None:
         pass
 
 
@@ -136,6 +141,10 @@ class PretendedCuda(TorchDispatchMode):
     """
 
     _mode_key = torch._C._TorchDispatchModeKey.FAKE  # so that torch does not look for a driver
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # what skips it imports it first, which takes seconds
 
     def __init__(self) -> None:
         super().__init__()
@@ -257,20 +266,18 @@ def pretended_cuda() -> Iterator[PretendedCuda]:
         "CUDAGraph": PretendedGraph,
         "graph": _capturing,
     }
-    mode, lifts, threads = PretendedCuda(), torch._C._only_lift_cpu_tensors(), torch.get_num_threads()
+    mode, threads = PretendedCuda(), torch.get_num_threads()
     torch.set_num_threads(1)  # tensors are small
-    torch._C._set_only_lift_cpu_tensors(True)  # so that torch.tensor(…, device="cuda") is a copy that the mode sees
     _running.append(mode)
     try:
         with ExitStack() as stack:
             stack.enter_context(mock.patch.multiple(torch.cuda, **cuda))
             stack.enter_context(mock.patch.multiple(Tensor, **METHODS))
-            stack.enter_context(mock.patch.object(torch, "Generator", PretendedGenerator))
+            stack.enter_context(mock.patch.multiple(torch, tensor=_tensor, Generator=PretendedGenerator))
             yield stack.enter_context(mode)
     finally:
         _running.pop()
         torch.set_num_threads(threads)
-        torch._C._set_only_lift_cpu_tensors(lifts)
 
 
 def _place(device: Any) -> torch.device:
@@ -317,6 +324,8 @@ def _on(target: torch.device, value: Any, wrappers: dict[int, PretendedTensor]) 
         return value
     known = wrappers.get(id(value))
     if known is not None:
-        assert known.shape == value.shape, "an operation has changed the shape of a tensor in place"
+        if known.shape != value.shape:  # changed in place, as `squeeze_` does
+            with no_dispatch():
+                known.as_strided_(value.size(), value.stride(), value.storage_offset())
         return known
     return value if target == CPU else PretendedTensor(value, target)
