@@ -163,7 +163,8 @@ class RowSolver:
         if self.tables.factors_CF.device.type != "cpu":
             offsets = torch.tensor([0, len(columns_N)])
             rows = self.solve_many(offsets, torch.from_numpy(columns_N), torch.from_numpy(ratings_N))
-            return Row(rows.factors_RF[0].cpu().numpy(), np.float32(rows.bias_R[0]), float(rows.variance_R[0]))
+            row = torch.cat([rows.factors_RF[0], rows.bias_R, rows.variance_R]).cpu().numpy()
+            return Row(row[:-2], row[-2], float(row[-1]))
         step_K, learned = self._steps(*self._weighted(self.host, columns_N, ratings_N), self.host.spread_K)
         row_K = (self.host.prior_K + self.host.root_KK @ step_K).astype(np.float32)
         return Row(row_K[:-1], row_K[-1], max(self.prior_variance - float(learned), 0.0))

@@ -63,8 +63,6 @@ def search(
     if ordering.is_on_cpu and 0 < len(users_B) <= ONE_BY_ONE:
         return _one_by_one(ordering, users_B, n, excluded, allowed_I)
     users_B = users_B.to(ordering.device)
-    if ordering.device.type == "meta":
-        return users_B.new_empty(len(users_B), n)
     return (yield from BlockSearch(ordering, users_B, n, excluded, allowed_I).steps())
 
 

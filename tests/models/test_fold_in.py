@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from models.fold_in import LEAST_NOISE, FoldIn, FoldInPrior, RowSolver, SolverTables
+from models.fold_in import LEAST_NOISE, FoldIn, FoldInPrior, RowSolver
 from models.mf import MatrixFactorization
 from models.registry.directory import load, publish
 from models.relevance import HeadSolver, RelevanceHead
@@ -264,16 +264,6 @@ def test_a_model_without_a_head_has_none_to_fold_into(tmp_path: Path) -> None:
     publish(tmp_path, small_draft())
     loaded = load(tmp_path)
     assert FoldIn.of(loaded.model, loaded.prior, loaded.relevance, loaded.ratings_I).head is None
-
-
-def test_a_row_is_solved_on_the_meta_device_without_a_value() -> None:
-    """Nothing is mixed between the host and the device of the tables."""
-    model = small_model()
-    solver = row_solver(model.item_factors[:-1], model.item_bias[:-1], 3.5, torch.zeros(3), torch.eye(3), 1.0)
-    solver.tables = SolverTables(*(table.to("meta") for table in solver.tables))
-    rows = solver.solve_many(torch.tensor([0, 2, 2, 3]), torch.tensor([0, 1, 2]), torch.tensor([1.0, 2.0, 3.0]))
-    assert rows.factors_RF.shape == (3, 2)
-    assert rows.factors_RF.device.type == "meta"
 
 
 def test_the_priors_travel_with_the_checkpoint(tmp_path: Path) -> None:
