@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a job ended: its figures, keyed as `--json` prints them, and why the gate refused the model if it did."""
+    """The result of a job: its figures, keyed as `--json` prints them, and the reason if the gate refused the model."""
 
     figures: Mapping[str, Any]
     refusal: str | None
@@ -54,8 +54,8 @@ def run(
     """Do the job. `runtime` is that of one of several processes that do it together; None for a single process.
 
     `report` is called after each epoch, and `phase` with the name of each step as it begins. Raises a TrainingError or
-    DeviceUnavailableError for what the user can correct, and a PublicationError if the checkpoint cannot be written. In
-    either case nothing is published.
+    DeviceUnavailableError for errors that the user can correct, and a PublicationError if the checkpoint cannot be
+    written. In either case nothing is published.
     """
     runtime, preset = runtime or Runtime(), load_preset(config.preset, config.overrides)
     device, threads = runtime.choose_device(config.device), use_threads(config.threads)
@@ -75,7 +75,7 @@ def run(
 
 
 def load_served(directory: Path) -> Checkpoint | None:
-    """The current checkpoint; None where there is none, or none that can be read: any model is better than that."""
+    """The current checkpoint; None if there is none, or if it cannot be read: any model is better than that."""
     try:
         return load(directory)
     except CheckpointNotFoundError:
@@ -97,7 +97,7 @@ def check_measured(config: JobConfig, test: TestSet | None, served: Checkpoint |
 
 
 def measure(run: Run, data: FitData, fitted: Fitted, served: Checkpoint | None, summary: Mapping[str, Any]) -> Result:
-    """Evaluate the model on the held-out ratings, if there are any, and gather what is known of the fit."""
+    """Evaluate the model on the held-out ratings, if there are any, and collect the figures of the fit."""
     ratings, test = data.train_test, data.test
     metrics: dict[str, float | None] = {}
     baseline = None
@@ -126,7 +126,7 @@ def measure(run: Run, data: FitData, fitted: Fitted, served: Checkpoint | None, 
 
 
 def item_details(items: pa.Table | None, served: Checkpoint | None) -> pa.Table | None:
-    """What the source says of items; from a source of ratings alone, what the served version knew of them."""
+    """The descriptions of items from the source; if it has none, those of the served version."""
     if items is not None or served is None:
         return items
     known = [pc.is_valid(served.catalogue[name]) for name in ("title", "year", "genres", "labels")]
@@ -135,7 +135,7 @@ def item_details(items: pa.Table | None, served: Checkpoint | None) -> pa.Table 
 
 
 def release(run: Run, out: Path, result: Result, served: Checkpoint | None) -> Outcome:
-    """Judge the model and publish it, or with `--refit` one of all ratings, unless it is refused."""
+    """Judge the model. Unless it is refused, publish it, or with `--refit` a model of all ratings."""
     candidate = None
     if result.test is not None and result.baseline is not None:
         candidate = Candidate(result.evaluated.model, result.baseline, result.test, result.measured_on.test)

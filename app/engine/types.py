@@ -1,4 +1,4 @@
-"""What the engine is asked and what it answers: plain values, each answer naming the version of the model it came from.
+"""The questions and answers of the engine, as plain values. Each answer names the version of the model it came from.
 
 Shapes: B pairs.
 """
@@ -34,6 +34,15 @@ class Source(StrEnum):
 # Indexed by (is the user unknown) · 2 + (is the item unknown); then a user whose row was folded in, and a known item.
 SOURCES = (Source.MODEL, Source.USER_BIAS, Source.ITEM_BIAS, Source.GLOBAL_MEAN, Source.FOLD_IN)
 FOLDED = SOURCES.index(Source.FOLD_IN)
+
+
+class LiveSource(StrEnum):
+    """What the predictions of a live error rest on; `unknown` where the user or the item is, `all` for all together."""
+
+    MODEL = "model"
+    FOLD_IN = "fold_in"
+    UNKNOWN = "unknown"
+    ALL = "all"
 
 
 class ListSource(StrEnum):
@@ -94,7 +103,7 @@ class Pairs:
 
 
 class Prediction(NamedTuple):
-    """The rating of one pair, clipped to the scale (a float32 value), what it rests on, and the model's version."""
+    """The rating of one pair, clipped to the scale (a float32 value), its source, and the model's version."""
 
     rating: float
     source: Source
@@ -146,9 +155,9 @@ class ItemFilter(NamedTuple):
 
 
 class ListQuery(NamedTuple):
-    """Which items to list. A filter chooses among them by what is known of them."""
+    """Which items to list. A filter chooses items by their genre and year."""
 
-    user: str | None  # None for somebody who has no id
+    user: str | None  # None for a user without an id
     n: int = 10  # fewer come where there are no more
     offset: int = 0  # how many of the list's best are left out: pages follow one another
     rank_by: RankBy | None = None  # None: the order that the model has for lists
@@ -183,7 +192,7 @@ class RankedItem(msgspec.Struct, frozen=True, gc=False):  # made and encoded twi
 
 @dataclass(frozen=True, slots=True)
 class TopList:
-    """Items for a user, best first; `intervals` are theirs, None where nobody asked for them."""
+    """Items for a user, best first; `intervals` is None if the query did not ask for them."""
 
     user: str | None
     source: ListSource
@@ -195,7 +204,7 @@ class TopList:
 
 @dataclass(frozen=True, slots=True)
 class InlineRatings:
-    """What somebody without an id gave some items, each at most once."""
+    """The ratings of a user without an id, each item at most once."""
 
     items: Sequence[str]
     ratings: Sequence[float]

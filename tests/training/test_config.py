@@ -10,7 +10,7 @@ from training import config
 from training.constants import preset_names
 from training.errors import ConfigError
 from training.fit import trainers
-from training.fit.relevance import RelevanceSettings
+from training.fit.relevance_settings import RelevanceSettings
 from training.fit.trainers.adam import AdamSettings
 
 

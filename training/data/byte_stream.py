@@ -1,4 +1,4 @@
-"""A text on its way to the fast reader: made UTF-8 with one byte between fields, its lines and quotes counted.
+"""Prepares a text for the fast reader: UTF-8 with one byte between fields. It counts lines and quotes.
 
 The count does not depend on the reader: what it reads is compared with it.
 """
@@ -34,8 +34,8 @@ class CountedText(io.RawIOBase):
     """The bytes of a text as the reader takes them.
 
     Attributes:
-        lines: that are not blank, of what has been read.
-        quotes: double quotes, of what has been read; 0 where they mean nothing.
+        lines: number of lines read that are not blank.
+        quotes: number of double quotes read; 0 if they are ordinary characters.
     """
 
     def __init__(self, stream: IO[bytes], dialect: Dialect, name: str) -> None:
@@ -45,7 +45,7 @@ class CountedText(io.RawIOBase):
         self._count_quotes = dialect.quotes is not Quotes.NOTHING
         self._around_quotes = np.zeros(256, bool)
         self._around_quotes[[NEWLINE, RETURN, QUOTE, ord(delimiter_of(dialect))]] = True
-        self._before, self._last = b"\n", b""  # the two bytes before the next chunk, as far as there are any
+        self._before, self._last = b"\n", b""  # the two bytes before the next chunk, if there are any
         self._well_formed = True
         self.lines = self.quotes = 0
 
@@ -122,7 +122,7 @@ def _with_units(chunks: Iterator[bytes], name: str) -> Iterator[bytes]:
     held = b""
     for chunk in chunks:
         if UNIT in chunk:
-            raise DataError(f"{name}: holds the control character U+001F, which cannot be read in this format")
+            raise DataError(f"{name}: has the control character U+001F, which cannot be read in this format")
         text = held + chunk
         held = text[len(text.rstrip(b":")) :]
         yield text.removesuffix(held).replace(b"::", UNIT)

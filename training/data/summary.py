@@ -1,4 +1,4 @@
-"""What was read, in figures for people: how many rows, which scale, how often each rating, from when to when."""
+"""The summary of what was read: rows, scale, frequencies of ratings, times."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from training.data.columns import Float64s, Int64s
 from training.data.dataset import Dataset
 
 log = logging.getLogger(__name__)
-MOST_VALUES = 11  # that are counted one by one: 0, 1 … 10, or 0.5, 1 … 5
+MOST_VALUES = 11  # that are counted separately: 0, 1 … 10, or 0.5, 1 … 5
 BINS = 10
 FAR = 2  # times the largest gap between other ratings
 EARLY = 315_532_800  # 1980-01-01; dates such as 20191231 and 201912312359, read as times, are before it
@@ -63,7 +63,7 @@ def _histogram(values: Float64s, counts: Int64s) -> list[Bin]:
 
 
 def _warn_of_codes(values: Float64s, counts: Int64s) -> None:
-    """Say which lowest or highest rating stands apart: 0, -1 or 99 often mean “not rated”."""
+    """Warn of a lowest or highest rating that stands apart: 0, -1 or 99 often mean “not rated”."""
     if len(values) <= FAR:
         return
     gaps = np.diff(values)

@@ -1,4 +1,4 @@
-"""Reading and splitting: the ratings of a job as a training and a test part, with side information where wanted."""
+"""Reads and splits the ratings of a job into a training and a test part, with attributes if the preset uses them."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ class TrainTest:
         train: the training part. Its vocabularies hold the ids with training ratings and, after them, those with
             attributes alone.
         test: the test part under the same vocabularies, perhaps empty.
-        user_attributes_UA, item_attributes_IA: None where there are none or none are wanted.
+        user_attributes_UA, item_attributes_IA: None if there are none or the preset uses none.
         communicator: of the ranks that fit together; each has some of the users, numbered from 0, and all items.
         users_here: which of all users these are; None for all.
-        scale: the lowest and the highest rating of all, held-out ones too, or what was given.
+        scale: the lowest and the highest rating of all, held-out ones too, or the given one.
     """
 
     dataset: Dataset
@@ -81,7 +81,7 @@ def read(
     if given and not with_attributes:
         raise ConfigError(
             f"the preset {config.preset} uses no attributes: leave out --user-attributes and --item-attributes, "
-            "or take a preset that does, such as bayes"
+            "or choose a preset that does, such as bayes"
         )
     ratings = _read_split(config, phase)
     if not given:
@@ -144,5 +144,5 @@ def _extended(ids: pa.StringArray, more: pa.StringArray) -> pa.StringArray:
 
 
 def _padded(table: Matrix | None, rows: int) -> Matrix | None:
-    """With rows of zeros at the end."""
+    """The table with rows of zeros at the end."""
     return None if table is None else np.pad(table, ((0, rows - len(table)), (0, 0)))

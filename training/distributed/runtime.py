@@ -72,7 +72,7 @@ class DistributedRuntime(Runtime):
     def __init__(self, group: Group) -> None:
         self.communicator: Group = group
 
-    def choose_device(self, wish: str) -> torch.device:  # noqa: ARG002 - chosen when the ranks were joined
+    def choose_device(self, name: str) -> torch.device:  # noqa: ARG002 - chosen when the ranks were joined
         return self.communicator.device
 
     def free_memory(self, device: torch.device) -> int:

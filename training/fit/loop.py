@@ -21,7 +21,7 @@ ModelT_co = TypeVar("ModelT_co", covariant=True)
 
 
 class Fit(Protocol[ModelT_co]):
-    """What the loop runs: a trainer, or the fit of a relevance head. See `training.fit.trainer.Trainer`."""
+    """A fit that the loop can run: a trainer, or the fit of a relevance head. See `training.fit.trainer.Trainer`."""
 
     data: TrainingSet
     epochs: int
@@ -33,10 +33,10 @@ class Fit(Protocol[ModelT_co]):
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """What is known after the first, second … of all `epochs` of a fit, which logs call by its `name`.
+    """The figures after one of the `epochs` of a fit. `name` is the name of an epoch in logs.
 
     Attributes:
-        figures: what the trainer reported, `loss` among them.
+        figures: as reported by the trainer, always with `loss`.
         test_rmse: error on the held-out ratings; None without any, and between the points of the curve.
         fit_seconds: time spent fitting so far, without evaluation.
         examples_per_second: training ratings processed per second of fitting so far.

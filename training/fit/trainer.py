@@ -1,4 +1,4 @@
-"""What a trainer must provide, and the training set that it gets.
+"""The contract of trainers, and the training set that they get.
 
 A file `training/fit/trainers/<name>.py` with one concrete `Trainer` is the trainer `<name>`; nothing else registers it.
 Shapes: U users, I items, N training ratings, A attributes.

@@ -36,12 +36,13 @@ def write_report(result: Result, gate: GateRecord, path: Path) -> None:
 def held_out(result: Result, test: TestSet) -> pa.Table:
     """The ratings that the model was measured by and what it predicted, clipped: `HELD_OUT_SCHEMA`.
 
-    Of more than `MOST_HELD_OUT` it is so many, drawn at random. Two versions are compared by them later
-    (`models.comparison`).
+    They are those of users and items that it knows; of more than `MOST_HELD_OUT` it is so many, drawn at random. Two
+    versions are compared by them later (`models.comparison`).
     """
-    rows_N = np.random.default_rng(0).permutation(len(test))[:MOST_HELD_OUT]
-    rows_N.sort()
-    ratings = result.measured_on.test.take(rows_N)
+    every = result.measured_on.test
+    known_N = np.flatnonzero((every.users_N < every.users) & (every.items_N < every.items))
+    rows_N = np.sort(np.random.default_rng(0).permutation(known_N)[:MOST_HELD_OUT])
+    ratings = every.take(rows_N)
     predicted_N = predict(result.evaluated.model, test.take(torch.from_numpy(rows_N))).clamp(*test.scale)
     columns = [ratings.user_ids.take(pa.array(ratings.users_N)), ratings.item_ids.take(pa.array(ratings.items_N))]
     columns += [pa.array(ratings.ratings_N), pa.array(predicted_N.cpu().numpy())]

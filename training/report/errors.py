@@ -16,8 +16,8 @@ from torch import Tensor
 from models.fold_in import FoldInPrior, RowSolver
 from models.mf import MatrixFactorization
 from models.training_ratings import TrainingRatings
+from training import metrics
 from training.data.interactions import Int32s, Interactions
-from training.evaluation import metrics
 from training.evaluation.evaluate import TestSet, predict
 from training.report.charts import Box, Chart, Line, categories, numbers
 from training.report.distributions import GROUPS, Ints, group_names, group_of, levels

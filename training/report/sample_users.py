@@ -26,7 +26,7 @@ KINDS = (("A light rater", 0.05), ("A median rater", 0.5), ("A heavy rater", 0.9
 
 @dataclass(frozen=True, slots=True)
 class Recommendation:
-    """An item of a list, named by title and year, or by its id where there is no title.
+    """An item of a list, named by title and year, or by its id without a title.
 
     Attributes:
         rating: r̂, clipped to the scale.

@@ -11,6 +11,7 @@ export function Model({ refresh }) {
   const [requests, ask] = useRequests();
   const [turn, setTurn] = useState(0);
   const current = useAnswer(ask, "current model", { path: ["models", "current"] }, [turn]);
+  const live = useAnswer(ask, "live error", { path: ["quality"] }, [turn]);
   const all = useAnswer(ask, "versions", { path: ["models"] }, [turn]);
   const model = current.content;
   const again = () => {
@@ -21,6 +22,7 @@ export function Model({ refresh }) {
     <div class="heading"><h1 tabindex="-1">Model</h1>${model && html`<${Verdict} gate=${model.gate} />`}</div>
     <${Failure} problem=${current.problem} />
     ${model && html`<${Facts} model=${model} ask=${ask} />`}
+    ${live.content?.figures.length > 0 && html`<${Live} quality=${live.content} />`}
     ${all.content && html`<${Versions} models=${all.content.models} previous=${all.content.previous} ask=${ask} done=${again} />`}
     <${Requests} requests=${requests} />
   `;
@@ -148,6 +150,37 @@ function Report({ version, ask, text }) {
   };
   const href = `models/${encodeURIComponent(version)}/report`;
   return html`<a href=${href} target="_blank" rel="noopener" title="Training report" onClick=${save}>${text}</a><${Failure} problem=${problem} />`;
+}
+
+// How far off predictions were for the ratings that came in. A service without a store has none.
+function Live({ quality: { days, figures } }) {
+  const names = { model: "model", fold_in: "folded in", unknown: "unknown user or item", all: "all" };
+  return html`
+    <section class="card">
+      <h2>Live error</h2>
+      <p class="muted">New ratings of the last ${days} days, each compared with what was predicted before it.</p>
+      <div class="scroll" tabindex="0" role="region" aria-label="Live error">
+        <table>
+          <thead>
+            <tr><th scope="col">Version</th><th scope="col">Predicted from</th><th scope="col" class="number">Ratings</th><th scope="col" class="number">RMSE</th><th scope="col" class="number">RMSE of biases</th><th scope="col" class="number">MAE</th><th scope="col" class="number">In 90 % intervals</th></tr>
+          </thead>
+          <tbody>
+            ${figures.map(
+              (row) => html`<tr key=${row.version + row.source}>
+                <th scope="row" class="version">${row.version}</th>
+                <td>${names[row.source]}</td>
+                <td class="number">${count(row.ratings)}</td>
+                <td class="number">${fixed(row.rmse, 4)}</td>
+                <td class="number">${fixed(row.bias_rmse, 4)}</td>
+                <td class="number">${fixed(row.mae, 4)}</td>
+                <td class="number">${percent(row.coverage90)}</td>
+              </tr>`,
+            )}
+          </tbody>
+        </table>
+      </div>
+    </section>
+  `;
 }
 
 // How far a version's error is below that of the biases on its own test ratings. Errors on other ratings do not compare.

@@ -106,6 +106,7 @@ class AsyncClient(BaseClient[httpx.AsyncClient]):
     history = _method(operations.history)
     report = _method(operations.report)
     compare = _method(operations.compare)
+    quality = _method(operations.quality)
     activate = _method(operations.activate)
     rollback = _method(operations.rollback)
     live = _method(operations.live)

@@ -22,6 +22,7 @@ class RelevanceRule:
     missing_weight: float
     regularisation: float
     exponent: float
+    solved_factors: int
 
 
 @answer
@@ -181,6 +182,31 @@ class History:
 class Activated:
     """The version that was activated."""
 
+    model_version: str
+
+
+@answer
+class LiveFigures:
+    """The errors of a version for new ratings of one source. `bias_…` are those of biases alone; None: no intervals."""
+
+    version: str
+    source: Literal["model", "fold_in", "unknown", "all"]
+    ratings: int
+    rmse: float
+    mae: float
+    coverage90: float | None
+    bias_rmse: float
+    bias_mae: float
+    bias_coverage90: float | None
+
+
+@answer
+class Quality:
+    """The live error of the last days. `waiting` ratings have come in and are not in it yet."""
+
+    days: int
+    waiting: int
+    figures: tuple[LiveFigures, ...]
     model_version: str
 
 

@@ -261,6 +261,11 @@ def rollback(*, force: bool = False) -> Call[model_types.Activated]:
     return _ask(Request("POST", target("/models/rollback", force=force), idempotent=False), model_types.Activated)
 
 
+def quality(*, days: int = 7) -> Call[model_types.Quality]:
+    """The errors of predictions for the ratings that came in during the last days, by version and source."""
+    return _ask(_get("/quality", days=days), model_types.Quality)
+
+
 def live() -> Call[model_types.Live]:
     """Check that the process is alive. The client does not retry it."""
     return _ask(Request("GET", "/health/live", retried=False), model_types.Live)

@@ -108,6 +108,7 @@ class Client(BaseClient[httpx.Client]):
     history = _method(operations.history)
     report = _method(operations.report)
     compare = _method(operations.compare)
+    quality = _method(operations.quality)
     activate = _method(operations.activate)
     rollback = _method(operations.rollback)
     live = _method(operations.live)

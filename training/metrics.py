@@ -1,4 +1,4 @@
-"""Figures of merit as pure functions of predictions and ratings. They do not know models or splits.
+"""The metrics, as pure functions of predictions and ratings. They do not know models or splits.
 
 Shapes: N test ratings, B users, I items, K list length.
 """
