@@ -1,13 +1,21 @@
-"""Connections to the database of a ratings store: pooled, with deadlines, and with a note of whether it answers."""
+"""Connections to the database of a ratings store: pooled, with time limits, and retried when a connection broke.
+
+Work that does not end in time is stopped in the database and rolled back, and its connection is given back or closed: a
+lock or a place in the pool that it kept would keep others out.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import sqlite3
+import time
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
-from typing import Any, TypeAlias, TypeVar
+from contextlib import AbstractAsyncContextManager, suppress
+from pathlib import Path
+from typing import Any, NoReturn, TypeAlias, TypeVar
 
+import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
@@ -16,44 +24,55 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from app.ratings import schema
 from app.ratings.errors import StoreUnavailableError
+from app.ratings.tables import store
 from models.urls import without_credentials
 
 T = TypeVar("T")
 Connect: TypeAlias = Callable[[], AbstractAsyncContextManager[AsyncConnection]]
 Work: TypeAlias = Callable[[AsyncConnection], Awaitable[T]]
 
-ANSWER_SECONDS = 2.0  # that a read or a small write may take
-BULK_SECONDS = 60.0  # that a bulk may take
+ANSWER_SECONDS = 2.0  # time limit of a read or a small write
+BULK_SECONDS = 60.0  # time limit of a bulk
+LOCK_SECONDS = 0.5  # for which SQLite waits for a lock before it is asked again, so that a wait can end
+PROBE_SECONDS = 1.0  # in which a database that can be read answers the smallest question
+STOP_SECONDS = 0.05  # between two attempts to stop a statement
 CONNECTIONS = 8
 
 logger = logging.getLogger(__name__)
 
 
 class Database:
-    """The database at a URL. Its methods raise StoreUnavailableError where it does not answer in time.
+    """The database at a URL. Its methods raise StoreUnavailableError where it does not do in time what it is asked.
 
     Attributes:
         url: as `schema.address` gives it.
-        available: whether the database answered when it was asked last.
+        available: whether the database can be read. After a failure a probe decides that: a slow question, the lock of
+            another process or a full disk are no reason to keep others from reading.
     """
 
     def __init__(self, url: URL) -> None:
         self.url = url
         self.available = False
-        self._under_way: set[asyncio.Task[Any]] = set()
+        self._under_way: set[asyncio.Future[Any]] = set()
+        self._probing: asyncio.Task[None] | None = None
+        self._trouble = ""  # that was logged last
+        self._file: tuple[int, int] | None = None  # which file of SQLite is open, None before one is
         self._engine = _engine(url)
         self._autocommit = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._probes = _engine(url, poolclass=sa.NullPool)  # not from the pool, all of which may be waiting
 
     async def prepare(self) -> None:
         """Make the tables, or bring them up to date. Raises StoreUnusableError too."""
-        await self._within(asyncio.to_thread(schema.prepare, self.url), BULK_SECONDS)
+        self._check_file()
+        await self._within(asyncio.to_thread(schema.prepare, self.url), BULK_SECONDS, [])
+        self._file = _identity(self.url)
 
     async def read(self, work: Work[T]) -> T:
         """Do some work that changes nothing."""
         return await self._run(self._engine.connect, work, ANSWER_SECONDS)
 
     async def transact(self, work: Work[T], seconds: float) -> T:
-        """Do some work in a transaction, once more if the connection broke: that must not change the outcome."""
+        """Do some work in a transaction, again if the connection broke: that must not change the outcome."""
         return await self._run(self._engine.begin, work, seconds)
 
     async def execute(self, work: Work[T], seconds: float) -> T:
@@ -61,61 +80,153 @@ class Database:
         return await self._run(self._autocommit.connect, work, seconds)
 
     async def close(self) -> None:
-        """Close the connections once no work uses them any more, or after some seconds."""
+        """Close the connections when no work uses them any more, at most after some seconds."""
         if self._under_way:
             await asyncio.wait(self._under_way, timeout=ANSWER_SECONDS)
         await self._engine.dispose()
 
     async def _run(self, connect: Connect, work: Work[T], seconds: float) -> T:
-        try:
+        give_up, broken = time.monotonic() + seconds, False
+        while True:
+            connections: list[AsyncConnection] = []
             try:
-                return await self._within(_on(connect, work), seconds)
+                result = await self._within(_on(connect, work, connections), give_up - time.monotonic(), connections)
             except DBAPIError as error:
-                if not error.connection_invalidated:
-                    raise
-                return await self._within(_on(connect, work), seconds)  # the database had closed a pooled connection
-        except (OperationalError, InterfaceError, PoolTimeoutError, OSError, TimeoutError) as error:
+                passing = _is_locked(error) or (error.connection_invalidated and not broken)
+                broken = broken or error.connection_invalidated  # the database had closed a pooled connection
+                if not passing or time.monotonic() + LOCK_SECONDS > give_up:
+                    await self._fail(error)
+            except (PoolTimeoutError, OSError, TimeoutError) as error:
+                await self._fail(error)
+            else:
+                self._check_file()
+                self._trouble = ""
+                return result
+
+    def _check_file(self) -> None:
+        """Raise StoreUnavailableError where what was written is in a file that is not there any more.
+
+        Connections to another file in its place would be unsafe: both would use the same name for their log.
+        """
+        if self._file is not None and self._file != _identity(self.url):
             if self.available:
                 self.available = False
-                name, reason = without_credentials(self.url), schema.reason(error, self.url)
-                logger.warning("The ratings store %s is unreachable; retrying: %s", name, reason)
-            raise StoreUnavailableError(f"the ratings store does not answer: {type(error).__name__}") from error
+                logger.warning(
+                    "The file of the ratings store %s was deleted or replaced; put it back, or restart the service",
+                    self._name,
+                )
+            raise StoreUnavailableError("the file of the ratings store was deleted or replaced")
 
-    async def _within(self, work: Awaitable[T], seconds: float) -> T:
-        """The result of some work. Raises TimeoutError after some seconds, whether or not the work can be cancelled.
+    async def _fail(self, error: Exception) -> NoReturn:
+        """Raise StoreUnavailableError for what the database did not do, once it is known whether it can be read."""
+        if isinstance(error, DBAPIError) and not isinstance(error, OperationalError | InterfaceError):
+            raise error
+        trouble = schema.reason(error, self.url)
+        if self.available and trouble != self._trouble:
+            self._trouble = trouble
+            logger.warning("The ratings store %s does not do what it is asked: %s", self._name, trouble)
+        if self._probing is None:
+            self._probing = asyncio.create_task(self._probe())
+        await asyncio.shield(self._probing)
+        reason = "locked by another process" if _is_locked(error) else type(error).__name__
+        raise StoreUnavailableError(f"the ratings store does not answer: {reason}") from error
+
+    async def _probe(self) -> None:
+        """Find out whether the database can be read."""
+        connections: list[AsyncConnection] = []
+        try:
+            await self._within(_on(self._probes.connect, _ask, connections), PROBE_SECONDS, connections)
+        except (DBAPIError, OSError, TimeoutError) as error:
+            if self.available:
+                self.available = False
+                logger.warning(
+                    "The ratings store %s is unreachable; retrying: %s", self._name, schema.reason(error, self.url)
+                )
+        finally:
+            self._probing = None
+
+    @property
+    def _name(self) -> str:
+        return without_credentials(self.url)
+
+    async def _within(self, work: Awaitable[T], seconds: float, connections: list[AsyncConnection]) -> T:
+        """The result of some work. Raises TimeoutError after some seconds; the work is then stopped meanwhile.
 
         If the caller is cancelled, the work goes on, because a driver loses a connection that it is cancelled on.
         """
         task = asyncio.ensure_future(work)
-        self._under_way.add(task)
-        task.add_done_callback(self._ended)
-        done, _ = await asyncio.wait((task,), timeout=seconds)
+        self._watch(task)
+        done, _ = await asyncio.wait((task,), timeout=max(seconds, 0))
         if not done:
-            task.cancel()
-            raise TimeoutError(f"no answer within {seconds:g} seconds")
+            if connections and schema.is_sqlite(self.url):
+                self._watch(asyncio.ensure_future(_interrupt(task, connections[0])))
+            else:
+                task.cancel()  # psycopg cancels the statement in the server
+            raise TimeoutError(f"no answer within {seconds:.2g} seconds")
         return task.result()
 
-    def _ended(self, task: asyncio.Task[Any]) -> None:
+    def _watch(self, task: asyncio.Future[Any]) -> None:
+        self._under_way.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Future[Any]) -> None:
         self._under_way.discard(task)
         if not task.cancelled():
-            task.exception()  # else asyncio logs one that nobody waited for
+            task.exception()  # else asyncio logs an exception that nothing has read
 
 
-async def _on(connect: Connect, work: Work[T]) -> T:
+async def _on(connect: Connect, work: Work[T], connections: list[AsyncConnection]) -> T:
+    """Do some work on a connection, which is noted in `connections`."""
     async with connect() as connection:
+        connections.append(connection)
         return await work(connection)
 
 
-def _engine(url: URL) -> AsyncEngine:
-    engine = create_async_engine(
-        schema.asynchronous(url),
-        connect_args=schema.connect_args(url),
-        pool_size=CONNECTIONS,
-        max_overflow=0,
-        pool_timeout=ANSWER_SECONDS,
-        pool_use_lifo=True,
-    )
-    if schema.is_sqlite(url):
+async def _ask(connection: AsyncConnection) -> None:
+    await connection.execute(sa.select(store.c.revision))
+
+
+async def _interrupt(task: asyncio.Future[Any], connection: AsyncConnection) -> None:
+    """Interrupt the statements of SQLite until the task has ended, which then has rolled back.
+
+    A task that is cancelled leaves its statement to the thread of the connection. It gets the lock in the end, and
+    keeps it.
+    """
+    while not task.done():
+        with suppress(AttributeError, DBAPIError, ValueError, sqlite3.Error):  # between two statements, or closed
+            await connection.sync_connection.connection.driver_connection.interrupt()  # type: ignore[union-attr]
+        await asyncio.wait((task,), timeout=STOP_SECONDS)
+
+
+def _identity(url: URL) -> tuple[int, int] | None:
+    """Which file a database of SQLite is, None for other databases and where there is no file."""
+    if not schema.is_sqlite(url) or url.database is None:
+        return None
+    try:
+        found = Path(url.database).stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _is_locked(error: Exception) -> bool:
+    """Whether SQLite gave up because another connection has the lock. Nothing was done then."""
+    code: int = getattr(getattr(error, "orig", None), "sqlite_errorcode", 0)
+    return code & 0xFF == sqlite3.SQLITE_BUSY
+
+
+def _engine(url: URL, **pool: Any) -> AsyncEngine:
+    if not pool:
+        pool = {
+            "pool_size": CONNECTIONS,
+            "max_overflow": 0,
+            "pool_timeout": ANSWER_SECONDS,
+            "pool_use_lifo": True,
+        }
+    sqlite = schema.is_sqlite(url)
+    arguments = schema.connect_args(url) | ({"timeout": LOCK_SECONDS} if sqlite else {})
+    engine = create_async_engine(schema.asynchronous(url), connect_args=arguments, **pool)
+    if sqlite:
 
         @event.listens_for(engine.sync_engine, "connect")
         def configure(connection: Any, _: object) -> None:

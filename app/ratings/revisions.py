@@ -26,10 +26,10 @@ LATEST = SLOTS  # after the slots: the revision of the last change of all
 
 
 class Revisions:
-    """Changes by slot, and the latest of all. `file` is shared by the workers of a service; None where there is one.
+    """Changes by slot, and the latest of all. `file` is shared by the workers of a service; None for a single worker.
 
     Attributes:
-        table: the revision of the last change in each slot, 0 where there was none, and at `LATEST` that of all.
+        table: the revision of the last change in each slot, 0 if there was none, and at `LATEST` that of all.
     """
 
     def __init__(self, file: Path | None = None) -> None:
@@ -54,11 +54,21 @@ class Revisions:
         return np.flatnonzero(np.frombuffer(self.table, np.int64)[slots_B] > revision)
 
     def mark(self, changed: Iterable[tuple[str, int]]) -> None:
-        """Note the revisions of some users' last changes. The lock ensures that a slot's revision never falls."""
+        """Write the revisions of some users' last changes. The lock ensures that a slot's revision never falls."""
         fcntl.flock(self._file, fcntl.LOCK_EX)
         try:
             for user, revision in changed:
                 for slot in (self.slot_of(user), LATEST):
                     self.table[slot] = max(self.table[slot], revision)
+        finally:
+            fcntl.flock(self._file, fcntl.LOCK_UN)
+
+    def touch(self, revision: int) -> None:
+        """Note that anybody who was ever changed may have been changed again, at latest at this revision."""
+        table = np.frombuffer(self.table, np.int64)
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+        try:
+            table[(table > 0) & (table < revision)] = revision
+            table[LATEST] = max(table[LATEST], revision)
         finally:
             fcntl.flock(self._file, fcntl.LOCK_UN)

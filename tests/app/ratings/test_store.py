@@ -12,6 +12,8 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.ratings import statements
+from app.ratings import store as store_module
 from app.ratings.database import Database
 from app.ratings.errors import RequestKeyError, StoreUnavailableError
 from app.ratings.records import Committed, Delete, Erase, Put, PutMany, Rating, StoredUser, storable
@@ -245,6 +247,33 @@ def test_what_another_service_stores_is_noticed(store_url: str) -> None:
                 while changes.table[changes.slot_of("u")] != revision:
                     await asyncio.sleep(0.01)
             follower.cancel()
+
+    asyncio.run(main())
+
+
+def test_of_many_users_who_share_a_revision_none_is_missed(store_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither by who opens the store nor by who follows it, wherever a page of users ends."""
+    monkeypatch.setattr(statements, "MAX_CHANGED", 7)
+    monkeypatch.setattr(store_module, "MAX_CHANGED", 7)
+
+    async def main() -> None:
+        follows = Revisions()
+        users = [f"u{number}" for number in range(45)]
+        async with opened(store_url, follows) as ours, opened(store_url) as theirs:
+            follower = asyncio.create_task(ours.follow())
+            first = await theirs.change(PutMany(users[:20], [Rating("a", 1, 7)] * 20))
+            alone = await theirs.change(given("alone", "a", 1))
+            second = await theirs.change(PutMany(users[20:], [Rating("a", 1, 7)] * 25))
+            async with asyncio.timeout(10):
+                while follows.table[LATEST] != second or not all(follows.table[follows.slot_of(u)] for u in users):
+                    await asyncio.sleep(0.01)
+            follower.cancel()
+        opens = Revisions()
+        async with opened(store_url, opens):
+            for changes in (opens, follows):
+                assert {changes.table[changes.slot_of(user)] for user in users[:20]} == {first}
+                assert {changes.table[changes.slot_of(user)] for user in users[20:]} == {second}
+                assert changes.table[changes.slot_of("alone")] == alone
 
     asyncio.run(main())
 

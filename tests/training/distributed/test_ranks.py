@@ -135,7 +135,7 @@ def bayes_by_three(folder: Path) -> Any:
 
 def test_what_another_fit_has_saved_and_what_is_torn_are_refused(folder: Path, bayes_by_three: Any) -> None:
     for another, torn in support.found("refused_state", folder, 2):
-        assert another == f"{folder / 'bayes-state'} is of another fit: other data, settings or seed"
+        assert another == f"{folder / 'bayes-state'} is the state of another fit, with other data, settings or seed"
         assert torn.startswith(f"{folder / 'torn' / 'sweep-000001'} is not a saved fit")
 
 
