@@ -1,27 +1,62 @@
 """The rule of ids: one for files, databases, requests and clients.
 
-An id is a text. Blanks around it are no part of it, and neither is a fraction of zero behind a whole number: a data
-frame with gaps turns 21 into 21.0. Nothing else changes: 021, NA, True and 1e3 are ids as they stand.
+An id is a text. Blanks around it are not part of it, nor is a fraction of zero after a whole number: a data
+frame with gaps turns 21 into 21.0. Nothing else changes: 021, NA, True and 1e3 are ids as they stand. Where an id is
+given as a number, of JSON, msgpack, Arrow, Parquet or a database, it is the number's decimal digits.
 """
 
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.types as pt
 
-MAX_LENGTH = 256  # characters that the service accepts unless it is set otherwise
+MAX_LENGTH = 256  # characters that the service accepts by default
 ZERO_FRACTION = r"^([+-]?\d+)\.0+$"
+EXACT = 1 << 53  # whole numbers below this are all floats; beyond it two ids would be one
 _zero_fraction = re.compile(ZERO_FRACTION, re.ASCII).match
 
 
 def clean(text: str) -> str:
-    """The id that a text stands for; empty for a text of blanks."""
+    """The id of a text; empty for a text of blanks."""
     text = text.strip()
     if text.endswith("0") and (whole := _zero_fraction(text)):
         return whole[1]
     return text
+
+
+def of(given: str | float | Decimal) -> str:
+    """The id that a text or a number stands for. Raises ValueError for a number that is none; see `of_number`."""
+    return clean(given) if isinstance(given, str) else of_number(given)
+
+
+def of_number(number: float | Decimal) -> str:
+    """The id that a number stands for: its decimal digits, without zeros at the end of a fraction.
+
+    Raises ValueError, whose message does not repeat the number, for one that is not finite and for a float so large
+    that it may have lost digits.
+    """
+    if isinstance(number, int):
+        return str(number)
+    if isinstance(number, float):
+        if not abs(number) < EXACT:
+            raise ValueError("an id is a number that a float does not hold: give it as a text or an integer")
+        if number.is_integer() and number:
+            return str(int(number))
+        number = Decimal(repr(float(number)))
+    text = format(number, "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def of_numbers(numbers: pa.Array) -> pa.StringArray:
+    """`of_number` for an array of numbers of any type. Null stays null, and NaN becomes it."""
+    if pt.is_integer(numbers.type):
+        return numbers.cast(pa.string())
+    known = numbers.to_pylist()
+    return pa.array([None if each is None or each != each else of_number(each) for each in known], pa.string())
 
 
 def trimmed(texts: pa.StringArray) -> pa.StringArray:

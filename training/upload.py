@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 import pyarrow as pa
 
+from models.urls import explained, without_secrets
 from training.data.interactions import NO_TIME, Interactions
 from training.errors import SourceUnavailableError
 
@@ -33,22 +34,26 @@ def upload(ratings: Interactions, url: str, key: str | None, report: Callable[[i
 
     Raises SourceUnavailableError with the reason, the rating that was refused, and how to go on.
     """
+    shown = without_secrets(url).rstrip("/")
     headers = {} if key is None else {"Authorization": f"Bearer {key}"}
-    try:  # once: a service that stops answering later is waited for
+    try:  # only once; later, the upload waits for a service that does not answer
         httpx.get(f"{url.rstrip('/')}/health/live", timeout=PROBE_SECONDS)
     except (httpx.TransportError, httpx.InvalidURL) as error:
         raise SourceUnavailableError(
-            f"no service answers at {url} ({error}); `python -m app` starts one, --to http://HOST:PORT names another"
+            f"no service answers at {shown} ({explained(error, url)}); "
+            "`python -m app` starts one, --to http://HOST:PORT names another"
         ) from error
     with httpx.Client(base_url=url, headers=headers, timeout=SECONDS) as client:
         for begin in range(skip, len(ratings), BATCH):
+            stored = f"{begin:,} of {len(ratings):,} ratings are stored; --skip {begin} goes on from there"
             try:
-                _send(client, _body(ratings, slice(begin, begin + BATCH)))
+                _send(client, url, _body(ratings, slice(begin, begin + BATCH)))
             except _RefusedError as refusal:
-                raise SourceUnavailableError(
-                    f"{client.base_url} did not accept {_named(ratings, begin, refusal.position)}: {refusal}. "
-                    f"{begin:,} of {len(ratings):,} ratings are stored; --skip {begin} goes on from there"
-                ) from refusal
+                place = _named(ratings, begin, refusal.position)
+                raise SourceUnavailableError(f"{shown} did not accept {place}: {refusal}. {stored}") from refusal
+            except KeyboardInterrupt:
+                log.warning(stored)
+                raise
             report(min(begin + BATCH, len(ratings)))
 
 
@@ -61,11 +66,10 @@ class _RefusedError(Exception):
 
 
 def _named(ratings: Interactions, begin: int, position: int | None) -> str:
-    if position is None:
-        return f"the ratings from number {begin + 1:,} on"
-    row = begin + position
+    row = begin + (position or 0)
     user, item = ratings.user_ids[ratings.users_N[row]], ratings.item_ids[ratings.items_N[row]]
-    return f"rating {row + 1:,} (user {user}, item {item}, rating {ratings.ratings_N[row]:g})"
+    place = f"{row + 1:,} (user {user}, item {item}, rating {ratings.ratings_N[row]:g})"
+    return f"the ratings from number {place} on" if position is None else f"rating {place}"
 
 
 def _body(ratings: Interactions, part: slice) -> bytes:
@@ -79,7 +83,7 @@ def _body(ratings: Interactions, part: slice) -> bytes:
     return json.dumps(columns).encode()
 
 
-def _send(client: httpx.Client, body: bytes) -> None:
+def _send(client: httpx.Client, url: str, body: bytes) -> None:
     """Send a request until it succeeds. Retries after the time that the service asks for. Raises _RefusedError."""
     headers = {"Content-Type": "application/json", "Idempotency-Key": hashlib.sha256(body).hexdigest()}
     problem, position = "", None
@@ -87,17 +91,25 @@ def _send(client: httpx.Client, body: bytes) -> None:
         try:
             answer = client.post("/ratings", content=body, headers=headers)
         except httpx.HTTPError as error:
-            problem, wait = f"{type(error).__name__}: {error}", min(2.0**tried, 10.0)
+            problem, wait = f"{type(error).__name__}: {explained(error, url)}", min(2.0**tried, 10.0)
         else:
             if answer.status_code == HTTPStatus.OK:
                 return
             problem, position = _detail(answer), _position(answer)
-            wait = float(answer.headers.get("Retry-After", 0))
+            wait = _seconds_to_wait(answer)
             if not wait:
                 break
         log.warning("%s; retrying in %.0f s", problem, wait)
         time.sleep(wait)
     raise _RefusedError(problem, position)
+
+
+def _seconds_to_wait(answer: httpx.Response) -> float:
+    """What the answer asks for, 0 if it asks for nothing; a proxy may write a date, which is not waited for."""
+    try:
+        return float(answer.headers.get("Retry-After", 0))
+    except ValueError:
+        return 0.0
 
 
 def _position(answer: httpx.Response) -> int | None:

@@ -1,6 +1,6 @@
-"""How much one request may ask for. Past a bound the answer is an error, before any work is done.
+"""The limits of one request. A request beyond a limit is an error, before any work is done.
 
-It names the setting of the bound.
+The error names the setting of the limit.
 """
 
 from __future__ import annotations
@@ -19,13 +19,16 @@ from app.ratings.records import storable
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds of one request: pairs, items of a list, characters of an id, ratings given with it, bytes of its body."""
+    """Bounds of one request: pairs, items of a list, characters of an id, ratings given with it, bytes of its body,
+    items of a list that are left out.
+    """
 
     pairs: int
     list_length: int
     id_length: int
     inline_ratings: int
     body: int = 16 << 20
+    offset: int = 10_000
 
     @property
     def values(self) -> int:
@@ -34,8 +37,8 @@ class Limits:
 
     @property
     def members(self) -> int:
-        """Most members of all objects of a JSON body: two of each rating given with the request, and some more."""
-        return 2 * self.inline_ratings + 1_000
+        """Most members of all objects of a JSON body: two of each rating, so that too many are told what they are."""
+        return 2 * max(self.pairs, self.inline_ratings) + 1_000
 
     def check_id(self, id_: str, *location: str) -> None:
         """Raise InvalidRequestError for an id that is empty or too long."""
@@ -75,7 +78,7 @@ class Limits:
         users, items = len(pairs.users), len(pairs.items)
         if users != items:
             raise InvalidRequestError(
-                ("body",), f"columns are of one length, but there are {users} users and {items} items"
+                ("body",), f"the columns must have the same length, but there are {users} users and {items} items"
             )
         self.check_column(pairs.users, "body", "users")
         self.check_column(pairs.items, "body", "items")
@@ -91,11 +94,16 @@ class Limits:
         if n > self.list_length:
             raise InvalidRequestError(location, f"a list holds at most {self.list_length} items (RATECAST_MAX_LIST)")
 
+    def check_offset(self, offset: int, *location: str) -> None:
+        """Raise InvalidRequestError for a page that begins too deep in a list."""
+        if offset > self.offset:
+            raise InvalidRequestError(location, f"a page begins at most at {self.offset} (RATECAST_MAX_OFFSET)")
+
     def check_lists(self, users: Sequence[str], n: int) -> None:
-        """Raise InvalidRequestError for lists that together hold more items than a request may hold pairs."""
+        """Raise InvalidRequestError for lists that together find more items than a request may hold pairs."""
         if len(users) * n > self.pairs:
             raise InvalidRequestError(
-                ("body",), f"a request's lists hold at most {self.pairs} items together (RATECAST_MAX_PAIRS)"
+                ("body",), f"a request's lists find at most {self.pairs} items together (RATECAST_MAX_PAIRS)"
             )
 
     def check_filter(self, ids: Sequence[str], *location: str) -> None:
@@ -108,7 +116,7 @@ class Limits:
         if len(inline.items) > self.inline_ratings:
             raise InvalidRequestError(
                 ("body", "ratings"),
-                f"a request brings at most {self.inline_ratings} ratings (RATECAST_MAX_INLINE_RATINGS)",
+                f"a request has at most {self.inline_ratings} ratings (RATECAST_MAX_INLINE_RATINGS)",
             )
         known: set[str] = set()
         for position, (item, rating) in enumerate(zip(inline.items, inline.ratings, strict=True)):
@@ -116,17 +124,17 @@ class Limits:
             self.check_id(item, *where, "item")
             check_scale(rating, scale, *where, "rating")
             if item in known:
-                raise InvalidRequestError((*where, "item"), "an item is rated once")
+                raise InvalidRequestError((*where, "item"), "each item may be rated only once")
             known.add(item)
 
     def check_storable(self, id_: str, *location: str) -> None:
-        """As `check_id`, and for an id that databases cannot hold."""
+        """As `check_id`, and raise it for an id that a database cannot store."""
         self.check_id(id_, *location)
         if not storable(id_):
-            raise InvalidRequestError(location, "an id that is stored has no NUL and no lone surrogate")
+            raise InvalidRequestError(location, "an id that is stored must not have a NUL or a lone surrogate")
 
 
 def check_scale(rating: float, scale: tuple[float, float], *location: str) -> None:
     """Raise InvalidRequestError for a rating that is not on the scale."""
     if not scale[0] <= rating <= scale[1]:
-        raise InvalidRequestError(location, f"a rating is from {scale[0]:g} to {scale[1]:g}")
+        raise InvalidRequestError(location, f"a rating must be between {scale[0]:g} and {scale[1]:g}")

@@ -41,13 +41,13 @@ QUICK_USERS = 500  # of a request: 1 ms
 TOO_SHORT = "String should have at least 1 character"  # as pydantic says it
 EXAMPLES = {
     "known": {"summary": "A known user", "value": "196"},
-    "unknown": {"summary": "A user nobody knows: popular items", "value": "nobody"},
+    "unknown": {"summary": "An unknown user: popular items", "value": "nobody"},
 }
 _recommend_body = TypeAdapter(RecommendRequest)
 RECOMMEND_EXAMPLES = {
     "users": {"summary": "Two lists", "value": {"users": ["196", "nobody"], "n": 3}},
     "anonymous": {
-        "summary": "Somebody without an id, by what they rated",
+        "summary": "A user without an id, from their ratings",
         "value": {"ratings": [{"item": "50", "rating": 5}, {"item": "181", "rating": 4}], "n": 3},
     },
     "filters": {"summary": "Dramas alone", "value": {"users": ["196"], "category": "Drama", "exclude": ["50"]}},
@@ -58,11 +58,14 @@ def top(
     user: Annotated[str, IdPath(description="The user's id.", openapi_examples=EXAMPLES)],
     parameters: Annotated[ListParameters, Query()],
 ) -> None:
-    """List the best items for a user. The rating beside each is the one that `POST /predict` gives, whatever the order.
+    """List the best items for a user. The rating of each is that of `POST /predict`, whatever the order.
 
-    A user whose ratings are fresher than the model is folded in, and `source` says `fold_in`. An unknown user is shown
-    the most rated items, and `source` says `popular`. Filters apply before the list is made:
-    it is shorter than `n` only where fewer items are left.
+    `score` is what ordered the list, and `rank_by` says what that is. Pages follow one another without gap or
+    repetition while the model, the user's ratings and the filters stay.
+
+    A user whose ratings are newer than the model is folded in, and `source` is `fold_in`. An unknown user gets
+    the most rated items, and `source` and `rank_by` say `popular`. Filters apply before the list is made:
+    it is shorter than `n` only if fewer items are left.
     """
 
 
@@ -77,6 +80,7 @@ async def answer_top(scope: Scope, receive: Receive, send: Send) -> None:
     raise_if(errors)
     limits.check_id(user, "path", "user")
     limits.check_list(asked.get("n", 0), "query", "n")
+    limits.check_offset(asked.get("offset", 0), "query", "offset")
     strict = asked.pop("strict", False)
     answer = await engine.lists.top(ListQuery(user=user, **asked), partial(client_gone, receive))
     if strict:
@@ -90,7 +94,7 @@ top_route = PlainRoute(
     answer_top,
     top,
     tags=["lists"],
-    summary="What to show a user",
+    summary="List items for a user",
     response_model=TopItems,
     responses=problems(404, 413, 422, 500, 503, 504) | link("item", "The first item.", item="/items/0/item"),
 )
@@ -100,12 +104,12 @@ top_route = PlainRoute(
 async def find_users(
     engine: EngineDep,
     limits: LimitsDep,
-    query: Annotated[str, Query(max_length=MAX_QUERY, description="What their ids begin with; none: any.")] = "",
+    query: Annotated[str, Query(max_length=MAX_QUERY, description="The beginning of the id. Empty: any.")] = "",
     n: N = 10,
 ) -> FoundUsers:
-    """Users of the model by the beginning of their id: the one of exactly that id, then those who rated most.
+    """Find users of the model by the beginning of their id: first the exact id, then those with the most ratings.
 
-    Whoever was erased, or rated for the first time after the fit, is not among them.
+    Deleted users are not found, nor are users who rated for the first time after the fit.
     """
     limits.check_list(n, "query", "n")
     return await engine.catalogue.find_users(query, n)
@@ -116,10 +120,10 @@ def recommend(
     body: Annotated[RecommendRequest, Body(openapi_examples=RECOMMEND_EXAMPLES)],
     parameters: Annotated[RecommendParameters, Query()],
 ) -> None:
-    """A list for each user, in the order of the request and all of one model; the other members hold for every list.
+    """Make a list for each user, in the order of the request and from one model. Other members apply to every list.
 
-    With `ratings` in place of `users` there is one list, for somebody who is known by these alone; nothing of them is
-    kept.
+    With `ratings` instead of `users` the answer is one list, made from these ratings alone. They are not
+    stored.
     """
 
 
@@ -152,11 +156,12 @@ def is_large(body: RecommendRequest) -> bool:
 def _queries(body: RecommendRequest, limits: Limits) -> list[ListQuery]:
     """What a body asks for, each list by itself; the lists share their filters. Raises InvalidRequestError."""
     if (body.users is None) == (body.ratings is None):
-        raise InvalidRequestError(("body",), "either users or ratings are wanted")
+        raise InvalidRequestError(("body",), "give either users or ratings")
     users = body.users or ()
     limits.check_ids(users, "body", "users")
     limits.check_list(body.n, "body", "n")
-    limits.check_lists(users, body.n)
+    limits.check_offset(body.offset, "body", "offset")
+    limits.check_lists(users, body.offset + body.n)
     limits.check_filter(body.exclude, "body", "exclude")
     limits.check_filter(body.only or (), "body", "only")
     options = body.model_dump(exclude={"users", "ratings", "exclude", "only"})
@@ -170,13 +175,13 @@ recommend_route = PlainRoute(
     answer_recommend,
     recommend,
     tags=["lists"],
-    summary="What to show many users",
+    summary="List items for many users",
     response_model=Recommendations,
     responses=problems(404, 413, 422, 500, 503, 504) | link("top", "The list by itself.", user="/lists/0/user"),
 )
 
 
 def _refuse_popular(answer: TopList, position: int | None = None) -> None:
-    """Raise UnknownUserError where a list's source says that its user is unknown."""
+    """Raise UnknownUserError if a list's source says that its user is unknown."""
     if answer.source is ListSource.POPULAR:
         raise UnknownUserError(answer.user or "", position)

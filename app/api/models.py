@@ -1,12 +1,13 @@
-"""GET /models, GET /models/current, and of a version: its learning curve, its report, and making it the current one."""
+"""Versions: GET /models, /current and /compare, going back, and of one: its curve, its report, making it current."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Response
+from fastapi import APIRouter, Path, Query, Response
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from starlette.responses import HTMLResponse
 
@@ -18,17 +19,20 @@ from app.middleware.access import Access, needs
 from app.middleware.browsers import REPORT as REPORT_HEADERS
 from models.checkpoint.files import HISTORY, REPORT, REPORT_PAGE
 from models.checkpoint.manifest import VERSION_NAME, DataRecord, GateRecord, Manifest, ModelShape, TrainerRecord
+from models.comparison import Verdict
 from models.errors import CheckpointCorruptError
 
 router = APIRouter(tags=["models"], route_class=GuardedRoute)
 
-Version = Annotated[
-    str,
-    Path(
-        pattern=f"^{VERSION_NAME.pattern}$",
-        description="Name of a published version.",
-        openapi_examples={"a version": {"value": "20261124T021910Z-textbook-6c8073"}},
-    ),
+_NAME: Mapping[str, Any] = {
+    "pattern": f"^{VERSION_NAME.pattern}$",
+    "openapi_examples": {"a version": {"value": "20261124T021910Z-textbook-6c8073"}},
+}
+Version = Annotated[str, Path(description="Name of a published version.", **_NAME)]
+VersionQuery = Annotated[str, Query(description="Name of a published version.", **_NAME)]
+AgainstQuery = Annotated[str | None, Query(description="Another one; by default the one being served.", **_NAME)]
+Force = Annotated[
+    bool, Query(description="Serve it even if it was not measured, was refused or is behind its baseline.")
 ]
 OF_VERSION = problems(404, 413, 422, 500, 503)
 HasReport = Annotated[bool, Field(description="Whether `GET /models/{version}/report` has a page.")]
@@ -50,7 +54,7 @@ class CurrentModel(BaseModel):
 
 
 class PublishedModel(BaseModel):
-    """A published version; `serving` says whether the one who answers serves it."""
+    """A published version; `serving` says whether the worker that answers serves it."""
 
     version: str
     created_at: datetime
@@ -59,17 +63,39 @@ class PublishedModel(BaseModel):
     metrics: Mapping[str, float | None]
     report: HasReport
     serving: bool
+    concern: Annotated[str | None, Field(description="Why it is served only by force; null where it is not.")]
 
 
 class PublishedModels(BaseModel):
-    """Every published version that can be read, oldest first."""
+    """Every published version that can be read, oldest first; `previous` is where a roll-back goes to."""
 
     models: list[PublishedModel]
+    previous: str | None
+    model_version: ModelVersion
+
+
+class ComparedModels(BaseModel):
+    """The RMSE of two versions on the same held-out ratings, which neither was fitted on.
+
+    `low` and `high` bound `difference`, `rmse` less `rmse_against`, with 95 % confidence. `verdict` says whether
+    `version` predicts better than `against`.
+    """
+
+    version: str
+    against: str
+    ratings: int
+    users: int
+    rmse: float
+    rmse_against: float
+    difference: float
+    low: float
+    high: float
+    verdict: Verdict
     model_version: ModelVersion
 
 
 class Pass(BaseModel):
-    """What was known after a pass of the fit; `test_rmse` is null where it was not measured."""
+    """The figures after a pass of the fit; `test_rmse` is null if it was not measured."""
 
     number: int
     figures: Mapping[str, float]
@@ -96,11 +122,11 @@ PASSES = TypeAdapter(list[Pass])
 
 @router.get(
     "/models",
-    summary="The published models",
-    responses=problems(413, 500, 503) | link("activate", "Serve the oldest.", version="/models/0/version"),
+    summary="List the published models",
+    responses=problems(413, 500, 503) | link("activate", "Activate the oldest version.", version="/models/0/version"),
 )
 async def published(engine: EngineDep) -> PublishedModels:
-    """Every published version that can be read, oldest first, and which one is being served."""
+    """List every published version that can be read, oldest first, and say which one is being served."""
     serving = engine.versions.manifest.version
     models = [
         PublishedModel(
@@ -111,29 +137,60 @@ async def published(engine: EngineDep) -> PublishedModels:
             metrics=manifest.metrics,
             report=_has_report(manifest),
             serving=manifest.version == serving,
+            concern=manifest.concern,
         )
         for manifest in await engine.versions.published()
     ]
-    return PublishedModels(models=models, model_version=serving)
+    return PublishedModels(models=models, previous=await engine.versions.previous(), model_version=serving)
+
+
+@router.get(
+    "/models/compare",
+    summary="Which of two models predicts better",
+    responses=problems(404, 409, 413, 422, 500, 503),
+)
+async def compare(version: VersionQuery, engine: EngineDep, against: AgainstQuery = None) -> ComparedModels:
+    """Compare two versions on the ratings that they were measured by and that neither was fitted on.
+
+    Figures of `GET /models` are of the ratings that each version was measured by, so they do not compare. Both
+    versions are read and verified for it, which takes as long as loading them.
+    """
+    serving = engine.versions.manifest.version
+    found = await engine.versions.compare(version, against or serving)
+    return ComparedModels(version=version, against=against or serving, **asdict(found), model_version=serving)
+
+
+@router.post(
+    "/models/rollback",
+    summary="Serve the model that was served before",
+    responses=problems(409, 413, 422, 500, 503),
+)
+async def rollback(engine: EngineDep, force: Force = False) -> Activated:
+    """Make the version current that was served before the current one. It is verified first.
+
+    A version that was published but never served is passed over, and so is one that is served only by force.
+    """
+    return Activated(model_version=await engine.versions.roll_back(force=force))
 
 
 @router.post(
     "/models/{version}/activate",
-    summary="Serve another published model",
+    summary="Activate a published model",
     responses=problems(404, 409, 413, 422, 500, 503),
 )
-async def activate(version: Version, engine: EngineDep) -> Activated:
-    """Make a version the current one, as a roll-back does. It is verified first; the old one answers meanwhile.
+async def activate(version: Version, engine: EngineDep, force: Force = False) -> Activated:
+    """Make a version the current one. It is verified first; the old one answers meanwhile.
 
-    The answer comes once this worker serves it; others follow within two seconds.
+    The answer comes once this worker serves it; others follow within two seconds. A version that was not measured, was
+    refused or is behind its baseline is a 409 unless `force` says so.
     """
-    await engine.versions.activate(version)
+    await engine.versions.activate(version, force=force)
     return Activated(model_version=version)
 
 
-@router.get("/models/{version}/history", summary="How a model was fitted", responses=OF_VERSION)
+@router.get("/models/{version}/history", summary="Show the learning curve of a model", responses=OF_VERSION)
 async def history(version: Version, engine: EngineDep) -> History:
-    """The learning curve of a version: what was known after each pass of its fit."""
+    """The learning curve of a version: the figures after each pass of its fit."""
     content = await engine.versions.report(version, HISTORY)
     try:
         passes = PASSES.validate_json(content)
@@ -144,28 +201,28 @@ async def history(version: Version, engine: EngineDep) -> History:
 
 @router.get(
     "/models/{version}/report",
-    summary="The report of a fit",
+    summary="Show the training report of a model",
     response_class=Response,
     responses=OF_VERSION | {200: {"content": {"text/html": {"schema": {"type": "string"}}}}},
 )
 @needs(Access.READ, REPORT_HEADERS)
 async def report(version: Version, engine: EngineDep) -> Response:
-    """The page that was published with a version, for people: it needs nothing else. 404 where there is none."""
+    """The training report that was published with a version, one HTML page. 404 if there is none."""
     return HTMLResponse(await engine.versions.report(version, REPORT_PAGE))
 
 
 @router.get(
     "/models/current",
-    summary="The model being served",
+    summary="Describe the model being served",
     responses=problems(413, 500, 503)
     | links(
-        link("activate", "Serve it again later.", version="/version"),
-        link("history", "How it was fitted.", version="/version"),
-        link("report", "What was reported of its fit.", version="/version"),
+        link("activate", "Activate this version again.", version="/version"),
+        link("history", "The learning curve of the model.", version="/version"),
+        link("report", "The training report of the model.", version="/version"),
     ),
 )
 async def current(engine: EngineDep) -> CurrentModel:
-    """Which model is being served, how it was fitted, on what, and how well it did."""
+    """The model being served: how it was fitted, on which data, and its metrics."""
     manifest = engine.versions.manifest
     return CurrentModel(
         version=manifest.version,

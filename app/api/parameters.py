@@ -1,8 +1,8 @@
 """Parameters in paths and queries. An id in a path may hold any character, slashes and line ends too.
 
-Where a path has two ids, or erases somebody, an id is one segment of it, and its own slashes are percent-encoded.
-Servers decode them before anybody routes, so they are looked up in what the client sent. The other paths with an id
-take plain slashes too, and are tried after those.
+In a path with two ids, and in the one that deletes a user, each id is one segment; its slashes are percent-encoded.
+Servers decode them before routing, so this module looks them up in what the client sent. Other paths with an id
+accept plain slashes too, and are tried after these.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class SegmentConvertor(IdConvertor):
 
 
 def check_utf8(scope: Scope) -> None:
-    """Raise UndecodableTargetError for a path or a query that is not UTF-8; two users would be one.
+    """Raise UndecodableTargetError for a path or a query that is not UTF-8; otherwise two users could become one.
 
     Frameworks read bytes of a query that are not percent-encoded as Latin-1: they are percent-encoded here.
     """
@@ -66,25 +66,42 @@ ITEM = "/items/{item:id}"
 
 IdPath = partial(Path, min_length=1, pattern=r"\S")  # the pattern is for the document: blanks have gone before
 MAX_QUERY = MAX_TEXT
-N = Annotated[int, Query(ge=1, description="How many; the service has an upper bound.")]
-ListLength = Annotated[int, Query(ge=1, description="How many items; the service has an upper bound.")]
-Category = Annotated[str | None, Query(max_length=MAX_QUERY, description="Choose from the items of this genre alone.")]
-YearMin = Annotated[Year | None, Query(description="Choose from the items of this year and later ones.")]
-YearMax = Annotated[Year | None, Query(description="Choose from the items of this year and earlier ones.")]
+N = Annotated[int, Query(ge=1, description="Maximum number of results; the service has an upper limit.")]
+ListLength = Annotated[int, Query(ge=1, description="Number of items; the service has an upper limit.")]
+Offset = Annotated[
+    int, Query(ge=0, description="How many of the best are left out: the next page begins at the sum of offset and n.")
+]
+Diversity = Annotated[
+    float,
+    Query(
+        ge=0,
+        le=1,
+        allow_inf_nan=False,
+        description="How much items of the list are to be unlike one another: 0 not at all, 1 in place of their score.",
+    ),
+]
+Intervals = Annotated[
+    bool,
+    Query(description="Add the ends of the central 90 % interval of each rating, `low` and `high`."),
+]
+Category = Annotated[str | None, Query(max_length=MAX_QUERY, description="List only items of this genre.")]
+YearMin = Annotated[Year | None, Query(description="List only items of this year and later.")]
+YearMax = Annotated[Year | None, Query(description="List only items of this year and earlier.")]
 User = Annotated[str, IdPath(description="The user's id.", openapi_examples={"196": {"value": "196"}})]
 Item = Annotated[str, IdPath(description="The item's id.", openapi_examples={"242": {"value": "242"}})]
 ORDER = (
-    "`relevance`: what the user is likely to choose; `rating`: by predicted rating; `lower_bound`: by the lower end "
-    "of its 90 % interval. By default `relevance` where the model has it, else `rating`."
+    "`relevance`: by how likely the user is to choose it; `rating`: by rating; `lower_bound`: by the lower end "
+    "of the 90 % interval of its expectation. Default: `relevance` if the model has it, else `rating`."
 )
 QueryId = Annotated[str, BeforeValidator(clean)]
 REPEATABLE = ("exclude", "only")  # in a query; of any other parameter that is given twice the last counts
 
 
 class PredictParameters(BaseModel):
-    """Of `POST /predict`."""
+    """The parameters of `POST /predict`."""
 
     strict: Annotated[bool, Query(description="Answer 404 for an unknown user or item.")] = False
+    intervals: Intervals = False
 
 
 class RecommendParameters(BaseModel):
@@ -94,17 +111,17 @@ class RecommendParameters(BaseModel):
 
 
 class ListParameters(BaseModel):
-    """Of `GET /users/{user}/top`."""
+    """The parameters of `GET /users/{user}/top`."""
 
     n: ListLength = 10
+    offset: Offset = 0
     rank_by: Annotated[RankBy | None, Query(description=ORDER)] = None
-    exclude_seen: Annotated[bool, Query(description="Leave out what the user rated.")] = True
+    exclude_seen: Annotated[bool, Query(description="Leave out the items that the user has rated.")] = True
     exclude: Annotated[tuple[QueryId, ...], Query(description="Leave out these items too; repeatable.")] = ()
-    only: Annotated[tuple[QueryId, ...] | None, Query(description="Choose from these items alone; repeatable.")] = None
+    only: Annotated[tuple[QueryId, ...] | None, Query(description="List only these items; repeatable.")] = None
     category: Category = None
     year_min: YearMin = None
     year_max: YearMax = None
-    intervals: Annotated[
-        bool, Query(description="Say how sure the model is of each rating: `low` and `high`, of a 90 % interval.")
-    ] = False
+    intervals: Intervals = False
+    diversity: Diversity = 0.0
     strict: Annotated[bool, Query(description="Answer 404 for an unknown user.")] = False

@@ -1,7 +1,7 @@
-"""Plain routes: answered before FastAPI's router, which takes 250 µs to find a route and to solve its dependencies.
+"""Plain routes, which answer before FastAPI's router: that one takes 250 µs for routing and dependencies.
 
-A plain route is one ASGI endpoint, for every form of its request. Its signature is what FastAPI documents; the endpoint
-validates with the models that stand there, by the functions below, and errors read as FastAPI's do.
+A plain route is one ASGI endpoint for every form of its request. FastAPI documents its signature; the endpoint
+validates with the models of the signature, by the functions below, and its errors have FastAPI's form.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import asyncio
 import json
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from email.message import Message as EmailMessage
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, TypeVar
 from urllib.parse import parse_qs
 
@@ -56,7 +56,7 @@ class GuardedRoute(APIRoute):
 
 
 class PlainRoute(APIRoute):
-    """A route that FastAPI documents, and `endpoint` answers.
+    """A route that FastAPI documents and `endpoint` answers.
 
     Args:
         method, path: of its requests.
@@ -80,8 +80,8 @@ class PlainRoute(APIRoute):
 class PlainRoutes:
     """ASGI middleware: answers the requests of plain routes, and passes on others with at most `most` bytes of body.
 
-    What `guard` refuses reaches neither. An id with a slash in it may also be the path of another route. Which one it
-    is, FastAPI's router knows by the order of all routes; it leads to the same endpoint.
+    A request that `guard` refuses reaches neither. A path whose id has a slash may match other routes too. Which one it
+    means follows from the order of all routes, so FastAPI's router decides; it has the same endpoint.
     """
 
     def __init__(self, app: ASGIApp, routes: Sequence[PlainRoute], guard: Guard, most: int) -> None:
@@ -155,9 +155,9 @@ def _name_span(request: Any, route: str) -> None:
 
 
 def _limited(receive: Receive, most: int) -> Receive:
-    """Receives a request whose body has no more bytes.
+    """Receives the body of a request up to a number of bytes.
 
-    Else BodyTooLargeError is raised while FastAPI reads it; `app.errors` finds that as the cause of FastAPI's own.
+    A larger body raises BodyTooLargeError while FastAPI reads it; `app.errors` finds that as the cause of its error.
     """
     received = 0
 
@@ -189,7 +189,7 @@ async def read_body(receive: Receive, most: int) -> bytes:
 
 
 def read_parameters(model: type[BaseModel], query: bytes, errors: Errors) -> Mapping[str, Any]:
-    """The parameters that a query gives, validated. What is wrong with them is added to `errors`."""
+    """The validated parameters of a query. Their errors are added to `errors`."""
     try:
         return _parameters(model, query) if len(query) <= LONG_QUERY else _parameters.__wrapped__(model, query)
     except ValidationError as error:
@@ -209,8 +209,8 @@ async def read_document(
 ) -> T:
     """The body of a request, as `read_json` gives it; a large one is read on another thread."""
     body = await read_body(receive, limits.body)
-    given = adapter, body, content_type, errors, limits
-    return await asyncio.to_thread(read_json, *given) if len(body) > LARGE_BODY else read_json(*given)
+    read = partial(read_json, adapter, body, content_type, errors, limits)
+    return await asyncio.to_thread(read) if len(body) > LARGE_BODY else read()
 
 
 def read_json(
@@ -249,11 +249,11 @@ def _check_members(given: Any) -> None:
         if isinstance(value, list):
             objects += [element for element in value if isinstance(element, dict)]
     if any(len(found) > MOST_MEMBERS for found in objects):
-        raise InvalidRequestError(("body",), "holds members that are not known")
+        raise InvalidRequestError(("body",), "has an unknown member")
 
 
 def raise_if(errors: Errors) -> None:
-    """Raise RequestValidationError where something is wrong."""
+    """Raise RequestValidationError if there are errors."""
     if errors:
         raise RequestValidationError(errors)
 

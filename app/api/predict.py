@@ -49,10 +49,10 @@ EXAMPLES = {
     "pair": {"summary": "One pair", "value": {"user": "196", "item": "242"}},
     "columns": {"summary": "Pairs as columns", "value": {"users": ["196", "22", "196"], "items": ["242", "242", "50"]}},
     "anonymous": {
-        "summary": "Somebody without an id, by what they rated",
+        "summary": "A user without an id, from their ratings",
         "value": {"item": "242", "ratings": [{"item": "50", "rating": 5}, {"item": "181", "rating": 4}]},
     },
-    "unknown": {"summary": "A user nobody knows", "value": {"user": "nobody", "item": "242"}},
+    "unknown": {"summary": "An unknown user", "value": {"user": "nobody", "item": "242"}},
 }
 # Their `decode` raises a ValueError, whose message does not repeat the body.
 BINARY: Mapping[bytes, Any] = {encoding.MEDIA_TYPE.encode(): encoding for encoding in (msgpack, arrow)}
@@ -71,14 +71,15 @@ def predict(
 ) -> None:
     """Predict the rating of one pair, or of many pairs given as columns.
 
-    An unknown user or item is answered from what is known, and `source` says so: `model` where both are known,
-    `item_bias` where the user is not, `user_bias` where the item is not, `global_mean` where neither is.
+    For an unknown user or item the answer is an average. `source` is `model` if both are known,
+    `item_bias` if the user is unknown, `user_bias` if the item is unknown, `global_mean` if both are.
 
-    With `ratings` in place of the user, the prediction is for somebody who is known by these alone; nothing of them is
-    kept. `source` is `fold_in`, as for users whose ratings are fresher than the model.
+    With `ratings` instead of the user, the prediction is made from these ratings alone. They are not
+    stored. `source` is `fold_in`, as for users whose ratings are newer than the model.
 
-    The same documents for users go as msgpack. Large batches go fastest as an Arrow IPC stream with the columns `user`
-    and `item`; its answer has the columns `rating` and `source`, and `model_version` in the metadata of its schema.
+    Requests for users can also be msgpack. Large batches are fastest as an Arrow IPC stream with the columns `user`
+    and `item`; its answer has the columns `rating` and `source`, with intervals also `low` and `high`, and
+    `model_version` in the metadata of its schema.
     """
 
 
@@ -91,22 +92,23 @@ async def answer_predict(scope: Scope, receive: Receive, send: Send) -> None:
     large = len(body) > (SMALL_STREAM if media_type == ARROW else LARGE_BODY)
     errors: Errors = []
     query = scope["query_string"]
-    strict = read_parameters(PredictParameters, query, errors).get("strict", False) if query else False
+    parameters = read_parameters(PredictParameters, query, errors) if query else {}
+    strict, intervals = parameters.get("strict", False), parameters.get("intervals", False)
     given = body, media_type, errors, limits
     asked = await asyncio.to_thread(_decode, *given) if large else _decode(*given)
     encode = BINARY.get(media_type, json).encode_predictions
     if isinstance(asked, Pair):
-        one = await engine.predictions.pair(asked, partial(client_gone, receive))
+        one = await engine.predictions.pair(asked, partial(client_gone, receive), intervals=intervals)
         if strict:
             _refuse_unknown(*asked, one.source)
         content = encode(one)
     elif isinstance(asked, Pairs):
-        answer = await engine.predictions.pairs(asked, partial(client_gone, receive))
+        answer = await engine.predictions.pairs(asked, partial(client_gone, receive), intervals=intervals)
         if strict:
             _refuse_first_unknown(asked, answer)
         content = await asyncio.to_thread(encode, answer) if large else encode(answer)
     else:
-        content = await _predict_anonymous(asked, engine, limits, strict=strict)
+        content = await _predict_anonymous(asked, engine, limits, strict=strict, intervals=intervals)
     await send_answer(send, content, media_type if media_type in BINARY else JSON)
 
 
@@ -116,7 +118,7 @@ predict_route = PlainRoute(
     answer_predict,
     predict,
     tags=["predictions"],
-    summary="What users would give items",
+    summary="Predict ratings",
     response_model=PairPrediction | ColumnPredictions | AnonymousPrediction | AnonymousPredictions,
     responses=problems(404, 413, 422, 500, 503, 504) | {200: {"content": BINARY_CONTENT}},
     openapi_extra={"requestBody": {"content": BINARY_CONTENT}},
@@ -124,7 +126,7 @@ predict_route = PlainRoute(
 
 
 def _decode(body: bytes, media_type: bytes, errors: Errors, limits: Limits) -> Asked:
-    """What a body asks for, within the limits. Raises RequestValidationError or InvalidRequestError."""
+    """The decoded body, checked against the limits. Raises RequestValidationError or InvalidRequestError."""
     if media_type == JSON and not errors:
         if len(body) > LARGE_BODY and sum(map(body.count, (b",", b"[", b"{"))) > limits.values:  # in texts too
             check_values(body, limits)
@@ -149,11 +151,17 @@ def _decode(body: bytes, media_type: bytes, errors: Errors, limits: Limits) -> A
 
 
 async def _predict_anonymous(
-    asked: AnonymousPairRequest | AnonymousColumnsRequest, engine: Engine, limits: Limits, *, strict: bool
+    asked: AnonymousPairRequest | AnonymousColumnsRequest,
+    engine: Engine,
+    limits: Limits,
+    *,
+    strict: bool,
+    intervals: bool,
 ) -> bytes:
     alone = isinstance(asked, AnonymousPairRequest)
     items = [asked.item] if isinstance(asked, AnonymousPairRequest) else asked.items
-    answer, used = await engine.predictions.inline(inline(asked.ratings, engine, limits), items)
+    given = inline(asked.ratings, engine, limits)
+    answer, used = await engine.predictions.inline(given, items, intervals=intervals)
     if strict:
         for position in np.flatnonzero(answer.sources_B % 2).tolist():  # the odd ones are of unknown items
             raise UnknownItemError(items[position], None if alone else position)
@@ -191,7 +199,7 @@ def _refuse_first_unknown(pairs: Pairs, answer: Predictions) -> None:
 
 
 def _refuse_unknown(user: str, item: str, source: Source, position: int | None = None) -> None:
-    """Raise UnknownUserError or UnknownItemError where a prediction's source says that the id is unknown."""
+    """Raise UnknownUserError or UnknownItemError if a prediction's source says that the id is unknown."""
     if source in (Source.ITEM_BIAS, Source.GLOBAL_MEAN):
         raise UnknownUserError(user, position)
     if source is Source.USER_BIAS:

@@ -1,6 +1,6 @@
-"""What users rated: stored, taken back, shown, explained, erased. A change is answered when it is durable.
+"""Users' ratings: stored, deleted, listed, explained, exported. The answer to a change comes when it is durable.
 
-The next answer for that user counts it, whichever worker gives it.
+The next answer for that user, from any worker, uses it.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from app.api.schemas import answers
 from app.api.schemas.requests import BulkRequest, RatingRequest
 from app.engine.documents import Because, UserRatings
 from app.engine.engine import Engine
+from app.engine.types import ExplainedOrder
 from app.errors import InvalidRequestError
 from app.middleware.access import BY_NAME, Access, needs
 from app.ratings.records import UNKNOWN_TIME, Delete, Erase, Put, PutMany, Rating
@@ -43,7 +44,7 @@ def rate(
     item: Item,
     body: Annotated[RatingRequest, Body(openapi_examples={"five": {"value": {"rating": 5}}})],
 ) -> None:
-    """Store what a user gave an item, in place of what was there. Doing it twice is doing it once."""
+    """Store a user's rating of an item, replacing an earlier one. The request can be repeated safely."""
 
 
 async def store_rating(scope: Scope, receive: Receive, send: Send) -> None:
@@ -83,19 +84,19 @@ rating_route = PlainRoute(
 )
 
 
-@router.delete(RATING, summary="Take a rating back", responses=CHANGE)
+@router.delete(RATING, summary="Delete a rating", responses=CHANGE)
 @needs(Access.RATE)
-async def unrate(user: User, item: Item, engine: EngineDep, limits: LimitsDep) -> answers.RemovedRating:
-    """Remove a rating, also one that is only in the training data. Doing it twice is doing it once."""
+async def delete_rating(user: User, item: Item, engine: EngineDep, limits: LimitsDep) -> answers.RemovedRating:
+    """Delete a rating, also one that is only in the training data. The request can be repeated safely."""
     limits.check_storable(user, "path", "user")
     limits.check_storable(item, "path", "item")
     await engine.ratings.change(Delete(user, item))
     return answers.RemovedRating(user=user, item=item, model_version=engine.versions.manifest.version)
 
 
-@router.get(RATINGS, summary="What a user rated", responses=problems(413, 422, 500, 503))
+@router.get(RATINGS, summary="List the ratings of a user", responses=problems(413, 422, 500, 503))
 async def ratings(user: User, engine: EngineDep, limits: LimitsDep) -> UserRatings:
-    """All ratings that count for a user: the stored ones, and those of the training data that were not replaced."""
+    """List all ratings that count for a user: the stored ones, and those of the training data that none replaces."""
     limits.check_id(user, "path", "user")
     return await engine.ratings.of(user)
 
@@ -111,7 +112,7 @@ def rate_many(
         Header(
             min_length=1,
             max_length=MAX_KEY_LENGTH,
-            description="A request with a key that was used in the last seven days is answered and not done again.",
+            description="A request whose key was used in the last seven days is answered but not carried out again.",
         ),
     ] = None,
 ) -> None:
@@ -156,45 +157,45 @@ def _request_key(given: bytes | None, errors: Errors) -> str | None:
         bound = f"most {MAX_KEY_LENGTH} characters" if key else "least 1 character"
         errors.append({"type": "string", "loc": KEY, "msg": f"String should have at {bound}"})
     elif not key.isprintable():
-        raise InvalidRequestError(KEY, "a key consists of printable characters")
+        raise InvalidRequestError(KEY, "a key must have only printable characters")
     return key
 
 
-@router.get(BECAUSE, summary="Why a prediction is what it is", responses=problems(404, 413, 422, 500, 503, 504))
+@router.get(BECAUSE, summary="Explain a prediction", responses=problems(404, 413, 422, 500, 503, 504))
 async def because(
     user: User,
     item: Item,
     engine: EngineDep,
     limits: LimitsDep,
-    n: Annotated[int, Query(ge=1, description="How many ratings are listed, those with the largest parts first.")] = 10,
+    n: Annotated[int, Query(ge=1, description="Number of ratings to list, largest contributions first.")] = 10,
+    rank_by: Annotated[ExplainedOrder, Query(description="What is explained.")] = ExplainedOrder.RATING,
 ) -> Because:
-    """The user's ratings by their part in the prediction of the item. 404 for a user without ratings.
+    """The user's ratings by their part in what they are shown of the item. 404 for a user without ratings.
 
-    The parts are exact: `baseline`, every `contribution` and `others` add up to the prediction that follows from the
-    ratings alone. For a user whose ratings the model was fitted on, `POST /predict` answers from the fitted row, which
-    may differ a little.
+    With `rank_by=relevance` it is the score that orders lists by relevance, else the expected rating. `baseline`, every
+    `contribution`, `others` and `fitted` add up to `score`, which is the number that is served.
     """
     limits.check_id(user, "path", "user")
     limits.check_id(item, "path", "item")
     limits.check_list(n, "query", "n")
-    return await engine.predictions.explain(user, item, n)
+    return await engine.predictions.explain(user, item, n, rank_by)
 
 
-@router.get(EXPORT, summary="All that is held of a user", responses=problems(413, 422, 500, 503))
+@router.get(EXPORT, summary="Export the data of a user", responses=problems(413, 422, 500, 503))
 async def export(user: User, engine: EngineDep, limits: LimitsDep) -> answers.UserExport:
-    """For a person who asks what is known of them: their ratings, and what the model learned of them."""
+    """Everything that the service has about a user: their ratings, and their row of the model."""
     limits.check_id(user, "path", "user")
     held = await engine.ratings.of(user)
     row = await engine.ratings.row_of(user)
     return answers.UserExport(**held.model_dump(), known_to_model=row is not None, row=row)
 
 
-@router.delete(USER, summary="Erase a user", responses=CHANGE)
-async def erase(user: User, engine: EngineDep, limits: LimitsDep) -> answers.ErasedUser:
-    """Remove all ratings of a user. From now on they are answered as an unknown user.
+@router.delete(USER, summary="Delete a user", responses=CHANGE)
+async def delete_user(user: User, engine: EngineDep, limits: LimitsDep) -> answers.ErasedUser:
+    """Delete all ratings of a user, who is unknown from then on.
 
-    A model that is fitted on the store after this has no row for them. Versions that were published before keep theirs
-    on disk until they are pruned; it is not used.
+    A later fit on the store has no row for the user. Versions that were published before keep the row
+    on disk until they are pruned, but the service does not use it.
     """
     limits.check_storable(user, "path", "user")
     await engine.ratings.change(Erase(user))
@@ -202,11 +203,11 @@ async def erase(user: User, engine: EngineDep, limits: LimitsDep) -> answers.Era
 
 
 def _bulk(body: BulkRequest, limits: Limits, scale: tuple[float, float], key: str | None) -> PutMany:
-    """The change that is asked for. Raises InvalidRequestError for the first thing that is wrong."""
+    """The change to make. Raises InvalidRequestError for the first error."""
     number = len(body.ratings)
     stamps = [int(time.time())] * number if body.timestamps is None else body.timestamps
     if not len(body.users) == len(body.items) == len(stamps) == number:
-        raise InvalidRequestError(("body",), "columns are of one length")
+        raise InvalidRequestError(("body",), "the columns must have the same length")
     if number > limits.pairs:
         raise InvalidRequestError(("body",), f"a request holds at most {limits.pairs} ratings (RATECAST_MAX_PAIRS)")
     for position, (user, item, rating) in enumerate(zip(body.users, body.items, body.ratings, strict=True)):

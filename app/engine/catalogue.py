@@ -22,7 +22,7 @@ ACCENTS = r"\p{Mn}+"
 
 
 class Title(NamedTuple):
-    """What a list shows of an item."""
+    """The id, title and year of an item, as lists show them."""
 
     id: str
     title: str | None
@@ -56,7 +56,7 @@ class Catalogue:
         return records
 
     def allowed(self, wanted: ItemFilter) -> npt.NDArray[np.bool_]:
-        """Which items a filter lets through, (I,). An item whose year is unknown is outside every span of years."""
+        """Which items pass a filter, (I,). An item whose year is unknown is outside every span of years."""
         years = self._table["year"]
         mask_I = np.ones(len(self._table), np.bool_) if wanted.category is None else self._of_genre(wanted.category)
         if wanted.year_min is not None:
@@ -72,7 +72,7 @@ class Catalogue:
 
     @cached_property
     def genres(self) -> list[Genre]:
-        """The genres, those of the most items first."""
+        """The genres, the most frequent first."""
         counts = pc.value_counts(pc.drop_null(pc.list_flatten(self._table["genres"]))).to_pylist()
         found = [Genre(name=count["values"], items=count["counts"]) for count in counts]
         return sorted(found, key=lambda genre: (-genre.items, genre.name))
@@ -86,7 +86,7 @@ class Catalogue:
 
 
 def fold_text(texts: pa.ChunkedArray) -> pa.Array:
-    """Texts as searches compare them: in lower case and without accents. Most have none, and are left alone."""
+    """Texts as searches compare them: in lower case and without accents. Most have no accents and are not changed."""
     folded = pc.utf8_lower(texts).combine_chunks()
     accented_N = pc.fill_null(pc.invert(pc.string_is_ascii(folded)), False)
     bare = pc.replace_substring_regex(pc.utf8_normalize(folded.filter(accented_N), "NFKD"), ACCENTS, "")

@@ -1,6 +1,6 @@
-"""Answers of the engine that clients are shown as they are: each is described once, for both.
+"""Answers of the engine that go to clients as they are: each is described once, for the engine and for the API.
 
-What is answered most often, predictions and lists, are plain values (`app.engine.types`): a document takes longer.
+The most frequent answers, predictions and lists, are plain values (`app.engine.types`), because these are faster.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from datetime import datetime
 from typing import Annotated
 
 from pydantic import BaseModel, Field
+
+from app.engine.types import ExplainedOrder, LiveSource
 
 ModelVersion = Annotated[str, Field(description="Version of the checkpoint that this answer came from.")]
 
@@ -28,7 +30,7 @@ class FoundUsers(BaseModel):
 
 
 class SimilarItem(BaseModel):
-    """An item, and the cosine of its factors with the other one's."""
+    """An item, and the cosine of its factors with those of the item asked for."""
 
     item: str
     similarity: float
@@ -37,7 +39,7 @@ class SimilarItem(BaseModel):
 
 
 class SimilarItems(BaseModel):
-    """The items nearest to one, nearest first."""
+    """The items most similar to one item, most similar first."""
 
     item: str
     items: list[SimilarItem]
@@ -77,14 +79,14 @@ class Genre(BaseModel):
 
 
 class Genres(BaseModel):
-    """All genres, those of the most items first."""
+    """All genres, the most frequent first."""
 
     genres: list[Genre]
     model_version: ModelVersion
 
 
 class UserRating(BaseModel):
-    """What the user gave an item; `timestamp` is null where only the training data has the rating."""
+    """A rating of the user; `timestamp` is null if only the training data has it."""
 
     item: str
     rating: float
@@ -101,7 +103,7 @@ class UserRatings(BaseModel):
 
 
 class UserRow(BaseModel):
-    """What a model learned of a user."""
+    """A user's row of the model's tables."""
 
     bias: float
     factors: list[float]
@@ -109,7 +111,7 @@ class UserRow(BaseModel):
 
 
 class Reason(BaseModel):
-    """A rating of the user, and its part in the prediction."""
+    """A rating of the user, and its contribution to the prediction."""
 
     item: str
     rating: float
@@ -118,23 +120,54 @@ class Reason(BaseModel):
 
 
 class Because(BaseModel):
-    """A prediction as a sum: `baseline`, the parts of the user's ratings, and `others`, the parts not listed.
+    """The number that is served, as a sum: `score` is `baseline`, the parts of the user's ratings, and two more.
 
-    `rating` is the sum, clipped to the scale.
+    `others` are the parts not listed. `fitted` is what the user's fitted row says beyond what follows from the ratings
+    by themselves; 0 for one that is folded in. `score` is what orders lists by `rank_by`: with `rating` the expected
+    rating, of which `rating` is the one that `POST /predict` gives, clipped to the scale.
     """
 
     user: str
     item: str
     title: str | None
     rating: float
+    rank_by: ExplainedOrder
+    score: float
     baseline: float
     reasons: list[Reason]
     others: float
+    fitted: float
+    model_version: ModelVersion
+
+
+class LiveFigures(BaseModel):
+    """How far off a version was for ratings that came in, of one source; null where there are no intervals.
+
+    `bias_…` are the same figures of a prediction by biases alone.
+    """
+
+    version: str
+    source: LiveSource
+    ratings: int
+    rmse: float
+    mae: float
+    coverage90: float | None
+    bias_rmse: float
+    bias_mae: float
+    bias_coverage90: float | None
+
+
+class Quality(BaseModel):
+    """The live error of the last days; `waiting` ratings have come in and are not in it yet."""
+
+    days: int
+    waiting: int
+    figures: list[LiveFigures]
     model_version: ModelVersion
 
 
 class FailedLoad(BaseModel):
-    """A version that is wanted and could not be served; null where `CURRENT` names none."""
+    """A version that should be served but could not be loaded; `version` is null if `CURRENT` names none."""
 
     version: str | None
     reason: str  # one line, without the name of the directory

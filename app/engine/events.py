@@ -1,4 +1,4 @@
-"""What the engine tells those who listen. It does not know who they are; metrics are one of them."""
+"""The events of the engine. It does not know who listens to them; metrics do."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import NamedTuple, TypeAlias
 
+from app.engine.documents import LiveFigures
 from app.engine.types import ListSource, Source
 from models.checkpoint.manifest import DataRecord
 
 
 class Predicted(NamedTuple):
-    """Predictions that were made, and what they rest on."""
+    """Predictions that were made, by source."""
 
     source: Source
     number: int
 
 
 class Listed(NamedTuple):
-    """Lists that were made, and what they rest on."""
+    """Lists that were made, by source."""
 
     source: ListSource
     number: int
@@ -43,15 +44,21 @@ class Loaded(NamedTuple):
 
 
 class LoadFailed(NamedTuple):
-    """A version that is wanted and could not be loaded, None where CURRENT names none, and the kind of error."""
+    """A version that should be served but could not be loaded (None if CURRENT names none), and the kind of error."""
 
     version: str | None
     kind: str
 
 
 class LoadFailureEnded(NamedTuple):
-    """The version that could not be loaded is no longer wanted, or was loaded after all."""
+    """The version that could not be loaded was loaded after all, or need not be loaded any more."""
 
 
-Event: TypeAlias = Predicted | Listed | Batch | Loaded | LoadFailed | LoadFailureEnded
+class LiveError(NamedTuple):
+    """How far off the served version was for ratings that came in lately, of one source."""
+
+    figures: LiveFigures
+
+
+Event: TypeAlias = LiveError | Predicted | Listed | Batch | Loaded | LoadFailed | LoadFailureEnded
 Listener: TypeAlias = Callable[[Event], None]

@@ -1,4 +1,4 @@
-"""Lists of items for users: which rows are left out, what orders them, and what is shown of them.
+"""Lists of items for users: which items are left out, how the others are ordered, and what a list shows of them.
 
 Shapes: B users of one batch, I items, M excluded items, C candidates, N list length.
 """
@@ -14,9 +14,11 @@ import numpy.typing as npt
 import torch
 
 from app.engine.folding import FoldedUser
-from app.engine.serving_model import Ratings, Rows, ServingModel
-from app.engine.types import Interval, ItemFilter, ListQuery, ListSource, RankBy, RankedItem, TopList
+from app.engine.scorer import Ratings, Rows
+from app.engine.serving_model import ServingModel
+from app.engine.types import ItemFilter, ListOrder, ListQuery, ListSource, RankBy, RankedItem, TopList, interval_list
 from models.block_search import NOTHING
+from models.diversity import CANDIDATES, diversified
 from models.search import top_of_one
 from models.sharding import Sharded
 
@@ -24,42 +26,49 @@ RECENT_LENGTH = 50  # longer lists are not kept: one of ten takes 1.5 kB
 
 
 class ListUser(NamedTuple):
-    """Whom a list is for: a row of the model, or one that was folded in."""
+    """The user of a list: a row of the model, or one that was folded in."""
 
     row: int
     folded: FoldedUser | None
+
+
+class Found(NamedTuple):
+    """The items that were found for a list, best first, and the scores that ordered them."""
+
+    rows_N: Rows
+    scores_N: Ratings
 
 
 def is_worth_keeping(query: ListQuery) -> bool:
     """Whether a list is likely to be asked for again: a short one without filters."""
     if query.category is not None or query.year_min is not None or query.year_max is not None:
         return False
-    return query.n <= RECENT_LENGTH and query.only is None and not query.exclude
+    return query.offset + query.n <= RECENT_LENGTH and query.only is None and not query.exclude
 
 
 def top_list(
     model: ServingModel, query: ListQuery, folded: FoldedUser | None = None, named: NamedRows | None = None
 ) -> TopList:
-    """The list of one query; `folded` is the user's row where that is not the model's.
+    """The list of one query; `folded` is the user's row if it is not that of the model.
 
-    An unknown user is shown what has the most training ratings.
+    The list of an unknown user has the items with the most training ratings.
     """
     user = _list_user(model, query, folded)
     named = named or NamedRows(model)
     if query.only is not None:
-        rows_N = _top_among(model, query, user, named)
+        found = _top_among(model, query, user, named)
     elif model.scorer.on_cpu:
         allowed, (ordering, row) = model.allowed(query.filter), _ordering(model, query, user)
         allowed_I = None if allowed is None else allowed.mask_I
         excluded_M = _excluded(model, query, user, named)
-        rows_N, _ = top_of_one(ordering.only, row, query.n, excluded_M, allowed_I)
+        found = Found(*top_of_one(ordering.only, row, query.depth, excluded_M, allowed_I))
     else:
-        (rows_N,) = _top_rows(model, [query], [user], named)
-    return _shown(model, query, user, rows_N)
+        (found,) = _top_rows(model, [query], [user], named)
+    return _shown(model, query, user, found)
 
 
 def top_lists(model: ServingModel, queries: Sequence[ListQuery], folded: Sequence[FoldedUser | None]) -> list[TopList]:
-    """The list of each query, in that order. Those that one matrix product can answer are answered by one."""
+    """The list of each query, in that order. Queries that can share a matrix product do."""
     if len(queries) == 1:
         return [top_list(model, queries[0], folded[0])]
     named = NamedRows(model)
@@ -75,8 +84,8 @@ def top_lists(model: ServingModel, queries: Sequence[ListQuery], folded: Sequenc
     for positions in together.values():
         chosen = [queries[at] for at in positions], [users[at] for at in positions]
         lists = _top_rows(model, *chosen, named)
-        for position, rows_N in zip(positions, lists, strict=True):
-            answers[position] = _shown(model, queries[position], users[position], rows_N)
+        for position, found in zip(positions, lists, strict=True):
+            answers[position] = _shown(model, queries[position], users[position], found)
     return [answers[position] for position in range(len(queries))]
 
 
@@ -90,14 +99,14 @@ def _is_known(model: ServingModel, user: ListUser) -> bool:
 
 
 def _ordering(model: ServingModel, query: ListQuery, user: ListUser) -> tuple[Sharded, int]:
-    """What puts items in order for a user, and the row that they have in it."""
+    """The ordering of a query, and the user's row in it."""
     if not _is_known(model, user):
         return model.popularity, user.row
-    return _in_order(model, model.order(query.rank_by), user)
+    return in_order(model, model.order(query.rank_by), user)
 
 
-def _in_order(model: ServingModel, order: RankBy, user: ListUser) -> tuple[Sharded, int]:
-    """An order of the model, and the row that a user has in it."""
+def in_order(model: ServingModel, order: RankBy, user: ListUser) -> tuple[Sharded, int]:
+    """An ordering of the model, and the user's row in it."""
     ordering, folded = model.orderings[order], user.folded
     if folded is None:
         return ordering, user.row
@@ -107,20 +116,23 @@ def _in_order(model: ServingModel, order: RankBy, user: ListUser) -> tuple[Shard
 
 def _top_rows(
     model: ServingModel, queries: Sequence[ListQuery], users: Sequence[ListUser], named: NamedRows
-) -> list[Rows]:
-    """The rows of each list; the queries share their order and their filter. A folded user comes alone."""
+) -> list[Found]:
+    """The items of each list; the queries share their order and their filter. A folded user comes alone."""
     excluded = [_excluded(model, query, user, named) for query, user in zip(queries, users, strict=True)]
     offsets = np.zeros(len(queries) + 1, dtype=np.int64)
     np.cumsum([len(rows_M) for rows_M in excluded], out=offsets[1:])
     allowed = model.allowed(queries[0].filter)
     ordering, first = _ordering(model, queries[0], users[0])
     top_BN = ordering.top_items(
-        torch.tensor([first, *(user.row for user in users[1:])]),
-        max(query.n for query in queries),
+        torch.tensor(rows_B := [first, *(user.row for user in users[1:])]),
+        max(query.depth for query in queries),
         excluded=(torch.from_numpy(offsets), torch.from_numpy(np.concatenate(excluded))),
         allowed=None if allowed is None else allowed.parts,
     )
-    return [rows_N[rows_N != NOTHING][: query.n] for rows_N, query in zip(top_BN.numpy(), queries, strict=True)]
+    lists = [rows_N[rows_N != NOTHING][: query.depth] for rows_N, query in zip(top_BN.numpy(), queries, strict=True)]
+    lengths = [len(rows_N) for rows_N in lists]
+    scores_M = ordering.scores(np.repeat(rows_B, lengths), np.concatenate(lists))
+    return [Found(*pair) for pair in zip(lists, np.split(scores_M, np.cumsum(lengths)[:-1]), strict=True)]
 
 
 def _excluded(model: ServingModel, query: ListQuery, user: ListUser, named: NamedRows) -> npt.NDArray[np.int32]:
@@ -148,21 +160,34 @@ class NamedRows:
         return rows_C
 
 
-def _top_among(model: ServingModel, query: ListQuery, user: ListUser, named: NamedRows) -> Rows:
-    """The rows of a list whose query names the items to choose from: only these are scored."""
+def _top_among(model: ServingModel, query: ListQuery, user: ListUser, named: NamedRows) -> Found:
+    """The items of a list whose query names the items to choose from: only these are scored."""
     rows_C = named.of(query.only or ()).astype(np.int64)
     rows_C = rows_C[~np.isin(rows_C, _excluded(model, query, user, named))]
     allowed = model.allowed(query.filter)
     if allowed is not None:
         rows_C = rows_C[allowed.mask_I[rows_C]]
     ordering, row = _ordering(model, query, user)
-    rows_N: Rows = ordering.top_among(row, torch.from_numpy(rows_C), query.n).cpu().numpy()
-    return rows_N
+    rows_N: Rows = ordering.top_among(row, torch.from_numpy(rows_C), query.depth).cpu().numpy()
+    return Found(rows_N, ordering.scores(row, rows_N))
 
 
-def _shown(model: ServingModel, query: ListQuery, user: ListUser, rows_N: Rows) -> TopList:
-    """The list as answered: whatever ordered it, the rating of each item is the one that a prediction gives."""
-    folded = user.folded
+def _page(model: ServingModel, query: ListQuery, found: Found) -> Found:
+    """What is shown of what was found: the items from `offset` on, once the first are made unlike one another."""
+    page = slice(query.offset, query.offset + query.n)
+    if not query.diversity:
+        return Found(found.rows_N[page], found.scores_N[page])
+    first_C, scores_C = found.rows_N[:CANDIDATES], found.scores_N[:CANDIDATES]
+    factors_CG = model.orderings[model.default_order].factors(first_C)
+    order_N = diversified(scores_C, factors_CG, query.diversity, page.stop)
+    order_N = np.concatenate([order_N, np.arange(len(first_C), len(found.rows_N))])[page]
+    return Found(found.rows_N[order_N], found.scores_N[order_N])
+
+
+def _shown(model: ServingModel, query: ListQuery, user: ListUser, found: Found) -> TopList:
+    """The list as answered. The rating of each item is that of a prediction, whatever ordered the list."""
+    folded, (rows_N, scores_N) = user.folded, _page(model, query, found)
+    known = _is_known(model, user)
     if folded is None:
         ratings_N = model.scorer.predict(user.row, rows_N)
     else:
@@ -171,28 +196,19 @@ def _shown(model: ServingModel, query: ListQuery, user: ListUser, rows_N: Rows) 
     titles = map(model.catalogue.title, rows_N.tolist())
     return TopList(
         user=query.user,
-        source=source if _is_known(model, user) else ListSource.POPULAR,
-        rank_by=model.order(query.rank_by),
+        source=source if known else ListSource.POPULAR,
+        rank_by=ListOrder(model.order(query.rank_by)) if known else ListOrder.POPULAR,
         items=[
-            RankedItem(id_, rating, title, year)
-            for (id_, title, year), rating in zip(titles, ratings_N.tolist(), strict=True)
+            RankedItem(id_, rating, score, title, year)
+            for (id_, title, year), rating, score in zip(titles, ratings_N.tolist(), scores_N.tolist(), strict=True)
         ],
         version=model.version,
-        intervals=_intervals(model, user, rows_N) if query.intervals else None,
+        intervals=interval_list(_intervals(model, user, rows_N)) if query.intervals else None,
     )
 
 
-def _intervals(model: ServingModel, user: ListUser, rows_N: Rows) -> list[Interval]:
-    """How sure the model is of each rating: the lower ends are those that `lower_bound` orders by, but clipped."""
-    if RankBy.LOWER_BOUND not in model.orderings:
-        return [Interval(None, None)] * len(rows_N)
-    middle_N, low_N = (_exact(model, order, user, rows_N) for order in (RankBy.RATING, RankBy.LOWER_BOUND))
-    ends = (end_N.clip(*model.scorer.scale).tolist() for end_N in (low_N, 2 * middle_N - low_N))
-    return [Interval(*pair) for pair in zip(*ends, strict=True)]
-
-
-def _exact(model: ServingModel, order: RankBy, user: ListUser, rows_N: Rows) -> Ratings:
-    ordering, row = _in_order(model, order, user)
-    items_N = torch.from_numpy(rows_N).to(ordering.device)
-    scores_N: Ratings = ordering.exact(torch.full_like(items_N, row), items_N).cpu().numpy()
-    return scores_N
+def _intervals(model: ServingModel, user: ListUser, rows_N: Rows) -> Ratings:
+    folded = user.folded
+    if folded is None:
+        return model.intervals.of_users(user.row, rows_N)
+    return model.intervals.of_folded(folded.factors_F, folded.bias, folded.variance, rows_N)

@@ -10,9 +10,11 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import NoReturn, ParamSpec, TypeVar
 
@@ -25,27 +27,30 @@ from app.engine.loading import prepare
 from app.engine.serving_model import ModelHolder, ServingModel
 from app.ratings.store import RatingsStore
 from models.checkpoint.manifest import Manifest
-from models.errors import CheckpointError, CheckpointNotFoundError, RatecastError, RemoteError
+from models.checkpoint.reader import read, read_held_out
+from models.comparison import Comparison, compare
+from models.errors import CheckpointError, CheckpointNotFoundError, RatecastError, RemoteError, UnprovenVersionError
 from models.registry.checkpoint_sync import CheckpointSync
-from models.registry.directory import current_version, make_current, published, read_report
+from models.registry.directory import current_version, make_current, published, read_report, version_path
+from models.registry.registry import DirectoryRegistry, Registry, check_proven, previous
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 LOOK_SECONDS = 0.25
-RETRY_SECONDS = 5.0  # what failed for want of memory or of a permission may work later
+RETRY_SECONDS = 5.0  # memory may become free and permissions may change
 
 logger = logging.getLogger(__name__)
 
 
 class ModelWatcher:
-    """Loads the version that is wanted, swaps it in, and tells what is known of the published versions.
+    """Loads the version to serve, swaps it in, and answers questions about the published versions.
 
-    What it is given is described at `Engine`. A worker that starts while a damaged version is current serves the
+    `Engine` describes the arguments. A worker that starts while a damaged version is current serves the
     remembered one, as the other workers do.
 
     Attributes:
-        failure: why the version that is wanted is not the one being served; None while it is.
+        failure: why the version that should be served is not; None while it is.
         placement: the devices that the current model is on.
     """
 
@@ -63,6 +68,7 @@ class ModelWatcher:
         self.placement = models.placement
         self._models, self._directory, self._pinned, self._remembered = models, directory, pinned, remembered
         self._tell, self._ratings, self._sync = tell, ratings, sync
+        self._registry: Registry = DirectoryRegistry(directory) if sync is None else sync.remote
         self._retry_at = 0.0
         self._lock = asyncio.Lock()  # held while the version being served may change
         self._executor = ThreadPoolExecutor(1, "loader", torch.set_num_threads, (1,))  # the cores are for answers
@@ -78,7 +84,7 @@ class ModelWatcher:
         return self._models.current.scorer.scale
 
     async def published(self) -> list[Manifest]:
-        """What is known about each version that is published and can be read, in the order of publication."""
+        """The manifest of each published version that can be read, in the order of publication."""
         if self._sync is not None:
             return await asyncio.to_thread(self._sync.published)
         return await asyncio.to_thread(published, self._directory)
@@ -90,13 +96,31 @@ class ModelWatcher:
         except CheckpointNotFoundError:
             raise UnknownVersionError(f"there is no version {version!r}") from None
 
+    async def compare(self, version: str, against: str) -> Comparison:
+        """How much better or worse one version predicts than another, on ratings that are new to both.
+
+        Raises UnknownVersionError, ComparisonError or CheckpointError.
+        """
+        try:
+            return await asyncio.to_thread(self._compare, version, against)
+        except CheckpointNotFoundError:
+            raise UnknownVersionError(f"there is no version {version!r}, or no {against!r}") from None
+
+    def _compare(self, *versions: str) -> Comparison:
+        if self._sync is not None:
+            for version in versions:
+                self._sync.provide(version)
+        paths = [version_path(self._directory, version) for version in versions]
+        one, other = (read(path) for path in paths)
+        return compare(one, other, (read_held_out(paths[0]), read_held_out(paths[1])))
+
     async def start(self) -> None:
-        """Load the first model. Raises what went wrong where neither it nor the remembered one can be loaded."""
+        """Load the first model. Raises the error if neither it nor the remembered one can be loaded."""
         version = None
         try:
             version = await self._run(self._wanted)
             await self._serve(version)
-        except Exception as error:  # whatever it is, the other workers go on answering from the remembered one
+        except Exception as error:  # the other workers still answer from the remembered version
             remembered = await self._run(self._recall)
             if remembered in (None, version):
                 raise
@@ -104,29 +128,50 @@ class ModelWatcher:
             self._fail(version, error)
 
     async def follow(self) -> NoReturn:
-        """Look for a new version for ever. No failure ends it."""
+        """Look for a new version, for ever. No error ends this."""
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             async with self._lock:
                 await self._look()
 
-    async def activate(self, version: str) -> None:
+    async def previous(self) -> str | None:
+        """The version that `roll_back` would serve; None where there is none that needs no force."""
+        try:
+            return await asyncio.to_thread(previous, self._registry)
+        except CheckpointError:
+            return None
+
+    async def activate(self, version: str, *, force: bool = False) -> None:
         """Serve a version, and make CURRENT name it.
 
-        Raises UnknownVersionError, RemoteError, or ActivationError with nothing changed.
+        Raises UnknownVersionError, RemoteError, or, with nothing changed, UnprovenVersionError or ActivationError.
         """
+        async with self._changing():
+            try:
+                model = await self._run(self._make_current, version, force)
+            except CheckpointNotFoundError:
+                raise UnknownVersionError(f"there is no version {version!r}") from None
+            self._swap(model)
+
+    async def roll_back(self, *, force: bool) -> str:
+        """Serve the version that was served before, and make CURRENT name it. Gives its name; raises as `activate`."""
+        async with self._changing():
+            version = await self._run(partial(previous, self._registry, force=force))
+            self._swap(await self._run(self._make_current, version, force, True))
+            return version
+
+    @asynccontextmanager
+    async def _changing(self) -> AsyncGenerator[None]:
+        """Nobody else changes the version meanwhile. What goes wrong becomes an error of this module."""
         if self._pinned is not None:
             raise ActivationError(f"the service is pinned to version {self._pinned}")
         async with self._lock:
             try:
-                model = await self._run(self._make_current, version)
-            except CheckpointNotFoundError:
-                raise UnknownVersionError(f"there is no version {version!r}") from None
-            except RemoteError:
+                yield
+            except (RemoteError, UnprovenVersionError):
                 raise
             except (CheckpointError, OSError) as error:
                 raise ActivationError(self._reason(error)) from error
-            self._swap(model)
 
     def close(self) -> None:
         """End the thread."""
@@ -140,26 +185,27 @@ class ModelWatcher:
                 await self._check_sync()
             elif self.failure is None or self.failure.version != version or time.monotonic() >= self._retry_at:
                 await self._serve(version)
-        except Exception as error:  # whatever it is, the current model goes on answering
+        except Exception as error:  # whatever it is, the current model still answers
             self._fail(version, error)
 
     async def _check_sync(self) -> None:
-        """Note a failure of the copying of versions: then the one that CURRENT names here is not the newest."""
+        """Note a failure of the checkpoint sync: the local CURRENT may then not be the newest."""
         refusal = None if self._sync is None else await self._run(self._sync.refusal)
         if refusal is None:
             self._end_failure()
         else:
             self._note(*refusal)
 
-    def _make_current(self, version: str) -> ServingModel:
-        """The model of a version, which CURRENT names from now on."""
-        if self._sync is None:
-            model = self._prepare(version)
-            make_current(self._directory, version)
-        else:
+    def _make_current(self, version: str, force: bool, back: bool = False) -> ServingModel:
+        """The model of a version, which CURRENT names from now on; `back` where that is a roll-back."""
+        if self._sync is not None:
             self._sync.provide(version)
-            model = self._prepare(version)
-            self._sync.make_current(version)
+        model = self._prepare(version)
+        check_proven(model.checkpoint.manifest, force=force)
+        if self._sync is None:
+            make_current(self._directory, version, back=back)
+        else:
+            self._sync.make_current(version, back=back)
         return model
 
     async def _serve(self, version: str) -> None:
@@ -191,13 +237,13 @@ class ModelWatcher:
             self._tell(LoadFailureEnded())
 
     def _fail(self, version: str | None, error: Exception) -> None:
-        """Note that this process could not load a version; it tries again after a while."""
+        """Note that this process could not load a version. It will try again later."""
         self._retry_at = time.monotonic() + RETRY_SECONDS
         bug = None if isinstance(error, RatecastError | OSError | MemoryError) else error
         self._note(version, type(error).__name__, self._reason(error), bug)
 
     def _note(self, version: str | None, kind: str, reason: str, bug: Exception | None = None) -> None:
-        """Note a failure. It is logged and counted once, however often loading is tried again."""
+        """Note a failure. It is logged and counted once, however often loading is repeated."""
         known = self.failure
         if known is not None and (known.version, known.reason) == (version, reason):
             return
@@ -214,7 +260,7 @@ class ModelWatcher:
         return self._pinned or current_version(self._directory)
 
     def _remember(self, version: str) -> None:
-        """Write down which version is served, for workers that start later."""
+        """Store the name of the served version, for workers that start later."""
         if self._remembered is None:
             return
         try:
@@ -222,7 +268,7 @@ class ModelWatcher:
             written.write_text(version, "utf-8")
             written.replace(self._remembered)
         except OSError as error:
-            logger.warning("Cannot write down which version is served: %s", error.strerror)
+            logger.warning("The name of the served version cannot be stored for new workers: %s", error.strerror)
 
     def _recall(self) -> str | None:
         if self._remembered is None or not self._remembered.exists():

@@ -1,6 +1,6 @@
-"""Ratings of pairs, of somebody who is known by ratings alone, and why a rating is what it is.
+"""Ratings of pairs, of somebody who is known by ratings alone, and why they are what they are.
 
-A few pairs are computed at once, on the caller's thread; more go through a batcher to the engine's thread. Each
+A few pairs are computed immediately, on the caller's thread; more go through a batcher to the engine's thread. Each
 function answers from the one model that it is handed. Shapes: B pairs, M of one user, N items.
 """
 
@@ -13,14 +13,26 @@ from typing import NamedTuple
 import numpy as np
 
 from app.engine.batcher import Batcher
-from app.engine.documents import Because, Reason
+from app.engine.because import explain
+from app.engine.documents import Because
 from app.engine.events import Listener, Predicted
-from app.engine.folding import FoldedUser, RatedItems, fold, known_items
+from app.engine.folding import FoldedUser, fold, known_items
 from app.engine.fresh_users import FreshUser, FreshUsers, UnreadRatingsError
 from app.engine.rating_history import RatingHistory
-from app.engine.serving_model import ModelHolder, Rows, ServingModel
+from app.engine.scorer import Rows
+from app.engine.serving_model import ModelHolder, ServingModel
 from app.engine.threads import QUICK_PAIRS, Cancelled, Worker, unless_cancelled
-from app.engine.types import FOLDED, SOURCES, InlineRatings, Pair, Pairs, Prediction, Predictions
+from app.engine.types import (
+    FOLDED,
+    SOURCES,
+    ExplainedOrder,
+    InlineRatings,
+    Pair,
+    Pairs,
+    Prediction,
+    Predictions,
+    RankBy,
+)
 from models.errors import UnknownUserError
 
 PAIRS_PER_BATCH = 100_000
@@ -30,10 +42,11 @@ class _Job(NamedTuple):
     model: ServingModel
     pairs: Pairs
     fresh: Sequence[FreshUser]
+    intervals: bool
 
 
 class Predictor:
-    """What users would give items, by the current model."""
+    """Predicts ratings with the current model."""
 
     def __init__(
         self,
@@ -51,11 +64,14 @@ class Predictor:
             "predictions", _answer, worker, tell, max_rows=PAIRS_PER_BATCH, max_queued=max_queued
         )
 
-    async def pair(self, pair: Pair, cancelled: Cancelled | None = None) -> Prediction:
+    async def pair(self, pair: Pair, cancelled: Cancelled | None = None, *, intervals: bool = False) -> Prediction:
         """The rating of one pair.
 
         Raises OverloadedError, DeadlineExceededError, or CancelledRequestError once `cancelled` has ended.
         """
+        pairs = Pairs([pair.user], [pair.item])
+        if intervals:
+            return (await self.pairs(pairs, cancelled, intervals=True)).at(0)
         model = self._models.current
         if self._quick_pairs > 0:
             user = model.users.row(pair.user)
@@ -67,10 +83,10 @@ class Predictor:
                 answer = predict_pair(model, user, model.items.row(pair.item), folded)
                 self._tell(Predicted(answer.source, 1))
                 return answer
-        return (await self._wait(model, Pairs([pair.user], [pair.item]), cancelled)).at(0)
+        return (await self._wait(model, pairs, cancelled)).at(0)
 
-    async def pairs(self, pairs: Pairs, cancelled: Cancelled | None = None) -> Predictions:
-        """The rating of each pair, clipped to the scale. Raises as `pair` does."""
+    async def pairs(self, pairs: Pairs, cancelled: Cancelled | None = None, *, intervals: bool = False) -> Predictions:
+        """The rating of each pair, clipped to the scale, and its interval. Raises as `pair` does."""
         model = self._models.current
         if len(pairs) <= self._quick_pairs:
             users_B, items_B = _rows(model, pairs)
@@ -79,52 +95,61 @@ class Predictor:
             except UnreadRatingsError:
                 pass
             else:
-                answer = predict_rows(model, users_B, items_B, fresh)
+                answer = predict_rows(model, users_B, items_B, fresh, intervals=intervals)
                 self._tell_of(answer)
                 return answer
-        return await self._wait(model, pairs, cancelled)
+        return await self._wait(model, pairs, cancelled, intervals=intervals)
 
-    async def inline(self, inline: InlineRatings, items: Sequence[str]) -> tuple[Predictions, int]:
-        """What somebody who gave these ratings would give some items, and how many of the ratings that rests on.
+    async def inline(
+        self, inline: InlineRatings, items: Sequence[str], *, intervals: bool = False
+    ) -> tuple[Predictions, int]:
+        """The ratings of some items that follow from the given ratings, and how many of these count.
 
-        Nothing is kept. Raises DeadlineExceededError.
+        Nothing is stored. Raises DeadlineExceededError.
         """
         model = self._models.current
 
         def work() -> tuple[Predictions, int]:
             folded = fold(model, known_items(model, inline.items, inline.ratings))
-            return predict_folded(model, folded, model.items.rows(items)), len(folded.rated_M)
+            rows = model.items.rows(items)
+            return predict_folded(model, folded, rows, intervals=intervals), len(folded.rated_M)
 
         quick = len(inline.items) + len(items) <= QUICK_PAIRS
         answer, used = await self._worker.run(work, quick=quick)
         self._tell_of(answer)
         return answer, used
 
-    async def explain(self, user: str, item: str, n: int) -> Because:
-        """Why a user is predicted what they are for an item: their n ratings with the largest parts in it.
+    async def explain(self, user: str, item: str, n: int, order: ExplainedOrder) -> Because:
+        """Explains the prediction of an item for a user by their n ratings with the largest contributions.
 
-        Raises UnknownItemError, UnknownUserError, StoreUnavailableError or DeadlineExceededError.
+        Raises OrderingUnavailableError, UnknownItemError, UnknownUserError, StoreUnavailableError or
+        DeadlineExceededError.
         """
         model = self._models.current
-        model.item_row(item)
+        model.order(RankBy(order))
+        row = model.item_row(item)
         stored = await self._history.stored([user])
         rated = self._history.rated(model, user, stored[user])
         if len(rated.rows_M) == 0:
             raise UnknownUserError(user)
+        fresh = await self._fresh_users.read_all(model, [user], model.users.rows([user]))
+        folded = fresh[0].folded if fresh else None
         return await self._worker.run(
-            lambda: explain(model, user, item, rated, n), quick=len(rated.rows_M) <= QUICK_PAIRS
+            lambda: explain(model, user, row, rated, folded, n, order), quick=len(rated.rows_M) <= QUICK_PAIRS
         )
 
-    async def _wait(self, model: ServingModel, pairs: Pairs, cancelled: Cancelled | None) -> Predictions:
+    async def _wait(
+        self, model: ServingModel, pairs: Pairs, cancelled: Cancelled | None, *, intervals: bool = False
+    ) -> Predictions:
         self._batcher.check_room(len(pairs))
-        answer = await unless_cancelled(self._submit(model, pairs), cancelled)
+        answer = await unless_cancelled(self._submit(model, pairs, intervals=intervals), cancelled)
         self._tell_of(answer)
         return answer
 
-    async def _submit(self, model: ServingModel, pairs: Pairs) -> Predictions:
+    async def _submit(self, model: ServingModel, pairs: Pairs, *, intervals: bool) -> Predictions:
         users_B = await asyncio.to_thread(model.users.rows, pairs.users)
         fresh = await self._fresh_users.read_all(model, pairs.users, users_B)
-        return await self._batcher.submit(_Job(model, pairs, fresh), len(pairs), model)
+        return await self._batcher.submit(_Job(model, pairs, fresh, intervals), len(pairs), (model, intervals))
 
     def _tell_of(self, answer: Predictions) -> None:
         for source, count in zip(SOURCES, np.bincount(answer.sources_B, minlength=len(SOURCES)).tolist(), strict=True):
@@ -133,7 +158,7 @@ class Predictor:
 
 
 def predict_pair(model: ServingModel, user: int, item: int, folded: FoldedUser | None = None) -> Prediction:
-    """The rating of a pair of rows; `folded` is the user's row where that is not the model's."""
+    """The rating of a pair of rows; `folded` is the user's row if it is not that of the model."""
     if folded is not None:
         return predict_folded(model, folded, np.array([item])).at(0)
     source = SOURCES[(user == len(model.users)) * 2 + (item == len(model.items))]
@@ -145,58 +170,34 @@ def predict(model: ServingModel, pairs: Pairs) -> Predictions:
     return predict_rows(model, *_rows(model, pairs))
 
 
-def predict_rows(model: ServingModel, users_B: Rows, items_B: Rows, fresh: Iterable[FreshUser] = ()) -> Predictions:
-    """As `predict`, of pairs of rows; `fresh` are the users among them whose row is not the model's."""
+def predict_rows(
+    model: ServingModel, users_B: Rows, items_B: Rows, fresh: Iterable[FreshUser] = (), *, intervals: bool = False
+) -> Predictions:
+    """As `predict`, of pairs of rows; `fresh` are the users among them whose rows were folded in."""
     sources_B = (users_B == len(model.users)) * np.uint8(2)
     sources_B += items_B == len(model.items)
-    answer = Predictions(model.scorer.predict(users_B, items_B), sources_B, model.version)
+    ends_2B = model.intervals.of_users(users_B, items_B) if intervals else None
+    answer = Predictions(model.scorer.predict(users_B, items_B), sources_B, model.version, ends_2B)
     for positions_M, folded in fresh:
-        own = predict_folded(model, folded, items_B[positions_M])
+        own = predict_folded(model, folded, items_B[positions_M], intervals=intervals)
         answer.ratings_B[positions_M], answer.sources_B[positions_M] = own.ratings_B, own.sources_B
+        if ends_2B is not None:
+            ends_2B[:, positions_M] = own.intervals_2B
     return answer
 
 
-def predict_folded(model: ServingModel, folded: FoldedUser, items_N: Rows) -> Predictions:
-    """What a folded user would give each of some items."""
+def predict_folded(model: ServingModel, folded: FoldedUser, items_N: Rows, *, intervals: bool = False) -> Predictions:
+    """The rating of each of some items by a folded-in user."""
     sources_N = (items_N == len(model.items)) + np.uint8(0 if folded.is_known else 2)
     sources_N[sources_N == 0] = FOLDED
     ratings_N = model.scorer.predict_folded(folded.factors_F, folded.bias, items_N)
-    return Predictions(ratings_N, sources_N, model.version)
-
-
-def explain(model: ServingModel, user: str, item: str, rated: RatedItems, n: int) -> Because:
-    """The prediction of an item for a user as a sum over their ratings, the n largest parts first.
-
-    It is the prediction of the row that is folded in from them, which is linear in the ratings. Raises
-    UnknownItemError.
-    """
-    row, title = model.item_row(item), model.catalogue.title
-    sums = model.fold_in.users.contributions(rated.rows_M, rated.ratings_M, row)
-    order_M = np.argsort(-np.abs(sums.parts_N), kind="stable")
-    low, high = model.scorer.scale
-    return Because(
-        user=user,
-        item=item,
-        title=title(row).title,
-        rating=float(min(max(sums.baseline + float(sums.parts_N.sum()), low), high)),
-        baseline=sums.baseline,
-        reasons=[
-            Reason(
-                item=reason.id,
-                rating=float(rated.ratings_M[at]),
-                contribution=float(sums.parts_N[at]),
-                title=reason.title,
-            )
-            for at in order_M[:n].tolist()
-            for reason in (title(int(rated.rows_M[at])),)
-        ],
-        others=float(sums.parts_N[order_M[n:]].sum()),
-        model_version=model.version,
-    )
+    row = folded.factors_F, folded.bias, folded.variance
+    ends_2N = model.intervals.of_folded(*row, items_N) if intervals else None
+    return Predictions(ratings_N, sources_N, model.version, ends_2N)
 
 
 def _answer(jobs: Sequence[_Job]) -> list[Predictions]:
-    """The predictions of each job of a batch, of one model: all together are one gather-dot."""
+    """The predictions of each job of a batch, which share their model and whether intervals are asked for."""
     model, ends = jobs[0].model, np.cumsum([len(job.pairs) for job in jobs])
     users, items = zip(*(_rows(model, job.pairs) for job in jobs), strict=True)
     fresh = (
@@ -204,9 +205,13 @@ def _answer(jobs: Sequence[_Job]) -> list[Predictions]:
         for job, end in zip(jobs, ends, strict=True)
         for positions_M, folded in job.fresh
     )
-    together = predict_rows(model, np.concatenate(users), np.concatenate(items), fresh)
-    parts = zip(np.split(together.ratings_B, ends[:-1]), np.split(together.sources_B, ends[:-1]), strict=True)
-    return [Predictions(ratings_B, sources_B, model.version) for ratings_B, sources_B in parts]
+    together = predict_rows(model, np.concatenate(users), np.concatenate(items), fresh, intervals=jobs[0].intervals)
+    columns = (together.ratings_B, together.sources_B, together.intervals_2B)
+    parts = [[None] * len(jobs) if column is None else np.split(column, ends[:-1], axis=-1) for column in columns]
+    return [
+        Predictions(ratings_B, sources_B, model.version, ends_2B)
+        for ratings_B, sources_B, ends_2B in zip(*parts, strict=True)
+    ]
 
 
 def _rows(model: ServingModel, pairs: Pairs) -> tuple[Rows, Rows]:

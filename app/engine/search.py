@@ -15,7 +15,8 @@ import pyarrow.compute as pc
 from app.engine.catalogue import fold_text
 from app.engine.documents import CatalogueItem, FoundItems, FoundUser, FoundUsers, Genres, Item
 from app.engine.rating_history import RatingHistory
-from app.engine.serving_model import ModelHolder, Rows, ServingModel
+from app.engine.scorer import Rows
+from app.engine.serving_model import ModelHolder, ServingModel
 from app.engine.threads import QUICK_ROWS, Worker
 from app.engine.types import ItemFilter
 from models.ids import clean
@@ -39,13 +40,13 @@ class CatalogueSearch:
         model = self._models.current
         return Item(**model.catalogue.record(model.item_row(id_)), model_version=model.version)
 
-    async def find_items(self, query: str, n: int, wanted: ItemFilter) -> FoundItems:
+    async def find_items(self, query: str, n: int, wanted: ItemFilter, offset: int = 0) -> FoundItems:
         """Items by their title, best match first. Raises DeadlineExceededError."""
         model = self._models.current
-        return await self._search(model.items, lambda: find_items(model, query, n, wanted))
+        return await self._search(model.items, lambda: find_items(model, query, n, wanted, offset))
 
     async def find_users(self, prefix: str, n: int) -> FoundUsers:
-        """Users by the beginning of their id; nobody who was erased.
+        """Users by the beginning of their id, without deleted users.
 
         Raises DeadlineExceededError or StoreUnavailableError.
         """
@@ -56,7 +57,7 @@ class CatalogueSearch:
         return FoundUsers(users=usable, model_version=model.version)
 
     async def genres(self) -> Genres:
-        """The genres of the items, those of the most items first. Raises DeadlineExceededError."""
+        """The genres of the items, the most frequent first. Raises DeadlineExceededError."""
         model = self._models.current
         found = await self._search(model.items, lambda: model.catalogue.genres)
         return Genres(genres=found, model_version=model.version)
@@ -65,11 +66,11 @@ class CatalogueSearch:
         return await self._worker.run(work, quick=len(table) <= QUICK_ROWS)
 
 
-def find_items(model: ServingModel, query: str, n: int, wanted: ItemFilter) -> FoundItems:
-    """The n items that match best: the one of that id, then titles by how they begin, then the most rated.
+def find_items(model: ServingModel, query: str, n: int, wanted: ItemFilter, offset: int = 0) -> FoundItems:
+    """The n items that match best, after `offset` better ones.
 
-    Every word of the query must occur in a title, in any case and with or without accents. Without a word it is the
-    most rated items.
+    First is the one of that id, then titles by how they begin, then the most rated. Every word of the query must occur
+    in a title, in any case and with or without accents. Without a word it is the most rated items.
     """
     rows_W, quality_W = _matches(model, query)
     allowed = model.allowed(wanted)
@@ -77,13 +78,13 @@ def find_items(model: ServingModel, query: str, n: int, wanted: ItemFilter) -> F
         allowed_W = allowed.mask_I[rows_W]
         rows_W, quality_W = rows_W[allowed_W], quality_W[allowed_W]
     ratings_W = model.checkpoint.ratings_I[rows_W]
-    found_N = rows_W[_best((quality_W << 32) + ratings_W, n)]
+    found_N = rows_W[_best((quality_W << 32) + ratings_W, offset + n)[offset:]]
     items = [CatalogueItem(**record) for record in model.catalogue.records(found_N)]
     return FoundItems(items=items, model_version=model.version)
 
 
 def find_users(model: ServingModel, prefix: str, n: int) -> list[FoundUser]:
-    """The n users whose id begins with `prefix`: the one of that id, then those who rated most."""
+    """The n users whose id begins with `prefix`: the one with that id, then those with the most ratings."""
     ids = model.users.ids
     rows_W = np.flatnonzero(pc.starts_with(ids, prefix)) if prefix else np.arange(len(ids))
     ratings_W = model.training_counts(rows_W)
@@ -115,7 +116,7 @@ def _matches(model: ServingModel, query: str) -> tuple[Rows, Rows]:
 
 
 def _with_id(model: ServingModel, id_: str, rows_W: Rows, quality_W: Rows) -> tuple[Rows, Rows]:
-    """The item of that id too, if there is one, before all others."""
+    """Put the item with that id, if there is one, before all others."""
     row = model.items.row(clean(id_))
     if row == len(model.items):
         return rows_W, quality_W

@@ -1,4 +1,4 @@
-"""One checkpoint, ready to answer from: its scorer, its orderings, its catalogue and how users are folded into it.
+"""One checkpoint, ready to answer from: its scorer, its orderings, its catalogue and its fold-in.
 
 Shapes: U users, I items, F factors, B pairs, T training ratings of all users, N of one user.
 """
@@ -16,6 +16,8 @@ from torch import Tensor
 
 from app.engine.catalogue import Catalogue
 from app.engine.errors import NotReadyError, OrderingUnavailableError
+from app.engine.intervals import Intervals
+from app.engine.scorer import Rows, Scorer
 from app.engine.types import ItemFilter, RankBy
 from app.ratings.revisions import Revisions
 from app.ratings.store import RatingsStore
@@ -29,8 +31,6 @@ from models.sharding import Sharded, spread
 
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
-Rows = npt.NDArray[np.int64]
-Ratings = npt.NDArray[np.float32]
 
 FILTER_BYTES = 64 << 20  # of the filters that are kept; one takes two bytes an item
 MOST_FILTERS = 64
@@ -45,54 +45,23 @@ class AllowedItems(NamedTuple):
     parts: tuple[Tensor, ...]  # the same, cut for the devices
 
 
-class Scorer:
-    """Ratings by row numbers, clipped to the scale. Bits depend on the pair alone, not on what it is asked with.
-
-    Args:
-        rating: the model's order by rating, as its items lie on devices; the last rows stand for unknown ids.
-        scale: the lowest and the highest rating.
-    """
-
-    def __init__(self, rating: Sharded, scale: tuple[float, float]) -> None:
-        self.scale = scale
-        self.on_cpu = rating.users is None and rating.only.is_on_cpu
-        self._rating, self._pair = rating, rating.pair
-        self._low, self._high = (np.float32(bound) for bound in scale)
-
-    def predict_pair(self, user: int, item: int) -> float:
-        """Rating of one pair: the same bits as `predict` gives, in a quarter of its time."""
-        return float(min(max(self._pair(user, item), self._low), self._high))
-
-    def predict(self, users: int | Rows, items_B: Rows) -> Ratings:
-        """Rating of each pair, of one user or as many as there are items, float32, (B,)."""
-        return self._clipped(self._rating.scores(users, items_B))
-
-    def predict_folded(self, factors_F: Ratings, bias: np.float32, items_B: Rows) -> Ratings:
-        """Rating of some items for a user whose row is given."""
-        return self._clipped(self._rating.scores_of((factors_F, bias, None), items_B))
-
-    def _clipped(self, ratings_B: Ratings) -> Ratings:
-        np.maximum(ratings_B, self._low, out=ratings_B)
-        np.minimum(ratings_B, self._high, out=ratings_B)
-        return ratings_B
-
-
 class ServingModel:
     """A model that answers are computed from. It does not change.
 
     Args:
         checkpoint: the model and what is known about its users and items.
-        hold: keeps the version from being pruned; None where nobody would.
-        revisions: of users' ratings; None where the service keeps no ratings.
-        shards: devices over which the items are spread; none where they stay on the checkpoint's.
+        hold: keeps the version from being pruned; None if nothing prunes it.
+        revisions: of users' ratings; None if the service has no ratings store.
+        shards: devices over which the items are spread; none if they stay on the checkpoint's device.
 
     Attributes:
         users, items: the ids of the rows.
-        orderings: what can order a list, by name.
+        orderings: the orders of lists that the model supports, by name.
         popularity: orders the list of an unknown user: by the number of training ratings.
+        scorer, intervals: the rating of a pair, and the interval that it lies in.
         cells: multiplications that scoring the whole catalogue for one user takes, in the order that takes most.
-        unknown_variance: what not knowing the user at all adds to the variance of a rating; None where it is unknown.
-        revision_slots_U: where each user stands in the table of revisions; empty where there is none.
+        unknown_variance: what not knowing the user at all adds to the variance of a rating; None if it is unknown.
+        revision_slots_U: where each user stands in the table of revisions; empty if there is none.
     """
 
     def __init__(
@@ -113,6 +82,7 @@ class ServingModel:
         self.default_order = RankBy(default_order(self.orderings))
         self.cells = max(ordering.cells for ordering in self.orderings.values())
         self.scorer = Scorer(self.orderings[RankBy.RATING], (shape.rating_min, shape.rating_max))
+        self.intervals = Intervals(self.scorer, model)
         self.fold_in = FoldIn.of(model, checkpoint.prior, checkpoint.relevance, checkpoint.ratings_I)
         self.unknown_variance = None if model.user_variance is None else float(model.user_variance[-1])
         self.revision_slots_U = np.empty(0, np.int32) if revisions is None else revisions.slots_of(checkpoint.users)
@@ -135,17 +105,17 @@ class ServingModel:
         return row
 
     def order(self, requested: RankBy | None) -> RankBy:
-        """What orders a list. Raises OrderingUnavailableError for an order that this model cannot give."""
+        """The order of a list. Raises OrderingUnavailableError for an order that this model does not support."""
         if requested is None:
             return self.default_order
         if requested not in self.orderings:
             raise OrderingUnavailableError(
-                f"this model cannot order by {requested}: it can by {', '.join(sorted(self.orderings))}"
+                f"this model cannot order by {requested}, only by {', '.join(sorted(self.orderings))}"
             )
         return requested
 
     def allowed(self, wanted: ItemFilter) -> AllowedItems | None:
-        """The items that a filter lets through; None for all."""
+        """The items that pass a filter; None for all."""
         return None if wanted == ALL_ITEMS else self._allowed(wanted)
 
     def training_ratings(self, user: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
@@ -162,7 +132,7 @@ class ServingModel:
 class ModelHolder:
     """Holds the current model, None before the first one. Swapping it is one assignment.
 
-    Whoever answers takes the model once and keeps to it.
+    Each answer takes the model once and uses no other.
     """
 
     def __init__(self, placement: DevicePlacement) -> None:
@@ -186,7 +156,7 @@ class Recent(Generic[Key, Value]):
         self._values: dict[Key, Value] = {}
 
     def get(self, model: ServingModel, key: Key) -> Value | None:
-        """What is kept under a key. Values of another model are forgotten."""
+        """The value kept under a key. Values of another model are dropped."""
         if self._model is not model:
             self._model, self._values = model, {}
         return self._values.get(key)

@@ -1,19 +1,22 @@
-"""What the engine is asked and what it answers: plain values, each answer naming the version of the model it came from.
+"""The questions and answers of the engine, as plain values. Each answer names the version of the model it came from.
 
 Shapes: B pairs.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+
+from models.diversity import CANDIDATES
 
 Ids: TypeAlias = Sequence[str] | pa.ChunkedArray
 
@@ -33,6 +36,15 @@ SOURCES = (Source.MODEL, Source.USER_BIAS, Source.ITEM_BIAS, Source.GLOBAL_MEAN,
 FOLDED = SOURCES.index(Source.FOLD_IN)
 
 
+class LiveSource(StrEnum):
+    """What the predictions of a live error rest on; `unknown` where the user or the item is, `all` for all together."""
+
+    MODEL = "model"
+    FOLD_IN = "fold_in"
+    UNKNOWN = "unknown"
+    ALL = "all"
+
+
 class ListSource(StrEnum):
     """What a list was computed from."""
 
@@ -47,6 +59,29 @@ class RankBy(StrEnum):
     RELEVANCE = "relevance"
     RATING = "rating"
     LOWER_BOUND = "lower_bound"
+
+
+class ExplainedOrder(StrEnum):
+    """What is explained: the expected rating, or the score of the relevance head."""
+
+    RATING = "rating"
+    RELEVANCE = "relevance"
+
+
+class ListOrder(StrEnum):
+    """The order that a list is really in: that of an unknown user is by the number of training ratings."""
+
+    RELEVANCE = "relevance"
+    RATING = "rating"
+    LOWER_BOUND = "lower_bound"
+    POPULAR = "popular"
+
+
+class Interval(NamedTuple):
+    """The central 90 % interval of a rating, on the scale; None where the model has no variances."""
+
+    low: float | None
+    high: float | None
 
 
 class Pair(NamedTuple):
@@ -68,11 +103,16 @@ class Pairs:
 
 
 class Prediction(NamedTuple):
-    """The rating of one pair, clipped to the scale (a float32 value), what it rests on, and the model's version."""
+    """The rating of one pair, clipped to the scale (a float32 value), its source, and the model's version."""
 
     rating: float
     source: Source
     version: str
+    interval: Interval | None = None  # None where nobody asked for it
+
+    def ends(self) -> dict[str, Any]:
+        """`low` and `high`, if they were asked for."""
+        return {} if self.interval is None else self.interval._asdict()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +122,28 @@ class Predictions:
     ratings_B: npt.NDArray[np.float32]  # clipped to the scale
     sources_B: npt.NDArray[np.uint8]  # index into `SOURCES`
     version: str
+    intervals_2B: npt.NDArray[np.float32] | None = None  # their ends; NaN where the model has no variances
 
     def at(self, position: int) -> Prediction:
         """The prediction of one of the pairs."""
-        return Prediction(float(self.ratings_B[position]), SOURCES[self.sources_B[position]], self.version)
+        ends = self.intervals_2B
+        interval = None if ends is None else interval_list(ends[:, position : position + 1])[0]
+        return Prediction(float(self.ratings_B[position]), SOURCES[self.sources_B[position]], self.version, interval)
+
+    def ends(self) -> dict[str, Any]:
+        """`low` and `high` of each, as columns, if they were asked for."""
+        if self.intervals_2B is None:
+            return {}
+        return {name: [*ends] for name, ends in zip(Interval._fields, _without_nan(self.intervals_2B), strict=True)}
+
+
+def interval_list(ends_2B: npt.NDArray[np.float32]) -> list[Interval]:
+    """Intervals one by one, None for what is NaN."""
+    return [Interval(*pair) for pair in zip(*_without_nan(ends_2B), strict=True)]
+
+
+def _without_nan(ends_2B: npt.NDArray[np.float32]) -> list[list[float | None]]:
+    return [[None if math.isnan(end) else end for end in ends_B] for ends_B in ends_2B.tolist()]
 
 
 class ItemFilter(NamedTuple):
@@ -97,10 +155,11 @@ class ItemFilter(NamedTuple):
 
 
 class ListQuery(NamedTuple):
-    """Which items to list. A filter chooses among them by what is known of them."""
+    """Which items to list. A filter chooses items by their genre and year."""
 
-    user: str | None  # None for somebody who has no id
+    user: str | None  # None for a user without an id
     n: int = 10  # fewer come where there are no more
+    offset: int = 0  # how many of the list's best are left out: pages follow one another
     rank_by: RankBy | None = None  # None: the order that the model has for lists
     exclude_seen: bool = True  # leave out what the user rated
     exclude: tuple[str, ...] = ()  # ids to leave out, known or not
@@ -109,35 +168,35 @@ class ListQuery(NamedTuple):
     year_min: int | None = None
     year_max: int | None = None
     intervals: bool = False  # say how sure the model is of each rating
+    diversity: float = 0.0  # how much an item counts for being unlike those before it, from 0 to 1
 
     @property
     def filter(self) -> ItemFilter:
         return ItemFilter(self.category, self.year_min, self.year_max)
 
+    @property
+    def depth(self) -> int:
+        """How many items must be found."""
+        return max(self.offset + self.n, CANDIDATES if self.diversity else 0)
+
 
 class RankedItem(msgspec.Struct, frozen=True, gc=False):  # made and encoded twice as fast as a tuple
-    """An item of a list; title and year are None where nothing is known. `rating` is a float32 value."""
+    """An item of a list; title and year are None where nothing is known. `rating` and `score` are float32 values."""
 
     item: str
     rating: float
+    score: float  # what ordered the list
     title: str | None
     year: int | None
 
 
-class Interval(NamedTuple):
-    """The central 90 % interval of the expected rating, clipped to the scale; None where the model has no variances."""
-
-    low: float | None
-    high: float | None
-
-
 @dataclass(frozen=True, slots=True)
 class TopList:
-    """Items for a user, best first; `intervals` are theirs, None where nobody asked for them."""
+    """Items for a user, best first; `intervals` is None if the query did not ask for them."""
 
     user: str | None
     source: ListSource
-    rank_by: RankBy
+    rank_by: ListOrder
     items: list[RankedItem]
     version: str
     intervals: list[Interval] | None = None
@@ -145,7 +204,7 @@ class TopList:
 
 @dataclass(frozen=True, slots=True)
 class InlineRatings:
-    """What somebody without an id gave some items, each at most once."""
+    """The ratings of a user without an id, each item at most once."""
 
     items: Sequence[str]
     ratings: Sequence[float]

@@ -1,14 +1,16 @@
 """The tables of a ratings store. `migrations/` makes them; `ratings` is what `python -m training fit` reads.
 
-Every change of a user's ratings has a number, the revision of the store after it. The row that holds it is locked by
-whoever writes, so that revisions become visible in their order and none is skipped.
+Every change of a user's ratings has a number, the revision of the store after it. A writer locks the row with
+the revision, so that revisions become visible in their order and none is skipped.
 """
 
 from __future__ import annotations
 
 from sqlalchemy import BigInteger, Column, Double, Index, MetaData, SmallInteger, Table, Text
 
-VERSION_TABLE, HEAD = "ratecast_version", "0001"  # the newest of the migrations
+VERSION_TABLE, HEAD = "ratecast_version", "0002"  # the newest of the migrations
+COUNTS = ("ratings", "intervals", "covered", "bias_intervals", "bias_covered")
+SUMS = ("squared", "absolute", "bias_squared", "bias_absolute")
 metadata = MetaData()
 
 store = Table(
@@ -34,7 +36,7 @@ users = Table(
     Column("erased", BigInteger),  # the revision of their last erasure
     Index("ratecast_users_revision", "revision"),
 )
-# Deleted ratings: a model that was fitted on other data may still hold them. A row of `ratings` overrules one here.
+# Deleted ratings: a model that was fitted on other data may still hold them. A row of `ratings` takes precedence.
 deletions = Table(
     "ratecast_deletions",
     metadata,
@@ -49,4 +51,33 @@ requests = Table(
     Column("revision", BigInteger, nullable=False),
     Column("created", BigInteger, nullable=False),
     Index("ratecast_requests_created", "created"),
+)
+# Ratings of pairs that had none, until they are compared with what was predicted for them (`app.ratings.live_error`).
+incoming = Table(
+    "ratecast_incoming",
+    metadata,
+    Column("revision", BigInteger, primary_key=True),
+    Column("user", Text, primary_key=True),
+    Column("item", Text, primary_key=True),
+    Column("rating", Double, nullable=False),
+    Column("before", BigInteger, nullable=False),  # the revision of the user's change before it, 0 for none
+    Index("ratecast_incoming_user", "user"),
+)
+# Sums over the ratings of an hour, counted in hours since 1970, that a version predicted from a source.
+quality = Table(
+    "ratecast_quality",
+    metadata,
+    Column("version", Text, primary_key=True),
+    Column("source", Text, primary_key=True),
+    Column("hour", BigInteger, primary_key=True),
+    *(Column(name, BigInteger, nullable=False) for name in COUNTS),
+    *(Column(name, Double, nullable=False) for name in SUMS),
+)
+# Who compares, so that not all do; whoever else did would add nothing.
+lease = Table(
+    "ratecast_lease",
+    metadata,
+    Column("one", SmallInteger, primary_key=True),  # there is one row
+    Column("holder", Text, nullable=False),
+    Column("until", BigInteger, nullable=False),  # seconds since 1970
 )

@@ -1,8 +1,8 @@
-"""HTTP/1.1 as uvicorn speaks it, with bounds, a few requests a turn, and head and first part of an answer in one write.
+"""uvicorn's HTTP/1.1 with limits, a few requests a turn, and the head and first part of an answer in one write.
 
-All that the service uses of uvicorn beyond its documentation is used in this file. `tests/app/server/test_uvicorn.py`
-names it: attributes and methods of `HttpToolsProtocol` and of what it holds, the parent of several workers, the exit
-code of one that could not start, and the import of an application by its name.
+Only this file uses parts of uvicorn that are not documented. `tests/app/server/test_uvicorn.py`
+names them: attributes and methods of `HttpToolsProtocol` and of its members, the parent of several workers, the exit
+code of a worker that could not start, and the import of an application by its name.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ PARTS_A_TURN = 64
 
 
 def supervise(config: Config, listener: socket.socket) -> bool:
-    """Run the workers of a configuration, and replace those that die. Says whether all of them could start."""
+    """Run the workers of a configuration, and replace those that die. Returns whether all of them could start."""
     supervisor = Multiprocess(config, sockets=[listener])
     supervisor.run()
     return all(process.exitcode != STARTUP_FAILURE for process in supervisor.processes)
 
 
 class Entry(Enum):
-    """What happens to what a client sent."""
+    """The decision about the bytes that a client sent."""
 
     NOW = "now"
     LATER = "later"
@@ -54,8 +54,8 @@ class Admission:
     """Admits a few requests at each turn of the event loop, so that turns stay short however many clients ask at once.
 
     A plain request takes the loop some 60 µs. If a thousand connections became readable together, one turn would take
-    60 ms, and whatever arrived meanwhile, health checks too, would wait for it. So the others wait in the order in
-    which they came; those beyond a bound are refused without being read. Each process has one loop, and one of these.
+    60 ms, and requests that arrive meanwhile, health checks too, would wait for it. So the others wait in the order in
+    which they came; those beyond a limit are refused without being read. Each process has one loop and one Admission.
 
     Args:
         waiting: how many connections may wait.
@@ -68,7 +68,7 @@ class Admission:
         self._turning = False
 
     def ask(self, enter: Callable[[], None], data: bytes, loop: asyncio.AbstractEventLoop) -> Entry:
-        """Whether a connection may go on with what its client sent. After `LATER`, `enter` is called in its turn."""
+        """Decide whether a connection may continue with `data`. After `LATER`, `enter` is called in its turn."""
         if self._entered < PER_TURN or data.startswith(HEALTH):
             self._entered += 1
             if not self._turning:
@@ -91,7 +91,7 @@ class Admission:
 
 
 class Stage(Enum):
-    """What a connection waits for its client to do."""
+    """The action of its client that a connection waits for."""
 
     ASK = "ask"
     HEAD = "send the rest of the head"
@@ -131,7 +131,7 @@ class JoiningTransport:
             self._write(head)
 
     def _write(self, data: bytes) -> None:
-        if not self.is_closing():  # else it was given up a moment ago, and uvloop raises
+        if not self.is_closing():  # else the connection was just closed, and uvloop would raise
             self._transport.write(data)
 
     def __getattr__(self, name: str) -> Any:
@@ -139,7 +139,7 @@ class JoiningTransport:
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """uvicorn's protocol with bounds. Looks a few times in the time of a request at how long its client takes."""
+    """uvicorn's protocol with limits. It checks a few times within the time limit how long its client takes."""
 
     def __init__(
         self,
@@ -154,7 +154,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self._bounds = bounds
         self._admission = admission
-        self._held = b""  # received while it was not the connection's turn
+        self._held = b""  # received before the connection's turn
         self._requests = 0
         self._in_head = False
         self._refusal = b""  # that comes after the answer under way
@@ -180,7 +180,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._held or self._is_answering():
             self._hold(data)
-        elif self._in_head or not self._between_requests():  # the rest of a request that was admitted
+        elif self._in_head or not self._between_requests():  # the rest of an admitted request
             self._take(data)
         else:
             self._ask(data)
@@ -203,7 +203,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self.flow.pause_reading()
 
     def _enter(self) -> None:
-        """Go on with what was received before: it is the connection's turn."""
+        """Continue with the bytes that were received before the connection's turn."""
         data, self._held = self._held, b""
         if not self.transport.is_closing():
             self.flow.resume_reading()
@@ -288,7 +288,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._ask(data)
 
     def shutdown(self) -> None:
-        """Close the connection. One without a request is kept a little longer: its client may have sent one already."""
+        """Close the connection; an idle one a little later, because its client may already have sent a request."""
         if self._between_requests():
             self.loop.call_later(self._bounds.linger, super().shutdown)
         else:
@@ -313,7 +313,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self.transport.close()
 
     def _look(self) -> None:
-        """Give up a client that has been at one stage of one request for too long."""
+        """Close the connection of a client that has been at one stage of one request for too long."""
         if self.transport.is_closing() and not self.transport.get_write_buffer_size():
             return
         now, stage = self.loop.time(), self._stage()
@@ -326,7 +326,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._next_look = self.loop.call_later(max(every, LEAST_SECONDS), self._look)
 
     def _stage(self) -> Stage | None:
-        """What the client has to do next; None where nothing, or where uvicorn itself waits for it."""
+        """What the client has to do next; None if nothing, or if uvicorn itself waits for it."""
         if self._in_head and not self._is_answering():
             return Stage.HEAD
         if not self._between_requests():

@@ -1,4 +1,4 @@
-"""Published versions wherever they are, in a directory or behind a URL: for those who look after either."""
+"""One interface to published versions, in a directory or behind a URL, for the commands that manage them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
-from models.errors import CheckpointNotFoundError
+from models.checkpoint.manifest import Manifest
+from models.errors import CheckpointNotFoundError, UnprovenVersionError
 from models.registry import directory
 from models.registry.remote import RemoteRegistry
 from models.urls import is_url
@@ -23,6 +24,7 @@ class DirectoryRegistry:
         self.current = partial(directory.current_version, path)
         self.versions = partial(directory.versions, path)
         self.published = partial(directory.published, path)
+        self.served_before = partial(directory.served_before, path)
         self.add = partial(directory.copy, directory=path)
         self.activate = partial(directory.activate, path)
         self.prune = partial(directory.prune, path)
@@ -53,15 +55,40 @@ def local_version(place: str) -> Iterator[Path]:
         yield path
 
 
-def rollback(registry: Registry) -> tuple[str, str]:
-    """Make the version that was published before the current one current. Gives both names, from and to.
+def check_proven(manifest: Manifest, *, force: bool) -> None:
+    """Raise UnprovenVersionError for a version that is served only by force, unless that is used."""
+    if manifest.concern is not None and not force:
+        raise UnprovenVersionError(f"{manifest.version} is {manifest.concern}: it is served only by force")
 
-    Raises CheckpointNotFoundError where there is none before it, else as `activate`.
+
+def activate(registry: Registry, version: str, *, force: bool = False) -> None:
+    """Make a version current. Raises UnprovenVersionError, else as the registry's `activate`."""
+    for manifest in registry.published():
+        if manifest.version == version:
+            check_proven(manifest, force=force)
+    registry.activate(version)
+
+
+def previous(registry: Registry, *, force: bool = False) -> str:
+    """The version that a roll-back makes current: of those that were served before, the last that is still published.
+
+    One that is served only by force is passed over, unless `force` is used. Raises CheckpointNotFoundError where
+    there is none at all, UnprovenVersionError where force is needed for each.
     """
-    current = registry.current()
-    names = [manifest.version for manifest in registry.published()]
-    before = names[: names.index(current)] if current in names else names
-    if not before:
-        raise CheckpointNotFoundError(f"no version in {registry.name} was published before {current}")
-    registry.activate(before[-1])
-    return current, before[-1]
+    known = {manifest.version: manifest for manifest in registry.published()}
+    found = [known[version] for version in reversed(registry.served_before()) if version in known]
+    if not found:
+        raise CheckpointNotFoundError(f"no version in {registry.name} was served before {registry.current()}")
+    chosen = next((manifest for manifest in found if force or manifest.concern is None), found[0])
+    check_proven(chosen, force=force)
+    return chosen.version
+
+
+def rollback(registry: Registry, *, force: bool = False) -> tuple[str, str]:
+    """Make the version current that was served before the current one. Gives both names, from and to.
+
+    Raises as `previous`, else as `activate`.
+    """
+    current, version = registry.current(), previous(registry, force=force)
+    registry.activate(version, back=True)
+    return current, version

@@ -23,7 +23,7 @@ Document = Mapping[str, Any]
 PLAIN = {str: "string", int: "integer", float: "number", bool: "boolean", datetime: "time", Any: "any"}
 ABSTRACT = {SupportsIndex: "integer", SupportsFloat: "number"}
 FORMS = {  # of alternatives; in the client a time may be a text too
-    frozenset(("string", "integer")): "id",
+    frozenset(("string", "integer", "number")): "id",
     frozenset(("time", "integer")): "moment",
     frozenset(("time", "integer", "string")): "moment",
 }

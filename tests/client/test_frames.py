@@ -98,7 +98,8 @@ def test_a_frame_without_rows_gets_its_columns(client: Any, wire: str) -> None:
     [
         ([1, None, 2], ValueError, "column 'user' has rows without an id"),
         (["1", None, "2"], ValueError, "column 'user' has rows without an id"),
-        ([1.5, 2.0, 3.0], TypeError, "integer"),
+        ([b"1", b"2", b"3"], TypeError, "integer"),
+        ([1.0, 2.0**53, 3.0], ValueError, "a number that a float does not hold"),
     ],
 )
 def test_ids_that_are_missing_or_no_ids_are_refused_before_anything_is_sent(
@@ -107,6 +108,15 @@ def test_ids_that_are_missing_or_no_ids_are_refused_before_anything_is_sent(
     client = connect("http://127.0.0.1:9")
     with pytest.raises(error, match=said):
         client.predict_frame(pd.DataFrame({"user": users, "item": [1, 2, 3]}))
+
+
+def test_ids_that_a_frame_has_turned_into_floats_are_whole_again(client: Any, wire: str) -> None:
+    pairs = some_pairs(100)
+    floats = pairs.astype({"user": "float64", "item": "float64"})
+    expected = client.predict_frame(pairs)["predicted_rating"]
+    assert client.predict_frame(floats)["predicted_rating"].tolist() == expected.tolist()
+    assert client.top(196.0).items == client.top("196").items
+    assert client.predict_many([1e-7, 1.5, -0.0], [7] * 3) == client.predict_many(["0.0000001", "1.5", "-0"], [7] * 3)
 
 
 def test_strict_frames_name_who_is_unknown(client: Any, wire: str) -> None:

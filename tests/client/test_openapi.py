@@ -22,7 +22,7 @@ def read(service: str) -> Callable[[], dict[str, Any]]:
 Read = Callable[[], dict[str, Any]]
 
 
-def test_nothing_is_missing(read: Read) -> None:
+def test_the_client_lacks_nothing_of_the_openapi_document(read: Read) -> None:
     assert complaints(read()) == []
 
 
@@ -40,12 +40,12 @@ def test_an_endpoint_that_has_gone_is_named(read: Read) -> None:
 
 def test_a_new_parameter_is_named_with_its_type(read: Read) -> None:
     document = read()
-    added = {"name": "diversity", "in": "query", "required": False, "schema": {"type": "number"}}
+    added = {"name": "novelty", "in": "query", "required": False, "schema": {"type": "number"}}
     document["paths"]["/users/{user}/top"]["get"]["parameters"].append(added)
-    document["components"]["schemas"]["RecommendRequest"]["properties"]["diversity"] = {"type": "number"}
+    document["components"]["schemas"]["RecommendRequest"]["properties"]["novelty"] = {"type": "number"}
     assert complaints(document) == [
-        "GET /users/{user}/top: no function sends the query parameter `diversity: number`",
-        "POST /recommend: no function sends the member `diversity: number`",
+        "GET /users/{user}/top: no function sends the query parameter `novelty: number`",
+        "POST /recommend: no function sends the member `novelty: number`",
     ]
 
 

@@ -19,7 +19,7 @@ def blocking(client: r.Client, frame: pd.DataFrame) -> None:
     assert_type(client.metrics(), str)
     with r.Client() as same:
         assert_type(same, r.Client)
-    client.predict(1.5, "2")  # type: ignore[arg-type]
+    client.predict(None, "2")  # type: ignore[arg-type]
     client.top("1", rank_by="stars")  # type: ignore[arg-type]
     client.top("1", m=3)  # type: ignore[call-arg]
     client.item("1").price  # type: ignore[attr-defined]  # noqa: B018

@@ -52,15 +52,17 @@ def test_what_is_fitted_into_a_store_is_served_from_it(start: Start, server: Ftp
     with start(url, "--workers", "2", checkpoint_cache=str(tmp_path / "cache")) as (client, process):
         assert [model["version"] for model in client.get("/models").json()["models"]] == versions
         assert ready(client)["model_version"] == versions[1]
-        assert client.post(f"/models/{versions[0]}/activate").status_code == 200
+        assert client.post(f"/models/{versions[0]}/activate?force=true").status_code == 200
         assert current_version(server.directory / "models") == versions[0]
         assert client.post("/models/nowhere/activate").status_code == 404
-        assert training("activate", versions[1], "--out", url).returncode == 0
+        assert training("activate", versions[1], "--force", "--out", url).returncode == 0
         wait_until(lambda: ready(client)["model_version"] == versions[1], process)
-        assert training("rollback", "--out", url).stdout == f"{versions[0]} is current instead of {versions[1]}\n"
+        back = training("rollback", "--force", "--out", url)
+        assert back.stdout == f"{versions[0]} is current instead of {versions[1]}\n"
         wait_until(lambda: ready(client)["model_version"] == versions[0], process)
 
 
+@pytest.mark.slow
 def test_a_torn_version_and_a_dead_store_are_said_and_change_nothing(
     start: Start, server: FtpServer, tmp_path: Path
 ) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -14,8 +17,13 @@ import sqlalchemy as sa
 
 from models.registry.directory import load
 from tests.support.forks import Finished, Nursery
-from tests.support.service import Start
+from tests.support.reading import rows_of
+from tests.support.service import Start, serving
 from tests.support.waiting import wait_until
+from training import upload
+from training.data.dataset import load as load_data
+from training.errors import SourceUnavailableError
+from training.options import SourceOptions
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -103,6 +111,41 @@ def test_a_rating_goes_all_the_way(
         connection.execute(sa.text("DROP DATABASE loop WITH (FORCE)"))
 
 
+@pytest.mark.slow
+def test_an_import_whose_service_is_killed_half_way_says_how_to_go_on_and_then_stores_every_rating_once(
+    training: Callable[..., Finished], ratings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The service is killed while it works on a request, and started again on what it has stored."""
+    out, store = tmp_path / "checkpoints", tmp_path / "ratings.sqlite"
+    assert training("fit", "--data", ratings, "--preset", "bias", "--out", out).code == 0
+    monkeypatch.setattr(upload, "BATCH", 100)
+    monkeypatch.setattr(upload, "TRIES", 2)
+    rows = load_data([str(ratings)], rng=np.random.default_rng(0), cache=tmp_path).ratings
+    with serving(out, store=f"sqlite:///{store}", ends_with=-signal.SIGKILL) as service:
+
+        def kill_soon(done: int) -> None:
+            if done == 700:
+                threading.Timer(0.002, service.process.kill).start()
+
+        with pytest.raises(SourceUnavailableError) as caught:
+            upload.upload(rows, service.url, None, kill_soon)
+    found = re.fullmatch(
+        r"http://\S+ did not accept the ratings from number ([\d,]+) \(user (\d+), item (i\d+), rating \d\) on: "
+        r".*\. [\d,]+ of 1,800 ratings are stored; --skip (\d+) goes on from there",
+        str(caught.value),
+    )
+    assert found is not None, caught.value
+    skip = int(found[4])
+    assert skip >= 700
+    assert (found[2], found[3]) == rows_of(rows)[skip][:2]
+    with serving(out, store=f"sqlite:///{store}") as service:
+        rest = training("import", "--data", ratings, "--to", service.url, "--skip", skip)
+        assert (rest.code, rest.stdout) == (0, f"stored {1_800 - skip:,} ratings in {service.url}\n")
+    stored = load_data([f"sqlite:///{store}"], SourceOptions(table="ratings"), rng=np.random.default_rng(0), cache=out)
+    assert stored.rows == 1_800
+    assert sorted(rows_of(stored.ratings)) == sorted(rows_of(rows))
+
+
 def prediction(client: httpx.Client, user: str, item: str) -> dict[str, object]:
     answer: dict[str, object] = client.post("/predict", json={"user": user, "item": item}).json()
     return answer
@@ -117,5 +160,5 @@ def test_a_service_that_does_not_take_ratings_is_named_in_one_line(
         refused = training("import", "--data", ratings, "--to", client.base_url)
     assert refused.code == 2
     assert refused.stderr.splitlines()[-1].startswith(
-        f"error: {client.base_url} did not accept the ratings from number 1 on: 501"
+        f"error: {client.base_url} did not accept the ratings from number 1 (user "
     )

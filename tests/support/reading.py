@@ -25,7 +25,8 @@ def in_memory(name: str, content: bytes) -> files.File:
 
 
 def read_files(found: Sequence[files.File], known: SourceOptions) -> Checked:
-    return checked((files.read(file, known, Selection(renamed=known.columns)) for file in found), known.drop_ratings)
+    parts = (files.read(file, known, Selection(renamed=known.columns)) for file in found)
+    return checked([parts], known.drop_ratings)
 
 
 def rows_of(ratings: Interactions) -> list[Row]:

@@ -79,7 +79,7 @@ def cli(ctx: click.Context) -> None:
 
 
 class StderrHandler(logging.StreamHandler[TextIO]):
-    """Writes to the present `sys.stderr`: while a progress bar is shown, that is the lines above it."""
+    """Writes to the current `sys.stderr`; while a progress bar is shown, that prints above it."""
 
     def emit(self, record: logging.LogRecord) -> None:
         self.stream = sys.stderr
@@ -100,7 +100,7 @@ def main() -> int:
         output.say_error(str(error))
         return EXIT_REFUSED if isinstance(error, RefusedError) else EXIT_BAD_INPUT
     except MemoryError:
-        output.say_error("not enough memory: use fewer ratings or fewer factors")
+        output.say_error("there is not enough memory: use fewer ratings or fewer factors")
         return EXIT_BAD_INPUT
     except InterruptedAfterPublication as interrupt:
         click.echo(f"interrupted: {interrupt.version} was published", err=True)

@@ -40,7 +40,7 @@ service_option = in_group("Service")
     default=0,
     show_default=False,
     metavar="N",
-    help="Skip the first N ratings: those that an interrupted import says it has stored.",
+    help="Skip the first N ratings, which an interrupted import has already stored.",
 )
 @quiet_option
 def import_ratings(
@@ -49,6 +49,7 @@ def import_ratings(
     """Store the ratings of a data set in a running service. Importing them again changes nothing."""
     import numpy as np
 
+    from models.urls import without_secrets
     from training import upload
     from training.data.dataset import load
     from training.data.fetch import default_cache
@@ -60,7 +61,8 @@ def import_ratings(
     with counting(len(ratings), "ratings", quiet=quiet) as report:
         upload.upload(ratings, url, key, report, skip=skip)
     stored = max(0, len(ratings) - skip)
-    output.answer({"ratings": stored, "service": url}, f"stored {stored:,} ratings in {url}", as_json=as_json)
+    service = without_secrets(url)
+    output.answer({"ratings": stored, "service": service}, f"stored {stored:,} ratings in {service}", as_json=as_json)
 
 
 @click.command(

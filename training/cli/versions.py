@@ -16,17 +16,23 @@ if TYPE_CHECKING:
 
 version_argument = click.argument("version", shell_complete=complete_version)
 REPORT = "report/index.html"
+force_option = option(
+    "--force", is_flag=True, help="Serve it even if it was not measured, was refused or is behind its baseline."
+)
 
 
 @click.command(cls=Command, examples=("python -m training publish ../staging --out checkpoints",))
 @click.argument("source")
 @checkpoints_option("--out")
 @option("--no-activate", is_flag=True, help="Publish the version without making it the current one.")
-def publish(source: str, checkpoints: str, no_activate: bool, as_json: bool) -> None:
+@force_option
+def publish(source: str, checkpoints: str, no_activate: bool, force: bool, as_json: bool) -> None:
     """Publish an existing version. SOURCE is its path or URL, or a checkpoint directory with a current version."""
-    from models.registry.registry import local_version, open_registry
+    from models.checkpoint.reader import read_manifest
+    from models.registry.registry import check_proven, local_version, open_registry
 
     with local_version(source) as found:
+        check_proven(read_manifest(found), force=force or no_activate)
         version = open_registry(checkpoints).add(found, current=not no_activate).version
     output.answer(
         {"version": version, "checkpoint": f"{checkpoints.rstrip('/')}/{version}", "current": not no_activate},
@@ -38,28 +44,33 @@ def publish(source: str, checkpoints: str, no_activate: bool, as_json: bool) -> 
 @click.command(cls=Command, examples=("python -m training activate 20260102T030405Z-1a2b3c --out checkpoints",))
 @version_argument
 @checkpoints_option("--out")
-def activate(version: str, checkpoints: str, as_json: bool) -> None:
+@force_option
+def activate(version: str, checkpoints: str, force: bool, as_json: bool) -> None:
     """Make VERSION the current one. Services load it within two seconds."""
-    from models.registry.registry import open_registry
+    from models.registry import registry
 
-    open_registry(checkpoints).activate(version)
+    registry.activate(registry.open_registry(checkpoints), version, force=force)
     output.answer({"current": version}, f"{version} is current", as_json=as_json)
 
 
 @click.command(cls=Command)
 @checkpoints_option("--out")
-def rollback(checkpoints: str, as_json: bool) -> None:
-    """Go back to the version that was published before the current one."""
+@force_option
+def rollback(checkpoints: str, force: bool, as_json: bool) -> None:
+    """Go back to the version that was served before the current one."""
     from models.registry import registry
 
-    left, taken = registry.rollback(registry.open_registry(checkpoints))
+    left, taken = registry.rollback(registry.open_registry(checkpoints), force=force)
     output.answer({"current": taken, "before": left}, f"{taken} is current instead of {left}", as_json=as_json)
 
 
 @click.command("list", cls=Command)
 @checkpoints_option("--out")
 def list_(checkpoints: str, as_json: bool) -> None:
-    """List the published versions, oldest first; * marks the current one."""
+    """List the published versions, oldest first; * marks the current one, ! those that need --force to be served.
+
+    Versions are measured on different ratings: compare how far each is below its own baseline, not their errors.
+    """
     from models.registry.registry import open_registry
 
     versions = open_registry(checkpoints)
@@ -67,10 +78,11 @@ def list_(checkpoints: str, as_json: bool) -> None:
     known = [_row(manifest, current) for manifest in versions.published()]
     unreadable = sorted(set(versions.versions()) - {row["version"] for row in known})
     right = {"justify": "right", "no_wrap": True}
-    columns: dict[str, dict[str, Any]] = {"": {}, "version": {}, "published": {}, "preset": {}, "RMSE": right}
+    columns: dict[str, dict[str, Any]] = {"": {}, "version": {}, "published": {}, "preset": {}}
+    columns |= {"below baseline": right, "size": right, "note": {}}
     output.answer(
         {"current": current, "versions": known, "unreadable": unreadable},
-        output.rows(columns | {"size": right}, map(_line, known)),
+        output.rows(columns, map(_line, known)),
         as_json=as_json,
     )
     for version in unreadable:
@@ -94,15 +106,18 @@ def _row(manifest: Manifest, current: str) -> dict[str, Any]:
         "created_at": f"{manifest.created_at:%Y-%m-%dT%H:%M:%SZ}",
         "preset": manifest.trainer.preset,
         "rmse": manifest.metrics.get("rmse"),
+        "below_baseline": manifest.gain,
+        "concern": manifest.concern,
         "bytes": sum(entry.bytes for entry in manifest.files.values()),
         "current": manifest.version == current,
     }
 
 
 def _line(row: dict[str, Any]) -> tuple[str, ...]:
-    mark, size = "*" if row["current"] else "", f"{row['bytes'] / 1e6:,.1f} MB"
-    error = "-" if row["rmse"] is None else f"{row['rmse']:.4f}"
-    return mark, row["version"], row["created_at"], row["preset"], error, size
+    mark = ("*" if row["current"] else "") + ("!" if row["concern"] else "")
+    gain = "-" if row["below_baseline"] is None else f"{row['below_baseline']:.1%}"
+    size, note = f"{row['bytes'] / 1e6:,.1f} MB", (row["concern"] or "").partition(" (")[0]
+    return mark, row["version"], row["created_at"], row["preset"], gain, size, note
 
 
 @click.command(cls=Command, examples=("python -m training report --checkpoints checkpoints --open",))

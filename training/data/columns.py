@@ -1,6 +1,7 @@
-"""Turns one column of any Arrow type into ids, ratings or times. It knows neither files nor rows.
+"""Converts a column of any Arrow type to ids, ratings or times. It knows neither files nor rows.
 
-Shapes: C rows of one batch. Every function raises TypeError or pa.ArrowException for a type that it cannot turn.
+Shapes: C rows of one batch. Every function raises TypeError or pa.ArrowException for a type that it cannot turn, and
+ValueError for a value.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pt
 
-from models.ids import trimmed
+from models.ids import of_numbers, trimmed
 
 Float64s = npt.NDArray[np.float64]
 Int64s = npt.NDArray[np.int64]
@@ -45,20 +46,21 @@ def numbers(column: pa.Array) -> tuple[Float64s, Bools]:
     return values_C, ~(np.abs(values_C) <= np.finfo(np.float32).max)
 
 
-def ticks(column: pa.Array) -> tuple[Int64s, Bools]:
-    """C times since 1970, and C marks of those that are missing or not times. See `in_seconds`.
+def ticks(column: pa.Array) -> tuple[Int64s, Bools, bool]:
+    """C times since 1970, C marks of those that are missing or not times, and whether all are in seconds for certain.
 
-    Numbers are ticks of a unit that is not known yet. Dates, times and ISO 8601 texts become seconds; without a zone
-    they are in UTC.
+    Numbers are ticks of a unit that is not known yet; see `validation.in_seconds`. Dates, times and ISO 8601 texts
+    become seconds; without a zone they are in UTC.
     """
     column = _decoded(column)
     if pt.is_integer(column.type):
-        return column.fill_null(0).cast(pa.int64()).to_numpy(), column.is_null().to_numpy(zero_copy_only=False)
+        known_C = column.fill_null(0).cast(pa.int64()).to_numpy()
+        return known_C, column.is_null().to_numpy(zero_copy_only=False), False
     if pt.is_timestamp(column.type) or pt.is_date(column.type):
-        return _whole_seconds(column.to_numpy(zero_copy_only=False))
+        return *_whole_seconds(column.to_numpy(zero_copy_only=False)), True
     if _is_text(column.type):
         return _parsed_ticks(_strings(column))
-    return _floored(numbers(column)[0])
+    return *_floored(numbers(column)[0]), False
 
 
 def missing(column: pa.Array) -> Bools:
@@ -87,9 +89,7 @@ def _texts(values: pa.Array, type_: pa.DataType) -> pa.StringArray:
         known = pa.ExtensionArray.from_storage(type_, values).to_pylist()
         return pa.array([None if value is None else str(value) for value in known], pa.string())
     if pt.is_floating(values.type) or pt.is_decimal(values.type):
-        known = [None if value != value else value for value in values.to_pylist()]
-        texts = [None if value is None else str(int(value) if value % 1 == 0 else value) for value in known]
-        return pa.array(texts, pa.string())
+        return of_numbers(values)
     if pt.is_nested(values.type) or pt.is_boolean(values.type):
         raise TypeError(f"values of type {type_} are not ids")
     return values.cast(pa.string())
@@ -103,12 +103,13 @@ def _strings(column: pa.Array) -> pd.Series[str]:
     return pd.Series(column.cast(pa.string()).to_numpy(zero_copy_only=False), dtype="str")
 
 
-def _parsed_ticks(texts: pd.Series[str]) -> tuple[Int64s, Bools]:
+def _parsed_ticks(texts: pd.Series[str]) -> tuple[Int64s, Bools, bool]:
     values_C, bad_C = _floored(pd.to_numeric(texts, errors="coerce").to_numpy(np.float64))
+    no_numbers = bool(bad_C.all())
     if bad_C.any():
         times = pd.to_datetime(texts[bad_C], format="ISO8601", utc=True, errors="coerce").dt.tz_localize(None)
         values_C[bad_C], bad_C[bad_C] = _whole_seconds(times.to_numpy())
-    return values_C, bad_C
+    return values_C, bad_C, no_numbers
 
 
 def _whole_seconds(times_C: npt.NDArray[np.datetime64]) -> tuple[Int64s, Bools]:

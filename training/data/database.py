@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, Connection, Inspector
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 
+from models import ids
 from models.checkpoint.manifest import Snapshot
 from models.did_you_mean import did_you_mean
 from models.urls import has_ambiguous_password, masked, without_credentials
@@ -20,10 +24,12 @@ from training.data.validation import Part
 from training.errors import DataError
 from training.options import SourceOptions
 
+QUALITY, LIVE_DAYS = "ratecast_quality", 30
+SUMMED = ("ratings", "squared", "absolute", "intervals", "covered", "bias_squared")
 STORE = "ratecast_store"  # the table with the identity of a ratings store and its last change
 CHUNK_ROWS = 100_000
 CONNECT_SECONDS = 5
-DRIVERS = {  # where SQLAlchemy would take another one, or none
+DRIVERS = {  # if SQLAlchemy would choose another one, or none
     "postgres": "postgresql+psycopg",
     "postgresql": "postgresql+psycopg",
     "mysql": "mysql+pymysql",
@@ -77,6 +83,41 @@ def snapshot(url: str) -> Snapshot | None:
         return None if row is None else Snapshot(store=row.id, revision=row.revision)
 
 
+class LiveError(NamedTuple):
+    """How far off a version was for the ratings that came in lately; `coverage90` is None where it has no intervals."""
+
+    version: str
+    source: str  # what the predictions rest on: `model`, `fold_in` or `unknown`
+    ratings: int
+    rmse: float
+    mae: float
+    coverage90: float | None
+    bias_rmse: float
+
+
+def live_errors(url: str) -> tuple[LiveError, ...]:
+    """The live errors of the last `LIVE_DAYS` in a ratings store, by version and source; none of another database.
+
+    Raises DataError.
+    """
+    table = sa.table(QUALITY, *map(sa.column, ("version", "source", "hour", *SUMMED)))
+    since = int(time.time()) // 3_600 - 24 * LIVE_DAYS
+    key = table.c.version, table.c.source
+    query = sa.select(*key, *(sa.func.sum(table.c[name]) for name in SUMMED)).where(table.c.hour >= since)
+    with _connected(url) as connection:
+        if not sa.inspect(connection).has_table(QUALITY):
+            return ()
+        rows = connection.execute(query.group_by(*key).order_by(*key)).all()
+    return tuple(_live_error(version, source, *map(float, sums)) for version, source, *sums in rows)
+
+
+def _live_error(version: str, source: str, *sums: float) -> LiveError:
+    ratings, squared, absolute, intervals, covered, bias_squared = sums
+    share = covered / intervals if intervals else None
+    rmse, bias_rmse = math.sqrt(squared / ratings), math.sqrt(bias_squared / ratings)
+    return LiveError(version, source, int(ratings), rmse, absolute / ratings, share, bias_rmse)
+
+
 @contextmanager
 def _connected(url: str) -> Iterator[Connection]:
     """A connection whose errors become a DataError without the password."""
@@ -115,7 +156,7 @@ def _address(url: str) -> URL:
 def _query(
     connection: Connection, table: str, columns: Mapping[str, str], origin: Origin
 ) -> tuple[sa.Select[*tuple[Any, ...]], dict[str, str]]:
-    """What selects the chosen columns, and the chosen columns."""
+    """The SELECT of the chosen columns, and these columns."""
     inspector = sa.inspect(connection)
     name, schema = _found_table(inspector, table)
     relation = sa.table(sa.quoted_name(name, quote=True), schema=schema and sa.quoted_name(schema, quote=True))
@@ -126,7 +167,7 @@ def _query(
 
 
 def _primary_key(connection: Connection, name: str, schema: str | None) -> list[str]:
-    """The columns of a primary key, none where the dialect cannot tell."""
+    """The columns of the primary key; empty if the dialect does not know it."""
     try:
         return sa.inspect(connection).get_pk_constraint(name, schema)["constrained_columns"]
     except (NotImplementedError, DBAPIError):
@@ -155,7 +196,7 @@ def _relations(inspector: Inspector, schema: str | None) -> list[str]:
 
 
 def _array(values: Sequence[object]) -> pa.Array:
-    """The values as an Arrow array; those of mixed types, which SQLite allows, as texts."""
+    """The values as an Arrow array; values of mixed types, which SQLite allows, become texts."""
     try:
         return pa.array(values)
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
@@ -163,4 +204,4 @@ def _array(values: Sequence[object]) -> pa.Array:
 
 
 def _text(value: object) -> str:
-    return f"{value:.0f}" if isinstance(value, float) and value.is_integer() else str(value)
+    return ids.of_number(value) if isinstance(value, float | Decimal) else str(value)

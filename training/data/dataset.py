@@ -1,4 +1,4 @@
-"""Ratings with what else their sources know, and the one function that reads any source."""
+"""Reads ratings, and what is known of items and users, from any source."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from models.checkpoint.manifest import Snapshot
 from models.did_you_mean import did_you_mean
-from models.urls import is_url
+from models.urls import MASK, is_url, without_secrets
 from training.data import database, files, movielens
 from training.data.interactions import Interactions
 from training.data.origin import Origin, Selection
@@ -29,17 +29,18 @@ SYNTHETIC = re.compile(r"synthetic:(\d+)x(\d+)x(\d+)")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dataset:
-    """What was read from one source.
+    """The data of a job's sources.
 
     Attributes:
         ratings: at most one per pair of user and item.
         items: id, title, year (int32) and genres (list of strings), null where unknown, of all items that the source
-            describes, rated or not, in its order; None where it describes none.
-        users: id and the attributes of the source as it has them, strings; None where it describes none.
+            describes, rated or not, in its order; None if it describes none.
+        users: id and the attributes of the source as it has them, strings; None if it describes none.
         rows: of the source, of which some are no ratings: they were dropped (`dropped`) because they mean "not rated",
             or because a later one rates the same pair (`duplicates`).
         scale: the lowest and the highest rating of the source, or those that were given.
         snapshot: the state of the ratings store that was read; None for any other source.
+        live_errors: how far off the service was for the ratings that it stored lately; none for any other source.
         fingerprint: sha256, in hexadecimal, of the ratings and ids; the same for the same ratings in another format.
     """
 
@@ -52,16 +53,18 @@ class Dataset:
     duplicates: int = 0
     scale: tuple[float, float]
     snapshot: Snapshot | None = None
+    live_errors: tuple[database.LiveError, ...] = ()
     fingerprint: str
 
 
 @dataclass(slots=True)
 class _Found:
-    """What the sources know beside their ratings. The first one that knows something counts."""
+    """The other data of the sources. Of each kind, that of the first source that has it counts."""
 
     items: pa.Table | None = None
     users: pa.Table | None = None
     snapshot: Snapshot | None = None
+    live_errors: tuple[database.LiveError, ...] = ()
 
 
 def load(
@@ -80,7 +83,7 @@ def load(
         options: how to read databases and files.
         rng: what synthetic ratings are drawn from; nothing else is random.
         cache: folder for what is fetched.
-        held_out: the ratings are only to be evaluated, so a single user or item is enough.
+        held_out: the ratings are for evaluation only, so a single user or item is enough.
 
     Raises DataError if a source cannot be read or there are no ratings, and ConfigError if there is no such source or
     it does not take the options.
@@ -88,7 +91,7 @@ def load(
     name = shown_name(sources, options)
     beside = _Found()
     with ExitStack() as connections:
-        parts = (part for source in sources for part in _parts(source, options, rng, cache, beside, connections))
+        parts = (_parts(source, options, rng, cache, beside, connections) for source in sources)
         content = checked(parts, options.drop_ratings)
     ratings = content.ratings
     for side, count in (("user", ratings.users), ("item", ratings.items)):
@@ -104,6 +107,7 @@ def load(
         duplicates=content.duplicates,
         scale=checked_scale(ratings.scale, options, name),
         snapshot=beside.snapshot,
+        live_errors=beside.live_errors,
         fingerprint=_fingerprint(ratings),
     )
 
@@ -122,15 +126,17 @@ def checked_scale(found: tuple[float, float], options: SourceOptions, name: str)
 
 
 def shown_name(sources: Sequence[str], options: SourceOptions) -> str:
-    """The name of the data: of the table, or of the first file."""
+    """The name of the data: that of the table, or of the first file."""
     first = options.table or ("query" if options.query else sources[0])
     first = first if first in movielens.SETS or first.startswith("synthetic:") else _file_name(first)
     return first if len(sources) == 1 else f"{first} and {len(sources) - 1} more"
 
 
 def _file_name(source: str) -> str:
-    """The last part of a path or URL: what is before it may hold a password."""
-    return source.partition("?")[0].rstrip("/").rpartition("/")[2] or source.partition("://")[0]
+    """The last part of a path or URL; of a URL without one, the host or the scheme."""
+    scheme, mark, rest = without_secrets(source).partition("://")
+    place = rest.removeprefix(MASK).removeprefix("@") if mark else scheme
+    return place.rstrip("/").rpartition("/")[2] or scheme
 
 
 def _parts(
@@ -154,7 +160,8 @@ def _parts(
         _refuse_columns(source, options)
         yield _synthetic(source, rng)
     else:
-        beside.snapshot = database.snapshot(source)  # before the ratings: what changes meanwhile counts as new
+        beside.snapshot = database.snapshot(source)  # before the ratings, so that changes meanwhile count as new
+        beside.live_errors = database.live_errors(source)
         yield connections.enter_context(database.opened(source, options))
 
 
@@ -169,7 +176,7 @@ def _is_database(source: str, options: SourceOptions) -> bool:
     scheme = source.partition("://")[0].partition("+")[0] if is_url(source) else ""
     is_file = not scheme or scheme in fsspec.available_protocols()
     if asked and is_file:
-        raise ConfigError("--table and --query need a database URL, and one source is none")
+        raise ConfigError("--table and --query need a database URL, but one source is not a database URL")
     if options.table is not None and options.query is not None:
         raise ConfigError("give --table or --query, not both")
     if not asked and not is_file:
@@ -183,7 +190,7 @@ def _refuse_columns(source: str, options: SourceOptions) -> None:
 
 
 def _check_known(source: str) -> None:
-    """Raise ConfigError for a word that is no file and looks like no path."""
+    """Raise ConfigError for a word that is neither a file nor like a path."""
     path = Path(source)
     if not (path.suffix or path.exists() or "/" in source or is_url(source) or source == files.STANDARD_INPUT):
         raise ConfigError(

@@ -1,7 +1,7 @@
-"""Finds the files of a source, on this machine or behind a URL, and reads each by what is in it.
+"""Finds the files of a source, on this machine or behind a URL, and reads each by its content.
 
-A folder or a pattern stands for all its files in the order of their names; those whose names begin with `_` or `.`,
-as Spark writes them beside the data, are left out.
+A folder or a pattern means all its files in the order of their names. Files whose names begin with `_` or `.`,
+as Spark writes beside the data, are left out.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ import logging
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path, PurePosixPath
-from typing import IO, cast
+from typing import IO, Any, cast
 
 import fsspec
 from fsspec import AbstractFileSystem
 
 from models.did_you_mean import did_you_mean
-from models.urls import is_url, without_password
-from training.data import columnar, delimited, json_lines
+from models.urls import explained, is_url, without_secrets
+from training.data import columnar, delimited, json_lines, other_formats
 from training.data.compression import SUFFIXES, Opener, decompressed, kind_of
 from training.data.dialect import encoding_of
 from training.data.origin import Origin, Selection
@@ -32,9 +32,11 @@ from training.errors import ConfigError, DataError
 from training.options import SourceOptions
 
 log = logging.getLogger(__name__)
-STANDARD_INPUT = "-"
+STANDARD_INPUT, STANDARD_INPUT_NAME = "-", "standard input"
+AHEAD_BYTES = 1 << 18  # that are read ahead
 HEAD_BYTES = 1 << 12
 WILDCARDS = set("*?[")
+Errors = Callable[[], AbstractContextManager[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,27 +51,27 @@ class File:
 def found(source: str) -> list[File]:
     """The files of a source: a path, a folder, a pattern, a URL of these, or `-`. Raises DataError if there is none."""
     if source == STANDARD_INPUT:
-        return [File("standard input", _standard_input().open)]
+        return [File(STANDARD_INPUT_NAME, _standard_input())]
     if not is_url(source):
         return _local(Path(source))
-    with reachable(source):
+    shown = without_secrets(source)
+    with reachable(source, shown):
         system, path = fsspec.url_to_fs(source)
-        return [
-            File(without_password(system.unstrip_protocol(file)), partial(_open, system, file))
-            for file in files_of(system, path, without_password(source))
-        ]
+        names = {file: without_secrets(system.unstrip_protocol(file)) for file in files_of(system, path, shown)}
+    return [File(name, partial(_open_remote, source, system, file, name)) for file, name in names.items()]
 
 
 @contextmanager
-def reachable(url: str) -> Iterator[None]:
-    """Turn what file systems raise into a DataError that names the URL without its password."""
+def reachable(url: str, name: str) -> Iterator[None]:
+    """Turn what the file system of a URL raises into a DataError without secrets."""
     try:
         yield
     except ImportError as error:
-        raise DataError(f"{without_password(url)}: {error}") from error
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"{without_password(url)}: cannot be read ({without_password(reason)})") from error
+        raise DataError(f"{name}: {error}") from error
+    except DataError:
+        raise
+    except Exception as error:  # each file system raises errors of its own
+        raise DataError(f"{name}: cannot be read ({explained(error, url)})") from error
 
 
 def files_of(system: AbstractFileSystem, path: str, name: str) -> list[str]:
@@ -99,37 +101,71 @@ def _local(path: Path) -> list[File]:
             others = [other.name for other in path.parent.iterdir() if other.is_file()]
         raise DataError(f"{path}: no such file or folder{did_you_mean(path.name, others)}")
     names = [str(path)] if path.is_file() else files_of(system, str(path), str(path))
-    return [File(name, partial(_open_local, name), name) for name in names]
+    return [File(name, partial(_open_local, name, name), name) for name in names]
 
 
-def _open_local(name: str) -> IO[bytes]:
+@contextmanager
+def _readable(name: str) -> Iterator[None]:
+    """Turn an error of a disk into a DataError."""
     try:
-        return Path(name).open("rb")
+        yield
     except OSError as error:
         raise DataError(f"{name}: cannot be read ({error.strerror or error})") from error
 
 
-def _open(system: AbstractFileSystem, path: str) -> IO[bytes]:
-    return cast("IO[bytes]", system.open(path, "rb"))
+class _NamedFile(io.RawIOBase):
+    """A file here or behind a URL. What goes wrong while it is read is a DataError that names it."""
+
+    def __init__(self, file: IO[bytes], errors: Errors) -> None:
+        self._file, self._errors = cast("io.FileIO", file), errors
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return self._file.seekable()
+
+    def readinto(self, buffer: Any) -> int:
+        with self._errors():
+            return self._file.readinto(buffer)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+def _opened(open_file: Callable[[], Any], errors: Errors) -> IO[bytes]:
+    with errors():
+        file = open_file()
+    return cast("IO[bytes]", io.BufferedReader(_NamedFile(file, errors), AHEAD_BYTES))
+
+
+def _open_local(path: str, name: str) -> IO[bytes]:
+    return _opened(partial(io.FileIO, path), partial(_readable, name))
+
+
+def _open_remote(url: str, system: AbstractFileSystem, path: str, name: str) -> IO[bytes]:
+    return _opened(partial(system.open, path, "rb"), partial(reachable, url, name))
 
 
 @cache
-def _standard_input() -> Spooled:
-    """Standard input can be read once, and what reads it reads it more often."""
-    file = tempfile.NamedTemporaryFile(prefix="ratecast-")  # noqa: SIM115 - it lives as long as the process
-    shutil.copyfileobj(sys.stdin.buffer, file)
-    file.flush()
-    return Spooled(file)
+def _standard_input() -> Opener:
+    """Standard input can be read once, and what reads it reads it more often: it is copied to a temporary file."""
+    file = tempfile.NamedTemporaryFile(prefix="ratecast-")  # noqa: SIM115 - it lives as long as the opener
+    with _readable(STANDARD_INPUT_NAME):
+        shutil.copyfileobj(sys.stdin.buffer, file)
+        file.flush()
 
+    def open_copy() -> IO[bytes]:
+        return _open_local(file.name, STANDARD_INPUT_NAME)
 
-class Spooled:
-    """A temporary file that can be opened again and again."""
-
-    def __init__(self, file: tempfile._TemporaryFileWrapper[bytes]) -> None:
-        self._file = file
-
-    def open(self) -> IO[bytes]:
-        return Path(self._file.name).open("rb")
+    return open_copy
 
 
 def read(file: File, options: SourceOptions, selection: Selection) -> Part:
@@ -145,6 +181,8 @@ def read(file: File, options: SourceOptions, selection: Selection) -> Part:
             head = stream.read(HEAD_BYTES)
     elif name.suffix.lower() in SUFFIXES:
         raise DataError(f"{file.name}: not a {SUFFIXES[name.suffix.lower()]} file")
+    if what := other_formats.named(head):
+        raise DataError(f"{file.name}: {what}")
     suffixes = [suffix.lower() for suffix in name.suffixes if suffix.lower() not in SUFFIXES]
     origin = Origin(file.name)
     if head.startswith(columnar.PARQUET):
@@ -169,7 +207,7 @@ def read(file: File, options: SourceOptions, selection: Selection) -> Part:
 
 
 def _seekable(opener: Opener) -> IO[bytes]:
-    """A stream as the readers of columns need it: what is compressed is decompressed in memory."""
+    """A seekable stream; compressed content is decompressed in memory."""
     stream = opener()
     if stream.seekable():
         return stream
@@ -185,4 +223,4 @@ def is_parquet(file: File) -> bool:
 
 def _refuse_text_options(options: SourceOptions, what: str) -> None:
     if options.separator or not options.header or options.encoding:
-        raise ConfigError(f"--separator, --no-header and --encoding are for texts, and the data is {what}")
+        raise ConfigError(f"--separator, --no-header and --encoding are for texts, but the data is {what}")

@@ -1,4 +1,4 @@
-"""Reads JSON lines: an object for each rating. Numbers keep the digits that the file has."""
+"""Reads JSON lines: an object for each rating. Numbers become texts with all the digits that the file has."""
 
 from __future__ import annotations
 
@@ -7,17 +7,20 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
+from decimal import Decimal
 from itertools import islice
 from typing import Any
 
 import pyarrow as pa
 
+from models.ids import of_number
 from training.data.byte_stream import MAX_LINE
 from training.data.compression import Opener
 from training.data.origin import NAMES, TIMESTAMP, Origin, Selection, shortened
 from training.errors import DataError
 
 BATCH_ROWS = 100_000
+MOST_DIGITS = 400  # of a number; the largest float has 309
 FIRST_OBJECTS = 100  # whose members are the columns
 SINGLE_VALUES = ("id", *NAMES)
 Record = tuple[int, dict[str, Any]]
@@ -32,13 +35,26 @@ def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-_decoder = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=str, object_pairs_hook=_members)
+def _digits(number: str) -> str:
+    """A number with a fraction or an exponent as `models.ids` writes it."""
+    if number[-1] != "0" and "e" not in number and "E" not in number:
+        return number
+    value = Decimal(number)
+    return of_number(value) if abs(value.adjusted()) < MOST_DIGITS else number
+
+
+def _constant(name: str) -> str | None:
+    """NaN, as pandas writes a gap, or an infinity."""
+    return None if name == "NaN" else name
+
+
+_decoder = json.JSONDecoder(parse_int=str, parse_float=_digits, parse_constant=_constant, object_pairs_hook=_members)
 
 
 def batches(
     opener: Opener, encoding: str, selection: Selection, origin: Origin
 ) -> tuple[Iterator[pa.RecordBatch], Origin]:
-    """The chosen members of the objects as columns of texts, and what names their lines.
+    """The chosen members of the objects as columns of texts, and the origin that names their lines.
 
     The members are those of the first objects; a later object may lack one, which is then missing in its row. Raises
     DataError for a line that is no object.
@@ -70,7 +86,7 @@ def _batches(records: Iterator[Record], chosen: Mapping[str, str], origin: Origi
             line = next(
                 line for line, record in part if not all(_is_unicode(record.get(each)) for each in chosen.values())
             )
-            raise DataError(f"{origin.name}: line {line}: half a surrogate pair, which is no text") from error
+            raise DataError(f"{origin.name}: line {line}: half a surrogate pair, which is not text") from error
         yield pa.RecordBatch.from_arrays(columns, list(chosen))
 
 
@@ -96,7 +112,7 @@ def _text(value: object, line: int, origin: Origin) -> str | None:
     if value is None or isinstance(value, str):
         return value
     kind = "a Boolean" if isinstance(value, bool) else "a list or an object"
-    raise DataError(f"{origin.name}: line {line}: {kind} where a text or a number belongs")
+    raise DataError(f"{origin.name}: line {line}: {kind} instead of a text or a number")
 
 
 def _records(opener: Opener, encoding: str, name: str) -> Iterator[Record]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import numpy as np
 import pandas as pd
@@ -15,12 +16,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from models.ids import without_zero_fractions
-from models.times import LAST_SECOND
-from training.communicator import SINGLE_PROCESS, Communicator
 from training.data import columns
 from training.data.columns import Bools
 from training.data.interactions import NO_TIME, Int32s, Int64s, Interactions
 from training.data.origin import Origin
+from training.data.times import SECONDS, Ticks, in_seconds
 
 log = logging.getLogger(__name__)
 EMPTY_IDS = pa.array([], pa.dictionary(pa.int32(), pa.string()))
@@ -43,16 +43,17 @@ class Checked:
     duplicates: int
 
 
-def checked(parts: Iterable[Part], drop_ratings: Sequence[float] = ()) -> Checked:
-    """The ratings of all parts under one pair of vocabularies, in order of first appearance, without duplicates.
+def checked(sources: Iterable[Iterable[Part]], drop_ratings: Sequence[float] = ()) -> Checked:
+    """The ratings of all sources under one pair of vocabularies, in order of first appearance, without duplicates.
 
-    Of the ratings of one pair the latest by timestamp stays (the last row on ties or without timestamps); the rest keep
+    Of the ratings of one pair the latest by timestamp counts (the last row on ties or without timestamps); others keep
     their order. Ratings of `drop_ratings` are left out.
 
-    Each batch has columns of any types: user, item, rating and perhaps timestamp. Raises DataError if there are no
-    rows, or an id, rating or timestamp is missing or unreadable.
+    A source has parts, and the times of all of them have one unit. Each batch has columns of any types: user, item,
+    rating and perhaps timestamp. Raises DataError if there are no rows, or an id, rating or timestamp is missing or
+    unreadable.
     """
-    table, rows = _joined(parts, drop_ratings)
+    table, rows = _joined(sources, drop_ratings)
     users_N, user_ids = first_seen(table["user"], "user")
     items_N, item_ids = first_seen(table["item"], "item")
     ratings = Interactions(
@@ -67,14 +68,20 @@ def checked(parts: Iterable[Part], drop_ratings: Sequence[float] = ()) -> Checke
     return Checked(ratings=kept, rows=rows, dropped=rows - len(ratings), duplicates=len(ratings) - len(kept))
 
 
-def _joined(parts: Iterable[Part], drop_ratings: Sequence[float]) -> tuple[pa.Table, int]:
-    """The checked rows of all parts but those with ratings to drop, and how many rows there were."""
+def _joined(sources: Iterable[Iterable[Part]], drop_ratings: Sequence[float]) -> tuple[pa.Table, int]:
+    """The checked rows of all sources but those with ratings to drop, and how many rows there were."""
     tables, rows, origin = [], 0, Origin("the data")
-    for batches, origin in parts:
-        table = _checked_part(batches, origin)
-        rows += table.num_rows
-        tables.append(_without_ratings(table, drop_ratings))
-        del batches, table  # memory: they are as large as all that is made of them
+    for parts in sources:
+        read: list[tuple[pa.Table, list[Ticks]]] = []
+        for batches, origin in parts:
+            read.append(_checked_part(batches, origin))
+            del batches  # memory: they are as large as all that is made of them
+        seconds = iter(in_seconds([each for _, ticks in read for each in ticks]))
+        for table, ticks in read:
+            rows += table.num_rows
+            timed = table.append_column("timestamp", list(islice(seconds, len(ticks)))) if ticks else table
+            tables.append(_without_ratings(timed, drop_ratings))
+        del read
     if not rows:
         raise origin.error("no ratings")
     table = pa.concat_tables(tables, promote_options="default").unify_dictionaries()
@@ -83,20 +90,21 @@ def _joined(parts: Iterable[Part], drop_ratings: Sequence[float]) -> tuple[pa.Ta
     return table, rows
 
 
-def _checked_part(batches: Iterable[pa.RecordBatch], origin: Origin) -> pa.Table:
+def _checked_part(batches: Iterable[pa.RecordBatch], origin: Origin) -> tuple[pa.Table, list[Ticks]]:
+    """The checked rows without their times, and the times."""
     rows: list[pa.RecordBatch] = []
+    ticks: list[Ticks] = []
     offset = 0
     for batch in batches:
         if batch.num_rows:
-            rows.append(checked_rows(batch, origin, offset))
+            checked = checked_rows(batch, origin, offset)
+            if "timestamp" in checked.schema.names:
+                ticks.append(Ticks(checked.column("timestamp"), origin, offset))
+                checked = checked.drop_columns(["timestamp"])
+            rows.append(checked)
             offset += batch.num_rows
-    if not rows:
-        return pa.table({"user": EMPTY_IDS, "item": EMPTY_IDS, "rating": pa.array([], pa.float32())})
-    table = pa.Table.from_batches(rows)
-    if "timestamp" not in table.column_names:
-        return table
-    times = in_seconds(table["timestamp"], origin)
-    return table.set_column(table.column_names.index("timestamp"), "timestamp", times)
+    empty = pa.schema({"user": EMPTY_IDS.type, "item": EMPTY_IDS.type, "rating": pa.float32()})
+    return pa.Table.from_batches(rows, rows[0].schema if rows else empty), ticks
 
 
 def _without_ratings(table: pa.Table, unwanted: Sequence[float]) -> pa.Table:
@@ -106,39 +114,18 @@ def _without_ratings(table: pa.Table, unwanted: Sequence[float]) -> pa.Table:
 
 
 def checked_rows(batch: pa.RecordBatch, origin: Origin, offset: int) -> pa.RecordBatch:
-    """The batch with dictionary-encoded ids, float32 ratings and ticks (`in_seconds`); only timestamps may be null."""
+    """The batch with dictionary-encoded ids, float32 ratings and times (`Ticks`); only times may be null."""
     result: dict[str, pa.Array] = {}
     for name in batch.schema.names:
         column = batch.column(name)
         try:
             result[name], bad_C = CONVERSIONS[name](column)
-        except (TypeError, pa.ArrowException) as error:
+        except (TypeError, ValueError, pa.ArrowException) as error:
             raise origin.error(f"column {name}: {error}") from error
         if bad_C.any():
             row = int(bad_C.argmax())
             raise origin.error(_fault(name, column[row].as_py()), offset + row)
     return pa.RecordBatch.from_pydict(result)
-
-
-def in_seconds(ticks: pa.ChunkedArray, origin: Origin, communicator: Communicator = SINGLE_PROCESS) -> pa.ChunkedArray:
-    """Times in seconds since 1970, given in the unit that the largest one shows; see `columns.ticks_per_second`.
-
-    Raises DataError for a time that would be of another unit, and for one in the far future.
-    """
-    extremes = pc.min_max(ticks).as_py()
-    largest = max(abs(extremes["min"] or 0), abs(extremes["max"] or 0))
-    unit = columns.ticks_per_second(int(communicator.largest(float(largest))))
-    if unit > 1:
-        others = pc.and_(pc.less(pc.abs(ticks), unit // 1000 * columns.MOST_SECONDS), pc.not_equal(ticks, 0))
-        row = pc.index(others, True).as_py()
-        if row >= 0:
-            raise origin.error(f"timestamp {ticks[row].as_py()} is in another unit than {largest}", row)
-        known_N = ticks.fill_null(0).to_numpy() // unit
-        ticks = pa.chunked_array([pa.array(known_N, mask=ticks.is_null().to_numpy())])
-    row = pc.index(pc.greater(ticks, LAST_SECOND), True).as_py()
-    if row >= 0:
-        raise origin.error(f"timestamp {ticks[row].as_py()} is later than the year 2100", row)
-    return ticks
 
 
 def _checked_ids(column: pa.Array) -> tuple[pa.Array, Bools]:
@@ -152,9 +139,10 @@ def _checked_ratings(column: pa.Array) -> tuple[pa.Array, Bools]:
 
 
 def _checked_ticks(column: pa.Array) -> tuple[pa.Array, Bools]:
-    ticks_C, bad_C = columns.ticks(column)
+    ticks_C, bad_C, are_seconds = columns.ticks(column)
     missing_C = columns.missing(column)
-    return pa.array(ticks_C, mask=missing_C), bad_C & ~missing_C
+    ticks = pa.array(ticks_C, mask=missing_C)
+    return ticks.cast(SECONDS) if are_seconds else ticks, bad_C & ~missing_C
 
 
 CONVERSIONS = {"user": _checked_ids, "item": _checked_ids, "rating": _checked_ratings, "timestamp": _checked_ticks}
@@ -167,7 +155,7 @@ def _fault(name: str, value: object) -> str:
 
 
 def _timestamps(column: pa.ChunkedArray) -> Int64s | None:
-    """The timestamps of all rows, `NO_TIME` where there is none, or None where not one has any."""
+    """The timestamps of all rows, `NO_TIME` for a row without one; None if no row has one."""
     if column.null_count == len(column):
         return None
     timestamps_N: Int64s = (column.fill_null(NO_TIME) if column.null_count else column).to_numpy()
@@ -186,7 +174,7 @@ def first_seen(column: pa.ChunkedArray, name: str) -> tuple[Int32s, pa.StringArr
 
 
 def _say_shortened(name: str, texts: pa.StringArray, ids: pa.StringArray) -> None:
-    """Say which ids lose a fraction of zero: they may have been two, or be no numbers at all."""
+    """Warn of ids that lose a fraction of zero: two ids may become one, or they may not be numbers."""
     changed = pc.not_equal(texts, ids)
     count = pc.sum(changed).as_py()
     if count:

@@ -25,14 +25,14 @@ from training.data.origin import Origin, Selection
 from training.data.train_test import TrainTest, read
 from training.data.validation import checked_rows
 from training.distributed.group import Group
-from training.distributed.shuffle import Rows, cuts, shuffled, whole_blocks, work_of
+from training.distributed.shuffle import Batch, Rows, cuts, shuffled, whole_blocks, work_of
 from training.errors import ConfigError, DataError
 
 
 def read_share(config: JobConfig, group: Group) -> TrainTest:
     """The users of this rank with all their ratings. Raises DataError or ConfigError for what cannot be read."""
     parquet = _parquet_files(config)
-    if not parquet:
+    if parquet is None:
         return share(read(config), group)
     if config.test is not None:
         raise ConfigError("--test cannot be used with Parquet under torchrun: use --split")
@@ -40,12 +40,12 @@ def read_share(config: JobConfig, group: Group) -> TrainTest:
     return shuffled(group, _read_rows(config, group, parquet, name), config, name)
 
 
-def _parquet_files(config: JobConfig) -> list[File]:
-    """The files of all sources if they are Parquet, uncompressed and with all their rows; else nothing."""
+def _parquet_files(config: JobConfig) -> list[list[File]] | None:
+    """The files of each source if all are Parquet, uncompressed and with all their rows; else None."""
     if config.options.drop_ratings or any(not is_files(source, config.options) for source in config.data):
-        return []
-    files = [file for source in config.data for file in found(source)]
-    return files if all(map(is_parquet, files)) else []
+        return None
+    sources = [found(source) for source in config.data]
+    return sources if all(is_parquet(file) for files in sources for file in files) else None
 
 
 def share(ratings: TrainTest, communicator: Communicator) -> TrainTest:
@@ -71,8 +71,9 @@ def _of(ratings: Interactions, span: Span, *, last: bool) -> Interactions:
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """A row group: of which file, its number, where its rows stand in the file and among all."""
+    """A row group: of which source and file, its number, where its rows stand in the file and among all."""
 
+    source: int
     file: File
     group: int
     first: int
@@ -80,10 +81,10 @@ class _Piece:
     rows: int
 
 
-def _read_rows(config: JobConfig, group: Group, files: list[File], name: str) -> Rows:
+def _read_rows(config: JobConfig, group: Group, sources: list[list[File]], name: str) -> Rows:
     """The rows of this rank's pieces."""
     try:
-        pieces = _pieces(group, files)
+        pieces = _pieces(group, [(number, file) for number, files in enumerate(sources) for file in files])
         total = sum(piece.rows for piece in pieces)
         if total == 0:
             raise DataError(f"{name}: no ratings")
@@ -93,45 +94,47 @@ def _read_rows(config: JobConfig, group: Group, files: list[File], name: str) ->
     except (pa.ArrowException, OSError, ValueError) as error:  # hostile footers raise each of them
         raise DataError(f"{name}: not readable Parquet ({' '.join(str(error).split())})") from error
     digests = "".join(group.all_objects("".join(digest for _, digest in read)))
+    of_sources: list[list[Batch]] = [[] for _ in sources]
+    for piece, (batches, _) in zip(mine, read, strict=True):
+        of_sources[piece.source] += batches
     return Rows.of(
         group,
-        [batch for batches, _ in read for batch in batches],
-        name,
+        of_sources,
         begin=mine[0].begin if mine else total,
         total=total,
         digest=hashlib.sha256(digests.encode()).hexdigest(),
     )
 
 
-def _pieces(group: Group, files: list[File]) -> list[_Piece]:
+def _pieces(group: Group, files: list[tuple[int, File]]) -> list[_Piece]:
     """All row groups in order. Each rank reads some of the footers."""
     mine: dict[int, list[int]] = {}
     for number in range(group.rank, len(files), group.size):
-        with files[number].open() as stream, pq.ParquetFile(stream) as parquet:
+        with files[number][1].open() as stream, pq.ParquetFile(stream) as parquet:
             facts = parquet.metadata
             mine[number] = [facts.row_group(each).num_rows for each in range(facts.num_row_groups)]
     rows = {number: counts for part in group.all_objects(mine) for number, counts in part.items()}
     pieces, begin = [], 0
-    for number, file in enumerate(files):
+    for number, (source, file) in enumerate(files):
         first = 0
         for each, count in enumerate(rows[number]):
-            pieces.append(_Piece(file, each, first, begin + first, count))
+            pieces.append(_Piece(source, file, each, first, begin + first, count))
             first += count
         begin += first
     return pieces
 
 
-def _read_piece(piece: _Piece, columns: Mapping[str, str]) -> tuple[list[pa.RecordBatch], str]:
+def _read_piece(piece: _Piece, columns: Mapping[str, str]) -> tuple[list[Batch], str]:
     """The checked rows of a row group, and their digest."""
-    origin, offset, batches = Origin(piece.file.name), piece.first, []
+    origin, offset, batches = Origin(piece.file.name), piece.first, list[Batch]()
     digest: Any = hashlib.sha256()
     with piece.file.open() as stream, pq.ParquetFile(stream) as parquet:
         chosen = Selection(renamed=columns).of(parquet.schema_arrow.names, origin)
         for batch in parquet.iter_batches(BATCH_ROWS, row_groups=[piece.group], columns=list(chosen.values())):
             rows = checked_rows(renamed(batch, chosen), origin, offset)
+            batches.append(Batch(rows, origin, offset))
             offset += batch.num_rows
             for column in rows.columns:
                 for buffer in (column.dictionary_decode() if hasattr(column, "dictionary") else column).buffers():
                     digest.update(np.frombuffer(buffer, np.uint8) if buffer is not None else b"-")
-            batches.append(rows)
     return batches, digest.hexdigest()

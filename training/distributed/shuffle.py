@@ -25,8 +25,9 @@ from training.data.dataset import Dataset, checked_scale
 from training.data.interactions import NO_TIME, Float32s, Int64s, Interactions
 from training.data.origin import Origin
 from training.data.split import held_out, parse_split
+from training.data.times import Ticks, in_seconds
 from training.data.train_test import TrainTest
-from training.data.validation import first_seen, in_seconds, without_repeats
+from training.data.validation import first_seen, without_repeats
 from training.distributed.group import Group
 from training.errors import DataError
 
@@ -90,6 +91,22 @@ def _stream(texts: pa.StringArray) -> Tensor:
 
 
 @dataclass(frozen=True, slots=True)
+class Batch:
+    """Checked rows, and where they are: their origin, and how many rows stand before them."""
+
+    rows: pa.RecordBatch
+    origin: Origin
+    offset: int
+
+    @property
+    def ticks(self) -> Ticks:
+        """The times of the rows."""
+        found = "timestamp" in self.rows.schema.names
+        ticks = self.rows.column("timestamp") if found else pa.nulls(self.rows.num_rows, pa.int64())
+        return Ticks(ticks, self.origin, self.offset)
+
+
+@dataclass(frozen=True, slots=True)
 class Rows:
     """The rows that this rank has read. They are consecutive.
 
@@ -107,29 +124,27 @@ class Rows:
     digest: str
 
     @classmethod
-    def of(cls, group: Group, batches: list[pa.RecordBatch], name: str, *, begin: int, total: int, digest: str) -> Rows:
+    def of(cls, group: Group, sources: list[list[Batch]], *, begin: int, total: int, digest: str) -> Rows:
+        """What was read of each source."""
+        batches = [batch for read in sources for batch in read]
         users, items = _ids(batches, "user"), _ids(batches, "item")
-        ratings_N = np.concatenate([np.empty(0, np.float32), *(batch.column("rating").to_numpy() for batch in batches)])
-        return cls(users, items, ratings_N, _timestamps(group, batches, name), begin, total, digest)
+        ratings = [batch.rows.column("rating").to_numpy() for batch in batches]
+        ratings_N = np.concatenate([np.empty(0, np.float32), *ratings])
+        return cls(users, items, ratings_N, _timestamps(group, sources), begin, total, digest)
 
 
-def _ids(batches: list[pa.RecordBatch], name: str) -> Ids:
-    chunks = [batch.column(name) for batch in batches] or [pa.array([], pa.dictionary(pa.int32(), pa.string()))]
+def _ids(batches: list[Batch], name: str) -> Ids:
+    chunks = [batch.rows.column(name) for batch in batches] or [pa.array([], pa.dictionary(pa.int32(), pa.string()))]
     codes_N, ids = first_seen(pa.chunked_array(chunks).unify_dictionaries(), name)
     return codes_N.astype(np.int64), ids
 
 
-def _timestamps(group: Group, batches: list[pa.RecordBatch], name: str) -> Int64s | None:
+def _timestamps(group: Group, sources: list[list[Batch]]) -> Int64s | None:
     """The timestamps, None if no rank has any."""
-    columns = [
-        batch.column("timestamp") if "timestamp" in batch.schema.names else pa.nulls(batch.num_rows, pa.int64())
-        for batch in batches
-    ]
-    present = group.total(sum(len(column) - column.null_count for column in columns))
-    if present == 0:
+    seconds = [each for batches in sources for each in in_seconds([batch.ticks for batch in batches], group)]
+    if group.total(sum(len(each) - each.null_count for each in seconds)) == 0:
         return None
-    ticks = pa.chunked_array(columns, pa.int64())
-    times_N: Int64s = in_seconds(ticks, Origin(name), group).fill_null(NO_TIME).to_numpy()
+    times_N: Int64s = pa.chunked_array(seconds, pa.int64()).fill_null(NO_TIME).to_numpy()
     return times_N
 
 

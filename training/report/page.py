@@ -44,6 +44,7 @@ def render(result: Result, gate: GateRecord) -> str:
         data=sections.data(result),
         errors=errors.section(result),
         previous=sections.previous(result),
+        live=sections.live(result),
         learning=sections.learning_curve(result.evaluated.history),
         users=sample_users.sample(result),
         refitted=result.evaluated is not result.fitted,

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from training.data.database import LiveError
 from training.data.interactions import Interactions
 from training.fit.loop import Epoch
 from training.report.charts import Chart, Line, numbers
@@ -26,8 +27,20 @@ FIGURES = (  # name, label and meaning, as in docs/evaluation.md
     ("ndcg10_rating", "NDCG@10 by r̂", "lists ordered by expected rating"),
     ("train_loss", "Training loss", "mean squared error of the training ratings in the last pass"),
 )
+SOURCES = {"model": "model", "fold_in": "folded in", "unknown": "unknown user or item"}
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
 CURVE_POINTS = 100  # of a learning curve at most
+
+
+def live(result: Result) -> list[tuple[str, ...]]:
+    """How far off the service was for the ratings that came in, a row for each version and source."""
+
+    def cells(row: LiveError) -> tuple[str, ...]:
+        share = "–" if row.coverage90 is None else percent(row.coverage90)
+        errors = [figure(value) for value in (row.rmse, row.bias_rmse, row.mae)]
+        return row.version, SOURCES[row.source], count(row.ratings), *errors, share
+
+    return [cells(row) for row in result.train_test.dataset.live_errors]
 
 
 def data(result: Result) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""Arrow IPC streams: columns `user` and `item` in, `rating` and `source` out.
+"""Arrow IPC streams: columns `user` and `item` in, `rating` and `source` out, and perhaps `low` and `high`.
 
-A stream from a stranger is checked before it is believed: its messages before they are read, its columns in full.
+A stream from a client is checked before it is used: first the headers of its messages, then its columns in full.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ import pyarrow.compute as pc
 from app.api.encodings.ids import too_many_pairs
 from app.engine.types import SOURCES, Pairs, Predictions
 from models.checkpoint.arrow_messages import refuse_compressed
-from models.ids import trimmed, without_zero_fractions
+from models.ids import of_numbers, trimmed, without_zero_fractions
 
 MEDIA_TYPE = "application/vnd.apache.arrow.stream"
 COLUMNS = ["user", "item"]
 END_OF_STREAM = b"\xff\xff\xff\xff\x00\x00\x00\x00"
 _SOURCES = pa.array([str(source) for source in SOURCES])
 _SCHEMA = pa.schema({"rating": pa.float32(), "source": pa.dictionary(pa.int8(), pa.string())})
+_ENDS = (pa.field("low", pa.float32()), pa.field("high", pa.float32()))
 
 
 def decode(body: bytes, most: int) -> Pairs:
@@ -42,8 +43,12 @@ def decode(body: bytes, most: int) -> Pairs:
 def encode_predictions(answer: Predictions) -> bytes:
     """One batch; the schema's metadata has `model_version`."""
     sources = pa.DictionaryArray.from_arrays(pa.array(answer.sources_B.astype(np.int8)), _SOURCES)
-    schema = _SCHEMA.with_metadata({"model_version": answer.version})
-    batch = pa.record_batch([pa.array(answer.ratings_B), sources], schema=schema)
+    schema, columns = _SCHEMA, [pa.array(answer.ratings_B), sources]
+    if answer.intervals_2B is not None:
+        schema = pa.schema([*schema, *_ENDS])
+        columns += [pa.array(ends_B, from_pandas=True) for ends_B in answer.intervals_2B]  # NaN becomes null
+    schema = schema.with_metadata({"model_version": answer.version})
+    batch = pa.record_batch(columns, schema=schema)
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, schema) as writer:
         writer.write_batch(batch)
@@ -55,12 +60,16 @@ def _check_schema(schema: pa.Schema) -> None:
     if schema.names != COLUMNS:
         raise ValueError(f"the Arrow stream holds other columns than {', '.join(COLUMNS)}")
     for name, kind in zip(COLUMNS, map(_kind, schema.types), strict=True):
-        if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_integer(kind)):
-            raise ValueError(f"column {name} of the Arrow stream holds neither texts nor integers")
+        if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or _is_number(kind)):
+            raise ValueError(f"column {name} of the Arrow stream holds neither texts nor numbers")
 
 
 def _kind(type_: pa.DataType) -> pa.DataType:
     return type_.value_type if pa.types.is_dictionary(type_) else type_
+
+
+def _is_number(type_: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(type_) or pa.types.is_floating(type_))
 
 
 def _texts(table: pa.Table, name: str) -> pa.ChunkedArray:
@@ -71,7 +80,7 @@ def _texts(table: pa.Table, name: str) -> pa.ChunkedArray:
         return pa.chunked_array([_of_dictionaries(column, name)])
     column.validate(full=True)
     whole = column.combine_chunks()  # thousands of batches cost no more than one
-    return pa.chunked_array([_clean(whole.cast(pa.string()) if pa.types.is_integer(whole.type) else whole)])
+    return pa.chunked_array([_clean(whole)])
 
 
 def _of_dictionaries(column: pa.ChunkedArray, name: str) -> pa.DictionaryArray:
@@ -93,9 +102,10 @@ def _of_dictionaries(column: pa.ChunkedArray, name: str) -> pa.DictionaryArray:
         parts.append(indices_C + dictionaries[place][1])
     whole = pa.concat_arrays([pa.array([], _kind(column.type)), *(texts for texts, _ in dictionaries.values())])
     used_K, indices_B = np.unique(np.concatenate(parts), return_inverse=True)
-    return pa.DictionaryArray.from_arrays(pa.array(indices_B), _clean(whole.take(pa.array(used_K)).cast(pa.string())))
+    return pa.DictionaryArray.from_arrays(pa.array(indices_B), _clean(whole.take(pa.array(used_K))))
 
 
-def _clean(texts: pa.Array) -> pa.Array:
-    """`models.ids.clean` for an array of texts."""
+def _clean(ids: pa.Array) -> pa.Array:
+    """`models.ids.of` for an array of texts or numbers."""
+    texts = of_numbers(ids) if _is_number(ids.type) else ids
     return without_zero_fractions(pc.fill_null(trimmed(texts.cast(pa.string())), ""))

@@ -1,6 +1,6 @@
 """JSON: plain bodies straight into columns, answers in one pass.
 
-`Decoder` knows the plain cases alone. Pydantic validates every other body and explains what is wrong
+`Decoder` decodes only plain bodies. Pydantic validates every other body and explains what is wrong
 with it (`app.api.schemas`).
 """
 
@@ -34,7 +34,8 @@ class Decoder:
 
     def __init__(self, id_length: int) -> None:
         text: Any = Annotated[str, msgspec.Meta(min_length=1, max_length=id_length)]
-        forms = [("pair", ("user", "item"), text | int), ("columns", ("users", "items"), list[text | int])]
+        id_: Any = text | int | float
+        forms = [("pair", ("user", "item"), id_), ("columns", ("users", "items"), list[id_])]
         pair, columns = (
             msgspec.defstruct(name, [(field, type_) for field in fields], forbid_unknown_fields=True)
             for name, fields, type_ in forms
@@ -44,7 +45,7 @@ class Decoder:
         self._id_length = id_length
 
     def __call__(self, body: bytes) -> Pair | Pairs | None:
-        """What a body asks for, None where it is not plain: invalid, with an id of blanks, or of very many digits."""
+        """The pairs of a body; None if it is not plain: invalid, or with an id of blanks or of very many digits."""
         try:
             if b'"users"' in body:
                 columns: Any = self._columns.decode(body)
@@ -81,7 +82,7 @@ _decode_rating = msgspec.json.Decoder(RatingBody).decode
 
 
 def decode_rating(body: bytes) -> RatingBody | None:
-    """What a body of `PUT /users/{user}/ratings/{item}` says, None where it is not plain."""
+    """The body of `PUT /users/{user}/ratings/{item}`, decoded; None if it is not plain."""
     try:
         return _decode_rating(body)
     except ValueError:
@@ -121,11 +122,13 @@ def _escaped(text: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
 
 
 def encode_predictions(answer: Prediction | Predictions, **more: int) -> bytes:
-    """The answer to one pair, or to columns, and perhaps more members."""
+    """The answer to one pair, or to columns, with the members in `more`."""
     if isinstance(answer, Prediction):
-        return encode({"rating": answer.rating, "source": answer.source, "model_version": answer.version} | more)
-    ratings, sources = answer.ratings_B.tolist(), _sources(answer.sources_B)
-    return encode({"ratings": ratings, "sources": sources, "model_version": answer.version} | more)
+        found = {"rating": answer.rating, "source": answer.source, "model_version": answer.version}
+    else:
+        ratings, sources = answer.ratings_B.tolist(), _sources(answer.sources_B)
+        found = {"ratings": ratings, "sources": sources, "model_version": answer.version}
+    return encode(found | answer.ends() | more)
 
 
 def encode_list(answer: TopList) -> bytes:
@@ -134,7 +137,7 @@ def encode_list(answer: TopList) -> bytes:
 
 
 def encode_lists(answers: list[TopList], version: str, **more: int) -> bytes:
-    """Several lists of one version, and perhaps more members."""
+    """Several lists of one version, with the members in `more`."""
     return encode({"lists": [_list(answer) for answer in answers], "model_version": version} | more)
 
 

@@ -10,7 +10,7 @@ from app.engine.types import SOURCES, Pair, Pairs, Prediction, Predictions
 
 MEDIA_TYPE = "application/msgpack"
 _encode = msgspec.msgpack.Encoder().encode
-_Id = str | int
+_Id = str | int | float
 
 
 class _Body(msgspec.Struct, forbid_unknown_fields=True):
@@ -37,13 +37,13 @@ def decode(content: bytes, most: int) -> Pair | Pairs:
             _check_lengths(content, most)
         body = _decode(content)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(f"not the msgpack wanted: {_reason(error)}") from error
+        raise ValueError(f"not a valid msgpack body: {_reason(error)}") from error
     user, item, users, items = body.user, body.item, body.users, body.items
     if users is UNSET and items is UNSET and user is not UNSET and item is not UNSET:
         return Pair(*id_texts([user, item]))
     if user is UNSET and item is UNSET and users is not UNSET and items is not UNSET:
         return Pairs(id_texts(users), id_texts(items))
-    raise ValueError("not the msgpack wanted: it holds either user and item or users and items")
+    raise ValueError("not a valid msgpack body: it must have either user and item, or users and items")
 
 
 def _check_lengths(content: bytes, most: int) -> None:
@@ -56,15 +56,17 @@ def _check_lengths(content: bytes, most: int) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """What msgspec says, unless that names a member which the client made up."""
+    """The message of msgspec, unless it repeats the name of an unknown member, which comes from the client."""
     if not isinstance(error, msgspec.DecodeError):
         return "malformed"
-    return "it holds a member that is not known" if "unknown field" in str(error) else str(error)
+    return "it has an unknown member" if "unknown field" in str(error) else str(error)
 
 
 def encode_predictions(answer: Prediction | Predictions) -> bytes:
     """The answer to one pair, or to columns. Ratings are float64 with float32 values."""
     if isinstance(answer, Prediction):
-        return _encode({"rating": answer.rating, "source": answer.source, "model_version": answer.version})
-    sources = [SOURCES[source] for source in answer.sources_B.tolist()]
-    return _encode({"ratings": answer.ratings_B.tolist(), "sources": sources, "model_version": answer.version})
+        found = {"rating": answer.rating, "source": answer.source, "model_version": answer.version}
+    else:
+        sources = [SOURCES[source] for source in answer.sources_B.tolist()]
+        found = {"ratings": answer.ratings_B.tolist(), "sources": sources, "model_version": answer.version}
+    return _encode(found | answer.ends())

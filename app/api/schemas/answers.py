@@ -1,4 +1,4 @@
-"""What answers say that are not documents of the engine (`app.engine.documents`)."""
+"""The bodies of answers that are not documents of the engine (`app.engine.documents`)."""
 
 from __future__ import annotations
 
@@ -7,48 +7,56 @@ from typing import Annotated
 from pydantic import BaseModel, Field
 
 from app.engine.documents import ModelVersion, UserRatings, UserRow
-from app.engine.types import ListSource, RankBy, Source
+from app.engine.types import ListOrder, ListSource, Source
 
-RatingsUsed = Annotated[int, Field(description="How many of the ratings count: those of items the model knows.")]
+RatingsUsed = Annotated[int, Field(description="Number of ratings that count: those of items that the model knows.")]
 
 
 class PairPrediction(BaseModel):
-    """The rating that the user would give the item, within the scale of the data."""
+    """The predicted rating, within the scale of the data.
+
+    Where intervals were asked for, `low` and `high` are the ends of its central 90 % interval; null where the model has
+    none.
+    """
 
     rating: float
     source: Source
+    low: float | None = None
+    high: float | None = None
     model_version: ModelVersion
 
 
 class ColumnPredictions(BaseModel):
-    """A rating and a source for each pair, in the order of the request."""
+    """A rating and a source for each pair, in the order of the request; where they were asked for, intervals too."""
 
     ratings: list[float]
     sources: list[Source]
+    low: list[float | None] | None = None
+    high: list[float | None] | None = None
     model_version: ModelVersion
 
 
 class AnonymousPrediction(PairPrediction):
-    """As for a user, from the ratings given with the request."""
+    """A prediction from the ratings in the request."""
 
     ratings_used: RatingsUsed
 
 
 class AnonymousPredictions(ColumnPredictions):
-    """As for users, from the ratings given with the request."""
+    """Predictions from the ratings in the request."""
 
     ratings_used: RatingsUsed
 
 
 class ListedItem(BaseModel):
-    """An item of a list, with the rating that `POST /predict` gives.
+    """An item of a list, with the rating that `POST /predict` gives, and the score that ordered it.
 
-    Where intervals were asked for, `low` and `high` are the ends of the central 90 % interval of the expected rating,
-    within the scale; null where the model does not know how sure it is.
+    Where intervals were asked for, `low` and `high` are those of `POST /predict`.
     """
 
     item: str
     rating: float
+    score: float
     title: str | None
     year: int | None
     low: float | None = None
@@ -56,11 +64,14 @@ class ListedItem(BaseModel):
 
 
 class UserList(BaseModel):
-    """Items to show a user, best first. `user` is null for somebody known by their ratings alone."""
+    """Items to show a user, best first. `user` is null for a list from ratings in the request.
+
+    `rank_by` is the order that the list is in: of an unknown user `popular`, whose scores are numbers of ratings.
+    """
 
     user: str | None
     source: ListSource
-    rank_by: RankBy
+    rank_by: ListOrder
     items: list[ListedItem]
 
 
@@ -79,7 +90,7 @@ class Recommendations(BaseModel):
 
 
 class StoredRating(BaseModel):
-    """A rating that is stored and counts from now on; one of an item the model does not know, after the next fit."""
+    """A stored rating. It counts from now on, or after the next fit if the model does not know the item."""
 
     user: str
     item: str
@@ -90,7 +101,7 @@ class StoredRating(BaseModel):
 
 
 class RemovedRating(BaseModel):
-    """A rating that counts no longer, whether it was stored or in the training data, or was never there."""
+    """A rating that no longer counts, whether it was stored, in the training data, or absent."""
 
     user: str
     item: str
@@ -98,22 +109,22 @@ class RemovedRating(BaseModel):
 
 
 class StoredRatings(BaseModel):
-    """Ratings that are stored and count from now on; those of unknown items after the next fit."""
+    """Stored ratings. They count from now on, those of unknown items after the next fit."""
 
     stored: int
-    unknown_items: Annotated[int, Field(description="How many of them are of items the model does not know.")]
+    unknown_items: Annotated[int, Field(description="Number of ratings of items that the model does not know.")]
     model_version: ModelVersion
 
 
 class ErasedUser(BaseModel):
-    """A user of whom nothing is stored: answered as an unknown one, and left out by the next fit on the store."""
+    """A user without any ratings: unknown from now on, and not in the next fit on the store."""
 
     user: str
     model_version: ModelVersion
 
 
 class UserExport(UserRatings):
-    """All that the service holds of a user."""
+    """Everything that the service has about a user."""
 
     known_to_model: bool
     row: UserRow | None

@@ -1,4 +1,4 @@
-"""What requests say in their bodies: pydantic explains what is wrong with one."""
+"""The bodies of requests. Pydantic validates them and explains their errors."""
 
 from __future__ import annotations
 
@@ -21,44 +21,48 @@ from pydantic import (
 from pydantic_core import PydanticCustomError, core_schema
 
 from app.engine.types import RankBy
-from models.ids import clean
+from models.ids import EXACT, clean, of
 from models.times import LAST_SECOND
 
 
 class RequestModel(BaseModel):
-    """A body of a request: a member that is not known is an error."""
+    """A body of a request. An unknown member is an error."""
 
     model_config = ConfigDict(extra="forbid")
 
 
 def _clean_id(text: str) -> str:
     if not (id_ := clean(text)):
-        raise ValueError("an id of blanks")
+        raise ValueError("an id must not be blank")
     return id_
 
 
 def _id_schema(_source: Any, _handler: Any) -> core_schema.CoreSchema:
     text = core_schema.str_schema(strict=True, min_length=1, pattern=r"\S")  # the pattern is for the document
     text_or_number = core_schema.union_schema(
-        [core_schema.no_info_after_validator_function(_clean_id, text), core_schema.int_schema(strict=True)],
+        [
+            core_schema.no_info_after_validator_function(_clean_id, text),
+            core_schema.int_schema(strict=True),
+            core_schema.float_schema(strict=True, allow_inf_nan=False, gt=-EXACT, lt=EXACT),
+        ],
         custom_error_type="id",
-        custom_error_message="an id is a string of at least one character, or an integer",
+        custom_error_message="an id is a string of at least one character, an integer, or a number below 2⁵³",
     )
-    return core_schema.no_info_after_validator_function(str, text_or_number)
+    return core_schema.no_info_after_validator_function(of, text_or_number)
 
 
 def _seconds(given: Any) -> int:
-    """Seconds since 1970 of a time as it stands in a request. JSON has one kind of number: 7.0 is an integer."""
+    """Seconds since 1970 of a time in a request. JSON has one kind of number, so 7.0 is an integer."""
     seconds = _seconds_of_text(given) if isinstance(given, str) else given
     if isinstance(seconds, int | float) and not isinstance(seconds, bool) and 0 <= seconds <= LAST_SECOND:
         whole = int(seconds)
         if whole == seconds:
             return whole
-    raise PydanticCustomError("time", "times are in whole seconds since 1970 or ISO 8601, up to the year 2100")
+    raise PydanticCustomError("time", "times are in whole seconds since 1970 or in ISO 8601, up to the year 2100")
 
 
 def _seconds_of_text(text: str) -> int | None:
-    """Of a time in ISO 8601, None for another text. Without a zone it is UTC, and parts of a second are left out."""
+    """Seconds of a time in ISO 8601; None for another text. Without a zone it is UTC; parts of a second are dropped."""
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
@@ -78,7 +82,7 @@ Timestamp = Annotated[
                 {"type": "integer", "minimum": 0, "maximum": LAST_SECOND},
                 {"type": "string", "format": "date-time"},
             ],
-            "description": "Seconds since 1970, or ISO 8601: in UTC where it names no zone, from 1970 to 2100.",
+            "description": "Seconds since 1970, or ISO 8601, in UTC if it has no zone; from 1970 to 2100.",
         }
     ),
 ]
@@ -87,13 +91,13 @@ Year = Annotated[int, Field(ge=0, le=9999)]
 
 
 class InlineRating(RequestModel):
-    """What somebody gave an item."""
+    """A user's rating of an item."""
 
     item: Id
     rating: Score
 
 
-Inline = Annotated[list[InlineRating], FailFast(), Field(description="What an anonymous user rated. It is not kept.")]
+Inline = Annotated[list[InlineRating], FailFast(), Field(description="Ratings of an anonymous user, not stored.")]
 
 
 class PairRequest(RequestModel):
@@ -111,14 +115,14 @@ class ColumnsRequest(RequestModel):
 
 
 class AnonymousPairRequest(RequestModel):
-    """One item, for somebody who is known by their ratings alone."""
+    """One item, predicted from the given ratings alone."""
 
     item: Id
     ratings: Inline
 
 
 class AnonymousColumnsRequest(RequestModel):
-    """Any number of items, for somebody who is known by their ratings alone."""
+    """Any number of items, predicted from the given ratings alone."""
 
     items: Column
     ratings: Inline
@@ -145,11 +149,12 @@ PredictRequest = Annotated[
 
 
 class RecommendRequest(RequestModel):
-    """Lists for many users, or one for somebody who is known by their ratings alone."""
+    """Lists for many users, or one list from the given ratings alone."""
 
     users: Annotated[list[Id] | None, FailFast()] = None
     ratings: Annotated[list[InlineRating] | None, FailFast()] = None
     n: Annotated[int, Field(ge=1)] = 10
+    offset: Annotated[int, Field(ge=0)] = 0
     rank_by: RankBy | None = None
     exclude_seen: StrictBool = True
     exclude: Column = []
@@ -158,21 +163,22 @@ class RecommendRequest(RequestModel):
     year_min: Year | None = None
     year_max: Year | None = None
     intervals: StrictBool = False
+    diversity: Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)] = 0.0
 
 
 class RatingRequest(RequestModel):
-    """What the user gave the item."""
+    """The user's rating of the item."""
 
     rating: Score
-    timestamp: Annotated[Timestamp | None, Field(description="When; by default now.")] = None
+    timestamp: Annotated[Timestamp | None, Field(description="Time of the rating; by default now.")] = None
 
 
 class BulkRequest(RequestModel):
-    """Ratings as columns of one length; of two for one pair the later stays."""
+    """Ratings as columns of one length; of two for one pair the later counts."""
 
     users: Column
     items: Column
     ratings: Annotated[list[Score], FailFast()]
     timestamps: Annotated[
-        list[Timestamp | None] | None, FailFast(), Field(description="When; by default now. null: at an unknown time.")
+        list[Timestamp | None] | None, FailFast(), Field(description="Times; by default now. null: unknown.")
     ] = None

@@ -11,6 +11,7 @@ export function Model({ refresh }) {
   const [requests, ask] = useRequests();
   const [turn, setTurn] = useState(0);
   const current = useAnswer(ask, "current model", { path: ["models", "current"] }, [turn]);
+  const live = useAnswer(ask, "live error", { path: ["quality"] }, [turn]);
   const all = useAnswer(ask, "versions", { path: ["models"] }, [turn]);
   const model = current.content;
   const again = () => {
@@ -21,7 +22,8 @@ export function Model({ refresh }) {
     <div class="heading"><h1 tabindex="-1">Model</h1>${model && html`<${Verdict} gate=${model.gate} />`}</div>
     <${Failure} problem=${current.problem} />
     ${model && html`<${Facts} model=${model} ask=${ask} />`}
-    ${all.content && html`<${Versions} models=${all.content.models} ask=${ask} done=${again} />`}
+    ${live.content?.figures.length > 0 && html`<${Live} quality=${live.content} />`}
+    ${all.content && html`<${Versions} models=${all.content.models} previous=${all.content.previous} ask=${ask} done=${again} />`}
     <${Requests} requests=${requests} />
   `;
 }
@@ -71,7 +73,8 @@ function Facts({ model, ask }) {
   `;
 }
 
-const Verdict = ({ gate }) => html`<span class="badge ${gate.forced ? "bad" : VERDICTS[gate.verdict]}"><span class="hidden">quality gate: </span>${gate.verdict}</span>`;
+// Red is what is served only by force.
+const Verdict = ({ gate, concern }) => html`<span class="badge ${gate.forced || concern ? "bad" : VERDICTS[gate.verdict]}" title=${concern}><span class="hidden">quality gate: </span>${concern?.startsWith("behind") ? "behind its baseline" : gate.verdict}</span>`;
 
 // The model's error beside that of the biases, as bars from 0.
 const Baseline = ({ rmse, bias }) => {
@@ -149,11 +152,45 @@ function Report({ version, ask, text }) {
   return html`<a href=${href} target="_blank" rel="noopener" title="Training report" onClick=${save}>${text}</a><${Failure} problem=${problem} />`;
 }
 
-function Versions({ models, ask, done }) {
+// How far off predictions were for the ratings that came in. A service without a store has none.
+function Live({ quality: { days, figures } }) {
+  const names = { model: "model", fold_in: "folded in", unknown: "unknown user or item", all: "all" };
+  return html`
+    <section class="card">
+      <h2>Live error</h2>
+      <p class="muted">New ratings of the last ${days} days, each compared with what was predicted before it.</p>
+      <div class="scroll" tabindex="0" role="region" aria-label="Live error">
+        <table>
+          <thead>
+            <tr><th scope="col">Version</th><th scope="col">Predicted from</th><th scope="col" class="number">Ratings</th><th scope="col" class="number">RMSE</th><th scope="col" class="number">RMSE of biases</th><th scope="col" class="number">MAE</th><th scope="col" class="number">In 90 % intervals</th></tr>
+          </thead>
+          <tbody>
+            ${figures.map(
+              (row) => html`<tr key=${row.version + row.source}>
+                <th scope="row" class="version">${row.version}</th>
+                <td>${names[row.source]}</td>
+                <td class="number">${count(row.ratings)}</td>
+                <td class="number">${fixed(row.rmse, 4)}</td>
+                <td class="number">${fixed(row.bias_rmse, 4)}</td>
+                <td class="number">${fixed(row.mae, 4)}</td>
+                <td class="number">${percent(row.coverage90)}</td>
+              </tr>`,
+            )}
+          </tbody>
+        </table>
+      </div>
+    </section>
+  `;
+}
+
+// How far a version's error is below that of the biases on its own test ratings. Errors on other ratings do not compare.
+function gain({ rmse, bias_rmse: bias }) {
+  return rmse != null && bias ? `${percent(Math.abs(1 - rmse / bias))} ${rmse < bias ? "below" : "above"}` : "–";
+}
+
+function Versions({ models, previous, ask, done }) {
   const [chosen, setChosen] = useState(null);
   const [said, setSaid] = useState("");
-  const at = models.findIndex(({ serving }) => serving);
-  const before = at > 0 ? models[at - 1] : null;
   const finish = (version) => {
     setChosen(null);
     if (!version) return;
@@ -164,34 +201,33 @@ function Versions({ models, ask, done }) {
     <section class="card">
       <div class="heading">
         <h2>Published versions</h2>
-        ${before && html`<button type="button" onClick=${() => setChosen(before.version)}>Roll back one version</button>`}
+        ${previous && html`<button type="button" onClick=${() => setChosen({ version: previous, concern: null, back: true })}>Roll back one version</button>`}
       </div>
       <p role="status" class="said">${said}</p>
       <div class="scroll" tabindex="0" role="region" aria-label="Published versions">
         <table>
           <thead>
-            <tr><th scope="col">Version</th><th scope="col"><span class="hidden">Activate</span></th><th scope="col" class="number">RMSE</th><th scope="col" class="number">NDCG@10</th><th scope="col">Quality gate</th><th scope="col">Published</th></tr>
+            <tr><th scope="col">Version</th><th scope="col"><span class="hidden">Activate</span></th><th scope="col" class="number">RMSE, by its baseline</th><th scope="col">Quality gate</th><th scope="col">Published</th></tr>
           </thead>
           <tbody>
             ${[...models].reverse().map(
               (model) => html`<tr key=${model.version} class=${model.serving ? "serving" : ""}>
                 <th scope="row" class="version">${model.report ? html`<${Report} version=${model.version} ask=${ask} text=${model.version} />` : model.version}</th>
-                <td>${model.serving ? html`<span class="badge good">serving</span>` : html`<button type="button" aria-label="Activate ${model.version}" onClick=${() => setChosen(model.version)}>Activate</button>`}</td>
-                <td class="number">${fixed(model.metrics.rmse, 4)}</td>
-                <td class="number">${fixed(model.metrics.ndcg10, 3)}</td>
-                <td><${Verdict} gate=${model.gate} /></td>
+                <td>${model.serving ? html`<span class="badge good">serving</span>` : html`<button type="button" aria-label="Activate ${model.version}" onClick=${() => setChosen(model)}>Activate</button>`}</td>
+                <td class="number">${gain(model.metrics)}</td>
+                <td><${Verdict} gate=${model.gate} concern=${model.concern} /></td>
                 <td>${date(model.created_at)}</td>
               </tr>`,
             )}
           </tbody>
         </table>
       </div>
-      ${chosen && html`<${Activate} version=${chosen} ask=${ask} finish=${finish} />`}
+      ${chosen && html`<${Activate} chosen=${chosen} ask=${ask} finish=${finish} />`}
     </section>
   `;
 }
 
-function Activate({ version, ask, finish }) {
+function Activate({ chosen: { version, concern, back }, ask, finish }) {
   const [problem, setProblem] = useState(null);
   const [busy, setBusy] = useState(false);
   const dialog = useRef(null);
@@ -203,9 +239,11 @@ function Activate({ version, ask, finish }) {
     setBusy(true);
     setProblem(null);
     try {
-      await ask("activate", { method: "POST", path: ["models", version, "activate"], admin: true });
+      const path = back ? ["models", "rollback"] : ["models", version, "activate"];
+      const query = concern ? { force: true } : {};
+      const { model_version: served } = await ask("activate", { method: "POST", path, query, admin: true });
       dialog.current.close();
-      finish(version);
+      finish(served);
     } catch (failure) {
       setProblem(failure);
       setBusy(false);
@@ -216,6 +254,8 @@ function Activate({ version, ask, finish }) {
       <form onSubmit=${activate}>
         <h2 id="${id}-title">Activate this version?</h2>
         <p>The service verifies <strong class="version">${version}</strong> before it switches. Until then it continues to serve the current version.</p>
+        ${back && html`<p>It is the version that was served before the current one.</p>`}
+        ${concern && html`<p class="warning">This version is ${concern}.</p><p><label><input type="checkbox" required /> Serve it anyway</label></p>`}
         <label for=${id}>Admin key, if the service needs one</label>
         <input id=${id} name="key" type="password" autocomplete="off" value=${key("admin")} />
         <p class="muted">The key is stored in this tab only and deleted when you close it.</p>

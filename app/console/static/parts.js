@@ -126,11 +126,14 @@ export function Reasons({ because, scale }) {
   return html`
     <table class="reasons">
       <caption>
-        The average prediction for this item is ${fixed(because.baseline, 2)}. Adding the effect of each of the user's ratings gives ${fixed(because.rating, 2)} of ${scale[1]}.
+        ${because.rank_by === "relevance"
+          ? html`The parts of the user's ratings add up to the score that orders this list, ${fixed(because.score, 3)}.`
+          : html`The average prediction for this item is ${fixed(because.baseline, 2)}. The parts below add up to ${fixed(because.score, 2)}, shown as ${fixed(because.rating, 2)} of ${scale[1]}.`}
       </caption>
       <tbody>
         ${because.reasons.map((reason) => row(label(reason), `rated ${fixed(reason.rating, 1)}`, reason.contribution))}
         ${Math.abs(because.others) > 0.005 && row("All other ratings", "", because.others, false)}
+        ${Math.abs(because.fitted) > 0.005 && row("Learned in the fit, together with all other users", "", because.fitted, false)}
       </tbody>
     </table>
   `;

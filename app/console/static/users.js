@@ -51,7 +51,7 @@ function User({ user, model, ask }) {
         </div>
         <${Failure} problem=${listed.problem} />
         <p class="muted" role="status">${list && describe(list, model.shape.uncertainty)}</p>
-        ${list && html`<${Explained} user=${user} items=${list.items} source=${list.source} scale=${scale} ask=${ask} />`}
+        ${list && html`<${Explained} user=${user} items=${list.items} source=${list.source} order=${list.rank_by} scale=${scale} ask=${ask} />`}
       </section>
       <section class="card">
         <h2>Ratings of ${user}</h2>
@@ -73,19 +73,21 @@ function describe({ items, source }, uncertainty) {
 }
 
 // A list whose rows can be opened to show the reasons.
-function Explained({ user, items, source, scale, ask }) {
+function Explained({ user, items, source, order, scale, ask }) {
   const [open, setOpen] = useState(null);
   useEffect(() => setOpen(null), [items]);
   const toggle = (item) => setOpen(open === item.item ? null : item.item);
   const more = (item) => html`<button type="button" class="quiet" aria-expanded=${open === item.item ? "true" : "false"}
     aria-label="Why ${label(item)}?" onClick=${() => toggle(item)}>Why?</button>`;
-  const below = (item) => open === item.item && html`<${Why} user=${user} item=${item.item} scale=${scale} ask=${ask} />`;
+  const below = (item) => open === item.item && html`<${Why} user=${user} item=${item.item} order=${order} scale=${scale} ask=${ask} />`;
   return html`<${List} name="List for ${user}" items=${items} scale=${scale} more=${source === "popular" ? null : more} below=${below} />`;
 }
 
-function Why({ user, item, scale, ask }) {
-  const request = { path: ["users", user, "because", item], query: { n: 5 } };
-  const { content, problem } = useAnswer(ask, "because", request, [user, item]);
+// What ordered the list is explained. A lower bound is a rating less its uncertainty: there it is the rating.
+function Why({ user, item, order, scale, ask }) {
+  const rank_by = order === "relevance" ? "relevance" : "rating";
+  const request = { path: ["users", user, "because", item], query: { n: 5, rank_by } };
+  const { content, problem } = useAnswer(ask, "because", request, [user, item, rank_by]);
   return html`<div class="why"><${Failure} problem=${problem} />${content && html`<${Reasons} because=${content} scale=${scale} />`}</div>`;
 }
 

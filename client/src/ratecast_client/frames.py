@@ -41,7 +41,7 @@ def predict_frame(
     `attrs["model_versions"]` lists the versions that answered: several if the service changed versions meanwhile.
 
     Args:
-        frame: has a column of users and one of items. Ids are strings or integers; none may be missing.
+        frame: has a column of users and one of items. Ids are strings or numbers; none may be missing.
         user, item: names of these columns.
         prefix: prefix of the names of the new columns.
         strict: raise NotFoundError for an unknown user or item.
@@ -186,7 +186,7 @@ def _add_list(columns: dict[str, list[Any]], found: types.UserList) -> None:
 
 
 def _ids(column: pd.Series[Any]) -> pd.Series[Any]:
-    """A column of ids as integers or strings. Raises ValueError for missing ids, TypeError for other values."""
+    """A column of ids as integers or strings. Raises ValueError for missing ids, TypeError for what is no id."""
     pandas = _pandas()
     if column.isna().any():
         raise ValueError(f"column {column.name!r} has rows without an id")

@@ -22,6 +22,7 @@ class RelevanceRule:
     missing_weight: float
     regularisation: float
     exponent: float
+    solved_factors: int
 
 
 @answer
@@ -114,7 +115,10 @@ class CurrentModel:
 
 @answer
 class PublishedModel:
-    """A published version; `serving` says whether the worker that answered serves it."""
+    """A published version; `serving` says whether the worker that answered serves it.
+
+    `concern` is why it is activated only by force; None where it is not.
+    """
 
     version: str
     created_at: datetime
@@ -123,13 +127,35 @@ class PublishedModel:
     gate: GateRecord
     report: bool
     serving: bool
+    concern: str | None
 
 
 @answer
 class PublishedModels:
-    """Every published version that can be read, oldest first."""
+    """Every published version that can be read, oldest first. `previous` is the one that `rollback` activates."""
 
     models: tuple[PublishedModel, ...]
+    previous: str | None
+    model_version: str
+
+
+@answer
+class ComparedModels:
+    """The RMSE of two versions on the same held-out ratings.
+
+    `low` and `high` bound `difference`, `rmse` less `rmse_against`, with 95 % confidence. `verdict` is of `version`.
+    """
+
+    version: str
+    against: str
+    ratings: int
+    users: int
+    rmse: float
+    rmse_against: float
+    difference: float
+    low: float
+    high: float
+    verdict: Literal["better", "no difference", "worse"]
     model_version: str
 
 
@@ -156,6 +182,31 @@ class History:
 class Activated:
     """The version that was activated."""
 
+    model_version: str
+
+
+@answer
+class LiveFigures:
+    """The errors of a version for new ratings of one source. `bias_…` are those of biases alone; None: no intervals."""
+
+    version: str
+    source: Literal["model", "fold_in", "unknown", "all"]
+    ratings: int
+    rmse: float
+    mae: float
+    coverage90: float | None
+    bias_rmse: float
+    bias_mae: float
+    bias_coverage90: float | None
+
+
+@answer
+class Quality:
+    """The live error of the last days. `waiting` ratings have come in and are not in it yet."""
+
+    days: int
+    waiting: int
+    figures: tuple[LiveFigures, ...]
     model_version: str
 
 

@@ -10,6 +10,7 @@ import operator
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
+from decimal import Decimal
 from itertools import islice
 from typing import Any, SupportsFloat, SupportsIndex, TypeAlias, TypedDict, TypeVar, Unpack
 from urllib.parse import quote, urlencode
@@ -18,41 +19,44 @@ from ratecast_client import model_types, types
 from ratecast_client.decoding import DecodingError, decode
 from ratecast_client.errors import UnexpectedAnswerError
 from ratecast_client.exchange import Call, Request
-from ratecast_client.types import RankBy
+from ratecast_client.types import ExplainedOrder, RankBy
 
 T = TypeVar("T")
-Id: TypeAlias = str | SupportsIndex
+Id: TypeAlias = str | float | SupportsIndex
 Time: TypeAlias = SupportsIndex | str | datetime
+EXACT = 1 << 53  # whole numbers below this are all floats; beyond it two ids would be one
 MAX_PAIRS = 100_000  # in one request, by the service's default settings
 JSON = {"Content-Type": "application/json"}
 
 
-def predict(user: Id, item: Id, *, strict: bool = False) -> Call[types.PairPrediction]:
-    """Predict the rating that the user would give the item."""
+def predict(user: Id, item: Id, *, strict: bool = False, intervals: bool = False) -> Call[types.PairPrediction]:
+    """Predict the rating that the user would give the item. `intervals` adds its 90 % interval, `low` and `high`."""
     body = {"user": id_text(user), "item": id_text(item)}
-    return _ask(_post("/predict", body, strict=strict), types.PairPrediction)
+    return _ask(_post("/predict", body, strict=strict, intervals=intervals), types.PairPrediction)
 
 
-def predict_many(users: Iterable[Id], items: Iterable[Id], *, strict: bool = False) -> Call[types.ColumnPredictions]:
+def predict_many(
+    users: Iterable[Id], items: Iterable[Id], *, strict: bool = False, intervals: bool = False
+) -> Call[types.ColumnPredictions]:
     """Predict the ratings of many pairs in one request. `predict_frame` takes any number of pairs."""
     body = {"users": id_texts(users), "items": id_texts(items)}
-    return _ask(_post("/predict", body, strict=strict), types.ColumnPredictions)
+    return _ask(_post("/predict", body, strict=strict, intervals=intervals), types.ColumnPredictions)
 
 
 def predict_from_ratings(
-    ratings: Mapping[Id, SupportsFloat], item: Id, *, strict: bool = False
+    ratings: Mapping[Id, SupportsFloat], item: Id, *, strict: bool = False, intervals: bool = False
 ) -> Call[types.AnonymousPrediction]:
     """Predict the rating of an item from the given ratings (item → rating), which are not stored."""
     body = {"item": id_text(item), "ratings": _inline(ratings)}
-    return _ask(_post("/predict", body, strict=strict), types.AnonymousPrediction)
+    return _ask(_post("/predict", body, strict=strict, intervals=intervals), types.AnonymousPrediction)
 
 
 def predict_many_from_ratings(
-    ratings: Mapping[Id, SupportsFloat], items: Iterable[Id], *, strict: bool = False
+    ratings: Mapping[Id, SupportsFloat], items: Iterable[Id], *, strict: bool = False, intervals: bool = False
 ) -> Call[types.AnonymousPredictions]:
     """Predict the ratings of many items from the given ratings (item → rating), which are not stored."""
     body = {"items": id_texts(items), "ratings": _inline(ratings)}
-    return _ask(_post("/predict", body, strict=strict), types.AnonymousPredictions)
+    return _ask(_post("/predict", body, strict=strict, intervals=intervals), types.AnonymousPredictions)
 
 
 class ListOptions(TypedDict, total=False):
@@ -60,6 +64,7 @@ class ListOptions(TypedDict, total=False):
 
     Attributes:
         n: number of items.
+        offset: how many of the best are left out; the next page begins at `offset + n`.
         rank_by: `relevance`, `rating` or `lower_bound`.
         exclude_seen: leave out the items that the user rated (the default).
         exclude: leave out these items too.
@@ -67,9 +72,11 @@ class ListOptions(TypedDict, total=False):
         category: list items of this genre only.
         year_min, year_max: list items of these years only.
         intervals: add the 90 % interval of each rating.
+        diversity: how much items are to be unlike one another, from 0 to 1.
     """
 
     n: int
+    offset: int
     rank_by: RankBy | None
     exclude_seen: bool
     exclude: Iterable[Id]
@@ -78,6 +85,7 @@ class ListOptions(TypedDict, total=False):
     year_min: int | None
     year_max: int | None
     intervals: bool
+    diversity: float
 
 
 def top(user: Id, *, strict: bool = False, **options: Unpack[ListOptions]) -> Call[types.TopItems]:
@@ -115,9 +123,13 @@ def recommend_each(
         yield _lists(_ask(_post("/recommend", {"users": part} | body, strict=strict), types.Recommendations))
 
 
-def because(user: Id, item: Id, *, n: int = 10) -> Call[types.Because]:
-    """Explain a prediction by the `n` of the user's ratings that contribute most to it."""
-    return _ask(_get(f"/users/{_segment(user)}/because/{_segment(item)}", n=n), types.Because)
+def because(user: Id, item: Id, *, n: int = 10, rank_by: ExplainedOrder = "rating") -> Call[types.Because]:
+    """Explain what is served of an item by the `n` of the user's ratings that contribute most to it.
+
+    With `relevance` it is the score that orders lists by relevance, else the expected rating.
+    """
+    path = f"/users/{_segment(user)}/because/{_segment(item)}"
+    return _ask(_get(path, n=n, rank_by=rank_by), types.Because)
 
 
 def similar_items(item: Id, *, n: int = 10) -> Call[types.SimilarItems]:
@@ -134,14 +146,14 @@ def find_items(
     query: str = "",
     *,
     n: int = 10,
+    offset: int = 0,
     category: str | None = None,
     year_min: int | None = None,
     year_max: int | None = None,
 ) -> Call[types.FoundItems]:
     """The `n` items whose title or id matches the query best; without a query, those with the most ratings."""
-    return _ask(
-        _get("/items", query=query, n=n, category=category, year_min=year_min, year_max=year_max), types.FoundItems
-    )
+    wanted = {"category": category, "year_min": year_min, "year_max": year_max}
+    return _ask(_get("/items", query=query, n=n, offset=offset, **wanted), types.FoundItems)
 
 
 def find_users(query: str = "", *, n: int = 10) -> Call[types.FoundUsers]:
@@ -230,12 +242,28 @@ def report(version: str) -> Call[str]:
     return _ask_text(_get(f"/models/{_segment(version)}/report"))
 
 
-def activate(version: str) -> Call[model_types.Activated]:
-    """Activate a published version. Needs an admin key.
+def compare(version: str, *, against: str | None = None) -> Call[model_types.ComparedModels]:
+    """Compare two published versions on ratings that neither was fitted on. `against` is the served one by default."""
+    return _ask(_get("/models/compare", version=version, against=against), model_types.ComparedModels)
+
+
+def activate(version: str, *, force: bool = False) -> Call[model_types.Activated]:
+    """Activate a published version. Needs an admin key, and `force` for a version that has a `concern`.
 
     The client does not retry it: a second attempt could undo what somebody else has activated since.
     """
-    return _ask(Request("POST", f"/models/{_segment(version)}/activate", idempotent=False), model_types.Activated)
+    path = target(f"/models/{_segment(version)}/activate", force=force)
+    return _ask(Request("POST", path, idempotent=False), model_types.Activated)
+
+
+def rollback(*, force: bool = False) -> Call[model_types.Activated]:
+    """Activate the version that was served before the current one. Needs an admin key; not retried, as `activate`."""
+    return _ask(Request("POST", target("/models/rollback", force=force), idempotent=False), model_types.Activated)
+
+
+def quality(*, days: int = 7) -> Call[model_types.Quality]:
+    """The errors of predictions for the ratings that came in during the last days, by version and source."""
+    return _ask(_get("/quality", days=days), model_types.Quality)
 
 
 def live() -> Call[model_types.Live]:
@@ -254,8 +282,17 @@ def metrics() -> Call[str]:
 
 
 def id_text(id_: Id) -> str:
-    """An id as a string. Raises TypeError if it is neither a string nor an integer."""
-    return id_ if isinstance(id_, str) else str(operator.index(id_))
+    """An id as a string; the service reads 21.0 as 21. Raises TypeError if it is neither a string nor a number.
+
+    Raises ValueError for a float that is not finite, or so large that it may have lost digits.
+    """
+    if isinstance(id_, str):
+        return id_
+    if not isinstance(id_, float):
+        return str(operator.index(id_))
+    if not abs(id_) < EXACT:
+        raise ValueError("an id is a number that a float does not hold: give it as a string or an integer")
+    return format(Decimal(repr(float(id_))), "f")
 
 
 def id_texts(ids: Iterable[Id]) -> list[str]:

@@ -13,6 +13,8 @@ from typing import Literal, TypeVar, dataclass_transform
 T = TypeVar("T")
 
 RankBy = Literal["relevance", "rating", "lower_bound"]
+ListOrder = Literal["relevance", "rating", "lower_bound", "popular"]
+ExplainedOrder = Literal["rating", "relevance"]
 Source = Literal["model", "fold_in", "item_bias", "user_bias", "global_mean"]
 ListSource = Literal["model", "fold_in", "popular"]
 
@@ -25,19 +27,27 @@ def answer(cls: type[T]) -> type[T]:
 
 @answer
 class PairPrediction:
-    """The predicted rating, within the scale of the data; `source` says what it was computed from."""
+    """The predicted rating, within the scale of the data; `source` says what it was computed from.
+
+    `low` and `high` are the ends of its central 90 % interval. They are None if the request did not ask for intervals,
+    or if the model has none.
+    """
 
     rating: float
     source: Source
+    low: float | None = None
+    high: float | None = None
     model_version: str
 
 
 @answer
 class ColumnPredictions:
-    """A rating and a source for each pair, in the order of the request."""
+    """A rating and a source for each pair, in the order of the request, and the ends of intervals if asked for."""
 
     ratings: tuple[float, ...]
     sources: tuple[Source, ...]
+    low: tuple[float | None, ...] | None = None
+    high: tuple[float | None, ...] | None = None
     model_version: str
 
 
@@ -57,14 +67,15 @@ class AnonymousPredictions(ColumnPredictions):
 
 @answer
 class ListedItem:
-    """An item of a list, with its predicted rating.
+    """An item of a list, with its predicted rating and the score that ordered it.
 
-    `low` and `high` are the ends of the central 90 % interval of the expected rating. They are None if the request did
+    `low` and `high` are the ends of the central 90 % interval of the rating. They are None if the request did
     not ask for intervals, or if the model has none.
     """
 
     item: str
     rating: float
+    score: float
     title: str | None
     year: int | None
     low: float | None = None
@@ -73,11 +84,14 @@ class ListedItem:
 
 @answer
 class UserList:
-    """Items to show a user, best first. `user` is None for a list made from ratings in the request."""
+    """Items to show a user, best first. `user` is None for a list made from ratings in the request.
+
+    `rank_by` is the order that the list is in; for an unknown user it is `popular`.
+    """
 
     user: str | None
     source: ListSource
-    rank_by: RankBy
+    rank_by: ListOrder
     items: tuple[ListedItem, ...]
 
 
@@ -183,15 +197,22 @@ class Reason:
 
 @answer
 class Because:
-    """A prediction as a sum: `baseline`, the contributions in `reasons`, and `others`, the contributions not listed."""
+    """What is served, as a sum: `score` is `baseline`, the contributions in `reasons`, `others` and `fitted`.
+
+    `others` are the contributions not listed. `fitted` is what the user's fitted row adds to what follows from the
+    ratings; 0 for a user who is folded in. With `rank_by` `rating`, `rating` is `score` on the scale.
+    """
 
     user: str
     item: str
     title: str | None
     rating: float
+    rank_by: ExplainedOrder
+    score: float
     baseline: float
     reasons: tuple[Reason, ...]
     others: float
+    fitted: float
     model_version: str
 
 

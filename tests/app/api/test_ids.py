@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 
 from app.main import create_app
 from app.settings import Settings
+from models import ids
 from tests.support.asgi import Answer, Caller, calling
 
 JSON, MSGPACK = (("content-type", "application/json"),), (("content-type", "application/msgpack"),)
@@ -72,6 +74,52 @@ def test_ids_in_arrow_columns_are_cleaned_too(call: Caller, kind: pa.DataType) -
     assert set(answer["source"].to_pylist()) == {"model"}
 
 
+NUMBERS = [
+    (196.0, "196"),
+    (-0.0, "-0"),
+    (1.50, "1.5"),
+    (1e3, "1000"),
+    (1e-7, "0.0000001"),
+    (2.0**53 - 1, str(2**53 - 1)),
+]
+
+
+@pytest.mark.parametrize(("number", "text"), NUMBERS)
+def test_a_number_is_its_decimal_digits_in_every_encoding(call: Caller, number: float, text: str) -> None:
+    """As in files; see `test_an_id_that_is_a_number_is_the_same_in_files_of_all_kinds`."""
+    assert ids.of(number) == ids.of(Decimal(repr(number))) == text
+    rating = {"ratings": [3], "items": [number]}
+    assert post(call, "/ratings", {"users": [number]} | rating)["stored"] == 1
+    assert text in [one["item"] for one in get(call, f"/users/{text}/ratings")["ratings"]]
+    predicted = post(call, "/predict", {"users": [text, "x"], "items": [7, 7]})
+    columns = {"users": [number, "x"], "items": [7.0, 7]}
+    assert post(call, "/predict", columns) == predicted
+    assert msgspec.msgpack.decode(call("POST", "/predict", msgspec.msgpack.encode(columns), MSGPACK).body) == predicted
+    for users in (pa.array([number]), pa.array([number]).dictionary_encode()):
+        answer = call("POST", "/predict", stream(users, pa.array([7.0], pa.float32())), ARROW)
+        found = pa.ipc.open_stream(answer.body).read_all()
+        assert found["rating"].to_pylist() == predicted["ratings"][:1]
+        assert found["source"].to_pylist() == predicted["sources"][:1]
+    assert post(call, "/predict", {"user": number, "item": 7.0})["rating"] == predicted["ratings"][0]
+    (made,) = post(call, "/recommend", {"users": [number], "exclude": [7.0]})["lists"]
+    assert made["user"] == text
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -1e300, 2.0**53, True])
+def test_a_number_that_may_stand_for_several_ids_is_refused(call: Caller, number: float) -> None:
+    for path, body in (
+        ("/predict", {"user": number, "item": "7"}),
+        ("/predict", {"users": ["7", number], "items": ["7", "7"]}),
+        ("/predict", {"item": number, "ratings": []}),
+        ("/recommend", {"users": [number]}),
+        ("/ratings", {"users": ["7"], "items": [number], "ratings": [3]}),
+    ):
+        assert call("POST", path, json.dumps(body).encode(), JSON).status == 422, body
+        if path == "/predict" and "ratings" not in body:
+            assert call("POST", path, msgspec.msgpack.encode(body), MSGPACK).status in (400, 422), body
+    assert call("POST", "/predict", stream(pa.array([number]), pa.array(["7"])), ARROW).status in (400, 422)
+
+
 def test_ids_in_lists_are_cleaned(call: Caller) -> None:
     plain = get(call, "/users/196/top", b"exclude=7&only=7&only=9&only=11&exclude_seen=false")
     assert len(plain["items"]) == 2
@@ -88,7 +136,7 @@ def test_ids_of_inline_ratings_are_cleaned(call: Caller) -> None:
     twice = {"item": "7", "ratings": [{"item": "9.0", "rating": 5}, {"item": " 9", "rating": 5}]}
     answer = call("POST", "/predict", json.dumps(twice).encode(), JSON)
     assert json.loads(answer.body)["errors"] == [
-        {"location": "body.ratings.1.item", "message": "an item is rated once"}
+        {"location": "body.ratings.1.item", "message": "each item may be rated only once"}
     ]
 
 

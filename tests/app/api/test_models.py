@@ -125,7 +125,7 @@ def test_the_readiness_tells_strangers_neither_what_is_wanted_nor_why_it_fails(
     settings = Settings(checkpoints=tmp_path, pinned_version=None, api_keys=SecretStr("k" * 16))
     (tmp_path / "secret").write_text(versions[0])
     with calling(create_app(settings)) as call:
-        for wanted, reason in (("s3cret", "no version 's3cret'"), ("s3cret s3cret", "does not hold the name")):
+        for wanted, reason in (("s3cret", "no version 's3cret'"), ("s3cret s3cret", "does not contain the name")):
             (tmp_path / "secret").write_text(wanted)
             found: dict[str, object] = {}
             while reason not in str(found):
@@ -134,5 +134,5 @@ def test_the_readiness_tells_strangers_neither_what_is_wanted_nor_why_it_fails(
                 found = json.loads(call("GET", "/health/ready", b"", key).body)["failed_load"] or {}
             assert str(tmp_path) not in str(found)
             told = call("GET", "/health/ready").body.decode()
-            assert not any(part in told for part in ("s3cret", str(tmp_path), "does not hold"))
+            assert not any(part in told for part in ("s3cret", str(tmp_path), "does not contain"))
             assert json.loads(told)["failed_load"]["since"]

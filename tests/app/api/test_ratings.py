@@ -261,7 +261,7 @@ def test_an_unknown_time_of_many_is_older_than_all_others(client: httpx.Client) 
 def test_a_time_that_is_none_is_refused_with_what_is_taken(client: httpx.Client, time: object) -> None:
     answer = client.put("/users/bad/ratings/5", json={"rating": 3, "timestamp": time})
     assert answer.status_code == 422
-    wanted = "times are in whole seconds since 1970 or ISO 8601, up to the year 2100"
+    wanted = "times are in whole seconds since 1970 or in ISO 8601, up to the year 2100"
     assert answer.json()["errors"] == [{"location": "body.timestamp", "message": wanted}]
 
 
@@ -379,19 +379,29 @@ def test_lists_are_for_users_or_for_ratings(client: httpx.Client, body: object) 
 # Explanations
 
 
-def test_the_parts_of_a_prediction_add_up_to_it(client: httpx.Client, loaded: Checkpoint) -> None:
-    for user, ratings in (("explained", {"5": 5.0, "9": 1.0, "11": 4.0}), ("8", trained(loaded, "8"))):
-        if user == "explained":
-            for item, rating in ratings.items():
-                rate(client, user, item, rating)
-        answer = client.get(f"/users/{user}/because/{ITEM}?n=1000").json()
+@pytest.mark.parametrize("rank_by", ["rating", "relevance"])
+@pytest.mark.parametrize("user", ["explained", "18", "28"])
+def test_the_parts_add_up_to_what_is_served(client: httpx.Client, loaded: Checkpoint, user: str, rank_by: str) -> None:
+    """Of a user who is folded in, and of users whose fitted rows are served."""
+    ratings = {"5": 5.0, "9": 1.0, "11": 4.0} if user == "explained" else trained(loaded, user)
+    if user == "explained":
+        for item, rating in ratings.items():
+            rate(client, user, item, rating)
+    for item in (ITEM, "77", "300"):
+        answer = client.get(f"/users/{user}/because/{item}?n=1000&rank_by={rank_by}").json()
         assert {reason["item"]: reason["rating"] for reason in answer["reasons"]} == ratings
-        total = answer["baseline"] + sum(reason["contribution"] for reason in answer["reasons"]) + answer["others"]
-        assert min(max(total, 1), 5) == pytest.approx(answer["rating"], abs=1e-9)
-        assert answer["rating"] == pytest.approx(folded(loaded, ratings, ITEM), abs=1e-5)
+        parts = answer["baseline"] + sum(reason["contribution"] for reason in answer["reasons"]) + answer["others"]
+        assert parts + answer["fitted"] == pytest.approx(answer["score"], abs=1e-9)
+        served = client.get(f"/users/{user}/top?only={item}&exclude_seen=false&rank_by={rank_by}").json()["items"][0]
+        assert (answer["score"], answer["rating"]) == (served["score"], served["rating"])
+        assert answer["rating"] == predicted(client, user, item)[0]
+        if user == "explained":
+            assert abs(answer["fitted"]) < 1e-5
+        if rank_by == "rating":
+            assert min(max(parts, 1), 5) == pytest.approx(folded(loaded, ratings, item), abs=1e-5)
         sizes = [abs(reason["contribution"]) for reason in answer["reasons"]]
         assert sizes == sorted(sizes, reverse=True)
-        shorter = client.get(f"/users/{user}/because/{ITEM}?n=2").json()
+        shorter = client.get(f"/users/{user}/because/{item}?n=2&rank_by={rank_by}").json()
         assert shorter["reasons"] == answer["reasons"][:2]
         assert shorter["others"] == pytest.approx(sum(reason["contribution"] for reason in answer["reasons"][2:]))
 

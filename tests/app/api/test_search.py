@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import httpx
+import msgspec
 import pyarrow as pa
 import pytest
 import torch
@@ -177,9 +178,10 @@ def test_lists_can_be_held_to_years_alone_together_and_among_named_items(client:
 
 @pytest.fixture(scope="module")
 def uncertain(tmp_path_factory: pytest.TempPathFactory, make_draft: Callable[..., Draft]) -> Path:
-    """A model with variances."""
+    """A model with variances, whose intervals are lopsided."""
     directory, draft = tmp_path_factory.mktemp("uncertain"), make_draft(3)
     tensors = dict(draft.model.tensors()) | {"noise_variance": torch.tensor(0.5)}
+    tensors |= {"interval_deviations": torch.tensor([1.5, 0.75])}
     rng = torch.Generator().manual_seed(0)
     tensors |= {
         f"{kind}_variance": torch.rand(len(tensors[f"{kind}_bias"]), generator=rng) / 4 for kind in ("user", "item")
@@ -195,7 +197,7 @@ def uncertain_client(start: Start, uncertain: Path) -> Iterator[httpx.Client]:
 
 
 @pytest.mark.parametrize("order", ["rating", "lower_bound", "relevance"])
-def test_intervals_are_where_the_expected_rating_lies_with_ninety_percent(
+def test_intervals_are_where_the_rating_lies_with_ninety_percent(
     uncertain_client: httpx.Client, uncertain: Path, order: str
 ) -> None:
     loaded, client = load(uncertain), uncertain_client
@@ -206,13 +208,49 @@ def test_intervals_are_where_the_expected_rating_lies_with_ninety_percent(
     plain = client.get("/users/196/top", params=wishes | {"intervals": False}).json()["items"]
     users = torch.full((50,), loaded.users.row("196"))
     rows = torch.from_numpy(loaded.items.rows([item["item"] for item in items]))
-    deviation = (loaded.model.user_variance[users] + loaded.model.item_variance[rows]).sqrt()
-    for name, sign in (("low", -1), ("high", 1)):
-        wanted = (loaded.model(users, rows) + sign * 1.645 * deviation).clamp(1, 5).tolist()
+    deviation = loaded.model.variance(users, rows).sqrt()
+    for name, deviations in (("low", -1.5), ("high", 0.75)):
+        wanted = (loaded.model(users, rows) + deviations * deviation).clamp(1, 5).tolist()
         assert [item[name] for item in items] == pytest.approx(wanted, abs=1e-5)
-    assert plain == [{key: item[key] for key in ("item", "rating", "title", "year")} for item in items]
+    assert plain == [{key: item[key] for key in ("item", "rating", "score", "title", "year")} for item in items]
     for item in (*unknown, *inline["items"]):
         assert 1 <= item["low"] <= item["rating"] <= item["high"] <= 5
+
+
+def test_predictions_have_the_intervals_of_lists(uncertain_client: httpx.Client) -> None:
+    """In columns, alone, in msgpack and in Arrow; of users of the model, of ratings in the request, of nobody."""
+    client, wishes = uncertain_client, {"n": 5, "intervals": True}
+    for user in ("196", "nobody"):
+        listed = client.get(f"/users/{user}/top", params=wishes).json()["items"]
+        ends = [(item["low"], item["high"]) for item in listed]
+        users, items = [user] * 5, [item["item"] for item in listed]
+        pairs = {"users": users, "items": items}
+        columns = client.post("/predict?intervals=true", json=pairs).json()
+        assert [*zip(columns["low"], columns["high"], strict=True)] == ends
+        one = client.post("/predict?intervals=true", json={"user": user, "item": items[0]}).json()
+        assert (one["low"], one["high"]) == ends[0]
+        headers = {"Content-Type": "application/msgpack"}
+        packed = client.post("/predict?intervals=true", content=msgspec.msgpack.encode(pairs), headers=headers)
+        assert msgspec.msgpack.decode(packed.content) == columns
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, pa.schema({"user": pa.string(), "item": pa.string()})) as stream:
+            stream.write_table(pa.table({"user": users, "item": items}))
+        headers = {"Content-Type": "application/vnd.apache.arrow.stream"}
+        content = client.post("/predict?intervals=true", content=sink.getvalue().to_pybytes(), headers=headers).content
+        table = pa.ipc.open_stream(content).read_all()
+        assert [*zip(table["low"].to_pylist(), table["high"].to_pylist(), strict=True)] == ends
+        assert client.post("/predict", json=pairs).json().keys() == {"ratings", "sources", "model_version"}
+    ratings = [{"item": "3", "rating": 5}]
+    (inline,) = client.post("/recommend", json=wishes | {"ratings": ratings, "n": 1}).json()["lists"]
+    asked = {"item": inline["items"][0]["item"], "ratings": ratings}
+    found = client.post("/predict?intervals=true", json=asked).json()
+    assert [found[name] for name in ("low", "high")] == [inline["items"][0][name] for name in ("low", "high")]
+
+
+def test_predictions_without_variances_have_no_intervals(client: httpx.Client) -> None:
+    one = client.post("/predict?intervals=true", json={"user": "1", "item": "2"}).json()
+    many = client.post("/predict?intervals=true", json={"users": ["1", "2"], "items": ["2", "3"]}).json()
+    assert (one["low"], one["high"], many["low"], many["high"]) == (None, None, [None, None], [None, None])
 
 
 def test_a_model_without_variances_says_that_it_does_not_know(client: httpx.Client) -> None:

@@ -56,7 +56,8 @@ def test_an_unknown_user_is_shown_the_most_rated_items(client: httpx.Client, loa
     served = top(client, "nobody", n=400).json()
     counts = loaded.seen.counts(len(loaded.items))
     expected = sorted(range(len(counts)), key=lambda item: (-counts[item], item))
-    assert served["source"] == "popular"
+    assert (served["source"], served["rank_by"]) == ("popular", "popular")
+    assert [item["score"] for item in served["items"]] == [float(counts[item]) for item in expected]
     assert [item["item"] for item in served["items"]] == [loaded.items[item] for item in expected]
 
 

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.engine.serving_model import Scorer
+from app.engine.scorer import Scorer
 from models.checkpoint.reader import Checkpoint
 from models.checkpoint.writer import Draft
 from models.mf import MatrixFactorization

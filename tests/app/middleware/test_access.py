@@ -46,7 +46,7 @@ NEEDS = create_app(Settings()).needs
         ("OPTIONS", "/predict", READ),
     ],
 )
-def test_what_a_request_needs(method: str, path: str, expected: Needs) -> None:
+def test_a_request_needs_what_its_route_declares(method: str, path: str, expected: Needs) -> None:
     assert NEEDS.of(method, path) == expected
 
 

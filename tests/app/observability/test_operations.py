@@ -38,9 +38,13 @@ def series(tmp_path_factory: pytest.TempPathFactory, make_draft) -> dict[str, di
     directory = tmp_path_factory.mktemp("operations")
     draft: Draft = make_draft(0)
     publish(directory, draft)
-    settings = Settings(checkpoints=directory, api_keys=SecretStr(KEY))
+    settings = Settings(checkpoints=directory, api_keys=SecretStr(KEY), api_keys_may_rate=True)
     found: dict[str, dict[str, set[str]]] = {}
-    with calling(create_app(settings)) as call:
+    with pytest.MonkeyPatch.context() as patch, calling(create_app(settings)) as call:
+        patch.setattr("app.engine.live_error.TELL_SECONDS", 0.0)
+        call("PUT", "/users/7/ratings/unheard of", b'{"rating": 3}', JSON)
+        while b"ratecast_live_error{" not in call("GET", "/metrics", b"", JSON).body:
+            call.wait(0.1)
         call("POST", "/predict", b'{"user": "1", "item": "2"}', JSON)
         call("POST", "/predict", b'{"user": "1", "item": "2"}')
         call("POST", "/recommend", b'{"users": ["1", "?"]}', JSON)

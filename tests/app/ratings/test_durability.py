@@ -270,7 +270,7 @@ def test_a_store_that_cannot_be_used_keeps_the_service_from_starting_with_one_li
                 connection.execute(sa.text("INSERT INTO ratecast_version VALUES ('9999')"))
     store = "mysql://root:secret@host/name" if trouble == "url" else f"sqlite:///{file}"
     line = refusal("--checkpoints", str(directory), "--port", "0", store=store)
-    assert {"newer": "newer release", "foreign": "not Ratecast's", "url": "not mysql"}[trouble] in line
+    assert {"newer": "newer release", "foreign": "of another program", "url": "not mysql"}[trouble] in line
     assert "secret" not in line
 
 

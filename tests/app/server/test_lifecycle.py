@@ -127,6 +127,7 @@ def test_a_checkpoint_replaced_again_and_again_under_load_never_gives_a_wrong_or
     run(scenario())
 
 
+@pytest.mark.slow
 def test_all_workers_follow_and_say_so(directory: Path) -> None:
     async def scenario() -> None:
         async with under_load(directory, workers=2) as scene:

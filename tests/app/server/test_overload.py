@@ -120,7 +120,7 @@ def test_a_chunked_body_without_end_is_refused_when_it_is_too_large(start: Start
         endless.settimeout(0.05)
         for _ in range(2_000):
             try:
-                endless.sendall(b"400\r\n" + b" " * 0x400 + b"\r\n")
+                endless.sendall(b"4000\r\n" + b" " * 0x4000 + b"\r\n")
                 received += endless.recv(4_096)
             except TimeoutError:
                 continue

@@ -38,6 +38,7 @@ from models.registry.directory import (
     versions,
 )
 from models.registry.registry import DirectoryRegistry, rollback
+from models.registry.served import SERVED
 from tests.support.checkpoints import small_draft
 from tests.support.forks import ROOT, Nursery
 
@@ -181,7 +182,10 @@ def test_without_a_current_version_nothing_is_pruned(directory: Path) -> None:
     assert len(order(directory)) == 4
 
 
-@pytest.mark.parametrize(("action", "least"), [("activate", 3), ("rollback", 3), ("prune", 20), ("copy", 10)])
+@pytest.mark.parametrize(
+    ("action", "least"),
+    [("activate", 3), ("rollback", 3), ("prune", 20), pytest.param("copy", 10, marks=pytest.mark.slow)],
+)
 def test_a_kill_at_any_point_leaves_whole_versions_and_a_current_one(
     directory: Path, source: Path, nursery: Nursery, action: str, least: int
 ) -> None:
@@ -206,7 +210,7 @@ def test_what_a_kill_left_behind_is_cleaned_up_by_whoever_comes_next(
     for operation in range(2, 14, 3):
         nursery.run(PUBLISHER, directory, action, operation)
     publish(directory, small_draft())
-    assert {path.name for path in directory.iterdir()} == {*versions(directory), CURRENT, LOCK}
+    assert {path.name for path in directory.iterdir()} == {*versions(directory), CURRENT, SERVED, LOCK}
     assert all(load(directory, version).version == version for version in versions(directory))
 
 

@@ -286,7 +286,7 @@ def test_every_command_answers_in_json(nursery: Nursery, ratings: str, tmp_path:
         "publish": (out / second, "--out", elsewhere),
         "export-top": ("--checkpoints", out, "--device", "cpu", "--out", tmp_path / "top.parquet"),
         "evaluate": fit,
-        "fit": (*fit, "--out", out),
+        "fit": (*fit, "--out", out, "--force"),
         "rollback": ("--out", out),
         "prune": ("--keep", 1, "--out", out),
     }
@@ -295,8 +295,8 @@ def test_every_command_answers_in_json(nursery: Nursery, ratings: str, tmp_path:
     assert answers["activate"] == {"current": first}
     assert answers["publish"] == {"version": second, "checkpoint": str(elsewhere / second), "current": True}
     assert answers["export-top"] == {"rows": 9, "file": str(tmp_path / "top.parquet")}
-    assert answers["rollback"] == {"current": second, "before": answers["fit"]["version"]}
-    assert answers["prune"] == {"removed": [first]}
+    assert answers["rollback"] == {"current": first, "before": answers["fit"]["version"]}
+    assert answers["prune"] == {"removed": [second]}
     assert answers["report"]["report"] == str(out / first / "report" / "index.html")
     assert (answers["report"]["version"], answers["report"]["rmse"]) == (first, 1.0)
 

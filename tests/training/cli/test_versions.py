@@ -36,9 +36,9 @@ def test_a_version_is_activated_rolled_back_from_and_listed(nursery: Nursery, tm
     assert back == [f"{names[1]} is current instead of {names[2]}"]
     assert lines(nursery.run("training", "activate", names[0], "--out", tmp_path)) == [f"{names[0]} is current"]
     head, _, *rows = (line.split() for line in lines(nursery.run("training", "list", "--out", tmp_path)))
-    assert head == ["version", "published", "preset", "RMSE", "size"]
+    assert head == ["version", "published", "preset", "below", "baseline", "size", "note"]
     assert [(row[:-6], row[-6], row[-3:]) for row in rows] == [
-        (["*"] if name == names[0] else [], name, ["1.0000", "0.0", "MB"]) for name in names
+        (["*"] if name == names[0] else [], name, ["-", "0.0", "MB"]) for name in names
     ]
     (line,) = lines(nursery.run("training", "list", "--out", tmp_path, "--json"))
     answer = json.loads(line)
@@ -104,6 +104,28 @@ def test_a_fit_can_leave_the_current_version(nursery: Nursery, tmp_path: Path, n
     assert nursery.run("training", "fit", *options, "--no-activate").code == 0
     assert current_version(tmp_path) == names[2]
     assert len(published(tmp_path)) == 4
+
+
+def test_a_fit_that_measures_nothing_does_not_replace_a_version_that_was_measured(
+    nursery: Nursery, tmp_path: Path, names: list[str]
+) -> None:
+    data = tmp_path.with_name("ratings.csv")
+    data.write_text("user,item,rating\n" + "\n".join(f"{n % 5},{n % 7},{1 + n % 3}" for n in range(35)) + "\n")
+    options = ("--data", data, "--preset", "bias", "--set", "epochs=1", "--device", "cpu", "--out", tmp_path)
+    done = nursery.run("training", "fit", *options)
+    assert (done.code, current_version(tmp_path), len(published(tmp_path))) == (2, names[2], 3)
+    assert f"the served version {names[2]} was measured" in done.stderr
+    assert nursery.run("training", "fit", *options, "--force").code == 0
+    fitted = current_version(tmp_path)
+    assert fitted not in names
+    row = lines(nursery.run("training", "list", "--out", tmp_path))[-1]
+    assert row.split()[0] == "*!"
+    assert row.endswith("not measured")
+    back = lines(nursery.run("training", "rollback", "--out", tmp_path))
+    assert back == [f"{names[2]} is current instead of {fitted}"]
+    refused = nursery.run("training", "activate", fitted, "--out", tmp_path)
+    assert (refused.code, refused.stderr.count("\n")) == (2, 1)
+    assert "served only by force" in refused.stderr
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from training.options import SourceOptions
 
 def read(url: str, table: str | None, columns: Mapping[str, str] | None = None, **options: Any) -> Checked:
     with database.opened(url, SourceOptions(table=table, columns=columns or {}, **options)) as part:
-        return checked([part])
+        return checked([[part]])
 
 
 def sqlite(path: Path, *statements: str) -> str:

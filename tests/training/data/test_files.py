@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+import bz2
+import errno
+import gzip
 import io
+import json
+import logging
+import lzma
+import os
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import fsspec
+import numpy as np
 import pyarrow as pa
 import pytest
+from pyarrow import feather
 from pyarrow import parquet as pq
 
 from tests.support import ROOT
-from tests.support.reading import read, rows_of
+from tests.support.reading import read, read_files, rows_of
 from training.data import files
+from training.data.dataset import load, shown_name
 from training.errors import ConfigError, DataError
+from training.options import SourceOptions
 
 FIRST = b"user,item,rating\n1,2,3\n2,3,4\n"
 SECOND = b"user,item,rating\n7,2,5\n"
@@ -151,7 +166,7 @@ def test_a_url_that_cannot_be_reached_is_one_line_without_its_password(url: str,
 @pytest.mark.parametrize("options", [{"separator": ";"}, {"header": False}, {"encoding": "utf-8"}])
 def test_options_of_texts_are_refused_for_what_is_none(tmp_path: Path, options: dict[str, object]) -> None:
     (tmp_path / "ratings.parquet").write_bytes(PARTS["parquet"][0])
-    with pytest.raises(ConfigError, match="are for texts, and the data is a Parquet file"):
+    with pytest.raises(ConfigError, match="are for texts, but the data is a Parquet file"):
         read(tmp_path / "ratings.parquet", **options)
 
 
@@ -161,13 +176,128 @@ def test_the_ending_of_a_name_decides_nothing(tmp_path: Path) -> None:
         assert rows_of(read(tmp_path / name).ratings) == EXPECTED[:2]
 
 
-@pytest.mark.parametrize("kind", PARTS)
+@pytest.mark.parametrize(
+    "kind", ["csv", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("parquet", "jsonl"))]
+)
 def test_standard_input_is_read_as_a_file_is(tmp_path: Path, kind: str) -> None:
     (tmp_path / "ratings").write_bytes(PARTS[kind][0])
     program = f"from tests.support.reading import read, rows_of; print(rows_of(read('-').ratings) == {EXPECTED[:2]})"
     with (tmp_path / "ratings").open("rb") as stream:
         done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, stdin=stream, capture_output=True, check=False)
     assert (done.stdout.decode().strip(), done.returncode) == ("True", 0)
+
+
+NUMBERS = [(196.0, "196"), (1.50, "1.5"), (1e3, "1000"), (1e-7, "0.0000001"), (2.0**53 - 1, str(2**53 - 1)), (7, "7")]
+
+
+@pytest.mark.parametrize(("number", "text"), NUMBERS)
+@pytest.mark.parametrize("kind", ["jsonl", "parquet", "arrow", "sqlite"])
+def test_an_id_that_is_a_number_is_the_same_in_files_of_all_kinds(
+    tmp_path: Path, number: float, text: str, kind: str
+) -> None:
+    """As in requests; see `test_a_number_is_its_decimal_digits_in_every_encoding`."""
+    table, path = pa.table({"user": [number], "item": ["x"], "rating": [3]}), tmp_path / "ratings"
+    if kind == "jsonl":
+        path.write_text(f'{{"user": {number!r}, "item": "x", "rating": 3}}')
+    elif kind == "parquet":
+        pq.write_table(table, path)
+    elif kind == "arrow":
+        feather.write_feather(table, path)
+    else:
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute("CREATE TABLE ratings (user REAL, item TEXT, rating REAL)")
+            connection.execute("INSERT INTO ratings VALUES (?, 'x', 3), ('x', 'x', 3)", [number])
+        options = SourceOptions(table="ratings")
+        dataset = load([f"sqlite:///{path}"], options, rng=np.random.default_rng(0), cache=tmp_path, held_out=True)
+        assert dataset.ratings.user_ids[0].as_py() == text
+        return
+    assert rows_of(read(path).ratings) == [(text, "x", 3, None)]
+
+
+@pytest.mark.parametrize("number", [2.0**53, -1e300, float("inf")])
+def test_a_float_that_may_have_lost_digits_is_no_id(tmp_path: Path, number: float) -> None:
+    pq.write_table(pa.table({"user": [number], "item": ["x"], "rating": [3]}), tmp_path / "ratings")
+    with pytest.raises(DataError, match="column user: an id is a number that a float does not hold: give it as a text"):
+        read(tmp_path / "ratings")
+
+
+def test_a_gap_that_json_writes_as_nan_is_missing(tmp_path: Path) -> None:
+    for name in ("user", "rating"):
+        row = json.dumps({"user": 1, "item": 2, "rating": 3} | {name: float("nan")})
+        (tmp_path / "ratings").write_text(f"{row}\n")
+        with pytest.raises(DataError, match=f"line 1: {name} is missing"):
+            read(tmp_path / "ratings")
+
+
+@pytest.mark.parametrize("mark", ["/", "?", "#", "@", ":", "%2F", "//", "[", "\u212a"])
+@pytest.mark.parametrize(
+    "url", ["http://ann:{}@127.0.0.1:1/r.csv", "s3://ann:{}@bucket/r.csv", "ftp://ann:{}@127.0.0.1:1"]
+)
+def test_no_part_of_a_password_is_shown_whatever_is_in_it(
+    url: str, mark: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = url.format(f"QZX{mark}QZX")
+    with caplog.at_level(logging.INFO), pytest.raises((DataError, ConfigError)) as caught:
+        load([source], rng=np.random.default_rng(0), cache=Path("not needed"))
+    assert "QZX" not in f"{caught.value}{caplog.text}{shown_name([source], SourceOptions())}"
+
+
+COMPRESSED = {
+    "plain": bytes,
+    "gz": gzip.compress,
+    "bz2": bz2.compress,
+    "xz": lzma.compress,
+    "zst": lambda content: pa.compress(content, "zstd", asbytes=True),
+}
+
+
+@pytest.mark.parametrize("compression", COMPRESSED)
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_an_error_of_the_disk_within_a_file_is_one_line_that_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, compression: str
+) -> None:
+    content = COMPRESSED[compression](many(kind))
+    path = tmp_path / "ratings"
+    path.write_bytes(content)
+    monkeypatch.setattr(FailingDisk, "most", len(content) // 2)
+    monkeypatch.setattr(files.io, "FileIO", FailingDisk)
+    (found,) = files.found(str(path))
+    with pytest.raises(DataError) as caught:
+        read_files([replace(found, path=None)], SourceOptions())
+    assert str(caught.value) == f"{path}: cannot be read (Input/output error)"
+
+
+def many(kind: str) -> bytes:
+    """Ratings that no compression makes small."""
+    rng = np.random.default_rng(0)
+    table = pa.table({"user": rng.integers(1 << 60, size=20_000), "item": rng.integers(1 << 60, size=20_000)})
+    table = table.append_column("rating", pa.array(rng.integers(1, 6, 20_000)))
+    if kind == "parquet":
+        target = io.BytesIO()
+        pq.write_table(table, target)
+        return target.getvalue()
+    if kind == "csv":
+        return b"user,item,rating\n" + b"".join(b"%d,%d,%d\n" % tuple(row.values()) for row in table.to_pylist())
+    return b"".join(json.dumps(row).encode() + b"\n" for row in table.to_pylist())
+
+
+class FailingDisk(io.FileIO):
+    """A file whose disk cannot be read behind its first `most` bytes."""
+
+    most = 0
+
+    def readinto(self, buffer: Any) -> int:
+        here = self.tell()
+        if here >= self.most:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return super().readinto(memoryview(buffer)[: self.most - here])
+
+
+def test_a_file_that_the_system_cannot_read_is_one_line(tmp_path: Path) -> None:
+    """The memory of a process is a file, and its first bytes are an error of input and output."""
+    (tmp_path / "ratings.csv").symlink_to("/proc/self/mem")
+    with pytest.raises(DataError, match=r"ratings.csv: cannot be read \(Input/output error\)"):
+        read(tmp_path / "ratings.csv")
 
 
 def test_only_parquet_that_is_not_compressed_is_read_in_parts(tmp_path: Path) -> None:

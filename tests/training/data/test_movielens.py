@@ -109,7 +109,7 @@ def described(content: Content) -> list[dict[str, object]]:
 
 
 def ratings_of(content: Content) -> Interactions:
-    return checked([content.ratings]).ratings
+    return checked([[content.ratings]]).ratings
 
 
 @pytest.mark.parametrize("layout", [grouplens_100k, recbole_100k])
@@ -248,7 +248,7 @@ def real(cache: Path) -> Content:
 
 
 def test_the_real_ml_100k_has_its_published_size(real: Content) -> None:
-    content = checked([real.ratings])
+    content = checked([[real.ratings]])
     ratings = content.ratings
     assert (len(ratings), ratings.users, ratings.items, content.duplicates) == (100_000, 943, 1682, 0)
     assert ratings.scale == (1, 5)

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+import polars
 import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -137,6 +138,34 @@ def by_pandas(draw: st.DrawFn) -> tuple[Table, Written]:
     return table, Written(encoded(texts, draw(ENCODINGS)), SourceOptions(), not re.search("[\r\n]", ids_of(table)))
 
 
+@st.composite
+def by_polars(draw: st.DrawFn) -> tuple[Table, Written]:
+    """As each of the formats that Polars writes, in one to three files."""
+    table, kind = draw(tables()), draw(st.sampled_from(["csv", "Parquet", "NDJSON", "IPC", "IPC stream"]))
+    separator, end = draw(st.sampled_from([",", ";", "\t", "|"])), draw(st.sampled_from(["\n", "\r\n"]))
+    quoting = draw(st.sampled_from(["necessary", "always", "non_numeric"]))
+    compression = draw(st.sampled_from(["uncompressed", "lz4", "zstd"]))
+    contents = []
+    for part in parts(draw, records(table)):
+        frame = polars.DataFrame(part, COLUMNS[: len(part[0])], orient="row", infer_schema_length=None)
+        if draw(st.booleans()) and kind not in ("csv", "NDJSON"):
+            frame = frame.with_columns(polars.col("user").cast(polars.Categorical))
+        target = io.BytesIO()
+        if kind == "csv":
+            frame.write_csv(target, separator=separator, quote_style=quoting, line_terminator=end)
+        elif kind == "Parquet":
+            frame.write_parquet(target, compression=compression, row_group_size=draw(st.integers(1, 5)))
+        elif kind == "NDJSON":
+            frame.write_ndjson(target)
+        else:
+            write = frame.write_ipc if kind == "IPC" else frame.write_ipc_stream
+            write(target, compression=compression)
+        contents.append(target.getvalue())
+    single_lines = not re.search("[\r\n]", ids_of(table))
+    options = SourceOptions(separator=separator if kind == "csv" and draw(st.booleans()) else None)
+    return table, Written(contents, options, must=kind != "csv" or single_lines)
+
+
 def can_be_literal(table: Table, separator: str) -> bool:
     if re.search('["\\r\\n\x1f]' + ("|[ \\t]" if separator == " " else "|:"), ids_of(table)):
         return False
@@ -205,7 +234,8 @@ def parts(draw: st.DrawFn, rows: list[list[object]]) -> list[list[list[object]]]
 
 
 WRITERS = {
-    writer.__name__: writer() for writer in (delimited, by_pandas, literal, without_quotes, json_lines, columnar)
+    writer.__name__: writer()
+    for writer in (delimited, by_pandas, by_polars, literal, without_quotes, json_lines, columnar)
 }
 
 

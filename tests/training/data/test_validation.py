@@ -38,7 +38,7 @@ def test_duplicates_are_dropped_as_a_plain_loop_would_drop_them(
             best[user, item] = number
     kept = [rows[number] for number in sorted(best.values())]
 
-    result = checked([(batches(rows, size), ORIGIN)])
+    result = checked([[(batches(rows, size), ORIGIN)]])
     ratings = result.ratings
     assert result.duplicates == len(rows) - len(kept)
     assert ratings.ratings_N.tolist() == [row[2] for row in kept]
@@ -50,7 +50,7 @@ def test_duplicates_are_dropped_as_a_plain_loop_would_drop_them(
 
 @given(ROWS)
 def test_vocabularies_are_in_order_of_first_appearance(rows: list[tuple[int, int, int, int]]) -> None:
-    ratings = checked([(batches(rows, 3), ORIGIN)]).ratings
+    ratings = checked([[(batches(rows, 3), ORIGIN)]]).ratings
     for codes, ids in ((ratings.users_N, ratings.user_ids), (ratings.items_N, ratings.item_ids)):
         assert list(dict.fromkeys(codes.tolist())) == list(range(len(ids)))
         assert ids.null_count == 0
@@ -60,7 +60,7 @@ def test_vocabularies_are_in_order_of_first_appearance(rows: list[tuple[int, int
 def test_ids_that_differ_in_type_or_blanks_between_batches_are_one() -> None:
     first = pa.record_batch({"user": [21, 5], "item": ["a", " b"], "rating": [1, 2]})
     second = pa.record_batch({"user": [21.0, 6.0], "item": ["b ", "a"], "rating": [3.5, 4.5]})
-    ratings = checked([([first, second], ORIGIN)]).ratings
+    ratings = checked([[([first, second], ORIGIN)]]).ratings
     assert ratings.user_ids.to_pylist() == ["21", "5", "6"]
     assert ratings.item_ids.to_pylist() == ["a", "b"]
 
@@ -68,12 +68,12 @@ def test_ids_that_differ_in_type_or_blanks_between_batches_are_one() -> None:
 def test_a_row_is_named_by_line_where_there_are_lines() -> None:
     batch = pa.record_batch({"user": [1, 2], "item": [1, 2], "rating": [1.0, None]})
     with pytest.raises(DataError, match="there: line 102: rating is missing"):
-        checked([([batch], Origin("there", lambda row: row + 101))])
+        checked([[([batch], Origin("there", lambda row: row + 101))]])
 
 
 def test_nothing_is_refused() -> None:
     with pytest.raises(DataError, match="here: no ratings"):
-        checked([([], ORIGIN)])
+        checked([[([], ORIGIN)]])
 
 
 def test_columns_are_chosen_by_our_names_or_by_those_given() -> None:

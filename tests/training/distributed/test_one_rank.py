@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 
@@ -129,6 +130,52 @@ def test_times_may_be_missing_in_a_part_or_in_some_rows(group: Group, tmp_path: 
     assert list(by_pair[0].values()).count(None) == 4
 
 
+SECOND, MILLISECOND = 1_600_000_000, 1_600_000_000_000
+UNITS: dict[str, tuple[list[object], list[object], list[object] | str]] = {
+    "zeros alone in a file": ([0, 0], [MILLISECOND, MILLISECOND], [0, 0, SECOND, SECOND]),
+    "milliseconds and times of a type": (
+        [MILLISECOND, None],
+        [datetime.fromtimestamp(SECOND, UTC), datetime.fromtimestamp(5, UTC)],
+        [SECOND, None, SECOND, 5],
+    ),
+    "milliseconds and ISO 8601": ([MILLISECOND, 0], ["2020-09-13T12:26:40Z", ""], [SECOND, 0, SECOND, None]),
+    "seconds and milliseconds": (
+        [SECOND, SECOND],
+        [MILLISECOND, None],
+        r"0.parquet: row 1: timestamp \d+ is in another",
+    ),
+    "milliseconds and seconds": ([None, MILLISECOND], [None, SECOND], r"1.parquet: row 2: timestamp \d+ is in another"),
+    "a far future": ([SECOND, 1], [1, 5_000_000_000], r"1.parquet: row 2: timestamp 5000000000 is later than the year"),
+}
+
+
+@pytest.mark.parametrize("case", UNITS)
+def test_the_unit_of_times_is_one_over_all_files_with_and_without_torchrun(
+    case: str, group: Group, tmp_path: Path
+) -> None:
+    first, second, expected = UNITS[case]
+    for number, times in enumerate((first, second)):
+        columns = {"user": ["a", "b"], "item": [f"{number}", f"{number}"], "rating": [1.0, 2.0], "timestamp": times}
+        pq.write_table(pa.table(columns), tmp_path / f"{number}.parquet")
+    for reads in (read, lambda config: read_share(config, group)):
+        if isinstance(expected, str):
+            with pytest.raises(DataError, match=expected):
+                reads(configured(tmp_path))
+        else:
+            found = {(user, item): time for user, item, _, time in rows_of(reads(configured(tmp_path)).train)}
+            assert [found[user, item] for item in "01" for user in "ab"] == expected
+
+
+def test_each_source_has_a_unit_of_its_own(group: Group, tmp_path: Path) -> None:
+    for name, time in (("seconds", SECOND), ("milliseconds", MILLISECOND)):
+        columns = {"user": ["a", "b"], "item": [name, name], "rating": [1.0, 2.0], "timestamp": [time, time]}
+        pq.write_table(pa.table(columns), tmp_path / f"{name}.parquet")
+    data = [str(tmp_path / f"{name}.parquet") for name in ("seconds", "milliseconds")]
+    config = JobConfig(data=data, preset="als", cache=Path())
+    for train in (read(config).train, read_share(config, group).train):
+        assert {row[3] for row in rows_of(train)} == {SECOND}
+
+
 def test_whole_numbers_that_became_floats_are_ids_without_a_fraction(group: Group, tmp_path: Path) -> None:
     columns = GOOD | {"user": ["1.0", "2.0", "1.0"], "item": [3.0, 4.0, 4.0]}
     pq.write_table(pa.table(columns), tmp_path / "ratings.parquet")
@@ -138,10 +185,12 @@ def test_whole_numbers_that_became_floats_are_ids_without_a_fraction(group: Grou
     assert ours.item_ids.to_pylist() == theirs.item_ids.to_pylist()
 
 
-@pytest.mark.parametrize("preset", ["textbook", "bayes-side"])
-def test_a_preset_that_cannot_be_spread_is_refused(preset: str) -> None:
-    with pytest.raises(ConfigError, match=f"the preset {preset} cannot be fitted under torchrun"):
-        DistributedRuntime(OneOf(0, 2)).read(configured("ratings"), load_preset(preset), lambda _: None)  # type: ignore[arg-type]
+def test_what_cannot_be_spread_is_refused() -> None:
+    with pytest.raises(ConfigError, match="the preset textbook cannot be fitted under torchrun"):
+        DistributedRuntime(OneOf(0, 2)).read(configured("ratings"), load_preset("textbook"), lambda _: None)  # type: ignore[arg-type]
+    attributes = configured("ratings", item_attributes="items.csv")
+    with pytest.raises(ConfigError, match="--item-attributes cannot be used under torchrun"):
+        DistributedRuntime(OneOf(0, 2)).read(attributes, load_preset("bayes"), lambda _: None)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("option", ["refit", "warm_start"])
@@ -204,12 +253,8 @@ def test_the_start_of_a_span_is_that_of_all_rows(monkeypatch: pytest.MonkeyPatch
 def test_every_tensor_of_the_state_of_bayes_has_a_side_or_is_everybodys() -> None:
     names = ("chain0.user.table_RK", "chain1.item.effect_RK", "chain0.precision")
     assert list(map(Bayes.side_of, names)) == ["user", "item", None]
-    assert [Bayes.side_of(f"posterior.{name}") for name in ("left", "right", "probes", "left.unknown")] == [
-        "user",
-        "item",
-        "other",
-        None,
-    ]
+    of_posterior = ("mean.left", "mean.right", "spread.probes", "mean.left.unknown", "learned.weights_V")
+    assert list(map(Bayes.side_of, of_posterior)) == ["user", "item", "other", None, None]
 
 
 def test_a_single_process_has_nothing_to_add_or_to_gather() -> None:

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from app.api.encodings import json
 from app.engine.types import (
     SOURCES,
+    ListOrder,
     ListSource,
     Pair,
     Pairs,
     Prediction,
     Predictions,
-    RankBy,
     RankedItem,
     Source,
     TopList,
@@ -26,8 +26,8 @@ from app.engine.types import (
 LIST = TopList(
     user="ü",
     source=ListSource.MODEL,
-    rank_by=RankBy.RATING,
-    items=[RankedItem('"', 4.5, None, None), RankedItem("2", 1.0, "T", 1999)],
+    rank_by=ListOrder.RATING,
+    items=[RankedItem('"', 4.5, 4.5, None, None), RankedItem("2", 1.0, 0.5, "T", 1999)],
     version="v1",
 )
 LISTED = {
@@ -35,8 +35,8 @@ LISTED = {
     "source": "model",
     "rank_by": "rating",
     "items": [
-        {"item": '"', "rating": 4.5, "title": None, "year": None},
-        {"item": "2", "rating": 1.0, "title": "T", "year": 1999},
+        {"item": '"', "rating": 4.5, "score": 4.5, "title": None, "year": None},
+        {"item": "2", "rating": 1.0, "score": 0.5, "title": "T", "year": 1999},
     ],
 }
 

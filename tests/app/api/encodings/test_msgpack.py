@@ -36,7 +36,7 @@ def test_a_pair_and_columns_are_decoded() -> None:
         pack({"user": "1", "item": "2", "more": 3}),
         pack({"users": ["1"], "user": "1", "item": "1"}),
         pack({"user": None, "item": "2"}),
-        pack({"user": 1.0, "item": "2"}),
+        pack({"user": True, "item": "2"}),
         pack({"user": b"1", "item": "2"}),
         pack({"users": "12", "items": "12"}),
         pack({"user": "1", "item": "2"})[:-1],
@@ -50,16 +50,16 @@ def test_a_pair_and_columns_are_decoded() -> None:
     ids=lambda content: repr(content)[:30],
 )
 def test_anything_else_is_refused(content: bytes) -> None:
-    with pytest.raises(ValueError, match="not the msgpack wanted"):
+    with pytest.raises(ValueError, match="not a valid msgpack body"):
         decode(content)
 
 
 @pytest.mark.parametrize(
     ("document", "message"),
     [
-        ({"user": "1", "item": "2", "secret": 3}, "a member that is not known"),
-        ({"user": "1"}, "either user and item or users and items"),
-        ({"user": 1.5, "item": "secret"}, r"got `float` - at `\$.user`"),
+        ({"user": "1", "item": "2", "secret": 3}, "an unknown member"),
+        ({"user": "1"}, "either user and item, or users and items"),
+        ({"user": True, "item": "secret"}, r"got `bool` - at `\$.user`"),
         ({"items": ["secret"], "users": ["1", None]}, r"at `\$.users\[1\]`"),
     ],
 )
@@ -73,7 +73,7 @@ def test_a_refusal_says_what_is_wrong_and_repeats_nothing(document: dict[str, ob
 def test_a_body_cut_anywhere_is_refused(document: dict[str, object]) -> None:
     content = pack(document)
     for size in range(len(content)):
-        with pytest.raises(ValueError, match="not the msgpack wanted"):
+        with pytest.raises(ValueError, match="not a valid msgpack body"):
             decode(content[:size])
 
 

@@ -39,6 +39,7 @@ def test_kernels_are_compiled_once_and_kept_where_the_environment_says(tmp_path)
     assert (compiled, log) == ("False", "")
 
 
+@pytest.mark.slow
 def test_kernels_work_where_nothing_can_be_kept(tmp_path):
     compiled, log = run_program(tmp_path, "nowhere")
     assert (compiled, list(tmp_path.iterdir())) == ("True", [])

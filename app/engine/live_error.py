@@ -1,0 +1,205 @@
+"""How good the served model is on the ratings that come in: each is compared with what was predicted before it.
+
+A rating waits in the store until one of the workers compares it, a second later at most. What the user had rated up to
+then is known there, so the prediction is the one that the service would have given just before. Shapes: N items.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from typing import NoReturn
+
+import numpy as np
+
+from app.engine.documents import LiveFigures, Quality
+from app.engine.events import Listener, LiveError
+from app.engine.folding import fold
+from app.engine.predictions import predict_folded, predict_rows
+from app.engine.rating_history import RatingHistory
+from app.engine.serving_model import ModelHolder, ServingModel
+from app.engine.threads import Worker
+from app.engine.types import FOLDED, SOURCES, LiveSource, Predictions, Source
+from app.ratings.errors import NoStoreError, StoreError
+from app.ratings.live_error import HOUR, ErrorSums, Incoming, Judged, total
+from app.ratings.records import StoredUser
+from app.ratings.store import RatingsStore
+from models.biases import Biases
+from models.mf import CENTRAL_90
+
+LOOK_SECONDS = 1.0
+TELL_SECONDS = 15.0  # between two looks at the sums, for metrics
+TOLD_DAYS = 7
+QUICK = 8  # ratings that are compared without another thread
+
+logger = logging.getLogger(__name__)
+
+
+class LiveErrors:
+    """Compares new ratings with predictions, and tells of the errors."""
+
+    def __init__(self, models: ModelHolder, history: RatingHistory, worker: Worker, tell: Listener) -> None:
+        self._models, self._history, self._worker, self._tell = models, history, worker, tell
+        self._name = f"{socket.gethostname()}-{os.getpid()}"
+        self._biases: tuple[ServingModel, Biases] | None = None
+        self._told_at = 0.0
+
+    async def follow(self) -> NoReturn:
+        """Compare what comes in, for ever. No failure ends it."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            store = self._history.store
+            if store is None or not store.available or self._models.model is None:
+                continue
+            try:
+                while await self._compare_some(store):
+                    pass
+                if time.monotonic() - self._told_at > TELL_SECONDS:
+                    await self._tell_of(store)
+            except StoreError as error:
+                logger.debug("New ratings cannot be compared with predictions now: %s", error)
+            except Exception:
+                logger.exception("Comparing new ratings with predictions failed; retrying")
+
+    async def quality(self, days: int) -> Quality:
+        """The errors of the last days, by version and source. Raises NoStoreError or StoreUnavailableError."""
+        store = self._history.store
+        if store is None:
+            raise NoStoreError("this service keeps no ratings, so there is no live error")
+        waiting = await store.waiting()  # first: what does not wait then is in the sums
+        sums = await store.error_sums(_since(days))
+        figures = []
+        for version in sorted({version for version, _ in sums}):
+            of_version = {source: found for (name, source), found in sums.items() if name == version}
+            of_version[LiveSource.ALL] = total(of_version.values())
+            figures += [_figures(version, LiveSource(source), found) for source, found in of_version.items()]
+        return Quality(days=days, waiting=waiting, figures=figures, model_version=self._models.current.version)
+
+    async def _compare_some(self, store: RatingsStore) -> bool:
+        """Compare the ratings that have waited longest. Gives whether there may be more."""
+        waiting = await store.incoming()
+        if not waiting or not await store.claim(self._name):
+            return False
+        users = [*dict.fromkeys(rating.user for rating in waiting)]
+        stored, unsettled = await self._history.stored(users), await store.waiting_of(users)
+        model = self._models.current
+        judged = await self._worker.run(
+            lambda: self._judge(model, waiting, stored, unsettled), quick=len(waiting) <= QUICK
+        )
+        await store.settle(judged)
+        return True
+
+    def _judge(
+        self,
+        model: ServingModel,
+        waiting: Sequence[Incoming],
+        stored: Mapping[str, StoredUser],
+        unsettled: Sequence[Incoming],
+    ) -> list[tuple[Incoming, Judged]]:
+        later: dict[str, list[Incoming]] = defaultdict(list)
+        for rating in unsettled:
+            later[rating.user].append(rating)
+        judged: list[tuple[Incoming, Judged]] = []
+        for (user, revision), group in groupby(waiting, lambda rating: (rating.user, rating.revision)):
+            ratings = [*group]
+            unknown = {rating.item for rating in later[user] if rating.revision >= revision}
+            found = self._of_user(model, ratings, _before(stored[user], ratings[0], unknown))
+            judged += zip(ratings, found, strict=True)
+        return judged
+
+    def _of_user(self, model: ServingModel, ratings: Sequence[Incoming], before: StoredUser) -> list[Judged]:
+        """Ratings of one user that came at once, by what was known before them."""
+        user, rows_N = ratings[0].user, model.items.rows([rating.item for rating in ratings])
+        given_N = np.array([rating.rating for rating in ratings])
+        rated = self._history.rated(model, user, before)
+        row = model.users.row(user)
+        if before.revision > (model.fitted_revision(self._history.store) or 0):
+            found = predict_folded(model, fold(model, rated), rows_N, intervals=True)
+        else:
+            found = predict_rows(model, np.full(len(rows_N), row), rows_N, intervals=True)
+        of_biases_N = self._biases_of(model).predict(*rated, rows_N).clip(*model.scorer.scale)
+        sums = _errors(found, of_biases_N, given_N, model.checkpoint.manifest.metrics.get("bias_rmse"))
+        fitted_N = np.isin(rows_N, model.training_ratings(row)[0])
+        sources = [live_source(SOURCES[source]) for source in found.sources_B.tolist()]
+        return [
+            Judged(model.version, source, None if fitted else one)
+            for source, fitted, one in zip(sources, fitted_N.tolist(), sums, strict=True)
+        ]
+
+    def _biases_of(self, model: ServingModel) -> Biases:
+        if self._biases is None or self._biases[0] is not model:
+            checkpoint = model.checkpoint
+            means_I = checkpoint.catalogue["mean_rating"].to_numpy()
+            self._biases = model, Biases(checkpoint.manifest.data.rating_mean, checkpoint.ratings_I, means_I)
+        return self._biases[1]
+
+    async def _tell_of(self, store: RatingsStore) -> None:
+        self._told_at = time.monotonic()
+        version = self._models.current.version
+        for (found, source), sums in (await store.error_sums(_since(TOLD_DAYS))).items():
+            if found == version:
+                self._tell(LiveError(_figures(version, LiveSource(source), sums)))
+
+
+def live_source(source: Source) -> LiveSource:
+    """What a prediction rests on, in the words of live errors."""
+    known = {Source.MODEL: LiveSource.MODEL, SOURCES[FOLDED]: LiveSource.FOLD_IN}
+    return known.get(source, LiveSource.UNKNOWN)
+
+
+def _before(stored: StoredUser, first: Incoming, unknown: set[str]) -> StoredUser:
+    """What was known of a user before some ratings: neither these nor later ones."""
+    ratings = tuple(rating for rating in stored.ratings if rating.item not in unknown)
+    erased = stored.erased if stored.erased < first.revision else 0
+    return StoredUser(first.before, erased, ratings, stored.deleted)
+
+
+def _errors(
+    found: Predictions, of_biases_N: np.ndarray, given_N: np.ndarray, deviation: float | None
+) -> list[ErrorSums]:
+    """How far off each prediction was; `deviation` is that of the biases' errors, None where it was not measured."""
+    errors_N, bias_errors_N = np.abs(found.ratings_B - given_N), np.abs(of_biases_N - given_N)
+    low_N, high_N = np.full((2, len(given_N)), np.nan) if found.intervals_2B is None else found.intervals_2B
+    known_N, within_N = ~np.isnan(low_N), (low_N <= given_N) & (given_N <= high_N)
+    within_bias_N = bias_errors_N <= CENTRAL_90 * (deviation or 0.0)
+    return [
+        ErrorSums(
+            ratings=1,
+            squared=float(errors_N[at]) ** 2,
+            absolute=float(errors_N[at]),
+            intervals=int(known_N[at]),
+            covered=int(within_N[at]),
+            bias_squared=float(bias_errors_N[at]) ** 2,
+            bias_absolute=float(bias_errors_N[at]),
+            bias_intervals=int(deviation is not None),
+            bias_covered=int(deviation is not None and within_bias_N[at]),
+        )
+        for at in range(len(given_N))
+    ]
+
+
+def _since(days: int) -> int:
+    return int(time.time()) // HOUR - 24 * days
+
+
+def _figures(version: str, source: LiveSource, sums: ErrorSums) -> LiveFigures:
+    def share(part: float, whole: int) -> float | None:
+        return part / whole if whole else None
+
+    return LiveFigures(
+        version=version,
+        source=source,
+        ratings=sums.ratings,
+        rmse=(sums.squared / sums.ratings) ** 0.5,
+        mae=sums.absolute / sums.ratings,
+        coverage90=share(sums.covered, sums.intervals),
+        bias_rmse=(sums.bias_squared / sums.ratings) ** 0.5,
+        bias_mae=sums.bias_absolute / sums.ratings,
+        bias_coverage90=share(sums.bias_covered, sums.bias_intervals),
+    )
