@@ -51,6 +51,7 @@ def test_a_database_is_closed_when_work_whose_caller_has_gone_has_ended(store_ur
 
     async def main() -> None:
         database = Database(address(store_url))
+        await database.prepare()
         caller = asyncio.create_task(database.read(work))
         await begun.wait()
         caller.cancel()
