@@ -256,6 +256,20 @@ def test_pipelined_requests_are_all_answered_wherever_the_segments_end(service: 
     assert received.count(b"HTTP/1.1 200") == received.count(b"HTTP/1.1 ") == 300
 
 
+def test_large_bodies_of_one_connection_are_all_read_wherever_the_segments_end(service: httpx.Client) -> None:
+    """The head of a request and the begin of its body come with the end of the body before."""
+    body = BODY[:-1] + b" " * (3 * MAX_HEAD) + b"}"
+    request = HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body
+    with connection(service) as keeping:
+        for part in (request[:-9], request[-9:], request[:-9], request[-9:]):
+            keeping.sendall(part)
+            time.sleep(0.1)
+        received = b""
+        while received.count(b'"model_version"') < 2:
+            received += keeping.recv(65_536)
+    assert received.count(b"HTTP/1.1 200") == received.count(b"HTTP/1.1 ") == 2
+
+
 def test_an_answer_comes_before_the_refusal_of_what_follows_its_request(service: httpx.Client) -> None:
     with connection(service) as broken:
         broken.sendall(PREDICT + b"GARBAGE\r\n")
