@@ -142,7 +142,9 @@ def interval_list(ends_2B: npt.NDArray[np.float32]) -> list[Interval]:
 
 
 def _without_nan(ends_2B: npt.NDArray[np.float32]) -> list[list[float | None]]:
-    found: list[list[float | None]] = np.where(np.isnan(ends_2B), None, ends_2B.astype(object)).tolist()
+    ends = ends_2B.astype(object)
+    ends[np.isnan(ends_2B)] = None
+    found: list[list[float | None]] = ends.tolist()
     return found
 
 

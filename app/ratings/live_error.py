@@ -111,9 +111,9 @@ async def read_sums(connection: AsyncConnection, since: int) -> dict[tuple[str, 
     columns = [sa.func.sum(quality.c[field.name]) for field in fields(ErrorSums)]
     found = sa.select(quality.c.version, quality.c.source, *columns).where(quality.c.hour >= since)
     rows = await connection.execute(found.group_by(quality.c.version, quality.c.source))
-    types = [int if field.name in COUNTS else float for field in fields(ErrorSums)]
+    types: list[Any] = [int if field.name in COUNTS else float for field in fields(ErrorSums)]
     return {
-        (version, source): ErrorSums(*(type_(value) for type_, value in zip(types, values, strict=True)))
+        (version, source): ErrorSums(*[type_(value) for type_, value in zip(types, values, strict=True)])
         for version, source, *values in rows
     }
 

@@ -165,6 +165,33 @@ class RecommendRequest(RequestModel):
     diversity: Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)] = 0.0
 
 
+Names = list[Annotated[str, Field(min_length=1)]]
+
+
+class ItemRequest(RequestModel):
+    """What is known of an item. Lists show it from `available_from` until before `available_until`, unless hidden."""
+
+    title: str | None = None
+    year: Year | None = None
+    genres: Names | None = None
+    labels: Names | None = None
+    hidden: StrictBool = False
+    available_from: Timestamp | None = None
+    available_until: Timestamp | None = None
+
+
+class ListedItemRequest(ItemRequest):
+    """An item of many."""
+
+    id: Id
+
+
+class ItemsRequest(RequestModel):
+    """Items, each id once."""
+
+    items: Annotated[list[ListedItemRequest], FailFast()]
+
+
 class RatingRequest(RequestModel):
     """What the user gave the item."""
 

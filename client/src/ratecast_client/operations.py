@@ -142,6 +142,42 @@ def item(item: Id) -> Call[types.Item]:
     return _ask(_get(f"/items/{_segment(item)}"), types.Item)
 
 
+class ItemDetails(TypedDict, total=False):
+    """What is known of an item. Lists show it from `available_from` until just before `available_until`, if not hidden.
+
+    Times are as for `rate`.
+    """
+
+    title: str | None
+    year: int | None
+    genres: Iterable[str] | None
+    labels: Iterable[str] | None
+    hidden: bool
+    available_from: Time | None
+    available_until: Time | None
+
+
+def put_item(item: Id, **details: Unpack[ItemDetails]) -> Call[types.Item]:
+    """Store an item in place of all that is known of it; what is left out is unknown. Needs an admin key."""
+    return _ask(Request("PUT", f"/items/{_segment(item)}", _encode(_details(details)), JSON), types.Item)
+
+
+def patch_item(item: Id, **details: Unpack[ItemDetails]) -> Call[types.Item]:
+    """Change what is given of an item. Needs an admin key."""
+    return _ask(Request("PATCH", f"/items/{_segment(item)}", _encode(_details(details)), JSON), types.Item)
+
+
+def delete_item(item: Id) -> Call[types.RemovedItem]:
+    """Take an item out of all lists and searches. Needs an admin key."""
+    return _ask(Request("DELETE", f"/items/{_segment(item)}"), types.RemovedItem)
+
+
+def put_items(items: Mapping[Id, ItemDetails]) -> Call[types.StoredItems]:
+    """Store many items (id → details), all or none. Needs an admin key."""
+    body = {"items": [{"id": id_text(id_)} | _details(details) for id_, details in items.items()]}
+    return _ask(_post("/items", body), types.StoredItems)
+
+
 def find_items(
     query: str = "",
     *,
@@ -360,6 +396,14 @@ def _time_member(time: Time | None) -> int | str | None:
     if time is None or isinstance(time, str):
         return time
     return time.isoformat() if isinstance(time, datetime) else operator.index(time)
+
+
+def _details(details: ItemDetails) -> dict[str, Any]:
+    """The members that are given; None is one too."""
+    given: dict[str, Any] = dict(details)
+    times = {name: _time_member(given[name]) for name in ("available_from", "available_until") if name in given}
+    lists = {name: list(given[name]) for name in ("genres", "labels") if given.get(name) is not None}
+    return given | times | lists
 
 
 def _inline(ratings: Mapping[Id, SupportsFloat]) -> list[dict[str, Any]]:
