@@ -8,7 +8,7 @@ from fastapi import APIRouter, Body, Query
 
 from app.api.deps import EngineDep, LimitsDep
 from app.api.openapi import link, problems
-from app.api.parameters import ITEM, MAX_QUERY, SIMILAR, Category, IdPath, ListLength, N, Offset, YearMax, YearMin
+from app.api.parameters import ITEM, MAX_QUERY, SIMILAR, Genre, IdPath, Label, ListLength, N, Offset, YearMax, YearMin
 from app.api.schemas.answers import RemovedItem, StoredItems
 from app.api.schemas.requests import ItemRequest, ItemsRequest
 from app.engine.documents import FoundItems, Genres, Item, SimilarItems
@@ -22,6 +22,7 @@ CHANGE = problems(413, 422, 500, 501, 503)
 
 EXAMPLES = {"242": {"value": "242"}, "50": {"value": "50"}}
 SHOWN = {"hidden": {"value": {"title": "Star Wars", "year": 1977, "genres": ["Sci-Fi"], "hidden": True}}}
+MANY = {"two": {"value": {"items": [{"id": "50", "title": "Star Wars"}, {"id": "new", "title": "A new one"}]}}}
 ItemBody = Annotated[ItemRequest, Body(openapi_examples=SHOWN)]
 ItemId = Annotated[str, IdPath(description="The item's id.", openapi_examples=EXAMPLES)]
 
@@ -37,7 +38,8 @@ async def find_items(
     query: Annotated[str, Query(max_length=MAX_QUERY, description="Words of the title, or an id; none: any.")] = "",
     n: N = 10,
     offset: Offset = 0,
-    category: Category = None,
+    genre: Genre = (),
+    label: Label = (),
     year_min: YearMin = None,
     year_max: YearMax = None,
 ) -> FoundItems:
@@ -48,12 +50,12 @@ async def find_items(
     """
     limits.check_list(n, "query", "n")
     limits.check_offset(offset, "query", "offset")
-    return await engine.catalogue.find_items(query, n, ItemFilter(category, year_min, year_max), offset)
+    return await engine.catalogue.find_items(query, n, ItemFilter(genre, label, year_min, year_max), offset)
 
 
 @router.get("/genres", summary="The genres of the items", responses=problems(413, 500, 503, 504))
 async def genres(engine: EngineDep) -> Genres:
-    """Each genre with its number of items, those of the most items first. They are what `category` takes."""
+    """Each genre with its number of items, those of the most items first. They are what `genre` takes."""
     return await engine.catalogue.genres()
 
 
@@ -115,7 +117,9 @@ async def delete_item(item: ItemId, engine: EngineDep, limits: LimitsDep) -> Rem
 
 
 @router.post("/items", summary="Store many items", responses=CHANGE)
-async def put_items(body: ItemsRequest, engine: EngineDep, limits: LimitsDep) -> StoredItems:
+async def put_items(
+    body: Annotated[ItemsRequest, Body(openapi_examples=MANY)], engine: EngineDep, limits: LimitsDep
+) -> StoredItems:
     """Store items, all of them or none, each in place of all that is known of it. Doing it twice is doing it once."""
     if len(body.items) > limits.pairs:
         raise InvalidRequestError(("body",), f"a request holds at most {limits.pairs} items (RATECAST_MAX_PAIRS)")

@@ -94,7 +94,9 @@ Intervals = Annotated[
     bool,
     Query(description="Add the ends of the central 90 % interval of each rating, `low` and `high`."),
 ]
-Category = Annotated[str | None, Query(description="Choose from the items of this genre alone.")]
+NAMES = "Choose from the items of this {0} alone; of several separated by commas any, of repeated ones each."
+Genre = Annotated[tuple[str, ...], Query(description=NAMES.format("genre"))]
+Label = Annotated[tuple[str, ...], Query(description=NAMES.format("label"))]
 YearMin = Annotated[Year | None, Query(description="Choose from the items of this year and later ones.")]
 YearMax = Annotated[Year | None, Query(description="Choose from the items of this year and earlier ones.")]
 User = Annotated[str, IdPath(description="The user's id.", openapi_examples={"196": {"value": "196"}})]
@@ -104,7 +106,12 @@ ORDER = (
     "of the 90 % interval of its expectation. By default `relevance` where the model has it, else `rating`."
 )
 QueryId = Annotated[str, BeforeValidator(clean)]
-REPEATABLE = ("exclude", "only")  # in a query; of any other parameter that is given twice the last counts
+REPEATABLE = (
+    "exclude",
+    "only",
+    "genre",
+    "label",
+)  # in a query; of any other parameter that is given twice the last counts
 
 
 class PredictParameters(BaseModel):
@@ -123,7 +130,8 @@ class ListParameters(BaseModel):
     exclude_seen: Annotated[bool, Query(description="Leave out what the user rated.")] = True
     exclude: Annotated[tuple[QueryId, ...], Query(description="Leave out these items too; repeatable.")] = ()
     only: Annotated[tuple[QueryId, ...] | None, Query(description="Choose from these items alone; repeatable.")] = None
-    category: Category = None
+    genre: Genre = ()
+    label: Label = ()
     year_min: YearMin = None
     year_max: YearMax = None
     intervals: Intervals = False

@@ -68,7 +68,10 @@ class Catalogue:
     def allowed(self, wanted: ItemFilter) -> npt.NDArray[np.bool_]:
         """Which items a filter lets through, (I,). An item whose year is unknown is outside every span of years."""
         years = self._table["year"]
-        mask_I = np.ones(len(self._table), np.bool_) if wanted.category is None else self._of_genre(wanted.category)
+        mask_I = np.ones(len(self._table), np.bool_)
+        for column, texts in (("genres", wanted.genre), ("labels", wanted.label)):
+            for text in texts:
+                mask_I &= self._having(column, text.split(","))
         if wanted.year_min is not None:
             mask_I &= np.asarray(pc.fill_null(pc.greater_equal(years, wanted.year_min), False))
         if wanted.year_max is not None:
@@ -90,11 +93,13 @@ class Catalogue:
         found = [Genre(name=count["values"], items=count["counts"]) for count in counts]
         return sorted(found, key=lambda genre: (-genre.items, genre.name))
 
-    def _of_genre(self, name: str) -> npt.NDArray[np.bool_]:
-        genres = self._table["genres"]
-        items = np.repeat(np.arange(len(genres)), pc.fill_null(pc.list_value_length(genres), 0))
-        mask_I = np.zeros(len(genres), dtype=np.bool_)
-        mask_I[items[np.asarray(pc.fill_null(pc.equal(pc.list_flatten(genres), name), False))]] = True
+    def _having(self, column: str, names: list[str]) -> npt.NDArray[np.bool_]:
+        """Which items have one of some genres, or labels, (I,)."""
+        lists = self._table[column]
+        items = np.repeat(np.arange(len(lists)), pc.fill_null(pc.list_value_length(lists), 0))
+        wanted = pa.array([name.strip() for name in names], pa.string())
+        mask_I = np.zeros(len(lists), dtype=np.bool_)
+        mask_I[items[np.asarray(pc.is_in(pc.list_flatten(lists), value_set=wanted))]] = True
         return mask_I
 
 

@@ -86,6 +86,7 @@ Timestamp = Annotated[
         }
     ),
 ]
+Names = list[Annotated[str, Field(min_length=1)]]
 Year = Annotated[int, Field(ge=0, le=9999)]
 
 
@@ -158,14 +159,12 @@ class RecommendRequest(RequestModel):
     exclude_seen: StrictBool = True
     exclude: Column = []
     only: Annotated[list[Id] | None, FailFast()] = None
-    category: str | None = None
+    genre: Names = []
+    label: Names = []
     year_min: Year | None = None
     year_max: Year | None = None
     intervals: StrictBool = False
     diversity: Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)] = 0.0
-
-
-Names = list[Annotated[str, Field(min_length=1)]]
 
 
 class ItemRequest(RequestModel):

@@ -69,7 +69,8 @@ class ListOptions(TypedDict, total=False):
         exclude_seen: leave out the items that the user rated (the default).
         exclude: leave out these items too.
         only: list these items only.
-        category: list items of this genre only.
+        genre, label: list items of these only. Of names in one text, separated by commas, an item has any; of several
+            texts each.
         year_min, year_max: list items of these years only.
         intervals: add the 90 % interval of each rating.
         diversity: how much items are to be unlike one another, from 0 to 1.
@@ -81,7 +82,8 @@ class ListOptions(TypedDict, total=False):
     exclude_seen: bool
     exclude: Iterable[Id]
     only: Iterable[Id] | None
-    category: str | None
+    genre: Iterable[str]
+    label: Iterable[str]
     year_min: int | None
     year_max: int | None
     intervals: bool
@@ -183,13 +185,15 @@ def find_items(
     *,
     n: int = 10,
     offset: int = 0,
-    category: str | None = None,
+    genre: Iterable[str] | None = None,
+    label: Iterable[str] | None = None,
     year_min: int | None = None,
     year_max: int | None = None,
 ) -> Call[types.FoundItems]:
     """The `n` items whose title or id matches the query best; without a query, those with the most ratings."""
-    wanted = {"category": category, "year_min": year_min, "year_max": year_max}
-    return _ask(_get("/items", query=query, n=n, offset=offset, **wanted), types.FoundItems)
+    names = {name: _texts(given) for name, given in (("genre", genre), ("label", label)) if given is not None}
+    years = {"year_min": year_min, "year_max": year_max}
+    return _ask(_get("/items", query=query, n=n, offset=offset, **names, **years), types.FoundItems)
 
 
 def find_users(query: str = "", *, n: int = 10) -> Call[types.FoundUsers]:
@@ -413,7 +417,13 @@ def _inline(ratings: Mapping[Id, SupportsFloat]) -> list[dict[str, Any]]:
 def _list_options(options: ListOptions) -> dict[str, Any]:
     """The options that are given, with ids as strings."""
     given = _given(**options)
-    return given | {name: id_texts(given[name]) for name in ("exclude", "only") if name in given}
+    ids = {name: id_texts(given[name]) for name in ("exclude", "only") if name in given}
+    return given | ids | {name: _texts(given[name]) for name in ("genre", "label") if name in given}
+
+
+def _texts(names: Iterable[str]) -> list[str]:
+    """Texts as a list. A single one is one, not its letters."""
+    return [names] if isinstance(names, str) else [*names]
 
 
 def _encode(body: Mapping[str, Any]) -> bytes:

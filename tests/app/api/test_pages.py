@@ -20,7 +20,7 @@ def listed(client: httpx.Client, user: str, **query: Any) -> list[dict[str, Any]
     return list(answer["items"])
 
 
-@pytest.mark.parametrize("query", [{}, {"rank_by": "rating"}, {"category": "Drama"}, {"diversity": 0.4}])
+@pytest.mark.parametrize("query", [{}, {"rank_by": "rating"}, {"genre": "Drama"}, {"diversity": 0.4}])
 @pytest.mark.parametrize("user", USERS)
 def test_pages_follow_one_another_without_gap_or_repetition(
     client: httpx.Client, user: str, query: dict[str, Any]

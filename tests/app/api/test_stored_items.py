@@ -85,7 +85,7 @@ def test_what_is_stored_replaces_what_the_model_knew(call: Caller) -> None:
     details = {"title": "Another One", "year": 2026, "genres": ["Unheard of"], "labels": ["new"]}
     assert ask(call, "PUT", f"/items/{item}", details) | details == ask(call, "GET", f"/items/{item}")
     assert [one["id"] for one in ask(call, "GET", "/items?query=another one")["items"]] == [item]
-    assert top(call, "&category=Unheard of") == [item]
+    assert top(call, "&genre=Unheard of") == [item]
     assert {"name": "Unheard of", "items": 1} in ask(call, "GET", "/genres")["genres"]
     listed = ask(call, "GET", f"/users/7/top?only={item}")["items"][0]
     assert (listed["title"], listed["year"]) == ("Another One", 2026)
