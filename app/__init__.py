@@ -1,7 +1,7 @@
 """The service.
 
-Threads of torch's products wait without spinning: the event loop needs the cores too. OpenMP reads this when torch is
-imported, so it is said before anything else is.
+While torch's threads wait, they do not spin, because the event loop needs the cores too. OpenMP reads the variable when
+torch is imported, so this module sets it before anything else is imported.
 """
 
 import os

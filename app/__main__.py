@@ -1,6 +1,6 @@
 """`python -m app`: its options become RATECAST_… variables, which workers read. `app/server/launcher.py` does the rest.
 
-Nothing slow is imported before the options have been read: help and completion come at once.
+Nothing slow is imported before the options have been read, so that help and completion are fast.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def _completion(ctx: click.Context, _param: click.Parameter, shell: str | None) 
 @click.command(epilog=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @_setting_options
 @click.option(
-    "--check", is_flag=True, help="Check settings, checkpoint, store and address, say what was found, and end."
+    "--check", is_flag=True, help="Check settings, checkpoint, store and address, print what was found, and exit."
 )
 @click.option("--json", "as_json", is_flag=True, help="With --check: print one JSON object.")
 @click.option(
@@ -63,9 +63,9 @@ def _completion(ctx: click.Context, _param: click.Parameter, shell: str | None) 
     is_eager=True,
     expose_value=False,
     callback=_completion,
-    help=f"Print what makes a shell complete the program {PROGRAM}.",
+    help=f"Print the completion script of the program {PROGRAM} for a shell.",
 )
-@click.version_option(package_name="ratecast", message="ratecast %(version)s", help="Say which release.")
+@click.version_option(package_name="ratecast", message="ratecast %(version)s", help="Print the release of Ratecast.")
 def serve(check: bool, as_json: bool, **settings: str | None) -> None:
     """Serve the current checkpoint over HTTP."""
     if as_json and not check:
@@ -84,7 +84,7 @@ def serve(check: bool, as_json: bool, **settings: str | None) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the service until it is told to stop. Bad usage is one line and exit code 2."""
+    """Run the service until a signal stops it. Bad usage ends with one line and exit code 2."""
     try:
         serve.main(arguments, standalone_mode=False, complete_var=VARIABLE)
     except click.ClickException as error:

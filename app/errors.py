@@ -1,4 +1,4 @@
-"""From errors to answers: the one table of statuses, and the problem documents of RFC 9457.
+"""Turns errors into answers: the one table of statuses, and the problem documents of RFC 9457.
 
 Domain errors know no HTTP; nothing else in the service chooses a status for them.
 """
@@ -53,7 +53,7 @@ MAX_FIELD_ERRORS = 10
 
 
 class FieldError(BaseModel):
-    """One thing that is wrong with a request: where (`body.users.3`, `query.n`) and what."""
+    """One error of a request: where (`body.users.3`, `query.n`) and what."""
 
     location: str
     message: str
@@ -73,7 +73,7 @@ class Problem(BaseModel):
 
 
 class InvalidRequestError(RatecastError):
-    """A well-formed request that asks for what the service does not do. The message never echoes the input."""
+    """A well-formed request that is not valid. The message never repeats the input."""
 
     def __init__(self, location: Sequence[str], message: str) -> None:
         super().__init__(message)
@@ -95,7 +95,7 @@ class UndecodableTargetError(RatecastError):
     """A path or a query that is not UTF-8 when it is percent-decoded."""
 
     def __init__(self) -> None:
-        super().__init__("the path and the query are percent-encoded UTF-8: ü is %C3%BC")
+        super().__init__("the path and the query must be percent-encoded UTF-8: ü is %C3%BC")
 
 
 class UnauthorizedError(RatecastError):
@@ -107,15 +107,15 @@ class ForbiddenError(RatecastError):
 
 
 class TooManyRequestsError(RatecastError):
-    """A principal who asks more often than is allowed. After `seconds` the next request is answered."""
+    """A principal has exceeded the rate limit. The next request is answered after `seconds`."""
 
     def __init__(self, seconds: int) -> None:
-        super().__init__(f"more requests a second than a key allows; try again in {seconds} s")
+        super().__init__(f"the rate limit of this API key is exceeded; try again in {seconds} s")
         self.seconds = seconds
 
 
 class StoppingError(RatecastError):
-    """The process is about to stop."""
+    """The process is shutting down."""
 
 
 class Kind(NamedTuple):
@@ -163,7 +163,7 @@ KINDS: Mapping[type[RatecastError], Kind] = {
 
 
 def install(app: FastAPI, routes: Sequence[Route]) -> None:
-    """Answer every error with a problem document. `routes` are all that the service has."""
+    """Answer every error with a problem document. `routes` are all routes of the service."""
     app.add_exception_handler(RatecastError, _expected_error)
     app.add_exception_handler(RequestValidationError, _expected_error)
     app.add_exception_handler(HTTPException, partial(_http_error, routes))
@@ -171,7 +171,7 @@ def install(app: FastAPI, routes: Sequence[Route]) -> None:
 
 
 class ProblemResponse(Response):
-    """A problem document; the scope of the request says of which kind, for those who count."""
+    """A problem document. It puts its kind into the scope of the request, for metrics and logs."""
 
     def __init__(self, problem: Problem, cause: str, headers: Mapping[str, str] | None) -> None:
         super().__init__(problem.model_dump_json(exclude_none=True), problem.status, headers, PROBLEM_JSON)
@@ -213,7 +213,7 @@ def answer_error(error: RatecastError | RequestValidationError) -> Response:
 
 
 def _problem_of_status(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
-    """A problem of the type that means no more than the status does."""
+    """A problem of type `about:blank`, which means no more than its status."""
     problem = Problem(title=HTTPStatus(status).phrase, status=status, detail=detail)
     return ProblemResponse(problem, f"http-{status}", headers)
 
@@ -223,15 +223,15 @@ async def _expected_error(_: Request, error: Exception) -> Response:
 
 
 def _field_error(found: Mapping[str, Any]) -> FieldError:
-    """What pydantic found wrong, and where in the request, without names that the client made up."""
+    """An error that pydantic found, and where in the request, without names that come from the client."""
     location, message = found["loc"], str(found["msg"])
     match found["type"]:
         case "json_invalid":
             location, message = location[:-1], f"not JSON: {found['ctx']['error']} at character {location[1]}"
         case "model_attributes_type":
-            message = "a JSON object is wanted, sent with Content-Type: application/json"
+            message = "the body must be a JSON object, sent with Content-Type: application/json"
         case "extra_forbidden":
-            location, message = location[:-1], "holds a member that is not known"
+            location, message = location[:-1], "has an unknown member"
     return FieldError(location=".".join(map(str, location)), message=message)
 
 
@@ -240,7 +240,7 @@ async def _http_error(routes: Sequence[Route], request: Request, error: HTTPExce
         reason = error.__cause__
         return answer_error(reason if isinstance(reason, RatecastError) else unreadable_json())
     headers = error.headers
-    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:  # Starlette names the methods of the first route alone
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:  # Starlette names only the methods of the first route
         found = (route.methods or () for route in routes if route.path_regex.match(request.scope["path"]))
         methods = set().union(*found)
         headers = {"Allow": ", ".join(sorted(methods | ({"HEAD"} if "GET" in methods else set())))}
@@ -252,5 +252,5 @@ async def _bug(_: Request, _error: Exception) -> Response:
 
 
 def bug_response() -> Response:
-    """The answer to a request that met a bug: it says nothing of it."""
+    """The answer to a request that met a bug. It has no details."""
     return _problem_of_status(500, "the service failed to answer; its log says why")

@@ -1,4 +1,4 @@
-"""Every setting of the service, read once from RATECAST_… variables. Nothing but the wiring imports this."""
+"""Every setting of the service, read once from RATECAST_… variables. Only the wiring imports this module."""
 
 from __future__ import annotations
 
@@ -121,19 +121,19 @@ class Settings(BaseSettings):
         return _read_keys("API_KEYS", self.api_keys, self.api_keys_file)
 
     def accepted_admin_keys(self) -> list[str]:
-        """The admin keys, likewise."""
+        """The admin keys of both settings. Raises ConfigurationError or OSError; no message repeats a key."""
         return _read_keys("ADMIN_KEYS", self.admin_keys, self.admin_keys_file)
 
     def check_exposure(self) -> None:
-        """Raise ConfigurationError for an address that others reach while nobody is asked for a key, or bad keys."""
+        """Raise ConfigurationError for bad keys, and for an address that others reach if no key is set."""
         if self.accepted_keys() or self.allow_anonymous or is_loopback(self.host):
             return
         raise ConfigurationError(
-            f"others reach {self.host}: set {PREFIX}API_KEYS, or {PREFIX}ALLOW_ANONYMOUS=true to answer everybody"
+            f"others can reach {self.host}: set {PREFIX}API_KEYS, or {PREFIX}ALLOW_ANONYMOUS=true to answer everybody"
         )
 
     def store_url(self) -> str | None:
-        """Of the ratings store, None where there is to be none."""
+        """The URL of the ratings store; None if the settings name none."""
         if self.store is not None:
             url = self.store.get_secret_value()
             return None if url == NO_STORE else url
@@ -142,7 +142,7 @@ class Settings(BaseSettings):
         return f"sqlite:///{quote(str(self.directory() / DEFAULT_STORE))}"
 
     def directory(self) -> Path:
-        """Where checkpoints are read from: the directory itself, or this host's copy of what is behind the URL."""
+        """The directory that checkpoints are read from: the one that was set, or the local copy of a URL."""
         if not is_url(self.checkpoints):
             return Path(self.checkpoints)
         if self.checkpoint_cache is not None:
@@ -150,16 +150,16 @@ class Settings(BaseSettings):
         name = sha256(self.checkpoints.encode()).hexdigest()[:16]
         if cache := os.environ.get(f"{PREFIX}CACHE"):
             return Path(cache, "checkpoints", name)
-        return Path(gettempdir(), f"ratecast-{os.getuid()}-{name}")  # nobody else can rename what is just below it
+        return Path(gettempdir(), f"ratecast-{os.getuid()}-{name}")  # no other user can rename it there
 
-    def mirror(self) -> CheckpointSync | None:
-        """What keeps that copy; None for a directory."""
+    def checkpoint_sync(self) -> CheckpointSync | None:
+        """The object that updates the local copy; None for a directory."""
         if not is_url(self.checkpoints):
             return None
         return CheckpointSync(RemoteRegistry(self.checkpoints), self.directory(), self.pinned_version)
 
     def origins(self) -> list[str]:
-        """Origins whose pages may ask."""
+        """Origins whose pages may send requests."""
         return [origin for origin in map(str.strip, self.cors_origins.split(",")) if origin]
 
     def threads_per_worker(self) -> int:
@@ -168,14 +168,14 @@ class Settings(BaseSettings):
 
 
 def _read_keys(name: str, given: SecretStr, file: Path | None) -> list[str]:
-    """A setting that is there but holds no key is refused: nobody means it to let everybody in."""
+    """Refuse a setting that is present but has no key: it is a mistake, and would let everybody in."""
     text = given.get_secret_value()
     keys = _keys(text.split(","), PREFIX + name) if text else []
     if file:
         try:
             lines = file.read_text("utf-8").splitlines()
         except UnicodeDecodeError:
-            raise ConfigurationError(f"{file} is not a text in UTF-8") from None
+            raise ConfigurationError(f"{file} is not text in UTF-8") from None
         keys += _keys(lines, str(file))
     return keys
 
@@ -183,14 +183,14 @@ def _read_keys(name: str, given: SecretStr, file: Path | None) -> list[str]:
 def _keys(parts: Iterable[str], source: str) -> list[str]:
     keys = [key for key in map(str.strip, parts) if key]
     if not keys:
-        raise ConfigurationError(f"{source} holds no key")
+        raise ConfigurationError(f"{source} has no key")
     if min(map(len, keys)) < MIN_KEY_LENGTH:
         raise ConfigurationError(f"a key of {source} has fewer than {MIN_KEY_LENGTH} characters")
     return keys
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches an address or a name. A name that means nothing is somebody else's trouble."""
+    """Whether only this machine reaches an address or a name. So does a name that means nothing."""
     with suppress(OSError, UnicodeError):
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
         return all(ipaddress.ip_address(str(address[0])).is_loopback for *_, address in found)

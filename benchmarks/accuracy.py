@@ -8,9 +8,10 @@ The peers' pins clash with ours, so they live in an environment of their own (`b
     PEERS/bin/python -m pip install --requirement benchmarks/peers.txt
     python -m benchmarks.accuracy --peers-python PEERS/bin/python
 
-Splits are those of `docs/evaluation.md`; `u1` and `glocalk` are columns of Parquet files, so they need `--data-dir`, a
-folder with ml-100k.parquet and ml-1m.parquet (columns user_id, item_id, rating, timestamp in the original file order;
-`fold` of ml-100k is n where GroupLens put the row in uN.test; `split_glocalk_test` of ml-1m is true for the rows that
+Splits are those of `docs/evaluation.md`; `u1` and `glocalk` are columns of Parquet files, and other sets than ml-100k
+are such files, so they need `--data-dir`, a folder with ml-100k.parquet, ml-1m.parquet and the others' (MovieLens:
+columns user_id, item_id, rating, timestamp in the original file order; others: user, item, rating; `fold` of ml-100k is
+n where GroupLens put the row in uN.test; `split_glocalk_test` of ml-1m is true for the rows that
 GLocal-K tests on). A model is given the training part and the pairs to predict, never a test rating.
 
 Columns:
@@ -53,13 +54,14 @@ import pyarrow as pa
 import torch
 from pyarrow import parquet
 
+from training import metrics
 from training.data.attributes import encode
 from training.data.dataset import Dataset, load
 from training.data.fetch import default_cache
 from training.data.interactions import Int64s, Interactions
 from training.data.split import parse_split, split
+from training.data.trial_split import trial_rows
 from training.errors import TrainingError
-from training.evaluation import metrics
 from training.evaluation.evaluate import TestSet, make_test_set
 from training.options import SourceOptions
 
@@ -112,6 +114,7 @@ SPLITS = {
     "u1": SplitKind("ml-100k", None, "fold", 1),
     "last-out": SplitKind("ml-100k", "last-out"),
     "glocalk": SplitKind("ml-1m", None, "split_glocalk_test", True),
+    **{name: SplitKind(name, "random:0.1", seeds=5) for name in ("ml-latest-small", "anime", "jester", "yelp")},
 }
 
 
@@ -230,29 +233,35 @@ def read_folds(kind: SplitKind, options: argparse.Namespace, folder: Path) -> It
     dataset = read(kind, options.data_dir)
     for seed in range(options.seeds or kind.seeds):
         rows = divide(kind, dataset, options.data_dir, seed)
-        yield make_fold(dataset, rows, seed, options, folder)
+        yield make_fold(dataset, rows, seed, options, folder, kind.kind or "none")
 
 
 def make_fold(
-    dataset: Dataset, rows: tuple[Int64s, Int64s], seed: int, options: argparse.Namespace, folder: Path
+    dataset: Dataset,
+    rows: tuple[Int64s, Int64s],
+    seed: int,
+    options: argparse.Namespace,
+    folder: Path,
+    kind: str = "none",
 ) -> Fold:
-    """A fold of the given training and test rows, its task written into the folder."""
+    """A fold of the given training and test rows, its task written into the folder; `kind` is the rule of the split."""
     train = dataset.ratings.take(rows[0]).compacted()
     test_part = dataset.ratings.take(rows[1]).aligned(train.user_ids, train.item_ids)
     test = make_test_set(train, test_part, dataset.scale, None, torch.device("cpu"))
     assert test is not None
     task = folder / f"{seed}.npz"
     extra = attributes(dataset, train) if options.attributes else {}
-    write_task(task, train, test, seed=seed, threads=options.threads, device=options.device, **extra)
+    write_task(task, train, test, kind, seed=seed, threads=options.threads, device=options.device, **extra)
     return Fold(seed, train, test, task)
 
 
 def read(kind: SplitKind, data_dir: Path | None) -> Dataset:
-    """The named set as the project reads it, which has the attributes; ml-1m from the folder."""
+    """The named set as the project reads it, which has the attributes; others from the folder."""
     rng = np.random.default_rng(0)
     if kind.data == "ml-100k":
         return load([kind.data], rng=rng, cache=default_cache())
-    return load([str(data_file(kind, data_dir))], SourceOptions(columns=COLUMNS), rng=rng, cache=default_cache())
+    columns = COLUMNS if kind.data.startswith("ml-") else {}
+    return load([str(data_file(kind, data_dir))], SourceOptions(columns=columns), rng=rng, cache=default_cache())
 
 
 def data_file(kind: SplitKind, data_dir: Path | None) -> Path:
@@ -279,10 +288,14 @@ def attributes(dataset: Dataset, train: Interactions) -> dict[str, Any]:
     return {name: encode(table, ids) for name, (table, ids) in tables.items() if table is not None}
 
 
-def write_task(path: Path, train: Interactions, test: TestSet, **facts: Any) -> None:
+def write_task(path: Path, train: Interactions, test: TestSet, kind: str, **facts: Any) -> None:
     """`worker.Task` says what is in it. Test ratings are not."""
-    if train.timestamps_N is not None:
-        facts["timestamps_N"] = train.timestamps_N
+    trial_N = trial_rows(train, parse_split(kind))
+    facts |= {
+        name: column
+        for name, column in (("timestamps_N", train.timestamps_N), ("trial_N", trial_N))
+        if column is not None
+    }
     np.savez(
         path,
         users=train.users,

@@ -11,7 +11,7 @@ from worker import Bilinear, Model, Task, Watch, serve
 from models.devices import choose_device
 from training.config import load_preset
 from training.constants import preset_names
-from training.fit.loop import fit
+from training.fit.loop import fit_after_trial
 from training.fit.trainer import TrainingSet
 
 
@@ -22,14 +22,14 @@ def fit_preset(name: str, task: Task, watch: Watch) -> Bilinear:
     data = training_set(task, choose_device(task.device))
     with watch:
         trainer = preset.trainer_class(data, preset.settings, np.random.default_rng([task.seed, 1]))
-        fit(trainer, None, lambda _: None)
+        fit_after_trial(trainer, None, lambda _: None)
         model = trainer.model()
     names = ("user_bias", "item_bias", "user_factors", "item_factors")
     return Bilinear(float(model.mean), **{name: getattr(model, name).cpu().numpy() for name in names})
 
 
 def training_set(task: Task, device: torch.device) -> TrainingSet:
-    names = ("users_N", "items_N", "ratings_N", "timestamps_N", "user_attributes_UA", "item_attributes_IA")
+    names = ("users_N", "items_N", "ratings_N", "user_attributes_UA", "item_attributes_IA", "trial_N")
     columns = {name: getattr(task, name) for name in names if getattr(task, name) is not None}
     tensors = {name: torch.from_numpy(column).to(device) for name, column in columns.items()}
     return TrainingSet(users=task.users, items=task.items, **tensors)

@@ -1,4 +1,4 @@
-"""How well lists are ordered: by the relevance heads of our presets, by predicted ratings, and by implicit's ALS.
+"""How well lists are ordered: by the relevance heads of our presets, by predicted ratings, by EASE, by implicit's ALS.
 
     python -m benchmarks.relevance [--splits random glocalk] [--presets als bayes] [--set KEY=VALUE]… [--no-peers]
                                    [--data-dir DIR] [--peers-python PATH] [--out FILE]
@@ -13,6 +13,9 @@ ordered by:
 - lower bound: r̂ − z · sd with z = 1.645. Of the rating, sd² is the whole variance; of its expectation, sd² is what is
   not known of the user's and the item's rows, without the noise of a rating;
 - head: the relevance head, as the job fits it after the rating model;
+- EASE, and a sparse form of it: `benchmarks/closed_forms.py`, over all items and of full rank. Its λ, and whether it is
+  given what was rated, what was rated as relevant, or the targets of the relevance head, is what is best on a tenth of
+  the fold's own training part;
 - implicit: its AlternatingLeastSquares, with its defaults and as tuned on each of the inner splits.
 
 Seconds are the median over fits: for r̂ and the bounds those of the rating model, for a head those of the head alone.
@@ -26,6 +29,7 @@ import os
 import platform
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -51,15 +55,18 @@ from benchmarks.accuracy import (
     read_folds,
 )
 from benchmarks.all_products import all_products
+from benchmarks.closed_forms import CLOSED_FORMS, RIDGES, ClosedForm
 from models.mf import MatrixFactorization
 from models.relevance import RelevanceHead
 from models.training_ratings import TrainingRatings
 from training.config import load_preset
-from training.data.interactions import Int64s
-from training.evaluation.evaluate import LIST_LENGTH
+from training.data.interactions import Int64s, Interactions
+from training.evaluation.evaluate import LIST_LENGTH, make_test_set
 from training.fit.loop import fit
 from training.fit.relevance import RelevanceFit
+from training.fit.relevance_settings import RelevanceSettings
 from training.fit.trainer import TrainingSet
+from training.fit.weighted_factors import rating_targets
 
 Z = 1.645
 INNER = {"inner": ("random", (9, 0, 3, 6)), "inner-1m": ("glocalk", (9,))}  # of which training part, which tenths
@@ -70,6 +77,7 @@ TITLES = {
 }
 USERS_AT_ONCE = 1000
 Score = Callable[[Tensor], Tensor]  # users (B,) to scores of all items (B, I)
+VALUES = ("clicks", "relevant", "targets")
 
 
 def main() -> None:
@@ -78,7 +86,7 @@ def main() -> None:
     parser.add_argument("--presets", nargs="+", default=["als", "bayes"])
     parser.add_argument("--set", dest="overrides", action="append", default=[], help="for every preset; repeatable")
     parser.add_argument("--no-peers", dest="titles", action="store_const", const={}, default=TITLES)
-    parser.add_argument("--data-dir", type=Path, help="folder with ml-1m.parquet, for glocalk and inner-1m")
+    parser.add_argument("--data-dir", type=Path, help="folder with the Parquet files of sets other than ml-100k")
     parser.add_argument("--peers-python", type=Path, default=Path(sys.executable), help="interpreter with implicit")
     parser.add_argument("--seeds", type=int, help="fits per split, instead of 5 for random and 1 for the others")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
@@ -114,7 +122,7 @@ def without(rows: Int64s, tenth: int) -> tuple[Int64s, Int64s]:
 def table(title: str, folds: Sequence[Fold], options: argparse.Namespace, folder: Path) -> str:
     measured: dict[str, list[tuple[float, float | None]]] = {}
     for fold in folds:
-        for name, ndcg, seconds in [*ours(fold, options), *peers(fold, options, folder)]:
+        for name, ndcg, seconds in [*ours(fold, options), *closed_forms(fold), *peers(fold, options, folder)]:
             print(f"{title}, seed {fold.seed}: {name} {ndcg:.4f}", file=sys.stderr, flush=True)
             measured.setdefault(name, []).append((ndcg, seconds))
     first = "first" if title in INNER else "seed 0"
@@ -142,12 +150,7 @@ def ours(fold: Fold, options: argparse.Namespace) -> Iterator[tuple[str, float, 
     seen = TrainingRatings.from_ratings(train.users_N, train.items_N, train.ratings_N, train.users)
     counts_I = torch.from_numpy(seen.counts(train.items)).float()
     yield "popularity", figure(lambda users_B: counts_I.repeat(len(users_B), 1), seen, fold), None
-    columns = (torch.tensor(column) for column in (train.users_N, train.items_N, train.ratings_N))
-    data = TrainingSet(
-        users=train.users,
-        items=train.items,
-        **dict(zip(("users_N", "items_N", "ratings_N"), columns, strict=True)),
-    )
+    data = training_set(train)
     for name in options.presets:
         preset = load_preset(name, options.overrides)
         trainer = preset.trainer_class(data, preset.settings, np.random.default_rng([fold.seed, 1]))
@@ -157,8 +160,53 @@ def ours(fold: Fold, options: argparse.Namespace) -> Iterator[tuple[str, float, 
         if preset.relevance is not None:
             head = RelevanceFit(data, preset.relevance, np.random.default_rng([fold.seed, 2]))
             seconds = fit(head, None, lambda _: None)[-1].fit_seconds
-            title = f"**`{name}`, head, {preset.relevance.factors} factors**"
+            title = f"**`{name}`, head, {head.model().factors} factors**"
             yield title, figure(partial(_head_scores, head.model()), seen, fold), seconds
+
+
+def training_set(train: Interactions) -> TrainingSet:
+    columns = (torch.tensor(column) for column in (train.users_N, train.items_N, train.ratings_N))
+    names = ("users_N", "items_N", "ratings_N")
+    return TrainingSet(users=train.users, items=train.items, **dict(zip(names, columns, strict=True)))
+
+
+def closed_forms(fold: Fold) -> Iterator[tuple[str, float, float | None]]:
+    """As `ours`, each with what is best on a tenth of the training part."""
+    inner = inner_fold(fold)
+    for name, form in CLOSED_FORMS.items():
+        tried = {(values, ridge): closed_form(form, ridge, values, inner)[0] for values in VALUES for ridge in RIDGES}
+        values, ridge = max(tried, key=lambda setting: tried[setting])
+        ndcg, seconds = closed_form(form, ridge, values, fold)
+        print(f"{name}: {values}, λ {ridge:g}", file=sys.stderr, flush=True)
+        yield name, ndcg, seconds
+
+
+def inner_fold(fold: Fold) -> Fold:
+    order = np.random.default_rng(1).permutation(len(fold.train))
+    kept, held = without(order, 9)
+    train = fold.train.take(kept).compacted()
+    held_out = fold.train.take(held).aligned(train.user_ids, train.item_ids)
+    test = make_test_set(train, held_out, fold.test.scale, fold.test.relevant, torch.device("cpu"))
+    assert test is not None
+    return Fold(fold.seed, train, test, fold.task)
+
+
+def closed_form(form: ClosedForm, ridge: float, values: str, fold: Fold) -> tuple[float, float]:
+    """NDCG@10, and seconds to fit."""
+    train = fold.train
+    data, relevant = training_set(train), fold.test.relevant
+    values_N = {
+        "clicks": torch.ones(len(train)),
+        "relevant": (data.ratings_N >= relevant).float(),
+        "targets": rating_targets(data, RelevanceSettings().slope),
+    }[values]
+    began = time.perf_counter()
+    rows = torch.stack([data.users_N, data.items_N])
+    given_UI = torch.sparse_coo_tensor(rows, values_N, (train.users, train.items), check_invariants=True).coalesce()
+    weights_II = form(torch.sparse.mm(given_UI.t(), given_UI).to_dense(), ridge)
+    seconds = time.perf_counter() - began
+    seen = TrainingRatings.from_ratings(train.users_N, train.items_N, train.ratings_N, train.users)
+    return figure(lambda users_B: given_UI.index_select(0, users_B).to_dense() @ weights_II, seen, fold), seconds
 
 
 def _head_scores(head: RelevanceHead, users_B: Tensor) -> Tensor:

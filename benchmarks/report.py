@@ -32,7 +32,15 @@ from training.fit.loop import Epoch
 from training.report import write_report
 from training.results import METRICS, Fitted, Result
 
-RULE = RelevanceRule(mean=3.5, deviation=1.1, slope=0.28, missing_weight=0.25, regularisation=0.4, exponent=0.5)
+RULE = RelevanceRule(
+    mean=3.5,
+    deviation=1.1,
+    slope=0.28,
+    missing_weight=0.25,
+    regularisation=0.4,
+    exponent=0.5,
+    solved_factors=64,
+)
 
 
 def main() -> None:
@@ -72,7 +80,7 @@ def random_result(users: int, items: int, ratings: int, factors: int) -> Result:
     titles = pa.array([f"Title {number}" for number in range(items)])
     described = pa.table({"id": ids, "title": titles, "year": pa.array(np.full(items, 1999, np.int32))})
     history = [Epoch(n, 100, {"loss": 1 / n}, 1 / n, fit_seconds=1.0, examples_per_second=1.0) for n in range(1, 101)]
-    tables = (torch.rand(users + 1, 64), torch.rand(items + 1, 64))
+    tables = (torch.rand(rows + 1, 64) for rows in (users, items, items))
     fitted = Fitted(random_model(users, items, factors), history, RelevanceHead(*tables, rule=RULE), history)
     scale, rows = ratings_of_all.scale, len(ratings_of_all)
     dataset = Dataset(name="random", ratings=ratings_of_all, rows=rows, scale=scale, fingerprint="0" * 64)

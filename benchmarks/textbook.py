@@ -81,8 +81,8 @@ def print_speed(ratings: TrainTest, rounds: int) -> None:
     print(f"{'ratio':>20}{statistics.median(ours) / statistics.median(plain):>14.1f}")
 
 
-def our_examples_per_second(ratings: TrainTest) -> float:
-    trainer: Trainer = make_trainer(PRESET, Runtime().training_set(ratings, CPU), 0)
+def our_examples_per_second(ratings: TrainTest, device: torch.device = CPU) -> float:
+    trainer: Trainer = make_trainer(PRESET, Runtime().training_set(ratings, device), 0)
     return fit(trainer, None, lambda _: None)[-1].examples_per_second
 
 
@@ -103,18 +103,19 @@ class PlainMF(nn.Module):
         return (self.P(users) * self.Q(items)).sum(1) + biases
 
 
-def plain_examples_per_second(ratings: TrainTest) -> float:
+def plain_examples_per_second(ratings: TrainTest, device: torch.device = CPU) -> float:
     """One epoch of the plain loop."""
     train, settings = ratings.train, PRESET.settings.model_dump()
     columns = (torch.from_numpy(c) for c in (train.users_N.astype("i8"), train.items_N.astype("i8"), train.ratings_N))
     loader = DataLoader(TensorDataset(*columns), batch_size=settings["batch_size"], shuffle=True)
-    model = PlainMF(settings["factors"], train.users, train.items)
+    model = PlainMF(settings["factors"], train.users, train.items).to(device)
     optimizer = torch.optim.Adam(
         model.parameters(), lr=settings["learning_rate"], weight_decay=settings["weight_decay"], foreach=False
     )
     total = 0.0
     began = time.perf_counter()
-    for users, items, ratings in loader:
+    for batch in loader:
+        users, items, ratings = (column.to(device) for column in batch)
         optimizer.zero_grad()
         loss = nn.functional.mse_loss(model(users, items), ratings)
         loss.backward()

@@ -46,6 +46,7 @@ class Task:
         threads: how many to use.
         device: for libraries that can choose.
         user_attributes_UA, item_attributes_IA: side information, float32; None unless it was asked for.
+        trial_N: which training ratings a trial of ours holds out, bool; None for some at random.
     """
 
     users: int
@@ -61,6 +62,7 @@ class Task:
     device: str
     user_attributes_UA: Array | None = None
     item_attributes_IA: Array | None = None
+    trial_N: Array | None = None
 
     @classmethod
     def read(cls, path: Path) -> Task:
@@ -80,6 +82,7 @@ class Task:
             items_N=items_N.astype(np.int32),
             ratings_N=self.ratings_N[:ratings],
             timestamps_N=None if self.timestamps_N is None else self.timestamps_N[:ratings],
+            trial_N=None if self.trial_N is None else self.trial_N[:ratings],
             user_attributes_UA=None if self.user_attributes_UA is None else self.user_attributes_UA[kept_users],
             item_attributes_IA=None if self.item_attributes_IA is None else self.item_attributes_IA[kept_items],
         )

@@ -1,6 +1,6 @@
 """Top-N for a batch of users, block by block: products propose candidates, exact scores decide, thresholds rise.
 
-A product gives about what `models.scoring` gives; how far from it it can be is bounded. A score and its item are one
+The difference between a product and the score of `models.scoring` is bounded. A score and its item are one
 number, a key, so that devices can merge and select lists in their order. Shapes: I items, G factors, B users of a
 batch, N list length, M excluded cells, K candidates, R items of a block, S stretches of a block.
 """
@@ -23,12 +23,12 @@ LOWEST = torch.finfo(torch.float32).min  # above −inf, which marks what is exc
 NOTHING = -1  # fills a list that has fewer than N candidates
 EMPTY = torch.iinfo(torch.int64).min
 LOW_BITS = 0xFFFFFFFF
-# How much of ‖x‖·‖y‖ the settings of torch may cost a product by rounding its operands, beside float32's own rounding.
+# The error of a product from rounding its operands, as a share of ‖x‖·‖y‖, by torch's setting of the precision.
 PRODUCT_ERROR = {"highest": 0.0, "high": 2**-9, "medium": 2**-6}
 
 
 def keys_of(scores: Tensor, items: Tensor) -> Tensor:
-    """Numbers that stand in the order of lists, int64: the bits of the score (float32), then those of the item's row.
+    """Numbers in the order of lists, int64: the bits of the score (float32), then those of the item's row.
 
     No two items have the same key, and none has `EMPTY`, which is below all.
     """
@@ -55,7 +55,7 @@ def _ordered_bits(scores: Tensor) -> Tensor:
 def write_products(
     form: BilinearForm, users_B: Tensor, columns_GB: Tensor, rows: slice | Tensor, out_RB: Tensor
 ) -> None:
-    """Write about what `exact` gives for some items, less `constant`, into `out_RB`, by one matrix product.
+    """Write the approximate scores of some items, less `constant`, into `out_RB`, by one matrix product.
 
     `columns_GB` is `user_rows` transposed; `rows` are those of R known items.
     """
@@ -80,7 +80,7 @@ def user_rows(form: BilinearForm, users_B: Tensor) -> Tensor:
 
 
 def constant(form: BilinearForm, users_B: Tensor) -> Tensor:
-    """What `exact` adds for each user whatever the item, float64 (B,)."""
+    """The part of `exact` that is the same for all items, of each user, float64 (B,)."""
     constant_B = torch.zeros(len(users_B), dtype=torch.float64, device=form.device)
     if form.users.bias is not None:
         constant_B += form.users.bias[users_B]
@@ -94,8 +94,8 @@ def error(form: BilinearForm, users_B: Tensor) -> Tensor:
 
     A dot product of G terms in any order is off by at most γ·Σ|x_f·y_f| ≤ γ·‖x‖·‖y‖ with γ ≈ G·2⁻²⁴ (Higham,
     Accuracy and Stability of Numerical Algorithms, 2002, section 3.1), and each of the fewer than eight operations
-    after it by 2⁻²⁴ of the largest value that it can meet. Both sides round, hence twice that. The last term covers
-    products that are too small for float32 or are set to zero for that.
+    after it by 2⁻²⁴ of its largest operand. Both sides round, hence twice that. The last term covers
+    products that are too small for float32 or are flushed to zero.
     """
     x_BG, users, norm = user_rows(form, users_B), form.users, form.items.largest_norm
     norm_B = x_BG.double().norm(dim=1)
@@ -115,10 +115,10 @@ def error(form: BilinearForm, users_B: Tensor) -> Tensor:
 
 
 class BlockSearch:
-    """One call of `search.top_items`: goes through the items block by block, keeping the best so far.
+    """One call of `search.top_items`. It goes through the items block by block and keeps the best so far.
 
     Args:
-        as `top_items` takes them.
+        those of `top_items`.
 
     Attributes:
         best_BN: keys of the best items so far in falling order.
@@ -147,7 +147,7 @@ class BlockSearch:
             self.excluded_M = self._cells(excluded[0].to(device), excluded[1].to(device))
 
     def steps(self) -> Generator[None, None, Tensor]:
-        """The keys of the best; stops wherever a product is launched."""
+        """Returns the keys of the best items; yields after each product that it has launched."""
         pending: list[tuple[Tensor, Tensor]] = []
         count, enough = 0, max(len(self.users_B) * self.n, STRETCH)
         for begin, scores_RB in self._blocks():
@@ -192,7 +192,7 @@ class BlockSearch:
             yield begin, buffer_RB[:filled]
 
     def _warm_up(self, scores_RB: Tensor, highest_SB: Tensor) -> None:
-        """Set the threshold below n scores of the first block, if it has as many: each user's list will reach these."""
+        """Set the threshold below the n best scores of the first block, if it has n: no list ends lower."""
         scores = highest_SB if 2 * self.n <= len(highest_SB) else scores_RB
         if self.n <= len(scores):
             self._raise_threshold(scores.topk(self.n, dim=0).values[-1] - 2 * self.error_B)
@@ -207,7 +207,7 @@ class BlockSearch:
         return stretches_H[hits_K] * STRETCH + inside_K, rows_H[hits_K]
 
     def _decide(self, pending: list[tuple[Tensor, Tensor]]) -> None:
-        """Score candidates exactly, keep the best, and raise the threshold to what the last of a list now asks for."""
+        """Score candidates exactly, keep the best, and raise the threshold to the last score of each list."""
         items_K, rows_K = (torch.cat(part) for part in zip(*pending, strict=True))
         if self.rows_A is not None:
             items_K = self.rows_A[items_K]
@@ -221,7 +221,7 @@ class BlockSearch:
         self._raise_threshold(reached_B - self.constant_B - self.error_B)
 
     def _raise_threshold(self, wanted_B: Tensor) -> None:
-        """Raise to float64 values, rounded down; what is not finite says nothing."""
+        """Raise the threshold to float64 values, rounded down; values that are not finite are ignored."""
         lowered_B = (wanted_B - wanted_B.abs() * 2.0**-23).nan_to_num(LOWEST, LOWEST, LOWEST).float()
         self.threshold_B = torch.maximum(self.threshold_B, lowered_B)
 
@@ -237,7 +237,7 @@ class BlockSearch:
 
 
 def _by_row(rows_K: Tensor, keys_K: Tensor, rows: int) -> Tensor:
-    """Keys in a table with a line for each row, shape (rows, W), filled with `EMPTY` where W are not there."""
+    """Keys in a table with a line for each row, shape (rows, W), padded with `EMPTY`."""
     order_K = rows_K.argsort(stable=True)
     rows_K, keys_K = rows_K[order_K], keys_K[order_K]
     counts_B = torch.bincount(rows_K, minlength=rows)
@@ -253,7 +253,7 @@ def _sorted(values: Tensor) -> Tensor:
 
 
 def few_allowed(allowed_I: Tensor | None) -> Tensor | None:
-    """The allowed items where they are few: only these are then scored."""
+    """The allowed items if they are few, because then only these are scored; else None."""
     if allowed_I is None or SPARSE * int(allowed_I.sum()) > len(allowed_I):
         return None
     return allowed_I.nonzero()[:, 0]

@@ -1,4 +1,4 @@
-"""Which devices a model is put on, by the names that people give them."""
+"""Turns the names of devices, as users write them, into devices for a model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ CPU = torch.device("cpu")
 
 
 class DevicePlacement(NamedTuple):
-    """Where a model lives: on `device`, but for the items' tables, which are spread over the `shards`, if any."""
+    """The devices of a model: `device`, except for the items' tables, which are spread over the `shards`, if any."""
 
     device: torch.device
     shards: tuple[torch.device, ...] = ()  # of one kind, in the order of the items
@@ -26,7 +26,7 @@ class DevicePlacement(NamedTuple):
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of that name; `auto` is CUDA where there is one. Raises DeviceUnavailableError."""
+    """The device of that name; `auto` is CUDA if it is available. Raises DeviceUnavailableError."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -43,9 +43,9 @@ def choose_device(name: str) -> torch.device:
 def choose_placement(names: str) -> DevicePlacement:
     """One device, or several of one kind separated by commas, over which the items are spread.
 
-    The host then keeps all that is not spread, as mapped files. Raises DeviceUnavailableError.
+    Everything else then stays in the host's memory, as mapped files. Raises DeviceUnavailableError.
     """
     devices = [choose_device(name) for name in names.split(",")]
     if len({device.type for device in devices}) > 1 or (len(devices) > 1 and "auto" in names):
-        raise DeviceUnavailableError(f"no devices {names!r}: several are all cpu, or all cuda or cuda:N")
+        raise DeviceUnavailableError(f"no devices {names!r}: several devices must be all cpu, or all cuda or cuda:N")
     return DevicePlacement(devices[0]) if len(devices) == 1 else DevicePlacement(CPU, tuple(devices))

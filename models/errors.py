@@ -1,4 +1,4 @@
-"""What can go wrong in the domain. These errors know no HTTP and no exit codes: those who catch them map them."""
+"""The errors of the domain. They know no HTTP and no exit codes: service and job map them."""
 
 
 class RatecastError(Exception):
@@ -6,7 +6,7 @@ class RatecastError(Exception):
 
 
 class UnknownIdError(RatecastError):
-    """An id that the checkpoint does not hold. `position` is its place in a column of ids, None for a lone one."""
+    """An id that the checkpoint does not have. `position` is its place in a column of ids; None for a single id."""
 
     kind = "id"
 
@@ -37,23 +37,23 @@ class CheckpointError(RatecastError):
 
 
 class CheckpointNotFoundError(CheckpointError):
-    """No such version, or a directory in which nothing has been published."""
+    """The version does not exist, or nothing has been published in the directory."""
 
 
 class CheckpointCorruptError(CheckpointError):
-    """A checkpoint whose content is not what its manifest says. The message names the file or tensor."""
+    """A checkpoint whose content differs from its manifest. The message names the file or tensor."""
 
 
 class CheckpointFormatError(CheckpointError):
-    """A checkpoint written in a format that this version does not read."""
+    """A checkpoint in a format that this release does not read."""
 
 
 class ReportNotFoundError(CheckpointError):
-    """A checkpoint that has no such file in its report."""
+    """A checkpoint without this file in its report."""
 
 
 class GoldenPairsError(CheckpointError):
-    """A model that predicts something else than when it was published."""
+    """A model whose predictions differ from those at its publication."""
 
 
 class UnprovenVersionError(CheckpointError):
@@ -65,8 +65,20 @@ class ComparisonError(CheckpointError):
 
 
 class RemoteError(CheckpointError):
-    """A store of checkpoints behind a URL that cannot be reached or used. What is there is not known."""
+    """A registry behind a URL that cannot be reached or used."""
 
 
 class PublicationError(CheckpointError):
     """A checkpoint that could not be written; nothing was published."""
+
+
+class InterruptedAfterPublication(KeyboardInterrupt):
+    """An interrupt that came when a version had been published.
+
+    Attributes:
+        version: its name.
+    """
+
+    def __init__(self, version: str) -> None:
+        super().__init__(version)
+        self.version = version

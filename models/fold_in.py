@@ -1,4 +1,4 @@
-"""Rows that follow from ratings alone: a user that the trainer has never seen, without another fit.
+"""Computes rows from ratings alone, for a user that the trainer has never seen, without another fit.
 
 With the items' tables fixed, a rating is r = μ + b_i + q_i·p + b + noise: linear in the row x = [p, b]. A normal
 prior, learned from the rows that the trainer did fit, makes the row's posterior normal too, and its mean the solution
@@ -28,7 +28,7 @@ from models.training_ratings import TrainingRatings
 
 Float64s = npt.NDArray[np.float64]
 
-LEAST_NOISE = 1e-6  # in squared ratings; a model without any error would make one rating outweigh everything known
+LEAST_NOISE = 1e-6  # in squared ratings; with zero noise, one rating would outweigh the prior completely
 PAIRS_AT_ONCE = 1 << 20
 ROWS_AT_ONCE = 1 << 16
 CELLS = 1 << 21  # numbers of features gathered at once by `solve_many`
@@ -48,7 +48,7 @@ class FoldInPrior:
 
     @classmethod
     def learn(cls, model: MatrixFactorization, seen: TrainingRatings) -> FoldInPrior:
-        """From a model and its training ratings. Tried beside it on MovieLens: `benchmarks/fold_in.py`."""
+        """Learn the prior from a model and its training ratings. `benchmarks/fold_in.py` compares it with others."""
         user_counts_U = seen.offsets.diff()[:-1].to(model.device)
         item_counts_I = torch.from_numpy(seen.counts(model.items)).to(model.device)
         return cls(
@@ -93,7 +93,7 @@ def _mean_squared_error(model: MatrixFactorization, seen: TrainingRatings) -> Te
 class Row:
     """A row that was folded in.
 
-    `variance` is that of a rating, from not knowing the row exactly: the mean over the items' rows, each counted
+    `variance` is the variance of a rating from the uncertainty of the row: the mean over the items' rows, each counted
     as often as it was rated. It falls with every rating.
     """
 
@@ -113,14 +113,14 @@ class FoldedRows:
 
 @dataclass(frozen=True, slots=True)
 class Contributions:
-    """A prediction for a row as a sum: `baseline`, which no rating of the row had a part in, and a part for each."""
+    """A prediction for a row as a sum: `baseline`, without any rating of the row, and a contribution of each rating."""
 
     baseline: float
     parts_N: Float64s
 
 
 class SolverTables(NamedTuple):
-    """What rows are solved with, as tensors, or as arrays for one row: numpy's calls start faster than torch's.
+    """The tables of the solver, as tensors, or as arrays for one row: numpy's calls start faster than torch's.
 
     Of all roots with S = root rootᵀ, `root_KK` is the one in which the mean variance of ratings is a sum: `spread_K`.
     """
@@ -135,7 +135,7 @@ class SolverTables(NamedTuple):
 class RowSolver:
     """Solves the rows of users against the known items of a model, with the prior of users.
 
-    `counts_I` says how often each item was rated, for `Row.variance`; None counts each once.
+    `counts_I` is the number of ratings of each item, for `Row.variance`; None counts each item once.
     """
 
     def __init__(
@@ -159,20 +159,21 @@ class RowSolver:
         return SolverTables(*(table.cpu().numpy() for table in self.tables))
 
     def solve(self, columns_N: Rows, ratings_N: npt.NDArray[np.floating]) -> Row:
-        """The row of some ratings: the columns that were rated, each at most once, and how. None: the prior mean."""
+        """The row of some ratings: distinct columns, and their ratings. Without ratings it is the prior mean."""
         if self.tables.factors_CF.device.type != "cpu":
             offsets = torch.tensor([0, len(columns_N)])
             rows = self.solve_many(offsets, torch.from_numpy(columns_N), torch.from_numpy(ratings_N))
-            return Row(rows.factors_RF[0].cpu().numpy(), np.float32(rows.bias_R[0]), float(rows.variance_R[0]))
+            row = torch.cat([rows.factors_RF[0], rows.bias_R, rows.variance_R]).cpu().numpy()
+            return Row(row[:-2], row[-2], float(row[-1]))
         step_K, learned = self._steps(*self._weighted(self.host, columns_N, ratings_N), self.host.spread_K)
         row_K = (self.host.prior_K + self.host.root_KK @ step_K).astype(np.float32)
         return Row(row_K[:-1], row_K[-1], max(self.prior_variance - float(learned), 0.0))
 
     def contributions(self, columns_N: Rows, ratings_N: npt.NDArray[np.floating], target: int) -> Contributions:
-        """The row's rating of the column `target`, r̂ without clipping, by the ratings that it follows from.
+        """The row's prediction of the column `target`, unclipped, as a sum over the ratings of the row.
 
-        The row is linear in how far each rating lies from what the prior mean expects of it. `baseline` is the
-        prediction of that mean.
+        The row is linear in the difference between each rating and its prediction from the prior mean. `baseline` is
+        the prediction from that mean.
         """
         weights_NK, errors_N = self._weighted(self.host, columns_N, ratings_N)
         feature_K = np.append(self.host.factors_CF[target].astype(np.float64), 1.0)
@@ -199,7 +200,7 @@ class RowSolver:
             present_BN = torch.arange(length, device=device) < counts_B[:, None]
             places_BN = torch.where(present_BN, torch.arange(length, device=device), 0) + begins_B[:, None]
             weights_BNK, errors_BN = self._weighted(self.tables, columns_M[places_BN], ratings_M[places_BN])
-            # What is not present is zero in both and has no part in anything.
+            # Padding is zero in both and contributes nothing.
             weights_BNK, errors_BN = weights_BNK.mul_(present_BN[..., None]), errors_BN.mul_(present_BN)
             step_BK, learned_B = self._steps(weights_BNK, errors_BN, self.tables.spread_K)
             at = rows_B.to(device)
@@ -209,7 +210,7 @@ class RowSolver:
         return FoldedRows(rows_32[:, :-1], rows_32[:, -1], variance_R.clamp(min=0).float())
 
     def _weighted(self, tables: SolverTables, columns: Any, ratings: Any) -> tuple[Any, Any]:
-        """A·root, (…, N, K), and how far each rating lies from what the prior mean expects, (…, N)."""
+        """A·root, (…, N, K), and each rating minus its prediction from the prior mean, (…, N)."""
         features_MF = _float64(tables.factors_CF[columns.reshape(-1)])
         weights = (features_MF @ tables.root_KK[:-1]).reshape(*columns.shape, len(tables.prior_K))
         weights += tables.root_KK[-1]
@@ -219,7 +220,7 @@ class RowSolver:
         )
 
     def _steps(self, weights: Any, errors: Any, spread_K: Any) -> tuple[Any, Any]:
-        """How far each row lies from the prior mean, in units of the root (…, K), and how much its variance falls."""
+        """Each row minus the prior mean, in units of the root (…, K), and the decrease of its variance."""
         inverse = self._inverse(weights)
         if weights.shape[-2] <= weights.shape[-1]:
             step = weights.mT @ (inverse @ errors[..., None])
@@ -240,10 +241,10 @@ class RowSolver:
 
 @dataclass(frozen=True, slots=True)
 class FoldIn:
-    """What folds users into a model."""
+    """Folds users into a model."""
 
     users: RowSolver  # solves users from the items they rated
-    head: HeadSolver | None  # solves users for the relevance head, None where there is none
+    head: HeadSolver | None  # solves users for the relevance head; None without a head
 
     @classmethod
     def of(
@@ -253,7 +254,7 @@ class FoldIn:
         head: RelevanceHead | None,
         counts_I: npt.NDArray[np.integer[Any]],
     ) -> Self:
-        """`counts_I` says how many training ratings each item has."""
+        """`counts_I` is the number of training ratings of each item."""
         return cls(RowSolver(model, prior, counts_I), None if head is None else HeadSolver(head))
 
 
@@ -278,7 +279,7 @@ def _second_moments(factors_CF: Tensor, counts_C: Tensor) -> Tensor:
 
 
 def _batches(offsets: Tensor, width: int) -> Iterator[tuple[Tensor, int]]:
-    """Rows of about as many ratings, as row numbers on the host, and to how many ratings they are to be padded."""
+    """Rows with similar numbers of ratings, as row numbers on the host, and the number that they are padded to."""
     counts_R = offsets.diff()
     padded_R = (counts_R + PADDING - 1) // PADDING * PADDING
     powers_R = 1 << (padded_R.clamp(min=1) - 1).double().log2().floor().long() + 1

@@ -1,6 +1,6 @@
 """The rule of ids: one for files, databases, requests and clients.
 
-An id is a text. Blanks around it are no part of it, and neither is a fraction of zero behind a whole number: a data
+An id is a text. Blanks around it are not part of it, nor is a fraction of zero after a whole number: a data
 frame with gaps turns 21 into 21.0. Nothing else changes: 021, NA, True and 1e3 are ids as they stand. Where an id is
 given as a number, of JSON, msgpack, Arrow, Parquet or a database, it is the number's decimal digits.
 """
@@ -14,14 +14,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pt
 
-MAX_LENGTH = 256  # characters that the service accepts unless it is set otherwise
+MAX_LENGTH = 256  # characters that the service accepts by default
 ZERO_FRACTION = r"^([+-]?\d+)\.0+$"
 EXACT = 1 << 53  # whole numbers below this are all floats; beyond it two ids would be one
 _zero_fraction = re.compile(ZERO_FRACTION, re.ASCII).match
 
 
 def clean(text: str) -> str:
-    """The id that a text stands for; empty for a text of blanks."""
+    """The id of a text; empty for a text of blanks."""
     text = text.strip()
     if text.endswith("0") and (whole := _zero_fraction(text)):
         return whole[1]

@@ -1,4 +1,4 @@
-"""What can put items in order for a user: the expected rating, its lower bound, relevance, popularity.
+"""The orderings of items for a user: by expected rating, by its lower bound, by relevance, by popularity.
 
 An ordering is a `BilinearForm`, whose scores are compared. This module does not know how lists are found.
 """
@@ -19,7 +19,7 @@ RATING, LOWER_BOUND, RELEVANCE = "rating", "lower_bound", "relevance"
 
 
 def orderings(model: MatrixFactorization, head: RelevanceHead | None) -> Mapping[str, BilinearForm]:
-    """Every ordering that a model and its head have, by the name that `rank_by` calls it."""
+    """Every ordering of a model and its head, by its name in `rank_by`."""
     named = {RATING: by_rating(model)}
     if model.user_variance is not None:
         named[LOWER_BOUND] = by_lower_bound(model)
@@ -29,7 +29,7 @@ def orderings(model: MatrixFactorization, head: RelevanceHead | None) -> Mapping
 
 
 def default_order(names: Iterable[str]) -> str:
-    """What lists are ordered by unless something else is asked for: relevance where it is there, else the rating."""
+    """The default ordering of lists: relevance if the model has it, else the rating."""
     return RELEVANCE if RELEVANCE in names else RATING
 
 
@@ -41,7 +41,7 @@ def by_rating(model: MatrixFactorization) -> BilinearForm:
 def by_lower_bound(model: MatrixFactorization) -> BilinearForm:
     """Order by r̂ − 1.645·√(user_variance + item_variance).
 
-    That is the lower end of the central 90 % interval of the expected rating. What single ratings scatter around their
+    That is the lower end of the central 90 % interval of the expected rating. The variance of ratings around their
     expectation (`noise_variance`) is left out: it is the same for every item.
     """
     form = model.form()

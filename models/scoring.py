@@ -1,6 +1,6 @@
 """The score of a user and an item, x·y + b_u + b_i + μ − z·√(v_u + w_i): one formula in one order of summation.
 
-A pair has the same bits wherever it is scored: alone, in a batch or beside all items
+A pair has the same bits wherever it is scored: alone, in a batch or among all items
 (`docs/adr/0009-exact-top-n-by-blocks.md`). The module knows tables and row numbers, not what they mean.
 Shapes: U users, I items, G factors, M or N pairs.
 """
@@ -17,18 +17,18 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-PAIRS_AT_ONCE = 1024  # on the CPU: their rows of 64 factors are 256 kB a side and stay in a second-level cache
+PAIRS_AT_ONCE = 1024  # on the CPU: rows of 64 factors are then 256 kB a side, which fits a second-level cache
 ROWS_AT_ONCE = 1 << 18  # on other devices: a buffer of 64 MB at F = 64
 LOWER_BOUND_DEVIATIONS = 1.645  # z: of a normal distribution 5 % are below
 
 Rows: TypeAlias = npt.NDArray[np.int64]
 Floats: TypeAlias = npt.NDArray[np.float32]
-# Factors (…, G), bias (…) and variance (…) of one row or of many, as arrays or tensors; None is what is not known.
+# Factors (…, G), bias (…) and variance (…) of one row or of many, as arrays or tensors; None if not known.
 SideRows: TypeAlias = tuple[Any, Any, Any]
 
 
 def score(x: Any, user_bias: Any, user_variance: Any, y: Any, item_bias: Any, item_variance: Any, mean: Any) -> Any:
-    """The score of rows of users and rows of items, which broadcast. float32, with the type that the factors have.
+    """The score of rows of users and rows of items, which broadcast. float32, an array or tensor like the factors.
 
     On the CPU each sum is a call of numpy, because torch's calls take longer than a pair does.
     """
@@ -91,9 +91,9 @@ def _sum_by_halves(terms_BF: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Side:
-    """What a form knows of the users, or of the items: a row each, and a last one for those without ratings."""
+    """A form's tables of the users, or of the items: a row each, and a last row for those without ratings."""
 
-    factors: Tensor | None  # x or y, shape (R+1, G); None where G is 0 and all rows are alike
+    factors: Tensor | None  # x or y, shape (R+1, G); None if G is 0 and all rows are the same
     bias: Tensor | None = None  # shape (R+1,), or None
     variance: Tensor | None = None  # shape (R+1,), or None
 
@@ -109,13 +109,13 @@ class Side:
         return Side(*(None if table is None else table.to(device) for table in self.tables))
 
     def given(self, row: SideRows) -> Side:
-        """One row that is given, of which only what is known of the others is kept."""
+        """A side of one given row, without bias or variance if the other rows have none."""
         both = [None if table is None else value for table, value in zip(self.tables, row, strict=True)]
         return Side(*(None if value is None else torch.as_tensor(value, dtype=torch.float32)[None] for value in both))
 
     @cached_property
     def host(self) -> SideRows:
-        """The tables as arrays, which share their memory; on the CPU alone."""
+        """The tables as arrays, which share their memory; only on the CPU."""
         tables = [None if table is None else np.ascontiguousarray(table.numpy()) for table in self.tables]
         return tables[0], tables[1], tables[2]
 
@@ -132,7 +132,7 @@ class Side:
 
     @cached_property
     def largest_offset(self) -> float:
-        """The most that the bias and variance of a known row add to the size of a score."""
+        """The largest absolute value that the bias and variance of a known row add to a score."""
         bias, variance = (None if table is None else table[:-1] for table in (self.bias, self.variance))
         offset = 0.0 if bias is None or len(bias) == 0 else float(bias.abs().max())
         if variance is not None and len(variance):
@@ -151,7 +151,7 @@ def take(tables: SideRows, at: Any) -> SideRows:
 
 @dataclass(frozen=True, eq=False)
 class BilinearForm:
-    """Scores users and items with the tables of both, and so puts items in order for a user.
+    """Scores pairs with the tables of users and items, and so orders items for a user.
 
     The tables are finite, on one device, and none of their scores overflows.
     """
@@ -196,7 +196,7 @@ class BilinearForm:
 
     @cached_property
     def pair(self) -> Callable[[int, int], np.float32]:
-        """Scores one pair. The tables are bound once: to look them up takes as long as the score itself."""
+        """Scores one pair. The tables are bound once, because looking them up takes as long as the score itself."""
         if not self.is_on_cpu:
             return lambda user, item: self.scores(user, np.array([item]))[0]
         (x, user_bias, user_variance), (y, item_bias, item_variance) = self.users.host, self.items.host
@@ -233,7 +233,7 @@ class BilinearForm:
         return self._on_host(user, items_N)
 
     def scores_of_all(self, user: int) -> Floats:
-        """The score of every known item for one user, shape (I,); on the CPU alone."""
+        """The score of every known item for one user, shape (I,); only on the CPU."""
         scores_I: Floats = score(*take(self.users.host, user), *self.items.known, self._host_mean)
         return scores_I
 
@@ -248,7 +248,7 @@ class BilinearForm:
 
 @torch.inference_mode()
 def scores_on_device(form: Any, users: int | Rows, items_N: Rows) -> Floats:
-    """`BilinearForm.scores` of one whose tables are not in the host's memory, by its `exact`."""
+    """`BilinearForm.scores` for tables that are not in the host's memory, by `exact`."""
     rows_2N = torch.from_numpy(np.stack(np.broadcast_arrays(users, items_N))).to(form.device)
     scores_N: Floats = form.exact(*rows_2N).cpu().numpy()
     return scores_N

@@ -58,18 +58,16 @@ def search(
 ) -> Search:
     """`top_items` as keys, int64 (B, n), each list in falling order: the larger key is the better item.
 
-    It is a generator, which stops after each matrix product that it has launched and not waited for, and returns them.
+    It is a generator: it yields after each matrix product that it has launched, before waiting for it.
     """
     if ordering.is_on_cpu and 0 < len(users_B) <= ONE_BY_ONE:
         return _one_by_one(ordering, users_B, n, excluded, allowed_I)
     users_B = users_B.to(ordering.device)
-    if ordering.device.type == "meta":
-        return users_B.new_empty(len(users_B), n)
     return (yield from BlockSearch(ordering, users_B, n, excluded, allowed_I).steps())
 
 
 def by_turns(searches: Sequence[Search]) -> list[Tensor]:
-    """What each search returns. They take turns: all have launched a product before the first waits for its own."""
+    """The results of some searches. They take turns: all launch a product before the first waits for its own."""
     found: dict[int, Tensor] = {}
     while len(found) < len(searches):
         for number, steps in enumerate(searches):
@@ -101,9 +99,9 @@ def top_of_one(
     excluded_M: npt.NDArray[np.integer[Any]] | None = None,
     allowed_I: npt.NDArray[np.bool_] | None = None,
 ) -> tuple[Rows, Floats]:
-    """`top_items` of one user on the CPU and their scores, at most n, by few calls of numpy, which start quickly.
+    """`top_items` of one user on the CPU, with scores, at most n, by few calls of numpy, which start quickly.
 
-    Of few items all are scored exactly; of many those that a product proposes.
+    Few items are all scored exactly; of many items only the candidates of a product.
     """
     is_small = ordering.item_factors.numel() <= DIRECT_NUMBERS
     if is_small:
@@ -135,12 +133,12 @@ def _products_of_one(ordering: BilinearForm, users_1: Tensor, allowed_I: npt.NDA
 
 
 def _rounded_down(threshold: float) -> np.float32:
-    """In float32 and above −inf, so that what is excluded never reaches it."""
+    """In float32 and above −inf, so that excluded items never reach it."""
     return np.float32(max(threshold - abs(threshold) * 2.0**-23, LOWEST) if np.isfinite(threshold) else LOWEST)
 
 
 def _below_best(scores_I: npt.NDArray[np.float32], n: int) -> float:
-    """A number that at least n of the scores reach and few others do; −inf where there are no n scores."""
+    """A number that at least n of the scores reach, and few others; −inf if there are fewer than n scores."""
     whole = len(scores_I) // STRETCH * STRETCH
     if whole and 2 * n <= STRETCH:
         # n of these are n scores, and quicker to partition

@@ -1,6 +1,6 @@
 """Items spread over devices: each holds a range of them and finds its own best, and the lists are merged exactly.
 
-It knows orderings and devices, not what is listed for whom (`docs/adr/0022-items-spread-over-devices.md`). With one
+It knows orderings and devices, not users or lists (`docs/adr/0022-items-spread-over-devices.md`). With one
 device there is one shard, which is the ordering itself. Shapes: I items, B users of a batch, N list length, M pairs.
 """
 
@@ -28,7 +28,7 @@ Excluded = tuple[Tensor, Tensor]
 class Shard:
     """An ordering of a range of items, whose rows begin at 0 in it.
 
-    Its last row is the one after its last item: an item of the next shard, in the last shard the row for unknown items.
+    After its last item comes one more row: an item of the next shard, or in the last shard the row for unknown items.
     """
 
     begin: int  # the row of its first item among all
@@ -47,7 +47,7 @@ class Sharded:
     """
 
     shards: tuple[Shard, ...]  # one or several
-    users: Side | None = None  # the users' tables, in the host's memory; None where the only shard has them
+    users: Side | None = None  # the users' tables, in the host's memory; None if the only shard has them
 
     @classmethod
     def whole(cls, ordering: BilinearForm) -> Sharded:
@@ -56,13 +56,13 @@ class Sharded:
 
     @property
     def only(self) -> BilinearForm:
-        """The ordering itself, where there is one shard."""
+        """The ordering itself, if there is one shard."""
         (shard,) = self.shards
         return shard.ordering
 
     @property
     def device(self) -> torch.device:
-        """Where row numbers are asked for and scores given: the host, or that of the only shard."""
+        """The device of row numbers and scores: the host's, or that of the only shard."""
         return self.only.device if self.users is None else CPU
 
     @property
@@ -76,7 +76,7 @@ class Sharded:
         return sum(shard.ordering.item_factors.numel() for shard in self.shards)
 
     def of_user(self, user: SideRows) -> Sharded:
-        """The same order for a user whose row is given: that of user 0, the only one."""
+        """The same ordering for one given row of a user, which is user 0."""
         if self.users is None:
             return Sharded.whole(self.only.of_user(user))
         return replace(self, users=self.users.given(user))
@@ -94,7 +94,7 @@ class Sharded:
                 items_K = (items_M[at_K] - shard.begin).to(ordering.device)
                 found.append((at_K, ordering.exact(torch.arange(len(at_K), device=ordering.device), items_K)))
         scores_M = torch.empty(len(items_M))
-        for at_K, scores_K in found:  # all devices have work by now
+        for at_K, scores_K in found:  # now all devices have work
             scores_M[at_K] = scores_K.cpu()
         return scores_M
 
@@ -161,11 +161,11 @@ class Sharded:
         return found_NG
 
     def cut(self, mask_I: Tensor) -> tuple[Tensor, ...]:
-        """What a mask of items, bool (I,), says of the items of each shard, on its device."""
+        """The part of a mask of items, bool (I,), for each shard, on its device."""
         return tuple(mask_I[shard.begin : shard.end].to(shard.ordering.device) for shard in self.shards)
 
     def similar_items(self, item: int, n: int) -> tuple[Tensor, Tensor]:
-        """The n other items whose factors point the most nearly in the same direction.
+        """The n other items whose factors have the largest cosine with those of an item.
 
         Rows, int64, and cosines, float32, both (min(n, I − 1),), by falling cosine, equal ones by row.
         """
@@ -201,14 +201,14 @@ def _best(cosine_I: Tensor, n: int) -> Tensor:
 
 
 def _within(shard: Shard, offsets: Tensor, items_M: Tensor) -> Excluded:
-    """Of what is excluded the items of one shard, by their rows in it."""
+    """The excluded items that are in one shard, by their rows in it."""
     held_M = (items_M >= shard.begin) & (items_M < shard.end)
     held_before = torch.cat([offsets.new_zeros(1), held_M.cumsum(0)])
     return held_before[offsets], items_M[held_M] - shard.begin
 
 
 def spread(named: Mapping[str, BilinearForm], devices: Sequence[torch.device] = ()) -> dict[str, Sharded]:
-    """Spread orderings of the same items over devices, in ranges of equal length; where none are named, leave them be.
+    """Spread orderings of the same items over devices, in ranges of equal length; without devices they are not moved.
 
     Tables that orderings share are put on the devices once. On the CPU ranges are parts of the tables, not copies.
     """

@@ -1,4 +1,4 @@
-"""What each user has rated, and how, as compressed sparse rows. Shapes: U users, N ratings, B batch."""
+"""The training ratings of each user, as compressed sparse rows. Shapes: U users, N ratings, B batch."""
 
 from __future__ import annotations
 

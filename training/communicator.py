@@ -1,7 +1,7 @@
 """The processes that fit one model together, as one of them sees the others.
 
-Each process of a distributed job is a *rank*: it runs the same job on its own users and their ratings, and goes through
-`Communicator` for everything that concerns all of them. This module does not know torch.distributed.
+Each process of a distributed job is a *rank*. It runs the same job on its own users and their ratings, and calls
+a `Communicator` for everything that concerns all ranks. This module does not know torch.distributed.
 Shapes: R rows of one side on this rank, K columns.
 """
 
@@ -19,12 +19,12 @@ from torch import Tensor
 from models.mf import with_average_row
 
 DRAW_ROWS = 1 << 16  # rows drawn at a time
-BLOCK = 64  # rows whose random numbers come from one generator; a rank has whole blocks: any rank draws the same
+BLOCK = 64  # rows with one generator; a rank has whole blocks, so every rank draws the same
 T = TypeVar("T")
 
 
 class Communicator:
-    """Operations over all ranks: here of a single process, which is the only rank, so that each is trivial.
+    """Operations over all ranks. In this class a single process is the only rank, so each operation is trivial.
 
     Every rank makes the same calls in the same order. `training.distributed.group.Group` has several ranks.
     """
@@ -147,7 +147,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class LocalRows:
-    """The rows of one side that are on this rank, and what needs all of them."""
+    """The rows of one side that are on this rank, with operations over the rows of all ranks."""
 
     communicator: Communicator
     span: Span
@@ -162,7 +162,7 @@ class LocalRows:
 
 
 def drawn_rows(rng: np.random.Generator, span: Span, width: int) -> NDArray[np.float32]:
-    """The rows of a span of what `rng.standard_normal((total, width))` draws for all of them, float32."""
+    """The rows of a span, as `rng.standard_normal((total, width))` draws them for all rows, float32."""
     drawn_RK = np.empty((len(span), width), np.float32)
     for begin in range(0, span.total, DRAW_ROWS):
         end = min(begin + DRAW_ROWS, span.total)

@@ -10,7 +10,7 @@ import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
@@ -20,7 +20,7 @@ from models.registry.remote import RemoteRegistry
 from training.constants import DEFAULT_TOLERANCE, RELEVANCE, SAVE_SECONDS, preset_content, preset_file
 from training.errors import ConfigError
 from training.fit import trainers
-from training.fit.relevance import RelevanceSettings
+from training.fit.relevance_settings import RelevanceSettings
 from training.fit.trainer import Trainer, TrainerSettings
 from training.options import NOTHING_KNOWN, SourceOptions
 
@@ -45,7 +45,7 @@ class Preset:
 
 
 def load_preset(name: str, overrides: Iterable[str] = ()) -> Preset:
-    """The preset `name`, or the one in the file `name` where that ends in .toml, with `KEY=VALUE` overrides applied.
+    """The preset `name`, or the one in the file `name` if that ends in .toml, with `KEY=VALUE` overrides applied.
 
     Raises ConfigError for an unknown preset, trainer or key, naming those that exist, and for an invalid value.
     """
@@ -95,7 +95,7 @@ def _checked(settings_type: type[SettingsT], settings: dict[str, Any], owner: st
             hint = did_you_mean(key, known)
             raise ConfigError(f"no setting {prefix}{key}; {owner} has the settings {', '.join(known)}{hint}") from error
         wanted = allowed(known[key])
-        raise ConfigError(f"setting {prefix}{key}: must be {wanted}, and is {settings[key]}") from error
+        raise ConfigError(f"setting {prefix}{key}: must be {wanted}, not {settings[key]}") from error
 
 
 def allowed(field: FieldInfo) -> str:
@@ -107,7 +107,8 @@ def allowed(field: FieldInfo) -> str:
         for name, words in BOUNDS.items()
         if getattr(limit, name, None) is not None
     ]
-    return ", ".join([KINDS.get(kind) or str(kind).replace("typing.", ""), *bounds])
+    choices = " or ".join(map(str, get_args(kind))) if get_origin(kind) is Literal else ""
+    return ", ".join([KINDS.get(kind) or choices or str(kind).replace("typing.", ""), *bounds])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,13 +123,13 @@ class JobConfig:
         relevant: ratings at or above it count as relevant; None for three quarters up the scale.
         out, remote: the checkpoint directory to publish to, None to publish nothing, and the registry that the version
             is copied to from there, None for none.
-        tolerance: how much higher than the served model's the RMSE may be, relatively.
+        tolerance: how much higher the RMSE may be than that of the served model, as a share of it.
         force: publish a model even if the quality gate refuses it, or if it is not measured and the served one was.
-        resume: where the state of the fit is saved, and an interrupted fit resumed from: a file, or a directory under
-            torchrun. None saves nothing.
-        save_every: least seconds between two saves of the state.
+        resume: where the state of the fit is saved, and an interrupted fit resumes from: a file, or under torchrun a
+            directory. None saves nothing.
+        save_every: minimum seconds between two saves of the state.
         warm_start: start from the current checkpoint in `out`, if there is one and the trainer can.
-        refit: once the model has passed the gate, publish one that is fitted to the held-out ratings too.
+        refit: after the model has passed the gate, publish one that is fitted to all ratings.
     """
 
     data: Sequence[str]

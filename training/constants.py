@@ -13,7 +13,7 @@ PRESETS = Path(__file__).parent / "presets"
 RELEVANCE = "relevance"
 SPLITS = ("last-out", "random:F", "time:F", "none")
 DEFAULT_TOLERANCE = 0.01  # refits of one preset on ml-100k with other seeds differ by up to 0.6 %
-SAVE_SECONDS = 10.0  # the most of a fit that an interruption loses
+SAVE_SECONDS = 10.0  # of a fit, at most, are lost by an interruption
 
 DATA_SETS = {
     "ml-100k": "100,000 ratings by 943 users of 1,682 films, 1997-1998, with ages and occupations",

@@ -1,4 +1,4 @@
-"""CPU threads, and how much memory a fit may take and took."""
+"""CPU threads, and the memory of a fit: how much is free, and how much was used."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ CGROUPS = (
 )
 
 
-def use_threads(wish: int | None) -> int:
+def use_threads(threads: int | None) -> int:
     """Set the number of CPU threads, by default all cores, and return it."""
-    if wish is not None:
-        torch.set_num_threads(wish)
+    if threads is not None:
+        torch.set_num_threads(threads)
     return torch.get_num_threads()
 
 

@@ -8,7 +8,7 @@ class TrainingError(RatecastError):
 
 
 class DataError(TrainingError):
-    """Ratings that cannot be read or used. The message names the file, and the line where there is one."""
+    """Ratings that cannot be read or used. The message names the file, and the line if there is one."""
 
 
 class SourceUnavailableError(DataError):

@@ -27,7 +27,7 @@ from training.device import use_threads
 from training.errors import ConfigError, ExportError
 
 SCHEMA = pa.schema({"user": pa.string(), "rank": pa.int32(), "item": pa.string(), "rating": pa.float32()})
-USERS_PER_BATCH = 1024  # 17,770 items × 32 factors: 256 to 2,048 differ by less than one run from the next
+USERS_PER_BATCH = 1024  # 17,770 items × 32 factors: from 256 to 2,048 the time is the same within noise
 ROWS_PER_GROUP = 1 << 20
 
 
@@ -44,7 +44,7 @@ def run(
     device: str,
     threads: int | None,
 ) -> int:
-    """Do what `python -m training export-top` is asked, and return the number of rows.
+    """Run `python -m training export-top`, and return the number of rows.
 
     `progress` is called with the number of users and yields a function to call with how many are done. Raises a
     CheckpointError, DeviceUnavailableError, ConfigError or ExportError.
@@ -55,7 +55,7 @@ def run(
     named = spread(orderings(checkpoint.model, checkpoint.relevance), placement.shards)
     name, allowed_I = rank_by or default_order(named), choose_items(checkpoint, category)
     if name not in named:
-        raise ConfigError(f"version {version} has no ordering by {name}: it has {', '.join(sorted(named))}")
+        raise ConfigError(f"version {version} cannot order by {name}, only by {', '.join(sorted(named))}")
     with progress(checkpoint.model.users, "users") as report:
         return export_top(
             checkpoint,
@@ -78,7 +78,7 @@ def choose_items(checkpoint: Checkpoint, category: str | None) -> Tensor | None:
     if not allowed_I.any():
         known = sorted({genre for of_item in genres for genre in of_item or ()})
         hint, there = did_you_mean(category, known), ", ".join(known) or "none"
-        raise ConfigError(f"no item is of the category {category!r}; there are: {there}{hint}")
+        raise ConfigError(f"no item has the category {category!r}; the categories are {there}{hint}")
     return allowed_I
 
 
@@ -134,7 +134,7 @@ def _records(checkpoint: Checkpoint, rating: Sharded, users_B: Tensor, items_BN:
 
 @contextmanager
 def _writer(out: Path) -> Iterator[parquet.ParquetWriter | csv.CSVWriter]:
-    """A writer of the file, which gets its name once it is on the disk."""
+    """A writer of the file. The file gets its name when it is complete on the disk."""
     if out.is_dir():
         raise ExportError(f"cannot write {out}: it is a directory")
     staging = out.with_name(f".{out.name}.{secrets.token_hex(4)}")

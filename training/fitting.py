@@ -1,4 +1,4 @@
-"""What a job fits: the rating model, the relevance head, the baseline. It knows neither judging nor publishing."""
+"""Fits the models of a job: rating model, relevance head, baseline. It knows neither judging nor publishing."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ import torch
 from models.checkpoint.reader import Checkpoint
 from models.mf import MatrixFactorization
 from models.training_ratings import TrainingRatings
-from training.config import JobConfig, Preset, load_preset
+from training.config import JobConfig, Preset
 from training.data.interactions import Interactions
+from training.data.split import parse_split
 from training.data.train_test import TrainTest
+from training.data.trial_split import trial_rows
 from training.errors import ConfigError
 from training.evaluation.evaluate import TestSet, held_out_rmse, make_test_set
 from training.fit.fit_state import FitState
-from training.fit.loop import Epoch, fit
+from training.fit.loop import Epoch, fit, fit_after_trial
 from training.fit.relevance import RelevanceFit
 from training.fit.trainer import Trainer, TrainingSet
 from training.results import Fitted, Result
@@ -32,7 +34,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run of the job: what is asked, where it is done, and whom to tell of epochs and of steps that begin."""
+    """One run of the job: its configuration and device, and functions to call for each epoch and each step."""
 
     config: JobConfig
     preset: Preset
@@ -45,9 +47,9 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class FitData:
-    """The ratings of a job as they were read, and as they are fitted, evaluated and published.
+    """The ratings of a job, as read, and as tensors for fitting, evaluation and publication.
 
-    `training` and `test` are on the device, `test` None where it is empty; `seen` are each user's training ratings.
+    `training` and `test` are on the device, `test` is None if it is empty; `seen` are each user's training ratings.
     """
 
     train_test: TrainTest
@@ -60,9 +62,13 @@ def prepare(run: Run, ratings: TrainTest) -> FitData:
     """Bring the ratings to the device. Raises ConfigError if a fit on them would not fit into the free memory."""
     check_memory(run, ratings.train)
     train = ratings.train
+    training = run.runtime.training_set(ratings, run.device)
+    trial_N = trial_rows(train, parse_split("none" if run.config.test else run.config.split), ratings.communicator)
+    if trial_N is not None:
+        training = replace(training, trial_N=torch.from_numpy(trial_N).to(run.device))
     return FitData(
         train_test=ratings,
-        training=run.runtime.training_set(ratings, run.device),
+        training=training,
         test=make_test_set(train, ratings.test, ratings.scale, run.config.relevant, run.device, ratings.communicator),
         seen=TrainingRatings.from_ratings(train.users_N, train.items_N, train.ratings_N, train.users),
     )
@@ -78,12 +84,12 @@ def check_memory(run: Run, train: Interactions) -> None:
     if needed > free:
         raise ConfigError(
             f"this fit needs about {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free on {run.device}: "
-            "take fewer factors or fewer ratings"
+            "use fewer factors or fewer ratings"
         )
 
 
 def saved_state(run: Run, ratings: TrainTest) -> FitState:
-    """What an earlier run has saved of this fit, and where this one saves it."""
+    """The saved state of this fit, or an object that saves nothing without `--resume`."""
     config, preset = run.config, run.preset
     if config.resume is None:
         return FitState()
@@ -94,7 +100,7 @@ def saved_state(run: Run, ratings: TrainTest) -> FitState:
 
 
 def fit_models(run: Run, data: FitData, served: Checkpoint | None, state: FitState) -> Fitted:
-    """Fit the rating model, from the saved state or the served model where that is asked, and the relevance head.
+    """Fit the rating model, from the saved state or the served model if the options say so, and the relevance head.
 
     An interrupted fit of the head starts again: it takes seconds.
     """
@@ -104,7 +110,7 @@ def fit_models(run: Run, data: FitData, served: Checkpoint | None, state: FitSta
         warm_start(trainer, served, data.train_test.train)
     run.phase(f"fitting {preset.name}")
     error = None if data.test is None else partial(held_out_rmse, test=data.test)
-    history = fit(trainer, error, run.report, state.restore(trainer), state.save)
+    history = fit_after_trial(trainer, error, run.report, state.restore(trainer), state.save)
     if preset.relevance is None:
         return Fitted(trainer.model(), history, None, [])
     run.phase("fitting the relevance head")
@@ -121,9 +127,12 @@ def make_trainer(preset: Preset, training: TrainingSet, seed: int) -> Trainer[An
 def warm_start(trainer: Trainer[Any], served: Checkpoint, train: Interactions) -> None:
     """Start from the served model, if the trainer can."""
     if trainer.warm_start(rows_of(served, train).to(trainer.data.device)):
-        log.info("starting from %s", served.version)
+        log.info("the fit starts from %s", served.version)
     else:
-        log.info("not starting from %s: this trainer cannot start from an earlier model", served.version)
+        log.info(
+            "the fit starts from random numbers, not from %s: this trainer cannot start from an earlier model",
+            served.version,
+        )
 
 
 def rows_of(served: Checkpoint, train: Interactions) -> MatrixFactorization:
@@ -141,7 +150,7 @@ def rows_of(served: Checkpoint, train: Interactions) -> MatrixFactorization:
 
 
 def check_refit(config: JobConfig, test: TestSet | None) -> None:
-    """Raise ConfigError where `--refit` is asked and no ratings were held out that a second fit could add."""
+    """Raise ConfigError if `--refit` is given although no ratings were held out that a second fit could add."""
     if config.refit and (config.test is not None or test is None):
         raise ConfigError("--refit needs --split: it fits again, on the ratings that the split held out too")
 
@@ -151,14 +160,7 @@ def refit(run: Run, result: Result, served: Checkpoint | None) -> Result:
     run.phase("adding the held-out ratings")
     ratings = result.train_test.merged()
     data, state = prepare(run, ratings), saved_state(run, ratings)
-    state.delete()  # at the same place is that of the first fit, which is complete
+    state.delete()  # the first fit, which is complete, has saved its state at the same place
     fitted = fit_models(run, data, served, state)
     facts = {**result.run, **ratings.totals(), "test_ratings": result.run["test_ratings"]}
     return replace(result, train_test=ratings, fitted=fitted, seen=data.seen, run=facts)
-
-
-def fit_baseline(training: TrainingSet, seed: int) -> MatrixFactorization:
-    """The model of the preset `bias`."""
-    trainer = make_trainer(load_preset("bias"), training, seed)
-    fit(trainer, None, lambda _: None)
-    return trainer.model()

@@ -28,7 +28,8 @@ from training.errors import ConfigError
 from training.evaluation.evaluate import TestSet, evaluate, held_out_rmse
 from training.evaluation.quality_gate import Candidate, judge, measure_drift
 from training.fit.loop import Epoch
-from training.fitting import FitData, Run, check_refit, fit_baseline, fit_models, prepare, refit, saved_state
+from training.fit.trainers.bias import bias_model
+from training.fitting import FitData, Run, check_refit, fit_models, prepare, refit, saved_state
 from training.report import write_report
 from training.results import Fitted, Result, draft
 from training.runtime import Runtime
@@ -38,7 +39,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a job ended: its figures, keyed as `--json` prints them, and why the gate refused the model if it did."""
+    """The result of a job: its figures, keyed as `--json` prints them, and the reason if the gate refused the model."""
 
     figures: Mapping[str, Any]
     refusal: str | None
@@ -53,8 +54,8 @@ def run(
     """Do the job. `runtime` is that of one of several processes that do it together; None for a single process.
 
     `report` is called after each epoch, and `phase` with the name of each step as it begins. Raises a TrainingError or
-    DeviceUnavailableError for what the user can correct, and a PublicationError if the checkpoint cannot be written. In
-    either case nothing is published.
+    DeviceUnavailableError for errors that the user can correct, and a PublicationError if the checkpoint cannot be
+    written. In either case nothing is published.
     """
     runtime, preset = runtime or Runtime(), load_preset(config.preset, config.overrides)
     device, threads = runtime.choose_device(config.device), use_threads(config.threads)
@@ -74,7 +75,7 @@ def run(
 
 
 def load_served(directory: Path) -> Checkpoint | None:
-    """The current checkpoint; None where there is none, or none that can be read: any model is better than that."""
+    """The current checkpoint; None if there is none, or if it cannot be read: any model is better than that."""
     try:
         return load(directory)
     except CheckpointNotFoundError:
@@ -96,13 +97,13 @@ def check_measured(config: JobConfig, test: TestSet | None, served: Checkpoint |
 
 
 def measure(run: Run, data: FitData, fitted: Fitted, served: Checkpoint | None, summary: Mapping[str, Any]) -> Result:
-    """Evaluate the model on the held-out ratings, if there are any, and gather what is known of the fit."""
+    """Evaluate the model on the held-out ratings, if there are any, and collect the figures of the fit."""
     ratings, test = data.train_test, data.test
     metrics: dict[str, float | None] = {}
     baseline = None
     if test is not None:
         run.phase(f"evaluating on {len(test.ratings_N):,} ratings")
-        baseline = fit_baseline(data.training, run.config.seed)
+        baseline = bias_model(data.training)
         metrics = evaluate(fitted.model, test, data.seen.to(run.device), fitted.head)
         metrics["bias_rmse"] = held_out_rmse(baseline, test)
     facts = {"seed": run.config.seed, "split": run.config.split_name, "device": str(run.device), "threads": run.threads}
@@ -125,7 +126,7 @@ def measure(run: Run, data: FitData, fitted: Fitted, served: Checkpoint | None, 
 
 
 def item_details(items: pa.Table | None, served: Checkpoint | None) -> pa.Table | None:
-    """What the source says of items; from a source of ratings alone, what the served version knew of them."""
+    """The descriptions of items from the source; if it has none, those of the served version."""
     if items is not None or served is None:
         return items
     known = [pc.is_valid(served.catalogue[name]) for name in ("title", "year", "genres", "labels")]
@@ -134,7 +135,7 @@ def item_details(items: pa.Table | None, served: Checkpoint | None) -> pa.Table 
 
 
 def release(run: Run, out: Path, result: Result, served: Checkpoint | None) -> Outcome:
-    """Judge the model and publish it, or with `--refit` one of all ratings, unless it is refused."""
+    """Judge the model. Unless it is refused, publish it, or with `--refit` a model of all ratings."""
     candidate = None
     if result.test is not None and result.baseline is not None:
         candidate = Candidate(result.evaluated.model, result.baseline, result.test, result.measured_on.test)

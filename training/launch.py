@@ -1,4 +1,4 @@
-"""Whether torchrun started this process, without slow imports."""
+"""Tells whether torchrun started this process, without slow imports."""
 
 from __future__ import annotations
 
@@ -15,5 +15,5 @@ def is_first() -> bool:
 
 
 def ranks_here() -> int:
-    """How many ranks run on this host."""
+    """The number of ranks on this host."""
     return int(os.environ["LOCAL_WORLD_SIZE"]) if started_by_torchrun() else 1

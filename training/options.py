@@ -1,4 +1,4 @@
-"""How a source is to be read, as the command line says it."""
+"""The options that say how to read a source."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceOptions:
-    """What is known about a source beforehand. What is not given is recognised.
+    """How to read a source. Options that are not given are recognised from the source.
 
     Attributes:
         table, query: the table of a database, perhaps SCHEMA.TABLE, or the SELECT that gives the ratings.

@@ -21,7 +21,7 @@ BAR = 16  # columns; the longest step with its figures then fits into a line of 
 
 
 class JobProgress(NamedTuple):
-    """Whom a job tells of each step that begins, and of each pass of the present step that has ended."""
+    """The functions that a job calls when a step begins, and when a pass of the current step has ended."""
 
     phase: Callable[[str], None]
     epoch: Callable[[Epoch], None]
@@ -51,7 +51,7 @@ class Bars:
         self._progress.update(self._task, completed=epoch.number, total=epoch.epochs, figures=figures)
 
     def finish(self) -> None:
-        """Tick off the present step."""
+        """Tick off the current step."""
         done = self._progress.tasks[self._task].total or 1
         self._progress.update(self._task, completed=done, total=done)
 
@@ -104,7 +104,7 @@ def counting(total: int, what: str, *, quiet: bool = False) -> Iterator[Callable
 
 
 def describe(epoch: Epoch) -> str:
-    """One line: epoch, loss, test RMSE where there is one, speed, time left."""
+    """One line: epoch, loss, test RMSE if there is one, speed, time left."""
     error = "" if epoch.test_rmse is None else f"  RMSE {epoch.test_rmse:.4f}"
     speed = f"{epoch.examples_per_second:,.0f} examples/s"
     figures = f"loss {epoch.figures['loss']:.4f}{error}  {speed}  {epoch.seconds_left:.1f} s left"

@@ -1,4 +1,4 @@
-"""What a finished job leaves: its figures under the names `--json` prints, and the draft of its checkpoint."""
+"""The results of a job: its figures under the names that `--json` prints, and the draft of its checkpoint."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ RUN_FACTS = ("device", "threads", "seed", "users", "items", "train_ratings", "te
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """A rating model and what orders lists, None where only r̂ does, with the history of each fit."""
+    """A rating model and its relevance head, None without one, with the history of each fit."""
 
     model: MatrixFactorization
     history: Sequence[Epoch]
@@ -55,16 +55,16 @@ class Fitted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """A fitted model and what was measured, of it or of a model fitted on fewer of the ratings.
+    """A fitted model and its figures, or those of a model that was fitted without the held-out ratings.
 
     Attributes:
         train_test, seen: the ratings that it was fitted on, as they were split and as those of each user.
         evaluated: the model that `test` and `metrics` are of; after `--refit` it is not `fitted`.
         metrics: those of `METRICS` that were measured.
         run: `seed`, `split`, `device` and `threads` of this run, and `TrainTest.totals`.
-        summary: what was read, in figures; see `training.data.summary`. Nothing if several ranks have read it.
-        described: items with title, year and genres, as far as they are known; None where nothing is.
-        served, drift: the manifest of the served version, and how the ratings differ from its; None where none is.
+        summary: the figures of `training.data.summary`; empty if several ranks have read the ratings.
+        described: items with title, year and genres, as far as they are known; None if nothing is known.
+        served, drift: the manifest of the served version, and the drift of the ratings since; None without one.
         measured_on: the ratings that `evaluated` was fitted on, and that `test` was held out from.
         baseline: the bias model of those ratings; None without a test part.
     """
@@ -85,7 +85,7 @@ class Result:
     served: Manifest | None = None
 
     def figures(self) -> dict[str, Any]:
-        """All figures, keyed as `--json` prints them; None where one does not apply."""
+        """All figures, keyed as `--json` prints them; None if one does not apply."""
         last, head_history = self.fitted.history[-1], self.fitted.head_history
         return {
             "dataset": self.train_test.dataset.name,
@@ -180,7 +180,7 @@ def settings(preset: Preset) -> dict[str, Any]:
 
 
 def catalogue(described: pa.Table | None, train: Interactions, communicator: Communicator = SINGLE_PROCESS) -> pa.Table:
-    """What is known about each item, in the order of the model's rows: `ITEM_SCHEMA`, null where nothing is known.
+    """What is known about each item, in the order of the model's rows: `ITEM_SCHEMA`, null if nothing is known.
 
     `described` has the columns id, title, year, genres and labels of some items.
     """

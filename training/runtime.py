@@ -1,6 +1,6 @@
-"""What a single process does in one way and several processes in another. The job asks its `Runtime` for it.
+"""The steps of a job that a single process does in one way and several processes in another.
 
-`training.distributed.runtime` has that of several processes; nothing here knows it.
+`training.distributed.runtime` has the class for several processes; nothing here knows it.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from training.results import Result, WholeModel
 
 
 class Runtime:
-    """The process that does a job: here the only one. Of several, each makes the same calls in the same order."""
+    """The steps in a single process. With several processes, each makes the same calls in the same order."""
 
     communicator: Communicator = SINGLE_PROCESS
     training_set_class: ClassVar[type[TrainingSet]] = TrainingSet
 
-    def choose_device(self, wish: str) -> torch.device:
+    def choose_device(self, name: str) -> torch.device:
         """The device that `--device` names. Raises DeviceUnavailableError."""
-        return devices.choose_device(wish)
+        return devices.choose_device(name)
 
     def free_memory(self, device: torch.device) -> int:
         """Bytes that a fit in this process may take on the device."""
@@ -43,7 +43,7 @@ class Runtime:
 
         Raises DataError or ConfigError for ratings, a split or options that cannot be used.
         """
-        return train_test.read(config, phase, with_attributes=preset.settings.uses_attributes)
+        return train_test.read(config, phase, with_attributes=preset.trainer_class.uses_attributes)
 
     def training_set(self, ratings: TrainTest, device: torch.device) -> TrainingSet:
         """The training part as trainers take it."""
@@ -69,5 +69,5 @@ class Runtime:
         return FitStateFile(path, fit, every)
 
     def publish(self, out: Path, result: Result, draft: Callable[[WholeModel], Draft], *, activate: bool) -> str:
-        """Publish what `draft` makes of the whole model, and return its version. Raises PublicationError."""
+        """Publish the draft of the whole model, and return its version. Raises PublicationError."""
         return publish(out, draft(WholeModel.of(result)), activate=activate).version

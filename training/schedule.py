@@ -1,4 +1,4 @@
-"""`fit --every`: repeating a job, whether or not it succeeded."""
+"""`fit --every`: repeats a job, whether or not it succeeded."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def repeat(
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> NoReturn:
-    """Do the work now and then every so many seconds, from start to start; sooner after a failure."""
+    """Do the work now, and again every so many seconds from start to start; sooner after a failure."""
     while True:
         began = clock()
         try:

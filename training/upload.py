@@ -36,7 +36,7 @@ def upload(ratings: Interactions, url: str, key: str | None, report: Callable[[i
     """
     shown = without_secrets(url).rstrip("/")
     headers = {} if key is None else {"Authorization": f"Bearer {key}"}
-    try:  # once: a service that stops answering later is waited for
+    try:  # only once; later, the upload waits for a service that does not answer
         httpx.get(f"{url.rstrip('/')}/health/live", timeout=PROBE_SECONDS)
     except (httpx.TransportError, httpx.InvalidURL) as error:
         raise SourceUnavailableError(

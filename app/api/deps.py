@@ -1,4 +1,4 @@
-"""What routes are handed: the values that the lifespan built."""
+"""The dependencies of routes: values that the lifespan has made."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Body, Query
 from app.api.deps import EngineDep, LimitsDep
 from app.api.openapi import link, problems
 from app.api.parameters import ITEM, MAX_QUERY, SIMILAR, Genre, IdPath, Label, ListLength, N, Offset, YearMax, YearMin
+from app.api.plain import GuardedRoute
 from app.api.schemas.answers import RemovedItem, StoredItems
 from app.api.schemas.requests import ItemRequest, ItemsRequest
 from app.engine.documents import FoundItems, Genres, Item, SimilarItems
@@ -16,7 +17,7 @@ from app.engine.types import ItemFilter
 from app.errors import InvalidRequestError
 from app.ratings.items import StoredItem
 
-router = APIRouter(tags=["items"])
+router = APIRouter(tags=["items"], route_class=GuardedRoute)
 
 CHANGE = problems(413, 422, 500, 501, 503)
 
@@ -35,7 +36,7 @@ ItemId = Annotated[str, IdPath(description="The item's id.", openapi_examples=EX
 async def find_items(
     engine: EngineDep,
     limits: LimitsDep,
-    query: Annotated[str, Query(max_length=MAX_QUERY, description="Words of the title, or an id; none: any.")] = "",
+    query: Annotated[str, Query(max_length=MAX_QUERY, description="Words of the title, or an id. Empty: any.")] = "",
     n: N = 10,
     offset: Offset = 0,
     genre: Genre = (),
@@ -43,10 +44,10 @@ async def find_items(
     year_min: YearMin = None,
     year_max: YearMax = None,
 ) -> FoundItems:
-    """Items whose title has every word, in any case and with or without accents, the best match first.
+    """Find items whose title has every word of the query, best match first; case and accents do not matter.
 
-    The item of exactly that id comes before all others, then titles that are the query, begin with it, or have a word
-    that does; equal ones by their number of ratings. Without a query it is the most rated items.
+    The item with exactly that id comes first, then titles that equal the query, begin with it, or have a word
+    that does; among equal matches, items with more ratings. Without a query these are the most rated items.
     """
     limits.check_list(n, "query", "n")
     limits.check_offset(offset, "query", "offset")
@@ -55,30 +56,30 @@ async def find_items(
 
 @router.get("/genres", summary="The genres of the items", responses=problems(413, 500, 503, 504))
 async def genres(engine: EngineDep) -> Genres:
-    """Each genre with its number of items, those of the most items first. They are what `genre` takes."""
+    """List the genres with their numbers of items, the most frequent first. `genre` takes them."""
     return await engine.catalogue.genres()
 
 
-@router.get(SIMILAR, summary="Which items are like one", responses=problems(404, 413, 422, 500, 503, 504))
+@router.get(SIMILAR, summary="List similar items", responses=problems(404, 413, 422, 500, 503, 504))
 async def similar(
     item: ItemId,
     engine: EngineDep,
     limits: LimitsDep,
     n: ListLength = 10,
 ) -> SimilarItems:
-    """The items whose factors point the most nearly in the same direction, by the cosine between them."""
+    """List the items whose factors have the largest cosine with those of the item."""
     limits.check_id(item, "path", "item")
     limits.check_list(n, "query", "n")
     return await engine.lists.similar(item, n)
 
 
-@router.get(ITEM, summary="What is known about an item", responses=problems(404, 413, 422, 500, 503))
+@router.get(ITEM, summary="Describe an item", responses=problems(404, 413, 422, 500, 503))
 async def item(
     item: ItemId,
     engine: EngineDep,
     limits: LimitsDep,
 ) -> Item:
-    """Title, year, genres and labels where the data has them, and how the item was rated in the training data."""
+    """Title, year, genres and labels, if the data has them, and the number and mean of the item's training ratings."""
     limits.check_id(item, "path", "item")
     return await engine.catalogue.item(item)
 

@@ -1,6 +1,6 @@
-"""How much one request may ask for. Past a bound the answer is an error, before any work is done.
+"""The limits of one request. A request beyond a limit is an error, before any work is done.
 
-It names the setting of the bound.
+The error names the setting of the limit.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Limits:
         users, items = len(pairs.users), len(pairs.items)
         if users != items:
             raise InvalidRequestError(
-                ("body",), f"columns are of one length, but there are {users} users and {items} items"
+                ("body",), f"the columns must have the same length, but there are {users} users and {items} items"
             )
         self.check_column(pairs.users, "body", "users")
         self.check_column(pairs.items, "body", "items")
@@ -105,7 +105,7 @@ class Limits:
         if len(inline.items) > self.inline_ratings:
             raise InvalidRequestError(
                 ("body", "ratings"),
-                f"a request brings at most {self.inline_ratings} ratings (RATECAST_MAX_INLINE_RATINGS)",
+                f"a request has at most {self.inline_ratings} ratings (RATECAST_MAX_INLINE_RATINGS)",
             )
         known: set[str] = set()
         for position, (item, rating) in enumerate(zip(inline.items, inline.ratings, strict=True)):
@@ -113,17 +113,17 @@ class Limits:
             self.check_id(item, *where, "item")
             check_scale(rating, scale, *where, "rating")
             if item in known:
-                raise InvalidRequestError((*where, "item"), "an item is rated once")
+                raise InvalidRequestError((*where, "item"), "each item may be rated only once")
             known.add(item)
 
     def check_storable(self, id_: str, *location: str) -> None:
-        """As `check_id`, and for an id that databases cannot hold."""
+        """As `check_id`, and raise it for an id that a database cannot store."""
         self.check_id(id_, *location)
         if not storable(id_):
-            raise InvalidRequestError(location, "an id that is stored has no NUL and no lone surrogate")
+            raise InvalidRequestError(location, "an id that is stored must not have a NUL or a lone surrogate")
 
 
 def check_scale(rating: float, scale: tuple[float, float], *location: str) -> None:
     """Raise InvalidRequestError for a rating that is not on the scale."""
     if not scale[0] <= rating <= scale[1]:
-        raise InvalidRequestError(location, f"a rating is from {scale[0]:g} to {scale[1]:g}")
+        raise InvalidRequestError(location, f"a rating must be between {scale[0]:g} and {scale[1]:g}")

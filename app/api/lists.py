@@ -13,7 +13,7 @@ from app.api.encodings import json
 from app.api.limits import Limits
 from app.api.openapi import link, problems
 from app.api.parameters import MAX_QUERY, TOP, IdPath, ListParameters, N
-from app.api.plain import Errors, PlainRoute, client_gone, raise_if, read_parameters, send_answer
+from app.api.plain import Errors, GuardedRoute, PlainRoute, client_gone, raise_if, read_parameters, send_answer
 from app.api.predict import inline
 from app.api.schemas.answers import Recommendations, TopItems
 from app.api.schemas.requests import RecommendRequest
@@ -24,17 +24,17 @@ from app.errors import InvalidRequestError
 from app.middleware.access import Access, needs
 from models.errors import UnknownUserError
 
-router = APIRouter(tags=["lists"])
+router = APIRouter(tags=["lists"], route_class=GuardedRoute)
 
 TOO_SHORT = "String should have at least 1 character"  # as pydantic says it
 EXAMPLES = {
     "known": {"summary": "A known user", "value": "196"},
-    "unknown": {"summary": "A user nobody knows: popular items", "value": "nobody"},
+    "unknown": {"summary": "An unknown user: popular items", "value": "nobody"},
 }
 RECOMMEND_EXAMPLES = {
     "users": {"summary": "Two lists", "value": {"users": ["196", "nobody"], "n": 3}},
     "anonymous": {
-        "summary": "Somebody without an id, by what they rated",
+        "summary": "A user without an id, from their ratings",
         "value": {"ratings": [{"item": "50", "rating": 5}, {"item": "181", "rating": 4}], "n": 3},
     },
     "filters": {"summary": "Dramas alone", "value": {"users": ["196"], "genre": ["Drama"], "exclude": ["50"]}},
@@ -45,14 +45,14 @@ def top(
     user: Annotated[str, IdPath(description="The user's id.", openapi_examples=EXAMPLES)],
     parameters: Annotated[ListParameters, Query()],
 ) -> None:
-    """List the best items for a user. The rating beside each is the one that `POST /predict` gives, whatever the order.
+    """List the best items for a user. The rating of each is that of `POST /predict`, whatever the order.
 
     `score` is what ordered the list, and `rank_by` says what that is. Pages follow one another without gap or
     repetition while the model, the user's ratings and the filters stay.
 
-    A user whose ratings are fresher than the model is folded in, and `source` says `fold_in`. An unknown user is shown
+    A user whose ratings are newer than the model is folded in, and `source` is `fold_in`. An unknown user gets
     the most rated items, and `source` and `rank_by` say `popular`. Filters apply before the list is made:
-    it is shorter than `n` only where fewer items are left.
+    it is shorter than `n` only if fewer items are left.
     """
 
 
@@ -81,7 +81,7 @@ top_route = PlainRoute(
     answer_top,
     top,
     tags=["lists"],
-    summary="What to show a user",
+    summary="List items for a user",
     response_model=TopItems,
     responses=problems(404, 413, 422, 500, 503, 504) | link("item", "The first item.", item="/items/0/item"),
 )
@@ -91,12 +91,12 @@ top_route = PlainRoute(
 async def find_users(
     engine: EngineDep,
     limits: LimitsDep,
-    query: Annotated[str, Query(max_length=MAX_QUERY, description="What their ids begin with; none: any.")] = "",
+    query: Annotated[str, Query(max_length=MAX_QUERY, description="The beginning of the id. Empty: any.")] = "",
     n: N = 10,
 ) -> FoundUsers:
-    """Users of the model by the beginning of their id: the one of exactly that id, then those who rated most.
+    """Find users of the model by the beginning of their id: first the exact id, then those with the most ratings.
 
-    Whoever was erased, or rated for the first time after the fit, is not among them.
+    Deleted users are not found, nor are users who rated for the first time after the fit.
     """
     limits.check_list(n, "query", "n")
     return await engine.catalogue.find_users(query, n)
@@ -104,7 +104,7 @@ async def find_users(
 
 @router.post(
     "/recommend",
-    summary="What to show many users",
+    summary="List items for many users",
     response_model=Recommendations,
     responses=problems(404, 413, 422, 500, 503, 504) | link("top", "The list by itself.", user="/lists/0/user"),
 )
@@ -116,13 +116,13 @@ async def recommend(
     limits: LimitsDep,
     strict: Annotated[bool, Query(description="Answer 404 for an unknown user.")] = False,
 ) -> Response:
-    """A list for each user, in the order of the request and all of one model; the other members hold for every list.
+    """Make a list for each user, in the order of the request and from one model. Other members apply to every list.
 
-    With `ratings` in place of `users` there is one list, for somebody who is known by these alone; nothing of them is
-    kept.
+    With `ratings` instead of `users` the answer is one list, made from these ratings alone. They are not
+    stored.
     """
     if (body.users is None) == (body.ratings is None):
-        raise InvalidRequestError(("body",), "either users or ratings are wanted")
+        raise InvalidRequestError(("body",), "give either users or ratings")
     users = body.users or ()
     limits.check_ids(users, "body", "users")
     limits.check_list(body.n, "body", "n")
@@ -147,6 +147,6 @@ async def recommend(
 
 
 def _refuse_popular(answer: TopList, position: int | None = None) -> None:
-    """Raise UnknownUserError where a list's source says that its user is unknown."""
+    """Raise UnknownUserError if a list's source says that its user is unknown."""
     if answer.source is ListSource.POPULAR:
         raise UnknownUserError(answer.user or "", position)

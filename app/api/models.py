@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
-from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Response
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
@@ -14,6 +13,7 @@ from starlette.responses import HTMLResponse
 
 from app.api.deps import EngineDep
 from app.api.openapi import link, links, problems
+from app.api.plain import GuardedRoute
 from app.engine.documents import ModelVersion
 from app.middleware.access import Access, needs
 from app.middleware.browsers import REPORT as REPORT_HEADERS
@@ -22,19 +22,15 @@ from models.checkpoint.manifest import VERSION_NAME, DataRecord, GateRecord, Man
 from models.comparison import Verdict
 from models.errors import CheckpointCorruptError
 
-router = APIRouter(tags=["models"])
+router = APIRouter(tags=["models"], route_class=GuardedRoute)
 
-Version = Annotated[
-    str,
-    Path(
-        pattern=f"^{VERSION_NAME.pattern}$",
-        description="Name of a published version.",
-        openapi_examples={"a version": {"value": "20261124T021910Z-textbook-6c8073"}},
-    ),
-]
-_name = partial(Query, pattern=f"^{VERSION_NAME.pattern}$")
-VersionQuery = Annotated[str, _name(description="Name of a published version.")]
-AgainstQuery = Annotated[str | None, _name(description="Another one; by default the one being served.")]
+_NAME: Mapping[str, Any] = {
+    "pattern": f"^{VERSION_NAME.pattern}$",
+    "openapi_examples": {"a version": {"value": "20261124T021910Z-textbook-6c8073"}},
+}
+Version = Annotated[str, Path(description="Name of a published version.", **_NAME)]
+VersionQuery = Annotated[str, Query(description="Name of a published version.", **_NAME)]
+AgainstQuery = Annotated[str | None, Query(description="Another one; by default the one being served.", **_NAME)]
 Force = Annotated[
     bool, Query(description="Serve it even if it was not measured, was refused or is behind its baseline.")
 ]
@@ -58,7 +54,7 @@ class CurrentModel(BaseModel):
 
 
 class PublishedModel(BaseModel):
-    """A published version; `serving` says whether the one who answers serves it."""
+    """A published version; `serving` says whether the worker that answers serves it."""
 
     version: str
     created_at: datetime
@@ -99,7 +95,7 @@ class ComparedModels(BaseModel):
 
 
 class Pass(BaseModel):
-    """What was known after a pass of the fit; `test_rmse` is null where it was not measured."""
+    """The figures after a pass of the fit; `test_rmse` is null if it was not measured."""
 
     number: int
     figures: Mapping[str, float]
@@ -126,11 +122,11 @@ PASSES = TypeAdapter(list[Pass])
 
 @router.get(
     "/models",
-    summary="The published models",
-    responses=problems(413, 500, 503) | link("activate", "Serve the oldest.", version="/models/0/version"),
+    summary="List the published models",
+    responses=problems(413, 500, 503) | link("activate", "Activate the oldest version.", version="/models/0/version"),
 )
 async def published(engine: EngineDep) -> PublishedModels:
-    """Every published version that can be read, oldest first, and which one is being served."""
+    """List every published version that can be read, oldest first, and say which one is being served."""
     serving = engine.versions.manifest.version
     models = [
         PublishedModel(
@@ -179,7 +175,7 @@ async def rollback(engine: EngineDep, force: Force = False) -> Activated:
 
 @router.post(
     "/models/{version}/activate",
-    summary="Serve another published model",
+    summary="Activate a published model",
     responses=problems(404, 409, 413, 422, 500, 503),
 )
 async def activate(version: Version, engine: EngineDep, force: Force = False) -> Activated:
@@ -192,9 +188,9 @@ async def activate(version: Version, engine: EngineDep, force: Force = False) ->
     return Activated(model_version=version)
 
 
-@router.get("/models/{version}/history", summary="How a model was fitted", responses=OF_VERSION)
+@router.get("/models/{version}/history", summary="Show the learning curve of a model", responses=OF_VERSION)
 async def history(version: Version, engine: EngineDep) -> History:
-    """The learning curve of a version: what was known after each pass of its fit."""
+    """The learning curve of a version: the figures after each pass of its fit."""
     content = await engine.versions.report(version, HISTORY)
     try:
         passes = PASSES.validate_json(content)
@@ -205,28 +201,28 @@ async def history(version: Version, engine: EngineDep) -> History:
 
 @router.get(
     "/models/{version}/report",
-    summary="The report of a fit",
+    summary="Show the training report of a model",
     response_class=Response,
     responses=OF_VERSION | {200: {"content": {"text/html": {"schema": {"type": "string"}}}}},
 )
 @needs(Access.READ, REPORT_HEADERS)
 async def report(version: Version, engine: EngineDep) -> Response:
-    """The page that was published with a version, for people: it needs nothing else. 404 where there is none."""
+    """The training report that was published with a version, one HTML page. 404 if there is none."""
     return HTMLResponse(await engine.versions.report(version, REPORT_PAGE))
 
 
 @router.get(
     "/models/current",
-    summary="The model being served",
+    summary="Describe the model being served",
     responses=problems(413, 500, 503)
     | links(
-        link("activate", "Serve it again later.", version="/version"),
-        link("history", "How it was fitted.", version="/version"),
-        link("report", "What was reported of its fit.", version="/version"),
+        link("activate", "Activate this version again.", version="/version"),
+        link("history", "The learning curve of the model.", version="/version"),
+        link("report", "The training report of the model.", version="/version"),
     ),
 )
 async def current(engine: EngineDep) -> CurrentModel:
-    """Which model is being served, how it was fitted, on what, and how well it did."""
+    """The model being served: how it was fitted, on which data, and its metrics."""
     manifest = engine.versions.manifest
     return CurrentModel(
         version=manifest.version,

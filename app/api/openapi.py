@@ -1,4 +1,4 @@
-"""The OpenAPI document and its page: problems have their own media type, which FastAPI cannot be told for a route."""
+"""The OpenAPI document and its page: it adds the media type of problems, which a route of FastAPI cannot declare."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.api.plain import BODY_METHODS
 from app.errors import PROBLEM_JSON, Problem
-from app.middleware.access import Access, RouteNeeds, needs
+from app.middleware.access import Access, Guard, RouteNeeds, needs
 from app.middleware.browsers import DOCUMENTATION
 
 DOCUMENT = "openapi.json"
 DESCRIPTIONS = {
     400: "The path or the query is not UTF-8.",
-    401: "There is no key, or it is not accepted.",
-    403: "The key does not allow this.",
-    404: "There is no such id, version or report.",
-    409: "The request conflicts with what is there: the version cannot be served, or the request key was used for "
-    "something else. Nothing was changed.",
+    401: "The API key is missing or was not accepted.",
+    403: "The API key does not allow this request.",
+    404: "The user, item, version or report does not exist.",
+    409: "The request conflicts with the state of the service: the version cannot be served, or the idempotency key "
+    "was used for another request. Nothing was changed.",
     415: "The body is compressed; send it without `Content-Encoding`.",
     413: "The request body is too large.",
-    429: "More requests a second than a key allows; try again after `Retry-After` seconds.",
+    429: "The rate limit of the API key is exceeded; try again after `Retry-After` seconds.",
     422: "The request is not valid; `errors` says where and why.",
     500: "A bug.",
-    501: "The service keeps no ratings.",
-    503: "No model is being served yet, the service is about to stop, too much work is waiting, or ratings cannot be "
-    "stored or read now; try again after `Retry-After` seconds.",
-    504: "The answer took longer than a request may.",
+    501: "The service has no ratings store.",
+    503: "No model is being served yet, the service is shutting down or overloaded, or the ratings store is "
+    "unreachable; try again after `Retry-After` seconds.",
+    504: "The request took too long.",
 }
 TEXT, NUMBER = {"type": "string"}, {"type": "integer"}
 SECONDS: dict[str, Any] = {"description": "Seconds to wait.", "required": True, "schema": NUMBER}
@@ -53,26 +53,28 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 def link(operation: str, description: str, **parameters: str) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of a route whose answer names what another one can be asked for, by JSON pointer into it."""
+    """The `responses` of a route whose answer has values, at JSON pointers, for the parameters of another route."""
     found = {name: f"$response.body#{pointer}" for name, pointer in parameters.items()}
     return {200: {"links": {operation: {"operationId": operation, "description": description, "parameters": found}}}}
 
 
 def links(*given: dict[int | str, dict[str, Any]]) -> dict[int | str, dict[str, Any]]:
-    """Several of those that `link` makes."""
+    """Several links of one answer."""
     return {200: {"links": {name: found for one in given for name, found in one[200]["links"].items()}}}
 
 
 class Service(FastAPI):
-    """FastAPI with layers before all of its own, whose document says what those answer: refusals, ids, problems.
+    """FastAPI with layers before its own. Its document describes what the layers answer: refusals, ids, problems.
 
     Attributes:
-        layers: put before Starlette's own middleware, which takes 5 µs a request.
-        needs: what each request needs, else the layers refuse it.
+        layers: middleware that runs before Starlette's own, which takes 5 µs a request.
+        needs: what each request needs; the layers refuse a request that does not have it.
+        guard: says whether a request may be asked.
     """
 
     layers: Callable[[ASGIApp], ASGIApp]
     needs: RouteNeeds
+    guard: Guard
 
     def build_middleware_stack(self) -> ASGIApp:
         own = super().build_middleware_stack()
@@ -94,7 +96,7 @@ class Service(FastAPI):
 
 
 def _complete(method: str, operation: dict[str, Any], access: Access) -> None:
-    """Declare refusals, which come before the operation is asked, the media type of problems, and headers."""
+    """Declare the refusals of the layers, the media type of problems, and headers."""
     statuses = {400, 415} if method in BODY_METHODS else {400}
     if access not in (Access.PROBE, Access.OPEN):
         operation["security"] = [{"key": []}]
@@ -115,7 +117,7 @@ async def document(request: Request) -> Response:
 
 @needs(Access.OPEN, DOCUMENTATION)
 async def documentation(_: Request) -> Response:
-    """The page of the document, which it finds beside itself: a proxy may have put both below a prefix."""
+    """The page of the document. It refers to the document by a relative address, because a proxy may add a prefix."""
     return get_swagger_ui_html(openapi_url=DOCUMENT, title="Ratecast")
 
 

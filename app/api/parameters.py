@@ -1,8 +1,8 @@
 """Parameters in paths and queries. An id in a path may hold any character, slashes and line ends too.
 
-Where a path has two ids, or erases somebody, an id is one segment of it, and its own slashes are percent-encoded.
-Servers decode them before anybody routes, so they are looked up in what the client sent. The other paths with an id
-take plain slashes too, and are tried after those.
+In a path with two ids, and in the one that deletes a user, each id is one segment; its slashes are percent-encoded.
+Servers decode them before routing, so this module looks them up in what the client sent. Other paths with an id
+accept plain slashes too, and are tried after these.
 """
 
 from __future__ import annotations
@@ -10,19 +10,18 @@ from __future__ import annotations
 from functools import partial
 from string import printable
 from typing import Annotated
-from urllib.parse import quote, unquote, unquote_to_bytes
+from urllib.parse import quote, unquote_to_bytes
 
 from fastapi import Path, Query
 from pydantic import BaseModel, BeforeValidator
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.types import Scope
 
-from app.api.schemas.requests import Year
+from app.api.schemas.requests import MAX_NAMES, Year
 from app.engine.types import RankBy
 from app.errors import UndecodableTargetError
+from app.middleware.access import SLASH
 from models.ids import clean
-
-SLASH = "\U0010ffff"  # stands for a slash of an id while a path is routed; a noncharacter, which no text should hold
 
 
 class IdConvertor(Convertor[str]):
@@ -40,7 +39,7 @@ class SegmentConvertor(IdConvertor):
 
 
 def check_utf8(scope: Scope) -> None:
-    """Raise UndecodableTargetError for a path or a query that is not UTF-8; two users would be one.
+    """Raise UndecodableTargetError for a path or a query that is not UTF-8; otherwise two users could become one.
 
     Frameworks read bytes of a query that are not percent-encoded as Latin-1: they are percent-encoded here.
     """
@@ -51,15 +50,6 @@ def check_utf8(scope: Scope) -> None:
         raise UndecodableTargetError from None
     if not query.isascii():
         scope["query_string"] = quote(query, safe=printable).encode()
-
-
-def decode_segments(scope: Scope) -> None:
-    """Let routers tell a slash of an id, percent-encoded, from one of the path."""
-    raw = scope.get("raw_path") or b""
-    if b"%2f" not in raw and b"%2F" not in raw:
-        return
-    segments = raw.decode("latin-1").split("/")
-    scope["path"] = "/".join(unquote(segment, errors="replace").replace("/", SLASH) for segment in segments)
 
 
 register_url_convertor("id", IdConvertor())
@@ -76,8 +66,8 @@ ITEM = "/items/{item:id}"
 
 IdPath = partial(Path, min_length=1, pattern=r"\S")  # the pattern is for the document: blanks have gone before
 MAX_QUERY = 256  # characters that are searched for
-N = Annotated[int, Query(ge=1, description="How many; the service has an upper bound.")]
-ListLength = Annotated[int, Query(ge=1, description="How many items; the service has an upper bound.")]
+N = Annotated[int, Query(ge=1, description="Maximum number of results; the service has an upper limit.")]
+ListLength = Annotated[int, Query(ge=1, description="Number of items; the service has an upper limit.")]
 Offset = Annotated[
     int, Query(ge=0, description="How many of the best are left out: the next page begins at the sum of offset and n.")
 ]
@@ -94,42 +84,38 @@ Intervals = Annotated[
     bool,
     Query(description="Add the ends of the central 90 % interval of each rating, `low` and `high`."),
 ]
-NAMES = "Choose from the items of this {0} alone; of several separated by commas any, of repeated ones each."
-Genre = Annotated[tuple[str, ...], Query(description=NAMES.format("genre"))]
-Label = Annotated[tuple[str, ...], Query(description=NAMES.format("label"))]
-YearMin = Annotated[Year | None, Query(description="Choose from the items of this year and later ones.")]
-YearMax = Annotated[Year | None, Query(description="Choose from the items of this year and earlier ones.")]
+NAMES = "List only items of this {0}. Of several names separated by commas an item has any; repeated, each must hold."
+Genre = Annotated[tuple[str, ...], Query(max_length=MAX_NAMES, description=NAMES.format("genre"))]
+Label = Annotated[tuple[str, ...], Query(max_length=MAX_NAMES, description=NAMES.format("label"))]
+YearMin = Annotated[Year | None, Query(description="List only items of this year and later.")]
+YearMax = Annotated[Year | None, Query(description="List only items of this year and earlier.")]
 User = Annotated[str, IdPath(description="The user's id.", openapi_examples={"196": {"value": "196"}})]
 Item = Annotated[str, IdPath(description="The item's id.", openapi_examples={"242": {"value": "242"}})]
 ORDER = (
-    "`relevance`: what the user is likely to choose; `rating`: by predicted rating; `lower_bound`: by the lower end "
-    "of the 90 % interval of its expectation. By default `relevance` where the model has it, else `rating`."
+    "`relevance`: by how likely the user is to choose it; `rating`: by rating; `lower_bound`: by the lower end "
+    "of the 90 % interval of its expectation. Default: `relevance` if the model has it, else `rating`."
 )
 QueryId = Annotated[str, BeforeValidator(clean)]
-REPEATABLE = (
-    "exclude",
-    "only",
-    "genre",
-    "label",
-)  # in a query; of any other parameter that is given twice the last counts
+# In a query; of any other parameter that is given twice the last counts.
+REPEATABLE = ("exclude", "only", "genre", "label")
 
 
 class PredictParameters(BaseModel):
-    """Of `POST /predict`."""
+    """The parameters of `POST /predict`."""
 
     strict: Annotated[bool, Query(description="Answer 404 for an unknown user or item.")] = False
     intervals: Intervals = False
 
 
 class ListParameters(BaseModel):
-    """Of `GET /users/{user}/top`."""
+    """The parameters of `GET /users/{user}/top`."""
 
     n: ListLength = 10
     offset: Offset = 0
     rank_by: Annotated[RankBy | None, Query(description=ORDER)] = None
-    exclude_seen: Annotated[bool, Query(description="Leave out what the user rated.")] = True
+    exclude_seen: Annotated[bool, Query(description="Leave out the items that the user has rated.")] = True
     exclude: Annotated[tuple[QueryId, ...], Query(description="Leave out these items too; repeatable.")] = ()
-    only: Annotated[tuple[QueryId, ...] | None, Query(description="Choose from these items alone; repeatable.")] = None
+    only: Annotated[tuple[QueryId, ...] | None, Query(description="List only these items; repeatable.")] = None
     genre: Genre = ()
     label: Label = ()
     year_min: YearMin = None

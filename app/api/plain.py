@@ -1,27 +1,28 @@
-"""Plain routes: answered before FastAPI's router, which takes 250 µs to find a route and to solve its dependencies.
+"""Plain routes, which answer before FastAPI's router: that one takes 250 µs for routing and dependencies.
 
-A plain route is one ASGI endpoint, for every form of its request. Its signature is what FastAPI documents; the endpoint
-validates with the models that stand there, by the functions below, and errors read as FastAPI's do.
+A plain route is one ASGI endpoint for every form of its request. FastAPI documents its signature; the endpoint
+validates with the models of the signature, by the functions below, and its errors have FastAPI's form.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from email.message import Message as EmailMessage
 from functools import lru_cache
 from typing import Any, TypeVar
 from urllib.parse import parse_qs
 
+from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.api.parameters import REPEATABLE, check_utf8, decode_segments
+from app.api.parameters import REPEATABLE, check_utf8
 from app.engine.errors import CancelledRequestError
 from app.errors import EncodedBodyError, answer_error, body_too_large, unreadable_json
-from app.middleware.access import BY_NAME, Guard
+from app.middleware.access import BY_NAME, Guard, needs_of
 from app.middleware.reporting import ROUTE
 from models.errors import RatecastError
 
@@ -34,8 +35,23 @@ LONG_QUERY = 256  # bytes; longer ones are not kept
 SPAN = "fastapi.telemetry"  # in the scope of a request that FastAPI reports to OpenTelemetry
 
 
+class GuardedRoute(APIRoute):
+    """A route of FastAPI that is asked by nobody who may not: what was found out before routing is checked again."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+        needs = {method: needs_of(self, method) for method in self.methods or ()}
+
+        async def guarded(request: Request) -> Response:
+            scope = request.scope
+            scope["app"].guard.check_route(scope, needs[scope["method"]])
+            return await handle(request)
+
+        return guarded
+
+
 class PlainRoute(APIRoute):
-    """A route that FastAPI documents, and `endpoint` answers.
+    """A route that FastAPI documents and `endpoint` answers.
 
     Args:
         method, path: of its requests.
@@ -52,14 +68,15 @@ class PlainRoute(APIRoute):
             path, signature, methods=[method], generate_unique_id_function=lambda route: route.name, **documentation
         )
         self.method = method
+        self.needs = needs_of(self, method)
         self.app = endpoint  # what FastAPI's router finds too: see `PlainRoutes`
 
 
 class PlainRoutes:
     """ASGI middleware: answers the requests of plain routes, and passes on others with at most `most` bytes of body.
 
-    What `guard` refuses reaches neither. An id with a slash in it may also be the path of another route. Which one it
-    is, FastAPI's router knows by the order of all routes; it leads to the same endpoint.
+    A request that `guard` refuses reaches neither. A path whose id has a slash may match other routes too. Which one it
+    means follows from the order of all routes, so FastAPI's router decides; it has the same endpoint.
     """
 
     def __init__(self, app: ASGIApp, routes: Sequence[PlainRoute], guard: Guard, most: int) -> None:
@@ -83,6 +100,7 @@ class PlainRoutes:
                 check_utf8(scope)
                 route = route or self._match(scope)
             if route is not None:
+                self._guard.check_route(scope, route.needs)
                 scope[ROUTE] = route.path
                 if SPAN in scope:
                     _name_span(scope[SPAN], route.path_format)
@@ -102,7 +120,6 @@ class PlainRoutes:
 
     def _match(self, scope: Scope) -> PlainRoute | None:
         """The route whose template matches the path, with the ids in the path put into the scope."""
-        decode_segments(scope)
         if scope.get("root_path"):
             return None
         for route in self._of_template.get(scope["method"], ()):
@@ -133,9 +150,9 @@ def _name_span(request: Any, route: str) -> None:
 
 
 def _limited(receive: Receive, most: int) -> Receive:
-    """Receives a request whose body has no more bytes.
+    """Receives the body of a request up to a number of bytes.
 
-    Else BodyTooLargeError is raised while FastAPI reads it; `app.errors` finds that as the cause of FastAPI's own.
+    A larger body raises BodyTooLargeError while FastAPI reads it; `app.errors` finds that as the cause of its error.
     """
     received = 0
 
@@ -167,7 +184,7 @@ async def read_body(receive: Receive, most: int) -> bytes:
 
 
 def read_parameters(model: type[BaseModel], query: bytes, errors: Errors) -> Mapping[str, Any]:
-    """The parameters that a query gives, validated. What is wrong with them is added to `errors`."""
+    """The validated parameters of a query. Their errors are added to `errors`."""
     try:
         return _parameters(model, query) if len(query) <= LONG_QUERY else _parameters.__wrapped__(model, query)
     except ValidationError as error:
@@ -183,7 +200,7 @@ def _parameters(model: type[BaseModel], query: bytes) -> Mapping[str, Any]:
 
 
 def read_json(adapter: TypeAdapter[T], body: bytes, content_type: bytes, errors: Errors, *, tagged: bool = False) -> T:
-    """A body that `adapter` takes. Raises RequestValidationError for all that is wrong, `errors` among it.
+    """A JSON body, validated by `adapter`. Raises RequestValidationError with its errors and those in `errors`.
 
     `tagged` says that the adapter is of a tagged union, whose tags are no part of the request.
     """
@@ -199,7 +216,7 @@ def read_json(adapter: TypeAdapter[T], body: bytes, content_type: bytes, errors:
 
 
 def raise_if(errors: Errors) -> None:
-    """Raise RequestValidationError where something is wrong."""
+    """Raise RequestValidationError if there are errors."""
     if errors:
         raise RequestValidationError(errors)
 

@@ -42,15 +42,15 @@ from app.errors import InvalidRequestError
 from app.middleware.access import BY_NAME, Access, needs
 from models.errors import UnknownItemError, UnknownUserError
 
-LARGE_BODY = 1 << 17  # decoding and encoding so many bytes takes about a millisecond: other requests should not wait
+LARGE_BODY = 1 << 17  # bytes; decoding and encoding them takes a millisecond, for which other requests would wait
 EXAMPLES = {
     "pair": {"summary": "One pair", "value": {"user": "196", "item": "242"}},
     "columns": {"summary": "Pairs as columns", "value": {"users": ["196", "22", "196"], "items": ["242", "242", "50"]}},
     "anonymous": {
-        "summary": "Somebody without an id, by what they rated",
+        "summary": "A user without an id, from their ratings",
         "value": {"item": "242", "ratings": [{"item": "50", "rating": 5}, {"item": "181", "rating": 4}]},
     },
-    "unknown": {"summary": "A user nobody knows", "value": {"user": "nobody", "item": "242"}},
+    "unknown": {"summary": "An unknown user", "value": {"user": "nobody", "item": "242"}},
 }
 # Their `decode` raises a ValueError, whose message does not repeat the body.
 BINARY: Mapping[bytes, Any] = {encoding.MEDIA_TYPE.encode(): encoding for encoding in (msgpack, arrow)}
@@ -68,13 +68,13 @@ def predict(
 ) -> None:
     """Predict the rating of one pair, or of many pairs given as columns.
 
-    An unknown user or item is answered from what is known, and `source` says so: `model` where both are known,
-    `item_bias` where the user is not, `user_bias` where the item is not, `global_mean` where neither is.
+    For an unknown user or item the answer is an average. `source` is `model` if both are known,
+    `item_bias` if the user is unknown, `user_bias` if the item is unknown, `global_mean` if both are.
 
-    With `ratings` in place of the user, the prediction is for somebody who is known by these alone; nothing of them is
-    kept. `source` is `fold_in`, as for users whose ratings are fresher than the model.
+    With `ratings` instead of the user, the prediction is made from these ratings alone. They are not
+    stored. `source` is `fold_in`, as for users whose ratings are newer than the model.
 
-    The same documents for users go as msgpack. Large batches go fastest as an Arrow IPC stream with the columns `user`
+    Requests for users can also be msgpack. Large batches are fastest as an Arrow IPC stream with the columns `user`
     and `item`; its answer has the columns `rating` and `source`, with intervals also `low` and `high`, and
     `model_version` in the metadata of its schema.
     """
@@ -115,7 +115,7 @@ predict_route = PlainRoute(
     answer_predict,
     predict,
     tags=["predictions"],
-    summary="What users would give items",
+    summary="Predict ratings",
     response_model=PairPrediction | ColumnPredictions | AnonymousPrediction | AnonymousPredictions,
     responses=problems(404, 413, 422, 500, 503, 504) | {200: {"content": BINARY_CONTENT}},
     openapi_extra={"requestBody": {"content": BINARY_CONTENT}},
@@ -123,7 +123,7 @@ predict_route = PlainRoute(
 
 
 def _decode(body: bytes, media_type: bytes, errors: Errors, limits: Limits) -> Asked:
-    """What a body asks for, within the limits. Raises RequestValidationError or InvalidRequestError."""
+    """The decoded body, checked against the limits. Raises RequestValidationError or InvalidRequestError."""
     if media_type == JSON and not errors:
         plain = json.decoder(limits.id_length)(body)
         if isinstance(plain, Pair) or (plain is not None and limits.allow(plain)):
@@ -190,7 +190,7 @@ def _refuse_first_unknown(pairs: Pairs, answer: Predictions) -> None:
 
 
 def _refuse_unknown(user: str, item: str, source: Source, position: int | None = None) -> None:
-    """Raise UnknownUserError or UnknownItemError where a prediction's source says that the id is unknown."""
+    """Raise UnknownUserError or UnknownItemError if a prediction's source says that the id is unknown."""
     if source in (Source.ITEM_BIAS, Source.GLOBAL_MEAN):
         raise UnknownUserError(user, position)
     if source is Source.USER_BIAS:

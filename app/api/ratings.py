@@ -1,6 +1,6 @@
-"""What users rated: stored, taken back, shown, explained, erased. A change is answered when it is durable.
+"""Users' ratings: stored, deleted, listed, explained, exported. The answer to a change comes when it is durable.
 
-The next answer for that user counts it, whichever worker gives it.
+The next answer for that user, from any worker, uses it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from app.api.encodings import json
 from app.api.limits import Limits, check_scale
 from app.api.openapi import problems
 from app.api.parameters import BECAUSE, EXPORT, RATING, RATINGS, USER, Item, User
-from app.api.plain import JSON, PlainRoute, read_body, read_json, send_answer
+from app.api.plain import JSON, GuardedRoute, PlainRoute, read_body, read_json, send_answer
 from app.api.schemas import answers
 from app.api.schemas.requests import BulkRequest, RatingRequest
 from app.engine.documents import Because, UserRatings
@@ -29,7 +29,7 @@ from app.errors import InvalidRequestError
 from app.middleware.access import BY_NAME, Access, needs
 from app.ratings.records import UNKNOWN_TIME, Delete, Erase, Put, PutMany, Rating
 
-router = APIRouter(tags=["ratings"])
+router = APIRouter(tags=["ratings"], route_class=GuardedRoute)
 
 MAX_KEY_LENGTH = 256
 _rating_body = TypeAdapter(RatingRequest)
@@ -42,7 +42,7 @@ def rate(
     item: Item,
     body: Annotated[RatingRequest, Body(openapi_examples={"five": {"value": {"rating": 5}}})],
 ) -> None:
-    """Store what a user gave an item, in place of what was there. Doing it twice is doing it once."""
+    """Store a user's rating of an item, replacing an earlier one. The request can be repeated safely."""
 
 
 async def store_rating(scope: Scope, receive: Receive, send: Send) -> None:
@@ -82,19 +82,19 @@ rating_route = PlainRoute(
 )
 
 
-@router.delete(RATING, summary="Take a rating back", responses=CHANGE)
+@router.delete(RATING, summary="Delete a rating", responses=CHANGE)
 @needs(Access.RATE)
-async def unrate(user: User, item: Item, engine: EngineDep, limits: LimitsDep) -> answers.RemovedRating:
-    """Remove a rating, also one that is only in the training data. Doing it twice is doing it once."""
+async def delete_rating(user: User, item: Item, engine: EngineDep, limits: LimitsDep) -> answers.RemovedRating:
+    """Delete a rating, also one that is only in the training data. The request can be repeated safely."""
     limits.check_storable(user, "path", "user")
     limits.check_storable(item, "path", "item")
     await engine.ratings.change(Delete(user, item))
     return answers.RemovedRating(user=user, item=item, model_version=engine.versions.manifest.version)
 
 
-@router.get(RATINGS, summary="What a user rated", responses=problems(413, 422, 500, 503))
+@router.get(RATINGS, summary="List the ratings of a user", responses=problems(413, 422, 500, 503))
 async def ratings(user: User, engine: EngineDep, limits: LimitsDep) -> UserRatings:
-    """All ratings that count for a user: the stored ones, and those of the training data that were not replaced."""
+    """List all ratings that count for a user: the stored ones, and those of the training data that none replaces."""
     limits.check_id(user, "path", "user")
     return await engine.ratings.of(user)
 
@@ -113,13 +113,13 @@ async def rate_many(
         Header(
             min_length=1,
             max_length=MAX_KEY_LENGTH,
-            description="A request with a key that was used in the last seven days is answered and not done again.",
+            description="A request whose key was used in the last seven days is answered but not carried out again.",
         ),
     ] = None,
 ) -> answers.StoredRatings:
     """Store ratings given as columns, all of them or none."""
     if idempotency_key is not None and not idempotency_key.isprintable():
-        raise InvalidRequestError(("header", "Idempotency-Key"), "a key consists of printable characters")
+        raise InvalidRequestError(("header", "Idempotency-Key"), "a key must have only printable characters")
     scale = engine.versions.scale
     bulk = await asyncio.to_thread(_bulk, body, limits, scale, idempotency_key)  # a large one takes long
     await engine.ratings.change(bulk)
@@ -130,13 +130,13 @@ async def rate_many(
     )
 
 
-@router.get(BECAUSE, summary="Why a prediction is what it is", responses=problems(404, 413, 422, 500, 503, 504))
+@router.get(BECAUSE, summary="Explain a prediction", responses=problems(404, 413, 422, 500, 503, 504))
 async def because(
     user: User,
     item: Item,
     engine: EngineDep,
     limits: LimitsDep,
-    n: Annotated[int, Query(ge=1, description="How many ratings are listed, those with the largest parts first.")] = 10,
+    n: Annotated[int, Query(ge=1, description="Number of ratings to list, largest contributions first.")] = 10,
     rank_by: Annotated[ExplainedOrder, Query(description="What is explained.")] = ExplainedOrder.RATING,
 ) -> Because:
     """The user's ratings by their part in what they are shown of the item. 404 for a user without ratings.
@@ -150,21 +150,21 @@ async def because(
     return await engine.predictions.explain(user, item, n, rank_by)
 
 
-@router.get(EXPORT, summary="All that is held of a user", responses=problems(413, 422, 500, 503))
+@router.get(EXPORT, summary="Export the data of a user", responses=problems(413, 422, 500, 503))
 async def export(user: User, engine: EngineDep, limits: LimitsDep) -> answers.UserExport:
-    """For a person who asks what is known of them: their ratings, and what the model learned of them."""
+    """Everything that the service has about a user: their ratings, and their row of the model."""
     limits.check_id(user, "path", "user")
     held = await engine.ratings.of(user)
     row = await engine.ratings.row_of(user)
     return answers.UserExport(**held.model_dump(), known_to_model=row is not None, row=row)
 
 
-@router.delete(USER, summary="Erase a user", responses=CHANGE)
-async def erase(user: User, engine: EngineDep, limits: LimitsDep) -> answers.ErasedUser:
-    """Remove all ratings of a user. From now on they are answered as an unknown user.
+@router.delete(USER, summary="Delete a user", responses=CHANGE)
+async def delete_user(user: User, engine: EngineDep, limits: LimitsDep) -> answers.ErasedUser:
+    """Delete all ratings of a user, who is unknown from then on.
 
-    A model that is fitted on the store after this has no row for them. Versions that were published before keep theirs
-    on disk until they are pruned; it is not used.
+    A later fit on the store has no row for the user. Versions that were published before keep the row
+    on disk until they are pruned, but the service does not use it.
     """
     limits.check_storable(user, "path", "user")
     await engine.ratings.change(Erase(user))
@@ -172,11 +172,11 @@ async def erase(user: User, engine: EngineDep, limits: LimitsDep) -> answers.Era
 
 
 def _bulk(body: BulkRequest, limits: Limits, scale: tuple[float, float], key: str | None) -> PutMany:
-    """The change that is asked for. Raises InvalidRequestError for the first thing that is wrong."""
+    """The change to make. Raises InvalidRequestError for the first error."""
     number = len(body.ratings)
     stamps = [int(time.time())] * number if body.timestamps is None else body.timestamps
     if not len(body.users) == len(body.items) == len(stamps) == number:
-        raise InvalidRequestError(("body",), "columns are of one length")
+        raise InvalidRequestError(("body",), "the columns must have the same length")
     if number > limits.pairs:
         raise InvalidRequestError(("body",), f"a request holds at most {limits.pairs} ratings (RATECAST_MAX_PAIRS)")
     for position, (user, item, rating) in enumerate(zip(body.users, body.items, body.ratings, strict=True)):

@@ -1,1 +1,1 @@
-"""The console: pages for people, in a browser, that ask the same HTTP API as everybody else."""
+"""The console: pages for a browser, which use the same HTTP API as all clients. It knows no engine and no models."""

@@ -1,7 +1,7 @@
-"""GET / and GET /console/…: the files of the console. They need no key and say nothing about the model.
+"""GET / and GET /console/…: the files of the console. They need no key and contain nothing about the model.
 
-They are read once, when the service starts. Starlette's StaticFiles neither compresses them once for all nor leaves a
-path that names no file to the other routes.
+They are read once, when the service starts. Starlette's StaticFiles would compress them for every request, and would
+not leave a not leave a path that names no file to the other routes.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def router() -> APIRouter:
 
 
 def _answer(file: File, known: str, accepted: str) -> Response:
-    """A file, or 304 where the browser has it (`known`: If-None-Match), compressed where that is accepted."""
+    """A file, or 304 if the browser has it (`known`: If-None-Match), compressed if the browser accepts that."""
     headers = {"ETag": file.etag, "Vary": "Accept-Encoding"}
     if file.etag in (tag.strip() for tag in known.split(",")):
         return Response(status_code=304, headers=headers)

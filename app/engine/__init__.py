@@ -1,1 +1,1 @@
-"""Answers from the current model: ids in, predictions and lists out. It knows neither HTTP nor settings."""
+"""Computes answers from the current model: ids in, predictions and lists out. It knows neither HTTP nor settings."""

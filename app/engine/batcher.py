@@ -33,10 +33,10 @@ class Batcher(Generic[Job, Answer]):
     """Collects jobs and computes them in batches, one batch at a time.
 
     Args:
-        kind: of the work, for messages and listeners.
+        kind: name of the work, for messages and events.
         run: answers the jobs of a batch, in order, on the thread of `worker`.
-        worker: also says how long a job may take, waiting included.
-        tell: is told of each batch.
+        worker: its time limit includes the time that a job waits.
+        tell: called with each batch.
         max_rows: bound of a batch, in rows; a larger job is a batch of its own.
         max_queued: bound of what waits, in rows. A job is refused only where something else is waiting.
     """
@@ -59,14 +59,14 @@ class Batcher(Generic[Job, Answer]):
         self._busy = False
 
     def check_room(self, rows: int) -> None:
-        """Raise OverloadedError where a job of so many rows would be refused now."""
+        """Raise OverloadedError if a job of so many rows would be refused now."""
         if self._queued_rows and self._queued_rows + rows > self._max_queued:
             raise OverloadedError(f"{self._queued_rows} rows are waiting for {self._kind} already")
 
     async def submit(self, job: Job, rows: int, key: Hashable = None) -> Answer:
         """The answer to `job`. Only jobs of equal `key` share a batch. Cancelling removes a job that still waits.
 
-        Raises OverloadedError where too much is waiting already, and DeadlineExceededError where the answer did not
+        Raises OverloadedError if too much is waiting already, and DeadlineExceededError if the answer did not
         come in time: a job that still waits is removed.
         """
         self.check_room(rows)
@@ -82,7 +82,7 @@ class Batcher(Generic[Job, Answer]):
             self._leave(waiting)
 
     def _start_batch(self) -> None:
-        """Start a batch of the oldest job and those that can share it; jobs that nobody waits for are left out."""
+        """Start a batch of the oldest job and those that can share it; cancelled jobs are left out."""
         batch = self._take_batch()
         if not batch:
             return
@@ -91,7 +91,7 @@ class Batcher(Generic[Job, Answer]):
         began = time.perf_counter()
 
         def done(work: Future[Sequence[Answer]]) -> None:
-            if not loop.is_closed():  # else nobody waits for the answers
+            if not loop.is_closed():  # else no job waits for its answer
                 loop.call_soon_threadsafe(self._finish, batch, work, began)
 
         self._worker.executor.submit(self._run, [waiting.job for waiting in batch]).add_done_callback(done)

@@ -24,7 +24,7 @@ ACCENTS = r"\p{Mn}+"
 
 
 class Title(NamedTuple):
-    """What a list shows of an item."""
+    """The id, title and year of an item, as lists show them."""
 
     id: str
     title: str | None
@@ -66,7 +66,7 @@ class Catalogue:
         return records
 
     def allowed(self, wanted: ItemFilter) -> npt.NDArray[np.bool_]:
-        """Which items a filter lets through, (I,). An item whose year is unknown is outside every span of years."""
+        """Which items pass a filter, (I,). An item whose year is unknown is outside every span of years."""
         years = self._table["year"]
         mask_I = np.ones(len(self._table), np.bool_)
         for column, texts in (("genres", wanted.genre), ("labels", wanted.label)):
@@ -87,7 +87,7 @@ class Catalogue:
 
     @cached_property
     def genres(self) -> list[Genre]:
-        """The genres, those of the most items first."""
+        """The genres, the most frequent first."""
         shown = self._table["genres"] if self.shown_I is None else self._table["genres"].filter(pa.array(self.shown_I))
         counts = pc.value_counts(pc.drop_null(pc.list_flatten(shown))).to_pylist()
         found = [Genre(name=count["values"], items=count["counts"]) for count in counts]
@@ -104,7 +104,7 @@ class Catalogue:
 
 
 def fold_text(texts: pa.ChunkedArray) -> pa.Array:
-    """Texts as searches compare them: in lower case and without accents. Most have none, and are left alone."""
+    """Texts as searches compare them: in lower case and without accents. Most have no accents and are not changed."""
     folded = pc.utf8_lower(texts).combine_chunks()
     accented_N = pc.fill_null(pc.invert(pc.string_is_ascii(folded)), False)
     bare = pc.replace_substring_regex(pc.utf8_normalize(folded.filter(accented_N), "NFKD"), ACCENTS, "")

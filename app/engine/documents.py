@@ -1,6 +1,6 @@
-"""Answers of the engine that clients are shown as they are: each is described once, for both.
+"""Answers of the engine that go to clients as they are: each is described once, for the engine and for the API.
 
-What is answered most often, predictions and lists, are plain values (`app.engine.types`): a document takes longer.
+The most frequent answers, predictions and lists, are plain values (`app.engine.types`), because these are faster.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class FoundUsers(BaseModel):
 
 
 class SimilarItem(BaseModel):
-    """An item, and the cosine of its factors with the other one's."""
+    """An item, and the cosine of its factors with those of the item asked for."""
 
     item: str
     similarity: float
@@ -39,7 +39,7 @@ class SimilarItem(BaseModel):
 
 
 class SimilarItems(BaseModel):
-    """The items nearest to one, nearest first."""
+    """The items most similar to one item, most similar first."""
 
     item: str
     items: list[SimilarItem]
@@ -86,14 +86,14 @@ class Genre(BaseModel):
 
 
 class Genres(BaseModel):
-    """All genres, those of the most items first."""
+    """All genres, the most frequent first."""
 
     genres: list[Genre]
     model_version: ModelVersion
 
 
 class UserRating(BaseModel):
-    """What the user gave an item; `timestamp` is null where only the training data has the rating."""
+    """A rating of the user; `timestamp` is null if only the training data has it."""
 
     item: str
     rating: float
@@ -110,7 +110,7 @@ class UserRatings(BaseModel):
 
 
 class UserRow(BaseModel):
-    """What a model learned of a user."""
+    """A user's row of the model's tables."""
 
     bias: float
     factors: list[float]
@@ -118,7 +118,7 @@ class UserRow(BaseModel):
 
 
 class Reason(BaseModel):
-    """A rating of the user, and its part in the prediction."""
+    """A rating of the user, and its contribution to the prediction."""
 
     item: str
     rating: float
@@ -174,7 +174,7 @@ class Quality(BaseModel):
 
 
 class FailedLoad(BaseModel):
-    """A version that is wanted and could not be served; null where `CURRENT` names none."""
+    """A version that should be served but could not be loaded; `version` is null if `CURRENT` names none."""
 
     version: str | None
     reason: str  # one line, without the name of the directory

@@ -1,6 +1,6 @@
 """The parts of the engine, wired: ids in, answers out. It knows neither HTTP nor settings.
 
-Every question is one await. Work that takes less time than handing it to another thread is done at once, on the
+Every call is one await. Work that takes less time than handing it to another thread is done immediately, on the
 caller's thread; all other work goes to a thread of its own, so the event loop stays free.
 """
 
@@ -27,7 +27,7 @@ from models.registry.checkpoint_sync import CheckpointSync
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
-    """How much work may wait and for how long, and what is kept of it."""
+    """How much work may wait, for how long, and how many results are kept."""
 
     queued_pairs: int = 1_000_000  # predictions that may wait
     queued_lists: int = 1_024  # lists that may wait
@@ -44,11 +44,11 @@ class Engine:
         placement: the devices of the model.
         threads: CPU threads of the model's arithmetic.
         bounds: of what waits.
-        tell: is told of each answer, each batch and each load.
-        pinned: a version to serve whatever CURRENT names.
-        remembered: a file in which workers keep which version they serve.
+        tell: called with the event of each answer, each batch and each load.
+        pinned: a version to serve, regardless of CURRENT.
+        remembered: a file with the version that the workers serve.
         ratings: the ratings store; None where the service keeps no ratings.
-        sync: copies versions into the directory; None where they are published in the directory itself.
+        sync: copies versions into the directory; None if they are published in the directory itself.
 
     Attributes:
         predictions: ratings of pairs.
@@ -86,7 +86,7 @@ class Engine:
         self.versions = ModelWatcher(models, directory, pinned, remembered, tell, ratings, sync)
 
     def close(self) -> None:
-        """Finish what is under way and end the threads."""
+        """Finish the work in progress and end the threads."""
         self.versions.close()
         self._worker.close()
         self._searcher.close()

@@ -1,4 +1,4 @@
-"""What can go wrong in the engine, beside what `models.errors` names."""
+"""The errors of the engine, besides those of `models.errors`."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ class NotReadyError(EngineError):
 
 
 class OverloadedError(EngineError):
-    """More work is waiting than may wait. Nothing of the refused request was done."""
+    """Too much work is waiting. The refused request was not begun."""
 
 
 class DeadlineExceededError(EngineError):
-    """An answer that did not come in the time a request may take."""
+    """The answer did not come within the time limit of a request."""
 
 
 class CancelledRequestError(EngineError):
-    """Whoever asked has gone before the answer was there. What was under way for them was stopped."""
+    """The client has gone before its answer was ready. Its work was stopped."""
 
 
 class OrderingUnavailableError(EngineError):

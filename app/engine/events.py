@@ -1,4 +1,4 @@
-"""What the engine tells those who listen. It does not know who they are; metrics are one of them."""
+"""The events of the engine. It does not know who listens to them; metrics do."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from models.checkpoint.manifest import DataRecord
 
 
 class Predicted(NamedTuple):
-    """Predictions that were made, and what they rest on."""
+    """Predictions that were made, by source."""
 
     source: Source
     number: int
 
 
 class Listed(NamedTuple):
-    """Lists that were made, and what they rest on."""
+    """Lists that were made, by source."""
 
     source: ListSource
     number: int
@@ -44,14 +44,14 @@ class Loaded(NamedTuple):
 
 
 class LoadFailed(NamedTuple):
-    """A version that is wanted and could not be loaded, None where CURRENT names none, and the kind of error."""
+    """A version that should be served but could not be loaded (None if CURRENT names none), and the kind of error."""
 
     version: str | None
     kind: str
 
 
 class LoadFailureEnded(NamedTuple):
-    """The version that could not be loaded is no longer wanted, or was loaded after all."""
+    """The version that could not be loaded was loaded after all, or need not be loaded any more."""
 
 
 class LiveError(NamedTuple):

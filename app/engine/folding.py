@@ -1,4 +1,4 @@
-"""The row of a user as it follows from ratings alone. Shapes: F factors, G of the relevance head, M ratings."""
+"""Computes the row of a user from ratings alone. Shapes: F factors, G of the relevance head, M ratings."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class FoldedUser:
     factors_F: npt.NDArray[np.float32]  # p
     bias: np.float32  # b
     variance: np.float32 | None  # what not knowing the row exactly adds to that of a rating; None: the model has none
-    head_G: npt.NDArray[np.float32] | None  # x of the relevance head, None where there is none
+    head_G: npt.NDArray[np.float32] | None  # x of the relevance head, None if there is none
     rated_M: npt.NDArray[np.int32]  # rows of the items they rated
 
     @property

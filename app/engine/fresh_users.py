@@ -1,4 +1,4 @@
-"""Users whose ratings are fresher than the current model: their rows are folded in from all ratings that they have.
+"""Users whose ratings are newer than the current model: their rows are folded in from all their ratings.
 
 A user whose ratings have not changed since the model was fitted costs one comparison. The others' rows are solved once
 for each change, and the latest are kept. While the ratings store is unreachable, the rows that are kept and those of

@@ -10,9 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from app.engine.scorer import Ratings, Rows, Scorer
-from models.mf import CENTRAL_90, MatrixFactorization, around
+from models.mf import MatrixFactorization, around
 
-DEVIATIONS = (CENTRAL_90, CENTRAL_90)  # below and above the expectation
 Variances = npt.NDArray[np.float32] | np.float32 | None
 
 
@@ -24,6 +23,7 @@ class Intervals:
         tables = (model.noise_variance, model.user_variance, model.item_variance)
         noise, self._user_U, self._item_I = [None if table is None else table.cpu().numpy() for table in tables]
         self._noise = None if noise is None else np.float32(noise)
+        self._deviations = None if model.interval_deviations is None else model.interval_deviations.cpu().numpy()
 
     def of_users(self, users: int | Rows, items_B: Rows) -> Ratings:
         """Of pairs of rows: of one user or as many as there are items."""
@@ -35,7 +35,7 @@ class Intervals:
         return self._around(self._scorer.expected_folded(factors_F, bias, items_B), variance, items_B)
 
     def _around(self, expected_B: Ratings, user_variance: Variances, items_B: Rows) -> Ratings:
-        if self._noise is None or self._item_I is None or user_variance is None:
+        if self._noise is None or self._item_I is None or self._deviations is None or user_variance is None:
             return np.full((2, len(items_B)), np.nan, np.float32)
-        ends = around(expected_B, self._noise + user_variance + self._item_I[items_B], DEVIATIONS)
+        ends = around(expected_B, self._noise + user_variance + self._item_I[items_B], self._deviations)
         return np.stack(ends).astype(np.float32).clip(*self._scorer.scale)

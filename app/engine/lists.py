@@ -1,4 +1,4 @@
-"""Lists of items for users: which rows are left out, what orders them, and what is shown of them.
+"""Lists of items for users: which items are left out, how the others are ordered, and what a list shows of them.
 
 Shapes: B users of one batch, I items, M excluded items, C candidates, N list length.
 """
@@ -26,7 +26,7 @@ RECENT_LENGTH = 50  # longer lists are not kept: one of ten takes 1.5 kB
 
 
 class ListUser(NamedTuple):
-    """Whom a list is for: a row of the model, or one that was folded in."""
+    """The user of a list: a row of the model, or one that was folded in."""
 
     row: int
     folded: FoldedUser | None
@@ -47,9 +47,9 @@ def is_worth_keeping(query: ListQuery) -> bool:
 
 
 def top_list(model: ServingModel, query: ListQuery, folded: FoldedUser | None = None) -> TopList:
-    """The list of one query; `folded` is the user's row where that is not the model's.
+    """The list of one query; `folded` is the user's row if it is not that of the model.
 
-    An unknown user is shown what has the most training ratings.
+    The list of an unknown user has the items with the most training ratings.
     """
     user = _list_user(model, query, folded)
     if query.only is not None:
@@ -65,7 +65,7 @@ def top_list(model: ServingModel, query: ListQuery, folded: FoldedUser | None = 
 
 
 def top_lists(model: ServingModel, queries: Sequence[ListQuery], folded: Sequence[FoldedUser | None]) -> list[TopList]:
-    """The list of each query, in that order. Those that one matrix product can answer are answered by one."""
+    """The list of each query, in that order. Queries that can share a matrix product do."""
     if len(queries) == 1:
         return [top_list(model, queries[0], folded[0])]
     users = [_list_user(model, query, own) for query, own in zip(queries, folded, strict=True)]
@@ -94,14 +94,14 @@ def _is_known(model: ServingModel, user: ListUser) -> bool:
 
 
 def _ordering(model: ServingModel, query: ListQuery, user: ListUser) -> tuple[Sharded, int]:
-    """What puts items in order for a user, and the row that they have in it."""
+    """The ordering of a query, and the user's row in it."""
     if not _is_known(model, user):
         return model.popularity, user.row
     return in_order(model, model.order(query.rank_by), user)
 
 
 def in_order(model: ServingModel, order: RankBy, user: ListUser) -> tuple[Sharded, int]:
-    """An order of the model, and the row that a user has in it."""
+    """An ordering of the model, and the user's row in it."""
     ordering, folded = model.orderings[order], user.folded
     if folded is None:
         return ordering, user.row
@@ -167,7 +167,7 @@ def _page(model: ServingModel, query: ListQuery, found: Found) -> Found:
 
 
 def _shown(model: ServingModel, query: ListQuery, user: ListUser, found: Found) -> TopList:
-    """The list as answered: whatever ordered it, the rating of each item is the one that a prediction gives."""
+    """The list as answered. The rating of each item is that of a prediction, whatever ordered the list."""
     folded, (rows_N, scores_N) = user.folded, _page(model, query, found)
     known = _is_known(model, user)
     if folded is None:

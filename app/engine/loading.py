@@ -1,6 +1,6 @@
-"""From the name of a version to a model that may be served: loaded, verified, checked and warm.
+"""Turns the name of a version into a model that may be served: loaded, verified, checked and warmed up.
 
-All of it happens on the caller's thread, while the current model answers.
+This happens on the caller's thread, while the current model answers.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ WARM_USERS = 3
 
 
 def load(directory: Path, version: str, placement: DevicePlacement, revisions: Revisions | None = None) -> ServingModel:
-    """The model of a version. Its files are verified, and it predicts what it predicted when it was published.
+    """The model of a version. Its files are verified, and its predictions compared with those at publication.
 
-    Raises a CheckpointError or OSError for one that cannot be read, GoldenPairsError for one that predicts something
-    else.
+    Raises a CheckpointError or OSError if it cannot be read, GoldenPairsError if a prediction is
+    different.
     """
     hold = Hold(directory / version)
     checkpoint = reader.read(version_path(directory, version), placement.device)
@@ -33,7 +33,7 @@ def load(directory: Path, version: str, placement: DevicePlacement, revisions: R
 
 
 def prepare(directory: Path, version: str, placement: DevicePlacement, revisions: Revisions | None) -> ServingModel:
-    """As `load`, and make lists in every order: the first client shall not wait for pages, titles and kernels."""
+    """As `load`, then make lists in every order, so that no client waits for pages, titles and kernels."""
     model = load(directory, version, placement, revisions)
     for user in model.checkpoint.golden["user"].unique().to_pylist()[:WARM_USERS]:
         queries = [ListQuery(user=user, rank_by=RankBy(order)) for order in model.orderings]
@@ -44,7 +44,7 @@ def prepare(directory: Path, version: str, placement: DevicePlacement, revisions
 
 
 def _check_golden_pairs(model: ServingModel) -> None:
-    """Predict the golden pairs in both ways that clients can ask for them."""
+    """Predict the golden pairs in both ways that answer clients: one pair, and columns."""
     expected = model.checkpoint.golden
     pairs = Pairs(*(expected[name].to_pylist() for name in ("user", "item")))
     golden.check(expected, predict(model, pairs).ratings_B)

@@ -38,19 +38,19 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 LOOK_SECONDS = 0.25
-RETRY_SECONDS = 5.0  # what failed for want of memory or of a permission may work later
+RETRY_SECONDS = 5.0  # memory may become free and permissions may change
 
 logger = logging.getLogger(__name__)
 
 
 class ModelWatcher:
-    """Loads the version that is wanted, swaps it in, and tells what is known of the published versions.
+    """Loads the version to serve, swaps it in, and answers questions about the published versions.
 
-    What it is given is described at `Engine`. A worker that starts while a damaged version is current serves the
+    `Engine` describes the arguments. A worker that starts while a damaged version is current serves the
     remembered one, as the other workers do.
 
     Attributes:
-        failure: why the version that is wanted is not the one being served; None while it is.
+        failure: why the version that should be served is not; None while it is.
         placement: the devices that the current model is on.
     """
 
@@ -84,7 +84,7 @@ class ModelWatcher:
         return self._models.current.scorer.scale
 
     async def published(self) -> list[Manifest]:
-        """What is known about each version that is published and can be read, in the order of publication."""
+        """The manifest of each published version that can be read, in the order of publication."""
         if self._sync is not None:
             return await asyncio.to_thread(self._sync.published)
         return await asyncio.to_thread(published, self._directory)
@@ -115,12 +115,12 @@ class ModelWatcher:
         return compare(one, other, (read_held_out(paths[0]), read_held_out(paths[1])))
 
     async def start(self) -> None:
-        """Load the first model. Raises what went wrong where neither it nor the remembered one can be loaded."""
+        """Load the first model. Raises the error if neither it nor the remembered one can be loaded."""
         version = None
         try:
             version = await self._run(self._wanted)
             await self._serve(version)
-        except Exception as error:  # whatever it is, the other workers go on answering from the remembered one
+        except Exception as error:  # the other workers still answer from the remembered version
             remembered = await self._run(self._recall)
             if remembered in (None, version):
                 raise
@@ -128,7 +128,7 @@ class ModelWatcher:
             self._fail(version, error)
 
     async def follow(self) -> NoReturn:
-        """Look for a new version for ever. No failure ends it."""
+        """Look for a new version, for ever. No error ends this."""
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             async with self._lock:
@@ -185,11 +185,11 @@ class ModelWatcher:
                 await self._check_sync()
             elif self.failure is None or self.failure.version != version or time.monotonic() >= self._retry_at:
                 await self._serve(version)
-        except Exception as error:  # whatever it is, the current model goes on answering
+        except Exception as error:  # whatever it is, the current model still answers
             self._fail(version, error)
 
     async def _check_sync(self) -> None:
-        """Note a failure of the copying of versions: then the one that CURRENT names here is not the newest."""
+        """Note a failure of the checkpoint sync: the local CURRENT may then not be the newest."""
         refusal = None if self._sync is None else await self._run(self._sync.refusal)
         if refusal is None:
             self._end_failure()
@@ -242,13 +242,13 @@ class ModelWatcher:
             self._tell(LoadFailureEnded())
 
     def _fail(self, version: str | None, error: Exception) -> None:
-        """Note that this process could not load a version; it tries again after a while."""
+        """Note that this process could not load a version. It will try again later."""
         self._retry_at = time.monotonic() + RETRY_SECONDS
         bug = None if isinstance(error, RatecastError | OSError | MemoryError) else error
         self._note(version, type(error).__name__, self._reason(error), bug)
 
     def _note(self, version: str | None, kind: str, reason: str, bug: Exception | None = None) -> None:
-        """Note a failure. It is logged and counted once, however often loading is tried again."""
+        """Note a failure. It is logged and counted once, however often loading is repeated."""
         known = self.failure
         if known is not None and (known.version, known.reason) == (version, reason):
             return
@@ -258,13 +258,14 @@ class ModelWatcher:
 
     def _reason(self, error: Exception) -> str:
         text = str(error) if isinstance(error, RatecastError | OSError) else f"{type(error).__name__}: {error}"
-        return text.replace(f"{self._directory}{os.sep}", "").splitlines()[0]
+        text = text.replace(f"{self._directory}{os.sep}", "").replace(str(self._directory), "the checkpoint directory")
+        return text.splitlines()[0]
 
     def _wanted(self) -> str:
         return self._pinned or current_version(self._directory)
 
     def _remember(self, version: str) -> None:
-        """Write down which version is served, for workers that start later."""
+        """Store the name of the served version, for workers that start later."""
         if self._remembered is None:
             return
         try:
@@ -272,7 +273,7 @@ class ModelWatcher:
             written.write_text(version, "utf-8")
             written.replace(self._remembered)
         except OSError as error:
-            logger.warning("Cannot write down which version is served: %s", error.strerror)
+            logger.warning("The name of the served version cannot be stored for new workers: %s", error.strerror)
 
     def _recall(self) -> str | None:
         if self._remembered is None or not self._remembered.exists():

@@ -1,6 +1,6 @@
 """Ratings of pairs, of somebody who is known by ratings alone, and why they are what they are.
 
-A few pairs are computed at once, on the caller's thread; more go through a batcher to the engine's thread. Each
+A few pairs are computed immediately, on the caller's thread; more go through a batcher to the engine's thread. Each
 function answers from the one model that it is handed. Shapes: B pairs, M of one user, N items.
 """
 
@@ -45,7 +45,7 @@ class _Job(NamedTuple):
 
 
 class Predictor:
-    """What users would give items, by the current model."""
+    """Predicts ratings with the current model."""
 
     def __init__(
         self,
@@ -102,9 +102,9 @@ class Predictor:
     async def inline(
         self, inline: InlineRatings, items: Sequence[str], *, intervals: bool = False
     ) -> tuple[Predictions, int]:
-        """What somebody who gave these ratings would give some items, and how many of the ratings that rests on.
+        """The ratings of some items that follow from the given ratings, and how many of these count.
 
-        Nothing is kept. Raises DeadlineExceededError.
+        Nothing is stored. Raises DeadlineExceededError.
         """
         model = self._models.current
 
@@ -119,7 +119,7 @@ class Predictor:
         return answer, used
 
     async def explain(self, user: str, item: str, n: int, order: ExplainedOrder) -> Because:
-        """Why a user is predicted what they are for an item: their n ratings with the largest parts in it.
+        """Explains the prediction of an item for a user by their n ratings with the largest contributions.
 
         Raises OrderingUnavailableError, UnknownItemError, UnknownUserError, StoreUnavailableError or
         DeadlineExceededError.
@@ -156,7 +156,7 @@ class Predictor:
 
 
 def predict_pair(model: ServingModel, user: int, item: int, folded: FoldedUser | None = None) -> Prediction:
-    """The rating of a pair of rows; `folded` is the user's row where that is not the model's."""
+    """The rating of a pair of rows; `folded` is the user's row if it is not that of the model."""
     if folded is not None:
         return predict_folded(model, folded, np.array([item])).at(0)
     source = SOURCES[(user == len(model.users)) * 2 + (item == len(model.items))]
@@ -171,7 +171,7 @@ def predict(model: ServingModel, pairs: Pairs) -> Predictions:
 def predict_rows(
     model: ServingModel, users_B: Rows, items_B: Rows, fresh: Iterable[FreshUser] = (), *, intervals: bool = False
 ) -> Predictions:
-    """As `predict`, of pairs of rows; `fresh` are the users among them whose row is not the model's."""
+    """As `predict`, of pairs of rows; `fresh` are the users among them whose rows were folded in."""
     sources_B = (users_B == len(model.users)) * np.uint8(2)
     sources_B += items_B == len(model.items)
     ends_2B = model.intervals.of_users(users_B, items_B) if intervals else None
@@ -185,7 +185,7 @@ def predict_rows(
 
 
 def predict_folded(model: ServingModel, folded: FoldedUser, items_N: Rows, *, intervals: bool = False) -> Predictions:
-    """What a folded user would give each of some items."""
+    """The rating of each of some items by a folded-in user."""
     sources_N = (items_N == len(model.items)) + np.uint8(0 if folded.is_known else 2)
     sources_N[sources_N == 0] = FOLDED
     ratings_N = model.scorer.predict_folded(folded.factors_F, folded.bias, items_N)

@@ -24,11 +24,11 @@ class RatingHistory:
     async def change(self, change: Change) -> int:
         """Make a change durable; gives the store's revision after it.
 
-        Raises NoStoreError where the service keeps no ratings, RequestKeyError, and StoreUnavailableError, after which
+        Raises NoStoreError if the service has no ratings store, RequestKeyError, and StoreUnavailableError, after which
         the change may or may not have been made.
         """
         if self.store is None:
-            raise NoStoreError("this service keeps no ratings")
+            raise NoStoreError("this service has no ratings store")
         return await self.store.change(change)
 
     async def of(self, user: str) -> UserRatings:
@@ -52,7 +52,7 @@ class RatingHistory:
         return UserRatings(user=user, ratings=[found[item] for item in sorted(found)], model_version=model.version)
 
     async def row_of(self, user: str) -> UserRow | None:
-        """What the model learned of a user; None where it has no row to be used."""
+        """A user's row of the model; None if there is none that may be used."""
         model = self._models.current
         row = model.users.row(user)
         if row == len(model.users):
@@ -76,11 +76,11 @@ class RatingHistory:
         return dict.fromkeys(users, StoredUser()) if self.store is None else await self.store.of(users)
 
     def may_use_row(self, model: ServingModel, stored: StoredUser) -> bool:
-        """Whether the model was fitted without what the user had erased."""
+        """Whether the model was fitted after the user's last deletion, if there was one."""
         return (model.fitted_revision(self.store) or 0) >= stored.erased
 
     def rated(self, model: ServingModel, user: str, stored: StoredUser) -> RatedItems:
-        """All ratings of items of the model that a user has. A stored one replaces the training rating."""
+        """All ratings of a user for items of the model. A stored rating replaces the training rating."""
         given = known_items(
             model, [rating.item for rating in stored.ratings], [rating.rating for rating in stored.ratings]
         )
@@ -96,6 +96,6 @@ class RatingHistory:
     def _counts_training(self, model: ServingModel, stored: StoredUser) -> bool:
         """Whether a user's training ratings count beside the stored ones.
 
-        They do not where the model was fitted on the ratings store, which has them all, and not after an erasure.
+        They do not if the model was fitted on the ratings store, which has them all, nor after the user was deleted.
         """
         return model.fitted_revision(self.store) is None and not stored.erased

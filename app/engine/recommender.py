@@ -1,6 +1,6 @@
-"""Lists on request: for users, for somebody who is known by ratings alone, and of items that are like another one.
+"""Makes lists: for users, for ratings given with a request, and of items that are similar to another one.
 
-A list of a small catalogue is made at once, on the caller's thread; others go through a batcher to the engine's thread.
+A list of a small catalogue is made immediately, on the caller's thread; others go through a batcher to a thread.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class _Job(NamedTuple):
 
 
 class Recommender:
-    """Lists of items, by the current model."""
+    """Makes lists of items with the current model."""
 
     def __init__(
         self,
@@ -63,14 +63,14 @@ class Recommender:
         return answer
 
     async def top_many(self, queries: Sequence[ListQuery], cancelled: Cancelled | None = None) -> list[TopList]:
-        """The lists of some queries, all of one version; many are done in several steps. Raises as `top` does."""
+        """The lists of some queries, all of one version; many are made in several steps. Raises as `top` does."""
         answers = await self._wait(self._models.current, queries, cancelled)
         for source, count in Counter(answer.source for answer in answers).items():
             self._tell(Listed(source, count))
         return answers
 
     async def inline(self, inline: InlineRatings, query: ListQuery) -> tuple[TopList, int]:
-        """The list of somebody who gave these ratings, and how many of them it rests on. Nothing is kept.
+        """The list that follows from the given ratings, and how many of these count. Nothing is stored.
 
         Raises OrderingUnavailableError or DeadlineExceededError.
         """
@@ -87,13 +87,13 @@ class Recommender:
         return answer, used
 
     async def similar(self, item: str, n: int) -> SimilarItems:
-        """The n items that are most like another one. Raises UnknownItemError or DeadlineExceededError."""
+        """The n items most similar to another one. Raises UnknownItemError or DeadlineExceededError."""
         model = self._models.current
         quick = self._on_cpu and model.cells <= QUICK_CELLS
         return await self._worker.run(lambda: _similar(model, item, n), quick=quick)
 
     def _quick_top(self, model: ServingModel, query: ListQuery) -> TopList | None:
-        """The list of a query from memory, or made here; None where that would take long."""
+        """The list of a query, from memory or computed here; None if that would take long."""
         folded = None
         if query.user is not None:
             try:
@@ -109,7 +109,7 @@ class Recommender:
         return answer
 
     def _is_quick(self, model: ServingModel, query: ListQuery) -> bool:
-        """Whether finding a list takes less time than another thread would."""
+        """Whether computing a list takes less time than handing it to another thread."""
         if not self._on_cpu or query.diversity:
             return False
         return model.cells <= QUICK_CELLS if query.only is None else len(query.only) <= QUICK_PAIRS
@@ -121,7 +121,7 @@ class Recommender:
             self._batcher.check_room(min(len(queries), LISTS_PER_BATCH))
         for query in queries:
             model.order(query.rank_by)
-        # The time is that of all steps together: the batcher times each.
+        # The batcher limits the time of each step; this limits that of all steps together.
         return await unless_cancelled(within(self._worker.seconds, self._steps(model, queries)), cancelled)
 
     async def _steps(self, model: ServingModel, queries: Sequence[ListQuery]) -> list[TopList]:
@@ -140,9 +140,9 @@ class Recommender:
 
 @torch.inference_mode()
 def _similar(model: ServingModel, item: str, n: int) -> SimilarItems:
-    """The items whose factors point the most nearly in the same direction.
+    """The items whose factors have the largest cosine with those of the item.
 
-    The factors are those of the order that lists have by default: of the relevance head where there is one.
+    The factors are those of the default order of lists: of the relevance head if there is one.
     """
     shown_I = model.catalogue.shown_I
     hidden = 0 if shown_I is None else int((~shown_I).sum())

@@ -59,7 +59,7 @@ class CatalogueSearch:
         return await self._search(model.items, lambda: find_items(model, query, n, wanted, offset))
 
     async def find_users(self, prefix: str, n: int) -> FoundUsers:
-        """Users by the beginning of their id; nobody who was erased.
+        """Users by the beginning of their id, without deleted users.
 
         Raises DeadlineExceededError or StoreUnavailableError.
         """
@@ -70,7 +70,7 @@ class CatalogueSearch:
         return FoundUsers(users=usable, model_version=model.version)
 
     async def genres(self) -> Genres:
-        """The genres of the items, those of the most items first. Raises DeadlineExceededError."""
+        """The genres of the items, the most frequent first. Raises DeadlineExceededError."""
         model = self._models.current
         found = await self._search(model.items, lambda: model.catalogue.genres)
         return Genres(genres=found, model_version=model.version)
@@ -97,7 +97,7 @@ def find_items(model: ServingModel, query: str, n: int, wanted: ItemFilter, offs
 
 
 def find_users(model: ServingModel, prefix: str, n: int) -> list[FoundUser]:
-    """The n users whose id begins with `prefix`: the one of that id, then those who rated most."""
+    """The n users whose id begins with `prefix`: the one with that id, then those with the most ratings."""
     ids = model.users.ids
     rows_W = np.flatnonzero(pc.starts_with(ids, prefix)) if prefix else np.arange(len(ids))
     ratings_W = model.training_counts(rows_W)
@@ -129,7 +129,7 @@ def _matches(model: ServingModel, query: str) -> tuple[Rows, Rows]:
 
 
 def _with_id(model: ServingModel, id_: str, rows_W: Rows, quality_W: Rows) -> tuple[Rows, Rows]:
-    """The item of that id too, if there is one, before all others."""
+    """Put the item with that id, if there is one, before all others."""
     row = model.items.row(clean(id_))
     if row == len(model.items):
         return rows_W, quality_W

@@ -1,4 +1,4 @@
-"""One checkpoint, ready to answer from: its scorer, its orderings, its catalogue and how users are folded into it.
+"""One checkpoint, ready to answer from: its scorer, its orderings, its catalogue and its fold-in.
 
 Shapes: U users, I items, F factors, B pairs, T training ratings of all users, N of one user.
 """
@@ -53,19 +53,19 @@ class ServingModel:
 
     Args:
         checkpoint: the model and what is known about its users and items.
-        hold: keeps the version from being pruned; None where nobody would.
-        revisions: of users' ratings; None where the service keeps no ratings.
-        shards: devices over which the items are spread; none where they stay on the checkpoint's.
+        hold: keeps the version from being pruned; None if nothing prunes it.
+        revisions: of users' ratings; None if the service has no ratings store.
+        shards: devices over which the items are spread; none if they stay on the checkpoint's device.
 
     Attributes:
         users, items: the ids of the rows.
-        orderings: what can order a list, by name.
+        orderings: the orders of lists that the model supports, by name.
         popularity: orders the list of an unknown user: by the number of training ratings.
         scorer, intervals: the rating of a pair, and the interval that it lies in.
         cells: multiplications that scoring the whole catalogue for one user takes, in the order that takes most.
-        unknown_variance: what not knowing the user at all adds to the variance of a rating; None where it is unknown.
+        unknown_variance: what not knowing the user at all adds to the variance of a rating; None if it is unknown.
         stored_items, outdated_at: what a store says of items, and when time changes what is shown.
-        revision_slots_U: where each user stands in the table of revisions; empty where there is none.
+        revision_slots_U: where each user stands in the table of revisions; empty if there is none.
     """
 
     def __init__(
@@ -110,12 +110,12 @@ class ServingModel:
         return row
 
     def order(self, requested: RankBy | None) -> RankBy:
-        """What orders a list. Raises OrderingUnavailableError for an order that this model cannot give."""
+        """The order of a list. Raises OrderingUnavailableError for an order that this model does not support."""
         if requested is None:
             return self.default_order
         if requested not in self.orderings:
             raise OrderingUnavailableError(
-                f"this model cannot order by {requested}: it can by {', '.join(sorted(self.orderings))}"
+                f"this model cannot order by {requested}, only by {', '.join(sorted(self.orderings))}"
             )
         return requested
 
@@ -155,7 +155,7 @@ class ServingModel:
 class ModelHolder:
     """Holds the current model, None before the first one. Swapping it is one assignment.
 
-    Whoever answers takes the model once and keeps to it.
+    Each answer takes the model once and uses no other.
     """
 
     def __init__(self, placement: DevicePlacement) -> None:
@@ -180,7 +180,7 @@ class Recent(Generic[Key, Value]):
         self._values: dict[Key, Value] = {}
 
     def get(self, model: ServingModel, key: Key) -> Value | None:
-        """What is kept under a key. Values of another model are forgotten."""
+        """The value kept under a key. Values of another model are dropped."""
         if self._model is not model:
             self._model, self._values = model, {}
         return self._values.get(key)

@@ -1,4 +1,4 @@
-"""Waiting for what is computed elsewhere: on a thread, for a limited time, and only as long as somebody wants it."""
+"""Waits for work on another thread, for a limited time, and only until the client is gone."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from app.engine.errors import CancelledRequestError, DeadlineExceededError
 
 T = TypeVar("T")
-Cancelled: TypeAlias = Callable[[], Awaitable[object]]  # what it gives ends when whoever asked has gone
+Cancelled: TypeAlias = Callable[[], Awaitable[object]]  # its awaitable ends when the client has gone
 
 # Handing work to a thread and back takes about 100 µs here; 4,000 pairs of 48 factors take 150 µs.
 QUICK_PAIRS = 4_000
@@ -21,20 +21,20 @@ QUICK_ROWS = 2_000  # of a table that is searched: 60 µs
 
 
 class Worker:
-    """One thread. `seconds` are those that a request may take, `torch_threads` those of torch's arithmetic on it."""
+    """One thread. `seconds` is the time limit of a request, `torch_threads` the number of torch's threads on it."""
 
     def __init__(self, name: str, seconds: float, torch_threads: int = 1) -> None:
         self.seconds = seconds
         self.executor = ThreadPoolExecutor(1, name, torch.set_num_threads, (torch_threads,))
 
     async def run(self, work: Callable[[], T], *, quick: bool) -> T:
-        """Do some work: here where that is quick, else on the thread. Raises DeadlineExceededError."""
+        """Do some work: here if it is quick, else on the thread. Raises DeadlineExceededError."""
         if quick:
             return work()
         return await within(self.seconds, asyncio.get_running_loop().run_in_executor(self.executor, work))
 
     def close(self) -> None:
-        """Finish what is under way and end the thread."""
+        """Finish the work in progress and end the thread."""
         self.executor.shutdown()
 
 
@@ -57,7 +57,7 @@ async def unless_cancelled(work: Coroutine[Any, Any, T], cancelled: Cancelled | 
         await asyncio.wait((task, watch), return_when=asyncio.FIRST_COMPLETED)
         if task.done():
             return task.result()
-        raise CancelledRequestError("whoever asked has gone before the answer was there")
+        raise CancelledRequestError("the client closed its connection before its answer was ready")
     finally:
         task.cancel()
         watch.cancel()

@@ -1,10 +1,11 @@
-"""What the engine is asked and what it answers: plain values, each answer naming the version of the model it came from.
+"""The questions and answers of the engine, as plain values. Each answer names the version of the model it came from.
 
 Shapes: B pairs.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -102,7 +103,7 @@ class Pairs:
 
 
 class Prediction(NamedTuple):
-    """The rating of one pair, clipped to the scale (a float32 value), what it rests on, and the model's version."""
+    """The rating of one pair, clipped to the scale (a float32 value), its source, and the model's version."""
 
     rating: float
     source: Source
@@ -142,10 +143,7 @@ def interval_list(ends_2B: npt.NDArray[np.float32]) -> list[Interval]:
 
 
 def _without_nan(ends_2B: npt.NDArray[np.float32]) -> list[list[float | None]]:
-    ends = ends_2B.astype(object)
-    ends[np.isnan(ends_2B)] = None
-    found: list[list[float | None]] = ends.tolist()
-    return found
+    return [[None if math.isnan(end) else end for end in ends_B] for ends_B in ends_2B.tolist()]
 
 
 class ItemFilter(NamedTuple):
@@ -161,9 +159,9 @@ class ItemFilter(NamedTuple):
 
 
 class ListQuery(NamedTuple):
-    """Which items to list. A filter chooses among them by what is known of them."""
+    """Which items to list. A filter chooses items by their genre and year."""
 
-    user: str | None  # None for somebody who has no id
+    user: str | None  # None for a user without an id
     n: int = 10  # fewer come where there are no more
     offset: int = 0  # how many of the list's best are left out: pages follow one another
     rank_by: RankBy | None = None  # None: the order that the model has for lists
@@ -199,7 +197,7 @@ class RankedItem(msgspec.Struct, frozen=True, gc=False):  # made and encoded twi
 
 @dataclass(frozen=True, slots=True)
 class TopList:
-    """Items for a user, best first; `intervals` are theirs, None where nobody asked for them."""
+    """Items for a user, best first; `intervals` is None if the query did not ask for them."""
 
     user: str | None
     source: ListSource
@@ -211,7 +209,7 @@ class TopList:
 
 @dataclass(frozen=True, slots=True)
 class InlineRatings:
-    """What somebody without an id gave some items, each at most once."""
+    """The ratings of a user without an id, each item at most once."""
 
     items: Sequence[str]
     ratings: Sequence[float]

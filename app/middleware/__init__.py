@@ -1,1 +1,1 @@
-"""What every request passes before its route: report, access, rate limit, CORS. It knows no models."""
+"""The layers that every request passes before its route: report, access, rate limit, CORS. They know no models."""

@@ -1,4 +1,4 @@
-"""What browsers are told: which pages of other sites may ask, and what an answer may do. By default nothing."""
+"""Headers for browsers: which other sites may send requests, and what a page may load. By default none and nothing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from starlette.types import ASGIApp
 
 Headers: TypeAlias = tuple[tuple[bytes, bytes], ...]
 
-CDN = "https://cdn.jsdelivr.net"  # of the script and the style of FastAPI's page; a script in the page starts them
+CDN = "https://cdn.jsdelivr.net"  # has the script and the style of FastAPI's page, which an inline script starts
 NOTHING_ELSE = "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 
@@ -29,7 +29,7 @@ DOCUMENTATION = _headers(
     f"default-src 'none'; script-src 'unsafe-inline' {CDN}; style-src 'unsafe-inline' {CDN}; connect-src 'self'; "
     "img-src 'self' data: https://fastapi.tiangolo.com; frame-ancestors 'none'",
 )
-CONSOLE = _headers(  # browsers keep it, but ask each time whether it is still the same
+CONSOLE = _headers(  # browsers cache it, and revalidate it each time
     "no-cache",
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " + NOTHING_ELSE,
 )
@@ -37,7 +37,7 @@ REPORT = _headers("no-store", "default-src 'none'; style-src 'unsafe-inline'; im
 
 
 def allow_origins(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
-    """The app for browsers on pages of these origins. It answers preflights, and marks refusals as readable too."""
+    """The app for pages of these origins: it answers preflights, and lets the pages read refusals too."""
     if not origins:
         return app
     return CORSMiddleware(

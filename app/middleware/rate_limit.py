@@ -1,4 +1,4 @@
-"""How often each principal may ask: token buckets, refilled by a clock that never jumps."""
+"""The rate limit of each principal, by token buckets, which a monotonic clock refills."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ BURST_SECONDS = 2.0
 
 
 class RateLimit:
-    """Allows each principal so many requests a second. Requests not made in the last two seconds may be made up for.
+    """Allows each principal a number of requests per second. A bucket holds the requests of two seconds.
 
     Args:
         per_second: requests a second, positive; a burst may have those of two seconds, at least one.
@@ -23,12 +23,12 @@ class RateLimit:
         self._buckets: dict[int, tuple[float, float]] = {}  # tokens, and since when there are so many
 
     def check(self, principal: int) -> None:
-        """Count one request of a principal. Raises TooManyRequestsError."""
+        """Count a request of a principal. Raises TooManyRequestsError."""
         if seconds := self.wait(principal):
             raise TooManyRequestsError(math.ceil(seconds))
 
     def wait(self, principal: int) -> float:
-        """Take one request from a principal's bucket. Gives 0, or the seconds until there is one again."""
+        """Take a token from a principal's bucket. Returns 0, or the seconds until there is a token."""
         now = time.monotonic()
         tokens, since = self._buckets.get(principal, (self._most, now))
         tokens = min(self._most, tokens + (now - since) * self._per_second)

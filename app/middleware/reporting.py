@@ -11,7 +11,7 @@ from time import perf_counter
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import CAUSE, bug_response
-from app.middleware.access import BY_NAME, NEEDS, RouteNeeds
+from app.middleware.access import BY_NAME, NEEDS, RouteNeeds, decode_segments
 from app.observability.logs import log_request
 from app.observability.telemetry import Telemetry
 from app.server.shutdown import Shutdown
@@ -26,11 +26,11 @@ class Reporting:
     """ASGI middleware, before everything else.
 
     Args:
-        app: what answers.
-        needs: finds what each request needs, which is put into its scope, as its headers by name are.
-        telemetry: counts and times.
-        log_share: of the requests, from 0 to 1, that are logged; each that met a bug is.
-        shutdown: whether the service is about to stop; clients are then asked to close their connection.
+        app: the application that answers.
+        needs: finds what each request needs; that and the headers by name are put into the scope.
+        telemetry: counts and times requests.
+        log_share: share of the requests that are logged, from 0 to 1; every request that met a bug is.
+        shutdown: whether the service is shutting down; clients are then asked to close their connections.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class Reporting:
         self._telemetry = telemetry
         self._log_share = log_share
         self._shutdown = shutdown
-        self._id_prefix = secrets.token_hex(6)  # no other process gives ids that begin so
+        self._id_prefix = secrets.token_hex(6)  # unique to this process
         self._id_numbers = count(1)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -52,7 +52,8 @@ class Reporting:
         method = scope["method"]
         if method == "HEAD":
             scope, send = _as_get(scope, send)
-        headers = scope[BY_NAME] = dict(reversed(scope["headers"]))  # of one that is given twice the first counts
+        headers = scope[BY_NAME] = dict(reversed(scope["headers"]))  # the first of repeated headers counts
+        decode_segments(scope)
         needs = scope[NEEDS] = self._needs.of(scope["method"], scope["path"])
         request_id = self._request_id(headers.get(REQUEST_ID))
         status = 0
@@ -83,7 +84,7 @@ class Reporting:
                 log_request(request_id, method, route, status, seconds, cause)
 
     def _request_id(self, given: bytes | None) -> bytes:
-        """The client's own id where it is harmless, else a new one.
+        """The client's id if it is harmless, else a new one.
 
         The library asgi-correlation-id does this too, but takes 15 µs, a quarter of what a prediction takes in all.
         """
@@ -93,7 +94,7 @@ class Reporting:
 
 
 def _as_get(scope: Scope, send: Send) -> tuple[Scope, Send]:
-    """A request of HEAD as one of GET, and what sends its answer without the body (RFC 9110, 9.3.2)."""
+    """A HEAD request as a GET request, and a `send` that drops the body of its answer (RFC 9110, 9.3.2)."""
 
     async def send_head(message: Message) -> None:
         await send({**message, "body": b""} if message["type"] == "http.response.body" else message)

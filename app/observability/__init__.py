@@ -1,1 +1,1 @@
-"""Metrics, logs and traces. The rest of the service reports events and does not import this folder."""
+"""Metrics, logs and traces. It knows no routes and no models: the rest of the service reports events to it."""

@@ -1,7 +1,7 @@
 """Logs: one JSON object a line on stderr, and a sample of the requests among them.
 
-Nothing that a client sent is logged, nor where it came from: no ids, paths, queries, bodies, keys or addresses. An
-exception is logged as its type and where it was raised, without its message, which may hold any of those.
+What clients send is never logged, nor their addresses: no ids, paths, queries, bodies or keys. An
+exception is logged as its type and where it was raised, without its message, which may contain any of those.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ logger = logging.getLogger("app.requests")
 
 
 class JsonFormatter(logging.Formatter):
-    """`time`, `level`, `logger`, `message`, what was given as `fields`, and `exception` where there is one."""
+    """`time`, `level`, `logger`, `message`, the members of `fields`, and `exception` if there is one."""
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {
@@ -46,16 +46,16 @@ class TextFormatter(logging.Formatter):
 
 
 def _first_line(record: logging.LogRecord) -> str:
-    """The first line of a message: those of asyncio go on with what a task holds.
+    """The first line of a message: the later lines of asyncio's messages have the content of a task.
 
-    Of a traceback, which the server logs where the service cannot start, it is the last: it says why.
+    Of a traceback, which the server logs if the service cannot start, the last line, because it says why.
     """
     lines = record.getMessage().strip().split("\n")
     return lines[-1] if lines[0].startswith("Traceback ") else lines[0]
 
 
 def _describe(error: BaseException) -> dict[str, Any]:
-    """An exception's type and its frames, innermost last, and what it came from; no messages."""
+    """An exception's type, its frames, innermost last, and its cause; no messages."""
     frames = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)]
     told = {"type": f"{type(error).__module__}.{type(error).__qualname__}", "frames": frames}
     source = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
@@ -63,14 +63,14 @@ def _describe(error: BaseException) -> dict[str, Any]:
 
 
 def log_request(request_id: bytes, method: str, route: str, status: int, seconds: float, cause: str | None) -> None:
-    """Log a request that was answered. `route` is a template; `cause` the kind of problem that the answer is."""
+    """Log an answered request. `route` is a template; `cause` is the kind of problem, if the answer is one."""
     fields = {"request_id": request_id.decode(), "method": method, "route": route, "status": status}
     fields |= {"seconds": round(seconds, 6)} | ({} if cause is None else {"cause": cause})
     logger.info("request", extra={"fields": fields})
 
 
 def configuration(level: str, form: str) -> dict[str, Any]:
-    """For `logging.config.dictConfig`: everything to stderr, as `json` or `text`; `auto` goes by what stderr is."""
+    """For `logging.config.dictConfig`: everything to stderr, as `json` or `text`; `auto` is text on a terminal."""
     if form == "auto":
         form = "text" if sys.stderr.isatty() else "json"
     own = {"handlers": ["stderr"], "level": level.upper(), "propagate": False}

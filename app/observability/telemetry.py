@@ -1,7 +1,7 @@
-"""Metrics for Prometheus. It listens to the engine and is told of each answer.
+"""Metrics for Prometheus, made from the events of the engine and from each answer.
 
-With several workers the library keeps the numbers in files that all of them map (PROMETHEUS_MULTIPROC_DIR, set by
-`app.server.launcher` before anything is imported), and each worker answers for all.
+With several workers prometheus_client keeps the numbers in files that all of them map (PROMETHEUS_MULTIPROC_DIR, set by
+`app.server.launcher` before anything is imported), and each worker answers with the numbers of all.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from app.ratings.records import Committed
 from models.checkpoint.manifest import DataRecord
 
 DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
-disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more for each counter, that nobody asks for
+disable_created_metrics()  # type: ignore[no-untyped-call]  # one more series for each counter, which nobody needs
 SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 CREATED = "ratecast_model_created_timestamp_seconds"
 FLUSH_SECONDS = 0.25
@@ -43,7 +43,7 @@ class Telemetry:
     """The metrics of one service. `docs/operations.md` lists them.
 
     Attributes:
-        under_way: requests that are being answered now. Whoever lets them in counts them.
+        under_way: requests in progress. The layer that admits them counts them.
     """
 
     def __init__(self) -> None:
@@ -54,42 +54,42 @@ class Telemetry:
         rows = partial(Histogram, registry=self._registry, buckets=ROWS)
         requests = counter("ratecast_requests", "Answers by status.", ("route", "method", "status"))
         durations = seconds(
-            "ratecast_request_seconds", "From the request's first byte to the answer's last.", ("route",)
+            "ratecast_request_seconds", "Seconds from the request's headers to the answer's last byte.", ("route",)
         )
-        predictions = counter("ratecast_predictions", "Predictions by what they rest on.", ("source",))
-        lists = counter("ratecast_lists", "Lists by what they rest on.", ("source",))
-        self._batch_rows = rows("ratecast_batch_rows", "Rows computed together.", ("kind",))
-        self._queue = seconds("ratecast_queue_seconds", "How long work waited for the device.", ("kind",))
-        self._compute = seconds("ratecast_compute_seconds", "How long a batch was computed.", ("kind",))
-        self._in_progress = gauge(
-            "ratecast_requests_under_way", "Requests that are being answered.", multiprocess_mode="livesum"
+        predictions = counter("ratecast_predictions", "Predictions by source.", ("source",))
+        lists = counter("ratecast_lists", "Lists by source.", ("source",))
+        self._batch_rows = rows("ratecast_batch_rows", "Pairs or lists in a batch.", ("kind",))
+        self._queue = seconds("ratecast_queue_seconds", "Seconds for which work waited.", ("kind",))
+        self._compute = seconds("ratecast_compute_seconds", "Seconds that a batch took.", ("kind",))
+        self._in_progress = gauge("ratecast_requests_under_way", "Requests in progress.", multiprocess_mode="livesum")
+        self._starts = counter("ratecast_worker_starts", "Workers started.")
+        self._waiting = gauge(
+            "ratecast_waiting_rows", "Pairs or lists waiting.", ("kind",), multiprocess_mode="livesum"
         )
-        self._starts = counter("ratecast_worker_starts", "Workers that were started.")
-        self._waiting = gauge("ratecast_waiting_rows", "Rows that wait.", ("kind",), multiprocess_mode="livesum")
         rejections = counter("ratecast_rejections", "Requests answered with an error, by cause.", ("cause",))
-        self._loads = counter("ratecast_model_loads", "Models loaded, and versions that could not be.", ("result",))
+        self._loads = counter("ratecast_model_loads", "Versions that were or could not be loaded.", ("result",))
         self._failing = gauge(
             "ratecast_model_load_failing",
-            "Whether the version that is wanted is not the one being served.",
+            "1 while the service cannot load the version that it should serve.",
             multiprocess_mode="livemax",
         )
         self._data = gauge(
             "ratecast_model_data",
-            "The training ratings of the model being served, and how they differ from those of the model before.",
+            "The training ratings of the model being served, and how they differ from those of the previous model.",
             ("figure",),
             multiprocess_mode="livemostrecent",
         )
         self._live_error = gauge(
             "ratecast_live_error",
-            "How far off the model being served was for the ratings of the last seven days.",
+            "Error of the served model on the ratings of the last seven days.",
             ("source", "figure"),
             multiprocess_mode="livemostrecent",
         )
-        self._changes = counter("ratecast_store_changes", "Changes of ratings that were stored.")
-        self._commits = seconds("ratecast_store_commit_seconds", "From the beginning of a transaction to its end.")
+        self._changes = counter("ratecast_store_changes", "Stored changes of ratings.")
+        self._commits = seconds("ratecast_store_commit_seconds", "Seconds that a transaction took.")
         self._created = gauge(
             CREATED,
-            "When the model being served was published, in seconds since 1970.",
+            "Time of publication of the model being served, in seconds since 1970.",
             ("version",),
             multiprocess_mode="livemax",
         )
@@ -102,13 +102,13 @@ class Telemetry:
         self.under_way = 0
 
     def request(self, route: str, method: str, status: int, seconds: float, cause: str | None) -> None:
-        """Count an answer. `route` is a template, never a path with an id in it; `cause` the kind of problem it is."""
+        """Count an answer. `route` is a template, never a path with an id; `cause` is the kind of problem or None."""
         self._answered.append((route, method, status, seconds, cause))
         if len(self._answered) == MOST_PENDING:
             self.flush()
 
     def listen(self, event: Event) -> None:
-        """Take note of what the engine did."""
+        """Count an event of the engine."""
         match event:
             case Predicted():
                 self._predicted[event.source] += event.number
@@ -122,7 +122,7 @@ class Telemetry:
             case Loaded():
                 self._loads.labels("ok").inc()
                 if self._version is not None:
-                    self._created.labels(self._version).set(0)  # of what is shared nothing can be removed: see `render`
+                    self._created.labels(self._version).set(0)  # a shared series cannot be removed: see `render`
                 self._version = event.version
                 self._created.labels(event.version).set(event.created_at.timestamp())
                 self._note_data(event.data)
@@ -133,7 +133,7 @@ class Telemetry:
                 self._failing.set(0)
 
     def committed(self, transaction: Committed) -> None:
-        """Count what was stored."""
+        """Count a transaction of the ratings store."""
         self._changes.inc(transaction.changes)
         self._commits.observe(transaction.seconds)
 
@@ -148,9 +148,9 @@ class Telemetry:
             self._data.labels(figure).set(value)
 
     def flush(self) -> None:
-        """Write down what was counted since the last time. One by one, between answers, that takes twice as long.
+        """Write what was counted since the last time. Writing each number by itself would take twice as long.
 
-        On the event loop's thread, as everything that counts.
+        Call it on the thread of the event loop, as all methods that count.
         """
         self._in_progress.set(self.under_way)
         for route, method, status, seconds, cause in self._answered:
@@ -164,14 +164,14 @@ class Telemetry:
         self._predicted.clear()
 
     async def keep_flushing(self) -> None:
-        """From its start on a worker flushes now and then: another one's answer is not much older than its own."""
+        """Flush now and then, so that the numbers in another worker's answer are not much older than its own."""
         self._starts.inc()
         while True:
             await asyncio.sleep(FLUSH_SECONDS)
             self.flush()
 
     def render(self) -> bytes:
-        """All metrics of all workers, as text, of what each has flushed. It may be done on any thread."""
+        """The metrics of all workers as text, as far as each has flushed them. May be called on any thread."""
         if DIRECTORY not in os.environ:
             return generate_latest(_OnlyServed(self._registry))
         _forget_the_dead(Path(os.environ[DIRECTORY]))
@@ -188,7 +188,7 @@ class Telemetry:
 
 
 class _OnlyServed(CollectorRegistry):
-    """A registry without the versions that nobody serves any more: their time of publication was set to 0."""
+    """A registry without versions that are no longer served: their time of publication was set to 0."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         super().__init__()
@@ -202,10 +202,10 @@ class _OnlyServed(CollectorRegistry):
 
 
 def _forget_the_dead(folder: Path) -> None:
-    """Leave out what waited in workers that ended: a worker that dies is replaced, and its last gauges would stay."""
+    """Remove the gauges of workers that have ended, such as their waiting rows: they would otherwise stay."""
     for pid in {int(path.stem.rsplit("_", 1)[1]) for path in folder.glob("gauge_live*.db")}:
         try:
             os.kill(pid, 0)
         except ProcessLookupError:
-            with suppress(FileNotFoundError):  # another worker was quicker
+            with suppress(FileNotFoundError):  # another worker has removed it
                 multiprocess.mark_process_dead(pid, str(folder))  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""Connections to the database of a ratings store: pooled, with deadlines, and with a note of whether it answers.
+"""Connections to the database of a ratings store: pooled, with time limits, and retried when a connection broke.
 
 Work that does not end in time is stopped in the database and rolled back, and its connection is given back or closed: a
 lock or a place in the pool that it kept would keep others out.
@@ -31,8 +31,8 @@ T = TypeVar("T")
 Connect: TypeAlias = Callable[[], AbstractAsyncContextManager[AsyncConnection]]
 Work: TypeAlias = Callable[[AsyncConnection], Awaitable[T]]
 
-ANSWER_SECONDS = 2.0  # that a read or a small write may take
-BULK_SECONDS = 60.0  # that a bulk may take
+ANSWER_SECONDS = 2.0  # time limit of a read or a small write
+BULK_SECONDS = 60.0  # time limit of a bulk
 LOCK_SECONDS = 0.5  # for which SQLite waits for a lock before it is asked again, so that a wait can end
 PROBE_SECONDS = 1.0  # in which a database that can be read answers the smallest question
 STOP_SECONDS = 0.05  # between two attempts to stop a statement
@@ -80,7 +80,7 @@ class Database:
         return await self._run(self._autocommit.connect, work, seconds)
 
     async def close(self) -> None:
-        """Close the connections once no work uses them any more, or after some seconds."""
+        """Close the connections when no work uses them any more, at most after some seconds."""
         if self._under_way:
             await asyncio.wait(self._under_way, timeout=ANSWER_SECONDS)
         await self._engine.dispose()
@@ -172,7 +172,7 @@ class Database:
     def _ended(self, task: asyncio.Future[Any]) -> None:
         self._under_way.discard(task)
         if not task.cancelled():
-            task.exception()  # else asyncio logs one that nobody waited for
+            task.exception()  # else asyncio logs an exception that nothing has read
 
 
 async def _on(connect: Connect, work: Work[T], connections: list[AsyncConnection]) -> T:

@@ -1,4 +1,4 @@
-"""What can go wrong with a ratings store. No message holds a password."""
+"""The errors of a ratings store. No message has a password."""
 
 from models.errors import RatecastError
 
@@ -8,16 +8,16 @@ class StoreError(RatecastError):
 
 
 class StoreUnavailableError(StoreError):
-    """The database cannot be reached, or does not answer in time. Nothing is known to have been written."""
+    """The database is unreachable, or does not answer in time. A change may or may not have been written."""
 
 
 class StoreUnusableError(StoreError):
-    """A database that cannot be used as a store: not a URL, no driver, tables of others, of a newer release."""
+    """A database that cannot be used as a store: invalid URL, no driver, foreign tables, or a newer release."""
 
 
 class NoStoreError(StoreError):
-    """The service was told to keep no ratings."""
+    """The settings name no ratings store."""
 
 
 class RequestKeyError(StoreError):
-    """A request key that was used before, for other ratings."""
+    """An idempotency key that was used before, for other ratings."""

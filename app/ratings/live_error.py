@@ -7,7 +7,7 @@ whatever is killed meanwhile. Each function works on a connection that it is giv
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
@@ -111,11 +111,14 @@ async def read_sums(connection: AsyncConnection, since: int) -> dict[tuple[str, 
     columns = [sa.func.sum(quality.c[field.name]) for field in fields(ErrorSums)]
     found = sa.select(quality.c.version, quality.c.source, *columns).where(quality.c.hour >= since)
     rows = await connection.execute(found.group_by(quality.c.version, quality.c.source))
-    types: list[Any] = [int if field.name in COUNTS else float for field in fields(ErrorSums)]
-    return {
-        (version, source): ErrorSums(*[type_(value) for type_, value in zip(types, values, strict=True)])
-        for version, source, *values in rows
-    }
+    names = [field.name for field in fields(ErrorSums)]
+    return {(version, source): _sums(dict(zip(names, values, strict=True))) for version, source, *values in rows}
+
+
+def _sums(values: Mapping[str, Any]) -> ErrorSums:
+    """As numbers of Python: PostgreSQL sums integers to decimals."""
+    numbers: dict[str, Any] = {n: int(value) if n in COUNTS else float(value) for n, value in values.items()}
+    return ErrorSums(**numbers)
 
 
 def _adding(put: Any) -> Any:

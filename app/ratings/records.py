@@ -1,4 +1,4 @@
-"""What goes into a ratings store and what comes out of it: plain values."""
+"""The changes and records of a ratings store, as plain values."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ UNKNOWN_TIME = 0  # older than all others
 
 @dataclass(frozen=True, slots=True)
 class Rating:
-    """What a user gave an item, and when, in seconds since 1970."""
+    """A user's rating of an item, with its time in seconds since 1970."""
 
     item: str
     rating: float
@@ -20,17 +20,17 @@ class Rating:
 
 @dataclass(frozen=True, slots=True)
 class StoredUser:
-    """What a ratings store knows of a user."""
+    """The record of a user in a ratings store."""
 
-    revision: int = 0  # of their last change, 0 where nothing is known
-    erased: int = 0  # the revision of their last erasure, 0 where there was none
+    revision: int = 0  # of their last change, 0 if there was none
+    erased: int = 0  # the revision of their last erasure, 0 if there was none
     ratings: tuple[Rating, ...] = ()  # in the order of the items' ids
     deleted: frozenset[str] = frozenset()  # ids of items whose rating was deleted
 
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """Store a rating, in place of the one before it."""
+    """Store a rating, replacing an earlier one."""
 
     user: str
     rating: Rating
@@ -38,7 +38,7 @@ class Put:
 
 @dataclass(frozen=True, slots=True)
 class Delete:
-    """Delete a rating, be it stored or only in a model's training data."""
+    """Delete a rating, also one that is only in a model's training data."""
 
     user: str
     item: str
@@ -46,16 +46,16 @@ class Delete:
 
 @dataclass(frozen=True, slots=True)
 class Erase:
-    """Delete all that is known of a user."""
+    """Delete a user: all their ratings, also those of a model's training data."""
 
     user: str
 
 
 @dataclass(frozen=True, slots=True)
 class PutMany:
-    """Store many ratings, as many as users, in one transaction; of two for one pair the later stays.
+    """Store many ratings in one transaction; of two for one pair the later counts.
 
-    With the same key and the same fingerprint of the request it is done once; without a key always.
+    With a key, a request of the same key and fingerprint is carried out only once.
     """
 
     users: Sequence[str]
@@ -69,7 +69,7 @@ Change: TypeAlias = Put | Delete | Erase | PutMany
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """A transaction: how many changes it made, and how long it took."""
+    """A transaction: how many changes it had, and how long it took."""
 
     changes: int
     seconds: float

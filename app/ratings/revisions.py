@@ -26,10 +26,10 @@ LATEST = SLOTS  # after the slots: the revision of the last change of all
 
 
 class Revisions:
-    """Changes by slot, and the latest of all. `file` is shared by the workers of a service; None where there is one.
+    """Changes by slot, and the latest of all. `file` is shared by the workers of a service; None for a single worker.
 
     Attributes:
-        table: the revision of the last change in each slot, 0 where there was none, and at `LATEST` that of all.
+        table: the revision of the last change in each slot, 0 if there was none, and at `LATEST` that of all.
     """
 
     def __init__(self, file: Path | None = None) -> None:
@@ -54,7 +54,7 @@ class Revisions:
         return np.flatnonzero(np.frombuffer(self.table, np.int64)[slots_B] > revision)
 
     def mark(self, changed: Iterable[tuple[str, int]]) -> None:
-        """Note the revisions of some users' last changes. The lock ensures that a slot's revision never falls."""
+        """Write the revisions of some users' last changes. The lock ensures that a slot's revision never falls."""
         fcntl.flock(self._file, fcntl.LOCK_EX)
         try:
             for user, revision in changed:

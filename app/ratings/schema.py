@@ -1,6 +1,6 @@
-"""From the URL of a database to a store that may be used: the tables are made, or brought up to date, under a lock.
+"""Prepares a database as a ratings store: creates its tables, or migrates them, under a lock.
 
-Alembic needs a synchronous connection; what is done later is asynchronous (`app.ratings.store`).
+Alembic needs a synchronous connection; all later work is asynchronous (`app.ratings.store`).
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from app.ratings.tables import HEAD, VERSION_TABLE, metadata
 from models.urls import has_ambiguous_password, masked, without_credentials
 
 DRIVERS = {"sqlite": ("sqlite+pysqlite", "sqlite+aiosqlite"), "postgresql": ("postgresql+psycopg",) * 2}
-AMBIGUOUS = "the store's URL has more than one @: in a password, @ : / are percent-encoded as %40 %3A %2F"
-LOCK = 0x52617465  # of PostgreSQL's advisory locks; any number that others do not use
+AMBIGUOUS = "the store's URL has more than one @: write the characters @ : / of a password as %40 %3A %2F"
+LOCK = 0x52617465  # number of PostgreSQL's advisory lock; arbitrary
 LOCKED_SECONDS = 0.02  # between two tries
 SECONDS = 5  # to connect, and for which a lock of SQLite is waited for
 
 
 def address(text: str) -> URL:
-    """The URL of a store. Raises StoreUnusableError for one that is neither SQLite's nor PostgreSQL's."""
+    """The URL of a store. Raises StoreUnusableError if it is of neither SQLite nor PostgreSQL."""
     if has_ambiguous_password(text):
         raise StoreUnusableError(AMBIGUOUS)
     try:
@@ -41,9 +41,9 @@ def address(text: str) -> URL:
     if url.drivername == "postgres":
         url = url.set(drivername="postgresql")
     if url.get_backend_name() not in DRIVERS:
-        raise StoreUnusableError(f"a store is SQLite or PostgreSQL, not {url.get_backend_name()}")
+        raise StoreUnusableError(f"a ratings store must be SQLite or PostgreSQL, not {url.get_backend_name()}")
     if is_sqlite(url) and url.database in (None, "", ":memory:"):
-        raise StoreUnusableError("a store in memory is gone with the process; give the name of a file")
+        raise StoreUnusableError("a store in memory would be lost when the process ends; give the name of a file")
     return url
 
 
@@ -64,15 +64,15 @@ def connect_args(url: URL) -> dict[str, object]:
 
 
 def reason(error: BaseException, url: URL) -> str:
-    """What the driver says, on one line and without the password."""
+    """The message of the driver, on one line and without the password."""
     said = " ".join(str(getattr(error, "orig", None) or error).split())
     return masked(said, [url.password]) or type(error).__name__
 
 
 def prepare(url: URL) -> None:
-    """Make the tables, or bring them up to date; one process does so at a time.
+    """Create the tables, or migrate them; one process does so at a time.
 
-    Raises StoreUnusableError for tables that are not ours or of a newer release, StoreUnavailableError where the
+    Raises StoreUnusableError for foreign tables and for those of a newer release, StoreUnavailableError if the
     database does not answer.
     """
     try:
@@ -100,7 +100,7 @@ def prepare(url: URL) -> None:
 
 @contextmanager
 def _locked(connection: Connection) -> Iterator[None]:
-    """A transaction that nobody else prepares a store in."""
+    """A transaction in which no other process prepares the store."""
     if connection.dialect.name == "sqlite":
         connection.exec_driver_sql("BEGIN IMMEDIATE")
     else:
@@ -110,7 +110,7 @@ def _locked(connection: Connection) -> Iterator[None]:
 
 
 def _log_ahead(connection: Connection) -> None:
-    """Let readers and the writer of SQLite not wait for one another. Who begins meanwhile must wait here itself."""
+    """Set SQLite's write-ahead log, so that readers and the writer do not wait for one another."""
     give_up = time.monotonic() + SECONDS
     while True:
         try:
@@ -137,12 +137,12 @@ def _upgrade(connection: Connection, name: str) -> None:
         if found is None:
             _refuse_foreign(connection, name)
         elif found not in {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}:
-            raise StoreUnusableError(f"{name} was written by a newer release: its schema is {found}, ours is {HEAD}")
+            raise StoreUnusableError(f"{name} was written by a newer release: schema {found} instead of {HEAD}")
         command.upgrade(config, "head")
 
 
 def _version(connection: Connection) -> str | None:
-    """Of the schema; None where no migration was ever run."""
+    """The version of the schema; None if no migration was ever run."""
     if not sa.inspect(connection).has_table(VERSION_TABLE):
         return None
     version = sa.table(VERSION_TABLE, sa.column("version_num", sa.Text))
@@ -153,5 +153,5 @@ def _refuse_foreign(connection: Connection, name: str) -> None:
     foreign = sorted(set(sa.inspect(connection).get_table_names()) & set(metadata.tables))
     if foreign:
         raise StoreUnusableError(
-            f"{name} has a table {foreign[0]} that is not Ratecast's: give the store a database of its own"
+            f"{name} has a table {foreign[0]} of another program: give the store a database of its own"
         )

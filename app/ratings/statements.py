@@ -1,6 +1,6 @@
-"""What is read from a ratings store and written to it, each function on a connection that it is given.
+"""Reads from a ratings store and writes to it. Each function uses the connection that it is given.
 
-Whoever writes locks the row that holds the store's revision first, so that transactions follow one another in the order
+A writer first locks the row with the store's revision, so that transactions follow one another in the order
 of their revisions. Writing the same changes twice has the effect of writing them once.
 """
 
@@ -21,13 +21,13 @@ from app.ratings.errors import RequestKeyError, StoreError
 from app.ratings.records import Change, Delete, Erase, Put, PutMany, Rating, StoredUser
 from app.ratings.tables import deletions, ratings, requests, store, users
 
-MAX_CHANGED = 10_000  # users who are read at once
+MAX_CHANGED = 10_000  # users that are read at once
 JUMP = 1_000_000  # revisions, more than a store is changed by between two looks at it
-KEYS_KEPT = 7 * 86_400  # seconds for which a request key is known
+KEYS_KEPT = 7 * 86_400  # seconds for which an idempotency key is kept
 
 
 class Written(NamedTuple):
-    """What came of some changes: the revision after them, the users who were changed, and the outcome of each."""
+    """The result of some changes: the revision after them, the changed users, and the outcome of each change."""
 
     revision: int
     users: list[str]
@@ -58,7 +58,7 @@ async def read_changed(connection: AsyncConnection, after: tuple[int, str]) -> l
 
 
 async def read_users(connection: AsyncConnection, ids: Sequence[str]) -> dict[str, StoredUser]:
-    """What is known of those of some users who are known."""
+    """The records of those of some users that have one."""
     found = list(await connection.execute(_USERS, {"ids": ids}))
     given: dict[str, list[Rating]] = defaultdict(list)
     for user, item, rating, timestamp in await connection.execute(_RATINGS, {"ids": ids}):
@@ -81,7 +81,7 @@ async def outrun(connection: AsyncConnection, revision: int) -> None:
 
 
 async def put_by_one_statement(connection: AsyncConnection, puts: Sequence[Put]) -> Written:
-    """Store ratings in PostgreSQL, of two for one pair the later: one way there and back, which commits by itself."""
+    """Store ratings in PostgreSQL by one statement, which commits by itself; of two for one pair the later counts."""
     rows = {(put.user, put.rating.item): _row(put.user, put.rating) for put in puts}.values()
     columns = {column.name: [row[column.name] for row in rows] for column in ratings.c}
     changed = [*dict.fromkeys(columns["user"])]
@@ -131,7 +131,7 @@ async def write(connection: AsyncConnection, changes: Sequence[Change]) -> Writt
 
 
 async def _earlier_outcome(connection: AsyncConnection, change: PutMany, revision: int) -> int | StoreError | None:
-    """What came of the request when its key was first used; None where that is now, and then the key is noted."""
+    """The outcome of the request when its key was first used; None if the key is new, and then it is stored."""
     if change.key is None:
         return None
     query = sa.select(requests.c.fingerprint, requests.c.revision).where(requests.c.key == change.key)
@@ -179,7 +179,7 @@ def _in_place(put: Any) -> Any:
 
 
 def _put_by_one() -> sa.Select[int]:
-    """Takes a column of each kind, a pair once, and `everybody`, a user once; gives the revision."""
+    """Takes columns of distinct pairs, and `everybody`, the distinct users; returns the revision."""
     given = (
         sa.func.unnest(
             *(sa.bindparam(column.name, type_=ARRAY(column.type)) for column in ratings.c), type_=sa.types.NULLTYPE
@@ -193,7 +193,7 @@ def _put_by_one() -> sa.Select[int]:
         .render_derived()
     )
     bumped = _NEXT_REVISION.cte("bumped")
-    # Joined with the new revision, so that nothing is written before it is had.
+    # Joined with the new revision, so that nothing is written before the row is locked.
     put = _in_place(postgresql.insert(ratings).from_select([*ratings.c], sa.select(*given.c).join(bumped, sa.true())))
     touch = postgresql.insert(users).from_select(
         [users.c.user, users.c.revision], sa.select(everybody.c.user, bumped.c.revision).join(bumped, sa.true())

@@ -1,6 +1,6 @@
-"""The ratings that users gave, durable: SQLite or PostgreSQL through SQLAlchemy's asynchronous Core.
+"""The ratings store, durable: SQLite or PostgreSQL through SQLAlchemy's asynchronous Core.
 
-Changes that arrive while a transaction is under way are the next transaction, so that many clients share one flush to
+Changes that arrive during a transaction form the next transaction, so that many clients share one flush to
 the disk. A change is acknowledged when it has been committed and marked for all workers (`app.ratings.revisions`).
 While the database is unreachable, reads and changes fail at once; `follow` reconnects.
 """
@@ -57,11 +57,11 @@ logger = logging.getLogger(__name__)
 
 
 class RatingsStore:
-    """The ratings store at a URL, as `schema.address` gives it. It marks changes, and tells of each transaction.
+    """The ratings store at a URL from `schema.address`. It marks changes, and calls `tell` with each transaction.
 
     Attributes:
         items: what is known of items.
-        id: names the store in the manifests of models that are fitted on it; None before it was reached first.
+        id: identifies the store in the manifests of models that are fitted on it; None until it is first reached.
     """
 
     def __init__(self, url: URL, revisions: Revisions, tell: Callable[[Committed], None] = lambda _: None) -> None:
@@ -79,13 +79,13 @@ class RatingsStore:
 
     @property
     def available(self) -> bool:
-        """Whether the database answered when it was asked last."""
+        """Whether the database answered the last request."""
         return self._database.available
 
     async def start(self) -> None:
-        """Make the tables and learn who has fresh ratings. If the database is unreachable, `follow` does so later.
+        """Create the tables and read which users have changed. If the database is unreachable, `follow` does so later.
 
-        Raises StoreUnusableError for one that cannot be used at all.
+        Raises StoreUnusableError if the database cannot be used at all.
         """
         try:
             await self._connect()
@@ -93,7 +93,7 @@ class RatingsStore:
             logger.warning("The ratings store is unreachable; retrying: %s", error)
 
     async def follow(self) -> NoReturn:
-        """For ever: mark what other workers change, and reconnect to an unreachable database. No failure ends it."""
+        """For ever: mark the changes of other workers, and reconnect to an unreachable database. No error ends this."""
         while True:
             await asyncio.sleep(LOOK_SECONDS if self.available else RETRY_SECONDS)
             try:
@@ -103,12 +103,12 @@ class RatingsStore:
                     await self._connect()
                     logger.info("Reconnected to the ratings store")
             except StoreError as error:
-                logger.debug("The ratings store cannot be read: %s", error)
+                logger.debug("The changes in the ratings store cannot be read; retrying: %s", error)
             except Exception:
-                logger.exception("Reading what changed in the ratings store failed; retrying")
+                logger.exception("The changes in the ratings store cannot be read, because of a bug; retrying")
 
     async def of(self, ids: Sequence[str]) -> dict[str, StoredUser]:
-        """What is known of some users. Raises StoreUnavailableError."""
+        """The records of some users. Raises StoreUnavailableError."""
         found = dict.fromkeys(ids, StoredUser())
         for at in range(0, len(ids), USERS_AT_ONCE):
             part = [id_ for id_ in ids[at : at + USERS_AT_ONCE] if storable(id_)]
@@ -117,14 +117,14 @@ class RatingsStore:
         return found
 
     async def change(self, change: Change) -> int:
-        """Make a change durable; gives its revision.
+        """Make a change durable, and return its revision.
 
         Raises StoreUnavailableError, after which it may or may not have been made, and RequestKeyError.
         """
         if not self.available:
             raise StoreUnavailableError("the ratings store is unreachable")
         if len(self._waiting) >= MAX_WAITING:
-            raise StoreUnavailableError(f"{MAX_WAITING} changes are waiting to be stored already")
+            raise StoreUnavailableError(f"{MAX_WAITING} changes are already waiting to be stored")
         done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._waiting.append((change, done))
         if self._committing is None:
@@ -163,7 +163,7 @@ class RatingsStore:
         self._fitted[store] = max(self._fitted.get(store, 0), revision)
 
     async def close(self) -> None:
-        """Finish what was begun, and close the connections."""
+        """Finish the changes in progress, and close the connections."""
         if self._committing is not None:
             await self._committing
         await self._database.close()
@@ -178,7 +178,7 @@ class RatingsStore:
         await self._mark_changes()
 
     async def _mark_changes(self) -> None:
-        """Mark what was changed since the last time, by whatever worker."""
+        """Mark the changes of all workers since the last time."""
         revision = await self._database.read(read_revision)
         if revision < max(self._known, self._fitted.get(self.id or "", 0)):
             logger.warning("The ratings store is at an earlier state: it was restored from a copy")

@@ -1,7 +1,7 @@
 """The tables of a ratings store. `migrations/` makes them; `ratings` is what `python -m training fit` reads.
 
-Every change of a user's ratings has a number, the revision of the store after it. The row that holds it is locked by
-whoever writes, so that revisions become visible in their order and none is skipped.
+Every change of a user's ratings has a number, the revision of the store after it. A writer locks the row with
+the revision, so that revisions become visible in their order and none is skipped.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ users = Table(
     Column("erased", BigInteger),  # the revision of their last erasure
     Index("ratecast_users_revision", "revision"),
 )
-# Deleted ratings: a model that was fitted on other data may still hold them. A row of `ratings` overrules one here.
+# Deleted ratings: a model that was fitted on other data may still hold them. A row of `ratings` takes precedence.
 deletions = Table(
     "ratecast_deletions",
     metadata,

@@ -1,1 +1,1 @@
-"""uvicorn: its processes, the bounds of a connection, admission and shutdown. It knows neither routes nor models."""
+"""Runs uvicorn: processes, limits of connections, admission and shutdown. It knows neither routes nor models."""

@@ -1,4 +1,4 @@
-"""How much clients may take, and what those are told who take more. It knows no server."""
+"""The limits of connections, and the answers to clients that exceed them. It knows no server."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import json
 from dataclasses import dataclass
 from http import HTTPStatus
 
-MAX_HEAD = 64 << 10  # bytes; what arrives at once may be more, up to what the loop reads at once (256 kB)
+MAX_HEAD = 64 << 10  # bytes; a head that arrives in one read of the loop may have more (256 kB)
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectionBounds:
-    """How much clients may take.
+    """The limits of connections.
 
     Attributes:
         connections: most at a time.
@@ -27,7 +27,7 @@ class ConnectionBounds:
 
 
 def refusal(status: HTTPStatus, detail: str) -> bytes:
-    """The answer, a problem document, to what is no complete request. The connection ends after it."""
+    """The answer, a problem document, to an invalid or incomplete request. The connection ends after it."""
     body = json.dumps({"type": "about:blank", "title": status.phrase, "status": status, "detail": detail}).encode()
     head = [
         f"HTTP/1.1 {status} {status.phrase}",
@@ -42,8 +42,8 @@ def refusal(status: HTTPStatus, detail: str) -> bytes:
     return "\r\n".join([*head, "", ""]).encode() + body
 
 
-INVALID = refusal(HTTPStatus.BAD_REQUEST, "not a request of HTTP/1.1")
+INVALID = refusal(HTTPStatus.BAD_REQUEST, "the request is not valid HTTP/1.1")
 TOO_SLOW = refusal(HTTPStatus.REQUEST_TIMEOUT, "the request took too long to arrive")
 HEAD_TOO_LARGE = refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"a head has at most {MAX_HEAD} bytes")
 TOO_MUCH = refusal(HTTPStatus.SERVICE_UNAVAILABLE, "too many requests are waiting")
-TOO_MANY = refusal(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections")
+TOO_MANY = refusal(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections are open")

@@ -1,8 +1,8 @@
 """Launches the service: checks that it can start, then hands over to uvicorn.
 
-The settings are in RATECAST_… variables, which workers read. The checkpoint is verified here, once: a single worker is
-this process, several are told the stamps of the files that were verified. Exit code 2: a setting, checkpoint or address
-that cannot be used; 3: a worker could not start.
+The settings are in RATECAST_… variables, which workers read. The checkpoint is verified here, once. A single worker is
+this process; several get the stamps of the verified files. Exit code 2: a setting, checkpoint or address
+cannot be used; 3: a worker could not start.
 """
 
 from __future__ import annotations
@@ -44,18 +44,18 @@ from models.registry.directory import current_version
 APP = "app.main:asgi"  # named, not imported: the parent of workers needs no application itself
 MAX_LINGER = 0.5
 HINTS = {
-    errno.EADDRINUSE: "; --port takes another, 0 a free one",
-    errno.EACCES: "; --port takes one from 1024 on",
+    errno.EADDRINUSE: "; choose another one with --port, or a free one with --port 0",
+    errno.EACCES: "; choose a port from 1024 on with --port",
 }
 GRACE_SECONDS = 5  # beyond the longest time of a request, for answers under way when the service stops
 WORKER_SECONDS = 30  # for a worker to start, which takes five, and for one to say that it is alive
 
 
 def run() -> None:
-    """Run the service until it is told to stop."""
+    """Run the service until a signal stops it."""
     settings, _ = _ready()
-    if (mirror := settings.mirror()) is not None:  # one process of a host is enough
-        Thread(target=mirror.follow, name="checkpoint-sync", daemon=True).start()
+    if (sync := settings.checkpoint_sync()) is not None:  # one process of a host is enough
+        Thread(target=sync.follow, name="checkpoint-sync", daemon=True).start()
     # uvicorn finishes its requests, then raises the signal again for this handler
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     if not (_serve(settings) if settings.workers == 1 else _supervise(settings)):
@@ -63,11 +63,11 @@ def run() -> None:
 
 
 def check() -> dict[str, Any]:
-    """What the service would run with, once it is known that it can."""
+    """Check that the service can start, and return what it would run with."""
     settings, manifest = _ready()
-    shape, mirror = manifest.model, settings.mirror()
+    shape, sync = manifest.model, settings.checkpoint_sync()
     return {
-        "checkpoints": settings.checkpoints if mirror is None else mirror.source,
+        "checkpoints": settings.checkpoints if sync is None else sync.source,
         "version": manifest.version,
         "users": shape.users,
         "items": shape.items,
@@ -83,7 +83,7 @@ def check() -> dict[str, Any]:
 
 
 def _ready() -> tuple[Settings, Manifest]:
-    """The settings, and the manifest of the version that they name. Ends the program where they cannot be used."""
+    """The settings, and the manifest of the version that they name. Ends the program if they cannot be used."""
     _warn_of_misspelt_variables()
     try:
         settings = Settings()
@@ -98,10 +98,10 @@ def _ready() -> tuple[Settings, Manifest]:
 
 
 def _serve(settings: Settings) -> bool:
-    """Serve in this process, the only worker. Says whether it could start."""
+    """Serve in this process, the only worker. Returns whether it could start."""
     signal.signal(
         signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM)
-    )  # with one worker nobody would start another
+    )  # no parent would replace a single worker
     server = uvicorn.Server(_config(settings, APP))
     with suppress(KeyboardInterrupt):
         server.run()
@@ -109,7 +109,7 @@ def _serve(settings: Settings) -> bool:
 
 
 def _supervise(settings: Settings) -> bool:
-    """Run workers, and replace those that die. Says whether all of them could start.
+    """Run workers, and replace those that die. Returns whether all of them could start.
 
     They share a folder: the files in which their metrics add up, the name of the version that they serve, and whose
     ratings changed.
@@ -157,15 +157,15 @@ def _config(settings: Settings, app: str | Callable[[], ASGIApp]) -> uvicorn.Con
 
 
 def _preflight(settings: Settings) -> Manifest:
-    """What will be served. Raises RatecastError or OSError for what would end every worker on start-up."""
+    """The manifest of the version to serve. Raises RatecastError or OSError if no worker could start."""
     settings.check_exposure()
     settings.accepted_admin_keys()
     choose_placement(settings.device)
     if (url := settings.store_url()) is not None:
         with suppress(StoreUnavailableError):  # it may come back; the workers log it
             schema.prepare(schema.address(url))
-    if (mirror := settings.mirror()) is not None:
-        mirror.start()
+    if (sync := settings.checkpoint_sync()) is not None:
+        sync.start()
     directory = settings.directory()
     version = settings.pinned_version or current_version(directory)
     manifest = loading.load(directory, version, DevicePlacement(torch.device("cpu"))).checkpoint.manifest
@@ -181,17 +181,17 @@ def _check_address(settings: Settings) -> None:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(address)
     except OSError as error:
-        hint = HINTS.get(error.errno or 0, "; --host takes an address of this machine, such as 127.0.0.1")
+        hint = HINTS.get(error.errno or 0, "; choose an address of this machine with --host, such as 127.0.0.1")
         raise OSError(f"cannot listen on {settings.host} port {settings.port}: {error.strerror}{hint}") from error
 
 
 def _warn_of_misspelt_variables() -> None:
-    """A variable that is like none of ours, such as RATECAST_CACHE, is another program's."""
+    """A variable that is not similar to a setting, such as RATECAST_CACHE, is left alone."""
     known = Settings.model_fields
     for name in sorted(name for name in os.environ if name.startswith(PREFIX)):
         key = name.removeprefix(PREFIX).lower()
         if key not in known and (meant := closest(key, known)):
-            sys.stderr.write(f"ratecast: {name} sets nothing: did you mean {PREFIX}{meant.upper()}?\n")
+            sys.stderr.write(f"ratecast: {name} is not a setting: did you mean {PREFIX}{meant.upper()}?\n")
 
 
 def _refuse(reason: str) -> NoReturn:

@@ -1,8 +1,8 @@
-"""HTTP/1.1 as uvicorn speaks it, with bounds, a few requests a turn, and head and first part of an answer in one write.
+"""uvicorn's HTTP/1.1 with limits, a few requests a turn, and the head and first part of an answer in one write.
 
-All that the service uses of uvicorn beyond its documentation is used in this file. `tests/app/server/test_uvicorn.py`
-names it: attributes and methods of `HttpToolsProtocol` and of what it holds, the parent of several workers, the exit
-code of one that could not start, and the import of an application by its name.
+Only this file uses parts of uvicorn that are not documented. `tests/app/server/test_uvicorn.py`
+names them: attributes and methods of `HttpToolsProtocol` and of its members, the parent of several workers, the exit
+code of a worker that could not start, and the import of an application by its name.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Any, cast
 
+import httptools
 from uvicorn.config import STARTUP_FAILURE, Config
 from uvicorn.importer import import_from_string
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -29,17 +30,20 @@ HEALTH = b"GET /health/live ", b"HEAD /health/live "
 LOOKS = 4  # in the time of a request
 LEAST_SECONDS = 0.05  # between two of them
 HEAD, INTERIM = b"HTTP/1.1 ", b"HTTP/1.1 1"
+END = b"\r\n\r\n"  # of a head, of trailers and of a chunked body
+FRAMING = 16  # bytes a byte of the body, beside those of a head: chunks of one byte have 5
+PARTS_A_TURN = 64
 
 
 def supervise(config: Config, listener: socket.socket) -> bool:
-    """Run the workers of a configuration, and replace those that die. Says whether all of them could start."""
+    """Run the workers of a configuration, and replace those that die. Returns whether all of them could start."""
     supervisor = Multiprocess(config, sockets=[listener])
     supervisor.run()
     return all(process.exitcode != STARTUP_FAILURE for process in supervisor.processes)
 
 
 class Entry(Enum):
-    """What happens to what a client sent."""
+    """The decision about the bytes that a client sent."""
 
     NOW = "now"
     LATER = "later"
@@ -50,8 +54,8 @@ class Admission:
     """Admits a few requests at each turn of the event loop, so that turns stay short however many clients ask at once.
 
     A plain request takes the loop some 60 µs. If a thousand connections became readable together, one turn would take
-    60 ms, and whatever arrived meanwhile, health checks too, would wait for it. So the others wait in the order in
-    which they came; those beyond a bound are refused without being read. Each process has one loop, and one of these.
+    60 ms, and requests that arrive meanwhile, health checks too, would wait for it. So the others wait in the order in
+    which they came; those beyond a limit are refused without being read. Each process has one loop and one Admission.
 
     Args:
         waiting: how many connections may wait.
@@ -64,7 +68,7 @@ class Admission:
         self._turning = False
 
     def ask(self, enter: Callable[[], None], data: bytes, loop: asyncio.AbstractEventLoop) -> Entry:
-        """Whether a connection may go on with what its client sent. After `LATER`, `enter` is called in its turn."""
+        """Decide whether a connection may continue with `data`. After `LATER`, `enter` is called in its turn."""
         if self._entered < PER_TURN or data.startswith(HEALTH):
             self._entered += 1
             if not self._turning:
@@ -87,7 +91,7 @@ class Admission:
 
 
 class Stage(Enum):
-    """What a connection waits for its client to do."""
+    """The action of its client that a connection waits for."""
 
     ASK = "ask"
     HEAD = "send the rest of the head"
@@ -127,7 +131,7 @@ class JoiningTransport:
             self._write(head)
 
     def _write(self, data: bytes) -> None:
-        if not self.is_closing():  # else it was given up a moment ago, and uvloop raises
+        if not self.is_closing():  # else the connection was just closed, and uvloop would raise
             self._transport.write(data)
 
     def __getattr__(self, name: str) -> Any:
@@ -135,7 +139,7 @@ class JoiningTransport:
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """uvicorn's protocol with bounds. Looks a few times in the time of a request at how long its client takes."""
+    """uvicorn's protocol with limits. It checks a few times within the time limit how long its client takes."""
 
     def __init__(
         self,
@@ -150,10 +154,13 @@ class BoundedProtocol(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self._bounds = bounds
         self._admission = admission
-        self._held = b""  # received while it was not the connection's turn
+        self._held = b""  # received before the connection's turn
         self._requests = 0
         self._in_head = False
-        self._head_bytes = 0
+        self._refusal = b""  # that comes after the answer under way
+        self._upgrading = False  # the head that was read asks for another protocol
+        self._body = 0  # bytes of the body so far
+        self._framing = 0  # bytes of the request so far that are none of its body
         self._seen: tuple[Stage, int] | None = None
         self._since = 0.0
         self._next_look: asyncio.TimerHandle | None = None
@@ -171,51 +178,117 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self._held:
-            self._held += data
-            if len(self._held) > MAX_HEAD:
-                self.flow.pause_reading()
-            return
-        if self._in_head or not self._between_requests():  # the rest of a request that was admitted
+        if self._held or self._is_answering():
+            self._hold(data)
+        elif self._in_head or not self._between_requests():  # the rest of an admitted request
             self._take(data)
-            return
+        else:
+            self._ask(data)
+
+    def _ask(self, data: bytes) -> None:
+        """Go on with a request at once, or when it is the connection's turn."""
         entry = self._admission.ask(self._enter, data, self.loop)
         if entry is Entry.NOW:
             self._take(data)
         elif entry is Entry.LATER:
             self._unset_keepalive_if_required()
-            self._held = data
+            self._hold(data)
         else:
             self._refuse(TOO_MUCH)
 
+    def _hold(self, data: bytes) -> None:
+        """Keep what cannot be read yet; where it is much, the client has to wait."""
+        self._held += data
+        if len(self._held) > MAX_HEAD:
+            self.flow.pause_reading()
+
     def _enter(self) -> None:
-        """Go on with what was received before: it is the connection's turn."""
+        """Continue with the bytes that were received before the connection's turn."""
         data, self._held = self._held, b""
         if not self.transport.is_closing():
             self.flow.resume_reading()
             self._take(data)
 
     def _take(self, data: bytes) -> None:
-        super().data_received(data)
-        if self._in_head:
-            self._head_bytes += len(data)
-            if self._head_bytes > MAX_HEAD:
-                self._refuse(HEAD_TOO_LARGE)
+        """Read a request, but not the one behind it: that is read when this one has been answered."""
+        self._unset_keepalive_if_required()
+        for _ in range(PARTS_A_TURN):
+            end = data.find(END)
+            if end >= 0 and data.find(END, end + 1) < 0:
+                end = -1  # there is no second head, so all of it is read at once
+            part, data = (data[: end + len(END)], data[end + len(END) :]) if end >= 0 else (data, b"")
+            data = self._read(part) + data
+            if not data or self.transport.is_closing():
+                return
+            if self._is_answering():
+                self._hold(data)
+                return
+        self._hold(data)
+        self.loop.call_soon(self._enter)
+
+    def _read(self, part: bytes) -> bytes:
+        """Have a part parsed; gives what is left of it. Refuses what is no request, and one with too much around it."""
+        before = self._body
+        try:
+            self.parser.feed_data(part)
+        except httptools.HttpParserUpgrade as upgrade:
+            return self._without_upgrade() + part[upgrade.args[0] :]
+        except httptools.HttpParserError:
+            self._refuse(INVALID)
+            return b""
+        self._framing += len(part) - (self._body - before)
+        if self._framing > MAX_HEAD + FRAMING * self._body and (self._in_head or self.cycle.more_body):
+            self._refuse(HEAD_TOO_LARGE)
+        return b""
+
+    def _without_upgrade(self) -> bytes:
+        """The head that was read last, without the wish for another protocol, to be read by a new parser.
+
+        The parser takes what follows such a head for the other protocol, which is not offered: the body would be taken
+        for the next request.
+        """
+        self._upgrading = self._in_head = False
+        method, version = self.parser.get_method(), self.parser.get_http_version().encode()
+        if method == b"CONNECT":
+            self._refuse(INVALID)
+            return b""
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        fields = [name + b": " + value + b"\r\n" for name, value in self.headers if name != b"upgrade"]
+        return b"".join((method, b" ", self.url, b" HTTP/", version, b"\r\n", *fields, b"\r\n"))
 
     def on_message_begin(self) -> None:
         self._requests += 1
-        self._in_head, self._head_bytes = True, 0
+        self._in_head, self._framing, self._body = True, 0, 0
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
+        if self.parser.should_upgrade():
+            self._upgrading = True
+            return
         self._in_head = False
         super().on_headers_complete()
+        self.headers = cast("list[tuple[bytes, bytes]]", deque(maxlen=0))  # trailers are not kept
 
-    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - INVALID says as much
-        self._refuse(INVALID)
+    def on_body(self, body: bytes) -> None:
+        self._body += len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        if not self._upgrading:
+            super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._refusal and not self._is_answering():
+            self._refuse(self._refusal)
+        elif self._held and not self.transport.is_closing() and not self._is_answering():
+            self._unset_keepalive_if_required()
+            data, self._held = self._held, b""
+            self._ask(data)
 
     def shutdown(self) -> None:
-        """Close the connection. One without a request is kept a little longer: its client may have sent one already."""
+        """Close the connection; an idle one a little later, because its client may already have sent a request."""
         if self._between_requests():
             self.loop.call_later(self._bounds.linger, super().shutdown)
         else:
@@ -224,13 +297,23 @@ class BoundedProtocol(HttpToolsProtocol):
     def _between_requests(self) -> bool:
         return self.cycle is None or self.cycle.response_complete
 
+    def _is_answering(self) -> bool:
+        """Whether a request has been received, and not been answered yet."""
+        return self.cycle is not None and not self.cycle.more_body and not self.cycle.response_complete
+
     def _refuse(self, answer: bytes) -> None:
-        if not self.transport.is_closing():
+        if self.transport.is_closing():
+            return
+        if self._is_answering():  # the request before that which is refused
+            self._refusal = answer
+        elif not self._between_requests() and self.cycle.response_started:
+            self.transport.abort()
+        else:
             self.transport.write(answer)
             self.transport.close()
 
     def _look(self) -> None:
-        """Give up a client that has been at one stage of one request for too long."""
+        """Close the connection of a client that has been at one stage of one request for too long."""
         if self.transport.is_closing() and not self.transport.get_write_buffer_size():
             return
         now, stage = self.loop.time(), self._stage()
@@ -243,8 +326,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._next_look = self.loop.call_later(max(every, LEAST_SECONDS), self._look)
 
     def _stage(self) -> Stage | None:
-        """What the client has to do next; None where nothing, or where uvicorn itself waits for it."""
-        if self._in_head:
+        """What the client has to do next; None if nothing, or if uvicorn itself waits for it."""
+        if self._in_head and not self._is_answering():
             return Stage.HEAD
         if not self._between_requests():
             if self.cycle.more_body:
@@ -258,7 +341,7 @@ class BoundedProtocol(HttpToolsProtocol):
         return self._bounds.idle_seconds if stage is Stage.ASK else self._bounds.seconds
 
     def _give_up(self, stage: Stage) -> None:
-        if stage is Stage.READ or (stage is Stage.BODY and self.cycle.response_started):
+        if stage is Stage.READ:
             self.transport.abort()
         elif stage is Stage.ASK:
             self.transport.close()

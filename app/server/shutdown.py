@@ -1,8 +1,8 @@
-"""Between the signal to stop and the server's own shutdown.
+"""The pause between SIGTERM and the server's own shutdown.
 
-uvicorn stops accepting connections as soon as it is told to stop. But load balancers must first see that the service is
-no longer ready, and clients that keep a connection must be told to close it. So SIGTERM is passed on to uvicorn after a
-pause, in which every request is answered as before.
+On SIGTERM uvicorn stops accepting connections. But load balancers must first see that the service is
+no longer ready, and clients that keep a connection must be asked to close it. So SIGTERM reaches uvicorn after a
+pause, during which every request is answered as before.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from types import FrameType
 
 
 class Shutdown:
-    """Whether this process is about to stop.
+    """Whether this process is shutting down.
 
     Args:
         pause: seconds from SIGTERM to the server's shutdown.

@@ -1,7 +1,7 @@
-"""The messages of an Arrow IPC stream, looked at before Arrow decodes them.
+"""Checks the messages of an Arrow IPC stream before Arrow decodes them.
 
-A compressed buffer says itself how large it becomes, so that a small input could ask for any amount of memory. Arrow
-offers no way to refuse it; where a message says so is in its flatbuffer (Message.fbs), which is read here that far.
+A compressed buffer states its uncompressed size, so a small input could ask for any amount of memory. Arrow
+cannot refuse it. A message names its compression in its flatbuffer (Message.fbs), which this module reads that far.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _VERSION_5 = 4  # they are counted from 0
 def refuse_compressed(stream: pa.Buffer) -> None:
     """Raise ValueError for a stream that is compressed or malformed; its message does not repeat the content.
 
-    Before format 1.0 (2020) a message said in another place that it is compressed, and Arrow still looks there: streams
+    Before format 1.0 (2020) messages named their compression elsewhere, and Arrow still looks there: streams
     of that age are refused too.
     """
     try:
@@ -48,7 +48,7 @@ def _is_compressed(metadata: bytes, root: int) -> bool:
 
 
 def _field(metadata: bytes, table: int, number: int) -> int | None:
-    """Where a field of a flatbuffer's table begins, None where it is absent."""
+    """Where a field of a flatbuffer's table begins; None if it is absent."""
     vtable = table - struct.unpack_from("<i", metadata, table)[0]
     if vtable < 0 or struct.unpack_from("<H", metadata, vtable)[0] < 6 + 2 * number:
         return None

@@ -1,4 +1,4 @@
-"""The files of a checkpoint: names, schemas, shapes and sizes, and mapping one that is exactly what was expected.
+"""The files of a checkpoint: names, schemas, shapes and sizes, and how to map a file that is exactly as expected.
 
 Specified in `docs/checkpoint-format.md`. `known` says that the process has verified the same file before.
 """
@@ -6,6 +6,8 @@ Specified in `docs/checkpoint-format.md`. `known` says that the process has veri
 from __future__ import annotations
 
 import hashlib
+import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NoReturn
@@ -25,6 +27,7 @@ WEIGHTS, SEEN, USERS, ITEMS = "weights.safetensors", "seen.safetensors", "users.
 FOLD_IN, RELEVANCE = "fold_in.safetensors", "relevance.safetensors"
 REQUIRED_FILES = (WEIGHTS, FOLD_IN, SEEN, VOCABULARY, USERS, ITEMS, GOLDEN)
 REPORT, REPORT_PAGE, HISTORY, HELD_OUT = "report", "index.html", "history.json", "held_out.arrow"
+MAX_POINTER_BYTES = 256  # of a file that names a version; a name has at most 128
 MAX_MANIFEST_BYTES = 1 << 20  # a real one is below 4 kB
 MAX_REPORT_BYTES = 16 << 20  # of one file of a report
 MOST_GOLDEN_PAIRS = 64
@@ -52,6 +55,21 @@ HELD_OUT_SCHEMA = pa.schema([*GOLDEN_SCHEMA, pa.field("predicted", pa.float32(),
 ARROW_MAGIC = b"ARROW1\0\0"
 
 
+def read_small(file: Path, most: int) -> bytes:
+    """The content of a plain file of at most `most` bytes. A pipe in its place is not waited for.
+
+    Raises OSError, or CheckpointCorruptError for anything else than such a file.
+    """
+    descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as stream:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            corrupt(file, "not a plain file")
+        content = stream.read(most + 1)
+    if len(content) > most:
+        corrupt(file, f"larger than {most} bytes")
+    return content
+
+
 def hash_file(path: Path) -> str:
     """SHA-256 of a file's content, in hexadecimal."""
     with path.open("rb") as stream:
@@ -69,7 +87,12 @@ def tensor_shapes(shape: ModelShape) -> Mapping[str, tuple[int, ...]]:
         "item_bias": (rows_I,),
     }
     if shape.uncertainty:
-        shapes |= {"noise_variance": (), "user_variance": (rows_U,), "item_variance": (rows_I,)}
+        shapes |= {
+            "noise_variance": (),
+            "user_variance": (rows_U,),
+            "item_variance": (rows_I,),
+            "interval_deviations": (2,),
+        }
     return shapes
 
 
@@ -79,7 +102,7 @@ def corrupt(file: Path | str, reason: str) -> NoReturn:
 
 
 def verify_presence(file: Path, entry: FileEntry | None) -> None:
-    """Refuse a file that is not there as the manifest lists it; its content is not looked at."""
+    """Refuse a file that is missing, not a plain file, or of another size than the manifest says."""
     if entry is None:
         corrupt(file, "the manifest does not list it")
     if not file.is_file() or file.is_symlink() or file.parent.is_symlink():
@@ -88,13 +111,13 @@ def verify_presence(file: Path, entry: FileEntry | None) -> None:
 
 
 def verify_size(file: Path | str, size: int, entry: FileEntry) -> None:
-    """Refuse a file of another size than the manifest says; `file` is how messages name it."""
+    """Refuse a file of another size than the manifest says; `file` is its name in messages."""
     if size != entry.bytes:
         corrupt(file, f"{size} bytes, the manifest says {entry.bytes}")
 
 
 def verify_hash(file: Path | str, sha256: str, entry: FileEntry) -> None:
-    """Refuse a file of another content than the manifest says; `file` is how messages name it."""
+    """Refuse a file with another hash than the manifest says; `file` is its name in messages."""
     if sha256 != entry.sha256:
         corrupt(file, "its content does not match the sha256 in the manifest")
 
@@ -106,15 +129,15 @@ def read_tensors(file: Path, expected: Mapping[str, tuple[torch.dtype, tuple[int
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointCorruptError(f"{file}: not a safetensors file: {error}") from error
     if tensors.keys() != expected.keys():
-        corrupt(file, f"holds the tensors {sorted(tensors)}, wanted {sorted(expected)}")
+        corrupt(file, f"has the tensors {sorted(tensors)}, expected {sorted(expected)}")
     for name, (dtype, shape) in expected.items():
         tensor = tensors[name]
         if tensor.dtype != dtype:
-            corrupt(file, f"tensor {name} is {tensor.dtype}, wanted {dtype}")
+            corrupt(file, f"tensor {name} is {tensor.dtype}, expected {dtype}")
         if shape is not None and tensor.shape != shape:
-            corrupt(file, f"tensor {name} has shape {tuple(tensor.shape)}, wanted {shape}")
+            corrupt(file, f"tensor {name} has shape {tuple(tensor.shape)}, expected {shape}")
         if tensor.data_ptr() % tensor.element_size():
-            corrupt(file, f"tensor {name} begins at a byte that is no multiple of the size of its numbers")
+            corrupt(file, f"tensor {name} begins at a byte that is not a multiple of the size of its numbers")
     return tensors
 
 
@@ -124,14 +147,14 @@ def read_tables(file: Path, shapes: Mapping[str, tuple[int, ...]], *, known: boo
     for name, tensor in () if known else tensors.items():
         if tensor.numel() == 0:
             continue
-        low, high = tensor.aminmax()  # both NaN if any value is; unlike isfinite, it makes no table of its own
+        low, high = tensor.aminmax()  # both are NaN if any value is; unlike isfinite, this needs no table of its own
         if not (low >= -LARGEST and high <= LARGEST):
-            corrupt(file, f"tensor {name} holds values that are not finite, or beyond ±{LARGEST:g}")
+            corrupt(file, f"tensor {name} has values that are not finite, or beyond ±{LARGEST:g}")
     return tensors
 
 
 def read_arrow(file: Path, schema: pa.Schema, *, known: bool) -> pa.Table:
-    """Map a table. The file is read as the stream that it holds: what was looked at is then what is read."""
+    """Map a table. The file is read as the stream in it, so that Arrow reads the messages that were checked."""
     try:
         content = pa.memory_map(str(file)).read_buffer()
         if content[: len(ARROW_MAGIC)].to_pybytes() != ARROW_MAGIC:
@@ -140,7 +163,7 @@ def read_arrow(file: Path, schema: pa.Schema, *, known: bool) -> pa.Table:
         refuse_compressed(stream)
         reader = pa.ipc.open_stream(stream)
         if not reader.schema.equals(schema):
-            corrupt(file, f"has the columns {reader.schema.names}, wanted {schema.names} with their types")
+            corrupt(file, f"has the columns {reader.schema.names}, expected {schema.names} with their types")
         table = reader.read_all()
         table.validate(full=not known)
     except (pa.ArrowException, OSError, ValueError) as error:

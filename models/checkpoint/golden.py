@@ -1,6 +1,6 @@
 """Golden pairs: a few predictions stored with a model when it is published.
 
-A hash says that the bytes arrived; golden pairs say that whoever loads them still reads the same model out of them:
+A hash shows that the bytes arrived; golden pairs show that the loaded model still computes the same predictions:
 ids, tables and arithmetic together.
 """
 
@@ -18,13 +18,13 @@ from models.mf import MatrixFactorization
 from models.scoring import Rows
 
 KNOWN = 29  # pairs of known ids; with those of unknown ids 32
-TOLERANCE = 1e-4  # of the largest rating, at least of 1: devices add in other orders
+TOLERANCE = 1e-4  # times the largest rating, at least 1: devices add in different orders
 
 
 def make(
     model: MatrixFactorization, users: pa.StringArray, items: pa.StringArray, scale: tuple[float, float]
 ) -> pa.Table:
-    """Users and items from all over the tables of a model, and three pairs with unknown ids, as `GOLDEN_SCHEMA`.
+    """Pairs from all parts of a model's tables, and three pairs with unknown ids, as `GOLDEN_SCHEMA`.
 
     `users` and `items` are the ids of the tables' rows, `scale` the lowest and the highest rating.
     """
@@ -38,7 +38,7 @@ def make(
 
 
 def check_model(checkpoint: Checkpoint) -> None:
-    """Raise GoldenPairsError where the model does not predict its golden pairs."""
+    """Raise GoldenPairsError if the model does not predict its golden pairs."""
     table, shape = checkpoint.golden, checkpoint.manifest.model
     users_B = checkpoint.users.rows(table["user"].to_pylist())
     items_B = checkpoint.items.rows(table["item"].to_pylist())
@@ -46,14 +46,14 @@ def check_model(checkpoint: Checkpoint) -> None:
 
 
 def check(golden: pa.Table, ratings: npt.ArrayLike) -> None:
-    """Raise GoldenPairsError where the ratings found for the pairs are not those that were stored."""
+    """Raise GoldenPairsError if the ratings found for the pairs differ from those that were stored."""
     wanted = golden["rating"].to_numpy()
     found = np.asarray(ratings, np.float32)
     wrong = np.flatnonzero(~(np.abs(found - wanted) <= TOLERANCE * max(1.0, float(np.abs(wanted).max()))))
     if wrong.size:
         first = int(wrong[0])
         raise GoldenPairsError(
-            f"golden pair {first} of {len(wanted)} gets {found[first]:.6g}, when it was published it got "
+            f"golden pair {first} of {len(wanted)} is predicted {found[first]:.6g}, and at publication it was "
             f"{wanted[first]:.6g}"
         )
 
@@ -66,7 +66,7 @@ def _ratings(
 
 
 def _ids(ids: pa.StringArray, rows: Rows) -> pa.StringArray:
-    """The id of each row; one that nobody has for the row after the last."""
+    """The id of each row; for the row after the last an id that does not exist."""
     unknown = "unknown"
     while ids.index(unknown).as_py() >= 0:
         unknown += "?"

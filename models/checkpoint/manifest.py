@@ -1,4 +1,4 @@
-"""The manifest: every fact about a model that is not a table. Specified in `docs/checkpoint-format.md`."""
+"""The manifest: every fact about a model except its tables. Specified in `docs/checkpoint-format.md`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, St
 
 from models.relevance import RelevanceRule
 
-FORMAT_VERSION = 5
+FORMAT_VERSION = 6
 FILE_NAME = re.compile(r"([A-Za-z0-9_][A-Za-z0-9_.-]*/)?[A-Za-z0-9_][A-Za-z0-9_.-]*")
 VERSION_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
@@ -28,14 +28,14 @@ class _Record(BaseModel):
 
 
 class FileEntry(_Record):
-    """What a file of the checkpoint must be, byte for byte."""
+    """The size and the hash of a file of the checkpoint."""
 
     sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
     bytes: Annotated[int, Field(ge=0)]
 
 
 class ModelShape(_Record):
-    """Sizes of the tables, whether variances and a relevance head are there, and the scale for clipping predictions."""
+    """Sizes of the tables, whether there are variances and a relevance head, and the scale of the ratings."""
 
     users: Annotated[int, Field(ge=1)]
     items: Annotated[int, Field(ge=1)]
@@ -51,7 +51,9 @@ class ModelShape(_Record):
         if self.rating_min > self.rating_max:
             raise ValueError("rating_min is above rating_max")
         if (self.relevance_factors is None) != (self.relevance_rule is None):
-            raise ValueError("relevance_factors and relevance_rule are there together or not at all")
+            raise ValueError("relevance_factors and relevance_rule must both be given, or neither")
+        if self.relevance_rule is not None and self.relevance_rule.solved_factors > (self.relevance_factors or 0):
+            raise ValueError("relevance_rule has more solved_factors than there are relevance_factors")
         return self
 
 
@@ -68,7 +70,7 @@ class TrainerRecord(_Record):
 
 
 class Snapshot(_Record):
-    """A state of a ratings store: which store, and the last change that is in it."""
+    """The state of a ratings store: its id, and its last change."""
 
     store: Annotated[str, StringConstraints(pattern=r"^[0-9a-f-]{36}$")]
     revision: Annotated[int, Field(ge=0)]
@@ -101,7 +103,7 @@ class DataRecord(_Record):
 
 
 class GateRecord(_Record):
-    """What the quality gate said of the model, and whether it was published against that."""
+    """The verdict of the quality gate, and whether the model was published against it."""
 
     verdict: Literal["passed", "refused", "not measured"]
     reasons: tuple[str, ...] = ()
@@ -111,7 +113,7 @@ class GateRecord(_Record):
 class Manifest(_Record):
     """The content of `manifest.json`."""
 
-    format_version: Literal[5] = 5
+    format_version: Literal[6] = 6
     number: Annotated[int, Field(ge=1)]
     version: Annotated[str, StringConstraints(pattern=f"^{VERSION_NAME.pattern}$")]
     created_at: datetime

@@ -1,7 +1,7 @@
 """Reading a checkpoint: verify everything, then trust it. Specified in `docs/checkpoint-format.md`.
 
-Everything large is mapped from its file, so that processes on one machine share one copy of it. What a process has
-verified it does not verify again while the files are the same (`models/checkpoint/verification_cache.py`).
+Everything large is mapped from its file, so that processes on one machine share one copy of it. A process does not
+verify files again that it has verified, as long as they are the same (`models/checkpoint/verification_cache.py`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,15 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from models.checkpoint import files, verification_cache
-from models.checkpoint.files import corrupt, read_arrow, read_tables, read_tensors, verify_hash, verify_presence
+from models.checkpoint.files import (
+    corrupt,
+    read_arrow,
+    read_small,
+    read_tables,
+    read_tensors,
+    verify_hash,
+    verify_presence,
+)
 from models.checkpoint.manifest import FORMAT_VERSION, Manifest, ModelShape
 from models.checkpoint.vocabulary import IdsError, Vocabulary
 from models.errors import CheckpointCorruptError, CheckpointFormatError, ReportNotFoundError
@@ -32,7 +40,7 @@ from models.mf import VARIANCES, MatrixFactorization
 from models.relevance import RelevanceHead
 from models.training_ratings import TrainingRatings
 
-HASHING_THREADS = 4  # one file takes more than half of the time, whatever their number
+HASHING_THREADS = 4  # more do not help: the largest file takes over half of the time
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +53,8 @@ class Checkpoint:
     items: Vocabulary  # item ids; row i of the item tables belongs to the i-th
     catalogue: pa.Table  # `files.ITEM_SCHEMA`, one row an item
     seen: TrainingRatings  # the training ratings of each user
-    prior: FoldInPrior  # what is known of users and items without training ratings
-    relevance: RelevanceHead | None  # what orders lists, None where only r̂ does
+    prior: FoldInPrior  # the prior of users and items without training ratings
+    relevance: RelevanceHead | None  # orders lists; None if lists are ordered by r̂
     golden: pa.Table  # pairs and the ratings that they must get, `files.GOLDEN_SCHEMA`
 
     @property
@@ -64,8 +72,8 @@ def read(path: Path, device: torch.device | str = "cpu") -> Checkpoint:
     """Read and verify the checkpoint at `path`, and put its tables on `device`.
 
     Raises:
-        CheckpointFormatError: it is of a format that this release does not read.
-        CheckpointCorruptError: it is not what its manifest says. The message names the file or the tensor.
+        CheckpointFormatError: this release does not read its format.
+        CheckpointCorruptError: it differs from its manifest. The message names the file or the tensor.
     """
     manifest = read_manifest(path)
     stamp = _verify_files(path, manifest)
@@ -93,13 +101,11 @@ def read(path: Path, device: torch.device | str = "cpu") -> Checkpoint:
 
 
 def read_manifest(path: Path) -> Manifest:
-    """Read the manifest of the checkpoint at `path`, without looking at its other files."""
+    """Read the manifest of the checkpoint at `path`, but not its other files."""
     file = path / files.MANIFEST
     if not file.is_file() or file.is_symlink():
         raise CheckpointCorruptError(f"{file} is missing or not a plain file")
-    if file.stat().st_size > files.MAX_MANIFEST_BYTES:
-        raise CheckpointCorruptError(f"{file} is larger than {files.MAX_MANIFEST_BYTES} bytes")
-    return parse_manifest(file.read_bytes(), str(file), path.name)
+    return parse_manifest(read_small(file, files.MAX_MANIFEST_BYTES), str(file), path.name)
 
 
 def parse_manifest(text: bytes, file: str, version: str) -> Manifest:
@@ -134,7 +140,7 @@ def read_report(path: Path, name: str) -> bytes:
     if entry is None or entry.bytes > files.MAX_REPORT_BYTES:
         raise ReportNotFoundError(f"version {path.name} has no {listed}")
     verify_presence(path / listed, entry)
-    content = (path / listed).read_bytes()
+    content = read_small(path / listed, files.MAX_REPORT_BYTES)
     verify_hash(path / listed, hashlib.sha256(content).hexdigest(), entry)
     return content
 
@@ -163,7 +169,7 @@ def _required_files(path: Path, manifest: Manifest) -> tuple[str, ...]:
 
 
 def _verify_files(path: Path, manifest: Manifest) -> verification_cache.Stamp:
-    """Refuse files that are not what the manifest lists. Their content is read only where it is not known already."""
+    """Refuse files that differ from the manifest. Their content is read only if it was not verified before."""
     names = dict.fromkeys((*_required_files(path, manifest), *manifest.files))
     for name in names:
         verify_presence(path / name, manifest.files.get(name))
@@ -181,14 +187,14 @@ def _read_model(path: Path, shape: ModelShape, *, known: bool) -> MatrixFactoriz
     tensors = read_tables(file, files.tensor_shapes(shape), known=known)
     for name in () if known else VARIANCES:
         if name in tensors and (tensors[name] < 0).any():
-            corrupt(file, f"tensor {name} holds negative variances")
+            corrupt(file, f"tensor {name} has negative variances")
     return MatrixFactorization(**tensors)
 
 
 def _read_relevance(path: Path, shape: ModelShape, *, known: bool) -> RelevanceHead | None:
     if shape.relevance_rule is None or shape.relevance_factors is None:
         return None
-    sizes = {"user_factors": shape.users + 1, "item_factors": shape.items + 1}
+    sizes = {"user_factors": shape.users + 1, "item_factors": shape.items + 1, "summed_factors": shape.items + 1}
     shapes = {name: (rows, shape.relevance_factors) for name, rows in sizes.items()}
     return RelevanceHead(**read_tables(path / files.RELEVANCE, shapes, known=known), rule=shape.relevance_rule)
 
@@ -225,17 +231,17 @@ def _read_seen(path: Path, shape: ModelShape, *, known: bool) -> TrainingRatings
     if ratings_N.numel():
         low, high = ratings_N.aminmax()
         if not (low >= np.float32(shape.rating_min) and high <= np.float32(shape.rating_max)):
-            corrupt(file, "tensor ratings holds what is not on the scale")
+            corrupt(file, "tensor ratings has values that are not on the scale")
     return TrainingRatings(offsets, items_N, ratings_N)
 
 
 def _read_golden(file: Path, shape: ModelShape) -> pa.Table:
     table = read_arrow(file, files.GOLDEN_SCHEMA, known=False)
     if not 1 <= table.num_rows <= files.MOST_GOLDEN_PAIRS or any(column.null_count for column in table.columns):
-        corrupt(file, f"wanted 1 to {files.MOST_GOLDEN_PAIRS} rows without nulls")
+        corrupt(file, f"expected 1 to {files.MOST_GOLDEN_PAIRS} rows without nulls")
     ratings = table["rating"].to_numpy()
     if not ((ratings >= np.float32(shape.rating_min)) & (ratings <= np.float32(shape.rating_max))).all():
-        corrupt(file, "holds ratings that are not on the scale")
+        corrupt(file, "has ratings that are not on the scale")
     return table
 
 
@@ -249,7 +255,7 @@ def _read_table(file: Path, schema: pa.Schema, rows: int, *, known: bool) -> pa.
 def _verify_counts(file: Path, table: pa.Table, seen: int) -> None:
     counts = table["ratings"]
     if counts.null_count or pc.min(counts).as_py() < 0:
-        corrupt(file, "column ratings holds nulls or negative numbers")
+        corrupt(file, "column ratings has nulls or negative numbers")
     if (total := pc.sum(counts).as_py()) != seen:
         corrupt(file, f"column ratings adds up to {total}, {files.SEEN} has {seen}")
 
@@ -264,5 +270,5 @@ def _vocabulary(file: Path, table: pa.Table, name: str, slots: Mapping[str, Tens
 
 
 def _whole(column: pa.ChunkedArray) -> pa.Array:
-    """A column as one array, which is the mapped one unless the file has several record batches."""
+    """A column as one array: the mapped one, unless the file has several record batches."""
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()

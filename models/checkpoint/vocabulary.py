@@ -1,7 +1,7 @@
-"""Ids to table rows and back. An id that is not held maps to the row for unknown ids, the one past the last.
+"""Maps ids to table rows and back. An id that it does not have maps to the row for unknown ids, after the last row.
 
 The hash table and the ids are arrays that may be mapped from a checkpoint (`docs/checkpoint-format.md`), so that all
-processes on a machine share them. Shapes: N ids held, S slots, B ids asked for.
+processes on a machine share them. Shapes: N ids, S slots, B ids to look up.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ ALL_BITS = (1 << 64) - 1
 EMPTY = -1
 SLOTS_PER_ID = 4  # at least, for 16 to 32 bytes an id; with 2, twice as many ids miss in the first round of probes
 CHUNK = 8192  # 100,000 ids: 6.6 ms; with 1,024 8.9 ms, with 65,536 7.2 ms
-FEW = 8  # a round of vector operations on so few takes longer than one id after the other
+FEW = 8  # below this, a round of vector operations takes longer than one id after the other
 SMALL = 16_384  # ids: a dictionary of so few takes 2 MB a process and answers 1,000 in 40 µs, the arrays in 90
 WORD_MASKS = np.array([(1 << 8 * n) - 1 for n in range(9)], np.uint64)  # the first n bytes of a word
 
@@ -29,7 +29,7 @@ UInt64s = npt.NDArray[np.uint64]
 
 
 class IdsError(ValueError):
-    """Ids that cannot be a vocabulary, whatever the table."""
+    """Ids that cannot be a vocabulary, with any hash table."""
 
     def __init__(self) -> None:
         super().__init__("ids must be distinct and not null")
@@ -41,9 +41,9 @@ class Vocabulary:
     Args:
         ids: the ids in row order, no nulls, no repetitions.
         slots: the hash table of these ids, int32, (S,); built where it is None.
-        proven: the same ids and slots have been accepted before; do not look again.
+        proven: the same ids and slots were checked before; do not check again.
 
-    Raises an IdsError for ids with nulls or repetitions, another ValueError for a table that does not find every id.
+    Raises IdsError for ids with nulls or repetitions, another ValueError for a hash table that does not find every id.
     """
 
     def __init__(
@@ -73,18 +73,18 @@ class Vocabulary:
         return str(self.ids[row])
 
     def row(self, id_: str) -> int:
-        """Row of an id, or N for one that is not held."""
+        """Row of an id; N if the vocabulary does not have it."""
         try:
             return self._row(id_.encode())
-        except UnicodeEncodeError:  # a lone surrogate, which JSON can spell; no id has one
+        except UnicodeEncodeError:  # a lone surrogate, which JSON can contain; no id has one
             return self._count
 
     def rows(self, ids: Sequence[str] | pa.Array | pa.ChunkedArray) -> Int64s:
-        """Row of each id, N for those that are not held, shape (B,).
+        """Row of each id, N for ids that the vocabulary does not have, shape (B,).
 
-        An Arrow array is of strings, large strings or a dictionary of such. Bytes in it that are not UTF-8 are an id
-        that is not held. Raises a ValueError for nulls in it or in its dictionary or for ids that are not inside its
-        data, and a TypeError for anything else.
+        An Arrow array is of strings, large strings or a dictionary of either. Bytes that are not UTF-8 are an id
+        that is not found. Raises ValueError for nulls in it or in its dictionary and for ids that are not inside its
+        data, and TypeError for arrays of other types.
         """
         if isinstance(ids, pa.ChunkedArray):
             return np.concatenate([np.empty(0, np.int64), *map(self._rows_of_arrow, ids.chunks)])
@@ -113,7 +113,7 @@ class Vocabulary:
         if len(ids) == 0:
             return np.empty(0, np.int64)
         joined = "\0".join(ids).encode("utf-8", "surrogatepass")  # a lone surrogate becomes bytes that no id has
-        text = np.frombuffer(joined + bytes(9), np.uint8)  # room to read the last word as any other
+        text = np.frombuffer(joined + bytes(9), np.uint8)  # padding, so that the last word can be read like any other
         ends_B = np.flatnonzero(text[: len(joined) + 1] == 0)
         if len(ends_B) != len(ids):  # some id has a NUL of its own
             return np.fromiter(map(self.row, ids), np.int64, len(ids))
@@ -134,11 +134,11 @@ class Vocabulary:
         if len(ids) == 0:
             return np.empty(0, np.int64)
         if offsets.min() < 0 or offsets.max() > len(data) or (offsets[:-1] > offsets[1:]).any():
-            raise ValueError("the ids reach outside their data")
+            raise ValueError("the offsets of the ids are outside their data")
         return self._rows(offsets[:-1], offsets[1:], data)
 
     def _rows(self, starts_B: Integers, ends_B: Integers, data: npt.NDArray[np.uint8]) -> Int64s:
-        """Follow all probes at once, one slot a round, until few are left that have met other ids only."""
+        """Follow all probes together, one slot a round, until few are left."""
         words, rows_B = _Words(data), np.empty(len(starts_B), np.int64)
         left: list[tuple[Int64s, Int64s]] = []  # positions in the batch, slots
         for chunk in _chunks(len(starts_B)):
@@ -158,7 +158,7 @@ class Vocabulary:
         return rows_B
 
     def _probe(self, ids: _Ids, slots_C: Int64s) -> tuple[Int64s, Int64s]:
-        """Look into one slot for each id. Gives the rows, N where the slot is not the id's, and who must go on."""
+        """Look into one slot for each id. Returns the rows, N if the slot has another id, and who must go on."""
         candidates_C = self.slots.take(slots_C).astype(np.int64)
         found_C = self._equal(candidates_C, ids)
         return np.where(found_C, candidates_C, len(self)), np.flatnonzero(found_C < (candidates_C >= 0))
@@ -178,7 +178,7 @@ class Vocabulary:
         return (ids.hashes() & np.uint64(len(self.slots) - 1)).view(np.int64)
 
     def _equal(self, rows_B: Int64s, ids: _Ids) -> npt.NDArray[np.bool_]:
-        """Whether the id of each row is the one asked for, byte for byte. A row of −1 has none."""
+        """Whether the id of each row equals the id at its place, byte for byte. A row of −1 has no id."""
         begins_B = self._offsets.take(rows_B, mode="clip")
         lengths_B = self._offsets.take(rows_B + 1, mode="clip") - begins_B
         equal_B: npt.NDArray[np.bool_] = (lengths_B == ids.lengths) & (rows_B >= 0)
@@ -203,12 +203,12 @@ class Vocabulary:
         places = np.maximum.accumulate((keys >> 32) - order) + order
         inside = int(np.searchsorted(places, len(self.slots)))
         self.slots[places[:inside]] = rows[:inside]
-        free = np.flatnonzero(self.slots == EMPTY)  # what is past the end goes to the front
+        free = np.flatnonzero(self.slots == EMPTY)  # ids past the end go to the front
         self.slots[free[: count - inside]] = rows[inside:]
         return self.slots
 
     def _prove(self) -> None:
-        """Look every id up. One that is found in another row is there twice: a row is found by its id's bytes only."""
+        """Look up every id. An id that is found in another row occurs twice: lookups compare the bytes of ids."""
         rows = self.rows(self.ids)
         wrong = np.flatnonzero(rows != np.arange(self._count))
         if (rows[wrong] < self._count).any():
@@ -222,17 +222,17 @@ class Vocabulary:
         if slots.dtype != np.int32 or slots.ndim != 1:
             raise ValueError("slots are not a vector of int32")
         if len(slots) < max(1, 2 * count) or len(slots) & (len(slots) - 1):
-            raise ValueError(f"{len(slots)} slots for {count} ids, wanted a power of two and at least twice as many")
+            raise ValueError(f"{len(slots)} slots for {count} ids, expected a power of two and at least twice as many")
         if slots.min() < EMPTY or slots.max() >= count:
             raise ValueError("slots name a row that does not exist")
         if np.count_nonzero(slots >= 0) != count:
-            raise ValueError(f"{np.count_nonzero(slots >= 0)} slots are taken, wanted {count}")
+            raise ValueError(f"{np.count_nonzero(slots >= 0)} slots are taken, expected {count}")
 
 
 class _Words:
     """The 8 bytes from any byte of a buffer, as one little-endian number; zeros past the end.
 
-    Nothing outside the buffer is read and nothing of it is copied, unless it is shorter than a word.
+    Nothing outside the buffer is read. It is copied only if it is shorter than a word.
     """
 
     def __init__(self, data: npt.NDArray[np.uint8]) -> None:
@@ -246,7 +246,7 @@ class _Words:
         """The word from each start; a start is not after the end of the buffer."""
         try:
             return self._overlapping[starts_B]
-        except IndexError:  # the last of the buffer is rare: to look for it first takes longer
+        except IndexError:  # the end of the buffer is rare: checking for it first takes longer
             pass
         inside_B = np.minimum(starts_B, self._last)
         words_B: UInt64s = self._overlapping[inside_B]

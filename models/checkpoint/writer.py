@@ -1,4 +1,4 @@
-"""Writing the files of a checkpoint into a directory. It does not know who will read it there, or when."""
+"""Writes the files of a checkpoint into a directory. It does not know who will read it there, or when."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ class Draft:
     users: pa.Table  # `files.USER_SCHEMA`, U rows
     items: pa.Table  # `files.ITEM_SCHEMA`, I rows; `ratings` counts what `seen` holds of each
     seen: TrainingRatings  # the training ratings of each user, within the scale
-    prior: FoldInPrior  # what is known of users and items without training ratings
+    prior: FoldInPrior  # the prior of users and items without training ratings
     scale: tuple[float, float]  # the lowest and the highest rating of the data
     trainer: TrainerRecord
     data: DataRecord
     gate: GateRecord
     metrics: Mapping[str, float | None]
     write_report: Callable[[Path], None]  # writes files into the directory it is given; they become `report/`
-    relevance: RelevanceHead | None = None  # what orders lists, finite, on any device; None where only r̂ does
+    relevance: RelevanceHead | None = None  # orders lists, finite, on any device; None if lists are ordered by r̂
 
 
 def write(path: Path, draft: Draft, number: int) -> Manifest:
-    """Write all files of a draft into the empty directory `path`, under a new version name, and give its manifest."""
+    """Write all files of a draft into the empty directory `path`, under a new version name, and return its manifest."""
     users, items = (table["id"].combine_chunks() for table in (draft.users, draft.items))
     slots = {"user_slots": Vocabulary(users).slots, "item_slots": Vocabulary(items).slots}
     seen = {"offsets": draft.seen.offsets, "items": draft.seen.items_N, "ratings": draft.seen.ratings_N}

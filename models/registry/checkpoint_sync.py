@@ -1,7 +1,7 @@
-"""A directory on this host that follows the checkpoints behind a URL, as far as they are served.
+"""Keeps a directory on this host up to date with a registry behind a URL, as far as versions are served.
 
-It has the form of any checkpoint directory: versions appear in it by a rename, whole and verified, and CURRENT names
-the one to serve, so whoever serves from it need not know of the URL. One process of a host downloads at a time. When a
+The directory has the form of any checkpoint directory: versions appear by a rename, complete and verified. CURRENT
+names the one to serve, so a service on it need not know the URL. One process of a host downloads at a time. If a
 version cannot be downloaded, the reason is written beside the versions, and CURRENT stays.
 """
 
@@ -24,10 +24,10 @@ from models.registry import directory as local
 from models.registry.directory import STAGING, current_version, staging
 from models.registry.remote import RemoteRegistry
 
-POLL_SECONDS = 1.0  # one small read each: a new version is noticed by all replicas within this
-AWAY_SECONDS = 30.0  # at most, between two attempts to reach a store that is unreachable
-REFUSED_SECONDS = 5.0, 300.0  # until a version that could not be downloaded is tried again: at first, and at most
-KEPT = 2  # versions that nobody serves: the current one, and the one to roll back to
+POLL_SECONDS = 1.0  # one small read; all replicas notice a new version within this time
+AWAY_SECONDS = 30.0  # at most, between two attempts to reach an unreachable registry
+REFUSED_SECONDS = 5.0, 300.0  # pause before a failed download is repeated: the first, and the longest
+KEPT = 2  # versions besides those being served: the current one, and the one to roll back to
 REFUSED = ".refused"
 _BELOW = re.compile(rf"{re.escape(STAGING)}[0-9a-f]+{os.sep}")
 
@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 
 class Refusal(NamedTuple):
-    """Why the directory does not have what the URL has: the version (None: unknown), the kind of error, one line."""
+    """Why a version could not be copied: the version (None if unknown), the kind of error, the reason in one line."""
 
     version: str | None
     kind: str
@@ -43,7 +43,7 @@ class Refusal(NamedTuple):
 
 
 class CheckpointSync:
-    """Keeps `directory` at what `remote` has, or at the version `pinned`. `source` is the URL without its password."""
+    """Keeps `directory` up to date with `remote`, or at its version `pinned`. `source` is its URL without password."""
 
     def __init__(self, remote: RemoteRegistry, directory: Path, pinned: str | None = None) -> None:
         self.directory, self.source = directory, remote.name
@@ -54,9 +54,9 @@ class CheckpointSync:
         self._retry_at = self._wait = 0.0
 
     def start(self) -> None:
-        """Bring a version here. Raises what went wrong if there is none to serve, not even one from before."""
+        """Copy the version to serve. Raises the error if that fails and there is no earlier copy to serve."""
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if self.directory.stat().st_uid != os.getuid():  # whoever can write there chooses what is served
+        if self.directory.stat().st_uid != os.getuid():  # its owner could choose what is served
             raise CheckpointNotFoundError(f"{self.directory} belongs to another user")
         self._discard_damaged()
         refusal = self.look()
@@ -67,16 +67,16 @@ class CheckpointSync:
             if refusal is None:
                 raise
             raise RemoteError(refusal.reason) from None
-        self._started, self._noted = True, None  # the next look logs what is still wrong
+        self._started, self._noted = True, None  # the next look logs a remaining error
 
     def follow(self, pause: Callable[[float], None] = time.sleep) -> NoReturn:
-        """Bring the directory up to date for ever. No failure ends it."""
+        """Keep the directory up to date, for ever. No error ends this."""
         while True:
             pause(min(POLL_SECONDS * 2**self._failures, AWAY_SECONDS))
             self.look()
 
     def look(self) -> Refusal | None:
-        """Bring the directory up to date. Gives the reason where that failed."""
+        """Bring the directory up to date. Returns the reason if that failed."""
         version = None
         try:
             version = self._pinned or self.remote.current()
@@ -88,7 +88,7 @@ class CheckpointSync:
         except RemoteError as error:
             self._failures += 1
             return self._refuse(version, error)
-        except Exception as error:  # whatever it is, the service goes on with what is there
+        except Exception as error:  # whatever it is, the service still has the local versions
             self._put_off(version)
             return self._refuse(version, error)
         self._refused = self._noted = None
@@ -96,7 +96,7 @@ class CheckpointSync:
         return None
 
     def refusal(self) -> Refusal | None:
-        """What failed when a process of this host last looked; None where nothing did."""
+        """The failure of the last look of any process of this host; None if it succeeded."""
         with suppress(OSError, ValueError, TypeError):
             return Refusal(**json.loads((self.directory / REFUSED).read_bytes()))
         return None
@@ -115,12 +115,12 @@ class CheckpointSync:
                 local.put_in_place(self.directory, staged / version, version, activate=False)
 
     def make_current(self, version: str, *, back: bool = False) -> None:
-        """Point CURRENT of the remote, and then that of the directory, at a version that is in the directory."""
+        """Point CURRENT of the registry, and then that of the directory, at a version that is in the directory."""
         self.remote.make_current(version, back=back)
         local.make_current(self.directory, version, back=back)
 
     def published(self) -> list[Manifest]:
-        """All that is published; where the store is unreachable, what is here."""
+        """The manifests of all versions; if the registry is unreachable, those of the local versions."""
         try:
             return self.remote.published()
         except RemoteError:
@@ -134,7 +134,7 @@ class CheckpointSync:
         local.prune(self.directory, KEPT)
 
     def _discard_damaged(self) -> None:
-        """Delete versions that the disk has damaged, so that they are downloaded again."""
+        """Delete versions that are damaged on the disk, so that they are downloaded again."""
         for version in local.versions(self.directory):
             try:
                 read(self.directory / version)
@@ -144,13 +144,13 @@ class CheckpointSync:
                     (self.directory / version).rename(self.directory / f"{STAGING}{version}")
 
     def _put_off(self, version: str | None) -> None:
-        """Try the same version again later, and later still when that fails too."""
+        """Repeat the download of this version later, after pauses that double."""
         first, most = REFUSED_SECONDS
         self._wait = min(self._wait * 2, most) if version == self._refused else first
         self._refused, self._retry_at = version, time.monotonic() + self._wait
 
     def _refuse(self, version: str | None, error: Exception) -> Refusal:
-        """Write down what went wrong, for other processes. A repeated failure is logged once."""
+        """Store the reason of a failure, for other processes. A repeated failure is logged once."""
         text = str(error) if isinstance(error, RatecastError | OSError) else f"{type(error).__name__}: {error}"
         reason = _BELOW.sub("", text.replace(f"{self.directory}{os.sep}", "").splitlines()[0])
         refusal = Refusal(version, type(error).__name__, reason)

@@ -1,8 +1,8 @@
-"""A directory of checkpoints: what is in it, which version `CURRENT` names, and every change to that.
+"""A directory of checkpoints: its versions, the one that `CURRENT` names, and every change of these.
 
-Each change is one rename under the directory's lock, so that a kill between any two leaves whole versions and a CURRENT
-that names one (`docs/checkpoint-format.md`). This module does not know who serves a version; a `Hold` says that
-somebody does.
+Each change is one rename under the directory's lock, so a kill at any time leaves complete versions and a CURRENT
+that names one (`docs/checkpoint-format.md`). This module does not know which service uses a version; a `Hold` says that
+one does.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import fcntl
 import os
 import secrets
 import shutil
+import signal
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,12 +22,18 @@ import torch
 from safetensors import SafetensorError
 
 from models.checkpoint import golden, reader, writer
-from models.checkpoint.files import MANIFEST
+from models.checkpoint.files import MANIFEST, MAX_POINTER_BYTES, read_small
 from models.checkpoint.manifest import VERSION_NAME, Manifest
 from models.checkpoint.reader import Checkpoint, read_manifest
 from models.checkpoint.writer import Draft
 from models.did_you_mean import did_you_mean
-from models.errors import CheckpointCorruptError, CheckpointError, CheckpointNotFoundError, PublicationError
+from models.errors import (
+    CheckpointCorruptError,
+    CheckpointError,
+    CheckpointNotFoundError,
+    InterruptedAfterPublication,
+    PublicationError,
+)
 from models.registry import served
 from models.registry.served import SERVED
 
@@ -48,9 +56,9 @@ def published(directory: Path) -> list[Manifest]:
 
 
 def current_version(directory: Path) -> str:
-    """The version that `CURRENT` names. Raises CheckpointNotFoundError where nothing has been published."""
+    """The version that `CURRENT` names. Raises CheckpointNotFoundError if nothing has been published."""
     try:
-        name = (directory / CURRENT).read_text("utf-8").strip()
+        name = read_small(directory / CURRENT, MAX_POINTER_BYTES).decode().strip()
     except (FileNotFoundError, NotADirectoryError):
         example = f"python -m training fit --data ml-100k --split random:0.1 --preset bayes --out {directory}"
         raise CheckpointNotFoundError(
@@ -59,7 +67,7 @@ def current_version(directory: Path) -> str:
     except (OSError, UnicodeDecodeError) as error:
         raise CheckpointCorruptError(f"{directory / CURRENT} cannot be read: {error}") from error
     if not VERSION_NAME.fullmatch(name):
-        raise CheckpointCorruptError(f"{directory / CURRENT} does not hold the name of a version")
+        raise CheckpointCorruptError(f"{directory / CURRENT} does not contain the name of a version")
     return name
 
 
@@ -69,7 +77,7 @@ def served_before(directory: Path) -> list[str]:
 
 
 def version_path(directory: Path, version: str | None = None) -> Path:
-    """Where a version is, by default the current one. Raises CheckpointNotFoundError where there is no such version."""
+    """The path of a version, by default the current one. Raises CheckpointNotFoundError if it does not exist."""
     name = current_version(directory) if version is None else version
     if not VERSION_NAME.fullmatch(name) or not (directory / name).is_dir():
         raise CheckpointNotFoundError(f"no version {name!r} in {directory}{did_you_mean(name, versions(directory))}")
@@ -87,20 +95,20 @@ def read_report(directory: Path, version: str, name: str) -> bytes:
 
 
 def verify(path: Path) -> None:
-    """Raise a CheckpointError where the checkpoint at `path` is damaged, or does not predict its golden pairs."""
+    """Raise a CheckpointError if the checkpoint at `path` is damaged, or does not predict its golden pairs."""
     golden.check_model(reader.read(path))
 
 
 class Hold:
     """Keeps a version from being pruned for as long as this object lives: a shared lock on its manifest.
 
-    Reading is enough for it. Where the file system has no locks, or the version is not there, it holds nothing.
+    Permission to read is enough. If the file system has no locks, or the version does not exist, nothing is locked.
     """
 
     def __init__(self, version: Path) -> None:
         self._descriptor = -1
         with suppress(OSError):
-            self._descriptor = os.open(version / MANIFEST, os.O_RDONLY | os.O_CLOEXEC)
+            self._descriptor = os.open(version / MANIFEST, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             fcntl.flock(self._descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
 
     def __del__(self) -> None:
@@ -111,27 +119,34 @@ class Hold:
 def publish(directory: Path, draft: Draft, *, activate: bool = True) -> Manifest:
     """Write `draft` as a new version in `directory`, make it the current one, and return its manifest.
 
-    One process publishes at a time; others wait. With `activate` false CURRENT stays, unless there is none. Raises
+    One process publishes at a time; others wait. If `activate` is false, CURRENT stays, unless there is none. Raises
     PublicationError, with nothing published and nothing left behind, when the files cannot be written (no room, no
-    permission).
+    permission), or when a reader would refuse what was written.
     """
     with staging(directory, f"cannot publish to {directory}", "nothing was published") as staged:
-        manifest = writer.write(staged, draft, next_number(published(directory)))
-        put_in_place(directory, staged, manifest.version, activate=activate)
+        new = staged / "new"
+        new.mkdir()
+        manifest = writer.write(new, draft, next_number(published(directory)))
+        written = new.rename(staged / manifest.version)  # readers want it to have its name
+        try:
+            verify(written)
+        except CheckpointError as error:
+            raise PublicationError(f"the model cannot be served: {error}; nothing was published") from error
+        put_in_place(directory, written, manifest.version, activate=activate)
         return manifest
 
 
 def copy(source: Path, directory: Path, *, current: bool = True) -> Manifest:
     """Publish a checkpoint that was made elsewhere: `source` is the directory of one version.
 
-    It is verified where it is and again where it comes to. Raises PublicationError, with nothing published, where it is
-    there already or cannot be written, another CheckpointError for one that is damaged.
+    Both the original and the copy are verified. Raises PublicationError, with nothing published, if the version is
+    already there or cannot be written, another CheckpointError if it is damaged.
     """
     source = source.resolve()
     verify(version_path(source.parent, source.name))
     with staging(directory, f"cannot publish to {directory}", "nothing was published") as staged:
         if (directory / source.name).exists():
-            raise PublicationError(f"{directory} has a version {source.name} already; nothing was published")
+            raise PublicationError(f"{directory} already has a version {source.name}; nothing was published")
         copied = staged / source.name
         shutil.copytree(source, copied)
         manifest = read_manifest(copied).model_copy(update={"number": next_number(published(directory))})
@@ -144,7 +159,7 @@ def copy(source: Path, directory: Path, *, current: bool = True) -> Manifest:
 def activate(directory: Path, version: str, *, back: bool = False) -> None:
     """Point CURRENT at a version, in one step, once it has been verified.
 
-    Raises CheckpointNotFoundError, another CheckpointError for one that is damaged, or PublicationError where the
+    Raises CheckpointNotFoundError, another CheckpointError if the version is damaged, or PublicationError if the
     directory cannot be written; CURRENT stays.
     """
     verify(version_path(directory, version))
@@ -160,12 +175,12 @@ def make_current(directory: Path, version: str, *, back: bool = False) -> None:
 
 
 def prune(directory: Path, keep: int) -> list[str]:
-    """Remove all but the last `keep` versions, the current one, and those that somebody holds. Gives what it removed.
+    """Delete all but the last `keep` versions, the current one, and those with a `Hold`. Returns the deleted versions.
 
-    A version loses its name before its files go. One whose manifest cannot be read is left alone. Raises
-    CheckpointError where CURRENT names nothing, PublicationError where something cannot be removed.
+    A version is renamed before its files are deleted. One whose manifest cannot be read is left alone. Raises
+    CheckpointError if CURRENT names no version, PublicationError if a version cannot be deleted.
     """
-    with reporting(f"cannot prune {directory}", "what is left is whole"), only_publisher(directory):
+    with reporting(f"cannot prune {directory}", "the remaining versions are complete"), only_publisher(directory):
         old = superseded(published(directory), current_version(directory), keep)
         return [version for version in old if _remove_unless_held(directory, version)]
 
@@ -176,13 +191,13 @@ def next_number(before: Iterable[Manifest]) -> int:
 
 
 def superseded(known: Sequence[Manifest], current: str, keep: int) -> list[str]:
-    """Which of the published versions, in their order, are neither among the last `keep` nor current."""
+    """The published versions, in their order, that are neither among the last `keep` nor current."""
     return [manifest.version for manifest in known[: len(known) - keep] if manifest.version != current]
 
 
 @contextmanager
 def reporting(failure: str, consequence: str) -> Iterator[None]:
-    """Turn what the file system and the writers of files raise into a PublicationError of one line."""
+    """Turn errors of the file system and of writers of files into a PublicationError of one line."""
     try:
         yield
     except (OSError, SafetensorError, pa.ArrowException) as error:
@@ -192,7 +207,7 @@ def reporting(failure: str, consequence: str) -> Iterator[None]:
 
 @contextmanager
 def only_publisher(directory: Path) -> Iterator[None]:
-    """Hold the directory's lock. What a publisher staged is removed when it fails, and by the next if it was killed."""
+    """Hold the directory's lock. Staged files are deleted when a publisher fails, or by the next one after a kill."""
     with (directory / LOCK).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         _remove_staged(directory)
@@ -204,7 +219,7 @@ def only_publisher(directory: Path) -> Iterator[None]:
 
 @contextmanager
 def staging(directory: Path, failure: str, consequence: str) -> Iterator[Path]:
-    """A directory to write into, which no reader looks at, while the block holds the lock."""
+    """A directory to write into, which readers ignore, while the block holds the lock."""
     with reporting(failure, consequence):
         directory.mkdir(parents=True, exist_ok=True)
         with only_publisher(directory):
@@ -214,20 +229,37 @@ def staging(directory: Path, failure: str, consequence: str) -> Iterator[Path]:
 
 
 def put_in_place(directory: Path, staged: Path, version: str, *, activate: bool) -> None:
-    """Flush what was staged, give it its name, and point CURRENT at it. The caller holds the lock."""
+    """Flush the staged files, give the version its name, and point CURRENT at it. The caller holds the lock."""
     _make_readable(staged)
     for entry in (*staged.rglob("*"), staged):
         _flush(entry)
     activate = activate or not (directory / CURRENT).exists()
     pointers = _write_pointers(directory, version) if activate else ()  # now: with no room, nothing may appear
-    staged.rename(directory / version)
-    _flush(directory)
-    _replace_current(directory, pointers)
+    with _uninterrupted(version):
+        staged.rename(directory / version)
+        _flush(directory)
+        _replace_current(directory, pointers)
+
+
+@contextmanager
+def _uninterrupted(version: str) -> Iterator[None]:
+    """Let Ctrl-C wait for the end of the block. Raises InterruptedAfterPublication then."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # interrupts are of the main thread
+        return
+    interrupts: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: interrupts.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if interrupts and callable(before):
+        raise InterruptedAfterPublication(version)
 
 
 def _served(directory: Path) -> list[str]:
-    with suppress(FileNotFoundError):
-        return served.parse((directory / SERVED).read_text("utf-8", "replace"))
+    with suppress(FileNotFoundError, CheckpointCorruptError):
+        return served.parse(read_small(directory / SERVED, served.MAX_BYTES).decode("utf-8", "replace"))
     return []
 
 
@@ -256,7 +288,7 @@ def _replace_current(directory: Path, pointers: Iterable[Path]) -> None:
 
 
 def _remove_unless_held(directory: Path, version: str) -> bool:
-    descriptor = os.open(directory / version / MANIFEST, os.O_RDONLY)
+    descriptor = os.open(directory / version / MANIFEST, os.O_RDONLY | os.O_NONBLOCK)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -276,7 +308,7 @@ def _remove_staged(directory: Path) -> None:
 
 
 def _make_readable(path: Path) -> None:
-    """Let the service read the checkpoint under another account; some writers create files for their owner alone."""
+    """Let other accounts read the checkpoint; some writers create files that only their owner can read."""
     for entry in (path, *path.rglob("*")):
         entry.chmod(0o755 if entry.is_dir() else 0o644)
 

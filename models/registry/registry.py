@@ -1,4 +1,4 @@
-"""Published versions wherever they are, in a directory or behind a URL: for those who look after either."""
+"""One interface to published versions, in a directory or behind a URL, for the commands that manage them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """A checkpoint directory behind a URL: `s3://…`, `gs://…`, `ftp://…`, `file://…`, whatever fsspec opens.
 
-Stores of objects have neither renames nor locks; order does instead. The manifest is written after all other files and
-CURRENT after it, and removing a version begins with its manifest: what has no manifest is no version.
+Object stores have neither renames nor locks, so the order of writes matters. The manifest is written after all other
+files, and CURRENT after it. The manifest of a version is deleted first: files without a manifest are not a version.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 from fsspec.core import url_to_fs
 
-from models.checkpoint.files import MANIFEST, MAX_MANIFEST_BYTES, hash_file, verify_hash, verify_size
+from models.checkpoint.files import MANIFEST, MAX_MANIFEST_BYTES, MAX_POINTER_BYTES, hash_file, verify_hash, verify_size
 from models.checkpoint.manifest import VERSION_NAME, Manifest
 from models.checkpoint.reader import parse_manifest, read_manifest
 from models.errors import (
@@ -32,12 +32,11 @@ from models.registry.directory import CURRENT, next_number, superseded, verify
 from models.registry.served import SERVED
 from models.urls import explained, without_secrets
 
-MAX_CURRENT_BYTES = 256  # a name has at most 128
 IDLE_SECONDS = 60.0  # after which a server may have closed the connection
 
 
 class RemoteRegistry:
-    """Reads and writes the checkpoints below a URL. May be used by several threads; one waits for the other."""
+    """Reads and writes the checkpoints below a URL. Several threads may use it; they wait for one another."""
 
     def __init__(self, url: str) -> None:
         self.name = without_secrets(url).rstrip("/")  # for messages
@@ -48,14 +47,14 @@ class RemoteRegistry:
         self._lock = threading.RLock()
 
     def current(self) -> str:
-        """The version that CURRENT names. Raises CheckpointNotFoundError where nothing has been published."""
+        """The version that CURRENT names. Raises CheckpointNotFoundError if nothing has been published."""
         try:
-            text = self._read(CURRENT, MAX_CURRENT_BYTES)
+            text = self._read(CURRENT, MAX_POINTER_BYTES)
         except FileNotFoundError:
             raise CheckpointNotFoundError(f"no checkpoint has been published in {self.name}") from None
         name = text.decode("utf-8", "replace").strip()
         if not VERSION_NAME.fullmatch(name):
-            raise CheckpointCorruptError(f"{self.name}/{CURRENT} does not hold the name of a version")
+            raise CheckpointCorruptError(f"{self.name}/{CURRENT} does not contain the name of a version")
         return name
 
     def served_before(self) -> list[str]:
@@ -63,7 +62,7 @@ class RemoteRegistry:
         return served.before(self._served(), self._current_or_none())
 
     def versions(self) -> list[str]:
-        """Names of the versions, readable or not, and of those that are being written or removed."""
+        """Names of the versions, readable or not, also of those that are being written or deleted."""
         with self._files() as (files, root):
             try:
                 names = [str(entry["name"]).rstrip("/").rpartition("/")[2] for entry in files.ls(root, detail=True)]
@@ -72,7 +71,7 @@ class RemoteRegistry:
         return sorted(name for name in names if VERSION_NAME.fullmatch(name) and name not in (CURRENT, SERVED))
 
     def published(self) -> list[Manifest]:
-        """What is known about each version whose manifest can be read, in the order in which they were published."""
+        """The manifests that can be read, in the order in which their versions were published."""
         found = {}
         for version in self.versions():
             with suppress(CheckpointCorruptError, CheckpointNotFoundError):
@@ -83,10 +82,10 @@ class RemoteRegistry:
     def fetch(self, version: str, path: Path) -> None:
         """Download a version into the new directory `path`, and check sizes and hashes.
 
-        Raises a CheckpointError that names the file; what was downloaded until then stays.
+        Raises a CheckpointError that names the file; files that were downloaded before stay.
         """
         text, manifest = self._manifest(version)
-        with self._files() as (files, root):  # what is torn is refused before anything of it is downloaded
+        with self._files() as (files, root):  # an incomplete version is refused before anything is downloaded
             for name, entry in manifest.files.items():
                 size = self._found(files.info, f"{root}/{version}/{name}").get("size")
                 if size is not None:
@@ -94,7 +93,7 @@ class RemoteRegistry:
         path.mkdir(parents=True)
         needed, free = sum(entry.bytes for entry in manifest.files.values()), shutil.disk_usage(path).free
         if needed > free:
-            raise RemoteError(f"{self.name}/{version} takes {needed:,} bytes and {free:,} are free in {path.parent}")
+            raise RemoteError(f"{self.name}/{version} needs {needed:,} bytes, but {free:,} are free in {path.parent}")
         for folder in {(path / name).parent for name in manifest.files}:
             folder.mkdir(exist_ok=True)
         with self._files() as (files, root):
@@ -107,15 +106,15 @@ class RemoteRegistry:
         (path / MANIFEST).write_bytes(text)
 
     def add(self, path: Path, *, current: bool = True) -> Manifest:
-        """Publish the version in the local directory `path`, once it is verified, and make it current.
+        """Verify the version in the local directory `path`, publish it, and make it current.
 
-        Raises PublicationError or RemoteError, with nothing published, where it is there already or cannot be written,
-        another CheckpointError for one that is damaged.
+        Raises PublicationError or RemoteError, with nothing published, if it is already there or cannot be written,
+        another CheckpointError if it is damaged.
         """
         verify(path)
         before = self.published()
         if path.name in (manifest.version for manifest in before):
-            raise PublicationError(f"{self.name} has a version {path.name} already; nothing was published")
+            raise PublicationError(f"{self.name} already has a version {path.name}; nothing was published")
         manifest = read_manifest(path).model_copy(update={"number": next_number(before)})
         sent = [*manifest.files]
         with self._files() as (files, root):
@@ -137,13 +136,13 @@ class RemoteRegistry:
             files.pipe_file(f"{root}/{CURRENT}", f"{version}\n".encode())
 
     def activate(self, version: str, *, back: bool = False) -> None:
-        """Make a version the current one, once it has been downloaded and verified."""
+        """Download and verify a version, then make it the current one."""
         with self.local(version) as path:
             verify(path)
         self.make_current(version, back=back)
 
     def prune(self, keep: int) -> list[str]:
-        """Remove all but the last `keep` versions and the current one, and give their names. Services have copies."""
+        """Delete all but the last `keep` versions and the current one, and return their names. Services have copies."""
         current = self.current()
         old = superseded(self.published(), current, keep)
         for version in old:
@@ -154,7 +153,7 @@ class RemoteRegistry:
 
     @contextmanager
     def local(self, version: str | None) -> Iterator[Path]:
-        """A local copy of a version, by default the current one, for the time of the block: a directory of its name."""
+        """A local copy of a version, by default the current one, in a directory of its name, during the block."""
         name = version or self.current()
         with TemporaryDirectory(prefix="ratecast-") as folder:
             self.fetch(name, Path(folder) / name)
@@ -171,7 +170,7 @@ class RemoteRegistry:
         return None
 
     def _manifest(self, version: str) -> tuple[bytes, Manifest]:
-        """As it is stored, and read. Raises CheckpointNotFoundError, or another CheckpointError for a damaged one."""
+        """The manifest as bytes, and parsed. Raises CheckpointNotFoundError, or another CheckpointError."""
         if VERSION_NAME.fullmatch(version):
             with suppress(FileNotFoundError):
                 text = self._read(f"{version}/{MANIFEST}", MAX_MANIFEST_BYTES)
@@ -194,10 +193,10 @@ class RemoteRegistry:
 
     @contextmanager
     def _files(self) -> Iterator[tuple[Any, str]]:
-        """The file system and the path of the directory in it, for one at a time.
+        """The file system and the path of the directory in it, for one thread at a time.
 
-        Each file system raises errors of its own; they become RemoteError, but for FileNotFoundError, and the next
-        use connects anew.
+        Each file system has its own errors. They become RemoteError, except FileNotFoundError, and the next
+        use opens a new connection.
         """
         with self._lock:
             try:

@@ -49,12 +49,12 @@ def test_checkpoints_behind_a_url_are_kept_in_a_directory_of_this_host(
     assert Settings(checkpoints=url, checkpoint_cache=tmp_path / "mine").directory() == tmp_path / "mine"
     monkeypatch.delenv("RATECAST_CACHE")
     assert str(os.getuid()) in str(one.directory())
-    assert one.mirror() is not None
+    assert one.checkpoint_sync() is not None
 
 
 def test_a_directory_is_read_itself_and_only_there_ratings_are_kept_by_default(tmp_path: Path) -> None:
     assert Settings(checkpoints=tmp_path).directory() == tmp_path
-    assert Settings(checkpoints=tmp_path).mirror() is None
+    assert Settings(checkpoints=tmp_path).checkpoint_sync() is None
     assert Settings(checkpoints=tmp_path).store_url() == f"sqlite:///{tmp_path}/ratings.sqlite"
     assert Settings(checkpoints=f"file://{tmp_path}").store_url() is None
 

@@ -22,7 +22,7 @@ def read(service: str) -> Callable[[], dict[str, Any]]:
 Read = Callable[[], dict[str, Any]]
 
 
-def test_nothing_is_missing(read: Read) -> None:
+def test_the_client_lacks_nothing_of_the_openapi_document(read: Read) -> None:
     assert complaints(read()) == []
 
 

@@ -31,14 +31,14 @@ def raw(service: str) -> Iterator[httpx.Client]:
         yield http
 
 
-def test_one_pair(client: Any, raw: httpx.Client) -> None:
+def test_one_pair_is_the_answer_of_the_service(client: Any, raw: httpx.Client) -> None:
     found = client.predict("1", "2")
     assert found == r.PairPrediction(**raw.post("/predict", json={"user": "1", "item": "2"}).json())
     assert client.predict(1, np.int64(2)) == found
     assert client.predict("nobody", "2").source == "item_bias"
 
 
-def test_many_pairs(client: Any) -> None:
+def test_many_pairs_are_answered_as_each_alone(client: Any) -> None:
     found = client.predict_many([1, "2", "nobody"], ["3", 4, 5])
     assert found.ratings == tuple(client.predict(*pair).rating for pair in ((1, 3), (2, 4), ("nobody", 5)))
     assert found.sources == ("model", "model", "item_bias")
@@ -57,7 +57,7 @@ def test_one_text_is_not_several_ids(client: Any) -> None:
         client.recommend("196")
 
 
-def test_somebody_without_an_id(client: Any) -> None:
+def test_ratings_in_the_request_take_the_place_of_a_user(client: Any) -> None:
     ratings = {"1": 5, 2: 4.5, "unheard of": np.float32(1)}
     one, many = client.predict_from_ratings(ratings, 7), client.predict_many_from_ratings(ratings, ["7", "8"])
     assert one.source == "fold_in"
@@ -189,7 +189,7 @@ def test_times_of_every_kind_are_stored_as_seconds(client: Any, time: Any) -> No
 
 
 def test_a_time_in_milliseconds_is_refused(client: Any) -> None:
-    with pytest.raises(r.InvalidError, match="in whole seconds since 1970 or ISO 8601"):
+    with pytest.raises(r.InvalidError, match="in whole seconds since 1970 or in ISO 8601"):
         client.rate("timely", 3, 4, timestamp=1732600000000)
     with pytest.raises(TypeError):
         client.rate("timely", 3, 4, timestamp=1.5)
@@ -211,8 +211,8 @@ def test_ratings_with_a_key_of_ones_own_are_stored_once(client: Any) -> None:
 def test_what_is_wrong_with_a_request_is_said_part_by_part(client: Any) -> None:
     with pytest.raises(r.InvalidError) as caught:
         client.rate("1", "1", 99)
-    assert caught.value.errors == (r.FieldError(location="body.rating", message="a rating is from 1 to 5"),)
-    assert str(caught.value).startswith("PUT /users/1/ratings/1: 422 Invalid request: a rating is from 1 to 5")
+    assert caught.value.errors == (r.FieldError(location="body.rating", message="a rating must be between 1 and 5"),)
+    assert str(caught.value).startswith("PUT /users/1/ratings/1: 422 Invalid request: a rating must be between 1 and 5")
     assert caught.value.request_id
 
 
@@ -222,7 +222,7 @@ def test_a_rating_that_is_no_number_is_refused_at_once(client: Any, rating: floa
         client.rate("1", "1", rating)
 
 
-def test_models_and_health(client: Any, raw: httpx.Client) -> None:
+def test_models_and_health_are_those_of_the_service(client: Any, raw: httpx.Client) -> None:
     current, (published,) = client.current_model(), client.models().models
     assert current.version == published.version == client.ready().model_version
     assert published.serving

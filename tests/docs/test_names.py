@@ -77,6 +77,7 @@ def test_the_numbers_in_how_it_works_are_those_of_the_presets() -> None:
     said = [
         "λ₁ = {item_regularisation:g} and λ₂ = {user_regularisation:g}".format(**bias.settings.model_dump()),
         "ν = {user_freedom:g} for users and {item_freedom:g} for items".format(**bayes.settings.model_dump()),
+        "a chain of each variant runs for {trial} sweeps".format(**bayes.settings.model_dump()),
         "{burn_in} sweeps are thrown away, and the {samples} after".format(**bayes.settings.model_dump()),
         f"1 + {head.slope:g} (r − μ)/σ",
         f"weight w = {head.missing_weight:g}",

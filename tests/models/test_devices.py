@@ -50,7 +50,7 @@ def test_several_devices_share_the_items_and_the_host_keeps_the_rest() -> None:
     [
         ("cpu,gpu", "no device 'gpu'"),
         ("cuda:98,cuda:99", "no device 'cuda:98'"),
-        ("cpu,auto", "no devices 'cpu,auto': several are all cpu"),
+        ("cpu,auto", "no devices 'cpu,auto': several devices must be all cpu"),
     ],
 )
 def test_a_list_of_devices_that_cannot_be_is_refused(names: str, message: str) -> None:

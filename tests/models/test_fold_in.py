@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
 
-from models.fold_in import LEAST_NOISE, FoldIn, FoldInPrior, RowSolver, SolverTables
+from models.fold_in import LEAST_NOISE, FoldIn, FoldInPrior, RowSolver
 from models.mf import MatrixFactorization
 from models.registry.directory import load, publish
 from models.relevance import HeadSolver, RelevanceHead
@@ -181,28 +182,45 @@ def test_a_prior_without_any_variance_leaves_every_row_at_its_mean(rng: np.rando
 # The relevance head
 
 
-def head_solver(items_IG: torch.Tensor, unknown_G: torch.Tensor) -> HeadSolver:
-    return HeadSolver(RelevanceHead(unknown_G[None], torch.cat([items_IG, unknown_G[None]]), RULE))
+def head_solver(items_IG: torch.Tensor, unknown_G: torch.Tensor, summed_IG: torch.Tensor, solved: int) -> HeadSolver:
+    """Of a head whose first factors are solved."""
+    rule = RULE.model_copy(update={"solved_factors": solved})
+    tables = (torch.cat([table_IG, unknown_G[None]]) for table_IG in (items_IG, summed_IG))
+    return HeadSolver(RelevanceHead(unknown_G[None], *tables, rule))
+
+
+def target(ratings: Any) -> Any:
+    return np.maximum(1 + RULE.slope * (ratings - RULE.mean) / RULE.deviation, 0)
 
 
 @pytest.mark.parametrize("count", [1, 3, 4, 30])
-def test_a_row_of_the_head_minimises_the_error_over_all_items(rng: np.random.Generator, count: int) -> None:
+def test_a_solved_row_of_the_head_minimises_the_error_over_all_items(rng: np.random.Generator, count: int) -> None:
     items_IG, G = normal(rng, C, 4), 4
     rated_N, ratings_N = some_ratings(rng, count)
-    x_G = head_solver(items_IG, torch.zeros(G)).solve(rated_N, ratings_N)
+    x_G = head_solver(items_IG, torch.zeros(G), torch.zeros(C, G), G).solve(rated_N, ratings_N)
     weights_I, targets_I = np.full(C, RULE.missing_weight), np.zeros(C)
     weights_I[rated_N] = 1
-    targets_I[rated_N] = np.maximum(1 + RULE.slope * (ratings_N - RULE.mean) / RULE.deviation, 0)
+    targets_I[rated_N] = target(ratings_N)
     y = items_IG.numpy().astype(float)
     ridge = RULE.regularisation * weights_I.sum() ** RULE.exponent
     wanted_G = np.linalg.solve((y * weights_I[:, None]).T @ y + ridge * np.eye(G), y.T @ (weights_I * targets_I))
     np.testing.assert_allclose(x_G, wanted_G, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("count", [1, 3, 30])
+def test_a_summed_row_of_the_head_is_that_of_each_rated_item_times_its_target(
+    rng: np.random.Generator, count: int
+) -> None:
+    rated_N, ratings_N = some_ratings(rng, count)
+    summed_IG = normal(rng, C, 4)
+    x_G = head_solver(normal(rng, C, 4), torch.zeros(4), summed_IG, 0).solve(rated_N, ratings_N)
+    np.testing.assert_allclose(x_G, target(ratings_N) @ summed_IG.numpy()[rated_N], rtol=1e-5)
+
+
 def test_without_ratings_the_head_has_the_row_of_unknown_users(rng: np.random.Generator) -> None:
     unknown_G = normal(rng, 4)
-    none = np.empty(0, np.int64)
-    assert head_solver(normal(rng, C, 4), unknown_G).solve(none, none.astype(float)).tolist() == unknown_G.tolist()
+    none, solver = np.empty(0, np.int64), head_solver(normal(rng, C, 4), unknown_G, normal(rng, C, 4), 2)
+    assert solver.solve(none, none.astype(float)).tolist() == unknown_G.tolist()
 
 
 # Of a checkpoint
@@ -246,16 +264,6 @@ def test_a_model_without_a_head_has_none_to_fold_into(tmp_path: Path) -> None:
     publish(tmp_path, small_draft())
     loaded = load(tmp_path)
     assert FoldIn.of(loaded.model, loaded.prior, loaded.relevance, loaded.ratings_I).head is None
-
-
-def test_a_row_is_solved_on_the_meta_device_without_a_value() -> None:
-    """Nothing is mixed between the host and the device of the tables."""
-    model = small_model()
-    solver = row_solver(model.item_factors[:-1], model.item_bias[:-1], 3.5, torch.zeros(3), torch.eye(3), 1.0)
-    solver.tables = SolverTables(*(table.to("meta") for table in solver.tables))
-    rows = solver.solve_many(torch.tensor([0, 2, 2, 3]), torch.tensor([0, 1, 2]), torch.tensor([1.0, 2.0, 3.0]))
-    assert rows.factors_RF.shape == (3, 2)
-    assert rows.factors_RF.device.type == "meta"
 
 
 def test_the_priors_travel_with_the_checkpoint(tmp_path: Path) -> None:

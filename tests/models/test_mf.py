@@ -57,6 +57,24 @@ def test_the_variance_of_a_rating_is_noise_plus_what_is_not_known_of_both_rows()
     assert variance.tolist() == [0.75, 2.75]
 
 
+def test_intervals_are_as_wide_on_each_side_as_the_model_says() -> None:
+    known = {"noise_variance": torch.tensor(3.5), "user_variance": torch.zeros(USERS + 1)}
+    known |= {"item_variance": torch.full((ITEMS + 1,), 0.5), "interval_deviations": torch.tensor([2.0, 1.0])}
+    model, pair = small_model(**known), (torch.tensor([0]), torch.tensor([1]))
+    for level, share in ((0.9, 1), (0.5, 0.6745 / 1.6449)):
+        low, high = model.intervals(*pair, level)
+        assert float(model(*pair) - low) == pytest.approx(2 * 2 * share, rel=1e-3)
+        assert float(high - model(*pair)) == pytest.approx(2 * share, rel=1e-3)
+
+
+def test_intervals_without_deviations_are_those_of_a_normal_distribution() -> None:
+    known = {"noise_variance": torch.tensor(1.0), "user_variance": torch.zeros(USERS + 1)}
+    model, pair = small_model(**known, item_variance=torch.zeros(ITEMS + 1)), (torch.tensor([0]), torch.tensor([1]))
+    low, high = model.intervals(*pair)
+    assert (float(model(*pair) - low), float(high - model(*pair))) == pytest.approx((1.6449, 1.6449), rel=1e-3)
+    assert small_model().intervals(*pair) is None
+
+
 @pytest.mark.parametrize("batch", [0, 1, 5])
 def test_shapes_on_the_meta_device(batch: int) -> None:
     model = small_model().to("meta")

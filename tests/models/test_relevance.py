@@ -15,6 +15,7 @@ from tests.support.orderings import all_scores
 BY_HAND = RelevanceHead(
     with_average_row(torch.tensor([[1.0, 2.0], [0.0, -1.0]]), torch.tensor([3, 1])),
     with_average_row(torch.tensor([[0.5, 0.5], [2.0, 0.0], [0.0, 1.0]]), torch.tensor([2, 1, 1])),
+    torch.zeros(4, 2),
     RULE,
 )
 
@@ -32,12 +33,14 @@ def test_an_unknown_user_gets_the_scores_of_the_average_one() -> None:
     assert all_scores(by_relevance(BY_HAND), [2]).tolist() == [[1.0, 1.5, 1.25]]
 
 
+@pytest.mark.parametrize("solved", [0, 3, 5])
 @pytest.mark.parametrize("count", [1, 2, 30])
-def test_what_each_rating_adds_to_a_score_adds_up_to_it(count: int) -> None:
-    """With fewer ratings than factors and with more."""
+def test_what_each_rating_adds_to_a_score_adds_up_to_it(count: int, solved: int) -> None:
+    """With fewer ratings than factors and with more; with solved rows, summed ones, and both."""
     rng = np.random.default_rng(count)
-    tables = (torch.from_numpy(rng.standard_normal((40, 5), dtype=np.float32)) for _ in range(2))
-    solver, items_N = HeadSolver(RelevanceHead(*tables, RULE)), rng.choice(39, count, replace=False)
+    tables = (torch.from_numpy(rng.standard_normal((40, 5), dtype=np.float32)) for _ in range(3))
+    rule = RULE.model_copy(update={"solved_factors": solved})
+    solver, items_N = HeadSolver(RelevanceHead(*tables, rule)), rng.choice(39, count, replace=False)
     ratings_N = rng.uniform(1, 5, count)
     for target in (0, 17):
         parts_N = solver.contributions(items_N, ratings_N, target)

@@ -99,7 +99,7 @@ def test_a_row_that_does_not_exist_is_an_error() -> None:
 @pytest.mark.parametrize("batch", [0, 1, 5])
 @pytest.mark.parametrize("device", ["cpu", "meta"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_shapes_on_every_device(kind: str, device: str, batch: int) -> None:
+def test_scores_have_their_shapes_on_every_device(kind: str, device: str, batch: int) -> None:
     there, form = torch.device(device), make_ordering(kind, 3, 4, 0, 0)
     mean = None if form.mean is None else form.mean.to(there)
     form = BilinearForm(form.users.to(there), form.items.to(there), mean)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 import torch
@@ -129,11 +127,3 @@ def test_a_setting_of_torch_for_faster_products_widens_the_bound(
     rough_BI = (product_BI + ordering.items.bias[:-1]).double() + block_search.constant(ordering, users_B)[:, None]
     exact_BI = torch.stack([ordering.exact(torch.full_like(items_I, user), items_I) for user in range(USERS)])
     assert ((rough_BI - exact_BI).abs().amax(1) <= block_search.error(ordering, users_B)).all()
-
-
-@pytest.mark.parametrize("make", [by_rating, lambda model: by_factors(model.user_factors, model.item_factors)])
-def test_shapes_on_the_meta_device(make: Callable[[MatrixFactorization], BilinearForm]) -> None:
-    ordering = make(make_zeros(9).to("meta"))
-    assert top_items(ordering, torch.tensor([0, 1, 1]), 7, excluded=rows_of([[0], [], []])).shape == (3, 7)
-    assert Sharded.whole(ordering).top_among(0, torch.tensor([3, 1]), 7).shape == (2,)
-    assert top_items(ordering, torch.tensor([0]), 7).device.type == "meta"

@@ -41,7 +41,7 @@ def small_model(**tables: Tensor) -> MatrixFactorization:
 def small_head() -> RelevanceHead:
     """A relevance head of random tables for the same users and items."""
     rng = np.random.default_rng(1)
-    shapes = ((USERS + 1, RELEVANCE_FACTORS), (ITEMS + 1, RELEVANCE_FACTORS))
+    shapes = ((USERS + 1, RELEVANCE_FACTORS), *[(ITEMS + 1, RELEVANCE_FACTORS)] * 2)
     tables = (torch.tensor(rng.standard_normal(shape), dtype=torch.float32) for shape in shapes)
     return RelevanceHead(*tables, rule=RULE)
 

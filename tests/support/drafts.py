@@ -20,7 +20,15 @@ from models.training_ratings import TrainingRatings
 
 USERS, ITEMS, FACTORS, RATINGS = 300, 400, 12, 6_000
 STRANGE_IDS = ["a/b", "a/top", "50%", "a b?c#d&e=f+g", "ünï·ço∂é", "..", '"', "'", "\\", "a\nb", "x\ty", "%2F", "top"]
-RULE = RelevanceRule(mean=3.5, deviation=1.1, slope=0.28, missing_weight=0.25, regularisation=0.4, exponent=0.5)
+RULE = RelevanceRule(
+    mean=3.5,
+    deviation=1.1,
+    slope=0.28,
+    missing_weight=0.25,
+    regularisation=0.4,
+    exponent=0.5,
+    solved_factors=1,
+)
 
 
 def make_draft(
@@ -101,7 +109,7 @@ def random_model(rng: np.random.Generator, users: int, items: int, factors: int)
 def random_head(seed: int, users: int, items: int, factors: int) -> RelevanceHead:
     """Tables that order items otherwise than the predictions do."""
     rng = np.random.default_rng([seed, 1])
-    tables = (rng.standard_normal((rows + 1, factors), dtype=np.float32) for rows in (users, items))
+    tables = (rng.standard_normal((rows + 1, factors), dtype=np.float32) for rows in (users, items, items))
     return RelevanceHead(*map(torch.from_numpy, tables), rule=RULE)
 
 

@@ -10,7 +10,7 @@ from training import config
 from training.constants import preset_names
 from training.errors import ConfigError
 from training.fit import trainers
-from training.fit.relevance import RelevanceSettings
+from training.fit.relevance_settings import RelevanceSettings
 from training.fit.trainers.adam import AdamSettings
 
 
@@ -62,7 +62,13 @@ def test_a_bad_override_is_refused(override: str, message: str) -> None:
     assert str(caught.value).startswith(message)
 
 
-SERVING = ["als", "bayes", "bayes-large", "bayes-side"]
+def test_a_choice_that_does_not_exist_is_refused_with_those_that_do() -> None:
+    with pytest.raises(ConfigError, match="setting effects: must be auto or yes or no, and is maybe"):
+        config.load_preset("bayes", ["effects=maybe"])
+    assert config.load_preset("bayes", ["effects=no"]).settings.model_dump()["effects"] == "no"
+
+
+SERVING = ["als", "bayes"]
 
 
 def test_presets_for_serving_have_a_relevance_head() -> None:

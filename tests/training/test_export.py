@@ -119,11 +119,11 @@ def test_a_version_can_be_named(nursery: Nursery, checkpoints: Path, tmp_path: P
     ("options", "message"),
     [
         (("--version", "20200101T000000Z-none-000000"), "no version '20200101T000000Z-none-000000' in"),
-        (("--rank-by", "relevance"), "has no ordering by relevance: it has lower_bound, rating"),
-        (("--category", "Opera"), "no item is of the category 'Opera'; there are: Comedy, Drama, War"),
+        (("--rank-by", "relevance"), "cannot order by relevance, only by lower_bound, rating"),
+        (("--category", "Opera"), "no item has the category 'Opera'; the categories are Comedy, Drama, War"),
         (("--device", "tpu"), "no device 'tpu'"),
         (("--device", "cpu,"), "no device ''"),
-        (("--device", "cpu,auto"), "no devices 'cpu,auto': several are all cpu, or all cuda"),
+        (("--device", "cpu,auto"), "no devices 'cpu,auto': several devices must be all cpu, or all cuda"),
         (("--n", "0"), "0 is not in the range"),
     ],
 )

@@ -95,7 +95,7 @@ def test_every_key_is_there_and_in_order(tmp_path: Path) -> None:
     assert list(run(tmp_path, split="last-out").figures) == KEYS
 
 
-def test_facts_of_the_run(tmp_path: Path) -> None:
+def test_the_outcome_has_the_facts_of_the_run(tmp_path: Path) -> None:
     figures = run(tmp_path, split="random:0.25", seed=5, threads=1).figures
     assert {key: figures[key] for key in KEYS[:11]} == {
         "dataset": "ratings.csv",
@@ -214,7 +214,7 @@ def test_an_interruption_of_the_head_keeps_the_saved_fit_which_goes_once_both_ar
 def test_a_head_that_would_not_fit_into_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("training.runtime.available_memory", lambda _: 100_000)
     run(tmp_path, preset="als", overrides=["relevance=false"])
-    with pytest.raises(ConfigError, match=r"this fit needs about .* take fewer factors"):
+    with pytest.raises(ConfigError, match=r"this fit needs about .* use fewer factors"):
         run(tmp_path, preset="als", overrides=["relevance.factors=1024"])
 
 

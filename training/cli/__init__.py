@@ -1,4 +1,4 @@
-"""The command line of the offline job. It knows how to ask for work and print results, not how work is done.
+"""The command line of the offline job. It knows options and output, not how the work is done.
 
 A command imports slow modules when it runs, so that help and completion are fast.
 """

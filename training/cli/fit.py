@@ -45,7 +45,7 @@ def job_options(default_split: str) -> Decorator:
             "--items",
             metavar="FILE",
             shell_complete=one_of((), or_file=True),
-            help="What the items are: a file with the columns id, title, year and genres; any others are labels.",
+            help="A file that describes the items: columns id, title, year and genres; all others are labels.",
         ),
         data_option(
             "--item-columns",
@@ -59,7 +59,7 @@ def job_options(default_split: str) -> Decorator:
             "--user-attributes",
             metavar="FILE",
             shell_complete=one_of((), or_file=True),
-            help="A file with a column id and any attributes of users, for a preset that uses them.",
+            help="A file with a column id and any attributes of users, or a data set; for a preset that uses them.",
         ),
         data_option(
             "--item-attributes", metavar="FILE", shell_complete=one_of((), or_file=True), help="The same for items."
@@ -69,7 +69,7 @@ def job_options(default_split: str) -> Decorator:
             default=default_split,
             metavar="KIND",
             shell_complete=one_of(("last-out", "random:0.1", "time:0.1", "none")),
-            help="Which ratings to hold out: last-out, random:F, time:F or none.",
+            help="The ratings to hold out: last-out, random:F, time:F or none.",
         ),
         held_out_option(
             "--test",
@@ -201,7 +201,7 @@ def evaluate(as_json: bool, quiet: bool, **chosen: Any) -> None:
 
 
 def _runtime(device: str, item_bytes: int | None) -> AbstractContextManager[Runtime | None]:
-    """One of the processes that torchrun has started; None for a single process."""
+    """The runtime of a process that torchrun has started; None for a single process."""
     if not started_by_torchrun():
         return nullcontext()
     from training.distributed.runtime import distributed

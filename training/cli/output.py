@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.table import Table
 
-PIPE_COLUMNS = 10_000  # a program that reads a pipe needs each row on one line
+PIPE_COLUMNS = 10_000  # in a pipe each row stays on one line
 UNITS = {"fit_seconds": "s", "relevance_seconds": "s", "peak_memory_mb": "MB"}
 BARS = "▁▂▃▄▅▆▇█"
 LARGE = 1_000  # larger figures are shown without decimals
@@ -25,8 +25,8 @@ GROUPS: dict[str, dict[str, str]] = {
         "users": "users",
         "items": "items",
         "rows": "rows read",
-        "dropped": "rows that are not rated",
-        "duplicates": "rows rated again later",
+        "dropped": "rows that mean not rated",
+        "duplicates": "rows replaced by a later rating",
         "scale": "scale",
         "histogram": "ratings",
         "first_rating": "first rating",

@@ -42,7 +42,7 @@ def numbers(text: str) -> tuple[float, ...]:
 
 
 def dropped(text: str) -> tuple[float, ...]:
-    """The same, perhaps none."""
+    """As `numbers`, or none."""
     return numbers(text) if text else ()
 
 
@@ -74,7 +74,7 @@ def one_of(words: Iterable[str], *, or_file: bool = False) -> Completion:
 
 
 def complete_setting(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Complete `KEY=VALUE` from the preset that stands before it on the command line, if there is one."""
+    """Complete `KEY=VALUE` from the preset that precedes it on the command line, if there is one."""
     try:
         stated = constants.stated_settings(constants.preset_content(ctx.params.get("preset") or ""))
     except (ConfigError, OSError, ValueError):
@@ -148,7 +148,7 @@ source_options = options(
     data_option(
         "--separator",
         metavar="CHARACTER",
-        help="What separates the fields of a text: , ; tab | :: : or blank [recognised].",
+        help="The separator of the fields of a text: , ; tab | :: : or blank [recognised].",
     ),
     data_option(
         "--no-header",
@@ -164,7 +164,7 @@ source_options = options(
         flag_value=False,
         default=True,
         show_default=False,
-        help="Double quotes mean nothing in a text.",
+        help="Double quotes in a text are ordinary characters.",
     ),
     data_option("--encoding", metavar="NAME", help="The encoding of a text, such as cp1252 or utf-16 [UTF-8]."),
     data_option(
@@ -180,7 +180,7 @@ source_options = options(
         default="",
         show_default=False,
         metavar="VALUE,…",
-        help="Ratings that mean “not rated”: their rows are dropped, and counted.",
+        help="Ratings that mean “not rated”: their rows are dropped and counted.",
     ),
     data_option(
         "--scale", type=scale, metavar="LOW,HIGH", help="The lowest and the highest rating [those that occur]."
@@ -189,7 +189,7 @@ source_options = options(
 
 
 def taken_source_options(chosen: dict[str, Any]) -> SourceOptions:
-    """The values of `source_options` but `--data`, which are taken out of all that were chosen."""
+    """The values of `source_options` except `--data`. They are removed from `chosen`."""
     return SourceOptions(**{field.name: chosen.pop(field.name) for field in fields(SourceOptions)})
 
 

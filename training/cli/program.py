@@ -9,7 +9,7 @@ from typing import TextIO
 import click
 from click.shell_completion import BashComplete, FishComplete, ZshComplete
 
-from models.errors import RatecastError
+from models.errors import InterruptedAfterPublication, RatecastError
 from training.cli import output
 from training.cli.catalogue import datasets, presets
 from training.cli.fit import evaluate, fit
@@ -79,7 +79,7 @@ def cli(ctx: click.Context) -> None:
 
 
 class StderrHandler(logging.StreamHandler[TextIO]):
-    """Writes to the present `sys.stderr`: while a progress bar is shown, that is the lines above it."""
+    """Writes to the current `sys.stderr`; while a progress bar is shown, that prints above it."""
 
     def emit(self, record: logging.LogRecord) -> None:
         self.stream = sys.stderr
@@ -100,8 +100,11 @@ def main() -> int:
         output.say_error(str(error))
         return EXIT_REFUSED if isinstance(error, RefusedError) else EXIT_BAD_INPUT
     except MemoryError:
-        output.say_error("not enough memory: use fewer ratings or fewer factors")
+        output.say_error("there is not enough memory: use fewer ratings or fewer factors")
         return EXIT_BAD_INPUT
+    except InterruptedAfterPublication as interrupt:
+        click.echo(f"interrupted: {interrupt.version} was published", err=True)
+        return EXIT_INTERRUPTED
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted: nothing was published", err=True)
         return EXIT_INTERRUPTED

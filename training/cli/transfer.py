@@ -40,7 +40,7 @@ service_option = in_group("Service")
     default=0,
     show_default=False,
     metavar="N",
-    help="Skip the first N ratings: those that an interrupted import says it has stored.",
+    help="Skip the first N ratings, which an interrupted import has already stored.",
 )
 @quiet_option
 def import_ratings(

@@ -23,12 +23,12 @@ MAX_DEVIATIONS = 3.0  # an outlier counts like a value this far from the mean
 
 
 def encode(table: pa.Table, ids: pa.StringArray) -> Matrix | None:
-    """The attributes of `ids`, float32, (N, A); a row of zeros, which is the average, for an id that the table lacks.
+    """The attributes of `ids`, float32, (N, A); an id without attributes has zeros, the average.
 
-    Numbers are standardised and cut off at `MAX_DEVIATIONS`; texts become a column a category, lists of texts likewise
-    with several ones a row, both centred. None where the table has nothing to encode.
+    Numbers are standardised and cut off at `MAX_DEVIATIONS`. A text becomes one column per category, a list of texts
+    likewise with several ones in a row, both centred. None if the table has nothing to encode.
 
-    Raises DataError where a number is not finite in single precision, a column is neither numbers nor texts nor lists
+    Raises DataError if a number is not finite in single precision, a column is neither numbers nor texts nor lists
     of texts, or the table has none of the ids.
     """
     rows = pc.index_in(ids, value_set=table["id"].combine_chunks())
@@ -43,7 +43,7 @@ def encode(table: pa.Table, ids: pa.StringArray) -> Matrix | None:
         try:
             blocks.append(_encoded(name, aligned[name].combine_chunks()))
         except pa.ArrowException as error:
-            raise DataError(f"the attribute {name} of type {aligned[name].type} cannot be used") from error
+            raise DataError(f"the attribute {name} has the type {aligned[name].type}, which cannot be used") from error
     encoded = np.hstack(blocks)
     matrix = np.zeros((len(ids), encoded.shape[1]), np.float32)
     matrix[known_N] = encoded
@@ -69,7 +69,7 @@ def _encoded(name: str, column: pa.Array) -> Matrix:
 def _standardised(name: str, values_N: npt.NDArray[np.float64], missing_N: npt.NDArray[np.bool_]) -> Matrix:
     present = values_N[~missing_N]
     if not (np.abs(present) <= np.finfo(np.float32).max).all():
-        raise DataError(f"the attribute {name} holds a value that is not finite")
+        raise DataError(f"the attribute {name} has a value that is not finite")
     if len(present) == 0 or present.std() == 0:
         return np.empty((len(values_N), 0), np.float32)
     scaled = np.clip((values_N - present.mean()) / present.std(), -MAX_DEVIATIONS, MAX_DEVIATIONS)

@@ -1,4 +1,4 @@
-"""A text on its way to the fast reader: made UTF-8 with one byte between fields, its lines and quotes counted.
+"""Prepares a text for the fast reader: UTF-8 with one byte between fields. It counts lines and quotes.
 
 The count does not depend on the reader: what it reads is compared with it.
 """
@@ -34,18 +34,18 @@ class CountedText(io.RawIOBase):
     """The bytes of a text as the reader takes them.
 
     Attributes:
-        lines: that are not blank, of what has been read.
-        quotes: double quotes, of what has been read; 0 where they mean nothing.
+        lines: number of lines read that are not blank.
+        quotes: number of double quotes read; 0 if they are ordinary characters.
     """
 
     def __init__(self, stream: IO[bytes], dialect: Dialect, name: str) -> None:
-        self._stream = stream
+        self._stream, self._name = stream, name
         self._chunks = _chunks(stream, dialect, name)
         self._rest = b""
         self._count_quotes = dialect.quotes is not Quotes.NOTHING
         self._around_quotes = np.zeros(256, bool)
         self._around_quotes[[NEWLINE, RETURN, QUOTE, ord(delimiter_of(dialect))]] = True
-        self._before, self._last = b"\n", b""  # the two bytes before the next chunk, as far as there are any
+        self._before, self._last = b"\n", b""  # the two bytes before the next chunk, if there are any
         self._well_formed = True
         self.lines = self.quotes = 0
 
@@ -64,6 +64,8 @@ class CountedText(io.RawIOBase):
             if chunk is None:
                 self._count(b"\n")  # the last line may have no end
                 return b""
+            if b"\0" in chunk:
+                raise DataError(f"{self._name}: not a text: it holds zero bytes")
             self._count(chunk)
             self._rest = chunk
         taken, self._rest = (self._rest, b"") if size < 0 else (self._rest[:size], self._rest[size:])
@@ -120,7 +122,7 @@ def _with_units(chunks: Iterator[bytes], name: str) -> Iterator[bytes]:
     held = b""
     for chunk in chunks:
         if UNIT in chunk:
-            raise DataError(f"{name}: holds the control character U+001F, which cannot be read in this format")
+            raise DataError(f"{name}: has the control character U+001F, which cannot be read in this format")
         text = held + chunk
         held = text[len(text.rstrip(b":")) :]
         yield text.removesuffix(held).replace(b"::", UNIT)

@@ -1,4 +1,4 @@
-"""Reads Parquet and Arrow files batch by batch, so that ids never stand in memory as long as the file."""
+"""Reads Parquet and Arrow files batch by batch, so that the text of all ids is never in memory at once."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def parquet_batches(
             rows += batch.num_rows
             yield renamed(batch, chosen)
         if rows != file.metadata.num_rows:
-            raise DataError(f"{origin.name}: {rows:,} rows were read of {file.metadata.num_rows:,}")
+            raise DataError(f"{origin.name}: {rows:,} of {file.metadata.num_rows:,} rows were read")
 
 
 def arrow_batches(opener: Opener, selection: Selection, origin: Origin) -> Iterator[pa.RecordBatch]:
@@ -48,13 +48,13 @@ def arrow_batches(opener: Opener, selection: Selection, origin: Origin) -> Itera
 
 
 def _whole(reader: pa.RecordBatchReader, source: IO[bytes]) -> Iterator[pa.RecordBatch]:
-    """The batches of a stream, which must end with the mark of its end: Arrow takes any end for one."""
+    """The batches of a stream, which must end with its end-of-stream marker: Arrow accepts any end."""
     before = source.tell()
     for batch in reader:
         yield batch
         before = source.tell()
     if source.tell() - before != len(STREAM_END) or source.read(1):
-        raise ValueError("it is cut off, or more stands behind its end")
+        raise ValueError("it is truncated, or has bytes after its end")
 
 
 def renamed(batch: pa.RecordBatch, chosen: Mapping[str, str]) -> pa.RecordBatch:
@@ -77,7 +77,7 @@ def _readable(origin: Origin, kind: str) -> Iterator[None]:
     try:
         yield
     except MemoryError as error:
-        raise DataError(f"{origin.name}: a part of this {kind} file is larger than the memory") from error
+        raise DataError(f"{origin.name}: a part of this {kind} file does not fit into memory") from error
     except (pa.ArrowException, OSError, ValueError) as error:  # hostile footers raise each of them
         reason = " ".join(str(error).split())
         raise DataError(f"{origin.name}: not a readable {kind} file ({reason})") from error

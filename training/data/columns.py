@@ -1,4 +1,4 @@
-"""Turns one column of any Arrow type into ids, ratings or times. It knows neither files nor rows.
+"""Converts a column of any Arrow type to ids, ratings or times. It knows neither files nor rows.
 
 Shapes: C rows of one batch. Every function raises TypeError or pa.ArrowException for a type that it cannot turn, and
 ValueError for a value.

@@ -1,6 +1,6 @@
-"""Opens compressed files. The first bytes say how a file is compressed; its name is not asked.
+"""Opens compressed files. It recognises the compression from the first bytes, not from the name.
 
-A file is read completely or refused: one that is cut off, has bytes behind its end, or expands without measure.
+A file is read completely or refused: if it is truncated, has bytes after its end, or expands too much.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from zipfile import BadZipFile, ZipFile
 
 import pyarrow as pa
 
+from training.data.other_formats import archive_named
 from training.errors import DataError
 
 Opener = Callable[[], IO[bytes]]
@@ -33,7 +34,7 @@ MAGIC = {
 }
 PIECE = 1 << 16
 DAMAGES = (gzip.BadGzipFile, zlib.error, lzma.LZMAError, BadZipFile, RuntimeError, IndexError, struct.error)
-FREE_BYTES = 1 << 25  # may always come out of a file
+FREE_BYTES = 1 << 25  # that any file may expand to
 MOST_EXPANSION = 200  # texts of ratings shrink to a fifth, extremely regular ones to a hundredth
 
 
@@ -59,7 +60,7 @@ def decompressed(opener: Opener, kind: str, name: str) -> Opener:
 
 
 class _Checked(io.RawIOBase):
-    """What comes out of a compressed stream: errors are a DataError that names the file, and bombs are refused."""
+    """The content of a compressed stream. Errors become a DataError that names the file; bombs are refused."""
 
     def __init__(self, stream: IO[bytes], compressed: IO[bytes], name: str) -> None:
         self._stream, self._compressed, self._name, self._given = stream, compressed, name, 0
@@ -117,6 +118,8 @@ def _xz(stream: IO[bytes], _: str) -> IO[bytes]:
 
 def _zip(stream: IO[bytes], name: str) -> IO[bytes]:
     archive = ZipFile(stream)
+    if what := archive_named(archive.namelist()):
+        raise DataError(f"{name}: {what}")
     members = [member for member in archive.infolist() if not member.is_dir() and "__MACOSX/" not in member.filename]
     if len(members) != 1:
         shown = ", ".join(member.filename for member in members[:5])
@@ -125,7 +128,7 @@ def _zip(stream: IO[bytes], name: str) -> IO[bytes]:
 
 
 class _Streams(io.RawIOBase):
-    """Compressed streams one after the other. The readers of the standard library drop one that is damaged."""
+    """Concatenated compressed streams. The readers of the standard library would drop a damaged one silently."""
 
     def __init__(self, stream: IO[bytes], new: Callable[[], Any]) -> None:
         self._stream, self._new, self._current, self._rest = stream, new, new(), b""

@@ -29,7 +29,7 @@ SUMMED = ("ratings", "squared", "absolute", "intervals", "covered", "bias_square
 STORE = "ratecast_store"  # the table with the identity of a ratings store and its last change
 CHUNK_ROWS = 100_000
 CONNECT_SECONDS = 5
-DRIVERS = {  # where SQLAlchemy would take another one, or none
+DRIVERS = {  # if SQLAlchemy would choose another one, or none
     "postgres": "postgresql+psycopg",
     "postgresql": "postgresql+psycopg",
     "mysql": "mysql+pymysql",
@@ -156,7 +156,7 @@ def _address(url: str) -> URL:
 def _query(
     connection: Connection, table: str, columns: Mapping[str, str], origin: Origin
 ) -> tuple[sa.Select[*tuple[Any, ...]], dict[str, str]]:
-    """What selects the chosen columns, and the chosen columns."""
+    """The SELECT of the chosen columns, and these columns."""
     inspector = sa.inspect(connection)
     name, schema = _found_table(inspector, table)
     relation = sa.table(sa.quoted_name(name, quote=True), schema=schema and sa.quoted_name(schema, quote=True))
@@ -167,7 +167,7 @@ def _query(
 
 
 def _primary_key(connection: Connection, name: str, schema: str | None) -> list[str]:
-    """The columns of a primary key, none where the dialect cannot tell."""
+    """The columns of the primary key; empty if the dialect does not know it."""
     try:
         return sa.inspect(connection).get_pk_constraint(name, schema)["constrained_columns"]
     except (NotImplementedError, DBAPIError):
@@ -196,7 +196,7 @@ def _relations(inspector: Inspector, schema: str | None) -> list[str]:
 
 
 def _array(values: Sequence[object]) -> pa.Array:
-    """The values as an Arrow array; those of mixed types, which SQLite allows, as texts."""
+    """The values as an Arrow array; values of mixed types, which SQLite allows, become texts."""
     try:
         return pa.array(values)
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):

@@ -1,4 +1,4 @@
-"""Ratings with what else their sources know, and the one function that reads any source."""
+"""Reads ratings, and what is known of items and users, from any source."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ SYNTHETIC = re.compile(r"synthetic:(\d+)x(\d+)x(\d+)")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dataset:
-    """What was read from one source.
+    """The data of a job's sources.
 
     Attributes:
         ratings: at most one per pair of user and item.
         items: id, title, year (int32) and genres (list of strings), null where unknown, of all items that the source
-            describes, rated or not, in its order; None where it describes none.
-        users: id and the attributes of the source as it has them, strings; None where it describes none.
+            describes, rated or not, in its order; None if it describes none.
+        users: id and the attributes of the source as it has them, strings; None if it describes none.
         rows: of the source, of which some are no ratings: they were dropped (`dropped`) because they mean "not rated",
             or because a later one rates the same pair (`duplicates`).
         scale: the lowest and the highest rating of the source, or those that were given.
@@ -59,7 +59,7 @@ class Dataset:
 
 @dataclass(slots=True)
 class _Found:
-    """What the sources know beside their ratings. The first one that knows something counts."""
+    """The other data of the sources. Of each kind, that of the first source that has it counts."""
 
     items: pa.Table | None = None
     users: pa.Table | None = None
@@ -83,7 +83,7 @@ def load(
         options: how to read databases and files.
         rng: what synthetic ratings are drawn from; nothing else is random.
         cache: folder for what is fetched.
-        held_out: the ratings are only to be evaluated, so a single user or item is enough.
+        held_out: the ratings are for evaluation only, so a single user or item is enough.
 
     Raises DataError if a source cannot be read or there are no ratings, and ConfigError if there is no such source or
     it does not take the options.
@@ -126,7 +126,7 @@ def checked_scale(found: tuple[float, float], options: SourceOptions, name: str)
 
 
 def shown_name(sources: Sequence[str], options: SourceOptions) -> str:
-    """The name of the data: of the table, or of the first file."""
+    """The name of the data: that of the table, or of the first file."""
     first = options.table or ("query" if options.query else sources[0])
     first = first if first in movielens.SETS or first.startswith("synthetic:") else _file_name(first)
     return first if len(sources) == 1 else f"{first} and {len(sources) - 1} more"
@@ -160,7 +160,7 @@ def _parts(
         _refuse_columns(source, options)
         yield _synthetic(source, rng)
     else:
-        beside.snapshot = database.snapshot(source)  # before the ratings: what changes meanwhile counts as new
+        beside.snapshot = database.snapshot(source)  # before the ratings, so that changes meanwhile count as new
         beside.live_errors = database.live_errors(source)
         yield connections.enter_context(database.opened(source, options))
 
@@ -176,7 +176,7 @@ def _is_database(source: str, options: SourceOptions) -> bool:
     scheme = source.partition("://")[0].partition("+")[0] if is_url(source) else ""
     is_file = not scheme or scheme in fsspec.available_protocols()
     if asked and is_file:
-        raise ConfigError("--table and --query need a database URL, and one source is none")
+        raise ConfigError("--table and --query need a database URL, but one source is not a database URL")
     if options.table is not None and options.query is not None:
         raise ConfigError("give --table or --query, not both")
     if not asked and not is_file:
@@ -190,7 +190,7 @@ def _refuse_columns(source: str, options: SourceOptions) -> None:
 
 
 def _check_known(source: str) -> None:
-    """Raise ConfigError for a word that is no file and looks like no path."""
+    """Raise ConfigError for a word that is neither a file nor like a path."""
     path = Path(source)
     if not (path.suffix or path.exists() or "/" in source or is_url(source) or source == files.STANDARD_INPUT):
         raise ConfigError(

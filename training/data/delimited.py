@@ -1,7 +1,7 @@
-"""Reads delimited text with Arrow's fast reader, and names the line where that cannot be right.
+"""Reads delimited text with Arrow's fast reader, and names the line of an error.
 
-Every row is accounted for: the lines of the text are counted apart from the reader (`CountedText`), and quotes that
-could hide the end of a line are read again by a strict reader.
+Every row is accounted for: `CountedText` counts the lines of the text independently of the reader, and quotes that
+could hide line ends are checked by a strict reader.
 """
 
 from __future__ import annotations
@@ -22,24 +22,25 @@ from pyarrow import csv as arrow_csv
 
 from training.data.byte_stream import BLOCK_BYTES, MAX_LINE, CountedText, delimiter_of
 from training.data.compression import Opener
-from training.data.dialect import POSITIONS, Dialect, Quotes, encoding_of, recognised
-from training.data.origin import NAMES, RATING, TIMESTAMP, Origin, Selection
+from training.data.dialect import POSITIONS, SEPARATORS, Dialect, Quotes, encoding_of, recognised
+from training.data.origin import NAMES, RATING, TIMESTAMP, Origin, Selection, shortened
 from training.errors import DataError
 from training.options import SourceOptions
 
 log = logging.getLogger(__name__)
 FIRST_LINES = 1_000  # that a dialect is recognised by
+MOST_BEFORE = 50  # lines before the names of the columns, for messages
 IDS = pa.dictionary(pa.int32(), pa.string())
-SINGLE_LINE = ("id", *NAMES)  # columns in which no field goes on in the next line
-TYPES = {"user": IDS, "item": IDS, "rating": pa.float64(), TIMESTAMP: None}  # None: what it looks like
+SINGLE_LINE = ("id", *NAMES)  # columns whose fields have no line ends
+TYPES = {"user": IDS, "item": IDS, "rating": pa.float64(), TIMESTAMP: None}  # None: inferred
 LONGEST_WAIT = 10.0  # seconds
 UNREADABLE = (pa.ArrowInvalid, UnicodeDecodeError)
 
 
 def read(opener: Opener, name: str, dialect: Dialect, selection: Selection) -> tuple[pa.Table, Origin]:
-    """The selected columns of a text under our names, and what names its rows.
+    """The selected columns of a text under our names, and the origin that names its rows.
 
-    Ids are dictionaries, ratings float64, times what they look like, all others texts. `opener` opens the text as often
+    Ids are dictionaries, ratings float64, times of an inferred type, all others texts. `opener` opens the text as often
     as is needed. Raises DataError, which names the line if it is known.
     """
     text = Text(opener, name, dialect)
@@ -66,17 +67,17 @@ def read(opener: Opener, name: str, dialect: Dialect, selection: Selection) -> t
             table, counted = _table(text, chosen)
         except UNREADABLE as error:
             raise text.diagnosis(chosen, str(error)) from error
-        log.warning("%s: double quotes are read as they stand, because not all of them enclose fields", name)
+        log.warning("%s: double quotes are read as ordinary characters, because not all of them enclose fields", name)
     rows = counted.lines - int(dialect.names is None)
     if counted.quotes and not (counted.well_formed and rows == table.num_rows):
         rows = text.strictly_counted(chosen)
     if rows != table.num_rows:
-        raise DataError(f"{name}: {table.num_rows:,} rows were read, and the text has {rows:,}")
+        raise DataError(f"{name}: {table.num_rows:,} rows were read, but the text has {rows:,}")
     return table, Origin(name, text.line_of)
 
 
 def dialect_of(opener: Opener, name: str, ending: str, options: SourceOptions, selection: Selection) -> Dialect:
-    """How a text is written. Raises DataError for one that is empty or no text, ConfigError for impossible options."""
+    """The dialect of a text. Raises DataError if it is empty or not text, ConfigError for invalid options."""
     with opener() as stream:
         head = stream.read(MAX_LINE)
     encoding = encoding_of(head, options)
@@ -84,10 +85,10 @@ def dialect_of(opener: Opener, name: str, ending: str, options: SourceOptions, s
     whole = decoder.decode(head).removeprefix("\ufeff")
     lines = whole.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     if len(head) == MAX_LINE and not any(lines[:-1]):
-        whole_line = f"line {len(lines)} is longer than {MAX_LINE:,} bytes; a row of ratings is not so long"
+        whole_line = f"line {len(lines)} is longer than {MAX_LINE:,} bytes; a row of ratings is shorter"
         raise DataError(f"{name}: {whole_line if lines[-1] else f'its first {MAX_LINE:,} bytes are blank lines'}")
     if "\0" in whole:
-        raise DataError(f"{name}: not a text: it holds zero bytes (--encoding utf-16 if it is UTF-16)")
+        raise DataError(f"{name}: not text, because it has zero bytes (--encoding utf-16 if it is UTF-16)")
     filled = [line for line in islice(lines if len(head) < MAX_LINE else lines[:-1], FIRST_LINES) if line.strip()]
     if not filled:
         raise DataError(f"{name}: the file is empty")
@@ -96,13 +97,38 @@ def dialect_of(opener: Opener, name: str, ending: str, options: SourceOptions, s
         raise DataError(f"{name}: line {number}: not {encoding}{_other_encodings(encoding)}")
     dialect = recognised(filled, ending, encoding, options, selection)
     first = [field.strip() for field in dialect.split(filled[0])]
+    if dialect.names is None and selection.required == RATING and not selection.is_header(first):
+        _check_begins_with_names(lines, first, dialect, selection, name)
     unsure = dialect.names is not None and options.header and not selection.renamed
+    if unsure and len(first) > len(NAMES) and all(dialect.is_number(field or "0") for field in first):
+        raise DataError(
+            f"{name}: {len(first):,} numbers without names: give --columns user=1,item=2,rating=3 by position "
+            "(a table with a column for each item must be turned into rows first)"
+        )
     if unsure and first == list(map(str, range(len(first)))):
         raise DataError(
             f"{name}: its first line, {','.join(first)}, may be a rating, or the names that a data frame gives to "
             "columns without names: give --no-header, or --columns user=0,item=1,rating=2"
         )
     return dialect
+
+
+def _check_begins_with_names(
+    lines: Sequence[str], first: Sequence[str], dialect: Dialect, selection: Selection, name: str
+) -> None:
+    """Raise DataError for a text whose names stand in a later line, or whose first line seems to be a row."""
+    at = next(number for number, line in enumerate(lines) if line.strip())
+    by_name = not any(map(str.isdecimal, selection.renamed.values()))
+    for number, line in enumerate(lines[at + 1 : at + MOST_BEFORE], at + 2):
+        plain = (replace(dialect, separator=each, quotes=Quotes.NOTHING).split(line) for each in SEPARATORS)
+        if by_name and any(selection.is_header([field.strip('" ') for field in fields]) for fields in plain):
+            raise DataError(f"{name}: line {number} has the names of the columns: delete what stands before it")
+    if len(first) >= len(RATING) and not selection.renamed and any(map(dialect.is_number, first)):
+        shown = shortened(first)
+        raise DataError(
+            f"{name}: no column user, item, rating; the first line seems to be a row: {shown}. "
+            "Give the columns by position, such as --columns user=1,item=2,rating=3"
+        )
 
 
 def _other_encodings(encoding: str) -> str:
@@ -124,11 +150,11 @@ class Text:
         return [field.strip() for field in next(self.records(), (1, [""]))[1]]
 
     def literal(self) -> Text:
-        """The same with quotes that mean nothing."""
+        """The same text with quotes as ordinary characters."""
         return replace(self, dialect=replace(self.dialect, quotes=Quotes.NOTHING))
 
     def records(self) -> Iterator[tuple[int, list[str]]]:
-        """(line that it begins in, fields) of each record that is not blank. Raises DataError for a bad line."""
+        """(first line, fields) of each record that is not blank. Raises DataError for a bad line."""
         width = None
         for line, fields in self._split():
             width = width or len(fields)
@@ -140,7 +166,7 @@ class Text:
         return islice(self.records(), int(self.dialect.names is None), None)
 
     def line_of(self, row: int) -> int:
-        """The line in which a row begins, or 0 for one that cannot be found."""
+        """The first line of a row; 0 if it cannot be found."""
         return next(islice(self.rows(), row, None), (0, []))[0]
 
     def strictly_counted(self, chosen: Mapping[str, str]) -> int:
@@ -152,9 +178,9 @@ class Text:
             count += 1
             for place, field in enumerate(fields):
                 if '"' in field[:1] + field.lstrip()[:1] and field != field.lstrip():
-                    raise self._unbalanced(line, "a blank stands before a quote")
+                    raise self._unbalanced(line, "there is a blank before a quote")
                 if ("\n" in field or "\r" in field) and (place in places or self._hides_rows(field, names, chosen)):
-                    raise self._unbalanced(line, "a quoted field goes on in the next line")
+                    raise self._unbalanced(line, "a quoted field continues in the next line")
         return count
 
     def diagnosis(self, chosen: Mapping[str, str], reason: str) -> DataError:
@@ -166,35 +192,32 @@ class Text:
                 if any("\udc80" <= letter <= "\udcff" for place in places.values() for letter in fields[place]):
                     other = _other_encodings(self.dialect.encoding)
                     return DataError(f"{self.name}: line {line}: not {self.dialect.encoding}{other}")
-                if "rating" in places and not self._is_number(fields[places["rating"]]):
-                    return DataError(f"{self.name}: line {line}: {self._fault(fields[places['rating']])}")
+                if "rating" in places and not self.dialect.is_number(fields[places["rating"]] or "nan"):
+                    return DataError(
+                        f"{self.name}: line {line}: {self._fault(fields[places['rating']], places['rating'])}"
+                    )
         except DataError as error:
             return error
         return DataError(f"{self.name}: {reason}")
 
-    def _fault(self, rating: str) -> str:
+    def _fault(self, rating: str, place: int) -> str:
+        if rating == self.names()[place]:
+            return "the names of the columns stand there again: delete the line"
         commas = self.dialect.decimal == "." and "," in rating
         return f"rating {rating!r} is not a number" + (" (--decimal , reads decimal commas)" if commas else "")
 
-    def _is_number(self, field: str) -> bool:
-        try:
-            self.dialect.number(field or "nan")
-        except ValueError:
-            return False
-        return True
-
     def _hides_rows(self, field: str, names: Sequence[str], chosen: Mapping[str, str]) -> bool:
-        """Whether a line within a field looks like a row: a quote that was never closed has swallowed it."""
+        """Whether a line within a field looks like a row, which an unclosed quote has swallowed."""
         inner = [line.split(self.dialect.separator) for line in field.splitlines()[1:]]
         if "rating" not in chosen:
             return any(len(row) == len(names) for row in inner)
         rating = names.index(chosen["rating"])
-        return any(rating < len(row) <= len(names) and self._is_number(row[rating] or "?") for row in inner)
+        return any(rating < len(row) <= len(names) and self.dialect.is_number(row[rating]) for row in inner)
 
     def _unbalanced(self, line: int, problem: str) -> DataError:
         return DataError(
             f"{self.name}: line {line}: {problem}: its quotes seem not to be balanced. "
-            "Write a quote within a field twice, or give --no-quotes if quotes mean nothing"
+            "Write a quote within a field twice, or give --no-quotes if quotes are ordinary characters"
         )
 
     def _split(self) -> Iterator[tuple[int, list[str]]]:
@@ -242,7 +265,7 @@ def _keeps_quotes(text: Text, chosen: Mapping[str, str], counted: CountedText, t
 
 
 def _table(text: Text, chosen: Mapping[str, str]) -> tuple[pa.Table, CountedText]:
-    """The chosen columns under our names: ids as dictionaries, ratings as float64, times as what they look like."""
+    """The chosen columns under our names: ids as dictionaries, ratings as float64, times of an inferred type."""
     try:
         return _parsed(text, chosen, TYPES)
     except pa.ArrowInvalid:
@@ -252,7 +275,7 @@ def _table(text: Text, chosen: Mapping[str, str]) -> tuple[pa.Table, CountedText
 
 
 class _Lent:
-    """A stream in the hands of Arrow, which asks for no more than this."""
+    """A stream for Arrow, which needs only these members."""
 
     closed = False
 
@@ -261,7 +284,7 @@ class _Lent:
 
 
 def _read_csv(stream: CountedText, *options: object) -> pa.Table:
-    """Read a table and wait until the thread that has read it is done: it would abort a process that ends before."""
+    """Read a table and wait for the thread that has read it, which would abort a process that ends earlier."""
     done = Event()
     lent = _Lent(stream)
     _told = weakref.ref(lent, lambda _: done.set())

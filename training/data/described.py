@@ -40,7 +40,7 @@ def read_attributes(source: str, side: str, options: SourceOptions) -> pa.Table:
 
 
 def read_items(source: str, renamed: Mapping[str, str], options: SourceOptions) -> pa.Table:
-    """A catalogue, as `ITEM_SCHEMA` has it, null where nothing is known. Raises DataError or ConfigError.
+    """A catalogue, as `ITEM_SCHEMA` has it, null if nothing is known. Raises DataError or ConfigError.
 
     `renamed` is what --item-columns gives: our name → the file's. Columns with other names become labels: `color:red`.
     Without a column of years they are taken from the ends of titles: `Heat (1995)`.
@@ -75,7 +75,7 @@ def title_and_year(text: str | None) -> tuple[str | None, int | None]:
 
 
 def check_overlap(items: pa.Table, ids: pa.StringArray) -> None:
-    """Say how many of the rated items are described. Raises DataError if none is: the ids are of another kind."""
+    """Log how many of the rated items are described. Raises DataError if none is, because the ids do not match."""
     known = pc.sum(pc.is_in(ids, value_set=items["id"].combine_chunks())).as_py() or 0
     if not known:
         raise DataError(
@@ -87,7 +87,7 @@ def check_overlap(items: pa.Table, ids: pa.StringArray) -> None:
 
 
 def _described(source: str, selection: Selection, options: SourceOptions) -> pa.Table:
-    """A table with one row for each id. An encoding that is given for the ratings is that of this file too."""
+    """A table with one row for each id. An encoding that is given for the ratings also applies to this file."""
     tables = []
     for file in files.found(source):
         batches, origin = files.read(file, SourceOptions(encoding=options.encoding), selection)
@@ -118,7 +118,7 @@ def _ids(column: pa.ChunkedArray, origin: Origin) -> pa.StringArray:
 
 
 def _texts(column: pa.ChunkedArray) -> list[str | None]:
-    """The values of a column as texts, None where there is nothing."""
+    """The values of a column as texts, None if there is nothing."""
     array = column.combine_chunks()
     if _is_list(array.type):
         return [None if value is None else ", ".join(map(str, value)) for value in array.to_pylist()]
@@ -138,7 +138,7 @@ def _years(column: pa.ChunkedArray) -> list[int | None]:
     found = [YEAR.search(text or "") for text in texts]
     unread = [text for text, year in zip(texts, found, strict=True) if text is not None and year is None]
     if unread:
-        log.warning("%d years, such as %s, have no four digits: those items have no year", len(unread), unread[0])
+        log.warning("%d years, such as %s, do not have four digits: those items have no year", len(unread), unread[0])
     return [None if year is None else int(year[0]) for year in found]
 
 
@@ -163,7 +163,7 @@ def _labels(table: pa.Table) -> list[Sequence[str] | None]:
         known = [[str(each) for each in value or () if each is not None] for value in values]
         longest = max((len(each) for value in known for each in value), default=0)
         if longest > LONGEST_LABEL:
-            log.info("the column %s gives no labels: it has a text of %d characters", name, longest)
+            log.info("the column %s gives no labels, because it has a text of %d characters", name, longest)
             continue
         for of_item, value in zip(labels, known, strict=True):
             of_item += [f"{name}:{each}" for each in value]

@@ -1,4 +1,4 @@
-"""How a delimited text is written: recognised from its first lines, or said by the caller. It reads no rows."""
+"""Recognises how a delimited text is written, from its first lines and from options. It reads no rows."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from training.options import SourceOptions
 BOMS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", "::": "::", ":": "colons", " ": "blanks"}
 SPELLINGS = {"comma": ",", "semicolon": ";", "tab": "\t", r"\t": "\t", "bar": "|", "colon": ":", "blank": " "}
-WEAK = (":", " ")  # they also stand in times and names: only where no other separator fits
+WEAK = (":", " ")  # they also occur in times and names, so they count only if no other separator fits
 BY_ENDING = {".csv": ",", ".tsv": "\t", ".data": "\t", ".base": "\t", ".test": "\t", ".dat": "::"}
-MOST_UNEVEN = 0.1  # of the first lines may have another number of fields; which ones is said when they are read
+MOST_UNEVEN = 0.1  # share of the first lines that may have another number of fields; reading names them
 POSITIONS = {name: str(position) for position, name in enumerate(NAMES, 1)}
 _between_blanks = re.compile(r"[^ \t]+").findall
 
 
 class Quotes(Enum):
-    """What a double quote at the beginning of a field means."""
+    """The meaning of a double quote at the beginning of a field."""
 
     FIELD = "the field goes to the next single quote; a text that breaks this rule is refused"
     PERHAPS = "the same if the whole text keeps the rule, and else nothing"
@@ -40,7 +40,7 @@ class Dialect:
     Attributes:
         separator: one character, "::", or a blank for runs of blanks and tabs.
         names: of the columns where the text does not name them; None if its first line has the names.
-        quotes: what quotes mean.
+        quotes: the meaning of quotes.
         encoding: as Python names it.
         decimal: the sign between whole number and fraction.
     """
@@ -56,7 +56,7 @@ class Dialect:
         return f"fields separated by {SEPARATORS.get(self.separator, self.separator)}, {header}, {self.encoding}"
 
     def split(self, line: str) -> list[str]:
-        """The fields of a line that is a whole record; where its quotes enclose no fields, they are letters."""
+        """The fields of a line that is a complete record. Quotes that enclose no fields are ordinary characters."""
         if self.separator == " ":
             return _between_blanks(line)
         if self.quotes is Quotes.NOTHING:
@@ -68,13 +68,22 @@ class Dialect:
 
     def number(self, text: str) -> float:
         """The number that a field holds. Raises ValueError if it holds none."""
-        if "_" in text or (self.decimal != "." and "." in text):  # Python groups digits by underscores
+        # Python groups digits by underscores, and reads digits of all scripts.
+        if "_" in text or not text.isascii() or (self.decimal != "." and "." in text):
             raise ValueError(text)
         return float(text.replace(self.decimal, "."))
 
+    def is_number(self, text: str) -> bool:
+        """Whether a field holds a number."""
+        try:
+            self.number(text)
+        except ValueError:
+            return False
+        return True
+
 
 def encoding_of(head: bytes, options: SourceOptions) -> str:
-    """The encoding of a text that begins so: what is given, else what its byte order mark says, else UTF-8.
+    """The encoding of a text with these first bytes: the given one, else that of its byte order mark, else UTF-8.
 
     Raises ConfigError if the encoding that is given is unknown.
     """
@@ -90,11 +99,11 @@ def encoding_of(head: bytes, options: SourceOptions) -> str:
 
 
 def separator_given(text: str) -> str:
-    """The separator that `--separator` means. Raises ConfigError for one that cannot be."""
+    """The separator that `--separator` names. Raises ConfigError for an invalid one."""
     separator = SPELLINGS.get(text.lower(), text)
     if separator not in SEPARATORS and (len(separator) != 1 or separator in '"\r\n.' or separator.isalnum()):
         known = ", ".join([*SPELLINGS, "::"])
-        raise ConfigError(f"--separator {text!r}: give one character that is no letter, digit or quote, or {known}")
+        raise ConfigError(f"--separator {text!r}: give one character that is not a letter, digit or quote, or {known}")
     return separator
 
 
@@ -104,7 +113,7 @@ def recognised(
     """The dialect of a text that begins with these lines, of which none is blank.
 
     A header is a first line with the names of the columns; a first line with two ids and a number in their places is
-    a rating. A first line that is neither counts as a header, whose names are then found to be wrong.
+    a rating. A first line that is neither counts as a header; its names are then reported as wrong.
     """
     fewest = max(len(selection.required), 2)
     dialects = {
@@ -130,7 +139,7 @@ def _quotes(separator: str, options: SourceOptions) -> Quotes:
 def _separator(lines: Sequence[str], default: str, dialects: Mapping[str, Dialect], fewest: int) -> str:
     """The separator that gives the first line, and nearly all others, the same number of fields, not too few.
 
-    Of several the one that the ending of the file stands for, then the one with the most fields.
+    If several do, that of the file's ending, then the one with the most fields.
     """
     if len(dialects) == 1:
         return next(iter(dialects))
@@ -145,7 +154,7 @@ def _separator(lines: Sequence[str], default: str, dialects: Mapping[str, Dialec
 
 
 def _is_rating(fields: Sequence[str], dialect: Dialect, selection: Selection) -> bool:
-    """Whether a first line holds a rating, in the places that are given or in the usual ones."""
+    """Whether a first line is a rating, with its columns in the given or the usual places."""
     places = {name: selection.renamed.get(name, POSITIONS[name]) for name in RATING}
     try:
         user, item, rating = (fields[int(place) - 1].strip() for place in places.values() if int(place) > 0)

@@ -1,4 +1,4 @@
-"""Fetches archives into a cache, completely and with the recorded sha256, or not at all."""
+"""Downloads archives into a cache, completely and with the recorded sha256, or not at all."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from training.progress import terminal
 
 TIMEOUT = httpx.Timeout(30, connect=5)  # seconds; a blocked network must not delay the second source for long
 HEADERS = {"Accept-Encoding": "identity"}  # the bytes of the file, whose sha256 is recorded
-STALE_SECONDS = 24 * 3600  # longer than any download: an older folder is of a killed process
+STALE_SECONDS = 24 * 3600  # longer than any download; an older folder is left from a killed process
 
 
 @dataclass(frozen=True, slots=True)

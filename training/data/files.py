@@ -1,7 +1,7 @@
-"""Finds the files of a source, on this machine or behind a URL, and reads each by what is in it.
+"""Finds the files of a source, on this machine or behind a URL, and reads each by its content.
 
-A folder or a pattern stands for all its files in the order of their names; those whose names begin with `_` or `.`,
-as Spark writes them beside the data, are left out.
+A folder or a pattern means all its files in the order of their names. Files whose names begin with `_` or `.`,
+as Spark writes beside the data, are left out.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from fsspec import AbstractFileSystem
 
 from models.did_you_mean import did_you_mean
 from models.urls import explained, is_url, without_secrets
-from training.data import columnar, delimited, json_lines
+from training.data import columnar, delimited, json_lines, other_formats
 from training.data.compression import SUFFIXES, Opener, decompressed, kind_of
 from training.data.dialect import encoding_of
 from training.data.origin import Origin, Selection
@@ -181,6 +181,8 @@ def read(file: File, options: SourceOptions, selection: Selection) -> Part:
             head = stream.read(HEAD_BYTES)
     elif name.suffix.lower() in SUFFIXES:
         raise DataError(f"{file.name}: not a {SUFFIXES[name.suffix.lower()]} file")
+    if what := other_formats.named(head):
+        raise DataError(f"{file.name}: {what}")
     suffixes = [suffix.lower() for suffix in name.suffixes if suffix.lower() not in SUFFIXES]
     origin = Origin(file.name)
     if head.startswith(columnar.PARQUET):
@@ -205,7 +207,7 @@ def read(file: File, options: SourceOptions, selection: Selection) -> Part:
 
 
 def _seekable(opener: Opener) -> IO[bytes]:
-    """A stream as the readers of columns need it: what is compressed is decompressed in memory."""
+    """A seekable stream; compressed content is decompressed in memory."""
     stream = opener()
     if stream.seekable():
         return stream
@@ -221,4 +223,4 @@ def is_parquet(file: File) -> bool:
 
 def _refuse_text_options(options: SourceOptions, what: str) -> None:
     if options.separator or not options.header or options.encoding:
-        raise ConfigError(f"--separator, --no-header and --encoding are for texts, and the data is {what}")
+        raise ConfigError(f"--separator, --no-header and --encoding are for texts, but the data is {what}")

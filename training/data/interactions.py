@@ -1,4 +1,4 @@
-"""The table of ratings as indices with vocabularies. It does not know sources or splits.
+"""Ratings as indices into vocabularies. This module does not know sources or splits.
 
 Shapes: N ratings, U users, I items.
 """
@@ -24,7 +24,7 @@ class Interactions:
 
     Attributes:
         users_N, items_N: index into the distinct ids of each rating; the one past their end for an unknown id.
-        timestamps_N: seconds since 1970, `NO_TIME` for a rating without a time, or None where not one has any.
+        timestamps_N: seconds since 1970, `NO_TIME` for a rating without a time; None if no rating has one.
     """
 
     users_N: Int32s
@@ -47,14 +47,14 @@ class Interactions:
 
     @property
     def scale(self) -> tuple[float, float]:
-        """The lowest and the highest rating; ±∞ where there are none."""
+        """The lowest and the highest rating; ±∞ without ratings."""
         if len(self) == 0:
             return np.inf, -np.inf
         return float(self.ratings_N.min()), float(self.ratings_N.max())
 
     @property
     def first_and_last(self) -> tuple[int, int] | None:
-        """The earliest and the latest timestamp; None where there are none."""
+        """The earliest and the latest timestamp; None without timestamps."""
         times_N = np.empty(0, np.int64) if self.timestamps_N is None else self.timestamps_N
         known_N = times_N[times_N != NO_TIME]
         return (int(known_N.min()), int(known_N.max())) if len(known_N) else None

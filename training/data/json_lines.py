@@ -54,7 +54,7 @@ _decoder = json.JSONDecoder(parse_int=str, parse_float=_digits, parse_constant=_
 def batches(
     opener: Opener, encoding: str, selection: Selection, origin: Origin
 ) -> tuple[Iterator[pa.RecordBatch], Origin]:
-    """The chosen members of the objects as columns of texts, and what names their lines.
+    """The chosen members of the objects as columns of texts, and the origin that names their lines.
 
     The members are those of the first objects; a later object may lack one, which is then missing in its row. Raises
     DataError for a line that is no object.
@@ -86,7 +86,7 @@ def _batches(records: Iterator[Record], chosen: Mapping[str, str], origin: Origi
             line = next(
                 line for line, record in part if not all(_is_unicode(record.get(each)) for each in chosen.values())
             )
-            raise DataError(f"{origin.name}: line {line}: half a surrogate pair, which is no text") from error
+            raise DataError(f"{origin.name}: line {line}: half a surrogate pair, which is not text") from error
         yield pa.RecordBatch.from_arrays(columns, list(chosen))
 
 
@@ -112,7 +112,7 @@ def _text(value: object, line: int, origin: Origin) -> str | None:
     if value is None or isinstance(value, str):
         return value
     kind = "a Boolean" if isinstance(value, bool) else "a list or an object"
-    raise DataError(f"{origin.name}: line {line}: {kind} where a text or a number belongs")
+    raise DataError(f"{origin.name}: line {line}: {kind} instead of a text or a number")
 
 
 def _records(opener: Opener, encoding: str, name: str) -> Iterator[Record]:

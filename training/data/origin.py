@@ -1,4 +1,4 @@
-"""Where rows come from, for messages, and which of a source's columns are read. It knows no file formats."""
+"""Names the origin of rows in messages, and selects the columns of a source to read. It knows no file formats."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NEARLY = 0.8  # like Timestamp, time_stamp and timestamps
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """The file or table that rows come from, for messages; `line_of` gives the line of a row where there are lines."""
+    """The file or table that rows come from, for messages; `line_of` gives the line of a row if there are lines."""
 
     name: str
     line_of: Callable[[int], int] | None = None
@@ -38,10 +38,10 @@ class Selection:
     """Which columns of a source are read: by our names, or by those of `renamed` (our name → the source's).
 
     Attributes:
-        renamed: what an option gives: a name, a position from 1, or nothing for a column that is not to be read.
+        renamed: what an option gives: a name, a position from 1, or an empty text for a column to ignore.
         option: the option, for messages.
         required: names that must be there.
-        optional: names that are read where they are there.
+        optional: names that are read if they are there.
         others: whether all other columns are read too, under the source's names.
         synonyms: other names that a column may have where it has not ours.
     """

@@ -1,4 +1,4 @@
-"""What was read, in figures for people: how many rows, which scale, how often each rating, from when to when."""
+"""The summary of what was read: rows, scale, frequencies of ratings, times."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from training.data.columns import Float64s, Int64s
 from training.data.dataset import Dataset
 
 log = logging.getLogger(__name__)
-MOST_VALUES = 11  # that are counted one by one: 0, 1 … 10, or 0.5, 1 … 5
+MOST_VALUES = 11  # that are counted separately: 0, 1 … 10, or 0.5, 1 … 5
 BINS = 10
 FAR = 2  # times the largest gap between other ratings
+EARLY = 315_532_800  # 1980-01-01; dates such as 20191231 and 201912312359, read as times, are before it
 SPIKE = 5  # times as often as the rating next to it
 Bin = tuple[float, float, int]
 
@@ -30,6 +31,8 @@ def summary(dataset: Dataset) -> dict[str, Any]:
     for side, ids in (("user", dataset.ratings.user_ids), ("item", dataset.ratings.item_ids)):
         _warn_of_long_ids(side, ids)
     times = dataset.ratings.first_and_last
+    if times is not None and 0 < times[1] < EARLY:
+        log.warning("all times are before 1980: numbers are read as seconds since 1970, not as years, days or dates")
     return {
         "rows": dataset.rows,
         "dropped": dataset.dropped,
@@ -60,7 +63,7 @@ def _histogram(values: Float64s, counts: Int64s) -> list[Bin]:
 
 
 def _warn_of_codes(values: Float64s, counts: Int64s) -> None:
-    """Say which lowest or highest rating stands apart: 0, -1 or 99 often mean “not rated”."""
+    """Warn of a lowest or highest rating that stands apart: 0, -1 or 99 often mean “not rated”."""
     if len(values) <= FAR:
         return
     gaps = np.diff(values)

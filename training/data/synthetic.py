@@ -1,4 +1,4 @@
-"""Ratings with a planted low-rank truth, for tests of speed and scale: they need no data set.
+"""Makes ratings from a planted low-rank model, for tests of speed and scale without a data set.
 
 Shapes: U users, I items, N ratings, F planted factors.
 """
@@ -25,7 +25,7 @@ def planted(users: int, items: int, ratings: int, rng: np.random.Generator) -> R
     User weights are (rank + 20)^-0.9 and item weights (rank + 50)^-0.7, both shuffled. A rating is
     3.5 + b_u + b_i + 0.6 p·q + N(0, 0.7²) with biases N(0, 0.45²) and p·q of unit variance, rounded to halves and
     clipped to 1–5. Pairs stand in the order in which they were drawn; those of popular users and items come somewhat
-    earlier, as fewer of them are left later on, so a split must shuffle. Users and items that nobody drew are possible.
+    earlier, as fewer of them are left later on, so a split must shuffle. Some users and items may have no ratings.
     Beside the result (users_N, items_N, ratings_N) this holds U·I bits: 100 million ratings of 480,000 × 17,770 peak
     at 2.1 GB.
     """

@@ -1,9 +1,10 @@
-"""Reading and splitting: the ratings of a job as a training and a test part, with side information where wanted."""
+"""Reads and splits the ratings of a job into a training and a test part, with attributes if the preset uses them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +13,7 @@ import pyarrow.compute as pc
 from models.urls import is_url
 from training.communicator import SINGLE_PROCESS, Communicator, Span
 from training.config import JobConfig
+from training.data import movielens
 from training.data.attributes import Matrix, encode
 from training.data.dataset import Dataset, load
 from training.data.described import check_overlap, read_attributes, read_items
@@ -29,10 +31,10 @@ class TrainTest:
         train: the training part. Its vocabularies hold the ids with training ratings and, after them, those with
             attributes alone.
         test: the test part under the same vocabularies, perhaps empty.
-        user_attributes_UA, item_attributes_IA: None where there are none or none are wanted.
+        user_attributes_UA, item_attributes_IA: None if there are none or the preset uses none.
         communicator: of the ranks that fit together; each has some of the users, numbered from 0, and all items.
         users_here: which of all users these are; None for all.
-        scale: the lowest and the highest rating of all, held-out ones too, or what was given.
+        scale: the lowest and the highest rating of all, held-out ones too, or the given one.
     """
 
     dataset: Dataset
@@ -75,22 +77,18 @@ def read(
 
     Raises DataError or ConfigError for ratings, attributes or a split that cannot be used.
     """
-    if not with_attributes and (config.user_attributes or config.item_attributes):
+    given = config.user_attributes or config.item_attributes
+    if given and not with_attributes:
         raise ConfigError(
             f"the preset {config.preset} uses no attributes: leave out --user-attributes and --item-attributes, "
-            "or take a preset that does, such as bayes-side"
+            "or choose a preset that does, such as bayes"
         )
     ratings = _read_split(config, phase)
-    if not with_attributes:
+    if not given:
         return ratings
-    dataset, train = ratings.dataset, ratings.train
-    options, (of_users, of_items) = config.options, (config.user_attributes, config.item_attributes)
-    users = dataset.users if of_users is None else read_attributes(of_users, "user", options)
-    items = dataset.items if of_items is None else read_attributes(of_items, "item", options)
-    if users is None and items is None:
-        raise ConfigError(
-            "the preset needs attributes and the data has none: give --user-attributes or --item-attributes"
-        )
+    train = ratings.train
+    users = _attributes(config.user_attributes, "user", config)
+    items = _attributes(config.item_attributes, "item", config)
     user_ids, item_ids = (
         ids if table is None else _extended(ids, table["id"].combine_chunks())
         for ids, table in ((train.user_ids, users), (train.item_ids, items))
@@ -102,6 +100,19 @@ def read(
         user_attributes_UA=None if users is None else encode(users, user_ids),
         item_attributes_IA=None if items is None else encode(items, item_ids),
     )
+
+
+def _attributes(source: str | None, side: Literal["user", "item"], config: JobConfig) -> pa.Table | None:
+    """What a file, or a named data set, tells of the users or items."""
+    if source is None:
+        return None
+    if source not in movielens.SETS:
+        return read_attributes(source, side, config.options)
+    named = load([source], rng=np.random.default_rng(config.seed), cache=config.cache)
+    table = named.users if side == "user" else named.items
+    if table is None:
+        raise ConfigError(f"--{side}-attributes {source}: this data set has no attributes of {side}s")
+    return table
 
 
 def _read_split(config: JobConfig, phase: Callable[[str], None]) -> TrainTest:
@@ -133,5 +144,5 @@ def _extended(ids: pa.StringArray, more: pa.StringArray) -> pa.StringArray:
 
 
 def _padded(table: Matrix | None, rows: int) -> Matrix | None:
-    """With rows of zeros at the end."""
+    """The table with rows of zeros at the end."""
     return None if table is None else np.pad(table, ((0, rows - len(table)), (0, 0)))

@@ -46,7 +46,7 @@ class Checked:
 def checked(sources: Iterable[Iterable[Part]], drop_ratings: Sequence[float] = ()) -> Checked:
     """The ratings of all sources under one pair of vocabularies, in order of first appearance, without duplicates.
 
-    Of the ratings of one pair the latest by timestamp stays (the last row on ties or without timestamps); the rest keep
+    Of the ratings of one pair the latest by timestamp counts (the last row on ties or without timestamps); others keep
     their order. Ratings of `drop_ratings` are left out.
 
     A source has parts, and the times of all of them have one unit. Each batch has columns of any types: user, item,
@@ -155,7 +155,7 @@ def _fault(name: str, value: object) -> str:
 
 
 def _timestamps(column: pa.ChunkedArray) -> Int64s | None:
-    """The timestamps of all rows, `NO_TIME` where there is none, or None where not one has any."""
+    """The timestamps of all rows, `NO_TIME` for a row without one; None if no row has one."""
     if column.null_count == len(column):
         return None
     timestamps_N: Int64s = (column.fill_null(NO_TIME) if column.null_count else column).to_numpy()
@@ -174,7 +174,7 @@ def first_seen(column: pa.ChunkedArray, name: str) -> tuple[Int32s, pa.StringArr
 
 
 def _say_shortened(name: str, texts: pa.StringArray, ids: pa.StringArray) -> None:
-    """Say which ids lose a fraction of zero: they may have been two, or be no numbers at all."""
+    """Warn of ids that lose a fraction of zero: two ids may become one, or they may not be numbers."""
     changed = pc.not_equal(texts, ids)
     count = pc.sum(changed).as_py()
     if count:

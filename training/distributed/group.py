@@ -146,14 +146,14 @@ class Group(Communicator):
 
 
 @contextmanager
-def joined(wish: str, item_bytes: int | None) -> Iterator[Group]:
+def joined(name: str, item_bytes: int | None) -> Iterator[Group]:
     """Join the other ranks on the device that `--device` names (a GPU of its own), and leave them at the end.
 
     `item_bytes` is the most that a copy of all items' rows may take on a rank; None for a quarter of what is free.
     """
-    if wish in ("auto", "cuda") and torch.cuda.is_available():
-        wish = f"cuda:{int(os.environ['LOCAL_RANK']) % torch.cuda.device_count()}"
-    device = choose_device(wish)
+    if name in ("auto", "cuda") and torch.cuda.is_available():
+        name = f"cuda:{int(os.environ['LOCAL_RANK']) % torch.cuda.device_count()}"
+    device = choose_device(name)
     if device.type == "cuda":
         torch.cuda.set_device(device)
     _meet("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")

@@ -6,6 +6,7 @@ Tables arrive in pieces and go into mapped files, so that the memory of the firs
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -20,7 +21,6 @@ from models.errors import PublicationError
 from models.fold_in import FoldInPrior
 from models.mf import MatrixFactorization
 from models.registry.directory import publish
-from models.relevance import RelevanceHead
 from models.training_ratings import TrainingRatings
 from training.distributed.group import Group
 from training.results import Result, WholeModel
@@ -63,7 +63,7 @@ class Collector:
         """The model of all users. The prior is learned on the first rank; that of the others is empty."""
         model, seen, head = self.model(result.fitted.model), self.seen(result.seen), result.fitted.head
         if head is not None:
-            head = RelevanceHead(self._with_last_row(head.user_factors), head.item_factors, head.rule)
+            head = replace(head, user_factors=self._with_last_row(head.user_factors))
         return WholeModel(
             model=model,
             user_ids=self.ids(result.train_test.train.user_ids),

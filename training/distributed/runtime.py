@@ -72,15 +72,17 @@ class DistributedRuntime(Runtime):
     def __init__(self, group: Group) -> None:
         self.communicator: Group = group
 
-    def choose_device(self, wish: str) -> torch.device:  # noqa: ARG002 - chosen when the ranks were joined
+    def choose_device(self, name: str) -> torch.device:  # noqa: ARG002 - chosen when the ranks were joined
         return self.communicator.device
 
     def free_memory(self, device: torch.device) -> int:
         return free_memory(device)
 
     def read(self, config: JobConfig, preset: Preset, phase: Callable[[str], None]) -> TrainTest:
-        if not preset.trainer_class.distributes or preset.settings.uses_attributes:
+        if not preset.trainer_class.distributes:
             raise ConfigError(f"the preset {preset.name} cannot be fitted under torchrun")
+        if config.user_attributes or config.item_attributes:
+            raise ConfigError("--user-attributes and --item-attributes cannot be used under torchrun")
         if config.refit or config.warm_start:
             raise ConfigError("--refit and --warm-start cannot be used under torchrun")
         phase("reading ratings")

@@ -1,4 +1,4 @@
-"""The state of a distributed fit: an interrupted one goes on where it stopped, with any number of ranks.
+"""Saves the state of a distributed fit, so that an interrupted fit resumes where it stopped, with any number of ranks.
 
 Every rank writes its part of a checkpoint of torch.distributed, into a directory that keeps the last two of them. A
 checkpoint that is still being written has another name, and nothing reads it. Shapes: N probes here.
@@ -35,13 +35,13 @@ from training.fit.loop import Epoch
 from training.fit.trainer import Trainer, TrainingSet
 
 FACTS, PART, KEPT = "fit.json", ".part", 2
-TABLES = ("posterior.left", "posterior.right", "posterior.user_bias", "posterior.item_bias")
-PROBES, MOMENTS = "posterior.probes", "posterior.moments"
+TABLES = ("mean.left", "mean.right", "mean.user_bias", "mean.item_bias")
+PROBES, MOMENTS = "spread.probes", "spread.moments"
 
 
 @dataclass(slots=True)
 class FitStateDirectory(FitState):
-    """The saved states of a distributed fit, in a directory that all ranks see. Every rank makes the same calls.
+    """The saved states of a distributed fit, in a directory that all ranks can access. Every rank makes the same calls.
 
     `fit` and `every` are those of a `FitStateFile`.
     """
@@ -62,7 +62,7 @@ class FitStateDirectory(FitState):
         except (OSError, ValueError) as error:
             raise ConfigError(f"{self.directory / last} is not a saved fit: {error}") from error
         if facts["fit"] != self.fit:
-            raise ConfigError(f"{self.directory} is of another fit: other data, settings or seed")
+            raise ConfigError(f"{self.directory} is the state of another fit, with other data, settings or seed")
         trainer.restore(state_of_rows(self._read(self.directory / last, trainer), trainer.data, self.group))
         return [Epoch(**epoch) for epoch in facts["history"]]
 
@@ -132,7 +132,7 @@ class FitStateDirectory(FitState):
         return DTensor.from_local(rows, mesh, [Shard(0)], run_check=False, shape=shape, stride=stride)
 
     def _span(self, trainer: Trainer[Any], name: str, tensor: Tensor) -> Span | None:
-        """Which rows of a tensor are here, None where it is the same on all ranks."""
+        """Which rows of a tensor are here; None if it is the same on all ranks."""
         side, data = trainer.side_of(name), trainer.data
         if side != "other":
             return {"user": data.user_span, "item": data.item_span, None: None}[side]
@@ -141,7 +141,7 @@ class FitStateDirectory(FitState):
 
 
 def rows_of_state(state: Mapping[str, Tensor], data: TrainingSet) -> dict[str, Tensor]:
-    """A trainer's state as rows of users, of items and of probes, which any number of ranks can go on from.
+    """A trainer's state as rows of users, of items and of probes, from which any number of ranks can resume.
 
     Only the posterior of `bayes` is not made of such rows. Its tables have one row more, for unknown ids, which is kept
     beside the table. Its probes get the numbers that all users have.

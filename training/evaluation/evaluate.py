@@ -1,4 +1,4 @@
-"""Honest figures for a model on ratings it has not seen.
+"""Measures a model on held-out ratings.
 
 It refuses a test part that overlaps the training part. Shapes: N test ratings, B users, I items, K list length.
 """
@@ -18,10 +18,10 @@ from models.relevance import RelevanceHead
 from models.scoring import BilinearForm
 from models.search import top_items
 from models.training_ratings import TrainingRatings
+from training import metrics
 from training.communicator import SINGLE_PROCESS, Communicator
 from training.data.interactions import Interactions
 from training.errors import OverlapError
-from training.evaluation import metrics
 
 LIST_LENGTH = 10
 USERS_PER_BATCH = 512
@@ -34,7 +34,7 @@ class TestSet:
 
     Attributes:
         users_N, items_N, ratings_N: int64, int64 and float32.
-        scale: the lowest and highest training rating, to which predictions are clipped where that is asked.
+        scale: the lowest and the highest rating, to which predictions are clipped for some figures.
         relevant: ratings at or above it count as relevant.
         communicator: of the ranks that evaluate together, each the held-out ratings of its own users.
     """
@@ -63,10 +63,10 @@ def make_test_set(
     device: torch.device,
     communicator: Communicator = SINGLE_PROCESS,
 ) -> TestSet | None:
-    """The test part for the evaluator, None where it is empty.
+    """The test part for the evaluator; None if it is empty.
 
-    `relevant` defaults to three quarters up the scale, 4 on a 1–5 one. Both parts stand under the vocabularies
-    of the training part. Raises OverlapError if a pair is in both.
+    `relevant` defaults to three quarters up the scale, 4 on 1–5. Both parts have the vocabularies
+    of the training part. Raises OverlapError if a pair is in both parts.
     """
     rows = communicator.total(len(test))
     if rows == 0:
@@ -104,11 +104,11 @@ def _rmse(test: TestSet, predicted_N: Tensor) -> float:
 def evaluate(
     model: MatrixFactorization, test: TestSet, seen: TrainingRatings, head: RelevanceHead | None = None
 ) -> dict[str, float | None]:
-    """All figures of `docs/evaluation.md` but `bias_rmse`; None where one does not apply.
+    """All figures of `docs/evaluation.md` except `bias_rmse`; None if one does not apply.
 
-    `head` orders lists where there is one, else r̂ does.
+    `head` orders lists if there is one, else r̂ does.
     The ranking figures are means over users with at least one relevant test item, of lists over all items the user has
-    no training rating for; None where there is no such user. A relevant item unknown to the model counts as missed.
+    no training rating for; None if there is no such user. A relevant item unknown to the model counts as missed.
     """
     predicted_N = predict(model, test)
     variance_N = model.variance(test.users_N, test.items_N)
@@ -116,8 +116,9 @@ def evaluate(
     ndcg10, recall10 = rated if head is None else _ranking(model, by_relevance(head), test, seen)
     pooled, actual_N = test.communicator.pooled, test.ratings_N
     coverage = nll = None
-    if variance_N is not None:
-        coverage = pooled(metrics.coverage(predicted_N, variance_N, actual_N, 0.9), len(test))
+    intervals = model.intervals(test.users_N, test.items_N)
+    if variance_N is not None and intervals is not None:
+        coverage = pooled(metrics.coverage(*intervals, actual_N), len(test))
         nll = pooled(metrics.nll(predicted_N, variance_N, actual_N), len(test))
     return {
         "rmse": _rmse(test, predicted_N),

@@ -1,4 +1,4 @@
-"""The quality gate: whether a fitted model may replace the one being served, and how far the ratings have drifted.
+"""The quality gate: whether a fitted model may replace the served one, and how far the ratings have drifted.
 
 It compares errors on held-out ratings, clipped to the scale as the service answers them, and knows nothing of trainers.
 Shapes: N ratings.
@@ -21,12 +21,12 @@ from training.data.interactions import Interactions
 from training.evaluation.evaluate import TestSet, held_out_rmse
 
 log = logging.getLogger(__name__)
-MIN_SHARED = 100  # fewer held-out ratings that are new to both models decide nothing
+MIN_SHARED = 100  # with fewer held-out ratings that are new to both models there is no comparison
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A fitted model and the bias model of the same ratings, on one device, and what both are judged by.
+    """A fitted model and the bias model of the same ratings, on one device, and the ratings that judge both.
 
     Attributes:
         test: the held-out ratings as these models see them, on their device.
@@ -42,8 +42,8 @@ class Candidate:
 def judge(candidate: Candidate | None, served: Checkpoint | None, tolerance: float) -> GateRecord:
     """Refuse a model that does not beat the baseline, or is worse than the served one.
 
-    `tolerance` is how much higher its RMSE may be than the served model's, relatively. The served model is judged only
-    by ratings that it was not trained on. Without held-out ratings (no candidate) nothing is measured, nor refused.
+    `tolerance` is how much higher its RMSE may be than that of the served model, as a share. That one is judged only
+    by ratings that it was not trained on. Without held-out ratings (no candidate) nothing is measured or refused.
     """
     if candidate is None:
         return GateRecord(verdict="not measured", reasons=("no held-out ratings",))
@@ -64,7 +64,7 @@ def _against_served(candidate: Candidate, served: Checkpoint, tolerance: float) 
     rows = _new_to(served, held_out)
     new = candidate.test.communicator.total(len(rows))
     if new < MIN_SHARED:
-        log.warning("only %d held-out ratings are new to %s, too few to compare the models", new, served.version)
+        log.warning("the model is not compared with %s: only %d held-out ratings are new to it", served.version, new)
         return []
     theirs = held_out_rmse(served.model, _as_test_set(served, held_out.take(rows), candidate), clipped=True)
     ours = held_out_rmse(candidate.model, candidate.test.take(torch.from_numpy(rows)), clipped=True)

@@ -1,4 +1,4 @@
-"""The state of a fit while it runs, so that an interrupted one goes on where it stopped.
+"""Saves the state of a fit, so that an interrupted fit resumes where it stopped.
 
 It does not know what a trainer's state holds.
 """
@@ -22,27 +22,27 @@ from training.fit.trainer import Trainer
 
 
 class FitState:
-    """What is saved of a fit: here nothing, because the fit is not to be resumed."""
+    """The saved state of a fit. This class saves nothing, for a fit without `--resume`."""
 
     def restore(self, trainer: Trainer[Any]) -> list[Epoch]:  # noqa: ARG002
-        """Put `trainer` into the state that was saved last and return its history; empty where nothing was saved.
+        """Put `trainer` into the last saved state and return its history; empty if nothing was saved.
 
-        Raises ConfigError for what is not a state of this fit.
+        Raises ConfigError if the saved state is not one of this fit.
         """
         return []
 
     def save(self, trainer: Trainer[Any], history: Sequence[Epoch]) -> None:
-        """Save the state, unless the last save was a moment ago."""
+        """Save the state, unless it was saved a moment ago."""
 
     def delete(self) -> None:
-        """Delete what was saved, because the fit is complete."""
+        """Delete the saved state, because the fit is complete."""
 
 
 @dataclass(slots=True)
 class FitStateFile(FitState):
-    """A file with the state, replaced in one step, at most every so many seconds.
+    """A file with the state, replaced by one rename, at most once in `every` seconds.
 
-    `fit` identifies the fit: data, settings and seed. A file of another one is refused.
+    `fit` identifies the fit: data, settings and seed. The file of another fit is refused.
     """
 
     file: Path
@@ -64,7 +64,7 @@ class FitStateFile(FitState):
         except (SafetensorError, OSError) as error:
             raise ConfigError(f"{self.file} is not a saved fit: {error}") from error
         if metadata.get("fit") != self.fit:
-            raise ConfigError(f"{self.file} is of another fit: other data, settings or seed")
+            raise ConfigError(f"{self.file} is the state of another fit, with other data, settings or seed")
         trainer.restore({name: tensor.to(trainer.data.device) for name, tensor in state.items()})
         return [Epoch(**epoch) for epoch in json.loads(metadata["history"])]
 

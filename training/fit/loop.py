@@ -11,8 +11,9 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from models.mf import MatrixFactorization
 from training.errors import DivergedError
-from training.fit.trainer import TrainingSet
+from training.fit.trainer import Trainer, TrainingSet
 
 CURVE_POINTS = 30  # evaluations of a long fit; each makes the model, which for `bayes` takes about as long as a sweep
 ModelT = TypeVar("ModelT")
@@ -20,7 +21,7 @@ ModelT_co = TypeVar("ModelT_co", covariant=True)
 
 
 class Fit(Protocol[ModelT_co]):
-    """What the loop runs: a trainer, or the fit of a relevance head. See `training.fit.trainer.Trainer`."""
+    """A fit that the loop can run: a trainer, or the fit of a relevance head. See `training.fit.trainer.Trainer`."""
 
     data: TrainingSet
     epochs: int
@@ -32,10 +33,10 @@ class Fit(Protocol[ModelT_co]):
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """What is known after the first, second … of all `epochs` of a fit, which logs call by its `name`.
+    """The figures after one of the `epochs` of a fit. `name` is the name of an epoch in logs.
 
     Attributes:
-        figures: what the trainer reported, `loss` among them.
+        figures: as reported by the trainer, always with `loss`.
         test_rmse: error on the held-out ratings; None without any, and between the points of the curve.
         fit_seconds: time spent fitting so far, without evaluation.
         examples_per_second: training ratings processed per second of fitting so far.
@@ -61,6 +62,7 @@ def fit(
     history: Sequence[Epoch] = (),
     save: Callable[[Any, Sequence[Epoch]], None] | None = None,
     name: str = "epoch",
+    seconds: float = 0.0,
 ) -> list[Epoch]:
     """Run all epochs and return the history. The fitted model is `trainer.model()`.
 
@@ -68,11 +70,12 @@ def fit(
         trainer: new, or restored to the end of `history`, the epochs of an interrupted fit.
         test_rmse: the error of a model on held-out ratings; None without any.
         report, save: called after each epoch, `save` with the trainer and the history.
+        seconds: what a new fit has already taken.
 
     Raises DivergedError as soon as the training loss is not finite.
     """
     history, device = list(history), trainer.data.device
-    fit_seconds = history[-1].fit_seconds if history else 0.0
+    fit_seconds = history[-1].fit_seconds if history else seconds
     ratings = trainer.data.total()
     for number in range(len(history) + 1, trainer.epochs + 1):
         began = time.perf_counter()
@@ -97,6 +100,26 @@ def fit(
         if save is not None:
             save(trainer, history)
     return history
+
+
+def fit_after_trial(
+    trainer: Trainer[Any],
+    test_rmse: Callable[[MatrixFactorization], float] | None,
+    report: Callable[[Epoch], None],
+    history: Sequence[Epoch] = (),
+    save: Callable[[Any, Sequence[Epoch]], None] | None = None,
+) -> list[Epoch]:
+    """As `fit`, of a trainer that learns from its trial first, if it has one and is new.
+
+    An interrupted trial starts again: it is a fraction of the fit.
+    """
+    trial, seconds = None if history else trainer.trial(), 0.0
+    if trial is not None:
+        began = time.perf_counter()
+        fit(trial, None, report, name="trial")
+        trainer.learn(trial)
+        seconds = time.perf_counter() - began
+    return fit(trainer, test_rmse, report, history, save, seconds=seconds)
 
 
 def _shown(number: int, epochs: int) -> bool:

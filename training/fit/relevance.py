@@ -1,119 +1,172 @@
 """Fitting the relevance head: what orders lists. It knows ratings and cells, not the rating model beside it.
 
-Hu, Koren and Volinsky, "Collaborative filtering for implicit feedback datasets" (2008), with the penalty of Rendle,
-Krichene, Zhang and Koren, "Revisiting the performance of iALS on item recommendation benchmarks" (2022), where the
-rating is in the weight alone; here it is in the target.
-Shapes: U users, I items, G factors, N training ratings, R rows and C columns of one side, K width of a table: G up to a
-multiple of 8.
+A head is the sum of two scores: factors solved by weighted least squares over all cells, and an item-to-item
+regression; each is ahead on some data. How strongly the factors are penalised and how much the regression counts is
+found on a tenth of the ratings, fitted to the others; then both are fitted to all ratings, and reduced to one form.
+Shapes: U users, I items, C items covered by the regression, G factors, H of them solved, N training ratings.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import cached_property, partial
+import logging
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
+from torch.nn.functional import pad
 
 from models.mf import with_average_row
-from models.relevance import RelevanceHead, RelevanceRule, penalty, targets, total_weight
-from training.communicator import drawn_rows
-from training.fit.kernels.als import group_rows
-from training.fit.kernels.als_cpu import compile_for
-from training.fit.kernels.als_rows import HalfStep, Solver
+from models.relevance import RelevanceHead, RelevanceRule
+from training.fit.item_regression import ItemRegression
 from training.fit.kernels.tiles import padded_width
+from training.fit.relevance_choice import Choice, Judge, held_out, part
+from training.fit.relevance_settings import RelevanceSettings
+from training.fit.relevance_tables import Reduction
 from training.fit.trainer import TrainingSet
+from training.fit.weighted_factors import WeightedFactors, rating_targets
 
-START_DEVIATION = 0.1  # of the item factors; from 0.01 to 1 NDCG@10 after ten sweeps is the same to 0.0003
+log = logging.getLogger(__name__)
+MILDER = (0.5, 0.25)  # times the regularisation: tried too
+TRIAL_SWEEPS = 2  # with each of these, from the factors before
+FINAL_SWEEPS = 4  # on all ratings, from the best factors of nine tenths
+MOST_JUDGED = (
+    2500  # items, those with most ratings, among which settings are tried: an inverse takes an eighth of 5,000
+)
+NO_REGRESSION = Choice(weight=0.0)
 
 
-class RelevanceSettings(BaseModel):
-    """Settings of the head: what a preset's `[relevance]` and `--set relevance.KEY=VALUE` may name.
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What a fit on all ratings begins with."""
 
-    The target of a rating r is 1 + slope · (r − mean) / deviation, at least 0: no setting depends on the scale of the
-    ratings. A cell without a rating has target 0 and weight `missing_weight` beside the 1 of a rating. A row pays
-    regularisation · (sum of the weights of its cells)^exponent · |factors|².
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    factors: int = Field(default=64, ge=1, le=1024)
-    sweeps: int = Field(default=10, ge=1)
-    slope: float = Field(default=0.28, ge=0)
-    missing_weight: float = Field(default=0.25, gt=0, lt=1)
-    regularisation: float = Field(default=0.4, gt=0)
-    exponent: float = Field(default=0.5, ge=0, le=1)
+    regularisation: float
+    items_IK: Tensor | None
+    choice: Choice
 
 
 class RelevanceFit:
-    """Least squares over all cells; an epoch is a sweep: every user's row is solved, then every item's.
-
-    Unrated cells, observations of 0 with weight w, are never visited: the normal equations of a row are those of its
-    rated cells with weight 1 − w, and w times the Gram matrix of all columns, which is one for all rows. The rows of
-    `als` with that matrix as their prior solve them, divided by 1 − w.
-    """
+    """An epoch is a sweep of the solved factors: on nine tenths of the ratings, at last on all of them."""
 
     def __init__(self, data: TrainingSet, settings: RelevanceSettings, rng: np.random.Generator) -> None:
-        self.data, self.settings, self.epochs = data, settings, settings.sweeps
-        width = padded_width(settings.factors, biased=False)
-        self._users_UK = torch.zeros(data.users, width, device=data.device)
-        self._items_IK = torch.zeros(len(data.item_span), width, device=data.device)
-        start_IG = drawn_rows(rng, data.item_span, settings.factors)
-        self._items_IK[:, : settings.factors] = START_DEVIATION * torch.from_numpy(start_IG)
-        self._user_counts_U, self._item_counts_I = data.user_counts(), data.item_totals()
-        self._ratings = data.total()
-        if data.device.type == "cpu":
-            compile_for(width, distributed=data.communicator.size > 1)
+        self.data, self.settings, self._rng = data, settings, rng
+        self.epochs = settings.sweeps + TRIAL_SWEEPS * len(MILDER) + FINAL_SWEEPS
+        self._losses = self._fit()
+        self._head: RelevanceHead | None = None
 
     @classmethod
     def memory_bytes(cls, users: int, items: int, ratings: int, settings: RelevanceSettings) -> int:
-        """The ratings as given, their targets, these grouped by user and by item; the tables once more as a head."""
-        tables = 4 * (users + items) * padded_width(settings.factors, biased=False)
-        return (12 + 4 + 2 * 8) * ratings + 2 * tables + 40 * (users + items)
+        """The ratings as given and their targets, twice grouped by user and by item, for factors and regression; the
+        tables of factors once more as a head; four matrices of the covered items."""
+        solved = 4 * (users + items) * padded_width(settings.factors, biased=False)
+        covered = min(settings.regression_items, items)
+        published = 4 * (users + 2 * items) * max(settings.factors, settings.rank if covered else 0)
+        grouped = 2 * 8 + (2 * 12 if covered else 0)
+        return (12 + 4 + grouped) * ratings + 2 * solved + 2 * published + 4 * 4 * covered**2 + 40 * (users + items)
 
     def epoch(self) -> Mapping[str, Tensor]:
         """Sweep once. `loss` is the weighted squared error over all cells before the penalty, per rating."""
-        users, items = self._sides
-        counts_I = self._item_counts_I[self.data.item_span.rows]
-        self._solve(users, self._items_IK, self.data.items, self._user_counts_U, self._users_UK)
-        error = self._solve(items, self._users_UK, self.data.user_span.total, counts_I, self._items_IK)
-        squares = self.data.communicator.sum(self._targets_N.square().sum(dtype=torch.float64))
-        weight = 1 - self.settings.missing_weight
-        return {"loss": (weight * error - squares * (1 / weight - 1)) / self._ratings}
-
-    def _solve(self, rows: Solver, other_CK: Tensor, columns: int, counts_R: Tensor, out_RK: Tensor) -> Tensor:
-        """Solve the rows against all `columns`; return their error and that of unrated cells, divided by 1 − w."""
-        settings = self.settings
-        weight = 1 - settings.missing_weight
-        weights_R = total_weight(settings.missing_weight, columns, counts_R).float()
-        ridge_R = penalty(settings.regularisation / weight, weights_R, settings.exponent)
-        gram_KK = settings.missing_weight / weight * self.data.communicator.sum(other_CK.T @ other_CK)
-        return rows.solve(HalfStep(other_CK, ridge_R, prior_KK=gram_KK), out_RK)
-
-    @cached_property
-    def _targets_N(self) -> Tensor:
-        mean, deviation = self.data.standardisation()
-        targets_N: Tensor = targets(self.data.ratings_N, mean.float(), deviation.float(), self.settings.slope)
-        return targets_N
-
-    @cached_property
-    def _sides(self) -> tuple[Solver, Solver]:
-        """Users and items. Grouping the ratings is a part of fitting, so the first epoch does it."""
-        width, scale = self._users_UK.shape[1], 1 / (1 - self.settings.missing_weight)
-        return self.data.als_sides(self._targets_N, partial(group_rows, width=width, scale=scale), width)
+        return {"loss": next(self._losses)}
 
     def model(self) -> RelevanceHead:
-        """The head as fitted so far, on the device of the data. A user without ratings has the row of unknown ones."""
-        factors, data = self.settings.factors, self.data
-        mean, deviation = data.standardisation()
-        settings = self.settings.model_dump(exclude={"factors", "sweeps"})
-        items_IK = data.communicator.gathered(self._items_IK, data.item_span)
+        """The head, after the last epoch, on the device of the data."""
+        if self._head is None:
+            raise RuntimeError("the head is there after the last epoch")
+        return self._head
+
+    def _fit(self) -> Generator[Tensor, None, None]:
+        start = yield from self._tried()
+        factors = WeightedFactors(self.data, self.settings)
+        factors.regularisation = start.regularisation
+        if start.items_IK is None:
+            factors.start(self._rng)
+        else:
+            factors.items_IK = start.items_IK
+        sweeps = FINAL_SWEEPS if start.items_IK is not None else self.epochs
+        for sweep in range(1, sweeps + 1):
+            loss = factors.sweep()
+            if sweep == sweeps:
+                self._head = self._combined(factors, start.choice)
+            yield loss
+
+    def _tried(self) -> Generator[Tensor, None, Start]:
+        """Fit to nine tenths of the ratings, and return what is best on the others."""
+        settings, held_N = self.settings, held_out(self.data)
+        kept, held = part(self.data, ~held_N), part(self.data, held_N)
+        if kept.total() == 0:
+            return self._untried()
+        targets_N = rating_targets(kept, settings.slope)
+        regression = ItemRegression(kept, targets_N, min(settings.regression_items or MOST_JUDGED, MOST_JUDGED))
+        judge = Judge(regression, kept, targets_N, held)
+        if not judge.can_choose:
+            return self._untried()
+        factors = WeightedFactors(kept, settings)
+        factors.start(self._rng)
+        best, found = -1.0, Start(settings.regularisation, None, NO_REGRESSION)
+        best_items_IH = best_scores_BC = factors.items_IK
+        for share in (1.0, *MILDER):
+            factors.regularisation = share * settings.regularisation
+            for _ in range(settings.sweeps if share == 1.0 else TRIAL_SWEEPS):
+                yield factors.sweep()
+            items_IH = factors.items_IH()
+            scores_BC = factors.users_UH()[judge.users_B] @ items_IH[regression.covered_C].T
+            if (quality := judge.ndcg(scores_BC)) > best:
+                best, found = quality, Start(factors.regularisation, factors.items_IK.clone(), NO_REGRESSION)
+                best_items_IH, best_scores_BC = items_IH.clone(), scores_BC
+        if settings.regression_items:
+            reduced = partial(self._reduced_scores, judge, best_items_IH)
+            found = replace(found, choice=judge.choose(best_scores_BC, reduced))
+        log.info("relevance head: regularisation %g, %s", found.regularisation, found.choice)
+        return found
+
+    def _reduced_scores(self, judge: Judge, items_IH: Tensor, choice: Choice) -> Tensor:
+        """Of the judged users for the covered items, (B, C): those of the regression in its published form."""
+        items_IG, summed_CG = self._reduced(judge.regression, items_IH, choice)
+        return judge.targets_BC @ summed_CG @ items_IG[judge.regression.covered_C].T
+
+    def _reduced(self, regression: ItemRegression, items_IH: Tensor, choice: Choice) -> tuple[Tensor, Tensor]:
+        """All factors of items, (I, G), of which the first are given, and what targets add to a user's row, (C, G)."""
+        reduction = Reduction(regression, regression.inverse(choice.ridge), choice, items_IH)
+        columns_IK = reduction.columns(self.settings.rank - items_IH.shape[1], self._rng)
+        return torch.cat([items_IH, columns_IK], dim=1), reduction.summed(columns_IK)
+
+    def _untried(self) -> Start:
+        """Where there is too little to choose from, factors and regression count alike."""
+        log.info("relevance head: too few ratings to choose its settings from; they are the default ones")
+        choice = Choice() if self.settings.regression_items else NO_REGRESSION
+        return Start(self.settings.regularisation, None, choice)
+
+    def _combined(self, factors: WeightedFactors, choice: Choice) -> RelevanceHead:
+        users_UG, items_IG, summed_IG = factors.users_UH(), factors.items_IH(), torch.zeros_like(factors.items_IH())
+        counts_U, counts_I, data = self.data.user_counts(), self.data.item_totals(), self.data
+        if choice.weight:
+            targets_N = rating_targets(data, self.settings.slope)
+            regression = ItemRegression(data, targets_N, self.settings.regression_items)
+            items_IG, summed_CG = self._reduced(regression, items_IG, choice)
+            users_UG = pad(users_UG, (0, items_IG.shape[1] - users_UG.shape[1]))
+            users_UG = users_UG + regression.targets_UC @ summed_CG
+            summed_IG = torch.zeros_like(items_IG)
+            summed_IG[regression.covered_C] = summed_CG
         head = RelevanceHead(
-            data.communicator.with_average_row(self._users_UK[:, :factors], self._user_counts_U),
-            with_average_row(items_IK[:, :factors], self._item_counts_I),
-            RelevanceRule(mean=float(mean), deviation=float(deviation), **settings),
+            data.communicator.with_average_row(users_UG, counts_U),
+            with_average_row(items_IG, counts_I),
+            pad(summed_IG, (0, 0, 0, 1)),
+            self._rule(factors),
         )
-        head.user_factors[:-1][self._user_counts_U == 0] = head.user_factors[-1]
+        head.user_factors[:-1][counts_U == 0] = head.user_factors[-1]
         return head
+
+    def _rule(self, factors: WeightedFactors) -> RelevanceRule:
+        mean, deviation = self.data.standardisation()
+        settings = self.settings
+        return RelevanceRule(
+            mean=float(mean),
+            deviation=float(deviation),
+            slope=settings.slope,
+            missing_weight=settings.missing_weight,
+            regularisation=factors.regularisation,
+            exponent=settings.exponent,
+            solved_factors=settings.factors,
+        )

@@ -1,4 +1,4 @@
-"""What a trainer must provide, and the training set that it gets.
+"""The contract of trainers, and the training set that they get.
 
 A file `training/fit/trainers/<name>.py` with one concrete `Trainer` is the trainer `<name>`; nothing else registers it.
 Shapes: U users, I items, N training ratings, A attributes.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Generic, Literal, TypeVar
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -37,6 +37,7 @@ class TrainingSet:
         ratings_N: float32.
         user_attributes_UA, item_attributes_IA: side information, float32, finite; None where the data has none.
         users_here: which of the users of all ranks these are; None for all.
+        trial_N: which ratings a trial holds out, bool; None for some at random.
     """
 
     users: int
@@ -48,6 +49,7 @@ class TrainingSet:
     item_attributes_IA: Tensor | None = None
     communicator: Communicator = SINGLE_PROCESS
     users_here: Span | None = None
+    trial_N: Tensor | None = None
 
     @property
     def user_span(self) -> Span:
@@ -108,11 +110,6 @@ class TrainerSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    @property
-    def uses_attributes(self) -> bool:
-        """Whether the trainer uses side information with these settings."""
-        return False
-
 
 BYTES_PER_RATING = 12 * 2  # two indices and a rating, once as read and once on the device
 SettingsT = TypeVar("SettingsT", bound=TrainerSettings)
@@ -128,6 +125,7 @@ class Trainer(ABC, Generic[SettingsT]):
     Settings: ClassVar[type[TrainerSettings]]
     TABLES: ClassVar[tuple[tuple[str, str], ...]]  # what `state` saves: its name there, and the attribute
     distributes: ClassVar[bool] = False  # whether several ranks may fit it together
+    uses_attributes: ClassVar[bool] = False  # whether side information that is given makes a difference
 
     def __init__(self, data: TrainingSet, settings: SettingsT, rng: np.random.Generator) -> None:
         self.data, self.settings, self.rng = data, settings, rng
@@ -136,6 +134,16 @@ class Trainer(ABC, Generic[SettingsT]):
     def memory_bytes(cls, users: int, items: int, ratings: int, settings: SettingsT) -> int:  # noqa: ARG003
         """An estimate of a fit's peak memory on its device, without the interpreter and its libraries (300 MB)."""
         return BYTES_PER_RATING * ratings
+
+    def trial(self) -> Any:
+        """Before the first epoch: a short fit (`training.fit.loop.Fit`) that `learn` is called with when it is over.
+
+        None if there is none.
+        """
+        return None
+
+    def learn(self, trial: Any) -> None:
+        """Choose what a complete trial says is best; `epochs` may change."""
 
     @abstractmethod
     def epoch(self) -> Mapping[str, Tensor]:

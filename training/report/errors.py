@@ -16,8 +16,8 @@ from torch import Tensor
 from models.fold_in import FoldInPrior, RowSolver
 from models.mf import MatrixFactorization
 from models.training_ratings import TrainingRatings
+from training import metrics
 from training.data.interactions import Int32s, Interactions
-from training.evaluation import metrics
 from training.evaluation.evaluate import TestSet, predict
 from training.report.charts import Box, Chart, Line, categories, numbers
 from training.report.distributions import GROUPS, Ints, group_names, group_of, levels
@@ -33,15 +33,11 @@ MIN_NEW_USERS = 20
 
 
 class Predicted(NamedTuple):
-    """Held-out ratings with the unclipped predictions of the model and of the bias baseline, float64 on the CPU.
-
-    `variance_N` is that of the model's predictions; None where it does not know them.
-    """
+    """Held-out ratings with the unclipped predictions of the model and of the bias baseline, float64 on the CPU."""
 
     actual_N: Tensor
     ours_N: Tensor
     theirs_N: Tensor
-    variance_N: Tensor | None
 
 
 def section(result: Result) -> dict[str, Any] | None:
@@ -52,12 +48,11 @@ def section(result: Result) -> dict[str, Any] | None:
     model, baseline, test = result.evaluated.model, result.baseline, result.test
     if test is None or baseline is None or len(test) == 0:  # another rank may have all of them
         return None
-    train, variance_N = result.measured_on.train, model.variance(test.users_N, test.items_N)
+    train = result.measured_on.train
     made = Predicted(
         test.ratings_N.cpu().double(),
         predict(model, test).cpu().double(),
         predict(baseline, test).cpu().double(),
-        None if variance_N is None else variance_N.cpu().double(),
     )
     new = new_users(model, train, test)
     return {
@@ -68,7 +63,7 @@ def section(result: Result) -> dict[str, Any] | None:
             "user_rmse": metrics.user_rmse(made.theirs_N, made.actual_N, test.users_N.cpu()),
         },
         "residuals": residual_chart(made),
-        "calibration": None if made.variance_N is None else calibration_chart(made, made.variance_N),
+        "calibration": calibration_chart(model, test),
         "by_user": count_chart("user", made, _training_ratings(train.users_N, train.users, test.users_N)),
         "by_item": count_chart("item", made, _training_ratings(train.items_N, train.items, test.items_N)),
         "new_users": new,
@@ -107,9 +102,14 @@ def residual_chart(made: Predicted) -> Chart:
     )
 
 
-def calibration_chart(made: Predicted, variance_N: Tensor) -> Chart:
-    """The share of ratings inside the intervals of each level."""
-    inside = [(level, metrics.coverage(made.ours_N, variance_N, made.actual_N, level)) for level in INTERVALS]
+def calibration_chart(model: MatrixFactorization, test: TestSet) -> Chart | None:
+    """The share of ratings inside the intervals of each level; None where the model knows no intervals."""
+    inside = []
+    for level in INTERVALS:
+        intervals = model.intervals(test.users_N, test.items_N, level)
+        if intervals is None:
+            return None
+        inside.append((level, metrics.coverage(*intervals, test.ratings_N)))
     furthest, share = max(inside, key=lambda pair: abs(pair[1] - pair[0]))
     return Chart(
         name="intervals",

@@ -22,12 +22,11 @@ from training.results import Result
 LIST_LENGTH = 10
 HIGHEST = 10
 KINDS = (("A light rater", 0.05), ("A median rater", 0.5), ("A heavy rater", 0.95))  # quantiles of their activity
-DEVIATIONS = 1.645  # of the central 90 % interval
 
 
 @dataclass(frozen=True, slots=True)
 class Recommendation:
-    """An item of a list, named by title and year, or by its id where there is no title.
+    """An item of a list, named by title and year, or by its id without a title.
 
     Attributes:
         rating: r̂, clipped to the scale.
@@ -96,11 +95,10 @@ def _recommendations(result: Result, user: int, items_N: Ints) -> list[Recommend
     places_N = torch.from_numpy(items_N).to(model.device)
     users_N = torch.full_like(places_N, user)
     ratings_N = model(users_N, places_N).cpu().numpy()
-    variance_N = model.variance(users_N, places_N)
+    found = model.intervals(users_N, places_N)
     intervals: list[tuple[float, float] | None] = [None] * len(items_N)
-    if variance_N is not None:
-        half_N = DEVIATIONS * np.sqrt(variance_N.cpu().numpy())
-        ends = (np.clip(end_N, *scale).tolist() for end_N in (ratings_N - half_N, ratings_N + half_N))
+    if found is not None:
+        ends = (end_N.cpu().numpy().clip(*scale).tolist() for end_N in found)
         intervals = list(zip(*ends, strict=True))
     rows = np.flatnonzero(test.users_N == user)
     rated = dict(zip(test.items_N[rows].tolist(), test.ratings_N[rows].tolist(), strict=True))

@@ -1,6 +1,6 @@
 """Arrow IPC streams: columns `user` and `item` in, `rating` and `source` out, and perhaps `low` and `high`.
 
-A stream from a stranger is checked before it is believed: its messages before they are read, its columns in full.
+A stream from a client is checked before it is used: first the headers of its messages, then its columns in full.
 """
 
 from __future__ import annotations

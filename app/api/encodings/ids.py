@@ -1,4 +1,4 @@
-"""Ids as requests spell them, as the texts that are looked up and stored."""
+"""Turns the ids of a request, texts or integers, into the texts that are looked up and stored."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from models.ids import clean, of
 
 
 def id_texts(ids: list[str | float]) -> list[str]:
-    """Numbers as their digits, texts as `models.ids` cleans them, of blanks empty. Raises ValueError.
+    """Numbers become their digits; `models.ids` cleans texts; blanks become an empty text. Raises ValueError.
 
-    Gives the list itself where nothing changes. Without a blank and a ".0" all ids are clean: to see that of their
-    joined text takes a tenth of the time of cleaning them.
+    Returns the given list if nothing changes. If no id has a blank or a ".0", all are clean: checking that in their
+    joined text takes a tenth of the time of cleaning each.
     """
     texts: Iterable[str | float] = ids
     try:

@@ -1,6 +1,6 @@
 """JSON: plain bodies straight into columns, answers in one pass.
 
-`Decoder` knows the plain cases alone. Pydantic validates every other body and explains what is wrong
+`Decoder` decodes only plain bodies. Pydantic validates every other body and explains what is wrong
 with it (`app.api.schemas`).
 """
 
@@ -43,7 +43,7 @@ class Decoder:
         self._id_length = id_length
 
     def __call__(self, body: bytes) -> Pair | Pairs | None:
-        """What a body asks for, None where it is not plain: invalid, with an id of blanks, or of very many digits."""
+        """The pairs of a body; None if it is not plain: invalid, or with an id of blanks or of very many digits."""
         try:
             if b'"users"' in body:
                 columns: Any = self._columns.decode(body)
@@ -80,7 +80,7 @@ _decode_rating = msgspec.json.Decoder(RatingBody).decode
 
 
 def decode_rating(body: bytes) -> RatingBody | None:
-    """What a body of `PUT /users/{user}/ratings/{item}` says, None where it is not plain."""
+    """The body of `PUT /users/{user}/ratings/{item}`, decoded; None if it is not plain."""
     try:
         return _decode_rating(body)
     except ValueError:
@@ -88,7 +88,7 @@ def decode_rating(body: bytes) -> RatingBody | None:
 
 
 def encode_predictions(answer: Prediction | Predictions, **more: int) -> bytes:
-    """The answer to one pair, or to columns, and perhaps more members."""
+    """The answer to one pair, or to columns, with the members in `more`."""
     if isinstance(answer, Prediction):
         found = {"rating": answer.rating, "source": answer.source, "model_version": answer.version}
     else:
@@ -103,7 +103,7 @@ def encode_list(answer: TopList) -> bytes:
 
 
 def encode_lists(answers: list[TopList], version: str, **more: int) -> bytes:
-    """Several lists of one version, and perhaps more members."""
+    """Several lists of one version, with the members in `more`."""
     return encode({"lists": [_list(answer) for answer in answers], "model_version": version} | more)
 
 

@@ -24,24 +24,24 @@ _decode = msgspec.msgpack.Decoder(_Body).decode
 
 
 def decode(content: bytes) -> Pair | Pairs:
-    """What a body asks for. Raises ValueError, whose message does not repeat the body."""
+    """The pairs of a body. Raises ValueError, whose message does not repeat the body."""
     try:
         body = _decode(content)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(f"not the msgpack wanted: {_reason(error)}") from error
+        raise ValueError(f"not a valid msgpack body: {_reason(error)}") from error
     user, item, users, items = body.user, body.item, body.users, body.items
     if users is UNSET and items is UNSET and user is not UNSET and item is not UNSET:
         return Pair(*id_texts([user, item]))
     if user is UNSET and item is UNSET and users is not UNSET and items is not UNSET:
         return Pairs(id_texts(users), id_texts(items))
-    raise ValueError("not the msgpack wanted: it holds either user and item or users and items")
+    raise ValueError("not a valid msgpack body: it must have either user and item, or users and items")
 
 
 def _reason(error: Exception) -> str:
-    """What msgspec says, unless that names a member which the client made up."""
+    """The message of msgspec, unless it repeats the name of an unknown member, which comes from the client."""
     if not isinstance(error, msgspec.DecodeError):
         return "malformed"
-    return "it holds a member that is not known" if "unknown field" in str(error) else str(error)
+    return "it has an unknown member" if "unknown field" in str(error) else str(error)
 
 
 def encode_predictions(answer: Prediction | Predictions) -> bytes:

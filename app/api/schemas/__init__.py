@@ -1,1 +1,1 @@
-"""What goes over the wire, a file for each resource. The sizes that settings bound are checked in `app.api.limits`."""
+"""The bodies of requests and answers. `app.api.limits` checks the sizes that settings limit."""

@@ -1,4 +1,4 @@
-"""What answers say that are not documents of the engine (`app.engine.documents`)."""
+"""The bodies of answers that are not documents of the engine (`app.engine.documents`)."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pydantic import BaseModel, Field
 from app.engine.documents import ModelVersion, UserRatings, UserRow
 from app.engine.types import ListOrder, ListSource, Source
 
-RatingsUsed = Annotated[int, Field(description="How many of the ratings count: those of items the model knows.")]
+RatingsUsed = Annotated[int, Field(description="Number of ratings that count: those of items that the model knows.")]
 
 
 class PairPrediction(BaseModel):
-    """The rating that the user would give the item, within the scale of the data.
+    """The predicted rating, within the scale of the data.
 
     Where intervals were asked for, `low` and `high` are the ends of its central 90 % interval; null where the model has
     none.
@@ -37,13 +37,13 @@ class ColumnPredictions(BaseModel):
 
 
 class AnonymousPrediction(PairPrediction):
-    """As for a user, from the ratings given with the request."""
+    """A prediction from the ratings in the request."""
 
     ratings_used: RatingsUsed
 
 
 class AnonymousPredictions(ColumnPredictions):
-    """As for users, from the ratings given with the request."""
+    """Predictions from the ratings in the request."""
 
     ratings_used: RatingsUsed
 
@@ -64,7 +64,7 @@ class ListedItem(BaseModel):
 
 
 class UserList(BaseModel):
-    """Items to show a user, best first. `user` is null for somebody known by their ratings alone.
+    """Items to show a user, best first. `user` is null for a list from ratings in the request.
 
     `rank_by` is the order that the list is in: of an unknown user `popular`, whose scores are numbers of ratings.
     """
@@ -90,7 +90,7 @@ class Recommendations(BaseModel):
 
 
 class StoredRating(BaseModel):
-    """A rating that is stored and counts from now on; one of an item the model does not know, after the next fit."""
+    """A stored rating. It counts from now on, or after the next fit if the model does not know the item."""
 
     user: str
     item: str
@@ -101,7 +101,7 @@ class StoredRating(BaseModel):
 
 
 class RemovedRating(BaseModel):
-    """A rating that counts no longer, whether it was stored or in the training data, or was never there."""
+    """A rating that no longer counts, whether it was stored, in the training data, or absent."""
 
     user: str
     item: str
@@ -109,10 +109,10 @@ class RemovedRating(BaseModel):
 
 
 class StoredRatings(BaseModel):
-    """Ratings that are stored and count from now on; those of unknown items after the next fit."""
+    """Stored ratings. They count from now on, those of unknown items after the next fit."""
 
     stored: int
-    unknown_items: Annotated[int, Field(description="How many of them are of items the model does not know.")]
+    unknown_items: Annotated[int, Field(description="Number of ratings of items that the model does not know.")]
     model_version: ModelVersion
 
 
@@ -132,14 +132,14 @@ class RemovedItem(BaseModel):
 
 
 class ErasedUser(BaseModel):
-    """A user of whom nothing is stored: answered as an unknown one, and left out by the next fit on the store."""
+    """A user without any ratings: unknown from now on, and not in the next fit on the store."""
 
     user: str
     model_version: ModelVersion
 
 
 class UserExport(UserRatings):
-    """All that the service holds of a user."""
+    """Everything that the service has about a user."""
 
     known_to_model: bool
     row: UserRow | None

@@ -1,4 +1,4 @@
-"""What requests say in their bodies: pydantic explains what is wrong with one."""
+"""The bodies of requests. Pydantic validates them and explains their errors."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from models.times import LAST_SECOND
 
 
 class RequestModel(BaseModel):
-    """A body of a request: a member that is not known is an error."""
+    """A body of a request. An unknown member is an error."""
 
     model_config = ConfigDict(extra="forbid")
 
 
 def _clean_id(text: str) -> str:
     if not (id_ := clean(text)):
-        raise ValueError("an id of blanks")
+        raise ValueError("an id must not be blank")
     return id_
 
 
@@ -52,17 +52,17 @@ def _id_schema(_source: Any, _handler: Any) -> core_schema.CoreSchema:
 
 
 def _seconds(given: Any) -> int:
-    """Seconds since 1970 of a time as it stands in a request. JSON has one kind of number: 7.0 is an integer."""
+    """Seconds since 1970 of a time in a request. JSON has one kind of number, so 7.0 is an integer."""
     seconds = _seconds_of_text(given) if isinstance(given, str) else given
     if isinstance(seconds, int | float) and not isinstance(seconds, bool) and 0 <= seconds <= LAST_SECOND:
         whole = int(seconds)
         if whole == seconds:
             return whole
-    raise PydanticCustomError("time", "times are in whole seconds since 1970 or ISO 8601, up to the year 2100")
+    raise PydanticCustomError("time", "times are in whole seconds since 1970 or in ISO 8601, up to the year 2100")
 
 
 def _seconds_of_text(text: str) -> int | None:
-    """Of a time in ISO 8601, None for another text. Without a zone it is UTC, and parts of a second are left out."""
+    """Seconds of a time in ISO 8601; None for another text. Without a zone it is UTC; parts of a second are dropped."""
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
@@ -82,22 +82,23 @@ Timestamp = Annotated[
                 {"type": "integer", "minimum": 0, "maximum": LAST_SECOND},
                 {"type": "string", "format": "date-time"},
             ],
-            "description": "Seconds since 1970, or ISO 8601: in UTC where it names no zone, from 1970 to 2100.",
+            "description": "Seconds since 1970, or ISO 8601, in UTC if it has no zone; from 1970 to 2100.",
         }
     ),
 ]
+MAX_NAMES = 20  # texts of genres, or of labels, that must hold together; each takes a look at all items
 Names = list[Annotated[str, Field(min_length=1)]]
 Year = Annotated[int, Field(ge=0, le=9999)]
 
 
 class InlineRating(RequestModel):
-    """What somebody gave an item."""
+    """A user's rating of an item."""
 
     item: Id
     rating: Score
 
 
-Inline = Annotated[list[InlineRating], FailFast(), Field(description="What an anonymous user rated. It is not kept.")]
+Inline = Annotated[list[InlineRating], FailFast(), Field(description="Ratings of an anonymous user, not stored.")]
 
 
 class PairRequest(RequestModel):
@@ -115,14 +116,14 @@ class ColumnsRequest(RequestModel):
 
 
 class AnonymousPairRequest(RequestModel):
-    """One item, for somebody who is known by their ratings alone."""
+    """One item, predicted from the given ratings alone."""
 
     item: Id
     ratings: Inline
 
 
 class AnonymousColumnsRequest(RequestModel):
-    """Any number of items, for somebody who is known by their ratings alone."""
+    """Any number of items, predicted from the given ratings alone."""
 
     items: Column
     ratings: Inline
@@ -149,7 +150,7 @@ PredictRequest = Annotated[
 
 
 class RecommendRequest(RequestModel):
-    """Lists for many users, or one for somebody who is known by their ratings alone."""
+    """Lists for many users, or one list from the given ratings alone."""
 
     users: Annotated[list[Id] | None, FailFast()] = None
     ratings: Annotated[list[InlineRating] | None, FailFast()] = None
@@ -159,8 +160,8 @@ class RecommendRequest(RequestModel):
     exclude_seen: StrictBool = True
     exclude: Column = []
     only: Annotated[list[Id] | None, FailFast()] = None
-    genre: Names = []
-    label: Names = []
+    genre: Annotated[Names, Field(max_length=MAX_NAMES)] = []
+    label: Annotated[Names, Field(max_length=MAX_NAMES)] = []
     year_min: Year | None = None
     year_max: Year | None = None
     intervals: StrictBool = False
@@ -192,18 +193,18 @@ class ItemsRequest(RequestModel):
 
 
 class RatingRequest(RequestModel):
-    """What the user gave the item."""
+    """The user's rating of the item."""
 
     rating: Score
-    timestamp: Annotated[Timestamp | None, Field(description="When; by default now.")] = None
+    timestamp: Annotated[Timestamp | None, Field(description="Time of the rating; by default now.")] = None
 
 
 class BulkRequest(RequestModel):
-    """Ratings as columns of one length; of two for one pair the later stays."""
+    """Ratings as columns of one length; of two for one pair the later counts."""
 
     users: Column
     items: Column
     ratings: Annotated[list[Score], FailFast()]
     timestamps: Annotated[
-        list[Timestamp | None] | None, FailFast(), Field(description="When; by default now. null: at an unknown time.")
+        list[Timestamp | None] | None, FailFast(), Field(description="Times; by default now. null: unknown.")
     ] = None

@@ -65,7 +65,6 @@ export function between(before, after, seconds) {
     p50: latency(0.5),
     p95: latency(0.95),
     p99: latency(0.99),
-    queue: quantile(before, after, "ratecast_queue_seconds", 0.95),
     waiting: sum(after, "ratecast_waiting_rows"),
     underWay: Math.max(0, sum(after, "ratecast_requests_under_way") - 1),
     fallbacks: made ? fallbacks / made : null,

@@ -1,4 +1,4 @@
-"""What Alembic runs: the migrations on the connection that `app.ratings.schema` hands over."""
+"""Alembic's entry point: runs the migrations on the connection that `app.ratings.schema` passes."""
 
 from alembic import context
 

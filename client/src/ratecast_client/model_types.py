@@ -22,6 +22,7 @@ class RelevanceRule:
     missing_weight: float
     regularisation: float
     exponent: float
+    solved_factors: int
 
 
 @answer

@@ -11,8 +11,8 @@ from schemathesis.core.transport import Response
 
 # Columns of two lengths, and bounds that are settings: JSON Schema knows neither.
 BEYOND_SCHEMAS = re.compile(
-    r"columns are of one length|(holds?|names|brings) at most \d+|has at most \d+ characters|a rating is from|"
-    r"an item is rated once|an id that is stored|either users or ratings|a key consists of|"
+    r"columns must have the same length|(holds?|names|has) at most \d+|a rating must be|"
+    r"each item may be rated|an id that is stored|either users or ratings|a key must have|"
     r"times are in"
 )
 # Any text is a valid value of these parameters, and whatever stands in a query is a text.

@@ -46,7 +46,7 @@ def test_a_pair_has_the_same_bits_in_every_encoding(client: httpx.Client, loaded
         assert client.post("/predict", json={"user": user, "item": item}).json()["rating"] == rating
 
 
-def test_one_pair_as_msgpack(client: httpx.Client) -> None:
+def test_one_pair_can_be_sent_as_msgpack(client: httpx.Client) -> None:
     pair = {"user": "1", "item": 2}
     answer = post(client, MSGPACK, msgspec.msgpack.encode(pair))
     assert msgspec.msgpack.decode(answer.content) == client.post("/predict", json=pair).json()
@@ -76,10 +76,10 @@ def test_a_parameter_of_the_wrong_form_is_all_that_is_wrong(client: httpx.Client
         (ARROW, stream(["1"], [""]), "at least one character"),
         (ARROW, stream(["ü" * 257], ["1"]), "at most 256 characters"),
         (ARROW, stream(["1"] * 100_001, ["1"] * 100_001), "at most 100000 pairs"),
-        (MSGPACK, b"", "not the msgpack wanted"),
+        (MSGPACK, b"", "not a valid msgpack body"),
         (MSGPACK, msgspec.msgpack.encode({"user": "", "item": "1"}), "at least one character"),
         (MSGPACK, msgspec.msgpack.encode({"user": "1", "item": "i" * 257}), "at most 256 characters"),
-        (MSGPACK, msgspec.msgpack.encode({"users": ["1"], "items": []}), "of one length"),
+        (MSGPACK, msgspec.msgpack.encode({"users": ["1"], "items": []}), "must have the same length"),
         (MSGPACK, msgspec.msgpack.encode({"users": ["1"] * 100_001, "items": ["1"] * 100_001}), "at most 100000 pairs"),
     ],
     ids=lambda value: repr(value)[:30],

@@ -136,7 +136,7 @@ def test_ids_of_inline_ratings_are_cleaned(call: Caller) -> None:
     twice = {"item": "7", "ratings": [{"item": "9.0", "rating": 5}, {"item": " 9", "rating": 5}]}
     answer = call("POST", "/predict", json.dumps(twice).encode(), JSON)
     assert json.loads(answer.body)["errors"] == [
-        {"location": "body.ratings.1.item", "message": "an item is rated once"}
+        {"location": "body.ratings.1.item", "message": "each item may be rated only once"}
     ]
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 import torch
+from pydantic import SecretStr
 
 from app.main import create_app
 from app.settings import Settings
@@ -112,3 +113,26 @@ def test_what_could_not_be_served_is_named_by_the_readiness(call: Caller, tmp_pa
         assert (answer.status, ready["status"], ready["model_version"]) == (200, "ready", versions[0])
     assert ready["failed_load"]["version"] == "nowhere"  # type: ignore[index]
     assert "nowhere" in ready["failed_load"]["reason"]  # type: ignore[index]
+
+
+def test_the_readiness_tells_strangers_neither_what_is_wanted_nor_why_it_fails(
+    tmp_path: Path, versions: list[str]
+) -> None:
+    """And nobody the path of the directory."""
+    (tmp_path / CURRENT).unlink()
+    (tmp_path / CURRENT).symlink_to(tmp_path / "secret")
+    (tmp_path / "secret").write_text("s3cret")
+    settings = Settings(checkpoints=tmp_path, pinned_version=None, api_keys=SecretStr("k" * 16))
+    (tmp_path / "secret").write_text(versions[0])
+    with calling(create_app(settings)) as call:
+        for wanted, reason in (("s3cret", "no version 's3cret'"), ("s3cret s3cret", "does not hold the name")):
+            (tmp_path / "secret").write_text(wanted)
+            found: dict[str, object] = {}
+            while reason not in str(found):
+                call.wait(0.05)
+                key = [("authorization", "Bearer " + "k" * 16)]
+                found = json.loads(call("GET", "/health/ready", b"", key).body)["failed_load"] or {}
+            assert str(tmp_path) not in str(found)
+            told = call("GET", "/health/ready").body.decode()
+            assert not any(part in told for part in ("s3cret", str(tmp_path), "does not hold"))
+            assert json.loads(told)["failed_load"]["since"]

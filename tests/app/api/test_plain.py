@@ -83,9 +83,9 @@ def test_spelling_and_parts_of_a_body_do_not_change_its_answer(
         assert (other.status, other.body) == (first.status, first.body)
 
 
-NOT_JSON = "a JSON object is wanted, sent with Content-Type: application/json"
+NOT_JSON = "the body must be a JSON object, sent with Content-Type: application/json"
 NO_ID = "an id is a string of at least one character, an integer, or a number below 2⁵³"
-SCALE = "a rating is from 1 to 5"
+SCALE = "a rating must be between 1 and 5"
 TOO_LONG = "an id has at most 20 characters (RATECAST_MAX_ID_LENGTH)"
 
 
@@ -107,10 +107,13 @@ TOO_LONG = "an id has at most 20 characters (RATECAST_MAX_ID_LENGTH)"
         (b'{"user": true, "item": 2}', {"body.user": NO_ID}),
         (b'{"user": "\\ud800", "item": "2"}', {"body.user": NO_ID}),
         (b'{"user": "1"}', {"body.item": "Field required"}),
-        (b'{"user": "1", "item": "2", "stars": 1}', {"body": "holds a member that is not known"}),
+        (b'{"user": "1", "item": "2", "stars": 1}', {"body": "has an unknown member"}),
         (b'{"users": ["1", ""], "items": ["2", "3"]}', {"body.users.1": NO_ID}),
         (b'{"users": "12", "items": ["1"]}', {"body.users": "Input should be a valid list"}),
-        (b'{"users": ["1"], "items": []}', {"body": "columns are of one length, but there are 1 users and 0 items"}),
+        (
+            b'{"users": ["1"], "items": []}',
+            {"body": "the columns must have the same length, but there are 1 users and 0 items"},
+        ),
         (b'{"item": "2", "ratings": [{"item": "1", "rating": 99}]}', {"body.ratings.0.rating": SCALE}),
     ],
     ids=lambda value: repr(value)[:30],

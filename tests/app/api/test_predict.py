@@ -21,7 +21,7 @@ def offline(loaded: Checkpoint, users: list[str], items: list[str]) -> list[floa
     return ratings
 
 
-def test_one_pair(client: httpx.Client, loaded: Checkpoint) -> None:
+def test_a_pair_is_answered_with_the_rating_that_the_model_predicts(client: httpx.Client, loaded: Checkpoint) -> None:
     answer = client.post("/predict", json={"user": "196", "item": "242"})
     (rating,) = offline(loaded, ["196"], ["242"])
     assert answer.status_code == 200
@@ -29,7 +29,7 @@ def test_one_pair(client: httpx.Client, loaded: Checkpoint) -> None:
     assert answer.json() == {"rating": rating, "source": "model", "model_version": loaded.version}
 
 
-def test_columns(client: httpx.Client, loaded: Checkpoint) -> None:
+def test_columns_are_answered_in_their_order_also_with_unknown_ids(client: httpx.Client, loaded: Checkpoint) -> None:
     users, items = ["196", "22", "nobody", "nobody"], ["242", "nothing", "50", "nothing"]
     assert client.post("/predict", json={"users": users, "items": items}).json() == {
         "ratings": offline(loaded, users, items),

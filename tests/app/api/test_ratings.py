@@ -261,7 +261,7 @@ def test_an_unknown_time_of_many_is_older_than_all_others(client: httpx.Client) 
 def test_a_time_that_is_none_is_refused_with_what_is_taken(client: httpx.Client, time: object) -> None:
     answer = client.put("/users/bad/ratings/5", json={"rating": 3, "timestamp": time})
     assert answer.status_code == 422
-    wanted = "times are in whole seconds since 1970 or ISO 8601, up to the year 2100"
+    wanted = "times are in whole seconds since 1970 or in ISO 8601, up to the year 2100"
     assert answer.json()["errors"] == [{"location": "body.timestamp", "message": wanted}]
 
 

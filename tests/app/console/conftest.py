@@ -18,7 +18,13 @@ from training.config import JobConfig
 from training.data.fetch import default_cache
 
 REPORT = b"<!doctype html><html lang=en><title>A report</title><style>h1 { color: rgb(1, 2, 3) }</style><h1>Fitted</h1>"
-QUICK = ("samples=20", "factors=8", "rank=16", "relevance.factors=32")  # a second's fit; it is not judged here
+QUICK = (
+    "trial=0",
+    "samples=20",
+    "factors=8",
+    "rank=16",
+    "relevance.factors=32",
+)  # a second's fit; it is not judged here
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -234,7 +234,6 @@ def test_two_readings_of_the_metrics_make_rates_quantiles_and_shares(page: Page)
         "p50": 0.001,
         "p95": 0.01,
         "p99": 0.01,
-        "queue": None,
         "waiting": 3,
         "underWay": 1,
         "fallbacks": pytest.approx(0.3),

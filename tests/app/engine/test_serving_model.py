@@ -50,5 +50,5 @@ def test_relevance_orders_lists_where_the_model_has_it(loaded: Checkpoint) -> No
     model = ServingModel(loaded)
     assert model.order(None) is RankBy.RELEVANCE
     assert ServingModel(replace(loaded, relevance=None)).order(None) is RankBy.RATING
-    with pytest.raises(OrderingUnavailableError, match="it can by rating, relevance"):
+    with pytest.raises(OrderingUnavailableError, match="only by rating, relevance"):
         model.order(RankBy.LOWER_BOUND)

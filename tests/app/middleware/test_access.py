@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
+from pydantic import SecretStr
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -11,6 +14,7 @@ from app.main import create_app
 from app.middleware.access import CHANGE, READ, Access, Needs, RouteNeeds, needs
 from app.middleware.browsers import CONSOLE, DATA, DOCUMENTATION, REPORT
 from app.settings import Settings
+from tests.support.asgi import Caller
 
 NEEDS = create_app(Settings()).needs
 
@@ -42,7 +46,7 @@ NEEDS = create_app(Settings()).needs
         ("OPTIONS", "/predict", READ),
     ],
 )
-def test_what_a_request_needs(method: str, path: str, expected: Needs) -> None:
+def test_a_request_needs_what_its_route_declares(method: str, path: str, expected: Needs) -> None:
     assert NEEDS.of(method, path) == expected
 
 
@@ -58,3 +62,15 @@ def test_a_route_that_declares_nothing_is_not_open() -> None:
     found = RouteNeeds(routes)
     assert (found.of("GET", "/a"), found.of("POST", "/a")) == (READ, CHANGE)
     assert found.of("GET", "/b/1") == Needs(Access.OPEN, DATA)
+
+
+def test_the_route_that_answers_has_the_last_word() -> None:
+    """Whatever was found out before routing: here that everybody may ask."""
+    keys = {"api_keys": SecretStr("k" * 16), "admin_keys": SecretStr("a" * 16)}
+    app = create_app(Settings(checkpoints="/nowhere", **keys))
+    app.needs.of = lambda *_: Needs(Access.READ)  # type: ignore[method-assign]
+    key, body = [("authorization", "Bearer " + "k" * 16), ("content-type", "application/json")], b'{"rating": 5}'
+    with asyncio.Runner() as runner:
+        call = Caller(app, runner, {})
+        for method, path in (("DELETE", "/users/1"), ("POST", "/models/x/activate"), ("PUT", "/users/1/ratings/2")):
+            assert call(method, path, body, key).status == 403

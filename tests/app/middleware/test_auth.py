@@ -62,19 +62,19 @@ def test_keys_come_from_the_environment_and_from_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("others", ["", OLD])
 def test_a_file_without_keys_is_refused_rather_than_open_to_all(tmp_path: Path, others: str) -> None:
     (tmp_path / "keys").write_text("\n")
-    with pytest.raises(ConfigurationError, match="keys holds no key"):
+    with pytest.raises(ConfigurationError, match="keys has no key"):
         Settings(api_keys=SecretStr(others), api_keys_file=tmp_path / "keys").accepted_keys()
 
 
 @pytest.mark.parametrize("given", [",", " ", " , \n"])
 def test_a_variable_without_keys_is_refused_rather_than_open_to_all(given: str) -> None:
-    with pytest.raises(ConfigurationError, match="RATECAST_API_KEYS holds no key"):
+    with pytest.raises(ConfigurationError, match="RATECAST_API_KEYS has no key"):
         Settings(api_keys=SecretStr(given)).accepted_keys()
 
 
 def test_a_file_that_is_no_text_is_refused_without_a_byte_of_it(tmp_path: Path) -> None:
     (tmp_path / "keys").write_bytes(b"\xff" * 20)
-    with pytest.raises(ConfigurationError, match=r"keys is not a text in UTF-8$") as caught:
+    with pytest.raises(ConfigurationError, match=r"keys is not text in UTF-8$") as caught:
         Settings(api_keys_file=tmp_path / "keys").accepted_keys()
     assert caught.value.__suppress_context__
 

@@ -89,7 +89,7 @@ def test_principals_are_told_apart() -> None:
         *((host, False) for host in ("0.0.0.0", "::", "192.0.2.7")),
     ],
 )
-def test_which_addresses_others_reach(host: str, loopback: bool) -> None:
+def test_only_loopback_addresses_are_out_of_reach_of_others(host: str, loopback: bool) -> None:
     assert is_loopback(host) == loopback
 
 

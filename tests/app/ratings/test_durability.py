@@ -270,7 +270,7 @@ def test_a_store_that_cannot_be_used_keeps_the_service_from_starting_with_one_li
                 connection.execute(sa.text("INSERT INTO ratecast_version VALUES ('9999')"))
     store = "mysql://root:secret@host/name" if trouble == "url" else f"sqlite:///{file}"
     line = refusal("--checkpoints", str(directory), "--port", "0", store=store)
-    assert {"newer": "newer release", "foreign": "not Ratecast's", "url": "not mysql"}[trouble] in line
+    assert {"newer": "newer release", "foreign": "of another program", "url": "not mysql"}[trouble] in line
     assert "secret" not in line
 
 
@@ -292,3 +292,6 @@ def test_who_may_store_ratings_is_a_setting_and_erasing_takes_an_admin(directory
         assert call("DELETE", "/users/u", b"", client_key).status == 403
         assert call("DELETE", "/users/u", b"", admin_key).status == 200
         assert call("PUT", "/users/u/ratings/5", b'{"rating": 5}', (json_body,)).status == 401
+        assert call("DELETE", "/users/org%2Fratings%2Falice", b"", client_key).status == 403
+        assert call("DELETE", "/users/org%2Fratings%2Falice", b"", admin_key).status == 200
+        assert call("PUT", "/users/a%2Fb/ratings/5%2F6", b'{"rating": 5}', client_key).status == wanted

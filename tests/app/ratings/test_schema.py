@@ -35,7 +35,7 @@ def test_the_tables_are_made_and_are_those_of_the_code(store_url: str, database:
         assert connection.execute(sa.text("SELECT revision FROM ratecast_store")).scalar_one() == 0
 
 
-def test_what_is_there_stays(store_url: str, database: sa.Engine) -> None:
+def test_stored_ratings_stay_when_the_tables_are_prepared_again(store_url: str, database: sa.Engine) -> None:
     prepare(store_url)
     with database.begin() as connection:
         connection.execute(sa.text("""INSERT INTO ratings VALUES ('u', 'i', 4.5, 7)"""))
@@ -65,7 +65,7 @@ def test_a_schema_of_a_newer_release_is_refused(store_url: str, database: sa.Eng
     prepare(store_url)
     with database.begin() as connection:
         connection.execute(sa.text("UPDATE ratecast_version SET version_num = '9999'"))
-    with pytest.raises(StoreUnusableError, match=r"written by a newer release: its schema is 9999, ours is \d{4}$"):
+    with pytest.raises(StoreUnusableError, match=r"written by a newer release: schema 9999 instead of \d{4}$"):
         prepare(store_url)
 
 
@@ -73,7 +73,7 @@ def test_a_table_that_is_not_ours_is_refused_and_left_alone(store_url: str, data
     with database.begin() as connection:
         connection.execute(sa.text("CREATE TABLE ratings (stars integer)"))
         connection.execute(sa.text("INSERT INTO ratings VALUES (5)"))
-    with pytest.raises(StoreUnusableError, match="has a table ratings that is not Ratecast's"):
+    with pytest.raises(StoreUnusableError, match="has a table ratings of another program"):
         prepare(store_url)
     assert tables(database) == {"ratings"}
     with database.connect() as connection:
@@ -112,7 +112,7 @@ def test_an_unencoded_at_sign_in_a_password_ends_the_start_with_a_line_without_a
     refusal: Callable[..., str], checkpoints: Path, url: str, flags: tuple[str, ...]
 ) -> None:
     line = refusal("--checkpoints", str(checkpoints), *flags, store=url)
-    assert "in a password, @ : / are percent-encoded" in line
+    assert "write the characters @ : / of a password as %40" in line
     assert not any(part in line for part in ("s3", "cr", "et@", "127.0.0.1", "shop"))
 
 

@@ -32,7 +32,7 @@ def test_invalid_settings_are_named_all_at_once(
     assert "RATECAST_MAX_PAIRS" in line
 
 
-def test_devices_of_two_kinds(refusal: Callable[..., str], checkpoints: Path) -> None:
+def test_devices_of_two_kinds_end_the_start_with_one_line(refusal: Callable[..., str], checkpoints: Path) -> None:
     line = refusal("--checkpoints", str(checkpoints), "--device", "cpu,cuda:0")
     assert line.startswith("ratecast: RATECAST_DEVICE: ")
 
@@ -41,16 +41,18 @@ def test_a_device_that_is_not_there(refusal: Callable[..., str], checkpoints: Pa
     assert "cuda:99" in refusal("--checkpoints", str(checkpoints), "--device", "cuda:99")
 
 
-def test_no_checkpoint(refusal: Callable[..., str], tmp_path: Path) -> None:
+def test_a_start_without_a_checkpoint_names_the_command_that_makes_one(
+    refusal: Callable[..., str], tmp_path: Path
+) -> None:
     line = refusal("--checkpoints", str(tmp_path))
     assert f"python -m training fit --data ml-100k --split random:0.1 --preset bayes --out {tmp_path}" in line
 
 
-def test_a_port_in_use(refusal: Callable[..., str], checkpoints: Path) -> None:
+def test_a_port_in_use_ends_the_start_with_one_line(refusal: Callable[..., str], checkpoints: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         line = refusal("--checkpoints", str(checkpoints), "--port", port)
-    assert f"port {port}: Address already in use; --port takes another" in line
+    assert f"port {port}: Address already in use; choose another one with --port" in line
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "no such host"])
@@ -150,4 +152,4 @@ def test_a_variable_that_is_nearly_a_setting_is_told_of(
     monkeypatch.setenv("RATECAST_WORKRES", "2")
     monkeypatch.setenv("RATECAST_CACHE", "/cache")
     main(["--checkpoints", str(checkpoints), "--port", "0", "--check"])
-    assert capsys.readouterr().err == "ratecast: RATECAST_WORKRES sets nothing: did you mean RATECAST_WORKERS?\n"
+    assert capsys.readouterr().err == "ratecast: RATECAST_WORKRES is not a setting: did you mean RATECAST_WORKERS?\n"

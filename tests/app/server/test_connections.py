@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -206,25 +206,129 @@ def test_an_upgrade_that_is_not_offered_is_answered_as_any_request(service: http
         assert upgrading.recv(65_536).startswith(b"HTTP/1.1 200")
 
 
+UPGRADE = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\n"
+CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n1a\r\n" + BODY + b"\r\n0\r\n\r\n"
+
+
+@pytest.mark.parametrize("body", [b"Content-Length: 26\r\n\r\n" + BODY, CHUNKED], ids=["length", "chunks"])
+@pytest.mark.parametrize("pause", ["none", "after-the-head", "in-the-body", "every-byte"])
+def test_the_body_of_a_request_that_offers_an_upgrade_is_read_as_its_body(
+    service: httpx.Client, body: bytes, pause: str
+) -> None:
+    """As clients that speak HTTP/2 too send it; whatever arrives when, what follows is the next request."""
+    request = HEAD + UPGRADE + body
+    cuts = {"none": [], "after-the-head": [request.index(b"\r\n\r\n") + 4], "in-the-body": [len(request) - 9]}
+    ends = cuts.get(pause, range(1, len(request)))
+    with connection(service) as upgrading:
+        for begin, end in zip([0, *ends], [*ends, len(request)], strict=True):
+            upgrading.sendall(request[begin:end])
+            time.sleep(0.1 if pause in cuts else 0.0005)
+        upgrading.sendall(LIVE[:-2] + b"Connection: close\r\n\r\n")
+        answers = rest(upgrading)
+    assert answers.count(b"HTTP/1.1 200") == answers.count(b"HTTP/1.1 ") == 2
+    assert b'"rating"' in answers.partition(b'"live"')[0]
+
+
+def test_what_is_in_the_body_of_a_request_that_offers_an_upgrade_is_no_request(service: httpx.Client) -> None:
+    with connection(service) as smuggling:
+        smuggling.sendall(HEAD + UPGRADE + b"Content-Length: %d\r\n\r\n" % len(LIVE) + LIVE)
+        answer = smuggling.recv(65_536)
+        assert answer.startswith(b"HTTP/1.1 422")
+        smuggling.shutdown(socket.SHUT_WR)
+        assert b"HTTP/1.1 " not in (answer + rest(smuggling))[8:]
+
+
+def test_pipelined_requests_are_all_answered_wherever_the_segments_end(service: httpx.Client) -> None:
+    """Also where what arrives together is more than a head may be, and its end is in the middle of one."""
+    requests = b"".join(
+        b"PUT /users/p%d/ratings/3 HTTP/1.1\r\nHost: x\r\nX-Long: %s\r\nContent-Type: application/json\r\n"
+        b'Content-Length: 13\r\n\r\n{"rating": 3}' % (number, b"x" * 400)
+        for number in range(300)
+    )
+    assert len(requests) > 2 * MAX_HEAD
+    with connection(service) as pipelining:
+        for cut in (len(requests) - 40, len(requests)):
+            pipelining.sendall(requests[:cut] if cut < len(requests) else requests[-40:])
+            time.sleep(0.1)
+        received = b""
+        while received.count(b'"known_item"') < 300:
+            received += pipelining.recv(65_536)
+    assert received.count(b"HTTP/1.1 200") == received.count(b"HTTP/1.1 ") == 300
+
+
+def test_an_answer_comes_before_the_refusal_of_what_follows_its_request(service: httpx.Client) -> None:
+    with connection(service) as broken:
+        broken.sendall(PREDICT + b"GARBAGE\r\n")
+        answers = rest(broken)
+    assert answers.startswith(b"HTTP/1.1 200")
+    assert is_problem(answers, 400)
+
+
+def test_small_pipelined_requests_are_not_taken_all_at_once(
+    service: httpx.Client, running: tuple[httpx.Client, psutil.Process]
+) -> None:
+    """Each takes a hundred times its bytes, and nobody has shown a key: read one by one they take little memory."""
+    client, process = running
+    before = process.memory_info().rss
+    with ExitStack() as held:
+        for _ in range(40):
+            flood = held.enter_context(connection(client))
+            flood.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            flood.settimeout(0.05)
+            with suppress(TimeoutError):
+                flood.sendall(b"GET / HTTP/1.1\r\n\r\n" * 50_000)
+        assert process.memory_info().rss - before < 50 << 20
+
+
 @pytest.mark.parametrize("line", [b"a" * 1_000, b"X-%d: " + b"b" * 1_000 + b"\r\n", b"X-%d: \r\n"])
 def test_a_head_without_end_is_refused_before_it_fills_the_memory(service: httpx.Client, line: bytes) -> None:
-    with connection(service) as endless:
-        endless.sendall(b"GET / HTTP/1.1\r\n" if b"%d" in line else b"GET /")
+    sent, answer = without_end(service, b"GET / HTTP/1.1\r\n" if b"%d" in line else b"GET /", line)
+    assert sent < 10 * MAX_HEAD
+    assert not answer or is_problem(answer, 431) or is_problem(answer, 408)
+
+
+@pytest.mark.parametrize("target", [b"/predict", b"/health/live", b"/users/nobody"])
+@pytest.mark.parametrize(
+    ("begun", "line"),
+    [
+        (b"0\r\n", b"a: " + b"b" * 200 + b"\r\n"),
+        (b"0\r\na: ", b"b" * 1_000),
+        (b"1;", b"extension=" + b"x" * 200 + b";"),
+        (b"000000000", b"0" * 7),
+    ],
+    ids=["trailers", "trailer", "chunk-extension", "chunk-length"],
+)
+def test_what_stands_around_a_body_without_end_is_refused_before_it_fills_the_memory(
+    service: httpx.Client, target: bytes, begun: bytes, line: bytes
+) -> None:
+    """Most of it is sent before any key is looked at."""
+    method = b"DELETE" if target == b"/users/nobody" else b"POST"
+    head = method + b" " + target + b" HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    sent, answer = without_end(service, head + begun, line)
+    assert sent < 10 * MAX_HEAD
+    statuses = [part[:3] for part in answer.split(b"HTTP/1.1 ")[1:]]  # one that needs no body may come first
+    assert set(statuses[:-1]) <= {b"200", b"405"}
+    assert set(statuses[-1:]) <= {b"200", b"405", b"408", b"431"}  # the last may be lost with the connection
+
+
+def without_end(client: httpx.Client, begun: bytes, line: bytes) -> tuple[int, bytes]:
+    """Send the line again and again until there is an answer or the end of the connection."""
+    with connection(client) as endless:
+        endless.sendall(begun)
         sent, answer = 0, b""
         endless.settimeout(0.01)
-        while not answer and sent < 100 * MAX_HEAD:
+        while b"connection: close" not in answer and sent < 100 * MAX_HEAD:
             try:
-                endless.sendall(line.replace(b"%d", str(sent).encode()))
-                sent += len(line)
-                answer = endless.recv(65_536)
+                for _ in range(20):
+                    endless.sendall(line.replace(b"%d", str(sent).encode()))
+                    sent += len(line)
+                answer += endless.recv(65_536)
             except TimeoutError:
                 continue
             except ConnectionError:
                 break
         endless.settimeout(PATIENCE)
-        answer += rest(endless)
-    assert sent < 10 * MAX_HEAD
-    assert not answer or is_problem(answer, 431) or is_problem(answer, 408)
+        return sent, answer + rest(endless)
 
 
 def test_a_body_that_is_said_to_be_too_large_is_refused_before_it_is_sent(service: httpx.Client) -> None:

@@ -20,8 +20,9 @@ from uvicorn.server import ServerState
 from uvicorn.supervisors import Multiprocess
 
 OVERRIDDEN = ("connection_made", "connection_lost", "data_received", "on_message_begin", "on_headers_complete",
-              "send_400_response", "shutdown", "_unset_keepalive_if_required")  # fmt: skip
-ATTRIBUTES = ("loop", "connections", "flow", "transport", "cycle", "timeout_keep_alive_task")
+              "on_body", "on_message_complete", "on_response_complete", "shutdown",
+              "_unset_keepalive_if_required")  # fmt: skip
+ATTRIBUTES = ("loop", "connections", "flow", "transport", "parser", "cycle", "timeout_keep_alive_task")
 
 
 @pytest.fixture
@@ -53,6 +54,14 @@ def test_a_connected_protocol_has_the_attributes_that_are_read(protocol: Any, na
 def test_a_connection_is_counted_and_has_no_request_at_first(protocol: Any) -> None:
     assert protocol.connections == {protocol}
     assert protocol.cycle is None
+
+
+def test_a_head_that_was_begun_has_its_target_and_its_fields(protocol: Any) -> None:
+    """A head that offers an upgrade is made from these again."""
+    protocol.on_message_begin()
+    protocol.on_url(b"/a?b")
+    protocol.on_header(b"Name", b"Value")
+    assert (protocol.url, protocol.headers) == (b"/a?b", [(b"name", b"Value")])
 
 
 def test_the_flow_of_a_connection_can_be_paused_and_resumed(protocol: Any) -> None:

@@ -47,7 +47,7 @@ def test_a_prediction_that_is_off_is_found_and_named_without_ids(version: Path, 
     ratings = table["rating"].to_numpy().copy()
     ratings[row] += 0.001
     position = row % len(ratings)
-    with pytest.raises(GoldenPairsError, match=rf"golden pair {position} of {len(ratings)} gets") as caught:
+    with pytest.raises(GoldenPairsError, match=rf"golden pair {position} of {len(ratings)} is predicted") as caught:
         golden.check(table, ratings)
     assert "unknown" not in str(caught.value)
     ratings[row] = np.nan

@@ -12,7 +12,7 @@ from models.checkpoint.manifest import FILE_NAME, VERSION_NAME, Manifest
 
 ENTRY = {"sha256": "0" * 64, "bytes": 1}
 CONTENT: dict[str, Any] = {
-    "format_version": 5,
+    "format_version": 6,
     "number": 1,
     "version": "20260101T000000Z-small-abcdef",
     "created_at": "2026-01-01T00:00:00Z",

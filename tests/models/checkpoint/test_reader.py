@@ -260,7 +260,7 @@ def test_a_file_name_outside_the_checkpoint_is_refused(version: Path, name: str)
 def test_a_shape_that_the_weights_do_not_have_names_the_tensor(version: Path) -> None:
     shape = json.loads((version / MANIFEST).read_text())["model"]
     edit_manifest(version, model=shape | {"factors": 7})
-    refused(version, naming="tensor user_factors has shape (4, 2), wanted (4, 7)")
+    refused(version, naming="tensor user_factors has shape (4, 2), expected (4, 7)")
 
 
 def claim_relevance_factors(version: Path, factors: int | None) -> None:
@@ -288,7 +288,7 @@ def test_a_relevance_head_that_only_the_manifest_has_is_named(tmp_path: Path) ->
 
 def test_another_rank_of_the_relevance_head_names_the_tensor(version: Path) -> None:
     claim_relevance_factors(version, 7)
-    refused(version, naming="tensor user_factors has shape (4, 3), wanted (4, 7)")
+    refused(version, naming="tensor user_factors has shape (4, 3), expected (4, 7)")
 
 
 # Tensors
@@ -299,7 +299,7 @@ def slots(*rows: int) -> torch.Tensor:
 
 
 TENSOR_ATTACKS = {
-    "wrong shape": (WEIGHTS, {"item_bias": torch.zeros(4)}, "tensor item_bias has shape (4,), wanted (5,)"),
+    "wrong shape": (WEIGHTS, {"item_bias": torch.zeros(4)}, "tensor item_bias has shape (4,), expected (5,)"),
     "transposed": (WEIGHTS, {"user_factors": torch.zeros(2, 4)}, "tensor user_factors has shape (2, 4)"),
     "wrong type": (WEIGHTS, {"mean": torch.zeros((), dtype=torch.float64)}, "tensor mean is torch.float64"),
     "missing": (WEIGHTS, {"mean": None}, WEIGHTS),
@@ -322,7 +322,7 @@ TENSOR_ATTACKS = {
     "relevance extra": (RELEVANCE, {"item_bias": torch.zeros(5)}, "item_bias"),
     "relevance not finite": (RELEVANCE, {"item_factors": torch.full((5, 3), torch.nan)}, "tensor item_factors holds"),
     "offsets of another type": (SEEN, {"offsets": torch.zeros(5, dtype=torch.int32)}, "tensor offsets is torch.int32"),
-    "offsets too few": (SEEN, {"offsets": torch.tensor([0, 2, 2, 3])}, "tensor offsets has shape (4,), wanted (5,)"),
+    "offsets too few": (SEEN, {"offsets": torch.tensor([0, 2, 2, 3])}, "tensor offsets has shape (4,), expected (5,)"),
     "offsets not ascending": (SEEN, {"offsets": torch.tensor([0, 3, 2, 3, 3])}, "tensor offsets"),
     "offsets negative": (SEEN, {"offsets": torch.tensor([0, -1, 2, 3, 3])}, "tensor offsets"),
     "offsets not from zero": (SEEN, {"offsets": torch.tensor([1, 2, 2, 3, 3])}, "tensor offsets"),

@@ -220,7 +220,7 @@ SLOTS = vocabulary(["a", "b", "c"]).slots
         (SLOTS[:0], "0 slots"),
         (np.where(SLOTS == 2, 3, SLOTS).astype(np.int32), "row that does not exist"),
         (np.where(SLOTS == -1, -2, SLOTS).astype(np.int32), "row that does not exist"),
-        (np.zeros(16, np.int32), "16 slots are taken, wanted 3"),
+        (np.zeros(16, np.int32), "16 slots are taken, expected 3"),
         (np.where(SLOTS == 2, 1, SLOTS).astype(np.int32), "row 2 is not found"),
         (np.where(SLOTS == 2, -1, SLOTS).astype(np.int32), "2 slots are taken"),
         (np.roll(SLOTS, 8), "is not found"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -15,7 +16,14 @@ import pytest
 
 from models.checkpoint import writer
 from models.checkpoint.files import MANIFEST
-from models.errors import CheckpointCorruptError, CheckpointError, CheckpointNotFoundError, PublicationError
+from models.errors import (
+    CheckpointCorruptError,
+    CheckpointError,
+    CheckpointNotFoundError,
+    InterruptedAfterPublication,
+    PublicationError,
+)
+from models.registry import directory as directory_module
 from models.registry.directory import (
     CURRENT,
     LOCK,
@@ -242,3 +250,65 @@ def _denied(directory: Path, source: Path, attempt: Callable[[Path, Path], objec
     except PublicationError as error:
         return 0 if "Permission denied" in str(error) and "\n" not in str(error) else 3
     return 4
+
+
+@pytest.mark.parametrize("kind", ["large", "pipe", "directory", "device"])
+def test_what_stands_in_place_of_current_is_neither_waited_for_nor_read_whole(directory: Path, kind: str) -> None:
+    """A sparse file of 2 GB, a pipe that nobody writes to, a folder, a device without end."""
+    first, file = current_version(directory), directory / CURRENT
+    file.unlink()
+    match kind:
+        case "large":
+            with file.open("wb") as stream:
+                stream.truncate(2 << 30)
+        case "pipe":
+            os.mkfifo(file)
+        case "directory":
+            file.mkdir()
+        case "device":
+            file.symlink_to("/dev/zero")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(CheckpointCorruptError, match=CURRENT):
+        current_version(directory)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak < 10_000  # kB
+    if kind != "directory":  # which no rename replaces
+        activate(directory, first)
+        assert current_version(directory) == first
+
+
+def test_a_pipe_in_place_of_a_manifest_is_no_version_and_is_not_waited_for(directory: Path) -> None:
+    version = directory / "piped"
+    version.mkdir()
+    os.mkfifo(version / MANIFEST)
+    assert "piped" not in [manifest.version for manifest in published(directory)]
+    Hold(version)
+    with pytest.raises(CheckpointCorruptError):
+        activate(directory, "piped")
+
+
+def test_a_model_that_no_reader_accepts_is_not_published(directory: Path) -> None:
+    """What was written is read, and its golden pairs are predicted, before CURRENT moves."""
+    before, current = versions(directory), current_version(directory)
+    refused = small_draft()
+    refused.model.item_bias.fill_(1e16)
+    with pytest.raises(PublicationError, match=r"cannot be served: .*nothing was published"):
+        publish(directory, refused)
+    assert (versions(directory), current_version(directory)) == (before, current)
+    assert not [path for path in directory.iterdir() if path.name.startswith(".staging")]
+
+
+def test_an_interrupt_while_a_version_gets_its_name_comes_after_it_and_names_it(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flush = directory_module._flush
+
+    def interrupted(path: Path) -> None:
+        if path == directory:  # the version has its name
+            signal.raise_signal(signal.SIGINT)
+        flush(path)
+
+    monkeypatch.setattr(directory_module, "_flush", interrupted)
+    with pytest.raises(InterruptedAfterPublication) as caught:
+        publish(directory, small_draft())
+    assert current_version(directory) == caught.value.version
+    assert load(directory).version == caught.value.version

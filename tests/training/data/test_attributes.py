@@ -49,7 +49,7 @@ def test_what_says_nothing_is_left_out() -> None:
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -1e300])
 def test_a_number_that_is_not_finite_is_refused_by_name(bad: float) -> None:
-    with pytest.raises(DataError, match="attribute age holds a value that is not finite"):
+    with pytest.raises(DataError, match="attribute age has a value that is not finite"):
         encode(table(age=pa.array([1.0, 2.0, bad, 3.0])), IDS)
 
 
@@ -57,7 +57,7 @@ def test_a_number_that_is_not_finite_is_refused_by_name(bad: float) -> None:
     "column", [[b"\xff"] * 4, [{"a": 1}] * 4, [[[1]]] * 4], ids=["bytes", "records", "nested lists"]
 )
 def test_a_column_that_cannot_be_encoded_is_refused_by_name(column: list[object]) -> None:
-    with pytest.raises(DataError, match=r"attribute job of type .* cannot be used"):
+    with pytest.raises(DataError, match=r"attribute job has the type .* cannot be used"):
         encode(table(job=column), IDS)
 
 

@@ -82,7 +82,7 @@ def test_other_encodings_become_utf_8(content: str, block: int, encoding: str) -
 
 
 def test_what_would_be_taken_for_a_separator_is_refused() -> None:
-    with pytest.raises(DataError, match=r"here: holds the control character U\+001F"):
+    with pytest.raises(DataError, match=r"here: has the control character U\+001F"):
         counted(b"1::2::a\x1fb\n", Dialect("::", quotes=Quotes.NOTHING))
 
 

@@ -103,14 +103,14 @@ def test_codes_for_not_rated_are_told_of_and_can_be_dropped(
 
 
 def fit(nursery: Nursery, out: Path, *options: object) -> Finished:
-    return nursery.run("training", "fit", "--preset", "als", "--device", "cpu", "--out", out, "--quiet", *options)
+    return nursery.run("training", "fit", "--preset", "bias", "--device", "cpu", "--out", out, "--quiet", *options)
 
 
 def test_where_all_ratings_are_equal_figures_have_no_percentage_and_the_gate_refuses(
     nursery: Nursery, tmp_path: Path
 ) -> None:
     options = ("--data", CASES / "constant-ratings/ratings.csv", "--split", "random:0.1")
-    done = nursery.run("training", "evaluate", "--preset", "als", "--device", "cpu", "--quiet", *options)
+    done = nursery.run("training", "evaluate", "--preset", "bias", "--device", "cpu", "--quiet", *options)
     assert (done.code, done.stderr) == (0, "")
     assert "RMSE" in done.stdout
     done = fit(nursery, tmp_path / "out", *options)
@@ -123,7 +123,7 @@ def test_ratings_that_differ_little_for_their_size_are_judged_without_a_crash(nu
     path = tmp_path / "ratings.csv"
     lines = [f"{n % 20},{n // 20},{100_000_000 + n % 5}" for n in range(300)]
     path.write_text("\n".join(["user,item,rating", *lines]))
-    options = ("--data", path, "--split", "random:0.1", "--preset", "als", "--device", "cpu")
+    options = ("--data", path, "--split", "random:0.1", "--preset", "bias", "--device", "cpu")
     assert nursery.run("training", "evaluate", *options).code == 0
     assert nursery.run("training", "fit", *options, "--out", tmp_path / "out").code in (0, 3)
 
@@ -141,7 +141,7 @@ def test_an_id_of_attributes_keeps_its_zeros() -> None:
     config = JobConfig(
         data=[str(folder / "ratings.csv")],
         item_attributes=str(folder / "items.csv"),
-        preset="bayes-side",
+        preset="bayes",
         cache=Path("not needed"),
     )
     ratings = read_split(config, with_attributes=True)

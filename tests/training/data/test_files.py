@@ -166,7 +166,7 @@ def test_a_url_that_cannot_be_reached_is_one_line_without_its_password(url: str,
 @pytest.mark.parametrize("options", [{"separator": ";"}, {"header": False}, {"encoding": "utf-8"}])
 def test_options_of_texts_are_refused_for_what_is_none(tmp_path: Path, options: dict[str, object]) -> None:
     (tmp_path / "ratings.parquet").write_bytes(PARTS["parquet"][0])
-    with pytest.raises(ConfigError, match="are for texts, and the data is a Parquet file"):
+    with pytest.raises(ConfigError, match="are for texts, but the data is a Parquet file"):
         read(tmp_path / "ratings.parquet", **options)
 
 
@@ -176,7 +176,9 @@ def test_the_ending_of_a_name_decides_nothing(tmp_path: Path) -> None:
         assert rows_of(read(tmp_path / name).ratings) == EXPECTED[:2]
 
 
-@pytest.mark.parametrize("kind", PARTS)
+@pytest.mark.parametrize(
+    "kind", ["csv", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("parquet", "jsonl"))]
+)
 def test_standard_input_is_read_as_a_file_is(tmp_path: Path, kind: str) -> None:
     (tmp_path / "ratings").write_bytes(PARTS[kind][0])
     program = f"from tests.support.reading import read, rows_of; print(rows_of(read('-').ratings) == {EXPECTED[:2]})"

@@ -64,7 +64,7 @@ def mysql_url(tmp_path: Path) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("options", [{"table": "ratings"}, {"query": "SELECT * FROM ratings"}], ids=["table", "query"])
-def test_duckdb(duckdb_url: str, options: dict[str, str]) -> None:
+def test_ratings_can_be_read_from_duckdb(duckdb_url: str, options: dict[str, str]) -> None:
     dataset = read(duckdb_url, **options)
     assert dataset.rows == len(ROWS)
     assert pairs(dataset) == {(str(user), item) for user, item, *_ in ROWS}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
@@ -13,6 +15,7 @@ from models.orderings import by_rating
 from tests.support.orderings import all_scores
 from training import job
 from training.config import JobConfig, load_preset
+from training.data import train_test
 from training.data.train_test import read
 from training.errors import ConfigError
 from training.fit.loop import Epoch
@@ -43,7 +46,7 @@ def files(tmp_path: Path) -> dict[str, Path]:
 
 
 def config(files: dict[str, Path], **changes: Any) -> JobConfig:
-    options = {"data": [str(files["ratings"])], "preset": "bayes-side", "cache": files["cache"], "device": "cpu"}
+    options = {"data": [str(files["ratings"])], "preset": "bayes", "cache": files["cache"], "device": "cpu"}
     return JobConfig(**(options | changes))
 
 
@@ -68,9 +71,27 @@ def test_an_item_nobody_has_rated_is_predicted_from_its_kind(files: dict[str, Pa
     assert 1.5 < odd < 2.5
 
 
-def test_a_preset_that_wants_attributes_says_how_to_give_them(files: dict[str, Path]) -> None:
-    with pytest.raises(ConfigError, match="--user-attributes or --item-attributes"):
-        job.run(config(files), ignore)
+def test_attributes_for_a_preset_that_uses_none_are_refused(files: dict[str, Path]) -> None:
+    with pytest.raises(ConfigError, match="the preset als uses no attributes: leave out"):
+        job.run(config(files, preset="als", item_attributes=str(files["items"])), ignore)
+
+
+def test_attributes_that_are_not_given_are_not_used(files: dict[str, Path]) -> None:
+    ratings = read(config(files), with_attributes=True)
+    assert ratings.item_attributes_IA is ratings.user_attributes_UA is None
+
+
+def test_the_attributes_of_a_named_set_are_used_where_they_are_asked_for(
+    files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A data set of this name stands for one that is fetched."""
+    kinds = pa.table({"id": [f"i{item}" for item in range(ITEMS)], "year": range(ITEMS)})
+    own = read(config(files)).dataset
+    monkeypatch.setattr(train_test, "load", lambda *_, **__: replace(own, items=kinds))
+    ratings = read(config(files, item_attributes="ml-100k"), with_attributes=True)
+    assert ratings.item_attributes_IA is not None
+    with pytest.raises(ConfigError, match="--user-attributes ml-100k: this data set has no attributes of users"):
+        read(config(files, user_attributes="ml-100k"), with_attributes=True)
 
 
 def test_a_fit_larger_than_the_memory_is_refused_before_it_starts(files: dict[str, Path]) -> None:

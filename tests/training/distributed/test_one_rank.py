@@ -185,10 +185,12 @@ def test_whole_numbers_that_became_floats_are_ids_without_a_fraction(group: Grou
     assert ours.item_ids.to_pylist() == theirs.item_ids.to_pylist()
 
 
-@pytest.mark.parametrize("preset", ["textbook", "bayes-side"])
-def test_a_preset_that_cannot_be_spread_is_refused(preset: str) -> None:
-    with pytest.raises(ConfigError, match=f"the preset {preset} cannot be fitted under torchrun"):
-        DistributedRuntime(OneOf(0, 2)).read(configured("ratings"), load_preset(preset), lambda _: None)  # type: ignore[arg-type]
+def test_what_cannot_be_spread_is_refused() -> None:
+    with pytest.raises(ConfigError, match="the preset textbook cannot be fitted under torchrun"):
+        DistributedRuntime(OneOf(0, 2)).read(configured("ratings"), load_preset("textbook"), lambda _: None)  # type: ignore[arg-type]
+    attributes = configured("ratings", item_attributes="items.csv")
+    with pytest.raises(ConfigError, match="--item-attributes cannot be used under torchrun"):
+        DistributedRuntime(OneOf(0, 2)).read(attributes, load_preset("bayes"), lambda _: None)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("option", ["refit", "warm_start"])
@@ -251,12 +253,8 @@ def test_the_start_of_a_span_is_that_of_all_rows(monkeypatch: pytest.MonkeyPatch
 def test_every_tensor_of_the_state_of_bayes_has_a_side_or_is_everybodys() -> None:
     names = ("chain0.user.table_RK", "chain1.item.effect_RK", "chain0.precision")
     assert list(map(Bayes.side_of, names)) == ["user", "item", None]
-    assert [Bayes.side_of(f"posterior.{name}") for name in ("left", "right", "probes", "left.unknown")] == [
-        "user",
-        "item",
-        "other",
-        None,
-    ]
+    of_posterior = ("mean.left", "mean.right", "spread.probes", "mean.left.unknown", "learned.weights_V")
+    assert list(map(Bayes.side_of, of_posterior)) == ["user", "item", "other", None, None]
 
 
 def test_a_single_process_has_nothing_to_add_or_to_gather() -> None:

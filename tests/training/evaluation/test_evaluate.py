@@ -110,7 +110,7 @@ def test_a_head_orders_the_lists_and_the_rating_keeps_a_figure_of_its_own() -> N
     """The model puts the relevant item last of twelve, the head first."""
     test = evaluation.TestSet(torch.tensor([0]), torch.tensor([11]), torch.tensor([5.0]), (1.0, 5.0), relevant=4.0)
     model = item_scores(-torch.arange(12.0), 1)
-    head = RelevanceHead(torch.ones(2, 1), torch.arange(13.0)[:, None], RULE)
+    head = RelevanceHead(torch.ones(2, 1), torch.arange(13.0)[:, None], torch.zeros(13, 1), RULE)
     seen = TrainingRatings.from_ratings(*np.zeros((2, 0), np.int32), np.zeros(0, np.float32), 1)
     figures = evaluate(model, test, seen, head)
     assert (figures["ndcg10"], figures["recall10"], figures["ndcg10_rating"]) == (1.0, 1.0, 0.0)

@@ -75,7 +75,7 @@ def test_the_held_out_error_is_of_the_model_after_each_epoch() -> None:
     assert [epoch.test_rmse for epoch in history] == [3.0, 2.0]
 
 
-def test_time_adds_up() -> None:
+def test_the_time_of_an_epoch_includes_that_of_the_epochs_before_it() -> None:
     first, second = fit(scripted(3.0, 2.0), None, ignore)
     assert 0 < first.fit_seconds < second.fit_seconds
     assert second.examples_per_second == pytest.approx(2 / second.fit_seconds)

@@ -77,7 +77,7 @@ def test_the_page_begins_with_what_matters_most(tmp_path: Path) -> None:
     assert f"{ours / theirs - 1:.1%} above the bias baseline’s {theirs:.4f}.".replace("%", " %") in header.text
 
 
-def test_the_data_in_figures(tmp_path: Path) -> None:
+def test_the_report_shows_the_data_in_figures(tmp_path: Path) -> None:
     table = dict(rows(page(tmp_path, small_result()), "The ratings"))
     assert table["Users, items"] == "3, 4"
     assert table["Training ratings"] == "6: 50.000 % of all pairs"
@@ -147,7 +147,7 @@ def test_no_metric_is_left_out() -> None:
     assert {name for name, _, _ in FIGURES} == {*METRICS, "train_loss"} - {"bias_rmse"}
 
 
-def test_the_learning_curve(tmp_path: Path) -> None:
+def test_the_learning_curve_has_the_rmse_after_each_pass(tmp_path: Path) -> None:
     document = page(tmp_path, small_result())
     assert rows(document, "RMSE after each pass") == [["1", "1.5000", "1.0000"], ["2", "0.7500", "0.7071"]]
 
@@ -161,7 +161,7 @@ def test_a_long_fit_has_a_short_table_that_ends_with_the_last_pass(tmp_path: Pat
     assert table[-1][0] == "5,003"
 
 
-def test_the_history_as_json(tmp_path: Path) -> None:
+def test_the_report_has_the_history_as_json(tmp_path: Path) -> None:
     write_report(small_result(), PASSED, tmp_path)
     assert {file.name for file in tmp_path.iterdir()} == {"history.json", "index.html"}
     assert json.loads((tmp_path / "history.json").read_text())[1] == {
@@ -175,7 +175,7 @@ def test_the_history_as_json(tmp_path: Path) -> None:
     }
 
 
-def test_residuals_by_rating(tmp_path: Path) -> None:
+def test_residuals_are_shown_for_each_rating(tmp_path: Path) -> None:
     table = rows(page(tmp_path, small_result()), "Prediction minus rating")
     assert [row[:3] for row in table] == [["1", "1", "+2.50"], ["2", "1", "+1.50"], ["4", "2", "−0.50"]]
 
@@ -185,7 +185,7 @@ def test_residuals_by_rating(tmp_path: Path) -> None:
     [np.linspace(-10, 10, 500), np.append(np.zeros(5), np.linspace(90, 100, 50)), np.full(9, 3.0), np.full(9, -1e14)],
     ids=["fine scale", "gaps in the scale", "one rating", "far from zero"],
 )
-def test_ratings_on_any_scale(tmp_path: Path, ratings: np.ndarray) -> None:
+def test_the_report_takes_ratings_on_any_scale(tmp_path: Path, ratings: np.ndarray) -> None:
     rated = [(0, item, float(rating)) for item, rating in enumerate(ratings)]
     held_out = [(1, item, rating) for _, item, rating in rated]
     model = constant_model(float(ratings.mean()), 2, len(rated))
@@ -264,7 +264,8 @@ def test_a_light_a_median_and_a_heavy_rater_with_what_they_rated_and_their_lists
 
 def test_lists_have_the_order_of_the_relevance_head_where_there_is_one(tmp_path: Path) -> None:
     result = small_result()
-    head = RelevanceHead(torch.ones(4, 1), torch.tensor([[1.0], [2.0], [3.0], [0.5], [0.0]]), RULE)
+    items_I1 = torch.tensor([[1.0], [2.0], [3.0], [0.5], [0.0]])
+    head = RelevanceHead(torch.ones(4, 1), items_I1, torch.zeros(5, 1), RULE)
     fitted = replace(result.fitted, head=head, head_history=HISTORY)
     document = page(tmp_path, replace(result, fitted=fitted, evaluated=fitted))
     assert [row[0] for row in rows(document, "Recommendations for u2")] == ["i2", "i1", "i3"]

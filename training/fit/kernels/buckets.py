@@ -80,9 +80,9 @@ def buckets(ratings: Triplets, width: int, elements: int | None = None) -> Itera
     counts_R = torch.bincount(ratings.rows_N, minlength=ratings.rows)
     ends_R = counts_R.cumsum(0)
     sorted_counts_R, order_R = counts_R.sort(stable=True)
-    lengths_R = _padded_length(sorted_counts_R)
+    lengths_R = padded_length(sorted_counts_R)
     segments_R = -(-sorted_counts_R // lengths_R)
-    ends = _bucket_ends(lengths_R.tolist(), segments_R.tolist(), width, elements or BATCH_ELEMENTS)
+    ends = bucket_ends(lengths_R.tolist(), segments_R.tolist(), width, elements or BATCH_ELEMENTS)
     for first, last in zip([0, *ends], ends, strict=False):
         rows_B = order_R[first:last]
         length = int(lengths_R[first])
@@ -101,12 +101,12 @@ def buckets(ratings: Triplets, width: int, elements: int | None = None) -> Itera
         )
 
 
-def _padded_length(counts_R: Tensor) -> Tensor:
+def padded_length(counts_R: Tensor) -> Tensor:
     power_R = 2 ** torch.log2(counts_R.clamp(1, SEGMENT).double()).ceil().long()
     return torch.where((counts_R * 4 <= power_R * 3) & (power_R > 2), power_R * 3 // 4, power_R)
 
 
-def _bucket_ends(lengths: list[int], segments: list[int], width: int, limit: int) -> list[int]:
+def bucket_ends(lengths: list[int], segments: list[int], width: int, limit: int) -> list[int]:
     """Where a bucket ends: where the padded length changes, or the next row would exceed the limit."""
     ends, elements = [], 0
     for row, (length, count) in enumerate(zip(lengths, segments, strict=True)):

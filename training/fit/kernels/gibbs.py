@@ -22,6 +22,10 @@ from training.communicator import LocalRows
 
 STRENGTH = 1.0  # of the priors on column means and precisions, in rows; ratings are standardised, so 1 is their scale
 START_FACTORS = 0.1  # standard deviation
+# Of biases. They must not start at 0: a column's precision is drawn from its entries, so a column of many rows with few
+# ratings each would leave 0 by a little in every sweep. After 20 sweeps on 16,000 users who gave 11 ratings each, the
+# biases of users had a standard deviation of 0.08, and 0.27 after 40.
+START_BIASES = 0.3
 START_EFFECTS = 0.05  # likewise; a chain that starts with effects of zero takes long to find them
 EFFECT_RATE = 0.1  # of the Gamma prior on the precision of implicit effects, which are smaller than factors
 
@@ -197,16 +201,23 @@ class Chain:
                 setattr(getattr(self, name), field, state[f"{name}.{field}"].clone())
         self.precision = state["precision"].clone()
 
+    def go_on_from(self, state: Mapping[str, Tensor]) -> None:
+        """Continue from the `state` of a chain with the same rows and other ratings."""
+        self.restore(state)
+        if self.implicit:
+            _add_effects(self.user, self.item)
+            _add_effects(self.item, self.user)
+
 
 def start_side(
     rows: Rows, counts_R: Tensor, attributes_RA: Tensor | None, width: int, stream: RandomStream, local: LocalRows
 ) -> Side:
-    """A side with small random factors and zero biases, which nothing has had an effect on yet."""
+    """A side with small random factors and biases, which nothing has had an effect on yet."""
     count, device = len(counts_R), counts_R.device
     attributes_RA = torch.zeros(count, 0, device=device) if attributes_RA is None else attributes_RA
     zeros_RK = torch.zeros(count, width, device=device)
     table_RK = START_FACTORS * stream.row_normal(local, width)
-    table_RK[:, -1] = 0
+    table_RK[:, -1] *= START_BIASES / START_FACTORS
     return Side(
         rows=rows,
         local=local,
@@ -227,8 +238,14 @@ def start_effects(users: Side, items: Side, stream: RandomStream) -> None:
     """Give both sides small random effects, and their sums to the other side's rows."""
     for side, other in ((users, items), (items, users)):
         other.effect_RK = START_EFFECTS * stream.row_normal(other.local, other.effect_RK.shape[1])
-        side.shift_RK = side.rows.sums(other.effect_RK) * side.share_R[:, None]
-        side.table_RK += side.shift_RK
+        _add_effects(side, other)
+
+
+def _add_effects(side: Side, other: Side) -> None:
+    """Put the sums of the other side's effects into the rows, in place of those that are there."""
+    shift_RK = side.rows.sums(other.effect_RK) * side.share_R[:, None]
+    side.table_RK = side.table_RK + shift_RK - side.shift_RK
+    side.shift_RK = shift_RK
 
 
 def _update_rows(side: Side, other: Side, precision: Tensor, stream: RandomStream, *, implicit: bool) -> None:

@@ -1,13 +1,14 @@
 """What is kept of the posterior samples: their mean as one bilinear form, and how far ratings lie from it.
 
-Σ_s P_s Q_sᵀ is the product of the concatenated factors. Samples are taken in blocks, and between blocks a rank well
-above the published one is kept, so that the samples need not be held.
+Σ_s w_s P_s Q_sᵀ is the product of the concatenated factors, each times √w_s. Samples are taken in blocks, and between
+blocks a rank well above the published one is kept, so that the samples need not be held.
 Shapes: U users, I items, K table width (factors, then bias), F published rank, W rank that is kept, N probes. Tables
 have one row more, for unknown ids.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from functools import partial
 
@@ -22,61 +23,48 @@ from training.fit.kernels.collapse import reduced
 PROBES = 4  # pairs for each user and each item
 UNKNOWN_PROBES = 512  # pairs for the unknown user and the unknown item
 LEAST = 0.45  # of the average variance, by which a user or an item may fall below it
+TINY = 1e-300  # a weight of nothing: then all sums are 0
 PASSES = 10  # of the fit of row variances; the sums change by less than 1 % after 5
-STATE = {
-    "probes": "_probes_2N",
+MEAN = {
     "left": "_left_UW",
     "right": "_right_IW",
     "user_bias": "_user_bias_U",
     "item_bias": "_item_bias_I",
-    "moments": "_moments_3N",
-    "samples": "_samples",
+    "weight": "_weight",
 }
+SPREAD = {"probes": "_probes_2N", "moments": "_moments_3N", "weight": "_weight"}
 
 
-class Posterior:
-    """Running sums over samples.
+class Mean:
+    """The weighted mean of samples.
 
-    The variance of a rating is followed on probe pairs, each row's partners drawn as often as they were rated, and
-    split into a part for each row. Unlike the training pairs, probes are mostly pairs the sampler has not seen.
-
-    Of several ranks each has the sums of its users, its items and its users' probes. All have the rows for unknown ids,
-    which count on the first alone. `block` columns are gathered before they are reduced to W, the `rank`.
+    Of several ranks each has the sums of its users and its items. All have the rows for unknown ids, which count on the
+    first alone. `block` columns are gathered before they are reduced to W, the `rank`.
     """
 
-    def __init__(self, probes_2N: Tensor, users: LocalRows, items: LocalRows, *, rank: int, block: int) -> None:
+    def __init__(self, users: LocalRows, items: LocalRows, device: torch.device, *, rank: int, block: int) -> None:
         self._communicator, self._rank, self._block = users.communicator, rank, block
-        self._items = items.span.total + 1
         rows_U, rows_I = len(users.span) + 1, len(items.span) + 1
-        zeros = partial(torch.zeros, dtype=torch.float64, device=probes_2N.device)
-        self._probes_2N = probes_2N
-        self._left_UW = torch.zeros(rows_U, 0, device=probes_2N.device)
-        self._right_IW = torch.zeros(rows_I, 0, device=probes_2N.device)
-        self._user_bias_U, self._item_bias_I = zeros(rows_U), zeros(rows_I)
-        self._moments_3N, self._samples = zeros(3, probes_2N.shape[1]), zeros(())
+        zeros = partial(torch.zeros, dtype=torch.float64, device=device)
+        self._left_UW = torch.zeros(rows_U, 0, device=device)
+        self._right_IW = torch.zeros(rows_I, 0, device=device)
+        self._user_bias_U, self._item_bias_I, self._weight = zeros(rows_U), zeros(rows_I), zeros(())
 
-    def add(self, user_UK: Tensor, item_IK: Tensor) -> None:
-        """Add one sample's tables to the mean."""
-        self._left_UW = torch.cat([self._left_UW, self._counted(user_UK[:, :-1])], dim=1)
-        self._right_IW = torch.cat([self._right_IW, self._counted(item_IK[:, :-1])], dim=1)
+    def add(self, user_UK: Tensor, item_IK: Tensor, weight: float = 1.0) -> None:
+        """Add one sample's tables."""
+        root = math.sqrt(weight)
+        self._left_UW = torch.cat([self._left_UW, root * self._counted(user_UK[:, :-1])], dim=1)
+        self._right_IW = torch.cat([self._right_IW, root * self._counted(item_IK[:, :-1])], dim=1)
         if self._left_UW.shape[1] >= self._rank + self._block:
             self._left_UW, self._right_IW = self._reduced(self._rank)
-        self._user_bias_U += user_UK[:, -1]
-        self._item_bias_I += item_IK[:, -1]
-        self._samples += 1
-
-    def probe(self, user_UK: Tensor, item_IK: Tensor, user_noise_U: Tensor, item_noise_I: Tensor) -> None:
-        """Follow one sample's predictions, unknown rows being draws. A rating's noise is its rows' product."""
-        users_N, items_N = self._probes_2N
-        p_NK, q_NK = user_UK[users_N], item_IK[items_N]
-        predicted_N = ((p_NK[:, :-1] * q_NK[:, :-1]).sum(1) + p_NK[:, -1] + q_NK[:, -1]).double()
-        noise_N = user_noise_U[users_N] * item_noise_I[items_N]
-        self._moments_3N += torch.stack([predicted_N, predicted_N.square(), noise_N])
+        self._user_bias_U += weight * user_UK[:, -1]
+        self._item_bias_I += weight * item_IK[:, -1]
+        self._weight += weight
 
     def factors(self, rank: int) -> tuple[Tensor, Tensor]:
         """Mean of the bilinear part as factors of the given rank, (U+1, F) and (I+1, F), zeros where it has less."""
         left_UF, right_IF = self._reduced(rank)
-        missing, root = (0, rank - left_UF.shape[1]), self._samples.sqrt().float()
+        missing, root = (0, rank - left_UF.shape[1]), self._weight.sqrt().float()
         return self._completed(pad(left_UF, missing)) / root, self._completed(pad(right_IF, missing)) / root
 
     def _reduced(self, rank: int) -> tuple[Tensor, Tensor]:
@@ -92,29 +80,79 @@ class Posterior:
 
     def biases(self) -> tuple[Tensor, Tensor]:
         """Means of the biases, (U+1,) and (I+1,)."""
-        return (self._user_bias_U / self._samples).float(), (self._item_bias_I / self._samples).float()
+        return (self._user_bias_U / self._weight).float(), (self._item_bias_I / self._weight).float()
+
+    def state(self) -> dict[str, Tensor]:
+        """All sums, by name."""
+        return _state(self, MEAN)
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Continue from what `state` returned."""
+        _restore(self, MEAN, state)
+
+
+class Spread:
+    """The variance of a rating around the mean of the samples, followed on probe pairs.
+
+    Each row's partners are drawn as often as they were rated. Unlike the training pairs, probes are mostly pairs the
+    sampler has not seen. Of several ranks each has its users' probes. `users` and `items` are U and I.
+    """
+
+    def __init__(self, probes_2N: Tensor, users: int, items: int, communicator: Communicator = SINGLE_PROCESS) -> None:
+        self._communicator, self._shape, self._probes_2N = communicator, (users + 1, items + 1), probes_2N
+        self._moments_3N = torch.zeros(3, probes_2N.shape[1], dtype=torch.float64, device=probes_2N.device)
+        self._weight = torch.zeros((), dtype=torch.float64, device=probes_2N.device)
+
+    def add(
+        self, user_UK: Tensor, item_IK: Tensor, user_noise_U: Tensor, item_noise_I: Tensor, weight: float = 1.0
+    ) -> None:
+        """Follow one sample's predictions, unknown rows being draws. A rating's noise is its rows' product."""
+        users_N, items_N = self._probes_2N
+        predicted_N = predicted(user_UK, item_IK, users_N, items_N)
+        noise_N = user_noise_U[users_N] * item_noise_I[items_N]
+        self._moments_3N += weight * torch.stack([predicted_N, predicted_N.square(), noise_N])
+        self._weight += weight
+
+    def add_all(self, other: Spread, weight: float) -> None:
+        """Add the mean over another one's samples, of the same probes, as a sample of the given weight."""
+        state = other.state()
+        self._moments_3N += weight * state["moments"] / state["weight"].clamp(min=TINY)
+        self._weight += weight
 
     def variances(self) -> tuple[Tensor, Tensor, Tensor]:
         """Least-squares split of the probes' variances into a common part (), one for each user (U+1,) and item (I+1,).
 
         None is negative: what a row lacks to the average, `LEAST` of it at most, is moved into the rows' parts.
         """
-        mean_N, squares_N, noise_N = self._moments_3N / self._samples
+        mean_N, squares_N, noise_N = self._moments_3N / self._weight.clamp(min=TINY)
         variance_N = (squares_N - mean_N.square()).clamp(min=0) + noise_N
-        shape = (len(self._user_bias_U), self._items)
-        common, user_U, item_I = additive(variance_N, self._probes_2N, *shape, self._communicator)
+        common, user_U, item_I = additive(variance_N, self._probes_2N, *self._shape, self._communicator)
         least = LEAST * common
         parts = (common - 2 * least, (user_U + least).clamp(min=0), (item_I + least).clamp(min=0))
         return parts[0].float(), parts[1].float(), parts[2].float()
 
     def state(self) -> dict[str, Tensor]:
         """All sums, by name."""
-        return {name: getattr(self, field).clone() for name, field in STATE.items()}
+        return _state(self, SPREAD)
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Continue from what `state` returned."""
-        for name, field in STATE.items():
-            setattr(self, field, state[name].clone())
+        _restore(self, SPREAD, state)
+
+
+def predicted(user_UK: Tensor, item_IK: Tensor, users_N: Tensor, items_N: Tensor) -> Tensor:
+    """What tables of factors and biases predict for pairs, float64, (N,)."""
+    p_NK, q_NK = user_UK[users_N], item_IK[items_N]
+    return ((p_NK[:, :-1] * q_NK[:, :-1]).sum(1) + p_NK[:, -1] + q_NK[:, -1]).double()
+
+
+def _state(owner: object, fields: Mapping[str, str]) -> dict[str, Tensor]:
+    return {name: getattr(owner, field).clone() for name, field in fields.items()}
+
+
+def _restore(owner: object, fields: Mapping[str, str], state: Mapping[str, Tensor]) -> None:
+    for name, field in fields.items():
+        setattr(owner, field, state[name].clone())
 
 
 def additive(

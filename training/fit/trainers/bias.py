@@ -15,6 +15,7 @@ from pydantic import Field
 from torch import Tensor
 
 from models.mf import MatrixFactorization, with_average_row
+from training.fit.loop import fit
 from training.fit.trainer import Trainer, TrainerSettings, TrainingSet
 
 
@@ -67,3 +68,10 @@ class Bias(Trainer[BiasSettings]):
     @classmethod
     def side_of(cls, name: str) -> Literal["user", "item"] | None:
         return "user" if name == "user_bias" else None
+
+
+def bias_model(data: TrainingSet) -> MatrixFactorization:
+    """The bias model of some ratings, with the default settings."""
+    trainer = Bias(data, BiasSettings(), np.random.default_rng(0))
+    fit(trainer, None, lambda _: None)
+    return trainer.model()

@@ -4,7 +4,7 @@ import torch
 
 from training.communicator import SINGLE_PROCESS, LocalRows, Span
 from training.fit.kernels.collapse import reduced
-from training.fit.kernels.posterior import Posterior
+from training.fit.kernels.posterior import Mean
 
 
 def samples(count: int, factors: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
@@ -24,10 +24,10 @@ def collapsed(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The mean of forms without biases, as factors of that rank. The last rows are those of unknown ids."""
     users, items = (LocalRows(SINGLE_PROCESS, Span.whole(len(table) - 1)) for table in drawn[0])
-    posterior = Posterior(torch.zeros(2, 0, dtype=torch.int64), users, items, rank=keep, block=block)
+    mean = Mean(users, items, torch.device("cpu"), rank=keep, block=block)
     for tables in drawn:
-        posterior.add(*(torch.nn.functional.pad(table, (0, 1)) for table in tables))
-    return posterior.factors(rank)
+        mean.add(*(torch.nn.functional.pad(table, (0, 1)) for table in tables))
+    return mean.factors(rank)
 
 
 def test_mean_is_exact_while_the_rank_suffices() -> None:

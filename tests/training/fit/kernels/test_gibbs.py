@@ -9,7 +9,6 @@ from torch import Tensor
 
 from tests.support.gibbs_reference import ReferenceRows, gaussian
 from training.fit.kernels import gibbs_cpu, gibbs_torch
-from training.fit.kernels.buckets import Bucket
 from training.fit.kernels.gibbs import EffectState, Rows, RowState
 from training.fit.kernels.gibbs_cpu import CpuRows
 from training.fit.kernels.gibbs_torch import TorchRows
@@ -157,32 +156,6 @@ def test_implicit_gradients_stay_those_of_the_likelihood(
 
     _, side_RK = reference.gram(other_CK, torch.ones(COLUMNS).double())
     torch.testing.assert_close(rhs_RK, side_RK - torch.einsum("rab,rb->ra", gram_RKK, table_RK))
-
-
-def test_torch_steps_read_nothing_from_the_device(ratings: Triplets) -> None:
-    rows = on_meta(TorchRows(ratings, WIDTH))
-    normal = partial(torch.zeros, device="meta")
-    own_RK, other_CK, ones_K = normal(ROWS, WIDTH), normal(COLUMNS, WIDTH), normal(WIDTH)
-
-    gram_RKK, rhs_RK = rows.gram(other_CK, normal(COLUMNS))
-    drawn_RK = rows.draw(RowState(gram_RKK, rhs_RK, normal(ROWS), own_RK, ones_K), own_RK)
-    gram_CKK = normal(COLUMNS, WIDTH, WIDTH)
-    state = EffectState(normal(COLUMNS), gram_CKK, other_CK, own_RK, ones_K, other_CK, other_CK)
-    rows.draw_effects(state, iter([own_RK, other_CK]))
-    errors_R2 = rows.errors(own_RK, other_CK, normal(COLUMNS))
-
-    assert drawn_RK.shape == (ROWS, WIDTH)
-    assert errors_R2.shape == (ROWS, 2)
-
-
-def on_meta(rows: TorchRows) -> TorchRows:
-    """The same, on a device where tensors have no values: whatever asks for one raises."""
-    for name, value in vars(rows).items():
-        if isinstance(value, Tensor):
-            setattr(rows, name, value.to("meta"))
-    rows._ratings = tuple(tensor.to("meta") for tensor in rows._ratings)
-    rows._buckets = [Bucket(*(tensor.to("meta") for tensor in bucket)) for bucket in rows._buckets]
-    return rows
 
 
 def random(generator: torch.Generator, *shape: int) -> Tensor:

@@ -105,25 +105,3 @@ def test_losses_are_golden() -> None:
     trainer = preset.trainer_class(golden_set(), preset.settings, np.random.default_rng(0))
     losses = [float(trainer.epoch()["loss"]) for _ in range(trainer.epochs)]
     assert losses == pytest.approx(GOLDEN, rel=1e-5)
-
-
-def test_a_step_and_the_model_on_the_meta_device() -> None:
-    """Nothing in a step waits for values, which a device without any would not survive."""
-    on_meta = {"dtype": torch.int32, "device": "meta"}
-    data = TrainingSet(
-        users=7,
-        items=5,
-        users_N=torch.zeros(9, **on_meta),
-        items_N=torch.zeros(9, **on_meta),
-        ratings_N=torch.zeros(9, device="meta"),
-    )
-    trainer = Adam(data, AdamSettings(factors=3), np.random.default_rng(0))
-    trainer.step(data.users_N.long(), data.items_N.long(), data.ratings_N)
-    assert trainer.table.shape == (12, 4)
-    assert {name: tuple(table.shape) for name, table in trainer.model().tensors().items()} == {
-        "mean": (),
-        "user_factors": (8, 3),
-        "item_factors": (6, 3),
-        "user_bias": (8,),
-        "item_bias": (6,),
-    }

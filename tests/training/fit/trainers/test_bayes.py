@@ -10,11 +10,14 @@ import torch
 from torch import Tensor
 
 from models.mf import MatrixFactorization
+from training.fit.loop import fit_after_trial
 from training.fit.trainer import TrainingSet
-from training.fit.trainers.bayes import Bayes, BayesSettings
+from training.fit.trainers.bayes import Bayes, BayesSettings, factors_for, planned
+from training.fit.trainers.bias import bias_model
 
 USERS, ITEMS, NOISE = 120, 80, 0.5
 QUICK: dict[str, Any] = {"factors": 7, "burn_in": 8, "samples": 20, "rank": 16}
+ONE_VARIANT: dict[str, Any] = {"effects": "yes", "heavy_tails": "yes"}
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +50,8 @@ def take(data: TrainingSet, rows: Any) -> TrainingSet:
 
 
 def trained(data: TrainingSet, epochs: int | None = None, **settings: Any) -> Bayes:
-    trainer = Bayes(data, BayesSettings(**(QUICK | settings)), np.random.default_rng(0))
+    """Without a trial."""
+    trainer = Bayes(data, BayesSettings(**(QUICK | ONE_VARIANT | settings)), np.random.default_rng(0))
     for _ in range(trainer.epochs if epochs is None else epochs):
         trainer.epoch()
     return trainer
@@ -61,11 +65,92 @@ def rmse(model: MatrixFactorization, data: TrainingSet) -> float:
     return float((predictions(model, data) - data.ratings_N).double().square().mean().sqrt())
 
 
-@pytest.mark.parametrize("implicit", [False, True])
-def test_held_out_error_comes_near_the_noise(planted: tuple[TrainingSet, TrainingSet], implicit: bool) -> None:
+def fitted(data: TrainingSet, **settings: Any) -> Bayes:
+    """After a trial of all variants."""
+    trainer = Bayes(data, BayesSettings(**(QUICK | {"trial": 30} | settings)), np.random.default_rng(0))
+    fit_after_trial(trainer, None, lambda _: None)
+    return trainer
+
+
+@pytest.mark.parametrize("effects", ["no", "yes", "auto"])
+def test_held_out_error_comes_near_the_noise(planted: tuple[TrainingSet, TrainingSet], effects: str) -> None:
     train, test = planted
 
-    assert NOISE * 0.95 < rmse(trained(train, implicit=implicit).model(), test) < NOISE * 1.2
+    assert NOISE * 0.95 < rmse(trained(train, effects=effects).model(), test) < NOISE * 1.2
+
+
+def test_a_trial_finds_the_variants_that_the_data_is_of(planted: tuple[TrainingSet, TrainingSet]) -> None:
+    train, test = planted
+
+    trainer = fitted(train)
+
+    assert float(trainer.learned.baseline) == 0
+    assert float(trainer.learned.weights_V.sum()) == pytest.approx(1)
+    assert rmse(trainer.model(), test) < rmse(trained(train).model(), test) * 1.02
+
+
+def test_a_model_that_biases_alone_explain_is_not_behind_them() -> None:
+    rng = np.random.default_rng(3)
+    users_N, items_N = rng.integers(300, size=4000), rng.integers(200, size=4000)
+    bias_U, bias_I = rng.normal(size=300), rng.normal(size=200)
+    everything = make_set(users_N, items_N, bias_U[users_N] + bias_I[items_N] + rng.normal(size=4000), 300, 200)
+    train, test = take(everything, slice(None, 3000)), take(everything, slice(3000, None))
+
+    assert rmse(fitted(train).model(), test) < 1.01 * rmse(bias_model(train), test)
+
+
+def test_lopsided_errors_are_predicted_by_their_mean_and_covered_by_lopsided_intervals() -> None:
+    rng = np.random.default_rng(4)
+    users_N, items_N = rng.integers(400, size=24_000), rng.integers(200, size=24_000)
+    ratings_N = rng.normal(size=400)[users_N] / 2 + rng.normal(size=200)[items_N] / 2 - rng.exponential(size=24_000)
+    everything = make_set(users_N, items_N, ratings_N, 400, 200)
+    train, test = take(everything, slice(None, 18_000)), take(everything, slice(18_000, None))
+
+    model = fitted(train).model()
+
+    low_N, high_N = model.intervals(test.users_N.long(), test.items_N.long())
+    below, above = (test.ratings_N < low_N).double().mean(), (test.ratings_N > high_N).double().mean()
+    assert (float(below), float(above)) == pytest.approx((0.05, 0.05), abs=0.012)
+    assert model.interval_deviations[0] > 1.3 * model.interval_deviations[1]
+    assert float((predictions(model, test) - test.ratings_N).mean()) == pytest.approx(0, abs=0.04)
+
+
+def test_too_few_ratings_for_a_trial_are_mentioned_and_variants_count_equally(
+    planted: tuple[TrainingSet, TrainingSet], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+
+    trainer = fitted(take(planted[0], slice(None, 500)))
+
+    assert "there are too few ratings for a trial" in caplog.text
+    assert trainer.learned.weights_V.tolist() == [0.25] * 4
+
+
+def test_a_fit_that_has_learned_from_a_trial_goes_on_as_if_it_had_not_been_interrupted(
+    planted: tuple[TrainingSet, TrainingSet],
+) -> None:
+    train, test = planted
+    first = fitted(train, samples=6)
+    second = Bayes(train, first.settings, np.random.default_rng(99))
+    second.restore(first.state())
+    for trainer in (first, second):
+        trainer.epoch()
+
+    assert second.epochs == first.epochs
+    assert torch.equal(predictions(second.model(), test), predictions(first.model(), test))
+    assert torch.equal(second.model().interval_deviations, first.model().interval_deviations)
+
+
+def test_the_number_of_chains_is_a_multiple_and_heavier_variants_have_more() -> None:
+    settings = BayesSettings(chains=2)
+    assert planned(settings, [0.2, 0.5, 0.0, 0.3]) == [(0, 0.2), (1, 0.25), (1, 0.25), (3, 0.3)]
+    assert planned(settings, [0.0, 0.8, 0.0, 0.0]) == [(1, 0.5), (1, 0.5)]
+
+
+def test_more_ratings_for_each_row_bear_more_factors() -> None:
+    found = [factors_for(users, items, ratings) for users, items, ratings in ((2, 1, 3), (943, 1682, 90_000))]
+    assert found == [15, 23]
+    assert factors_for(6040, 3706, 900_000) == 39
 
 
 def test_intervals_cover_what_they_say(planted: tuple[TrainingSet, TrainingSet]) -> None:
@@ -77,6 +162,18 @@ def test_intervals_cover_what_they_say(planted: tuple[TrainingSet, TrainingSet])
     assert variance_N is not None
     covered_N = (predictions(model, test) - test.ratings_N).abs() < 1.645 * variance_N.sqrt()
     assert covered_N.double().mean().item() == pytest.approx(0.9, abs=0.04)
+
+
+def test_biases_of_many_rows_with_few_ratings_are_found_in_few_sweeps() -> None:
+    rng = np.random.default_rng(6)
+    users_N, items_N = np.repeat(np.arange(6000), 3), rng.integers(400, size=18_000)
+    ratings_N = rng.normal(size=6000)[users_N] + rng.normal(size=400)[items_N] + 0.7 * rng.normal(size=18_000)
+    train = make_set(users_N, items_N, ratings_N, 6000, 400)
+
+    model = trained(train, epochs=12, effects="no").model()
+
+    assert float(model.user_bias[:-1].std()) > 0.7
+    assert float(model.item_bias[:-1].std()) == pytest.approx(1, abs=0.15)
 
 
 def test_order_of_users_items_and_rows_does_not_matter(planted: tuple[TrainingSet, TrainingSet]) -> None:
@@ -143,7 +240,7 @@ def test_loss_is_the_training_error_of_the_sample_in_units_of_the_ratings(
     planted: tuple[TrainingSet, TrainingSet],
 ) -> None:
     train = planted[0]
-    trainer = Bayes(train, BayesSettings(**QUICK | {"chains": 1, "burn_in": 5}), np.random.default_rng(0))
+    trainer = Bayes(train, BayesSettings(**QUICK | ONE_VARIANT | {"chains": 1, "burn_in": 5}), np.random.default_rng(0))
 
     loss = trainer.epoch()["loss"]
 
@@ -164,7 +261,7 @@ def test_attributes_predict_items_that_nobody_has_rated() -> None:
     ratings_N = 3 + bias_I[items_N] + 0.3 * rng.normal(size=3000)
     data = make_set(users_N, items_N, ratings_N, 100, 60, item_attributes_IA=torch.from_numpy(attributes_IA))
 
-    model = trained(data, side_information=True).model()
+    model = trained(data).model()
 
     unrated_I = torch.arange(50, 60)
     predicted_I = model(torch.zeros(10, dtype=torch.int64), unrated_I)
@@ -224,11 +321,3 @@ def test_memory_estimate_covers_the_tensors_it_holds(planted: tuple[TrainingSet,
     held = sum(tensor.numel() * tensor.element_size() for tensor in trainer.state().values())
 
     assert held < Bayes.memory_bytes(USERS, ITEMS, len(train), trainer.settings)
-
-
-def test_missing_attributes_are_mentioned(
-    planted: tuple[TrainingSet, TrainingSet], caplog: pytest.LogCaptureFixture
-) -> None:
-    trained(planted[0], epochs=0, side_information=True)
-
-    assert "the data has no attributes" in caplog.text

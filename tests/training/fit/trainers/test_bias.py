@@ -10,7 +10,7 @@ from tests.support.data import planted_set, training_set
 from training.fit.trainers.bias import Bias, BiasSettings
 
 
-def test_one_epoch_by_hand() -> None:
+def test_one_epoch_equals_a_computation_by_hand() -> None:
     """μ = 3. Items first: b_i = (1, −1, 0) / (1 + n). Then b_u from what is left."""
     data = training_set([(0, 0, 4.0), (0, 1, 2.0), (1, 2, 3.0)], users=2, items=3)
     trainer = Bias(data, BiasSettings(user_regularisation=2, item_regularisation=1), np.random.default_rng(0))

@@ -1,4 +1,4 @@
-"""What must hold on a GPU as it does on the CPU. Run with `pytest -m cuda`."""
+"""What is served from a GPU as on the CPU: scores, exact lists, items spread over several, users folded in."""
 
 from __future__ import annotations
 
@@ -8,28 +8,19 @@ import torch
 
 from app.engine.scorer import Scorer
 from models import block_search
+from models.block_search import constant, user_rows, write_products
+from models.fold_in import FoldIn, FoldInPrior
 from models.mf import MatrixFactorization
 from models.orderings import by_rating
+from models.relevance import RelevanceHead
 from models.scoring import BilinearForm, Side
 from models.search import top_items
 from models.sharding import Sharded, spread
-from tests.support.data import planted_set
-from training.fit import trainers
-from training.fit.minibatch import captured
-from training.fit.relevance import RelevanceFit, RelevanceSettings
-from training.fit.trainer import TrainingSet
-from training.fit.trainers.adam import Adam, AdamSettings
+from models.training_ratings import TrainingRatings
+from tests.support.drafts import RULE
+from tests.support.pretended_cuda import PretendedCuda
 
-pytestmark = pytest.mark.cuda
-
-
-def on_cuda(data: TrainingSet) -> TrainingSet:
-    columns = {name: getattr(data, name).cuda() for name in ("users_N", "items_N", "ratings_N")}
-    return TrainingSet(users=data.users, items=data.items, **columns)
-
-
-def adam(data: TrainingSet) -> Adam:
-    return Adam(data, AdamSettings(batch_size=256, factors=8, initial_deviation=0.3), np.random.default_rng(0))
+WAITS_OF_A_BLOCK = 8
 
 
 def model(users: int = 50, items: int = 3_000) -> MatrixFactorization:
@@ -38,38 +29,8 @@ def model(users: int = 50, items: int = 3_000) -> MatrixFactorization:
     return MatrixFactorization(*(torch.randn(shape, generator=draw) for shape in shapes))
 
 
-@pytest.mark.parametrize("name", trainers.names())
-def test_losses_agree_with_the_cpu(name: str) -> None:
-    """To 2 %: a pass has another order on another device."""
-    data, trainer = planted_set(), trainers.find(name)
-    fits = [trainer(part, trainer.Settings(), np.random.default_rng(0)) for part in (data, on_cuda(data))]
-    cpu, cuda = ([float(fit.epoch()["loss"]) for _ in range(min(5, fit.epochs))] for fit in fits)
-    assert cuda == pytest.approx(cpu, rel=0.02)
-
-
-def test_a_relevance_head_agrees_with_the_cpu() -> None:
-    data = planted_set()
-    fits = [RelevanceFit(part, RelevanceSettings(), np.random.default_rng(0)) for part in (data, on_cuda(data))]
-    cpu, cuda = ([float(fit.epoch()["loss"]) for _ in range(5)] for fit in fits)
-    assert cuda == pytest.approx(cpu, rel=1e-3)
-    assert fits[1].model().user_factors.device.type == "cuda"
-
-
-def test_recorded_steps_equal_eager_ones() -> None:
-    data = on_cuda(planted_set())
-    eager, recorded = adam(data), adam(data)
-    step = captured(recorded.step, 256, data.device)
-    for begin in (*range(0, 2_560, 256), 2_560):
-        end = begin + (256 if begin < 2_560 else 100)  # the last one is short
-        batch = data.users_N[begin:end].long(), data.items_N[begin:end].long(), data.ratings_N[begin:end]
-        eager.step(*batch)
-        step(*batch)
-    torch.testing.assert_close(recorded.table, eager.table)
-    torch.testing.assert_close(recorded.squared_error, eager.squared_error)
-
-
 @pytest.mark.parametrize("step", [0.0, 1e-3, 1.0])
-def test_lists_equal_a_sort_of_every_exact_score(step: float) -> None:
+def test_lists_equal_a_sort_of_every_exact_score(gpu: PretendedCuda, step: float) -> None:
     """With many ties (step 1), near-ties, and scores that are all equal; in one block and in many."""
     tables = {name: (table / max(step, 1e-9)).round() * step for name, table in model().tensors().items()}
     ordering = by_rating(MatrixFactorization(**tables).to("cuda"))
@@ -85,18 +46,18 @@ def test_lists_equal_a_sort_of_every_exact_score(step: float) -> None:
             assert torch.equal(top_items(ordering, users_B, 100, excluded=(offsets, items_M)), expected)
 
 
-def test_a_pair_has_the_same_bits_alone_and_in_a_batch() -> None:
+def test_a_pair_has_the_same_bits_alone_and_in_a_batch(gpu: PretendedCuda) -> None:
     draw = torch.Generator("cuda").manual_seed(0)
     for factors in (1, 2, 16, 48, 257):
         table = torch.randn(1_000, factors, device="cuda", generator=draw)
-        users_B, items_B = torch.randint(1_000, (2, 5_000), device="cuda", generator=draw)
+        users_B, items_B = torch.randint(1_000, (2, 500), device="cuda", generator=draw)
         form = BilinearForm(Side(table), Side(table))
         batch_B = form.exact(users_B, items_B)
         parts = zip(users_B.split(7), items_B.split(7), strict=True)
         assert torch.equal(torch.cat([form.exact(*part) for part in parts]), batch_B)
 
 
-def test_the_service_predicts_as_on_the_cpu() -> None:
+def test_the_service_predicts_as_on_the_cpu(gpu: PretendedCuda) -> None:
     cpu, cuda = (Scorer(Sharded.whole(by_rating(model().to(device))), (1.0, 5.0)) for device in ("cpu", "cuda"))
     users, items = np.arange(51), np.arange(51) * 50
     np.testing.assert_allclose(cuda.predict(users, items), cpu.predict(users, items), rtol=1e-5)
@@ -113,14 +74,14 @@ def every_gpu(shards: int) -> list[torch.device]:
 
 @pytest.mark.parametrize("shards", [2, 5])
 @pytest.mark.parametrize("step", [1e-3, 1.0])
-def test_items_spread_over_gpus_give_the_bits_of_one(shards: int, step: float) -> None:
+def test_items_spread_over_gpus_give_the_bits_of_one(gpu: PretendedCuda, shards: int, step: float) -> None:
     tables = {name: (table / step).round() * step for name, table in model().tensors().items()}
     host = by_rating(MatrixFactorization(**tables))
     one = Sharded.whole(by_rating(MatrixFactorization(**tables).to("cuda")))
     several = spread({"rating": host}, every_gpu(shards))["rating"]
     draw = torch.Generator().manual_seed(0)
     users_M, items_M = torch.randint(51, (5_000,), generator=draw), torch.randint(3_001, (5_000,), generator=draw)
-    assert torch.equal(several.exact(users_M, items_M), one.exact(users_M.cuda(), items_M.cuda()).cpu())
+    assert torch.equal(several.exact(users_M, items_M), one.exact(users_M.to("cuda"), items_M.to("cuda")).cpu())
     assert torch.equal(several.top_among(7, torch.arange(3_000), 50), one.top_among(7, torch.arange(3_000), 50).cpu())
     excluded = torch.arange(52) * 40, torch.randint(3_000, (51 * 40,), generator=draw).int()
     allowed_I = torch.rand(3_000, generator=draw) < 0.8
@@ -135,6 +96,60 @@ def test_items_spread_over_gpus_give_the_bits_of_one(shards: int, step: float) -
         assert torch.equal(found_N, wanted_N)
 
 
+@pytest.mark.parametrize("name", ["one", "a batch"])
+def test_scores_and_products_wait_for_nothing(gpu: PretendedCuda, name: str) -> None:
+    ordering, batch = by_rating(model().to("cuda")), {"one": 1, "a batch": 51}[name]
+    users_B = torch.arange(batch, device="cuda")
+    columns_GB, out_RB = user_rows(ordering, users_B).T.contiguous(), torch.empty(96, batch, device="cuda")
+    with gpu.no_waits():
+        ordering.exact(users_B, users_B)
+        write_products(ordering, users_B, columns_GB, slice(0, 96), out_RB)
+        constant(ordering, users_B)
+
+
+@pytest.mark.parametrize("batch", [1, 32])
+def test_a_search_waits_a_few_times_for_each_block(pretended: PretendedCuda, batch: int) -> None:
+    """Which items are candidates decides what is done next. A block of 1M × 64 takes longer than its waits."""
+    ordering, waits = by_rating(model().to("cuda")), []
+    for rows in (3_000, 300):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(block_search, "MIN_BLOCK_ROWS", rows)
+            patch.setattr(block_search, "BLOCK_CELLS", {"cuda": 1})
+            top_items(ordering, torch.arange(batch, device="cuda"), 10)  # knows the largest norm from now on
+            pretended.waits.clear()
+            top_items(ordering, torch.arange(batch, device="cuda"), 10)
+            waits.append(len(pretended.waits))
+    assert waits[0] <= 1 + WAITS_OF_A_BLOCK
+    assert waits[1] <= 1 + WAITS_OF_A_BLOCK * 10
+
+
+def folding(tables: MatrixFactorization, head: RelevanceHead, seen: TrainingRatings) -> FoldIn:
+    return FoldIn.of(tables, FoldInPrior.learn(tables, seen), head, seen.counts(tables.items))
+
+
+def test_users_are_folded_in_as_on_the_cpu(gpu: PretendedCuda) -> None:
+    draw, host = np.random.default_rng(0), model(50, 300)
+    cells_N = draw.choice(50 * 300, 2_000, replace=False)
+    ratings_N = draw.integers(1, 6, 2_000).astype(np.float32)
+    seen = TrainingRatings.from_ratings(*(part.astype(np.int32) for part in divmod(cells_N, 300)), ratings_N, 50)
+    head = RelevanceHead(host.user_factors, host.item_factors, RULE)
+    cpu = folding(host, head, seen)
+    cuda = folding(host.to("cuda"), head.to("cuda"), seen.to(torch.device("cuda")))
+    for count in (1, 5, 60):
+        columns_N, given_N = draw.permutation(300)[:count], draw.uniform(1, 5, count)
+        expected, found = (fold.users.solve(columns_N, given_N) for fold in (cpu, cuda))
+        np.testing.assert_allclose(found.factors, expected.factors, rtol=1e-3, atol=1e-4)
+        assert (found.bias, found.variance) == pytest.approx((expected.bias, expected.variance), rel=1e-3)
+        np.testing.assert_allclose(
+            cuda.head.solve(columns_N, given_N), cpu.head.solve(columns_N, given_N), rtol=1e-3, atol=1e-4
+        )
+    expected, found = (fold.users.solve_many(seen.offsets, seen.items_N, seen.ratings_N) for fold in (cpu, cuda))
+    assert found.factors_RF.device.type == "cuda"
+    torch.testing.assert_close(found.factors_RF.cpu(), expected.factors_RF, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(found.variance_R.cpu(), expected.variance_R, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.cuda
 def test_a_gpu_is_given_its_items_and_no_more() -> None:
     items, factors, devices = 200_000, 64, every_gpu(4)
     host = by_rating(

@@ -7,17 +7,17 @@ import math
 import pytest
 import torch
 
-from training.evaluation import metrics
+from training import metrics
 
 PREDICTED = torch.tensor([3.0, 4.5, 2.0, 5.0])
 ACTUAL = torch.tensor([4.0, 4.0, 2.0, 3.0])  # errors −1, 0.5, 0, 2
 
 
-def test_rmse() -> None:
+def test_rmse_is_the_root_of_the_mean_squared_error() -> None:
     assert metrics.rmse(PREDICTED, ACTUAL) == pytest.approx(math.sqrt((1 + 0.25 + 0 + 4) / 4))
 
 
-def test_mae() -> None:
+def test_mae_is_the_mean_absolute_error() -> None:
     assert metrics.mae(PREDICTED, ACTUAL) == pytest.approx((1 + 0.5 + 0 + 2) / 4)
 
 
@@ -32,8 +32,8 @@ def test_figures_of_many_ratings_do_not_lose_precision() -> None:
 
 
 def test_coverage_is_the_share_within_the_interval() -> None:
-    variance = torch.tensor([0.25, 1.0, 1.0, 4.0])  # 90 %: 1.645 deviations, that is 0.82, 1.64, 1.64, 3.29
-    assert metrics.coverage(PREDICTED, variance, ACTUAL, 0.9) == 0.75
+    low, high = torch.tensor([0.0, 3.0, 2.0, 5.0]), torch.tensor([1.0, 4.0, 2.9, 6.0])
+    assert metrics.coverage(low, high, torch.tensor([0.0, 3.5, 3.0, 6.0])) == 0.75
 
 
 def test_nll_of_a_normal_distribution() -> None:
@@ -55,7 +55,9 @@ DISCOUNTS = [1 / math.log2(position + 1) for position in (1, 2, 3)]  # 1, 0.631,
         ([1, 1, 1], 9, 1.0, 1 / 3),
     ],
 )
-def test_ndcg_and_recall(hits: list[int], relevant: int, ndcg: float, recall: float) -> None:
+def test_ndcg_and_recall_of_a_list_are_those_of_their_formulas(
+    hits: list[int], relevant: int, ndcg: float, recall: float
+) -> None:
     hits_BK, relevant_B = torch.tensor([hits], dtype=torch.bool), torch.tensor([relevant])
     assert float(metrics.ndcg(hits_BK, relevant_B)) == pytest.approx(ndcg)
     assert float(metrics.recall(hits_BK, relevant_B)) == pytest.approx(recall)

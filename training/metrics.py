@@ -1,4 +1,4 @@
-"""Figures of merit as pure functions of predictions and ratings. They do not know models or splits.
+"""The metrics, as pure functions of predictions and ratings. They do not know models or splits.
 
 Shapes: N test ratings, B users, I items, K list length.
 """
@@ -6,7 +6,6 @@ Shapes: N test ratings, B users, I items, K list length.
 from __future__ import annotations
 
 import math
-from statistics import NormalDist
 
 import torch
 from torch import Tensor
@@ -35,10 +34,9 @@ def user_rmse(predicted_N: Tensor, actual_N: Tensor, users_N: Tensor) -> float:
     return float((sums_U / counts_U).sqrt().mean())
 
 
-def coverage(predicted_N: Tensor, variance_N: Tensor, actual_N: Tensor, level: float) -> float:
-    """Share of ratings within the central interval of the given level of N(predicted, variance)."""
-    half_width_N = NormalDist().inv_cdf((1 + level) / 2) * variance_N.double().sqrt()
-    return float(((predicted_N - actual_N).abs() <= half_width_N).double().mean())
+def coverage(low_N: Tensor, high_N: Tensor, actual_N: Tensor) -> float:
+    """Share of ratings within their intervals, the ends included."""
+    return float(((low_N <= actual_N) & (actual_N <= high_N)).double().mean())
 
 
 def nll(predicted_N: Tensor, variance_N: Tensor, actual_N: Tensor) -> float:

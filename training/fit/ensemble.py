@@ -1,0 +1,176 @@
+"""Chains of the Gibbs sampler side by side on one training set, each of a variant of the model of its own.
+
+It knows neither what is kept of their samples nor how many sweeps there are.
+Shapes: U users, I items, K table width (factors, then bias), N training ratings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from models.mf import MatrixFactorization
+from training.communicator import LocalRows
+from training.fit.kernels.collapse import ranked
+from training.fit.kernels.gibbs import Chain, RandomStream, Rows, Side, start_effects, start_side
+from training.fit.kernels.gibbs_cpu import CpuRows
+from training.fit.kernels.gibbs_torch import TorchRows
+from training.fit.kernels.grouping import Triplets
+from training.fit.kernels.posterior import Spread
+from training.fit.kernels.tiles import padded_width
+from training.fit.trainer import TrainingSet
+
+START = 2**63 - 1  # the number of the sweep whose stream a chain starts from
+
+
+class Variant(NamedTuple):
+    """A model: whether what was rated has an effect, and ν of users' and items' errors, 0 for Gaussian errors."""
+
+    implicit: bool
+    user_freedom: float
+    item_freedom: float
+
+    def __str__(self) -> str:
+        effects = "with" if self.implicit else "without"
+        tails = "with" if self.user_freedom or self.item_freedom else "without"
+        return f"{effects} effects, {tails} heavy tails"
+
+
+class Sample(NamedTuple):
+    """The present state of a chain, and the random numbers of its sweep."""
+
+    chain: Chain
+    stream: RandomStream
+
+    def tables(self) -> tuple[Tensor, Tensor]:
+        """Users' and items' rows, (U+1, K) and (I+1, K), the last ones the means of unknown ids."""
+        return _with_unknown(self.chain.user), _with_unknown(self.chain.item)
+
+    def drawn(self) -> tuple[Tensor, Tensor]:
+        """The same with a draw of the unknown ids' rows."""
+        tables = self.tables()
+        for table_RK, side in zip(tables, (self.chain.user, self.chain.item), strict=True):
+            table_RK[-1] += side.spread_K.sqrt() * self.stream.normal(table_RK.shape[1])
+        return tables
+
+    def noise(self) -> tuple[Tensor, Tensor]:
+        """The parts of users and items in the variance of a rating's error, (U+1,) and (I+1,)."""
+        return _with_mean(self.chain.user) / self.chain.precision, _with_mean(self.chain.item)
+
+
+class Ensemble:
+    """The chains. `first` is the number of the first one, which with `seed` decides what it draws."""
+
+    def __init__(self, data: TrainingSet, variants: Sequence[Variant], factors: int, seed: int, first: int = 0) -> None:
+        self.data, self.variants, self.width = data, variants, padded_width(factors)
+        self._seed, self._first = seed, first
+        self.mean, self.deviation = data.standardisation()
+        self.local = LocalRows(data.communicator, data.user_span), LocalRows(data.communicator, data.item_span)
+
+    @cached_property
+    def chains(self) -> list[Chain]:
+        """The chains at their start. Grouping the ratings is a part of fitting, so the first sweep does it."""
+        values_N = ((self.data.ratings_N - self.mean) / self.deviation).float()
+        sides = self.data.gibbs_sides(values_N, self._rows, self.width)
+        streams = self._streams(START)
+        return [self._start(*sides, variant, stream) for variant, stream in zip(self.variants, streams, strict=True)]
+
+    def samples(self, sweep: int) -> list[Sample]:
+        return list(map(Sample, self.chains, self._streams(sweep)))
+
+    def sweep(self, number: int, collect: Callable[[Sequence[Sample]], None]) -> list[Tensor]:
+        """One sweep of each chain, side by side where that pays, then `collect` with the samples; the losses.
+
+        The tensors of a chain are small: torch's own threads would wait for one another more than they work.
+        """
+        samples = self.samples(number)
+        if not self._concurrent:
+            losses = [sample.chain.sweep(sample.stream) for sample in samples]
+            collect(samples)
+            return losses
+        threads = torch.get_num_threads()
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            losses = list(pool.map(lambda sample: sample.chain.sweep(sample.stream), samples))
+            pool.submit(collect, samples).result()
+        torch.set_num_threads(threads)  # the default of later threads, which is shared
+        return losses
+
+    @property
+    def precision(self) -> Tensor:
+        """Of the errors of standardised ratings, the mean over the chains."""
+        return torch.stack([chain.precision for chain in self.chains]).mean()
+
+    def follow(self, sample: Sample, spread: Spread, weight: float = 1.0) -> None:
+        """Add a sample to what is known of a rating's variance."""
+        (user_UK, item_IK), (user_noise_U, item_noise_I) = sample.drawn(), sample.noise()
+        spread.add(user_UK, self.all_items(item_IK), user_noise_U, self.all_items(item_noise_I), weight)
+
+    def all_items(self, here_R: Tensor) -> Tensor:
+        """All items' rows and that for unknown ones, given those here."""
+        return torch.cat([self.data.communicator.gathered(here_R[:-1], self.data.item_span), here_R[-1:]])
+
+    def start_from(self, model: MatrixFactorization) -> None:
+        """Before the first sweep: start every chain at an earlier model."""
+        tables, deviation = (
+            ranked(model.user_factors[:-1], model.item_factors[:-1], self.width - 1),
+            self.deviation.float(),
+        )
+        for chain in self.chains:
+            sides = ((chain.user, tables[0], model.user_bias), (chain.item, tables[1], model.item_bias))
+            for side, factors_RF, bias_R in sides:
+                side.table_RK[:, : factors_RF.shape[1]] = factors_RF / deviation.sqrt()
+                side.table_RK[:, -1] = bias_R[:-1] / deviation
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything a sweep changes."""
+        parts = {f"chain{number}": chain.state() for number, chain in enumerate(self.chains)}
+        return {f"{part}.{name}": table for part, state in parts.items() for name, table in state.items()}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Continue from what `state` returned."""
+        for number, chain in enumerate(self.chains):
+            chain.restore(under(f"chain{number}.", state))
+
+    @property
+    def _concurrent(self) -> bool:
+        many = len(self.variants) > 1 and torch.get_num_threads() > 1
+        return many and self.data.device.type == "cpu" and self.data.communicator.thread_safe
+
+    def _streams(self, sweep: int) -> list[RandomStream]:
+        return [self.data.random_stream(self._seed, self._first + at, sweep) for at in range(len(self.variants))]
+
+    def _rows(self, ratings: Triplets) -> Rows:
+        if self.data.device.type != "cpu":
+            return TorchRows(ratings, self.width)
+        cores = torch.get_num_threads()
+        return CpuRows(ratings, cores if cores > len(self.variants) or not self._concurrent else 1)
+
+    def _start(self, users: Rows, items: Rows, variant: Variant, stream: RandomStream) -> Chain:
+        data, width = self.data, self.width
+        counts_I = data.item_totals()[data.item_span.rows]
+        user = start_side(users, data.user_counts(), data.user_attributes_UA, width, stream, self.local[0])
+        item = start_side(items, counts_I, data.item_attributes_IA, width, stream, self.local[1])
+        if variant.implicit:
+            start_effects(user, item, stream)
+        precision = torch.ones((), dtype=torch.float64, device=data.device)
+        return Chain(user, item, precision, variant.implicit, variant[1:])
+
+
+def under(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The part of a state whose names begin with the prefix, without it."""
+    return {name.removeprefix(prefix): table for name, table in state.items() if name.startswith(prefix)}
+
+
+def _with_unknown(side: Side) -> Tensor:
+    return torch.cat([side.table_RK, side.unknown_K[None]])
+
+
+def _with_mean(side: Side) -> Tensor:
+    """The variances of a rating's error that the rows say, and their mean for unknown ids."""
+    variance_R = 1 / side.weight_R
+    return torch.cat([variance_R, side.local.mean(variance_R[:, None])])
