@@ -21,8 +21,9 @@ import torch
 
 from models.checkpoint.manifest import GateRecord
 from models.mf import MatrixFactorization
-from models.relevance import RelevanceHead, RelevanceRule
+from models.relevance import RelevanceHead
 from models.training_ratings import TrainingRatings
+from tests.support.drafts import RULE
 from training.config import load_preset
 from training.data.dataset import Dataset
 from training.data.interactions import Interactions
@@ -31,16 +32,6 @@ from training.evaluation.evaluate import make_test_set
 from training.fit.loop import Epoch
 from training.report import write_report
 from training.results import METRICS, Fitted, Result
-
-RULE = RelevanceRule(
-    mean=3.5,
-    deviation=1.1,
-    slope=0.28,
-    missing_weight=0.25,
-    regularisation=0.4,
-    exponent=0.5,
-    solved_factors=64,
-)
 
 
 def main() -> None:

@@ -132,7 +132,7 @@ def test_users_are_folded_in_as_on_the_cpu(gpu: PretendedCuda) -> None:
     cells_N = draw.choice(50 * 300, 2_000, replace=False)
     ratings_N = draw.integers(1, 6, 2_000).astype(np.float32)
     seen = TrainingRatings.from_ratings(*(part.astype(np.int32) for part in divmod(cells_N, 300)), ratings_N, 50)
-    head = RelevanceHead(host.user_factors, host.item_factors, RULE)
+    head = RelevanceHead(host.user_factors, host.item_factors, 0.1 * host.item_factors, RULE)
     cpu = folding(host, head, seen)
     cuda = folding(host.to("cuda"), head.to("cuda"), seen.to(torch.device("cuda")))
     for count in (1, 5, 60):

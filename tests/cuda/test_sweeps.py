@@ -28,22 +28,21 @@ from training.fit.minibatch import captured
 from training.fit.relevance import RelevanceFit, RelevanceSettings
 from training.fit.trainer import Trainer, TrainingSet
 from training.fit.trainers.adam import Adam, AdamSettings
+from training.fit.weighted_factors import WeightedFactors
 
 CONVERGENCE = "_linalg_svd"  # the one wait of a collapse, which a sampler makes once in several sweeps
 # A posterior is reduced once in these few sweeps.
-SMALL = {"factors": 2, "chains": 2, "burn_in": 1, "samples": 2, "rank": 2, "epochs": 3, "sweeps": 3, "batch_size": 64}
-VARIANTS: dict[str, dict[str, Any]] = {
-    "with side information": {"side_information": True},
-    "without implicit effects": {"implicit": False},
-    "with Gaussian errors": {"user_freedom": 0.0, "item_freedom": 0.0},
+SMALL = {
+    "factors": 2,
+    "chains": 2,
+    "trial": 0,
+    "burn_in": 1,
+    "samples": 2,
+    "rank": 2,
+    "epochs": 3,
+    "sweeps": 3,
+    "batch_size": 64,
 }
-FITS = [(name, {}) for name in trainers.names()] + [
-    (name, changes)
-    for changes in VARIANTS.values()
-    for name in trainers.names()
-    if set(changes) <= set(trainers.find(name).Settings.model_fields)
-]
-NAMES = [" ".join((name, *changes)) for name, changes in FITS]
 
 
 @pytest.fixture(autouse=True)
@@ -65,14 +64,14 @@ def on_gpu(data: TrainingSet) -> TrainingSet:
     return replace(data, **moved)
 
 
-def make(name: str, data: TrainingSet, changes: dict[str, Any]) -> Trainer[Any]:
+def make(name: str, data: TrainingSet) -> Trainer[Any]:
     trainer = trainers.find(name)
     small = {key: value for key, value in SMALL.items() if key in trainer.Settings.model_fields}
-    return trainer(data, trainer.Settings(**small, **changes), np.random.default_rng(0))
+    return trainer(data, trainer.Settings(**small), np.random.default_rng(0))
 
 
 def head(data: TrainingSet) -> RelevanceFit:
-    return RelevanceFit(data, RelevanceSettings(factors=6, sweeps=3), np.random.default_rng(0))
+    return RelevanceFit(data, RelevanceSettings(factors=6, sweeps=3, regression_items=0), np.random.default_rng(0))
 
 
 def sweep(fit: Any, gpu: PretendedCuda, *allowed: str) -> list[float]:
@@ -87,13 +86,13 @@ def everywhere(model: MatrixFactorization) -> set[str]:
     return {table.device.type for table in model.tensors().values()}
 
 
-@pytest.mark.parametrize(("name", "changes"), FITS, ids=NAMES)
+@pytest.mark.parametrize("name", trainers.names())
 def test_a_sweep_of_a_trainer_waits_for_nothing_and_its_losses_are_those_of_the_cpu(
-    gpu: PretendedCuda, name: str, changes: dict[str, Any]
+    gpu: PretendedCuda, name: str
 ) -> None:
     """To 10 %, because samplers draw other numbers on another device. The model is on the device."""
     data = rated()
-    cpu, cuda = make(name, data, changes), make(name, on_gpu(data), changes)
+    cpu, cuda = make(name, data), make(name, on_gpu(data))
     expected = [float(cpu.epoch()["loss"]) for _ in range(cpu.epochs)]
     allowed = (CONVERGENCE,) if "rank" in trainers.find(name).Settings.model_fields else ()
     assert sweep(cuda, gpu, *allowed) == pytest.approx(expected, rel=0.1)
@@ -103,7 +102,7 @@ def test_a_sweep_of_a_trainer_waits_for_nothing_and_its_losses_are_those_of_the_
 @pytest.mark.parametrize("name", trainers.names())
 def test_an_interrupted_fit_continues_on_the_gpu_as_if_it_had_not_stopped(gpu: PretendedCuda, name: str) -> None:
     data = on_gpu(rated())
-    first, second = make(name, data, {}), make(name, data, {})
+    first, second = make(name, data), make(name, data)
     first.epoch()
     second.restore(first.state())
     assert everywhere(second.model()) == {"cuda"}
@@ -113,22 +112,28 @@ def test_an_interrupted_fit_continues_on_the_gpu_as_if_it_had_not_stopped(gpu: P
 @pytest.mark.parametrize("name", trainers.names())
 def test_a_fit_starts_on_the_gpu_from_an_earlier_model(gpu: PretendedCuda, name: str) -> None:
     data = on_gpu(rated())
-    earlier = make("als", data, {})
+    earlier = make("als", data)
     earlier.epoch()
-    later = make(name, data, {})
+    later = make(name, data)
     later.warm_start(earlier.model())
     assert np.isfinite(float(later.epoch()["loss"]))
 
 
 def test_a_sweep_of_the_relevance_head_waits_for_nothing(gpu: PretendedCuda) -> None:
+    factors = WeightedFactors(on_gpu(rated()), RelevanceSettings(factors=6))
+    factors.start(np.random.default_rng(0))
+    factors.sweep()
+    with gpu.no_waits():
+        factors.sweep()
+
+
+def test_a_relevance_head_is_fitted_as_on_the_cpu(gpu: PretendedCuda) -> None:
+    """With what is tried on the way, which may wait. The regression is left out: a pretended tensor is not sparse."""
     data = rated()
     cpu, cuda = head(data), head(on_gpu(data))
-    expected = [float(cpu.epoch()["loss"]) for _ in range(cpu.epochs)]
-    assert sweep(cuda, gpu) == pytest.approx(expected, rel=1e-3)
-    fitted = cuda.model()
-    assert {table.device.type for table in fitted.tensors().values()} == {"cuda"}
-    for name, table in cpu.model().tensors().items():
-        torch.testing.assert_close(fitted.tensors()[name].cpu(), table, rtol=1e-2, atol=1e-3)
+    expected, found = ([float(fit.epoch()["loss"]) for _ in range(fit.epochs)] for fit in (cpu, cuda))
+    assert found == pytest.approx(expected, rel=1e-3)
+    assert {table.device.type for table in cuda.model().tensors().values()} == {"cuda"}
 
 
 def test_a_collapse_waits_once_to_know_whether_it_has_converged(gpu: PretendedCuda) -> None:
@@ -187,7 +192,7 @@ def test_a_job_on_a_gpu_publishes_the_model_that_the_cpu_does(gpu: PretendedCuda
     for device in ("cpu", "cuda"):
         config = JobConfig(
             data=[str(source)],
-            preset="als",
+            preset="textbook",
             threads=1,
             split="random:0.2",
             device=device,

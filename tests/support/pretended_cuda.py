@@ -3,8 +3,8 @@
 torch's own FakeTensorMode has no values, so that nothing which looks at data can run under it. In a CPU build it cannot
 even take a slice of a tensor on `cuda`, and it lets `.cpu()` pass. Here a tensor on `cuda` is one in the host's memory
 that says so. The mode sees every operation: it refuses to mix devices, and it knows which operations wait for a device.
-What it cannot show: speed, the order of sums, operations that CUDA has no kernel for, and waits inside libraries other
-than those in `WAITS`.
+Tensors are dense. What it cannot show: speed, the order of sums, operations that CUDA has no kernel for, and waits
+inside libraries other than those in `WAITS`.
 """
 
 from __future__ import annotations
