@@ -37,7 +37,7 @@ RECOMMEND_EXAMPLES = {
         "summary": "A user without an id, from their ratings",
         "value": {"ratings": [{"item": "50", "rating": 5}, {"item": "181", "rating": 4}], "n": 3},
     },
-    "filters": {"summary": "Dramas alone", "value": {"users": ["196"], "category": "Drama", "exclude": ["50"]}},
+    "filters": {"summary": "Dramas alone", "value": {"users": ["196"], "genre": ["Drama"], "exclude": ["50"]}},
 }
 
 
@@ -131,7 +131,8 @@ async def recommend(
     limits.check_filter(body.exclude, "body", "exclude")
     limits.check_filter(body.only or (), "body", "only")
     options = body.model_dump(exclude={"users", "ratings"})
-    options |= {"exclude": tuple(body.exclude), "only": None if body.only is None else tuple(body.only)}
+    options |= {name: tuple(options[name]) for name in ("genre", "label", "exclude")}
+    options["only"] = None if body.only is None else tuple(body.only)
     if body.ratings is not None:
         query = ListQuery(user=None, **options)
         answer, used = await engine.lists.inline(inline(body.ratings, engine, limits), query)

@@ -8,10 +8,11 @@ from fastapi import APIRouter, Query
 
 from app.api.deps import EngineDep
 from app.api.openapi import problems
+from app.api.plain import GuardedRoute
 from app.engine.documents import Quality
 from app.ratings.live_error import KEPT_DAYS
 
-router = APIRouter(tags=["models"])
+router = APIRouter(tags=["models"], route_class=GuardedRoute)
 Days = Annotated[int, Query(ge=1, le=KEPT_DAYS, description="How many days back.")]
 
 

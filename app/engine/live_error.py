@@ -27,7 +27,7 @@ from app.engine.serving_model import ModelHolder, ServingModel
 from app.engine.threads import Worker
 from app.engine.types import FOLDED, SOURCES, LiveSource, Predictions, Source
 from app.ratings.errors import NoStoreError, StoreError
-from app.ratings.live_error import HOUR, ErrorSums, Incoming, Judged, total
+from app.ratings.live_error import HOUR, MOST_TOGETHER, ErrorSums, Incoming, Judged, total
 from app.ratings.records import StoredUser
 from app.ratings.store import RatingsStore
 from models.biases import Biases
@@ -93,7 +93,7 @@ class LiveErrors:
             lambda: self._judge(model, waiting, stored, unsettled), quick=len(waiting) <= QUICK
         )
         await store.settle(judged)
-        return True
+        return len(waiting) == MOST_TOGETHER  # few can wait for the next look: each step is two more commits
 
     def _judge(
         self,
@@ -120,7 +120,7 @@ class LiveErrors:
         rated = self._history.rated(model, user, before)
         row = model.users.row(user)
         if before.revision > (model.fitted_revision(self._history.store) or 0):
-            found = predict_folded(model, fold(model, rated), rows_N, intervals=True)
+            found = predict_folded(model, fold(model, rated, lists=False), rows_N, intervals=True)
         else:
             found = predict_rows(model, np.full(len(rows_N), row), rows_N, intervals=True)
         of_biases_N = self._biases_of(model).predict(*rated, rows_N).clip(*model.scorer.scale)
