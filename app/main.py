@@ -141,8 +141,9 @@ def lifespan(
         try:
             if store is not None:
                 await store.start()
-                work += [store.follow, engine.live_errors.follow]
+                work += [store.follow, engine.items.follow, engine.live_errors.follow]
             await engine.versions.start()
+            await engine.items.start()
             gc.collect()
             gc.freeze()  # what was imported and loaded stays: the collector need not look at it again
             with shutdown.delaying_the_end():

@@ -50,7 +50,7 @@ RECOMMEND_EXAMPLES = {
         "summary": "A user without an id, from their ratings",
         "value": {"ratings": [{"item": "50", "rating": 5}, {"item": "181", "rating": 4}], "n": 3},
     },
-    "filters": {"summary": "Dramas alone", "value": {"users": ["196"], "category": "Drama", "exclude": ["50"]}},
+    "filters": {"summary": "Dramas alone", "value": {"users": ["196"], "genre": ["Drama"], "exclude": ["50"]}},
 }
 
 
@@ -164,8 +164,9 @@ def _queries(body: RecommendRequest, limits: Limits) -> list[ListQuery]:
     limits.check_lists(users, body.offset + body.n)
     limits.check_filter(body.exclude, "body", "exclude")
     limits.check_filter(body.only or (), "body", "only")
-    options = body.model_dump(exclude={"users", "ratings", "exclude", "only"})
-    options |= {"exclude": tuple(body.exclude), "only": None if body.only is None else tuple(body.only)}
+    options = body.model_dump(exclude={"users", "ratings"})
+    options |= {name: tuple(options[name]) for name in ("genre", "label", "exclude")}
+    options["only"] = None if body.only is None else tuple(body.only)
     return [ListQuery(user=user, **options) for user in (users if body.ratings is None else (None,))]
 
 

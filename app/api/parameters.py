@@ -17,7 +17,7 @@ from pydantic import BaseModel, BeforeValidator
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.types import Scope
 
-from app.api.schemas.requests import MAX_TEXT, Year
+from app.api.schemas.requests import MAX_NAMES, MAX_TEXT, Year
 from app.engine.types import RankBy
 from app.errors import UndecodableTargetError
 from app.middleware.access import SLASH
@@ -84,7 +84,9 @@ Intervals = Annotated[
     bool,
     Query(description="Add the ends of the central 90 % interval of each rating, `low` and `high`."),
 ]
-Category = Annotated[str | None, Query(max_length=MAX_QUERY, description="List only items of this genre.")]
+NAMES = "List only items of this {0}. Of several names separated by commas an item has any; repeated, each must hold."
+Genre = Annotated[tuple[str, ...], Query(max_length=MAX_NAMES, description=NAMES.format("genre"))]
+Label = Annotated[tuple[str, ...], Query(max_length=MAX_NAMES, description=NAMES.format("label"))]
 YearMin = Annotated[Year | None, Query(description="List only items of this year and later.")]
 YearMax = Annotated[Year | None, Query(description="List only items of this year and earlier.")]
 User = Annotated[str, IdPath(description="The user's id.", openapi_examples={"196": {"value": "196"}})]
@@ -94,7 +96,8 @@ ORDER = (
     "of the 90 % interval of its expectation. Default: `relevance` if the model has it, else `rating`."
 )
 QueryId = Annotated[str, BeforeValidator(clean)]
-REPEATABLE = ("exclude", "only")  # in a query; of any other parameter that is given twice the last counts
+# In a query; of any other parameter that is given twice the last counts.
+REPEATABLE = ("exclude", "only", "genre", "label")
 
 
 class PredictParameters(BaseModel):
@@ -119,7 +122,8 @@ class ListParameters(BaseModel):
     exclude_seen: Annotated[bool, Query(description="Leave out the items that the user has rated.")] = True
     exclude: Annotated[tuple[QueryId, ...], Query(description="Leave out these items too; repeatable.")] = ()
     only: Annotated[tuple[QueryId, ...] | None, Query(description="List only these items; repeatable.")] = None
-    category: Category = None
+    genre: Genre = ()
+    label: Label = ()
     year_min: YearMin = None
     year_max: YearMax = None
     intervals: Intervals = False

@@ -5,7 +5,7 @@ Shapes: I items, N of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property, lru_cache, partial
 from typing import Any, NamedTuple
 
@@ -16,8 +16,10 @@ import pyarrow.compute as pc
 
 from app.engine.documents import Genre
 from app.engine.types import ItemFilter
+from app.ratings.items import StoredItem
 
 CACHED_TITLES = 16_384  # of the items listed most lately; looking one up takes 4 µs, ten are a list
+DESCRIBED = ("title", "year", "genres", "labels")  # what a store says of an item
 ACCENTS = r"\p{Mn}+"
 
 
@@ -34,15 +36,23 @@ class Catalogue:
 
     Args:
         table: one row an item, with the columns of `models.checkpoint.reader.ITEM_SCHEMA`.
+        stored: what a store says of some rows, instead of what stands there.
+        now: the time for which that decides what is shown.
 
     Attributes:
+        shown_I: which items lists and searches may show; None for all.
         title: id, title and year of an item's row.
     """
 
     title: Callable[[int], Title]
 
-    def __init__(self, table: pa.Table) -> None:
-        self._table = table
+    def __init__(self, table: pa.Table, stored: Mapping[int, StoredItem] = {}, now: float = 0.0) -> None:
+        self._table = table = _replaced(table, stored)
+        hidden = [row for row, item in stored.items() if not item.is_shown(now)]
+        self.shown_I: npt.NDArray[np.bool_] | None = None
+        if hidden:
+            self.shown_I = np.ones(len(table), np.bool_)
+            self.shown_I[hidden] = False
         self.title = lru_cache(CACHED_TITLES)(partial(_title, table["id"], table["title"], table["year"]))
 
     def record(self, row: int) -> dict[str, Any]:
@@ -58,11 +68,16 @@ class Catalogue:
     def allowed(self, wanted: ItemFilter) -> npt.NDArray[np.bool_]:
         """Which items pass a filter, (I,). An item whose year is unknown is outside every span of years."""
         years = self._table["year"]
-        mask_I = np.ones(len(self._table), np.bool_) if wanted.category is None else self._of_genre(wanted.category)
+        mask_I = np.ones(len(self._table), np.bool_)
+        for column, texts in (("genres", wanted.genre), ("labels", wanted.label)):
+            for text in texts:
+                mask_I &= self._having(column, text.split(","))
         if wanted.year_min is not None:
             mask_I &= np.asarray(pc.fill_null(pc.greater_equal(years, wanted.year_min), False))
         if wanted.year_max is not None:
             mask_I &= np.asarray(pc.fill_null(pc.less_equal(years, wanted.year_max), False))
+        if self.shown_I is not None:
+            mask_I &= self.shown_I
         return mask_I
 
     @cached_property
@@ -73,15 +88,18 @@ class Catalogue:
     @cached_property
     def genres(self) -> list[Genre]:
         """The genres, the most frequent first."""
-        counts = pc.value_counts(pc.drop_null(pc.list_flatten(self._table["genres"]))).to_pylist()
+        shown = self._table["genres"] if self.shown_I is None else self._table["genres"].filter(pa.array(self.shown_I))
+        counts = pc.value_counts(pc.drop_null(pc.list_flatten(shown))).to_pylist()
         found = [Genre(name=count["values"], items=count["counts"]) for count in counts]
         return sorted(found, key=lambda genre: (-genre.items, genre.name))
 
-    def _of_genre(self, name: str) -> npt.NDArray[np.bool_]:
-        genres = self._table["genres"]
-        items = np.repeat(np.arange(len(genres)), pc.fill_null(pc.list_value_length(genres), 0))
-        mask_I = np.zeros(len(genres), dtype=np.bool_)
-        mask_I[items[np.asarray(pc.fill_null(pc.equal(pc.list_flatten(genres), name), False))]] = True
+    def _having(self, column: str, names: list[str]) -> npt.NDArray[np.bool_]:
+        """Which items have one of some genres, or labels, (I,)."""
+        lists = self._table[column]
+        items = np.repeat(np.arange(len(lists)), pc.fill_null(pc.list_value_length(lists), 0))
+        wanted = pa.array([name.strip() for name in names], pa.string())
+        mask_I = np.zeros(len(lists), dtype=np.bool_)
+        mask_I[items[np.asarray(pc.is_in(pc.list_flatten(lists), value_set=wanted))]] = True
         return mask_I
 
 
@@ -91,6 +109,20 @@ def fold_text(texts: pa.ChunkedArray) -> pa.Array:
     accented_N = pc.fill_null(pc.invert(pc.string_is_ascii(folded)), False)
     bare = pc.replace_substring_regex(pc.utf8_normalize(folded.filter(accented_N), "NFKD"), ACCENTS, "")
     return pc.replace_with_mask(folded, accented_N, bare)
+
+
+def _replaced(table: pa.Table, stored: Mapping[int, StoredItem]) -> pa.Table:
+    """The table with other titles, years, genres and labels in some rows."""
+    if not stored:
+        return table
+    rows = list(stored)
+    changed = table.take(pa.array(rows))
+    for name in DESCRIBED:
+        values = pa.array([getattr(item, name) for item in stored.values()], table.schema.field(name).type)
+        changed = changed.set_column(table.schema.get_field_index(name), table.schema.field(name), values)
+    places = np.arange(len(table))
+    places[rows] = len(table) + np.arange(len(rows))
+    return pa.concat_tables([table, changed]).take(pa.array(places))
 
 
 def _title(ids: pa.ChunkedArray, titles: pa.ChunkedArray, years: pa.ChunkedArray, row: int) -> Title:

@@ -59,8 +59,15 @@ class CatalogueItem(BaseModel):
 
 
 class Item(CatalogueItem):
-    """As `CatalogueItem`."""
+    """As `CatalogueItem`, and whether lists may show it: not if it is hidden, or outside its time.
 
+    `known_to_model` says whether it can be in lists at all: an item that is new to the model can after the next fit.
+    """
+
+    hidden: bool
+    available_from: int | None
+    available_until: int | None
+    known_to_model: bool
     model_version: ModelVersion
 
 

@@ -18,6 +18,7 @@ from app.engine.rating_history import RatingHistory
 from app.engine.recommender import Recommender
 from app.engine.search import CatalogueSearch
 from app.engine.serving_model import ModelHolder
+from app.engine.stored_items import StoredItems
 from app.engine.threads import Worker
 from app.ratings.store import RatingsStore
 from models.devices import DevicePlacement
@@ -53,6 +54,7 @@ class Engine:
         predictions: ratings of pairs.
         lists: lists of items.
         catalogue: what is known about items and users.
+        items: what the store says of items: `start` reads it, `follow` what is changed later.
         ratings: what users have rated.
         live_errors: how far off predictions are for the ratings that come in; `follow` compares them.
         versions: the published versions, and the current one: `start` loads the first, `follow` those after it.
@@ -79,7 +81,8 @@ class Engine:
         self.lists = Recommender(models, fresh, self._worker, bounds.queued_lists, bounds.recent_lists, tell)
         self._judge = Worker("live-error", bounds.seconds)
         self.live_errors = LiveErrors(models, self.ratings, self._judge, tell)
-        self.catalogue = CatalogueSearch(models, self.ratings, self._searcher)
+        self.items = StoredItems(models, None if ratings is None else ratings.items, self._searcher)
+        self.catalogue = CatalogueSearch(models, self.ratings, self.items, self._searcher)
         self.versions = ModelWatcher(models, directory, pinned, remembered, tell, ratings, sync)
 
     def close(self) -> None:

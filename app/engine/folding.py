@@ -35,10 +35,10 @@ class FoldedUser:
         return len(self.rated_M) > 0
 
 
-def fold(model: ServingModel, rated: RatedItems) -> FoldedUser:
-    """Solve the row of a user."""
+def fold(model: ServingModel, rated: RatedItems, *, lists: bool = True) -> FoldedUser:
+    """Solve the row of a user. Without `lists` the relevance head is left out."""
     row = model.fold_in.users.solve(*rated)
-    head, variance = model.fold_in.head, None
+    head, variance = model.fold_in.head if lists else None, None
     if model.unknown_variance is not None:  # what an unknown user adds, less what the ratings tell
         learned = model.fold_in.users.prior_variance - row.variance
         variance = np.float32(max(model.unknown_variance - learned, 0.0))

@@ -41,7 +41,7 @@ class Found(NamedTuple):
 
 def is_worth_keeping(query: ListQuery) -> bool:
     """Whether a list is likely to be asked for again: a short one without filters."""
-    if query.category is not None or query.year_min is not None or query.year_max is not None:
+    if query.filter != ItemFilter():
         return False
     return query.offset + query.n <= RECENT_LENGTH and query.only is None and not query.exclude
 

@@ -1,7 +1,8 @@
 """How good the served model is on the ratings that come in: each is compared with what was predicted before it.
 
-A rating waits in the store until one of the workers compares it, a second later at most. What the user had rated up to
-then is known there, so the prediction is the one that the service would have given just before. Shapes: N items.
+A rating waits in the store until one of the workers compares it, a second later or, under load, more. What the user
+had rated up to then is known there, so the prediction is the one that the service would have given just before.
+Shapes: N items.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from models.biases import Biases
 from models.mf import CENTRAL_90
 
 LOOK_SECONDS = 1.0
+REST = 9.0  # times as long as comparing took: under load it takes a tenth of the time, and what waits is compared later
 TELL_SECONDS = 15.0  # between two looks at the sums, for metrics
 TOLD_DAYS = 7
 QUICK = 8  # ratings that are compared without another thread
@@ -52,20 +54,22 @@ class LiveErrors:
 
     async def follow(self) -> NoReturn:
         """Compare what comes in, for ever. No failure ends it."""
+        spent = 0.0
         while True:
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(max(LOOK_SECONDS, REST * spent))
+            began = time.monotonic()
             store = self._history.store
             if store is None or not store.available or self._models.model is None:
                 continue
             try:
-                while await self._compare_some(store):
-                    pass
+                await self._compare_some(store)
                 if time.monotonic() - self._told_at > TELL_SECONDS:
                     await self._tell_of(store)
             except StoreError as error:
                 logger.debug("New ratings cannot be compared with predictions now: %s", error)
             except Exception:
                 logger.exception("Comparing new ratings with predictions failed; retrying")
+            spent = time.monotonic() - began
 
     async def quality(self, days: int) -> Quality:
         """The errors of the last days, by version and source. Raises NoStoreError or StoreUnavailableError."""
@@ -81,11 +85,11 @@ class LiveErrors:
             figures += [_figures(version, LiveSource(source), found) for source, found in of_version.items()]
         return Quality(days=days, waiting=waiting, figures=figures, model_version=self._models.current.version)
 
-    async def _compare_some(self, store: RatingsStore) -> bool:
-        """Compare the ratings that have waited longest. Gives whether there may be more."""
+    async def _compare_some(self, store: RatingsStore) -> None:
+        """Compare the ratings that have waited longest."""
         waiting = await store.incoming()
         if not waiting or not await store.claim(self._name):
-            return False
+            return
         users = [*dict.fromkeys(rating.user for rating in waiting)]
         stored, unsettled = await self._history.stored(users), await store.waiting_of(users)
         model = self._models.current
@@ -93,7 +97,6 @@ class LiveErrors:
             lambda: self._judge(model, waiting, stored, unsettled), quick=len(waiting) <= QUICK
         )
         await store.settle(judged)
-        return True
 
     def _judge(
         self,
@@ -120,7 +123,7 @@ class LiveErrors:
         rated = self._history.rated(model, user, before)
         row = model.users.row(user)
         if before.revision > (model.fitted_revision(self._history.store) or 0):
-            found = predict_folded(model, fold(model, rated), rows_N, intervals=True)
+            found = predict_folded(model, fold(model, rated, lists=False), rows_N, intervals=True)
         else:
             found = predict_rows(model, np.full(len(rows_N), row), rows_N, intervals=True)
         of_biases_N = self._biases_of(model).predict(*rated, rows_N).clip(*model.scorer.scale)

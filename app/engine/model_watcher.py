@@ -217,12 +217,17 @@ class ModelWatcher:
         if model is not None and model.version == version:
             return model
         revisions = None if self._ratings is None else self._ratings.revisions
-        return prepare(self._directory, version, self.placement, revisions)
+        return self._dressed(prepare(self._directory, version, self.placement, revisions))
+
+    def _dressed(self, model: ServingModel) -> ServingModel:
+        """A model that shows what the store says of items."""
+        stored = self._models.stored_items
+        return model.with_items(stored) if stored else model
 
     def _swap(self, model: ServingModel) -> None:
         self._end_failure()
-        if model is self._models.model:
-            return
+        if self._models.model is not None and model.version == self._models.model.version:
+            return  # perhaps in a view with other items
         self._models.model = model
         self._remember(model.version)
         logger.info("Serving model %s on %s", model.version, self.placement)

@@ -146,7 +146,12 @@ def _similar(model: ServingModel, item: str, n: int) -> SimilarItems:
 
     The factors are those of the default order of lists: of the relevance head if there is one.
     """
-    rows_N, cosines_N = model.orderings[model.default_order].similar_items(model.item_row(item), n)
+    shown_I = model.catalogue.shown_I
+    hidden = 0 if shown_I is None else int((~shown_I).sum())
+    rows_N, cosines_N = model.orderings[model.default_order].similar_items(model.item_row(item), n + hidden)
+    if shown_I is not None:
+        kept_N = torch.from_numpy(shown_I[rows_N.numpy()])
+        rows_N, cosines_N = rows_N[kept_N][:n], cosines_N[kept_N][:n]
     titles = map(model.catalogue.title, rows_N.tolist())
     items = [
         SimilarItem(item=title.id, similarity=similarity, title=title.title, year=title.year)

@@ -17,8 +17,11 @@ from app.engine.documents import CatalogueItem, FoundItems, FoundUser, FoundUser
 from app.engine.rating_history import RatingHistory
 from app.engine.scorer import Rows
 from app.engine.serving_model import ModelHolder, ServingModel
+from app.engine.stored_items import StoredItems, described
 from app.engine.threads import QUICK_ROWS, Worker
 from app.engine.types import ItemFilter
+from app.ratings.items import StoredItem
+from models.errors import UnknownItemError
 from models.ids import clean
 
 MOST_WORDS = 8  # further ones are ignored: of a million titles a word takes up to 40 ms
@@ -30,15 +33,25 @@ T = TypeVar("T")
 class CatalogueSearch:
     """Searches the current model's items, users and genres; a large table on a thread."""
 
-    def __init__(self, models: ModelHolder, history: RatingHistory, worker: Worker) -> None:
+    def __init__(self, models: ModelHolder, history: RatingHistory, items: StoredItems, worker: Worker) -> None:
         self._models = models
+        self._items = items
         self._history = history
         self._worker = worker
 
     async def item(self, id_: str) -> Item:
         """What is known about an item. Raises UnknownItemError."""
-        model = self._models.current
-        return Item(**model.catalogue.record(model.item_row(id_)), model_version=model.version)
+        model, stored = self._models.current, self._items.known(id_)
+        if stored is not None and stored.deleted:
+            raise UnknownItemError(id_)
+        known = id_ in model.items
+        if known or stored is None:
+            facts = model.catalogue.record(model.item_row(id_))
+        else:
+            facts = {"id": id_, "ratings": 0, "mean_rating": None} | described(stored)
+        shown = stored or StoredItem(id_)
+        times = {name: getattr(shown, name) for name in ("hidden", "available_from", "available_until")}
+        return Item(**facts, **times, known_to_model=known, model_version=model.version)
 
     async def find_items(self, query: str, n: int, wanted: ItemFilter, offset: int = 0) -> FoundItems:
         """Items by their title, best match first. Raises DeadlineExceededError."""

@@ -5,7 +5,10 @@ Shapes: U users, I items, F factors, B pairs, T training ratings of all users, N
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+import math
+import time
+from collections.abc import Hashable, Mapping, Sequence
+from copy import copy
 from functools import lru_cache, partial
 from typing import Generic, NamedTuple, TypeVar
 
@@ -19,6 +22,7 @@ from app.engine.errors import NotReadyError, OrderingUnavailableError
 from app.engine.intervals import Intervals
 from app.engine.scorer import Rows, Scorer
 from app.engine.types import ItemFilter, RankBy
+from app.ratings.items import StoredItem
 from app.ratings.revisions import Revisions
 from app.ratings.store import RatingsStore
 from models.checkpoint.reader import Checkpoint
@@ -61,6 +65,7 @@ class ServingModel:
         scorer, intervals: the rating of a pair, and the interval that it lies in.
         cells: multiplications that scoring the whole catalogue for one user takes, in the order that takes most.
         unknown_variance: what not knowing the user at all adds to the variance of a rating; None if it is unknown.
+        stored_items, outdated_at: what a store says of items, and when time changes what is shown.
         revision_slots_U: where each user stands in the table of revisions; empty if there is none.
     """
 
@@ -86,11 +91,12 @@ class ServingModel:
         self.fold_in = FoldIn.of(model, checkpoint.prior, checkpoint.relevance, checkpoint.ratings_I)
         self.unknown_variance = None if model.user_variance is None else float(model.user_variance[-1])
         self.revision_slots_U = np.empty(0, np.int32) if revisions is None else revisions.slots_of(checkpoint.users)
+        self.stored_items: Mapping[str, StoredItem] = {}
+        self.outdated_at = math.inf
         self._hold = hold
         self._offsets = ratings.offsets.cpu().numpy()
         self._items_T, self._ratings_T = ratings.items_N.cpu().numpy(), ratings.ratings_N.cpu().numpy()
-        kept = min(MOST_FILTERS, FILTER_BYTES // (2 * len(checkpoint.items) + 1))
-        self._allowed = lru_cache(kept)(partial(_allowed, self.catalogue, self.popularity))
+        self.keep_filters()
 
     def fitted_revision(self, store: RatingsStore | None) -> int | None:
         """The revision of the ratings store that the model was fitted on; None where it was fitted on other data."""
@@ -115,8 +121,27 @@ class ServingModel:
         return requested
 
     def allowed(self, wanted: ItemFilter) -> AllowedItems | None:
-        """The items that pass a filter; None for all."""
-        return None if wanted == ALL_ITEMS else self._allowed(wanted)
+        """The items that a filter lets through; None for all."""
+        return None if wanted == ALL_ITEMS and self.catalogue.shown_I is None else self._allowed(wanted)
+
+    def with_items(self, stored: Mapping[str, StoredItem]) -> ServingModel:
+        """The same model with what a store says of items: instead of what it knows of them, and whether to show them.
+
+        `stored` is not changed later. What begins or ends by the time does so at `outdated_at`, in another view.
+        """
+        view, now = copy(self), time.time()
+        view.stored_items = stored
+        view.outdated_at = min((item.next_change(now) for item in stored.values()), default=math.inf)
+        rows = self.items.rows([*stored])
+        known = {row: item for row, item in zip(rows.tolist(), stored.values(), strict=True) if row < len(self.items)}
+        view.catalogue = Catalogue(self.checkpoint.catalogue, known, now)
+        view.keep_filters()
+        return view
+
+    def keep_filters(self) -> None:
+        """Forget which items filters let through, and keep those that are asked for from now on."""
+        kept = min(MOST_FILTERS, FILTER_BYTES // (2 * len(self.items) + 1))
+        self._allowed = lru_cache(kept)(partial(_allowed, self.catalogue, self.popularity))
 
     def training_ratings(self, user: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
         """Item rows of a user's training ratings, and the ratings, both (N,)."""
@@ -138,6 +163,7 @@ class ModelHolder:
     def __init__(self, placement: DevicePlacement) -> None:
         self.placement = placement
         self.model: ServingModel | None = None
+        self.stored_items: Mapping[str, StoredItem] = {}  # what a model is to show when it is swapped in
 
     @property
     def current(self) -> ServingModel:

@@ -147,9 +147,13 @@ def _without_nan(ends_2B: npt.NDArray[np.float32]) -> list[list[float | None]]:
 
 
 class ItemFilter(NamedTuple):
-    """Items by their genre and their first and last year; None for any. An item without a year is in no span."""
+    """Items by their genres, labels and first and last year; None for any. An item without a year is in no span.
 
-    category: str | None = None
+    An item has one of the comma-separated names of each text of `genre`, and of each of `label`.
+    """
+
+    genre: tuple[str, ...] = ()
+    label: tuple[str, ...] = ()
     year_min: int | None = None
     year_max: int | None = None
 
@@ -164,7 +168,8 @@ class ListQuery(NamedTuple):
     exclude_seen: bool = True  # leave out what the user rated
     exclude: tuple[str, ...] = ()  # ids to leave out, known or not
     only: tuple[str, ...] | None = None  # ids to choose from; None for all
-    category: str | None = None
+    genre: tuple[str, ...] = ()
+    label: tuple[str, ...] = ()
     year_min: int | None = None
     year_max: int | None = None
     intervals: bool = False  # say how sure the model is of each rating
@@ -172,7 +177,7 @@ class ListQuery(NamedTuple):
 
     @property
     def filter(self) -> ItemFilter:
-        return ItemFilter(self.category, self.year_min, self.year_max)
+        return ItemFilter(self.genre, self.label, self.year_min, self.year_max)
 
     @property
     def depth(self) -> int:

@@ -20,6 +20,7 @@ from sqlalchemy.engine import URL
 from app.ratings import schema
 from app.ratings.database import ANSWER_SECONDS, BULK_SECONDS, Database
 from app.ratings.errors import StoreError, StoreUnavailableError
+from app.ratings.items import ItemStore
 from app.ratings.live_error import (
     ErrorSums,
     Incoming,
@@ -59,6 +60,7 @@ class RatingsStore:
     """The ratings store at a URL from `schema.address`. It marks changes, and calls `tell` with each transaction.
 
     Attributes:
+        items: what is known of items.
         id: identifies the store in the manifests of models that are fitted on it; None until it is first reached.
     """
 
@@ -66,6 +68,7 @@ class RatingsStore:
         self.revisions = revisions
         self.id: str | None = None
         self._database = Database(url)
+        self.items = ItemStore(self._database)
         self._one_statement = not schema.is_sqlite(url)
         self._tell = tell
         self._marked = 0, ""  # the revision and the id of the user who was read and marked last

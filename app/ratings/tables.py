@@ -6,9 +6,9 @@ the revision, so that revisions become visible in their order and none is skippe
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Double, Index, MetaData, SmallInteger, Table, Text
+from sqlalchemy import BigInteger, Boolean, Column, Double, Index, Integer, MetaData, SmallInteger, Table, Text
 
-VERSION_TABLE, HEAD = "ratecast_version", "0002"  # the newest of the migrations
+VERSION_TABLE, HEAD = "ratecast_version", "0003"  # the newest of the migrations
 COUNTS = ("ratings", "intervals", "covered", "bias_intervals", "bias_covered")
 SUMS = ("squared", "absolute", "bias_squared", "bias_absolute")
 metadata = MetaData()
@@ -80,4 +80,26 @@ lease = Table(
     Column("one", SmallInteger, primary_key=True),  # there is one row
     Column("holder", Text, nullable=False),
     Column("until", BigInteger, nullable=False),  # seconds since 1970
+)
+# What is known of items (`app.ratings.items`); genres and labels are JSON. The revision is that of `catalogue`.
+items = Table(
+    "ratecast_items",
+    metadata,
+    Column("item", Text, primary_key=True),
+    Column("title", Text),
+    Column("year", Integer),
+    Column("genres", Text),
+    Column("labels", Text),
+    Column("hidden", Boolean, nullable=False),
+    Column("available_from", BigInteger),
+    Column("available_until", BigInteger),
+    Column("deleted", Boolean, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Index("ratecast_items_revision", "revision"),
+)
+catalogue = Table(
+    "ratecast_catalogue",
+    metadata,
+    Column("one", SmallInteger, primary_key=True),  # there is one row
+    Column("revision", BigInteger, nullable=False),
 )

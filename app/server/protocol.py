@@ -159,7 +159,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._in_head = False
         self._refusal = b""  # that comes after the answer under way
         self._upgrading = False  # the head that was read asks for another protocol
-        self._body = 0  # bytes of the body so far
+        self._body = self._body_of_part = 0  # bytes of the body so far, and in the part that was read last
         self._framing = 0  # bytes of the request so far that are none of its body
         self._seen: tuple[Stage, int] | None = None
         self._since = 0.0
@@ -228,7 +228,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _read(self, part: bytes) -> bytes:
         """Have a part parsed; gives what is left of it. Refuses what is no request, and one with too much around it."""
-        requests, before = self._requests, self._body
+        self._body_of_part = 0
         try:
             self.parser.feed_data(part)
         except httptools.HttpParserUpgrade as upgrade:
@@ -236,7 +236,7 @@ class BoundedProtocol(HttpToolsProtocol):
         except httptools.HttpParserError:
             self._refuse(INVALID)
             return b""
-        self._framing += len(part) - self._body + (before if self._requests == requests else 0)
+        self._framing += len(part) - self._body_of_part
         if self._framing > MAX_HEAD + FRAMING * self._body and (self._in_head or self.cycle.more_body):
             self._refuse(HEAD_TOO_LARGE)
         return b""
@@ -272,6 +272,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         self._body += len(body)
+        self._body_of_part += len(body)
         super().on_body(body)
 
     def on_message_complete(self) -> None:

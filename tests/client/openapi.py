@@ -28,6 +28,7 @@ FORMS = {  # of alternatives; in the client a time may be a text too
     frozenset(("time", "integer", "string")): "moment",
 }
 INLINE = "[InlineRating]"  # in the client a mapping from items to ratings
+ITEMS = "[ListedItemRequest]"  # in the client a mapping from items to what is known of them
 SAMPLES = {
     "id": "{%s}",
     "string": "{%s}",
@@ -36,9 +37,11 @@ SAMPLES = {
     "boolean": True,
     "[id]": ["a"],
     "[number]": [2.5],
+    "[string]": ["a"],
     "moment": 7,
     "[moment or null]": [7],
     INLINE: {"a": 2.5},
+    ITEMS: {"a": {}},
 }
 
 
@@ -247,6 +250,8 @@ def of_type(hint: Any) -> str:
         return f"one of {' '.join(sorted(arguments))}"
     if origin in (tuple, Iterable):
         return f"[{of_type(arguments[0])}]"
+    if origin is Mapping and is_typeddict(arguments[1]):
+        return ITEMS
     if origin is Mapping:
         return INLINE if arguments[0] is not str else f"{{{of_type(arguments[1])}}}"
     return (PLAIN | ABSTRACT).get(hint) or str(hint.__name__)

@@ -79,13 +79,13 @@ def test_every_wish_for_a_list_is_heard(client: Any) -> None:
     assert [item.item for item in client.top("7", n=2, rank_by="rating", exclude=usual[:3]).items] == usual[3:5]
     assert {item.item for item in client.top("7", only=usual[3:5]).items} == set(usual[3:5])
     assert client.top("7", rank_by="rating").rank_by == "rating"
-    dramas = client.top("7", category="Film-Noir", n=5).items
+    dramas = client.top("7", genre=["Film-Noir"], n=5).items
     assert all("Film-Noir" in client.item(item.item).genres for item in dramas)
     seen = {rating.item for rating in client.ratings("7").ratings}
     all_items = {item.item for item in client.top("7", n=400, exclude_seen=False).items}
     assert {item.item for item in client.top("7", n=400).items} == all_items - seen
-    one_way = client.recommend(["7"], n=2, rank_by="rating", exclude=usual[:1], category="Drama").lists[0]
-    assert one_way.items == client.top("7", n=2, rank_by="rating", exclude=usual[:1], category="Drama").items
+    one_way = client.recommend(["7"], n=2, rank_by="rating", exclude=usual[:1], genre=["Drama"]).lists[0]
+    assert one_way.items == client.top("7", n=2, rank_by="rating", exclude=usual[:1], genre=["Drama"]).items
     with pytest.raises(ValueError, match="only is empty"):
         client.top("7", only=[])
     assert client.recommend(["7"], only=[]).lists[0].items == ()

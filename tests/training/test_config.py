@@ -46,14 +46,14 @@ def test_the_last_of_two_overrides_counts() -> None:
         ("factors", "--set 'factors' is not KEY=VALUE"),
         ("=3", "--set '=3' is not KEY=VALUE"),
         ("faktors=3", "no setting faktors; trainer adam has the settings factors, epochs"),
-        ("factors=many", "setting factors: must be a whole number, at least 1, at most 4096, and is "),
-        ("factors=0", "setting factors: must be a whole number, at least 1, at most 4096, and is 0"),
-        ("factors=2.5", "setting factors: must be a whole number, at least 1, at most 4096, and is "),
+        ("factors=many", "setting factors: must be a whole number, at least 1, at most 4096, not "),
+        ("factors=0", "setting factors: must be a whole number, at least 1, at most 4096, not 0"),
+        ("factors=2.5", "setting factors: must be a whole number, at least 1, at most 4096, not "),
         ("factors=", "setting factors: "),
-        ("learning_rate=-1", "setting learning_rate: must be a number, above 0, and is -1"),
+        ("learning_rate=-1", "setting learning_rate: must be a number, above 0, not -1"),
         ("learning_rate=nan", "setting learning_rate: "),
-        ("learning_rate=inf", "setting learning_rate: must be a number, above 0, and is inf"),
-        ("epochs=[1]", "setting epochs: must be a whole number, at least 1, and is [1]"),
+        ("learning_rate=inf", "setting learning_rate: must be a number, above 0, not inf"),
+        ("epochs=[1]", "setting epochs: must be a whole number, at least 1, not [1]"),
     ],
 )
 def test_a_bad_override_is_refused(override: str, message: str) -> None:
@@ -63,7 +63,7 @@ def test_a_bad_override_is_refused(override: str, message: str) -> None:
 
 
 def test_a_choice_that_does_not_exist_is_refused_with_those_that_do() -> None:
-    with pytest.raises(ConfigError, match="setting effects: must be auto or yes or no, and is maybe"):
+    with pytest.raises(ConfigError, match="setting effects: must be auto or yes or no, not maybe"):
         config.load_preset("bayes", ["effects=maybe"])
     assert config.load_preset("bayes", ["effects=no"]).settings.model_dump()["effects"] == "no"
 
@@ -109,16 +109,16 @@ def test_overrides_reach_the_head(preset: str, overrides: list[str], expected: R
         ("relevance.faktors=3", "no setting relevance.faktors; the relevance head has the settings factors, "),
         (
             "relevance.factors=0",
-            "setting relevance.factors: must be a whole number, at least 1, at most 1024, and is 0",
+            "setting relevance.factors: must be a whole number, at least 1, at most 1024, not 0",
         ),
         ("relevance.factors=1e9", "setting relevance.factors: must be"),
         (
             "relevance.missing_weight=1",
-            "setting relevance.missing_weight: must be a number, above 0, below 1, and is 1",
+            "setting relevance.missing_weight: must be a number, above 0, below 1, not 1",
         ),
         (
             "relevance.missing_weight=0",
-            "setting relevance.missing_weight: must be a number, above 0, below 1, and is 0",
+            "setting relevance.missing_weight: must be a number, above 0, below 1, not 0",
         ),
         ("relevance.regularisation=nan", "setting relevance.regularisation: must be"),
         ("relevance.=3", "no setting relevance.; the relevance head has the settings"),

@@ -116,6 +116,21 @@ class StoredRatings(BaseModel):
     model_version: ModelVersion
 
 
+class StoredItems(BaseModel):
+    """Items that are stored, and shown from now on; those that the model does not know are in lists after a fit."""
+
+    stored: int
+    unknown_items: Annotated[int, Field(description="How many of them the model does not know.")]
+    model_version: ModelVersion
+
+
+class RemovedItem(BaseModel):
+    """An item that is in no list and no search any more, whether it was there or not."""
+
+    item: str
+    model_version: ModelVersion
+
+
 class ErasedUser(BaseModel):
     """A user without any ratings: unknown from now on, and not in the next fit on the store."""
 

@@ -87,6 +87,8 @@ Timestamp = Annotated[
     ),
 ]
 MAX_TEXT = 256  # characters of a text that is looked for
+MAX_NAMES = 20  # texts of genres, or of labels, that must hold together; each takes a look at all items
+Names = list[Annotated[str, Field(min_length=1, max_length=MAX_TEXT)]]
 Year = Annotated[int, Field(ge=0, le=9999)]
 
 
@@ -159,11 +161,36 @@ class RecommendRequest(RequestModel):
     exclude_seen: StrictBool = True
     exclude: Column = []
     only: Annotated[list[Id] | None, FailFast()] = None
-    category: Annotated[str | None, Field(max_length=MAX_TEXT)] = None
+    genre: Annotated[Names, Field(max_length=MAX_NAMES)] = []
+    label: Annotated[Names, Field(max_length=MAX_NAMES)] = []
     year_min: Year | None = None
     year_max: Year | None = None
     intervals: StrictBool = False
     diversity: Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)] = 0.0
+
+
+class ItemRequest(RequestModel):
+    """What is known of an item. Lists show it from `available_from` until before `available_until`, unless hidden."""
+
+    title: str | None = None
+    year: Year | None = None
+    genres: Names | None = None
+    labels: Names | None = None
+    hidden: StrictBool = False
+    available_from: Timestamp | None = None
+    available_until: Timestamp | None = None
+
+
+class ListedItemRequest(ItemRequest):
+    """An item of many."""
+
+    id: Id
+
+
+class ItemsRequest(RequestModel):
+    """Items, each id once."""
+
+    items: Annotated[list[ListedItemRequest], FailFast()]
 
 
 class RatingRequest(RequestModel):

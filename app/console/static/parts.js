@@ -166,7 +166,7 @@ export function orders({ relevance_factors: head, uncertainty }) {
   return known;
 }
 
-// Genre and years. `filters` is {category, year_min, year_max}, each "" for any.
+// Genre and years. `filters` is {genre, year_min, year_max}, each "" for any.
 export function Filters({ genres, filters, change }) {
   const id = useId();
   const set = (name) => (event) => change({ ...filters, [name]: event.target.value });
@@ -181,7 +181,7 @@ export function Filters({ genres, filters, change }) {
     ${genres?.length > 0 &&
     html`<div class="field">
       <label for="${id}-genre">Genre</label>
-      <select id="${id}-genre" value=${filters.category} onChange=${set("category")}>
+      <select id="${id}-genre" value=${filters.genre} onChange=${set("genre")}>
         <option value="">any</option>
         ${genres.map(({ name, items }) => html`<option key=${name} value=${name}>${name} (${items})</option>`)}
       </select>

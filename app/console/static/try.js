@@ -7,7 +7,7 @@ import { Requests } from "./requests.js";
 const LENGTH = 12;
 const SUGGESTED = 8;
 const MOST_BUTTONS = 10;
-const ANY = { category: "", year_min: "", year_max: "" };
+const ANY = { genre: "", year_min: "", year_max: "" };
 
 export function Try({ model }) {
   const [requests, ask] = useRequests();
@@ -99,9 +99,9 @@ function YourList({ model, scale, ratings, ask }) {
 }
 
 // The filters as members of a JSON body: years as numbers, empty filters left out.
-function written({ category, year_min: from, year_max: to }) {
+function written({ genre, year_min: from, year_max: to }) {
   const members = {};
-  if (category) members.category = category;
+  if (genre) members.genre = [genre];
   if (from !== "") members.year_min = Number(from);
   if (to !== "") members.year_max = Number(to);
   return members;

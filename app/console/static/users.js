@@ -6,7 +6,7 @@ import { Requests } from "./requests.js";
 
 const SHOWN = 12; // ratings shown at first
 const LENGTH = 20;
-const ANY = { category: "", year_min: "", year_max: "" };
+const ANY = { genre: "", year_min: "", year_max: "" };
 
 export function Users({ model, argument, go }) {
   const [requests, ask] = useRequests();

@@ -42,7 +42,7 @@ from ratecast_client.model_types import (
     Snapshot,
     TrainerRecord,
 )
-from ratecast_client.operations import Id, ListOptions, Time
+from ratecast_client.operations import Id, ItemDetails, ListOptions, Time
 from ratecast_client.sync_client import Client
 from ratecast_client.types import (
     AnonymousPrediction,
@@ -67,10 +67,12 @@ from ratecast_client.types import (
     RankBy,
     Reason,
     Recommendations,
+    RemovedItem,
     RemovedRating,
     SimilarItem,
     SimilarItems,
     Source,
+    StoredItems,
     StoredRating,
     StoredRatings,
     TopItems,
@@ -114,6 +116,7 @@ __all__ = [
     "Id",
     "InvalidError",
     "Item",
+    "ItemDetails",
     "ListOptions",
     "ListOrder",
     "ListSource",
@@ -134,6 +137,7 @@ __all__ = [
     "Reason",
     "Recommendations",
     "RelevanceRule",
+    "RemovedItem",
     "RemovedRating",
     "Retries",
     "ServerError",
@@ -141,6 +145,7 @@ __all__ = [
     "SimilarItems",
     "Snapshot",
     "Source",
+    "StoredItems",
     "StoredRating",
     "StoredRatings",
     "Time",

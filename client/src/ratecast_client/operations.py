@@ -69,7 +69,8 @@ class ListOptions(TypedDict, total=False):
         exclude_seen: leave out the items that the user rated (the default).
         exclude: leave out these items too.
         only: list these items only.
-        category: list items of this genre only.
+        genre, label: list items of these only. Of names in one text, separated by commas, an item has any; of several
+            texts each.
         year_min, year_max: list items of these years only.
         intervals: add the 90 % interval of each rating.
         diversity: how much items are to be unlike one another, from 0 to 1.
@@ -81,7 +82,8 @@ class ListOptions(TypedDict, total=False):
     exclude_seen: bool
     exclude: Iterable[Id]
     only: Iterable[Id] | None
-    category: str | None
+    genre: Iterable[str]
+    label: Iterable[str]
     year_min: int | None
     year_max: int | None
     intervals: bool
@@ -142,18 +144,56 @@ def item(item: Id) -> Call[types.Item]:
     return _ask(_get(f"/items/{_segment(item)}"), types.Item)
 
 
+class ItemDetails(TypedDict, total=False):
+    """What is known of an item. Lists show it from `available_from` until just before `available_until`, if not hidden.
+
+    Times are as for `rate`.
+    """
+
+    title: str | None
+    year: int | None
+    genres: Iterable[str] | None
+    labels: Iterable[str] | None
+    hidden: bool
+    available_from: Time | None
+    available_until: Time | None
+
+
+def put_item(item: Id, **details: Unpack[ItemDetails]) -> Call[types.Item]:
+    """Store an item in place of all that is known of it; what is left out is unknown. Needs an admin key."""
+    return _ask(Request("PUT", f"/items/{_segment(item)}", _encode(_details(details)), JSON), types.Item)
+
+
+def patch_item(item: Id, **details: Unpack[ItemDetails]) -> Call[types.Item]:
+    """Change what is given of an item. Needs an admin key."""
+    return _ask(Request("PATCH", f"/items/{_segment(item)}", _encode(_details(details)), JSON), types.Item)
+
+
+def delete_item(item: Id) -> Call[types.RemovedItem]:
+    """Take an item out of all lists and searches. Needs an admin key."""
+    return _ask(Request("DELETE", f"/items/{_segment(item)}"), types.RemovedItem)
+
+
+def put_items(items: Mapping[Id, ItemDetails]) -> Call[types.StoredItems]:
+    """Store many items (id → details), all or none. Needs an admin key."""
+    body = {"items": [{"id": id_text(id_)} | _details(details) for id_, details in items.items()]}
+    return _ask(_post("/items", body), types.StoredItems)
+
+
 def find_items(
     query: str = "",
     *,
     n: int = 10,
     offset: int = 0,
-    category: str | None = None,
+    genre: Iterable[str] | None = None,
+    label: Iterable[str] | None = None,
     year_min: int | None = None,
     year_max: int | None = None,
 ) -> Call[types.FoundItems]:
     """The `n` items whose title or id matches the query best; without a query, those with the most ratings."""
-    wanted = {"category": category, "year_min": year_min, "year_max": year_max}
-    return _ask(_get("/items", query=query, n=n, offset=offset, **wanted), types.FoundItems)
+    names = {name: _texts(given) for name, given in (("genre", genre), ("label", label)) if given is not None}
+    years = {"year_min": year_min, "year_max": year_max}
+    return _ask(_get("/items", query=query, n=n, offset=offset, **names, **years), types.FoundItems)
 
 
 def find_users(query: str = "", *, n: int = 10) -> Call[types.FoundUsers]:
@@ -362,6 +402,14 @@ def _time_member(time: Time | None) -> int | str | None:
     return time.isoformat() if isinstance(time, datetime) else operator.index(time)
 
 
+def _details(details: ItemDetails) -> dict[str, Any]:
+    """The members that are given; None is one too."""
+    given: dict[str, Any] = dict(details)
+    times = {name: _time_member(given[name]) for name in ("available_from", "available_until") if name in given}
+    lists = {name: list(given[name]) for name in ("genres", "labels") if given.get(name) is not None}
+    return given | times | lists
+
+
 def _inline(ratings: Mapping[Id, SupportsFloat]) -> list[dict[str, Any]]:
     return [{"item": id_text(item), "rating": float(rating)} for item, rating in ratings.items()]
 
@@ -369,7 +417,13 @@ def _inline(ratings: Mapping[Id, SupportsFloat]) -> list[dict[str, Any]]:
 def _list_options(options: ListOptions) -> dict[str, Any]:
     """The options that are given, with ids as strings."""
     given = _given(**options)
-    return given | {name: id_texts(given[name]) for name in ("exclude", "only") if name in given}
+    ids = {name: id_texts(given[name]) for name in ("exclude", "only") if name in given}
+    return given | ids | {name: _texts(given[name]) for name in ("genre", "label") if name in given}
+
+
+def _texts(names: Iterable[str]) -> list[str]:
+    """Texts as a list. A single one is one, not its letters."""
+    return [names] if isinstance(names, str) else [*names]
 
 
 def _encode(body: Mapping[str, Any]) -> bytes:

@@ -237,7 +237,10 @@ class SimilarItems:
 
 @answer
 class Item:
-    """An item of the catalogue; `ratings` and `mean_rating` are of the training data."""
+    """An item of the catalogue; `ratings` and `mean_rating` are of the training data.
+
+    Lists show it unless it is `hidden`, outside its time, or not `known_to_model`.
+    """
 
     id: str
     title: str | None
@@ -246,6 +249,27 @@ class Item:
     labels: tuple[str, ...] | None
     ratings: int
     mean_rating: float | None
+    hidden: bool
+    available_from: int | None
+    available_until: int | None
+    known_to_model: bool
+    model_version: str
+
+
+@answer
+class StoredItems:
+    """The number of items stored, and how many of them the model does not know."""
+
+    stored: int
+    unknown_items: int
+    model_version: str
+
+
+@answer
+class RemovedItem:
+    """An item that was taken out of the catalogue."""
+
+    item: str
     model_version: str
 
 

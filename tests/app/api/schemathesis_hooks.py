@@ -16,7 +16,7 @@ BEYOND_SCHEMAS = re.compile(
     r"times are in"
 )
 # Any text is a valid value of these parameters, and whatever stands in a query is a text.
-TEXTS = {"exclude", "only", "category", "query"}
+TEXTS = {"exclude", "only", "genre", "label", "query"}
 UNKNOWN_PARAMETER = "in query - object with unexpected properties"  # it is left alone
 VIOLATED = re.compile(r"Invalid component: parameters? (.+) in query")
 

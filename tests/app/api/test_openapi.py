@@ -72,7 +72,7 @@ def test_every_error_is_documented_as_a_problem(method: str, path: str, operatio
     responses = operation["responses"]
     errors = {status: response for status, response in responses.items() if status >= "400"}
     assert {"413", "500"} <= errors.keys()
-    assert ("422" in errors) == ("parameters" in operation)
+    assert ("422" in errors) == ("parameters" in operation or "requestBody" in operation)
     assert {tuple(response["content"]) for response in errors.values()} == {("application/problem+json",)}
 
 

@@ -20,7 +20,7 @@ def listed(client: httpx.Client, user: str, **query: Any) -> list[dict[str, Any]
     return list(answer["items"])
 
 
-@pytest.mark.parametrize("query", [{}, {"rank_by": "rating"}, {"category": "Drama"}, {"diversity": 0.4}])
+@pytest.mark.parametrize("query", [{}, {"rank_by": "rating"}, {"genre": "Drama"}, {"diversity": 0.4}])
 @pytest.mark.parametrize("user", USERS)
 def test_pages_follow_one_another_without_gap_or_repetition(
     client: httpx.Client, user: str, query: dict[str, Any]
@@ -65,6 +65,8 @@ def test_pages_of_a_search_follow_one_another(client: httpx.Client) -> None:
         ("GET", "/users/1/top?diversity=1.1", None, "query.diversity"),
         ("GET", "/users/1/top?diversity=nan", None, "query.diversity"),
         ("GET", "/items?offset=10001", None, "query.offset"),
+        ("GET", "/users/1/top?" + "genre=a&" * 21, None, "query.genre"),
+        ("POST", "/recommend", {"users": ["1"], "label": ["a"] * 21}, "body.label"),
         ("POST", "/recommend", {"users": ["1"], "offset": 10001}, "body.offset"),
         ("POST", "/recommend", {"users": ["1"], "diversity": -0.1}, "body.diversity"),
         ("POST", "/recommend", {"users": ["1"] * 20, "offset": 9999}, "body"),

@@ -194,7 +194,7 @@ def test_strictness_is_read_for_every_encoding(
 
 parameters = st.lists(
     st.tuples(
-        st.sampled_from(["n", "rank_by", "exclude_seen", "strict", "exclude", "only", "category", "other", ""]),
+        st.sampled_from(["n", "rank_by", "exclude_seen", "strict", "exclude", "only", "genre", "other", ""]),
         st.sampled_from(
             ["1", "7", "0", "-1", "007", "1_0", "1.5", "9999999999", "%31", "", "true", "false", "True", "1000", "1001",
              "relevance", "rating", "lower_bound", "luck", "2", "Drama", "a%2Fb", "٣", "+1", " 1"]

@@ -48,7 +48,7 @@ def test_each_order_is_a_sort_of_every_exact_score(client: httpx.Client, loaded:
 def test_lists_together_are_the_lists_alone(client: httpx.Client) -> None:
     """Known and unknown users, one of them twice, more than fit into a batch."""
     users = [str(number) for number in range(1, 200)] + ["nobody", "1", "a/b"]
-    wish = {"n": 7, "category": "Drama", "exclude": ["3", "nothing"]}
+    wish = {"n": 7, "genre": ["Drama"], "exclude": ["3", "nothing"]}
     together = recommend(client, users=users, **wish).json()
     assert [answer["user"] for answer in together["lists"]] == users
     for user, answer in [*list(zip(users, together["lists"], strict=True))[::20], ("nobody", together["lists"][-3])]:
@@ -79,15 +79,18 @@ def test_filters_choose_before_the_list_is_cut(client: httpx.Client, loaded: Che
     def top(query: str) -> list[str]:
         return listed(client.get(f"/users/{user}/top?{query}").json())
 
-    assert top("category=Drama") == dramas[:10]
+    assert top("genre=Drama") == dramas[:10]
     assert top(f"exclude={everything[0]}&exclude={everything[2]}&n=2") == [everything[1], everything[3]]
     assert top(f"only={everything[9]}&only={everything[3]}&only={everything[3]}") == [everything[3], everything[9]]
-    assert top(f"only={everything[9]}&only={dramas[1]}&only={dramas[0]}&category=Drama&exclude={dramas[0]}") == [
+    assert top(f"only={everything[9]}&only={dramas[1]}&only={dramas[0]}&genre=Drama&exclude={dramas[0]}") == [
         item for item in everything if item in (everything[9], dramas[1]) and item in dramas and item != dramas[0]
     ]
 
 
-@pytest.mark.parametrize("query", ["category=Nothing", "only=nothing", "only=1&exclude=1", "only=&n=3"])
+@pytest.mark.parametrize(
+    "query",
+    ["genre=Nothing", "label=nothing", "genre=Drama&genre=Nothing", "only=nothing", "only=1&exclude=1", "only=&n=3"],
+)
 def test_a_filter_that_leaves_nothing_gives_an_empty_list(client: httpx.Client, query: str) -> None:
     answer = client.get(f"/users/1/top?{query}")
     assert (answer.status_code, answer.json()["items"]) == (200, [])
@@ -163,3 +166,24 @@ def test_strict_names_the_first_unknown_user(client: httpx.Client) -> None:
     answer = client.post("/recommend?strict=true", json={"users": ["1", "x", "y"]})
     assert answer.status_code == 404
     assert (answer.json()["user"], answer.json()["position"]) == ("x", 1)
+
+
+def test_a_comma_is_or_and_a_repeated_filter_is_and(client: httpx.Client, loaded: Checkpoint) -> None:
+    records = {record["id"]: record for record in loaded.catalogue.to_pylist()}
+
+    def names(query: str) -> set[str]:
+        answer = client.get(f"/users/nobody/top?n=1000&{query}").raise_for_status().json()
+        return {item["item"] for item in answer["items"]}
+
+    def having(column: str, *wanted: str) -> set[str]:
+        return {id_ for id_, record in records.items() if {*wanted} & {*(record[column] or ())}}
+
+    assert names("genre=Film-Noir,Nothing") == having("genres", "Film-Noir")
+    assert names("genre=Drama&genre=Film-Noir") == having("genres", "Drama") & having("genres", "Film-Noir")
+    assert names("label=on sale") == having("labels", "on sale")
+    assert names("label=new, on sale&genre=Drama") == having("labels", "new") & having("genres", "Drama")
+    body = {"users": ["nobody"], "n": 400, "label": ["new,on sale"], "genre": ["Drama", "Film-Noir"]}
+    (listed,) = client.post("/recommend", json=body).raise_for_status().json()["lists"]
+    assert {item["item"] for item in listed["items"]} == names("label=new,on sale&genre=Drama&genre=Film-Noir")
+    found = client.get("/items?n=400&label=on sale").json()["items"]
+    assert {item["id"] for item in found} == having("labels", "on sale")

@@ -128,7 +128,7 @@ def test_a_user_is_found_by_keyboard_and_their_list_follows_every_option(page: P
     page.get_by_label("Genre").select_option("Drama")
     page.get_by_label("From year").fill("1990")
     page.get_by_label("To year").fill("1993")
-    query |= {"rank_by": "rating", "category": "Drama", "year_min": 1990, "year_max": 1993}
+    query |= {"rank_by": "rating", "genre": "Drama", "year_min": 1990, "year_max": 1993}
     expect_list(page, service, found[1], query)
 
 

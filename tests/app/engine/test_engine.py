@@ -193,7 +193,7 @@ def test_filtered_and_long_lists_are_not_kept(checkpoints: Path) -> None:
                 plain._replace(n=51),
                 plain._replace(exclude=("1",)),
                 plain._replace(only=("1",)),
-                plain._replace(category="Drama"),
+                plain._replace(genre=("Drama",)),
             ):
                 await engine.lists.top(query)
             assert engine.lists._recent._values == {}

@@ -31,7 +31,7 @@ def test_a_category_holds_the_items_of_its_genre(loaded: Checkpoint) -> None:
     model = ServingModel(loaded)
     for genre in ("Drama", "Film-Noir", "Nothing"):
         expected = [genre in (genres or ()) for genres in loaded.catalogue["genres"].to_pylist()]
-        allowed = model.allowed(ItemFilter(category=genre))
+        allowed = model.allowed(ItemFilter(genre=(genre,)))
         assert allowed.mask_I.tolist() == expected
         assert torch.cat(allowed.parts).tolist() == expected
 

@@ -45,7 +45,7 @@ def answers(client: httpx.Client) -> Iterator[tuple[str, httpx.Response]]:
             "",
             "?n=400&rank_by=rating",
             "?n=30&rank_by=lower_bound&exclude_seen=false",
-            "?n=400&category=Film-Noir&exclude=1&exclude=200&exclude=nothing",
+            "?n=400&genre=Film-Noir&exclude=1&exclude=200&exclude=nothing",
             "?n=5&only=7&only=390&only=8&only=207&only=nothing&rank_by=rating",
         ):
             yield path + query, client.get(path + "/top" + query)
@@ -53,7 +53,7 @@ def answers(client: httpx.Client) -> Iterator[tuple[str, httpx.Response]]:
             yield f"{user} {item}", client.post("/predict", json={"user": user, "item": item})
         yield user, client.post("/predict", json={"users": [user] * len(items), "items": items})
         yield f"{path}/because", client.get(f"{path}/because/300")
-    for body in ({"users": USERS * 20, "n": 20}, {"users": USERS, "n": 7, "category": "Drama"}, {**INLINE, "n": 20}):
+    for body in ({"users": USERS * 20, "n": 20}, {"users": USERS, "n": 7, "genre": ["Drama"]}, {**INLINE, "n": 20}):
         yield str(body), client.post("/recommend", json=body)
     yield "inline", client.post("/predict", json={"items": items, **INLINE})
     for item in ("1", "133", "134", "380"):

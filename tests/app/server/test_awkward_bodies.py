@@ -40,7 +40,7 @@ BODIES: dict[str, tuple[str, Callable[[], bytes], int]] = {
         422,
     ),
     "few-members": ("/recommend", lambda: b"{" + b",".join(b'"%x":1' % number for number in range(12_000)) + b"}", 422),
-    "category": ("/recommend", lambda: b'{"users": ["1"], "category": "' + many(b"x") + b'"}', 422),
+    "genre": ("/recommend", lambda: b'{"users": ["1"], "genre": ["' + many(b"x") + b'"]}', 422),
     "exclude": ("/recommend", lambda: b'{"users": [%b], "exclude": [%b], "n": 1}' % (IDS, IDS), 200),
     "strings": ("/predict", lambda: b'{"users": ["' + many(b"\\\\") + b'"], "items": ["1"]}', 422),
 }

@@ -320,7 +320,7 @@ TENSOR_ATTACKS = {
     ),
     "relevance missing": (RELEVANCE, {"item_factors": None}, RELEVANCE),
     "relevance extra": (RELEVANCE, {"item_bias": torch.zeros(5)}, "item_bias"),
-    "relevance not finite": (RELEVANCE, {"item_factors": torch.full((5, 3), torch.nan)}, "tensor item_factors holds"),
+    "relevance not finite": (RELEVANCE, {"item_factors": torch.full((5, 3), torch.nan)}, "tensor item_factors has"),
     "offsets of another type": (SEEN, {"offsets": torch.zeros(5, dtype=torch.int32)}, "tensor offsets is torch.int32"),
     "offsets too few": (SEEN, {"offsets": torch.tensor([0, 2, 2, 3])}, "tensor offsets has shape (4,), expected (5,)"),
     "offsets not ascending": (SEEN, {"offsets": torch.tensor([0, 3, 2, 3, 3])}, "tensor offsets"),

@@ -22,7 +22,9 @@ from training.cli.program import cli
 from training.constants import preset_names
 from training.data import movielens
 
-ROWS = [f"{user},{item},{1 + (user * item) % 5},{user + item}" for user in range(9) for item in range(8)]
+ROWS = [
+    f"{user},{item},{1 + (user * item) % 5},{1_600_000_000 + user + item}" for user in range(9) for item in range(8)
+]
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +169,7 @@ MENDED = {
     "another column": (["--data", "{folder}/stars.csv"], "use --columns rating=ratings"),
     "split without its part": (["--split", "random"], "as in random:0.1"),
     "a part of everything": (["--split", "time:1"], "as in time:0.1"),
-    "setting of another type": (["--set", "epochs=many"], "must be a whole number, at least 1, and is many"),
+    "setting of another type": (["--set", "epochs=many"], "must be a whole number, at least 1, not many"),
     "database without table": (["--data", "postgresql://u:secret@127.0.0.1:1/x"], "needs --table NAME"),
 }
 

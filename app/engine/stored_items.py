@@ -1,0 +1,99 @@
+"""What the store says of items, followed: every worker has it in memory, and the model that answers shows it.
+
+A change makes a view of the model with another catalogue; all else is shared. Whoever answers keeps to the view that
+they took, so a list never mixes two states.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import partial
+from typing import NoReturn
+
+from app.engine.serving_model import ModelHolder
+from app.engine.threads import QUICK_ROWS, Worker
+from app.ratings.errors import NoStoreError, StoreError
+from app.ratings.items import ItemStore, StoredItem
+
+LOOK_SECONDS = 0.25
+
+logger = logging.getLogger(__name__)
+
+
+class StoredItems:
+    """Follows and changes the items of a store; `store` is None where the service keeps none."""
+
+    def __init__(self, models: ModelHolder, store: ItemStore | None, worker: Worker) -> None:
+        self._models, self._store, self._worker = models, store, worker
+        self._known: dict[str, StoredItem] = {}
+        self._revision = 0
+        self._lock = asyncio.Lock()  # one applies changes at a time
+
+    async def start(self) -> None:
+        """Read all that is stored, and show it. While the store is unreachable, `follow` does so later."""
+        try:
+            await self.refresh()
+        except StoreError as error:
+            logger.debug("What is stored of items cannot be read now: %s", error)
+
+    async def follow(self) -> NoReturn:
+        """Show what others change and what time changes, for ever. No failure ends it."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            try:
+                await self.refresh()
+            except StoreError as error:
+                logger.debug("What is stored of items cannot be read now: %s", error)
+            except Exception:
+                logger.exception("Following the stored items failed; retrying")
+
+    async def change(self, changed: list[StoredItem]) -> None:
+        """Make changes durable, and show them. Raises NoStoreError or StoreUnavailableError."""
+        if self._store is None:
+            raise NoStoreError("this service has no store, so it keeps no items")
+        await self._store.change(changed)
+        await self.refresh()
+
+    async def of(self, id_: str) -> StoredItem | None:
+        """What the store says of an item, None where it says nothing. Raises as `change`."""
+        if self._store is None:
+            raise NoStoreError("this service has no store, so it keeps no items")
+        return await self._store.of(id_)
+
+    def known(self, id_: str) -> StoredItem | None:
+        """The same, as far as this worker has followed."""
+        return self._known.get(id_)
+
+    async def refresh(self) -> None:
+        """Show what was changed since the last time, and what has begun or ended. Raises StoreUnavailableError."""
+        if self._store is None:
+            return
+        async with self._lock:
+            while True:
+                revision, changed = await self._store.changed_after(self._revision)
+                if revision == self._revision:
+                    break
+                self._known = self._known | {item.id: item for item in changed}
+                self._revision = revision
+                self._models.stored_items = self._known
+            model = self._models.model
+            if model is None or not self._is_outdated(model.stored_items, model.outdated_at):
+                return
+            quick = len(model.items) <= QUICK_ROWS
+            view = await self._worker.run(partial(model.with_items, self._known), quick=quick)
+            if self._models.model is model:  # else another version came meanwhile, with the items or for the next look
+                self._models.model = view
+
+    def _is_outdated(self, shown: Mapping[str, StoredItem], outdated_at: float) -> bool:
+        is_other = shown is not self._known and bool(shown or self._known)
+        return is_other or time.time() >= outdated_at
+
+
+def described(item: StoredItem) -> dict[str, object]:
+    """The columns of a catalogue that an item replaces."""
+    given = asdict(item)
+    return {name: given[name] for name in ("title", "year", "genres", "labels")}

@@ -1,0 +1,159 @@
+"""The catalogue in the store: an item that is hidden, changed, added or deleted is so in every answer."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.main import create_app
+from app.ratings.items import StoredItem
+from app.settings import Settings
+from models.registry.directory import publish
+from tests.support.asgi import Caller, calling
+from tests.support.drafts import random_draft
+
+JSON = [("content-type", "application/json")]
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    publish(tmp_path, random_draft(seed=0))
+    return tmp_path
+
+
+@pytest.fixture
+def call(directory: Path) -> Iterator[Caller]:
+    with calling(create_app(Settings(checkpoints=directory))) as call:
+        yield call
+
+
+def ask(call: Caller, method: str, target: str, body: object = None, status: int = 200) -> Any:
+    path, _, query = target.partition("?")
+    content = b"" if body is None else json.dumps(body).encode()
+    answer = call(method, path, content, JSON if content else (), query=query.encode())
+    assert answer.status == status, answer.body
+    return json.loads(answer.body)
+
+
+def top(call: Caller, query: str = "") -> list[str]:
+    return [item["item"] for item in ask(call, "GET", f"/users/7/top?n=400{query}")["items"]]
+
+
+def shown(call: Caller, item: str) -> list[bool]:
+    """Whether each kind of list, the search and the likeness show an item."""
+    lists = ask(call, "POST", "/recommend", {"users": ["7", "8", "nobody"], "n": 400})["lists"]
+    inline = ask(call, "POST", "/recommend", {"ratings": [{"item": "3", "rating": 5}], "n": 400})["lists"]
+    of_lists = [[one["item"] for one in found["items"]] for found in (*lists, *inline)]
+    others = [top(call), top(call, f"&only={item}"), top(call, "&diversity=0.3")]
+    search = [one["id"] for one in ask(call, "GET", "/items?n=400")["items"]]
+    similar = [one["item"] for one in ask(call, "GET", "/items/3/similar?n=400")["items"]]
+    return [item in found for found in (*of_lists, *others, search, similar)]
+
+
+def unseen(call: Caller) -> str:
+    """An item that neither user 7 nor user 8 has rated."""
+    rated = {one["item"] for user in "78" for one in ask(call, "GET", f"/users/{user}/ratings")["ratings"]}
+    return next(item for item in top(call) if item.isdigit() and item not in rated and item != "3")
+
+
+@pytest.mark.parametrize(
+    "details",
+    [{"hidden": True}, {"available_from": 4_000_000_000}, {"available_until": 1}, {"available_until": "2001-01-01"}],
+)
+def test_what_is_hidden_or_not_available_is_nowhere_but_predicted(call: Caller, details: dict[str, Any]) -> None:
+    item = unseen(call)
+    pair = {"user": "7", "item": item}
+    before, predicted = ask(call, "GET", f"/items/{item}"), ask(call, "POST", "/predict", pair)
+    assert set(shown(call, item)) == {True}
+    changed = ask(call, "PATCH", f"/items/{item}", details)
+    assert {name: changed[name] for name in ("title", "year", "genres")} == {
+        name: before[name] for name in ("title", "year", "genres")
+    }
+    assert set(shown(call, item)) == {False}
+    assert ask(call, "POST", "/predict", pair) == predicted
+    ask(call, "PATCH", f"/items/{item}", dict.fromkeys(details) | {"hidden": False})
+    assert set(shown(call, item)) == {True}
+
+
+def test_what_is_stored_replaces_what_the_model_knew(call: Caller) -> None:
+    item = unseen(call)
+    details = {"title": "Another One", "year": 2026, "genres": ["Unheard of"], "labels": ["new"]}
+    assert ask(call, "PUT", f"/items/{item}", details) | details == ask(call, "GET", f"/items/{item}")
+    assert [one["id"] for one in ask(call, "GET", "/items?query=another one")["items"]] == [item]
+    assert top(call, "&genre=Unheard of") == [item]
+    assert {"name": "Unheard of", "items": 1} in ask(call, "GET", "/genres")["genres"]
+    listed = ask(call, "GET", f"/users/7/top?only={item}")["items"][0]
+    assert (listed["title"], listed["year"]) == ("Another One", 2026)
+    assert ask(call, "PUT", f"/items/{item}", {})["title"] is None
+
+
+def test_a_deleted_item_is_unknown_until_it_is_stored_again(call: Caller) -> None:
+    item = unseen(call)
+    assert ask(call, "DELETE", f"/items/{item}")["item"] == item
+    assert set(shown(call, item)) == {False}
+    ask(call, "GET", f"/items/{item}", status=404)
+    ask(call, "PATCH", f"/items/{item}", {"hidden": False}, status=404)
+    ask(call, "PUT", f"/items/{item}", {"title": "Back"})
+    assert set(shown(call, item)) == {True}
+
+
+def test_an_item_that_the_model_does_not_know_is_kept_for_the_next_fit(call: Caller) -> None:
+    found = ask(call, "PUT", "/items/brand-new", {"title": "New", "genres": ["Drama"]})
+    assert (found["known_to_model"], found["ratings"], found["title"]) == (False, 0, "New")
+    assert ask(call, "GET", "/items/brand-new") == found
+
+
+def test_many_items_are_stored_or_none(call: Caller) -> None:
+    item = unseen(call)
+    body = {"items": [{"id": item, "hidden": True}, {"id": "brand-new", "title": "New"}]}
+    for _ in range(2):
+        answer = ask(call, "POST", "/items", body)
+        assert (answer["stored"], answer["unknown_items"]) == (2, 1)
+    assert set(shown(call, item)) == {False}
+    for wrong in ([{"id": "a"}, {"id": "a"}], [{"id": "b", "available_from": 5, "available_until": 5}], [{"id": ""}]):
+        ask(call, "POST", "/items", {"items": [{"id": "c"}, *wrong]}, status=422)
+    ask(call, "GET", "/items/c", status=404)
+
+
+def test_another_service_on_the_store_follows_within_a_second_and_a_start_reads_all(directory: Path) -> None:
+    with (
+        calling(create_app(Settings(checkpoints=directory))) as one,
+        calling(create_app(Settings(checkpoints=directory))) as other,
+    ):
+        item = unseen(one)
+        assert item in top(other)
+        ask(one, "PATCH", f"/items/{item}", {"hidden": True})
+        other.wait(0.9)
+        assert item not in top(other)
+    with calling(create_app(Settings(checkpoints=directory))) as third:
+        assert item not in top(third)
+        newer = publish(directory, random_draft(seed=1)).version
+        while ask(third, "GET", "/health/ready")["model_version"] != newer:
+            third.wait(0.1)
+        assert item not in top(third)
+
+
+def test_time_shows_and_hides_by_itself(call: Caller) -> None:
+    item, now = unseen(call), time.time()
+    ask(call, "PATCH", f"/items/{item}", {"available_until": int(now) + 2})
+    while time.time() < int(now) + 2.6:
+        call.wait(0.1)
+    assert item not in top(call)
+
+
+def test_a_service_without_a_store_keeps_no_items(directory: Path) -> None:
+    with calling(create_app(Settings(checkpoints=directory, store="none"))) as call:
+        for method in ("PUT", "DELETE"):
+            body = {} if method == "PUT" else None
+            assert ask(call, method, "/items/3", body, status=501)["type"] == "urn:ratecast:problem:no-store"
+
+
+def test_an_item_is_shown_from_its_begin_until_before_its_end() -> None:
+    item = StoredItem("a", available_from=10, available_until=20)
+    assert [item.is_shown(now) for now in (9.9, 10, 19.9, 20)] == [False, True, True, False]
+    assert [item.next_change(now) for now in (9, 10, 20)] == [10, 20, float("inf")]
