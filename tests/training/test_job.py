@@ -20,7 +20,7 @@ from training.config import JobConfig
 from training.data.train_test import read
 from training.errors import ConfigError, OverlapError
 from training.fit.loop import Epoch
-from training.fit.relevance import RelevanceSettings
+from training.fit.relevance import FINAL_SWEEPS, MILDER, TRIAL_SWEEPS, RelevanceSettings
 from training.results import catalogue
 
 KEYS = [
@@ -157,7 +157,7 @@ def published_head(tmp_path: Path, **changes: Any) -> tuple[RelevanceHead, Path]
 
 def test_a_preset_with_a_head_publishes_one_and_how_it_was_fitted(tmp_path: Path) -> None:
     head, _ = published_head(tmp_path, overrides=["relevance.factors=5", "relevance.sweeps=2"])
-    assert (head.user_factors.shape, head.item_factors.shape) == ((13, 5), (11, 5))
+    assert (len(head.user_factors), len(head.item_factors), head.rule.solved_factors) == (13, 11, 5)
     trainer = load(tmp_path / "out").manifest.trainer
     assert trainer.settings["relevance"] == RelevanceSettings(factors=5, sweeps=2).model_dump()
 
@@ -190,7 +190,9 @@ def test_sweeps_of_the_head_are_reported_after_the_epochs_under_their_own_name(t
     overrides = ["sweeps=2", "relevance.sweeps=3"]
     job.run(JobConfig(data=[data], preset="als", cache=tmp_path, device="cpu", overrides=overrides), reported.append)
     named = [(epoch.name, epoch.number, epoch.epochs) for epoch in reported]
-    assert named == [("epoch", 1, 2), ("epoch", 2, 2), *(("relevance", number, 3) for number in (1, 2, 3))]
+    sweeps = 3 + TRIAL_SWEEPS * len(MILDER) + FINAL_SWEEPS
+    expected = [("epoch", 1, 2), ("epoch", 2, 2), *(("relevance", n, sweeps) for n in range(1, sweeps + 1))]
+    assert named == expected
 
 
 def test_an_interruption_of_the_head_keeps_the_saved_fit_which_goes_once_both_are_done(

@@ -17,6 +17,7 @@ import pytest
 from models.checkpoint.files import MANIFEST, hash_file
 from models.errors import PublicationError
 from models.registry.directory import CURRENT, LOCK, activate, load, publish, versions
+from models.registry.served import SERVED
 from tests.support.checkpoints import small_draft
 from tests.support.forks import ROOT, Nursery
 
@@ -45,7 +46,7 @@ def test_the_new_version_is_current_and_the_old_one_stays(tmp_path: Path) -> Non
     first, second = (publish(tmp_path, small_draft()).version for _ in range(2))
     assert load(tmp_path).version == second
     assert load(tmp_path, first).version == first
-    assert names(tmp_path) == {first, second, CURRENT, LOCK}
+    assert names(tmp_path) == {first, second, CURRENT, SERVED, LOCK}
 
 
 def test_an_older_version_can_be_made_current(tmp_path: Path) -> None:
@@ -93,7 +94,7 @@ def test_publishers_at_once_wait_for_each_other(tmp_path: Path, nursery: Nursery
     published = [version for child in children for version in child.stdout.split()]
     assert [(child.code, child.stderr) for child in children] == [(0, "")] * 4
     assert len(set(published)) == 20
-    assert names(tmp_path) == {*published, CURRENT, LOCK}
+    assert names(tmp_path) == {*published, CURRENT, SERVED, LOCK}
     assert all(load(tmp_path, version).version == version for version in published)
     assert load(tmp_path).version in {child.stdout.split()[-1] for child in children}
 
@@ -111,7 +112,7 @@ def test_a_publisher_killed_at_any_point_leaves_the_current_version_and_no_litte
     assert (child.code, child.stderr) == (0, "")
     assert load(tmp_path).version == child.stdout.strip()
     assert all(load(tmp_path, version).version == version for version in versions(tmp_path))
-    assert names(tmp_path) == {*versions(tmp_path), CURRENT, LOCK}
+    assert names(tmp_path) == {*versions(tmp_path), CURRENT, SERVED, LOCK}
 
 
 @pytest.mark.parametrize(("action", "least"), [("publish", 6), ("copy", 6), ("activate", 1)])

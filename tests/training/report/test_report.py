@@ -163,7 +163,7 @@ def test_a_long_fit_has_a_short_table_that_ends_with_the_last_pass(tmp_path: Pat
 
 def test_the_report_has_the_history_as_json(tmp_path: Path) -> None:
     write_report(small_result(), PASSED, tmp_path)
-    assert {file.name for file in tmp_path.iterdir()} == {"history.json", "index.html"}
+    assert {file.name for file in tmp_path.iterdir()} == {"history.json", "index.html", "held_out.arrow"}
     assert json.loads((tmp_path / "history.json").read_text())[1] == {
         "name": "epoch",
         "number": 2,
