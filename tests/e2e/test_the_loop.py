@@ -81,7 +81,7 @@ def test_a_rating_goes_all_the_way(
             *("--preset", "als", "--out", out, "--json"),
         )
         assert fitted.code == 0, fitted.stderr
-        assert f"starting from {before}" in fitted.stderr
+        assert f"the fit starts from {before}" in fitted.stderr
         version = json.loads(fitted.stdout.splitlines()[-1])["version"]
         wait_until(lambda: client.get("/models/current").json()["version"] == version, process)
         answer = prediction(client, "newcomer", "i11")

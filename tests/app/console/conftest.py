@@ -36,9 +36,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def movielens(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two models of ml-100k: of biases alone, and the current one, of the preset `bayes`. Both have a report."""
+    """Two models of ml-100k: one that was served before, without intervals, and the current one. Both have a report."""
     directory = tmp_path_factory.mktemp("movielens")
-    for preset, settings in (("bias", ()), ("bayes", QUICK)):
+    for preset, settings in (("als", ("relevance.factors=32",)), ("bayes", QUICK)):
         config = JobConfig(
             data=["ml-100k"],
             split="random:0.1",

@@ -145,7 +145,7 @@ def expect_list(page: Page, service: httpx.Client, user: str, query: dict[str, o
 def test_because_shows_the_parts_of_the_prediction(page: Page, service: httpx.Client) -> None:
     see(page, "users")
     item = service.get("/users/405/top").json()["items"][1]["item"]
-    because = service.get(f"/users/405/because/{item}", params={"n": 5}).json()
+    because = service.get(f"/users/405/because/{item}", params={"n": 5, "rank_by": "relevance"}).json()
     shown = page.locator(".reasons").inner_text()
     for reason in because["reasons"]:
         assert reason["title"] in shown
@@ -338,7 +338,7 @@ def test_keys_are_asked_for_where_they_are_wanted_and_stay_in_the_tab(
     start: Callable[..., AbstractContextManager[tuple[httpx.Client, object]]],
     movielens: Path,
 ) -> None:
-    before, current = version_of(movielens, "bias"), version_of(movielens, "bayes")
+    before, current = version_of(movielens, "als"), version_of(movielens, "bayes")
     with (
         start(movielens, api_keys=KEY, admin_keys=ADMIN) as (client, _),
         watching(browser, str(client.base_url).rstrip("/")) as watched,
@@ -376,7 +376,7 @@ def test_keys_are_asked_for_where_they_are_wanted_and_stay_in_the_tab(
 
 def test_a_model_without_intervals_or_a_head_offers_what_it_has(browser: Browser, start, movielens: Path) -> None:
     with (
-        start(movielens, pinned_version=version_of(movielens, "bias")) as (client, _),
+        start(movielens, pinned_version=version_of(movielens, "als")) as (client, _),
         watching(browser, str(client.base_url).rstrip("/")) as watched,
     ):
         watched.page.goto("/#users/405")

@@ -280,14 +280,17 @@ def test_a_full_queue_refuses_before_it_asks_whether_the_client_is_there(checkpo
     async def ask() -> None:
         async with opened(checkpoints, bounds=Bounds(queued_pairs=1, queued_lists=1)) as engine:
             without_quick_answers(engine)
-            busy = threading.Event()
-            engine._worker.executor.submit(busy.wait)
+            begun, busy = threading.Event(), threading.Event()
+            engine._worker.executor.submit(lambda: (begun.set(), busy.wait()))
+            begun.wait()
             waiting = []
             for _ in "12":  # the first is with the thread, the second waits
                 waiting.append(asyncio.create_task(engine.predictions.pair(Pair("1", "1"), forever)))
                 waiting.append(asyncio.create_task(engine.lists.top(ListQuery(user="1"), forever)))
-                for _ in range(20):  # turns of the loop, in which both jobs are submitted
-                    await asyncio.sleep(0)
+                while engine._worker.executor._work_queue.qsize() < 2:  # the first pair and the first list
+                    await asyncio.sleep(0.001)
+            for _ in range(20):  # turns of the loop, in which the second ones begin to wait
+                await asyncio.sleep(0)
             with pytest.raises(OverloadedError):
                 await engine.predictions.pair(Pair("1", "1"), never_asked)
             with pytest.raises(OverloadedError):
