@@ -32,14 +32,17 @@ class Replica:
         answer: to every request but the one for health; empty: none, the connection is closed.
         health: to that.
         seen: requests by method and path. heads: of the same.
+        connections: one task for each that was made.
     """
 
     answer: bytes = OK
     health: bytes = OK
     seen: Counter[str] = field(default_factory=Counter)
     heads: list[str] = field(default_factory=list)
+    connections: set[asyncio.Task[None] | None] = field(default_factory=set)
 
     async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections.add(asyncio.current_task())
         try:
             while head := (await reader.readuntil(b"\r\n\r\n")).decode():
                 length = re.search(r"content-length: (\d+)", head, re.IGNORECASE)
@@ -94,6 +97,8 @@ async def scene() -> AsyncIterator[Scene]:
         finally:
             for server in servers:
                 server.close()
+            await asyncio.sleep(0)  # connections that were accepted last begin, and end: the proxy has closed them
+            await asyncio.gather(*(task for replica in replicas for task in replica.connections if task))
 
 
 def run(scenario: Callable[[Scene], Awaitable[None]]) -> None:
