@@ -77,7 +77,9 @@ def test_kills_lose_nothing_and_count_nothing_twice(start: Start, tmp_path: Path
         for _ in range(KILLS):
             raters[0].join(3)
             workers = [
-                child for child in psutil.Process(process.pid).children() if "spawn" in " ".join(child.cmdline())
+                child
+                for child in psutil.Process(process.pid).children()
+                if child.status() != psutil.STATUS_ZOMBIE and "spawn" in " ".join(child.cmdline())
             ]
             with suppress(psutil.NoSuchProcess, IndexError):
                 workers[0].send_signal(signal.SIGKILL)
