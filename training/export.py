@@ -40,7 +40,7 @@ def run(
     n: int,
     rank_by: str | None,
     include_seen: bool,
-    category: str | None,
+    genre: str | None,
     device: str,
     threads: int | None,
 ) -> int:
@@ -53,7 +53,7 @@ def run(
     use_threads(threads)
     checkpoint = load(checkpoints, version, placement.device)
     named = spread(orderings(checkpoint.model, checkpoint.relevance), placement.shards)
-    name, allowed_I = rank_by or default_order(named), choose_items(checkpoint, category)
+    name, allowed_I = rank_by or default_order(named), choose_items(checkpoint, genre)
     if name not in named:
         raise ConfigError(f"version {version} cannot order by {name}, only by {', '.join(sorted(named))}")
     with progress(checkpoint.model.users, "users") as report:
@@ -69,16 +69,16 @@ def run(
         )
 
 
-def choose_items(checkpoint: Checkpoint, category: str | None) -> Tensor | None:
-    """The items of a category, bool (I,); None for all items. Raises ConfigError for a category without items."""
-    if category is None:
+def choose_items(checkpoint: Checkpoint, genre: str | None) -> Tensor | None:
+    """The items of a genre, bool (I,); None for all items. Raises ConfigError for a genre without items."""
+    if genre is None:
         return None
     genres = checkpoint.catalogue["genres"].to_pylist()
-    allowed_I = torch.tensor([category in (of_item or ()) for of_item in genres], dtype=torch.bool)
+    allowed_I = torch.tensor([genre in (of_item or ()) for of_item in genres], dtype=torch.bool)
     if not allowed_I.any():
         known = sorted({genre for of_item in genres for genre in of_item or ()})
-        hint, there = did_you_mean(category, known), ", ".join(known) or "none"
-        raise ConfigError(f"no item has the category {category!r}; the categories are {there}{hint}")
+        hint, there = did_you_mean(genre, known), ", ".join(known) or "none"
+        raise ConfigError(f"no item has the genre {genre!r}; the genres are {there}{hint}")
     return allowed_I
 
 

@@ -78,7 +78,7 @@ def expected_rows(checkpoint: Checkpoint, name: str, n: int, *, seen: bool, allo
     [
         ((), "rating", False, {0, 1, 2, 3}),
         (("--rank-by", "lower_bound", "--include-seen"), "lower_bound", True, {0, 1, 2, 3}),
-        (("--category", "Drama", "--n", 3), "rating", False, {0}),
+        (("--genre", "Drama", "--n", 3), "rating", False, {0}),
         (("--device", "cpu,cpu,cpu"), "rating", False, {0, 1, 2, 3}),
     ],
 )
@@ -92,7 +92,7 @@ def test_the_file_holds_what_sorting_every_prediction_gives(
     allowed: set[int],
 ) -> None:
     done = run(nursery, checkpoints, tmp_path / "top.parquet", "--n", 2, *options)
-    n = 3 if "--category" in options else 2
+    n = 3 if "--genre" in options else 2
     expected = expected_rows(load(checkpoints), name, n, seen=seen, allowed=allowed)
     assert (done.code, done.stdout) == (0, f"wrote {len(expected)} rows to {tmp_path / 'top.parquet'}\n")
     assert done.stderr == f"{USERS} of {USERS} users\n"
@@ -120,7 +120,7 @@ def test_a_version_can_be_named(nursery: Nursery, checkpoints: Path, tmp_path: P
     [
         (("--version", "20200101T000000Z-none-000000"), "no version '20200101T000000Z-none-000000' in"),
         (("--rank-by", "relevance"), "cannot order by relevance, only by lower_bound, rating"),
-        (("--category", "Opera"), "no item has the category 'Opera'; the categories are Comedy, Drama, War"),
+        (("--genre", "Opera"), "no item has the genre 'Opera'; the genres are Comedy, Drama, War"),
         (("--device", "tpu"), "no device 'tpu'"),
         (("--device", "cpu,"), "no device ''"),
         (("--device", "cpu,auto"), "no devices 'cpu,auto': several devices must be all cpu, or all cuda"),

@@ -81,7 +81,7 @@ def import_ratings(
     help="Order of the lists [relevance if the checkpoint has it, else rating].",
 )
 @option("--include-seen", is_flag=True, help="Also list items that the user has rated.")
-@option("--category", metavar="GENRE", help="List only items of this category (genre).")
+@option("--genre", metavar="GENRE", help="List only items of this genre.")
 @option(
     "--out",
     type=click.Path(path_type=Path),

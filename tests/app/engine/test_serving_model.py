@@ -27,7 +27,7 @@ def test_what_an_item_shows_and_what_users_rated_come_from_the_checkpoint(loaded
         assert model.training_ratings(user)[0].tolist() == loaded.seen.of(user).tolist()
 
 
-def test_a_category_holds_the_items_of_its_genre(loaded: Checkpoint) -> None:
+def test_a_genre_holds_its_items(loaded: Checkpoint) -> None:
     model = ServingModel(loaded)
     for genre in ("Drama", "Film-Noir", "Nothing"):
         expected = [genre in (genres or ()) for genres in loaded.catalogue["genres"].to_pylist()]
