@@ -42,7 +42,9 @@ logger = logging.getLogger(__name__)
 
 
 class Database:
-    """The database at a URL. Its methods raise StoreUnavailableError where it does not do in time what it is asked.
+    """The database at a URL. Its methods raise StoreUnavailableError if it does not do in time what it is asked.
+
+    Before `prepare` has succeeded once, nothing else is asked of it: its tables may be missing.
 
     Attributes:
         url: as `schema.address` gives it.
@@ -53,6 +55,7 @@ class Database:
     def __init__(self, url: URL) -> None:
         self.url = url
         self.available = False
+        self._prepared = False
         self._under_way: set[asyncio.Future[Any]] = set()
         self._probing: asyncio.Task[None] | None = None
         self._trouble = ""  # that was logged last
@@ -66,6 +69,7 @@ class Database:
         self._check_file()
         await self._within(asyncio.to_thread(schema.prepare, self.url), BULK_SECONDS, [])
         self._file = _identity(self.url)
+        self._prepared = True
 
     async def read(self, work: Work[T]) -> T:
         """Do some work that changes nothing."""
@@ -86,6 +90,8 @@ class Database:
         await self._engine.dispose()
 
     async def _run(self, connect: Connect, work: Work[T], seconds: float) -> T:
+        if not self._prepared:
+            raise StoreUnavailableError("the ratings store has not been reached yet")
         give_up, broken = time.monotonic() + seconds, False
         while True:
             connections: list[AsyncConnection] = []
