@@ -47,7 +47,7 @@ def test_what_is_fitted_into_a_store_is_served_from_it(start: Start, server: Ftp
         assert done.returncode == 0, done.stderr
         figures = json.loads(done.stdout.splitlines()[-1])
         assert PASSWORD not in done.stdout + done.stderr
-        assert figures["checkpoint"] == f"{url.replace(f':{PASSWORD}', '')}/{figures['version']}"
+        assert figures["checkpoint"] == f"{url.replace(f'ratecast:{PASSWORD}', '***')}/{figures['version']}"
         versions.append(figures["version"])
     with start(url, "--workers", "2", checkpoint_cache=str(tmp_path / "cache")) as (client, process):
         assert [model["version"] for model in client.get("/models").json()["models"]] == versions
