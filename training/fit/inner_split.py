@@ -1,6 +1,6 @@
-"""Which training ratings a trial holds out: those that the job names, or some at random.
+"""Which training ratings are held out to choose settings by: those that the job names, or a tenth at random.
 
-The random choice depends on user and item alone, not on the number of ranks.
+The random choice depends on user, item and seed alone, not on the number of ranks.
 
 Shapes: N training ratings.
 """
@@ -14,19 +14,26 @@ from torch import Tensor
 from training.fit.trainer import TrainingSet
 
 SHARE = 0.1
-MOST = 100_000  # held-out ratings: more would tell nothing new
+MOST = 100_000  # held-out ratings: more tell nothing new of errors
 # Of SplitMix64 (Steele, Lea and Flood 2014), as signed numbers
 FIRST, SECOND = -0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15
 
 
-def inner_split(data: TrainingSet, seed: int) -> tuple[TrainingSet, Tensor]:
-    """The training set without the ratings that are held out, and which those are, bool (N,). `seed` has 63 bits."""
+def inner_split(data: TrainingSet, seed: int, *, bounded: bool = True) -> tuple[TrainingSet, Tensor]:
+    """The training set without the ratings that are held out, and which those are, bool (N,).
+
+    `seed` has 63 bits. If the choice is `bounded`, about `MOST` ratings are held out of many.
+    """
     held_out_N = data.trial_N
     if held_out_N is None:
-        held_out_N = _uniform(data, seed) < min(SHARE, MOST / max(data.total(), 1))
-    kept_N = ~held_out_N
-    kept = (data.users_N[kept_N], data.items_N[kept_N], data.ratings_N[kept_N])
-    return replace(data, users_N=kept[0], items_N=kept[1], ratings_N=kept[2], trial_N=None), held_out_N
+        held_out_N = _uniform(data, seed) < (min(SHARE, MOST / max(data.total(), 1)) if bounded else SHARE)
+    return part(data, ~held_out_N), held_out_N
+
+
+def part(data: TrainingSet, mask_N: Tensor) -> TrainingSet:
+    """Some of the ratings, of the same users and items."""
+    columns = {name: getattr(data, name)[mask_N] for name in ("users_N", "items_N", "ratings_N")}
+    return replace(data, **columns, trial_N=None)
 
 
 def _uniform(data: TrainingSet, seed: int) -> Tensor:

@@ -20,9 +20,10 @@ from torch.nn.functional import pad
 
 from models.mf import with_average_row
 from models.relevance import RelevanceHead, RelevanceRule
+from training.fit.inner_split import inner_split, part
 from training.fit.item_regression import ItemRegression
 from training.fit.kernels.tiles import padded_width
-from training.fit.relevance_choice import Choice, Judge, held_out, part
+from training.fit.relevance_choice import Choice, Judge
 from training.fit.relevance_settings import RelevanceSettings
 from training.fit.relevance_tables import Reduction
 from training.fit.trainer import TrainingSet
@@ -31,6 +32,7 @@ from training.fit.weighted_factors import WeightedFactors, rating_targets
 log = logging.getLogger(__name__)
 MILDER = (0.5, 0.25)  # times the regularisation: tried too
 TRIAL_SWEEPS = 2  # with each of these, from the factors before
+SPLIT_SEED = 0  # of the ratings that are held out
 FINAL_SWEEPS = 4  # on all ratings, from the best factors of nine tenths
 MOST_JUDGED = (
     2500  # items, those with most ratings, among which settings are tried: an inverse takes an eighth of 5,000
@@ -93,8 +95,9 @@ class RelevanceFit:
 
     def _tried(self) -> Generator[Tensor, None, Start]:
         """Fit to nine tenths of the ratings, and return what is best on the others."""
-        settings, held_N = self.settings, held_out(self.data)
-        kept, held = part(self.data, ~held_N), part(self.data, held_N)
+        settings = self.settings
+        kept, held_N = inner_split(self.data, SPLIT_SEED, bounded=False)
+        held = part(self.data, held_N)
         if kept.total() == 0:
             return self._untried()
         targets_N = rating_targets(kept, settings.slope)

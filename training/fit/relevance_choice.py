@@ -1,7 +1,6 @@
 """What the data decides about a relevance head: settings are tried on a tenth of the ratings, fitted to the others.
 
-Ratings are held out by a rule of their user and item, so that any number of ranks holds out the same. This module does
-not know how the head is fitted. Shapes: N ratings, M of them held out, B users that are judged, C covered items.
+It does not know how the head is fitted. Shapes: M held-out ratings, B users that are judged, C covered items.
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ from training.fit.item_regression import ItemRegression
 from training.fit.trainer import TrainingSet
 
 log = logging.getLogger(__name__)
-SHARE = 10  # one rating in so many is held out
 LEAST_RELEVANT = 200  # held-out ratings at or above the mean; with fewer, chance would choose
 MOST_USERS = 2000  # judged, of all ranks; of 6,000 of ml-1m's users 2,000 tell settings apart to 0.002
 LIST_LENGTH = 10
@@ -48,20 +46,6 @@ class Choice:
         typical = counts_R.square().sum() / counts_R.sum()  # the mean over ratings
         weights_R: Tensor = self.weight * (counts_R / typical) ** -self.damping
         return weights_R
-
-
-def held_out(data: TrainingSet) -> Tensor:
-    """Which ratings are held out, bool, (N,)."""
-    users_N, items_N = data.users_N.long() + data.user_span.start, data.items_N.long()
-    mixed_N = (users_N * 2_654_435_761 + items_N * 40_503_123_457) & 0x7FFFFFFFFFFF
-    mixed_N = (mixed_N ^ (mixed_N >> 17)) * 668_265_263 & 0x7FFFFFFFFFFF
-    return (mixed_N >> 13) % SHARE == 0
-
-
-def part(data: TrainingSet, mask_N: Tensor) -> TrainingSet:
-    """Some of the ratings, of the same users and items."""
-    columns = {name: getattr(data, name)[mask_N] for name in ("users_N", "items_N", "ratings_N")}
-    return replace(data, **columns)
 
 
 class Judge:
