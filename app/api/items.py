@@ -8,7 +8,20 @@ from fastapi import APIRouter, Body, Query
 
 from app.api.deps import EngineDep, LimitsDep
 from app.api.openapi import link, problems
-from app.api.parameters import ITEM, MAX_QUERY, SIMILAR, Genre, IdPath, Label, ListLength, N, Offset, YearMax, YearMin
+from app.api.parameters import (
+    CHANGED_ITEM,
+    ITEM,
+    MAX_QUERY,
+    SIMILAR,
+    Genre,
+    IdPath,
+    Label,
+    ListLength,
+    N,
+    Offset,
+    YearMax,
+    YearMin,
+)
 from app.api.plain import GuardedRoute
 from app.api.schemas.answers import RemovedItem, StoredItems
 from app.api.schemas.requests import ItemRequest, ItemsRequest
@@ -84,7 +97,7 @@ async def item(
     return await engine.catalogue.item(item)
 
 
-@router.put(ITEM, summary="Store what is known about an item", responses=CHANGE)
+@router.put(CHANGED_ITEM, summary="Store what is known about an item", responses=CHANGE)
 async def put_item(item: ItemId, body: ItemBody, engine: EngineDep, limits: LimitsDep) -> Item:
     """Store an item in place of all that is known of it; what is left out is unknown. Doing it twice is doing it once.
 
@@ -95,7 +108,7 @@ async def put_item(item: ItemId, body: ItemBody, engine: EngineDep, limits: Limi
     return await engine.catalogue.item(item)
 
 
-@router.patch(ITEM, summary="Change what is known about an item", responses=problems(404) | CHANGE)
+@router.patch(CHANGED_ITEM, summary="Change what is known about an item", responses=problems(404) | CHANGE)
 async def patch_item(item: ItemId, body: ItemBody, engine: EngineDep, limits: LimitsDep) -> Item:
     """Change the members that are given, and leave the others as they are. 404 for an item that nothing is known of."""
     limits.check_storable(item, "path", "item")
@@ -106,7 +119,7 @@ async def patch_item(item: ItemId, body: ItemBody, engine: EngineDep, limits: Li
     return await engine.catalogue.item(item)
 
 
-@router.delete(ITEM, summary="Take an item out of the catalogue", responses=CHANGE)
+@router.delete(CHANGED_ITEM, summary="Take an item out of the catalogue", responses=CHANGE)
 async def delete_item(item: ItemId, engine: EngineDep, limits: LimitsDep) -> RemovedItem:
     """From now on the item is in no list and no search, and unknown here; its ratings and predictions go on.
 

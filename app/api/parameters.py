@@ -1,8 +1,8 @@
 """Parameters in paths and queries. An id in a path may hold any character, slashes and line ends too.
 
-In a path with two ids, and in the one that deletes a user, each id is one segment; its slashes are percent-encoded.
-Servers decode them before routing, so this module looks them up in what the client sent. Other paths with an id
-accept plain slashes too, and are tried after these.
+In a path with two ids, and in one that changes an item or deletes a user, each id is one segment; its slashes are
+percent-encoded. Servers decode them before routing, so this module looks them up in what the client sent. Other paths
+with an id accept plain slashes too, and are tried after these.
 """
 
 from __future__ import annotations
@@ -63,6 +63,7 @@ USER = "/users/{user:segment}"
 SIMILAR = "/items/{item:segment}/similar"
 TOP = "/users/{user:id}/top"
 ITEM = "/items/{item:id}"
+CHANGED_ITEM = "/items/{item:segment}"
 
 IdPath = partial(Path, min_length=1, pattern=r"\S")  # the pattern is for the document: blanks have gone before
 MAX_QUERY = MAX_TEXT

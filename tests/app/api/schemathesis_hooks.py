@@ -13,7 +13,7 @@ from schemathesis.core.transport import Response
 BEYOND_SCHEMAS = re.compile(
     r"columns must have the same length|(holds?|names|has) at most \d+|a rating must be|"
     r"each item may be rated|an id that is stored|either users or ratings|a key must have|"
-    r"times are in"
+    r"times are in|a page begins at most"
 )
 # Any text is a valid value of these parameters, and whatever stands in a query is a text.
 TEXTS = {"exclude", "only", "genre", "label", "query"}

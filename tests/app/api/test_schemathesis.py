@@ -55,7 +55,7 @@ def write_report(path: Path) -> None:
     [
         pytest.param({"fuzzing": 8}, 150, id="few"),
         pytest.param(
-            {"examples": None, "coverage": None, "fuzzing": 400, "stateful": 200},
+            {"examples": None, "coverage": None, "fuzzing": 150, "stateful": 80},
             5_000,
             id="many",
             marks=pytest.mark.slow,
