@@ -123,7 +123,11 @@ PASSES = TypeAdapter(list[Pass])
 @router.get(
     "/models",
     summary="List the published models",
-    responses=problems(413, 500, 503) | link("activate", "Activate the oldest version.", version="/models/0/version"),
+    responses=problems(413, 500, 503)
+    | links(
+        link("activate", "Activate the oldest version.", version="/models/0/version"),
+        link("compare", "Compare it with the version being served.", version="/models/0/version"),
+    ),
 )
 async def published(engine: EngineDep) -> PublishedModels:
     """List every published version that can be read, oldest first, and say which one is being served."""

@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from models.checkpoint.files import ITEM_SCHEMA, USER_SCHEMA
+from models.checkpoint.files import HELD_OUT, HELD_OUT_SCHEMA, ITEM_SCHEMA, USER_SCHEMA
 from models.checkpoint.manifest import DataRecord, GateRecord, Manifest, TrainerRecord
-from models.checkpoint.writer import Draft
+from models.checkpoint.writer import Draft, write_table
 from models.fold_in import FoldInPrior
 from models.mf import MatrixFactorization
 from models.registry.directory import publish
@@ -152,3 +152,11 @@ def _ratings(cells_N: Any, ratings_N: Any, users: int, items: int) -> TrainingRa
     """Ratings of cells, the numbers of which count through the items of each user."""
     users_N, items_N = (cells_N // items).astype(np.int32), (cells_N % items).astype(np.int32)
     return TrainingRatings.from_ratings(users_N, items_N, ratings_N.astype(np.float32), users)
+
+
+def write_held_out(path: Path) -> None:
+    """Held-out ratings, 400 of 50 users, each predicted exactly."""
+    users, items = [str(user) for user in range(1, 51) for _ in range(8)], [str(item) for item in range(1, 9)] * 50
+    columns = [users, items, [4.0] * 400, [4.0] * 400]
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, HELD_OUT_SCHEMA, strict=True)]
+    write_table(path / HELD_OUT, pa.table(arrays, HELD_OUT_SCHEMA))

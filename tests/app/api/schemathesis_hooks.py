@@ -11,9 +11,9 @@ from schemathesis.core.transport import Response
 
 # Columns of two lengths, and bounds that are settings: JSON Schema knows neither.
 BEYOND_SCHEMAS = re.compile(
-    r"columns must have the same length|(holds?|names|has) at most \d+|a rating must be|"
+    r"columns must have the same length|(holds?|names|has|find) at most \d+|a rating must be|"
     r"each item may be rated|an id that is stored|either users or ratings|a key must have|"
-    r"times are in|a page begins at most"
+    r"times are in|a page begins at most|an item is available until|an item is stored once"
 )
 # Any text is a valid value of these parameters, and whatever stands in a query is a text.
 TEXTS = {"exclude", "only", "genre", "label", "query"}

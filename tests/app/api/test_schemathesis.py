@@ -23,6 +23,7 @@ from models.checkpoint.writer import Draft
 from models.mf import MatrixFactorization
 from models.registry.directory import activate, publish
 from tests.support import ROOT
+from tests.support.drafts import write_held_out
 from tests.support.service import Start
 
 CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
@@ -47,6 +48,7 @@ def write_report(path: Path) -> None:
     (path / "index.html").write_text("<!doctype html><title>Report</title>")
     passes = [{"number": 1, "figures": {"loss": 0.5}, "test_rmse": 0.9, "fit_seconds": 1.0}]
     (path / "history.json").write_text(json.dumps(passes))
+    write_held_out(path)
 
 
 @pytest.mark.timeout(600)

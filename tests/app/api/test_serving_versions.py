@@ -8,25 +8,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
 
 from app.main import create_app
 from app.settings import Settings
-from models.checkpoint.files import HELD_OUT, HELD_OUT_SCHEMA
 from models.checkpoint.manifest import GateRecord
-from models.checkpoint.writer import Draft, write_table
+from models.checkpoint.writer import Draft
 from models.registry.directory import publish
 from tests.support.asgi import Caller, calling
+from tests.support.drafts import write_held_out
 
 NOT_MEASURED = GateRecord(verdict="not measured", reasons=("no held-out ratings",))
-
-
-def write_held_out(path: Path) -> None:
-    users, items = [str(user) for user in range(1, 51) for _ in range(8)], [str(item) for item in range(1, 9)] * 50
-    columns = [users, items, [4.0] * 400, [4.0] * 400]
-    arrays = [pa.array(column, field.type) for column, field in zip(columns, HELD_OUT_SCHEMA, strict=True)]
-    write_table(path / HELD_OUT, pa.table(arrays, HELD_OUT_SCHEMA))
 
 
 @pytest.fixture

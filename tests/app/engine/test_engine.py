@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,7 +14,8 @@ import torch
 from app.engine.engine import Bounds, Engine
 from app.engine.errors import CancelledRequestError, DeadlineExceededError, OrderingUnavailableError, OverloadedError
 from app.engine.events import Batch, Event, Listed, Loaded, Predicted
-from app.engine.recommender import LISTS_PER_BATCH
+from app.engine.predictions import Predictor
+from app.engine.recommender import LISTS_PER_BATCH, Recommender
 from app.engine.threads import QUICK_PAIRS
 from app.engine.types import SOURCES, ListQuery, Pair, Pairs, RankBy, Source, TopList
 from models.checkpoint.writer import Draft
@@ -54,6 +55,30 @@ def without_quick_answers(engine: Engine) -> None:
     """Let every answer wait for the engine's thread, as those of large requests do."""
     engine.predictions._quick_pairs = -1
     engine.lists._on_cpu = False
+
+
+@contextmanager
+def held(engine: Engine) -> Iterator[None]:
+    """The engine's thread is busy until the block ends."""
+    begun, released = threading.Event(), threading.Event()
+    engine._worker.executor.submit(lambda: (begun.set(), released.wait(60)))
+    begun.wait()
+    try:
+        yield
+    finally:
+        released.set()
+
+
+async def until_with_thread(engine: Engine, batches: int) -> None:
+    """Return when so many batches have been handed to the engine's thread, which is busy."""
+    while engine._worker.executor._work_queue.qsize() != batches:
+        await asyncio.sleep(0.001)
+
+
+async def until_waiting(work: Predictor | Recommender, rows: int) -> None:
+    """Return when so many rows wait for the engine's thread: their ids are looked up on another one before."""
+    while work._batcher._queued_rows != rows:
+        await asyncio.sleep(0.001)
 
 
 def run(scenario: Coroutine[object, object, T]) -> T:
@@ -97,13 +122,15 @@ def test_requests_that_wait_together_are_answered_together_each_with_its_own(che
             asked = [Pairs([str(k)] * k, [str(k + 1)] * k) for k in range(1, 30)]
             alone = [await engine.predictions.pairs(pairs) for pairs in asked]
             without_quick_answers(engine)
-            busy = threading.Event()
-            engine._worker.executor.submit(busy.wait)
-            tasks = [asyncio.ensure_future(engine.predictions.pairs(pairs)) for pairs in asked]
-            await asyncio.sleep(0)
-            busy.set()
-            together = await asyncio.gather(*tasks)
+            with held(engine):
+                first = asyncio.ensure_future(engine.predictions.pairs(asked[0]))
+                await until_with_thread(engine, 1)
+                tasks = [asyncio.ensure_future(engine.predictions.pairs(pairs)) for pairs in asked[1:]]
+                await until_waiting(engine.predictions, sum(map(len, asked[1:])))
+            together = await asyncio.gather(first, *tasks)
             assert [one.ratings_B.tolist() for one in together] == [one.ratings_B.tolist() for one in alone]
+            batches = [event.rows for event in events if isinstance(event, Batch)]
+            assert batches == [len(asked[0]), sum(map(len, asked[1:]))]
 
     run(ask())
 
@@ -114,16 +141,13 @@ def test_an_answer_under_way_keeps_to_the_model_it_began_with(tmp_path: Path, ma
 
     async def publish_then_ask() -> tuple[str, list[float]]:
         async with opened(tmp_path) as engine:
-            busy = threading.Event()
             without_quick_answers(engine)
-            waiting = asyncio.get_running_loop().run_in_executor(engine._worker.executor, busy.wait)
-            asked = asyncio.create_task(engine.predictions.pairs(Pairs(["1"], ["1"])))
-            await asyncio.sleep(0)  # it has begun: the loop is free although the engine is not
-            second = publish(tmp_path, make_draft(2)).version
-            await engine.versions.start()
-            assert (asked.done(), engine.versions.manifest.version) == (False, second)
-            busy.set()
-            await waiting
+            with held(engine):
+                asked = asyncio.create_task(engine.predictions.pairs(Pairs(["1"], ["1"])))
+                await until_with_thread(engine, 1)
+                second = publish(tmp_path, make_draft(2)).version
+                await engine.versions.start()
+                assert (asked.done(), engine.versions.manifest.version) == (False, second)
             answer = await asked
             return answer.version, answer.ratings_B.tolist()
 
@@ -135,19 +159,19 @@ def test_old_and_new_models_do_not_share_a_batch(tmp_path: Path, make_draft: Cal
 
     async def ask() -> list[str]:
         async with opened(tmp_path) as engine:
-            busy = threading.Event()
-            engine._worker.executor.submit(busy.wait)
-            tasks = [asyncio.ensure_future(engine.lists.top_many([ListQuery(user="1")]))]
-            await asyncio.sleep(0)
-            publish(tmp_path, make_draft(2))
-            await engine.versions.start()
-            tasks.append(asyncio.ensure_future(engine.lists.top_many([ListQuery(user="1")])))
-            await asyncio.sleep(0)
-            busy.set()
+            with held(engine):
+                tasks = [asyncio.ensure_future(engine.lists.top_many([ListQuery(user="1")]))]
+                await until_with_thread(engine, 1)
+                tasks.append(asyncio.ensure_future(engine.lists.top_many([ListQuery(user="1")])))
+                await until_waiting(engine.lists, 1)
+                publish(tmp_path, make_draft(2))
+                await engine.versions.start()
+                tasks.append(asyncio.ensure_future(engine.lists.top_many([ListQuery(user="1")])))
+                await until_waiting(engine.lists, 2)
             return [lists[0].version for lists in await asyncio.gather(*tasks)]
 
-    old, new = run(ask())
-    assert old != new
+    with_thread, waiting, new = run(ask())
+    assert with_thread == waiting != new
 
 
 def test_a_list_is_the_same_at_once_in_a_batch_and_from_memory(checkpoints: Path) -> None:
@@ -216,15 +240,17 @@ def test_an_order_that_the_model_lacks_is_refused_before_anything_waits(checkpoi
 def test_past_its_bound_the_queue_refuses(checkpoints: Path) -> None:
     async def ask() -> None:
         async with opened(checkpoints, bounds=Bounds(queued_pairs=5)) as engine:
-            busy = threading.Event()
             without_quick_answers(engine)
-            engine._worker.executor.submit(busy.wait)
             asked = Pairs(["1"] * 3, ["1"] * 3)
-            tasks = [asyncio.ensure_future(engine.predictions.pairs(asked)) for _ in range(4)]
-            await asyncio.sleep(0)
-            busy.set()
-            outcomes = await asyncio.gather(*tasks, return_exceptions=True)
-            assert [isinstance(outcome, OverloadedError) for outcome in outcomes] == [False, False, True, True]
+            with held(engine):
+                with_thread = asyncio.ensure_future(engine.predictions.pairs(asked))
+                await until_with_thread(engine, 1)
+                waiting = asyncio.ensure_future(engine.predictions.pairs(asked))
+                await until_waiting(engine.predictions, 3)
+                for _ in range(2):
+                    with pytest.raises(OverloadedError):
+                        await engine.predictions.pairs(asked)
+            await asyncio.gather(with_thread, waiting)
 
     run(ask())
 
@@ -263,13 +289,11 @@ def test_nothing_waits_on_for_a_request_whose_client_has_gone(checkpoints: Path)
     async def ask() -> None:
         async with opened(checkpoints, events=events) as engine:
             without_quick_answers(engine)
-            busy = threading.Event()
-            engine._worker.executor.submit(busy.wait)
-            first = asyncio.create_task(engine.predictions.pair(Pair("1", "1")))
-            await asyncio.sleep(0)
-            with pytest.raises(CancelledRequestError):
-                await engine.predictions.pair(Pair("2", "2"), gone)
-            busy.set()
+            with held(engine):
+                first = asyncio.create_task(engine.predictions.pair(Pair("1", "1")))
+                await until_with_thread(engine, 1)
+                with pytest.raises(CancelledRequestError):
+                    await engine.predictions.pair(Pair("2", "2"), gone)
             await first
 
     run(ask())
@@ -280,22 +304,18 @@ def test_a_full_queue_refuses_before_it_asks_whether_the_client_is_there(checkpo
     async def ask() -> None:
         async with opened(checkpoints, bounds=Bounds(queued_pairs=1, queued_lists=1)) as engine:
             without_quick_answers(engine)
-            begun, busy = threading.Event(), threading.Event()
-            engine._worker.executor.submit(lambda: (begun.set(), busy.wait()))
-            begun.wait()
             waiting = []
-            for _ in "12":  # the first is with the thread, the second waits
-                waiting.append(asyncio.create_task(engine.predictions.pair(Pair("1", "1"), forever)))
-                waiting.append(asyncio.create_task(engine.lists.top(ListQuery(user="1"), forever)))
-                while engine._worker.executor._work_queue.qsize() < 2:  # the first pair and the first list
-                    await asyncio.sleep(0.001)
-            for _ in range(20):  # turns of the loop, in which the second ones begin to wait
-                await asyncio.sleep(0)
-            with pytest.raises(OverloadedError):
-                await engine.predictions.pair(Pair("1", "1"), never_asked)
-            with pytest.raises(OverloadedError):
-                await engine.lists.top(ListQuery(user="1"), never_asked)
-            busy.set()
+            with held(engine):
+                for rows in range(2):  # the first is with the thread, the second waits
+                    waiting.append(asyncio.create_task(engine.predictions.pair(Pair("1", "1"), forever)))
+                    waiting.append(asyncio.create_task(engine.lists.top(ListQuery(user="1"), forever)))
+                    await until_with_thread(engine, 2)  # the first pair and the first list
+                    await until_waiting(engine.predictions, rows)
+                    await until_waiting(engine.lists, rows)
+                with pytest.raises(OverloadedError):
+                    await engine.predictions.pair(Pair("1", "1"), never_asked)
+                with pytest.raises(OverloadedError):
+                    await engine.lists.top(ListQuery(user="1"), never_asked)
             await asyncio.gather(*waiting)
 
     run(ask())
