@@ -47,20 +47,21 @@ class BayesSettings(TrainerSettings):
     `factors` is rounded up to one less than a multiple of 8: a row of factors and bias then fills whole vectors. 0 is
     as many as the number of ratings bears. `effects` and `heavy_tails` say which variants there are: `auto` has both,
     and lets the trial decide. `freedom` is that of the errors' t-like distribution, a weight for each user and each
-    item. `trial` is the number of its sweeps, 0 for no trial: then variants count equally, and nothing is corrected.
-    `samples` are kept of each chain; if the variants need more than `chains`, as much fewer of each.
+    item. `trial` is the number of its sweeps, of many ratings fewer. 0 is no trial: then variants count equally, and
+    nothing is corrected. `samples` are kept of each chain; if the variants need more than `chains`, as much fewer of
+    each.
     """
 
     factors: int = Field(default=0, ge=0, le=255)
     chains: int = Field(default=2, ge=1, le=64)
-    trial: int = Field(default=40, ge=0)
+    trial: int = Field(default=100, ge=0)
     burn_in: int = Field(default=20, ge=0)
     samples: int = Field(default=130, ge=1)
     rank: int = Field(default=32, ge=1)
     effects: Choice = "auto"
     heavy_tails: Choice = "auto"
-    user_freedom: float = Field(default=20.0, gt=0)
-    item_freedom: float = Field(default=10.0, gt=0)
+    user_freedom: float = Field(default=60.0, gt=0)
+    item_freedom: float = Field(default=60.0, gt=0)
 
     def variants(self) -> list[Variant]:
         """What there is to choose from, the richest first."""
@@ -129,9 +130,10 @@ class Bayes(Trainer[BayesSettings]):
     def learn(self, trial: Trial) -> None:
         """Every chain goes on from that of its variant in the trial."""
         self._learn(trial.model())
-        states = [chain.state() for chain in trial.ensemble.chains]
+        states = trial.states()
         for chain, (variant, _) in zip(self._ensemble.chains, self._plan, strict=True):
-            chain.go_on_from(states[variant])
+            if variant in states:
+                chain.go_on_from(states[variant])
 
     def _learn(self, learned: Learned) -> None:
         """Begin again, with chains of the variants that count."""
