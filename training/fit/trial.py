@@ -19,7 +19,7 @@ from torch import Tensor
 
 from models.mf import CENTRAL_90, VARIANCES, MatrixFactorization
 from training.communicator import Communicator, Span
-from training.fit.ensemble import Ensemble, Sample, Variant
+from training.fit.ensemble import Ensemble, Sample, Variant, fewer
 from training.fit.inner_split import inner_split
 from training.fit.kernels.posterior import Spread, draw_probes, predicted
 from training.fit.stack import weights
@@ -34,8 +34,7 @@ KEPT = 0.6  # of the sweeps, the last ones
 # Heavy tails take long to show what they are worth: on inner tenths of MovieLens-100K, effects with heavy tails had an
 # RMSE 0.002 to 0.004 below effects without after 40 sweeps, 0.012 to 0.014 after 100. Of many ratings a sweep takes
 # long, and tells more.
-FULL = 200_000  # ratings up to which all sweeps are made
-SHORTEST = 0.4  # of the sweeps, however many ratings there are
+SHORTEST = 0.27  # of the sweeps, however many ratings there are
 # A variant of `BEHIND` times the least squared error, over the second half of the first `EARLY` sweeps, is left out.
 EARLY, BEHIND = 0.3, 1.02
 LEAST_NOISE = 1e-12  # in squared ratings
@@ -115,7 +114,7 @@ class Trial:
     ) -> None:
         self._baseline = baseline
         self.data, held_out_N = inner_split(data, seed)
-        self.epochs = max(round(sweeps * min(1, max(SHORTEST, FULL / max(1, data.total())))), LEAST_SWEEPS)
+        self.epochs = max(fewer(sweeps, data.total(), SHORTEST), LEAST_SWEEPS)
         self.ensemble = Ensemble(self.data, variants, factors, seed, first=CHAINS)
         self._users_N, self._items_N = data.users_N[held_out_N].long(), data.items_N[held_out_N].long()
         self._actual_N = data.ratings_N[held_out_N].double()
