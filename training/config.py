@@ -117,6 +117,7 @@ class JobConfig:
 
     Attributes:
         data, options: the sources of the ratings, as `training.data.dataset.load` takes them.
+        store: URL of the ratings store whose deleted users are left out of other sources; None for none.
         test: a source whose ratings are the test part; `split` is then not used.
         items, item_columns: a catalogue of the items, in place of that of the data set, and the names of its columns.
         user_attributes, item_attributes: files with side information, in place of that of the data set.
@@ -136,6 +137,7 @@ class JobConfig:
     preset: str
     cache: Path
     options: SourceOptions = NOTHING_KNOWN
+    store: str | None = None
     test: str | None = None
     split: str = "none"
     overrides: Sequence[str] = ()

@@ -22,7 +22,6 @@ from app.engine.errors import NotReadyError, OrderingUnavailableError
 from app.engine.intervals import Intervals
 from app.engine.scorer import Rows, Scorer
 from app.engine.types import ItemFilter, RankBy
-from app.ratings.items import StoredItem
 from app.ratings.revisions import Revisions
 from app.ratings.store import RatingsStore
 from models.checkpoint.reader import Checkpoint
@@ -32,6 +31,7 @@ from models.fold_in import FoldIn
 from models.orderings import by_popularity, default_order, orderings
 from models.registry.directory import Hold
 from models.sharding import Sharded, spread
+from models.stored_items import StoredItem
 
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")

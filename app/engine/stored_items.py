@@ -10,14 +10,15 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
 from functools import partial
 from typing import NoReturn
 
 from app.engine.serving_model import ModelHolder
 from app.engine.threads import QUICK_ROWS, Worker
 from app.ratings.errors import NoStoreError, StoreError
-from app.ratings.items import ItemStore, StoredItem
+from app.ratings.items import ItemStore
+from app.ratings.records import RequestKey
+from models.stored_items import StoredItem
 
 LOOK_SECONDS = 0.25
 
@@ -51,11 +52,14 @@ class StoredItems:
             except Exception:
                 logger.exception("Following the stored items failed; retrying")
 
-    async def change(self, changed: list[StoredItem]) -> None:
-        """Make changes durable, and show them. Raises NoStoreError or StoreUnavailableError."""
+    async def change(self, changed: list[StoredItem], key: RequestKey | None = None) -> None:
+        """Make changes durable, and show them; those of a request whose key was used before are not made again.
+
+        Raises NoStoreError, RequestKeyError or StoreUnavailableError.
+        """
         if self._store is None:
             raise NoStoreError("this service has no store, so it keeps no items")
-        await self._store.change(changed)
+        await self._store.change(changed, key)
         await self.refresh()
 
     async def of(self, id_: str) -> StoredItem | None:
@@ -91,9 +95,3 @@ class StoredItems:
     def _is_outdated(self, shown: Mapping[str, StoredItem], outdated_at: float) -> bool:
         is_other = shown is not self._known and bool(shown or self._known)
         return is_other or time.time() >= outdated_at
-
-
-def described(item: StoredItem) -> dict[str, object]:
-    """The columns of a catalogue that an item replaces."""
-    given = asdict(item)
-    return {name: given[name] for name in ("title", "year", "genres", "labels")}

@@ -13,17 +13,18 @@ from training import constants
 from training.cli import output
 from training.cli.help import Command, Decorator, in_group
 from training.cli.parameters import (
-    columns,
     complete_directory,
     complete_setting,
     data_option,
     device_options,
     duration,
+    item_options,
     machine_option,
     one_of,
     options,
     quiet_option,
-    source_options,
+    reading_options,
+    source_option,
     taken_source_options,
 )
 from training.launch import is_first, started_by_torchrun
@@ -40,20 +41,13 @@ publication_option = in_group("Publication")
 def job_options(default_split: str) -> Decorator:
     """The options that `fit` and `evaluate` share."""
     return options(
-        source_options,
+        source_option(),
+        reading_options,
+        item_options,
         data_option(
-            "--items",
-            metavar="FILE",
-            shell_complete=one_of((), or_file=True),
-            help="A file that describes the items: columns id, title, year and genres; all others are labels.",
-        ),
-        data_option(
-            "--item-columns",
-            type=columns,
-            default="",
-            show_default=False,
-            metavar="NAME=COLUMN,…",
-            help="The columns of id, title, year and genres in --items.",
+            "--store",
+            metavar="URL",
+            help="The service's ratings store: users who were deleted there are left out of the other sources.",
         ),
         data_option(
             "--user-attributes",

@@ -14,7 +14,7 @@ from training.cli import output
 from training.cli.catalogue import datasets, presets
 from training.cli.fit import evaluate, fit
 from training.cli.help import Command, Group
-from training.cli.transfer import export_top, import_ratings
+from training.cli.transfer import export, import_
 from training.cli.versions import activate, list_, prune, publish, report, rollback
 from training.errors import RefusedError
 from training.launch import is_first
@@ -43,7 +43,7 @@ def completion(ctx: click.Context, shell: str, as_json: bool) -> None:
 SECTIONS = {
     "Fit a model": (fit, evaluate, datasets, presets),
     "Manage published models": (list_, report, activate, rollback, publish, prune),
-    "Import and export": (import_ratings, export_top),
+    "Import and export": (import_, export),
     "Shell": (completion,),
 }
 

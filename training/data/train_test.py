@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -16,10 +17,12 @@ from training.config import JobConfig
 from training.data import movielens
 from training.data.attributes import Matrix, encode
 from training.data.dataset import Dataset, load
-from training.data.described import check_overlap, read_attributes, read_items
+from training.data.described import SHOWN_SCHEMA, check_overlap, read_attributes, read_items
 from training.data.interactions import Interactions
 from training.data.split import parse_split, split
 from training.errors import ConfigError
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,14 +123,16 @@ def _read_split(config: JobConfig, phase: Callable[[str], None]) -> TrainTest:
     kind = parse_split("none" if config.test else config.split)
     rng = np.random.default_rng(config.seed)
     phase("reading the ratings")
-    dataset = load(config.data, config.options, rng=rng, cache=config.cache)
+    dataset = load(config.data, config.options, rng=rng, cache=config.cache, erasures=config.store)
     ratings, scale = dataset.ratings, dataset.scale
     if config.items is not None:
         dataset = replace(dataset, items=read_items(config.items, config.item_columns, config.options))
         check_overlap(dataset.items, ratings.item_ids)
+        if shown := [name for name in SHOWN_SCHEMA.names if name in dataset.items.column_names]:
+            log.info("the columns %s of --items are for `import --items`: a fit does not use them", ", ".join(shown))
     if config.test is not None:
         options = replace(config.options, table=None, query=None) if not is_url(config.test) else config.options
-        held_out = load([config.test], options, rng=rng, cache=config.cache, held_out=True)
+        held_out = load([config.test], options, rng=rng, cache=config.cache, held_out=True, erasures=config.store)
         train, test = ratings, held_out.ratings
         scale = min(scale[0], held_out.scale[0]), max(scale[1], held_out.scale[1])
     else:

@@ -24,7 +24,7 @@ from models.registry.directory import load, publish
 from tests.app.ratings.test_store import opened, run
 from tests.support.asgi import Caller, calling
 from tests.support.drafts import random_draft
-from training.data.database import live_errors
+from training.data.store import live_errors
 
 JSON = [("content-type", "application/json")]
 

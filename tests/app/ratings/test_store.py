@@ -16,7 +16,7 @@ from app.ratings import statements
 from app.ratings import store as store_module
 from app.ratings.database import Database
 from app.ratings.errors import RequestKeyError, StoreUnavailableError
-from app.ratings.records import Committed, Delete, Erase, Put, PutMany, Rating, StoredUser, storable
+from app.ratings.records import Committed, Delete, Erase, Put, PutMany, Rating, RequestKey, StoredUser, storable
 from app.ratings.revisions import LATEST, Revisions
 from app.ratings.schema import address
 from app.ratings.store import RatingsStore
@@ -181,13 +181,13 @@ def test_a_bulk_is_stored_whole_and_of_two_for_one_pair_the_later_stays(store_ur
 def test_a_request_with_a_key_is_done_once(store_url: str, database: sa.Engine) -> None:
     async def main() -> None:
         async with opened(store_url) as store:
-            bulk = PutMany(["u"], [Rating("a", 1, 7)], "key", "print")
+            bulk = PutMany(["u"], [Rating("a", 1, 7)], RequestKey("key", "print"))
             first = await store.change(bulk)
             await store.change(given("u", "a", 5))
             assert await store.change(bulk) == first
             assert rows(database) == [("u", "a", 5, 7)]
             with pytest.raises(RequestKeyError):
-                await store.change(PutMany(["u"], [Rating("a", 2, 7)], "key", "another print"))
+                await store.change(PutMany(["u"], [Rating("a", 2, 7)], RequestKey("key", "another print")))
         async with opened(store_url) as later:
             assert await later.change(bulk) == first
             assert rows(database) == [("u", "a", 5, 7)]
@@ -198,7 +198,7 @@ def test_a_request_with_a_key_is_done_once(store_url: str, database: sa.Engine) 
 def test_the_same_keyed_request_twice_at_once_is_done_once(store_url: str) -> None:
     async def main() -> None:
         async with opened(store_url) as ours, opened(store_url) as theirs:
-            bulk = PutMany(["u"], [Rating("a", 1, 7)], "key", "print")
+            bulk = PutMany(["u"], [Rating("a", 1, 7)], RequestKey("key", "print"))
             revisions = await asyncio.gather(*(store.change(bulk) for store in (ours, theirs, ours)))
             assert len(set(revisions)) == 1
 
@@ -207,11 +207,11 @@ def test_the_same_keyed_request_twice_at_once_is_done_once(store_url: str) -> No
 
 def test_a_key_is_forgotten_after_a_week(store_url: str, database: sa.Engine) -> None:
     async def work(store: RatingsStore) -> None:
-        first = await store.change(PutMany(["u"], [Rating("a", 1, 7)], "old", "print"))
+        first = await store.change(PutMany(["u"], [Rating("a", 1, 7)], RequestKey("old", "print")))
         with database.begin() as connection:
             connection.execute(sa.text("UPDATE ratecast_requests SET created = created - 7 * 86400 - 1"))
-        await store.change(PutMany(["u"], [Rating("a", 2, 7)], "new", "print"))
-        assert await store.change(PutMany(["u"], [Rating("a", 1, 7)], "old", "print")) > first
+        await store.change(PutMany(["u"], [Rating("a", 2, 7)], RequestKey("new", "print")))
+        assert await store.change(PutMany(["u"], [Rating("a", 1, 7)], RequestKey("old", "print"))) > first
 
     run(store_url, work)
 
