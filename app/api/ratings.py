@@ -22,7 +22,7 @@ from app.api.plain import JSON, Errors, GuardedRoute, PlainRoute, read_body, rea
 from app.api.request_keys import KeyHeader, read_key, request_key
 from app.api.schemas import answers
 from app.api.schemas.requests import BulkRequest, RatingRequest
-from app.engine.documents import Because, UserRatings
+from app.engine.documents import Because, RatingsSummary, UserRatings
 from app.engine.engine import Engine
 from app.engine.types import ExplainedOrder
 from app.errors import InvalidRequestError
@@ -31,6 +31,7 @@ from app.ratings.records import UNKNOWN_TIME, Delete, Erase, Put, PutMany, Ratin
 
 router = APIRouter(tags=["ratings"], route_class=GuardedRoute)
 
+MOST_DAYS = 3_660
 _bulk_body = TypeAdapter(BulkRequest)
 _rating_body = TypeAdapter(RatingRequest)
 CHANGE = problems(413, 422, 500, 501, 503)
@@ -137,6 +138,19 @@ ratings_route = PlainRoute(
     response_model=answers.StoredRatings,
     responses=problems(409, 413, 422, 500, 501, 503),
 )
+
+
+@router.get("/ratings", summary="What is stored", responses=problems(413, 422, 500, 501, 503))
+@needs(Access.CHANGE)
+async def summary(
+    engine: EngineDep,
+    days: Annotated[int, Query(ge=1, le=MOST_DAYS, description="How many days back `days` goes.")] = 30,
+) -> RatingsSummary:
+    """Count what is in the store: ratings over time, and what has come since the served model was fitted.
+
+    Every rating is read for it, so it needs an admin key where there are keys.
+    """
+    return await engine.ratings.summary(days)
 
 
 @router.get(BECAUSE, summary="Explain a prediction", responses=problems(404, 413, 422, 500, 503, 504))

@@ -126,9 +126,10 @@ def _read_split(config: JobConfig, phase: Callable[[str], None]) -> TrainTest:
     dataset = load(config.data, config.options, rng=rng, cache=config.cache, erasures=config.store)
     ratings, scale = dataset.ratings, dataset.scale
     if config.items is not None:
-        dataset = replace(dataset, items=read_items(config.items, config.item_columns, config.options))
-        check_overlap(dataset.items, ratings.item_ids)
-        if shown := [name for name in SHOWN_SCHEMA.names if name in dataset.items.column_names]:
+        items = read_items(config.items, config.item_columns, config.options)
+        dataset = replace(dataset, items=items)
+        check_overlap(items, ratings.item_ids)
+        if shown := [name for name in SHOWN_SCHEMA.names if name in items.column_names]:
             log.info("the columns %s of --items are for `import --items`: a fit does not use them", ", ".join(shown))
     if config.test is not None:
         options = replace(config.options, table=None, query=None) if not is_url(config.test) else config.options

@@ -111,6 +111,7 @@ class AsyncClient(BaseClient[httpx.AsyncClient]):
     report = _method(operations.report)
     compare = _method(operations.compare)
     quality = _method(operations.quality)
+    ratings_summary = _method(operations.ratings_summary)
     activate = _method(operations.activate)
     rollback = _method(operations.rollback)
     live = _method(operations.live)

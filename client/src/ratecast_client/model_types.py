@@ -211,6 +211,37 @@ class Quality:
 
 
 @answer
+class DayOfRatings:
+    """How many stored ratings are of a day, in UTC, as in `2026-11-29`."""
+
+    day: str
+    ratings: int
+
+
+@answer
+class RatingsSince:
+    """What has come since the served model was fitted; everything, if that was on other data than the store."""
+
+    users: int
+    ratings: int
+
+
+@answer
+class RatingsSummary:
+    """What is in the store. `deleted_users` are remembered, and left out of later fits."""
+
+    ratings: int
+    users: int
+    items: int
+    deleted_users: int
+    first: datetime | None
+    last: datetime | None
+    since_fit: RatingsSince
+    days: tuple[DayOfRatings, ...]
+    model_version: str
+
+
+@answer
 class FailedLoad:
     """A version that the service should serve and could not load; `version` is None if none is named."""
 

@@ -174,10 +174,10 @@ def delete_item(item: Id) -> Call[types.RemovedItem]:
     return _ask(Request("DELETE", f"/items/{_segment(item)}"), types.RemovedItem)
 
 
-def put_items(items: Mapping[Id, ItemDetails]) -> Call[types.StoredItems]:
-    """Store many items (id → details), all or none. Needs an admin key."""
+def put_items(items: Mapping[Id, ItemDetails], *, idempotency_key: str | None = None) -> Call[types.StoredItems]:
+    """Store many items (id → details), all or none. Needs an admin key. The key is as that of `rate_many`."""
     body = {"items": [{"id": id_text(id_)} | _details(details) for id_, details in items.items()]}
-    return _ask(_post("/items", body), types.StoredItems)
+    return _ask(Request("POST", "/items", _encode(body), _keyed(idempotency_key)), types.StoredItems)
 
 
 def find_items(
@@ -248,8 +248,7 @@ def rate_many(
         ratings=[float(rating) for rating in ratings],
         timestamps=None if timestamps is None else [*map(_time_member, timestamps)],
     )
-    headers = {**JSON, "Idempotency-Key": idempotency_key or secrets.token_hex(16)}
-    return _ask(Request("POST", "/ratings", _encode(body), headers), types.StoredRatings)
+    return _ask(Request("POST", "/ratings", _encode(body), _keyed(idempotency_key)), types.StoredRatings)
 
 
 def export_user(user: Id) -> Call[types.UserExport]:
@@ -304,6 +303,11 @@ def rollback(*, force: bool = False) -> Call[model_types.Activated]:
 def quality(*, days: int = 7) -> Call[model_types.Quality]:
     """The errors of predictions for the ratings that came in during the last days, by version and source."""
     return _ask(_get("/quality", days=days), model_types.Quality)
+
+
+def ratings_summary(*, days: int = 30) -> Call[model_types.RatingsSummary]:
+    """What is in the store: counts, ratings of the last days, and what has come since the fit. Needs an admin key."""
+    return _ask(_get("/ratings", days=days), model_types.RatingsSummary)
 
 
 def live() -> Call[model_types.Live]:
@@ -365,6 +369,10 @@ def unexpected(request: Request, reason: Exception) -> UnexpectedAnswerError:
 
 def _lists(call: Call[types.Recommendations]) -> Call[tuple[types.UserList, ...]]:
     return (yield from call).lists
+
+
+def _keyed(idempotency_key: str | None) -> dict[str, str]:
+    return {**JSON, "Idempotency-Key": idempotency_key or secrets.token_hex(16)}
 
 
 def _get(path: str, **query: Any) -> Request:

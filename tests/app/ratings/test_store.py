@@ -20,6 +20,8 @@ from app.ratings.records import Committed, Delete, Erase, Put, PutMany, Rating, 
 from app.ratings.revisions import LATEST, Revisions
 from app.ratings.schema import address
 from app.ratings.store import RatingsStore
+from app.ratings.summary import Totals
+from models.stored_items import StoredItem
 
 
 @asynccontextmanager
@@ -335,5 +337,46 @@ def test_a_database_that_comes_later_is_found(tmp_path: Path) -> None:
                     await asyncio.sleep(0.01)
             assert await store.change(given("u", "a", 1)) == 1
             follower.cancel()
+
+    asyncio.run(main())
+
+
+def test_a_store_is_counted_as_a_whole(store_url: str) -> None:
+    async def work(store: RatingsStore) -> None:
+        times = [0, 86_400, 86_401, 2 * 86_400 - 1, 5 * 86_400]
+        await store.change(PutMany(["u", "u", "v", "w", "w"], [Rating(f"i{at}", 4, at) for at in times]))
+        await store.change(Erase("gone"))
+        before = await store.change(Erase("v"))
+        await store.change(Put("u", Rating("i9", 4, 5 * 86_400 + 7)))
+        found = await store.totals(before, 5 * 86_400 + 1, 1)
+        assert found == Totals(
+            ratings=5,
+            users=2,
+            items=5,
+            erased_users=2,
+            first=86_400,
+            last=5 * 86_400 + 7,
+            changed_users=1,
+            later_ratings=1,
+            days={1: 2, 5: 2},
+        )
+
+    run(store_url, work)
+
+
+def test_items_of_one_keyed_request_are_stored_once_and_the_key_is_of_no_other(store_url: str) -> None:
+    async def main() -> None:
+        async with opened(store_url) as ours, opened(store_url) as theirs:
+            key, hidden = RequestKey("key", "print"), StoredItem("a", hidden=True)
+            await asyncio.gather(*(store.items.change([hidden], key) for store in (ours, theirs)))
+            await ours.items.change([StoredItem("a")])
+            await theirs.items.change([hidden], key)
+            assert await ours.items.of("a") == StoredItem("a")
+            for other in (
+                ours.items.change([hidden], RequestKey("key", "another print")),
+                ours.change(PutMany(["u"], [Rating("a", 2, 7)], RequestKey("key", "another print"))),
+            ):
+                with pytest.raises(RequestKeyError):
+                    await other
 
     asyncio.run(main())
