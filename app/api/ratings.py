@@ -17,7 +17,7 @@ from app.api.deps import EngineDep, LimitsDep
 from app.api.encodings import json
 from app.api.limits import Limits, check_scale
 from app.api.openapi import problems
-from app.api.parameters import BECAUSE, EXPORT, RATING, RATINGS, USER, Item, User
+from app.api.parameters import BECAUSE, EXPORT, RATING, RATINGS, USER, Item, ModelVersion, User
 from app.api.plain import JSON, Errors, GuardedRoute, PlainRoute, read_body, read_document, read_json, send_answer
 from app.api.request_keys import KeyHeader, read_key, request_key
 from app.api.schemas import answers
@@ -161,6 +161,7 @@ async def because(
     limits: LimitsDep,
     n: Annotated[int, Query(ge=1, description="Number of ratings to list, largest contributions first.")] = 10,
     rank_by: Annotated[ExplainedOrder, Query(description="What is explained.")] = ExplainedOrder.RATING,
+    model_version: ModelVersion = None,
 ) -> Because:
     """The user's ratings by their part in what they are shown of the item. 404 for a user without ratings.
 
@@ -170,7 +171,7 @@ async def because(
     limits.check_id(user, "path", "user")
     limits.check_id(item, "path", "item")
     limits.check_list(n, "query", "n")
-    return await engine.predictions.explain(user, item, n, rank_by)
+    return await engine.predictions.explain(user, item, n, rank_by, model_version)
 
 
 @router.get(EXPORT, summary="Export the data of a user", responses=problems(413, 422, 500, 503))

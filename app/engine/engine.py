@@ -12,12 +12,13 @@ from pathlib import Path
 from app.engine.events import Listener
 from app.engine.fresh_users import FreshUsers
 from app.engine.live_error import LiveErrors
+from app.engine.model_holder import ModelHolder
 from app.engine.model_watcher import ModelWatcher
 from app.engine.predictions import Predictor
 from app.engine.rating_history import RatingHistory
 from app.engine.recommender import Recommender
 from app.engine.search import CatalogueSearch
-from app.engine.serving_model import ModelHolder
+from app.engine.split_watcher import SplitWatcher
 from app.engine.stored_items import StoredItems
 from app.engine.threads import Worker
 from app.ratings.store import RatingsStore
@@ -57,6 +58,7 @@ class Engine:
         items: what the store says of items: `start` reads it, `follow` what is changed later.
         ratings: what users have rated.
         live_errors: how far off predictions are for the ratings that come in; `follow` compares them.
+        split: the version that answers a share of the users: `start` loads it, `follow` those after it.
         versions: the published versions, and the current one: `start` loads the first, `follow` those after it.
     """
 
@@ -84,6 +86,7 @@ class Engine:
         self.items = StoredItems(models, None if ratings is None else ratings.items, self._searcher)
         self.catalogue = CatalogueSearch(models, self.ratings, self.items, self._searcher)
         self.versions = ModelWatcher(models, directory, pinned, remembered, tell, ratings, sync)
+        self.split = SplitWatcher(models, self.versions, directory, sync, tell)
 
     def close(self) -> None:
         """Finish the work in progress and end the threads."""

@@ -10,7 +10,8 @@ import numpy as np
 
 from app.engine.documents import DayOfRatings, RatingsSince, RatingsSummary, UserRating, UserRatings, UserRow
 from app.engine.folding import RatedItems, known_items
-from app.engine.serving_model import ModelHolder, ServingModel
+from app.engine.model_holder import ModelHolder
+from app.engine.serving_model import ServingModel
 from app.ratings.errors import NoStoreError
 from app.ratings.records import Change, StoredUser
 from app.ratings.store import RatingsStore
@@ -36,7 +37,7 @@ class RatingHistory:
 
     async def of(self, user: str) -> UserRatings:
         """All ratings that a user has, in the order of the items' ids. Raises StoreUnavailableError."""
-        model = self._models.current
+        model = self._models.of_user(user)
         stored = (await self.stored([user]))[user]
         titles, items = model.catalogue.title, model.items
         found = {}
@@ -83,7 +84,7 @@ class RatingHistory:
 
     async def row_of(self, user: str) -> UserRow | None:
         """A user's row of the model; None if there is none that may be used."""
-        model = self._models.current
+        model = self._models.of_user(user)
         row = model.users.row(user)
         if row == len(model.users):
             return None

@@ -14,9 +14,10 @@ import pyarrow.compute as pc
 
 from app.engine.catalogue import fold_text
 from app.engine.documents import CatalogueItem, FoundItems, FoundUser, FoundUsers, Genres, Item
+from app.engine.model_holder import ModelHolder
 from app.engine.rating_history import RatingHistory
 from app.engine.scorer import Rows
-from app.engine.serving_model import ModelHolder, ServingModel
+from app.engine.serving_model import ServingModel
 from app.engine.stored_items import StoredItems
 from app.engine.threads import QUICK_ROWS, Worker
 from app.engine.types import ItemFilter

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import NoReturn
 
-from app.engine.serving_model import ModelHolder
+from app.engine.model_holder import ModelHolder
 from app.engine.threads import QUICK_ROWS, Worker
 from app.ratings.errors import NoStoreError, StoreError
 from app.ratings.items import ItemStore
@@ -84,13 +84,11 @@ class StoredItems:
                 self._known = self._known | {item.id: item for item in changed}
                 self._revision = revision
                 self._models.stored_items = self._known
-            model = self._models.model
-            if model is None or not self._is_outdated(model.stored_items, model.outdated_at):
-                return
-            quick = len(model.items) <= QUICK_ROWS
-            view = await self._worker.run(partial(model.with_items, self._known), quick=quick)
-            if self._models.model is model:  # else another version came meanwhile, with the items or for the next look
-                self._models.model = view
+            for model in self._models.loaded:
+                if self._is_outdated(model.stored_items, model.outdated_at):
+                    quick = len(model.items) <= QUICK_ROWS
+                    view = await self._worker.run(partial(model.with_items, self._known), quick=quick)
+                    self._models.replace(model, view)  # unless another version came meanwhile, with the items
 
     def _is_outdated(self, shown: Mapping[str, StoredItem], outdated_at: float) -> bool:
         is_other = shown is not self._known and bool(shown or self._known)

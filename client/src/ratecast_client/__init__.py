@@ -43,7 +43,9 @@ from ratecast_client.model_types import (
     Ready,
     RelevanceRule,
     Snapshot,
+    StartedSplit,
     TrainerRecord,
+    UserSplit,
 )
 from ratecast_client.operations import Id, ItemDetails, ListOptions, Time
 from ratecast_client.sync_client import Client
@@ -151,6 +153,7 @@ __all__ = [
     "SimilarItems",
     "Snapshot",
     "Source",
+    "StartedSplit",
     "StoredItems",
     "StoredRating",
     "StoredRatings",
@@ -167,5 +170,6 @@ __all__ = [
     "UserRating",
     "UserRatings",
     "UserRow",
+    "UserSplit",
     "__version__",
 ]

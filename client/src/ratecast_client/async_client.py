@@ -112,6 +112,8 @@ class AsyncClient(BaseClient[httpx.AsyncClient]):
     compare = _method(operations.compare)
     quality = _method(operations.quality)
     ratings_summary = _method(operations.ratings_summary)
+    split = _method(operations.split)
+    end_split = _method(operations.end_split)
     activate = _method(operations.activate)
     rollback = _method(operations.rollback)
     live = _method(operations.live)

@@ -131,11 +131,32 @@ class PublishedModel:
 
 
 @answer
+class UserSplit:
+    """A version that answers a share of the users beside the current one."""
+
+    version: str
+    share: float
+
+
+@answer
+class StartedSplit:
+    """The split from now on; other workers follow within two seconds."""
+
+    version: str
+    share: float
+    model_version: str
+
+
+@answer
 class PublishedModels:
-    """Every published version that can be read, oldest first. `previous` is the one that `rollback` activates."""
+    """Every published version that can be read, oldest first. `previous` is the one that `rollback` activates.
+
+    `split` is None where one version answers all users.
+    """
 
     models: tuple[PublishedModel, ...]
     previous: str | None
+    split: UserSplit | None
     model_version: str
 
 

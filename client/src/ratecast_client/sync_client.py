@@ -114,6 +114,8 @@ class Client(BaseClient[httpx.Client]):
     compare = _method(operations.compare)
     quality = _method(operations.quality)
     ratings_summary = _method(operations.ratings_summary)
+    split = _method(operations.split)
+    end_split = _method(operations.end_split)
     activate = _method(operations.activate)
     rollback = _method(operations.rollback)
     live = _method(operations.live)

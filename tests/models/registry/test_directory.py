@@ -47,7 +47,7 @@ PUBLISHER = "tests.support.publisher"
 HOLDER = """
 import sys
 from pathlib import Path
-from models.registry.directory import Hold
+from models.registry.hold import Hold
 hold = Hold(Path(sys.argv[1]))
 print(flush=True)
 input()
