@@ -15,7 +15,7 @@ from training.cli.catalogue import datasets, presets
 from training.cli.fit import evaluate, fit
 from training.cli.help import Command, Group
 from training.cli.transfer import export, import_
-from training.cli.versions import activate, list_, prune, publish, report, rollback
+from training.cli.versions import activate, list_, prune, publish, report, rollback, split
 from training.errors import RefusedError
 from training.launch import is_first
 
@@ -42,7 +42,7 @@ def completion(ctx: click.Context, shell: str, as_json: bool) -> None:
 
 SECTIONS = {
     "Fit a model": (fit, evaluate, datasets, presets),
-    "Manage published models": (list_, report, activate, rollback, publish, prune),
+    "Manage published models": (list_, report, activate, rollback, split, publish, prune),
     "Import and export": (import_, export),
     "Shell": (completion,),
 }
