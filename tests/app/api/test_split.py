@@ -190,7 +190,9 @@ def test_what_is_hidden_is_in_no_list_of_either_version(call: Caller, versions: 
 def test_live_errors_and_metrics_are_those_of_the_version_of_each_user(call: Caller, versions: tuple[str, str]) -> None:
     split(call, versions[1], 0.5)
     squares: dict[str, list[float]] = {version: [] for version in versions}
-    for user in USERS[:12]:
+    for user in USERS[:20]:
+        if "250" in [one["item"] for one in ask(call, "GET", f"/users/{user}/ratings")["ratings"]]:
+            continue  # the model was fitted on it, so it does not count
         found = ask(call, "POST", "/predict", {"user": user, "item": "250"})
         ask(call, "PUT", f"/users/{user}/ratings/250", {"rating": 4})
         squares[found["model_version"]].append((found["rating"] - 4) ** 2)
