@@ -54,7 +54,7 @@ class CurrentModel(BaseModel):
 
 
 class PublishedModel(BaseModel):
-    """A published version; `serving` says whether the worker that answers serves it."""
+    """A published version; `serving` says whether it is the current one of the worker that answers."""
 
     version: str
     created_at: datetime
@@ -151,7 +151,7 @@ async def published(engine: EngineDep) -> PublishedModels:
             gate=manifest.gate,
             metrics=manifest.metrics,
             report=_has_report(manifest),
-            serving=manifest.version in engine.split.serving,
+            serving=manifest.version == serving,
             concern=manifest.concern,
         )
         for manifest in await engine.versions.published()

@@ -41,11 +41,6 @@ class SplitWatcher:
         beside = self._models.beside
         return None if beside is None else beside.split
 
-    @property
-    def serving(self) -> set[str]:
-        """The versions that answer."""
-        return {model.version for model in self._models.loaded}
-
     async def start(self) -> None:
         """Load the version of the split, if there is one. No error keeps the service from starting."""
         await self._look()

@@ -101,7 +101,7 @@ def test_one_call_ends_a_split_for_either_version_and_doing_it_twice_is_doing_it
     split(call, other, 0.5)
     listed = ask(call, "GET", "/models")
     assert listed["split"] == {"version": other, "share": 0.5}
-    assert [model["serving"] for model in listed["models"]] == [True, True]
+    assert [model["serving"] for model in listed["models"]] == [True, False]
     for _ in range(2):
         assert ask(call, "DELETE", "/models/split")["model_version"] == current
         assert {predicted(call, user)[1] for user in USERS} == {current}
