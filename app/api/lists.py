@@ -84,7 +84,7 @@ async def answer_top(scope: Scope, receive: Receive, send: Send) -> None:
     limits.check_offset(asked.get("offset", 0), "query", "offset")
     strict, version = asked.pop("strict", False), asked.pop("model_version", None)
     answer = await engine.lists.top(ListQuery(user=user, **asked), partial(client_gone, receive), version)
-    if engine.split.current is not None:
+    if engine.models.beside is not None:
         scope[VERSION] = answer.version
     if strict:
         _refuse_popular(answer)
@@ -148,7 +148,7 @@ async def answer_recommend(scope: Scope, receive: Receive, send: Send) -> None:
         for position, answer in enumerate(answers):
             _refuse_popular(answer, position)
     version = answers[0].version if answers else engine.versions.manifest.version
-    if engine.split.current is not None:
+    if engine.models.beside is not None:
         scope[VERSION] = version
     encode = partial(json.encode_lists, answers, version)
     await send_answer(send, await asyncio.to_thread(encode) if is_large(body) else encode())

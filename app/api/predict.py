@@ -118,7 +118,7 @@ async def answer_predict(scope: Scope, receive: Receive, send: Send) -> None:
             asked, engine, limits, strict=strict, intervals=intervals, version=wanted
         )
         version = answer.version
-    if engine.split.current is not None:
+    if engine.models.beside is not None:
         scope[VERSION] = version
     await send_answer(send, content, media_type if media_type in BINARY else JSON)
 

@@ -52,6 +52,7 @@ class Engine:
         sync: copies versions into the directory; None if they are published in the directory itself.
 
     Attributes:
+        models: those that answer.
         predictions: ratings of pairs.
         lists: lists of items.
         catalogue: what is known about items and users.
@@ -74,7 +75,7 @@ class Engine:
         ratings: RatingsStore | None = None,
         sync: CheckpointSync | None = None,
     ) -> None:
-        models = ModelHolder(placement)
+        self.models = models = ModelHolder(placement)
         self._worker = Worker("engine", bounds.seconds, threads)
         self._searcher = Worker("search", bounds.seconds)  # of its own: predictions do not wait for searches
         self.ratings = RatingHistory(models, ratings)
