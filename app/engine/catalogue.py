@@ -35,24 +35,23 @@ class Catalogue:
 
     Args:
         table: one row an item, with the columns of `models.checkpoint.reader.ITEM_SCHEMA`.
-        stored: what a store says of some rows, instead of what stands there.
-        now: the time for which that decides what is shown.
+        shown_I: which items lists and searches may show; None for all.
 
     Attributes:
-        shown_I: which items lists and searches may show; None for all.
         title: id, title and year of an item's row.
     """
 
     title: Callable[[int], Title]
 
-    def __init__(self, table: pa.Table, stored: Mapping[int, StoredItem] = {}, now: float = 0.0) -> None:
-        self._table = table = described(table, stored)
-        hidden = [row for row, item in stored.items() if not item.is_shown(now)]
-        self.shown_I: npt.NDArray[np.bool_] | None = None
-        if hidden:
-            self.shown_I = np.ones(len(table), np.bool_)
-            self.shown_I[hidden] = False
+    def __init__(self, table: pa.Table, shown_I: npt.NDArray[np.bool_] | None = None) -> None:
+        self._table, self.shown_I = table, shown_I
         self.title = lru_cache(CACHED_TITLES)(partial(_title, table["id"], table["title"], table["year"]))
+
+    def with_items(self, stored: Mapping[int, StoredItem], now: float) -> Catalogue:
+        """The catalogue with what a store says of some rows instead; the time decides what is shown of them."""
+        shown_I = np.ones(len(self._table), np.bool_) if self.shown_I is None else self.shown_I.copy()
+        shown_I[[*stored]] = [item.is_shown(now) for item in stored.values()]
+        return Catalogue(described(self._table, stored), None if shown_I.all() else shown_I)
 
     def record(self, row: int) -> dict[str, Any]:
         """All that is known about one item."""

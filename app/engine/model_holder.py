@@ -5,7 +5,7 @@ Whoever answers takes one of them once, so no answer mixes two.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -25,6 +25,19 @@ class Beside(NamedTuple):
     split: Split
 
 
+class KnownItems:
+    """What is known of a store's items: `items` by id, as they are at `revision`. It is changed in place."""
+
+    def __init__(self) -> None:
+        self.items: dict[str, StoredItem] = {}
+        self.revision = 0
+
+    def shown_by(self, model: ServingModel) -> ServingModel:
+        """A view of the model that shows all of them. On any thread: what comes meanwhile is shown by the next view."""
+        revision = self.revision
+        return model.with_items([*self.items.values()], revision) if self.items else model
+
+
 class ModelHolder:
     """Holds the current model, None before the first one, and the one of a split. Swapping one is one assignment."""
 
@@ -32,7 +45,7 @@ class ModelHolder:
         self.placement = placement
         self.model: ServingModel | None = None
         self.beside: Beside | None = None
-        self.stored_items: Mapping[str, StoredItem] = {}  # what a model is to show when it is swapped in
+        self.known_items = KnownItems()  # what a model is to show when it is swapped in
 
     @property
     def current(self) -> ServingModel:

@@ -228,12 +228,7 @@ class ModelWatcher:
             if model.version == version:
                 return model
         revisions = None if self._ratings is None else self._ratings.revisions
-        return self._dressed(prepare(self._directory, version, self.placement, revisions))
-
-    def _dressed(self, model: ServingModel) -> ServingModel:
-        """A model that shows what the store says of items."""
-        stored = self._models.stored_items
-        return model.with_items(stored) if stored else model
+        return self._models.known_items.shown_by(prepare(self._directory, version, self.placement, revisions))
 
     def _swap(self, model: ServingModel) -> None:
         self._end_failure()

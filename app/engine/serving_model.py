@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from copy import copy
 from functools import cached_property, lru_cache, partial
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -65,7 +65,7 @@ class ServingModel:
         scorer, intervals: the rating of a pair, and the interval that it lies in.
         cells: multiplications that scoring the whole catalogue for one user takes, in the order that takes most.
         unknown_variance: what not knowing the user at all adds to the variance of a rating; None if it is unknown.
-        stored_items, outdated_at: what a store says of items, and when time changes what is shown.
+        items_revision, outdated_at: of the items of a store that it shows, and when time changes what is shown.
         kept: what is kept of its answers, by who keeps it (`Recent`).
         revision_slots_U: where each user stands in the table of revisions; empty if there is none.
     """
@@ -92,7 +92,7 @@ class ServingModel:
         self.fold_in = FoldIn.of(model, checkpoint.prior, checkpoint.relevance, checkpoint.ratings_I)
         self.unknown_variance = None if model.user_variance is None else float(model.user_variance[-1])
         self.revision_slots_U = np.empty(0, np.int32) if revisions is None else revisions.slots_of(checkpoint.users)
-        self.stored_items: Mapping[str, StoredItem] = {}
+        self.items_revision = 0
         self.outdated_at = math.inf
         self.kept: dict[Any, dict[Any, Any]] = {}
         self._hold = hold
@@ -126,17 +126,20 @@ class ServingModel:
         """The items that a filter lets through; None for all."""
         return None if wanted == ALL_ITEMS and self.catalogue.shown_I is None else self._allowed(wanted)
 
-    def with_items(self, stored: Mapping[str, StoredItem]) -> ServingModel:
-        """The same model with what a store says of items: instead of what it knows of them, and whether to show them.
+    def with_items(self, items: Sequence[StoredItem], revision: int) -> ServingModel:
+        """The same model with what a store says of some items, and whether to show them, instead of what it knows.
 
-        `stored` is not changed later. What begins or ends by the time does so at `outdated_at`, in another view.
+        What the store said of others stays. The view is as the store was at `revision`. What begins or ends by the time
+        does so at `outdated_at`, in another view.
         """
         view, now = copy(self), time.time()
-        view.stored_items, view.kept = stored, {}
-        view.outdated_at = min((item.next_change(now) for item in stored.values()), default=math.inf)
-        rows = self.items.rows([*stored])
-        known = {row: item for row, item in zip(rows.tolist(), stored.values(), strict=True) if row < len(self.items)}
-        view.catalogue = Catalogue(self.checkpoint.catalogue, known, now)
+        view.items_revision, view.kept = revision, {}
+        earlier = self.outdated_at if self.outdated_at > now else math.inf
+        view.outdated_at = min((item.next_change(now) for item in items if item.is_timed), default=math.inf)
+        view.outdated_at = min(view.outdated_at, earlier)
+        rows = self.items.rows([item.id for item in items])
+        known = {row: item for row, item in zip(rows.tolist(), items, strict=True) if row < len(self.items)}
+        view.catalogue = self.catalogue.with_items(known, now)
         view.keep_filters()
         return view
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
 from functools import partial
 from typing import NoReturn
 
 from app.engine.model_holder import ModelHolder
+from app.engine.serving_model import ServingModel
 from app.engine.threads import QUICK_ROWS, Worker
 from app.ratings.errors import NoStoreError, StoreError
 from app.ratings.items import ItemStore
@@ -30,8 +30,8 @@ class StoredItems:
 
     def __init__(self, models: ModelHolder, store: ItemStore | None, worker: Worker) -> None:
         self._models, self._store, self._worker = models, store, worker
-        self._known: dict[str, StoredItem] = {}
-        self._revision = 0
+        self._known = models.known_items
+        self._timed: dict[str, StoredItem] = {}  # those that time shows or hides
         self._lock = asyncio.Lock()  # one applies changes at a time
 
     async def start(self) -> None:
@@ -70,26 +70,35 @@ class StoredItems:
 
     def known(self, id_: str) -> StoredItem | None:
         """The same, as far as this worker has followed."""
-        return self._known.get(id_)
+        return self._known.items.get(id_)
 
     async def refresh(self) -> None:
         """Show what was changed since the last time, and what has begun or ended. Raises StoreUnavailableError."""
         if self._store is None:
             return
         async with self._lock:
+            known, before = self._known, self._known.revision
+            changed: dict[str, StoredItem] = {}
             while True:
-                revision, changed = await self._store.changed_after(self._revision)
-                if revision == self._revision:
+                revision, items = await self._store.changed_after(known.revision)
+                if revision == known.revision:
                     break
-                self._known = self._known | {item.id: item for item in changed}
-                self._revision = revision
-                self._models.stored_items = self._known
+                found = {item.id: item for item in items}
+                changed.update(found)
+                known.items.update(found)
+                known.revision = revision
+            if changed:
+                self._timed = {id_: item for id_, item in (self._timed | changed).items() if item.is_timed}
             for model in self._models.loaded:
-                if self._is_outdated(model.stored_items, model.outdated_at):
-                    quick = len(model.items) <= QUICK_ROWS
-                    view = await self._worker.run(partial(model.with_items, self._known), quick=quick)
+                outdated = self._outdated(model, before, changed)
+                if outdated or model.items_revision != known.revision:
+                    quick = max(len(model.items), len(outdated)) <= QUICK_ROWS
+                    view = await self._worker.run(partial(model.with_items, outdated, known.revision), quick=quick)
                     self._models.replace(model, view)  # unless another version came meanwhile, with the items
 
-    def _is_outdated(self, shown: Mapping[str, StoredItem], outdated_at: float) -> bool:
-        is_other = shown is not self._known and bool(shown or self._known)
-        return is_other or time.time() >= outdated_at
+    def _outdated(self, model: ServingModel, before: int, changed: dict[str, StoredItem]) -> list[StoredItem]:
+        """The items that a model may not show as they are; `changed` are those since the revision `before`."""
+        if model.items_revision not in (before, self._known.revision):
+            return [*self._known.items.values()]
+        found = changed if model.items_revision != self._known.revision else {}
+        return [*(found | self._timed if time.time() >= model.outdated_at else found).values()]
