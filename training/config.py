@@ -118,6 +118,8 @@ class JobConfig:
     Attributes:
         data, options: the sources of the ratings, as `training.data.dataset.load` takes them.
         test: a source whose ratings are the test part; `split` is then not used.
+        folds: parts of a cross-validation, each of which is the test part once; `split` and `test` are then not used.
+        replay: also measure what the service would have answered for the test part, in the order of time.
         items, item_columns: a catalogue of the items, in place of that of the data set, and the names of its columns.
         user_attributes, item_attributes: files with side information, in place of that of the data set.
         relevant: ratings at or above it count as relevant; None for three quarters up the scale.
@@ -138,6 +140,8 @@ class JobConfig:
     options: SourceOptions = NOTHING_KNOWN
     test: str | None = None
     split: str = "none"
+    folds: int | None = None
+    replay: bool = False
     overrides: Sequence[str] = ()
     items: str | None = None
     item_columns: Mapping[str, str] = field(default_factory=dict)
@@ -159,4 +163,6 @@ class JobConfig:
 
     @property
     def split_name(self) -> str:
+        if self.folds is not None:
+            return f"folds:{self.folds}"
         return self.split if self.test is None else f"test:{Path(self.test).name}"

@@ -39,6 +39,9 @@ METRICS = (
     "ndcg10",
     "recall10",
     "ndcg10_rating",
+    "catalogue10",
+    "novelty10",
+    "diversity10",
 )
 RUN_FACTS = ("device", "threads", "seed", "users", "items", "train_ratings", "test_ratings")
 

@@ -12,7 +12,8 @@ from click.shell_completion import BashComplete, FishComplete, ZshComplete
 from models.errors import InterruptedAfterPublication, RatecastError
 from training.cli import output
 from training.cli.catalogue import datasets, presets
-from training.cli.fit import evaluate, fit
+from training.cli.evaluate import evaluate
+from training.cli.fit import fit
 from training.cli.help import Command, Group
 from training.cli.transfer import export_top, import_ratings
 from training.cli.versions import activate, list_, prune, publish, report, rollback

@@ -236,6 +236,32 @@ def test_a_bad_option_is_one_line_and_exit_2(
     assert not (tmp_path / "out").exists()
 
 
+EVALUATED = {
+    "one fold": (["--folds", "1"], "--folds"),
+    "folds and a split": (["--folds", "3", "--split", "time:0.1"], "--folds cannot be used with --split"),
+    "folds and a replay": (["--folds", "3", "--replay"], "--folds cannot be used with --replay"),
+    "more folds than ratings": (["--folds", "99"], "there are only 72 ratings"),
+    "a replay of any ratings": (["--replay"], "use --split time:0.1"),
+}
+
+
+@pytest.mark.parametrize(("options", "remedy"), EVALUATED.values(), ids=EVALUATED)
+def test_an_evaluation_that_cannot_be_is_one_line_and_exit_2(
+    nursery: Nursery, ratings: str, options: list[str], remedy: str
+) -> None:
+    done = nursery.run("training", "evaluate", "--data", ratings, "--preset", "bias", "--device", "cpu", *options)
+    assert (done.code, is_one_error_line(done), done.stdout) == (2, True, ""), done.stderr
+    assert remedy in done.stderr
+
+
+def test_spreads_and_replays_are_shown(nursery: Nursery, ratings: str) -> None:
+    usual = ("--data", ratings, "--preset", "bias", "--device", "cpu", "--quiet")
+    folds = nursery.run("training", "evaluate", *usual, "--folds", "3")
+    assert re.search(r"RMSE +\d\.\d{4} ± \d\.\d{4}   ", folds.stdout), folds.stdout + folds.stderr
+    replay = nursery.run("training", "evaluate", *usual, "--split", "time:0.5", "--replay")
+    assert re.search(r"\nany +36 +\d\.\d{4} +\d\.\d{4}\n0 ", replay.stdout), replay.stdout + replay.stderr
+
+
 def test_a_fit_that_diverges_is_one_line_and_exit_2(nursery: Nursery, ratings: str, tmp_path: Path) -> None:
     options = ("--preset", "textbook", "--set", "learning_rate=1e30", "--device", "cpu", "--out", tmp_path / "out")
     done = nursery.run("training", "fit", "--data", ratings, *options)
