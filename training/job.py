@@ -22,7 +22,7 @@ from models.registry.checkpoint_sync import CheckpointSync
 from models.registry.directory import load
 from models.registry.remote import RemoteRegistry
 from models.urls import is_url
-from training.config import JobConfig, load_preset
+from training.config import JobConfig, Preset, load_preset
 from training.data.split import parse_split
 from training.data.summary import summary
 from training.data.train_test import TrainTest
@@ -103,9 +103,13 @@ def begin(
     report: Callable[[Epoch], None],
     phase: Callable[[str], None],
     runtime: Runtime | None = None,
+    preset: Preset | None = None,
 ) -> Run:
-    """The preset, the device and the threads of a run. Raises ConfigError or DeviceUnavailableError."""
-    runtime, preset = runtime or Runtime(), load_preset(config.preset, config.overrides)
+    """The preset, by default that of the configuration, the device and the threads of a run.
+
+    Raises ConfigError or DeviceUnavailableError.
+    """
+    runtime, preset = runtime or Runtime(), preset or load_preset(config.preset, config.overrides)
     device, threads = runtime.choose_device(config.device), use_threads(config.threads)
     log.info("fitting on %s with %d CPU threads", device, threads)
     return Run(config, preset, runtime, device, threads, report, phase)

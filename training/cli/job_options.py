@@ -71,15 +71,15 @@ def held_out_options(default_split: str) -> Decorator:
             shell_complete=one_of((), or_file=True),
             help="A file of held-out ratings; --split is then ignored.",
         ),
-        held_out_option(
-            "--relevant",
-            type=float,
-            metavar="RATING",
-            help="The lowest rating of a relevant item [three quarters up the scale].",
-        ),
     )
 
 
+relevant_option = held_out_option(
+    "--relevant",
+    type=float,
+    metavar="RATING",
+    help="The lowest rating of a relevant item [three quarters up the scale].",
+)
 preset_options = options(
     model_option(
         "--preset",
@@ -131,6 +131,7 @@ def job_options(default_split: str) -> Decorator:
         source_options,
         described_options,
         held_out_options(default_split),
+        relevant_option,
         preset_options,
         fit_options,
         state_options,

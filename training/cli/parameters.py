@@ -110,7 +110,7 @@ data_option, machine_option = in_group("Data"), in_group("Machine")
 quiet_option = option("--quiet", "-q", is_flag=True, help="Show no progress, only warnings, errors and the result.")
 
 
-def checkpoints_option(*names: str) -> Decorator:
+def checkpoints_option(*names: str, required: bool = True) -> Decorator:
     """The option `--checkpoints`, also under other names."""
     return option(
         "--checkpoints",
@@ -118,7 +118,7 @@ def checkpoints_option(*names: str) -> Decorator:
         "checkpoints",
         metavar="DIR",
         envvar=CHECKPOINTS_VARIABLE,
-        required=True,
+        required=required,
         is_eager=True,  # completion of versions reads it
         shell_complete=complete_directory,
         help=f"The checkpoint directory or its URL [the variable {CHECKPOINTS_VARIABLE}].",

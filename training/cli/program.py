@@ -12,6 +12,7 @@ from click.shell_completion import BashComplete, FishComplete, ZshComplete
 from models.errors import InterruptedAfterPublication, RatecastError
 from training.cli import output
 from training.cli.catalogue import datasets, presets
+from training.cli.compare import compare
 from training.cli.evaluate import evaluate
 from training.cli.fit import fit
 from training.cli.help import Command, Group
@@ -42,7 +43,7 @@ def completion(ctx: click.Context, shell: str, as_json: bool) -> None:
 
 
 SECTIONS = {
-    "Fit a model": (fit, evaluate, datasets, presets),
+    "Fit a model": (fit, evaluate, compare, datasets, presets),
     "Manage published models": (list_, report, activate, rollback, publish, prune),
     "Import and export": (import_ratings, export_top),
     "Shell": (completion,),

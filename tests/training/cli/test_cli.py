@@ -254,6 +254,33 @@ def test_an_evaluation_that_cannot_be_is_one_line_and_exit_2(
     assert remedy in done.stderr
 
 
+COMPARED = {
+    "one model": (["bias"], "compare needs two models or more"),
+    "the same model twice": (["bias", "bias"], "each of them once"),
+    "a misspelt preset": (["bias", "asl"], "add --checkpoints DIR"),
+    "too few ratings": (["bias", "als"], "9 ratings are held out: at least 100 are needed"),
+}
+
+
+@pytest.mark.parametrize(("models", "remedy"), COMPARED.values(), ids=COMPARED)
+def test_a_comparison_that_cannot_be_is_one_line_and_exit_2(
+    nursery: Nursery, ratings: str, models: list[str], remedy: str
+) -> None:
+    done = nursery.run("training", "compare", *models, "--data", ratings, "--device", "cpu")
+    assert (done.code, is_one_error_line(done), done.stdout) == (2, True, ""), done.stderr
+    assert remedy in done.stderr
+
+
+def test_a_comparison_is_a_table_with_verdicts(nursery: Nursery, tmp_path: Path) -> None:
+    weak = tmp_path / "weak.toml"
+    weak.write_text('trainer = "bias"\n[settings]\nuser_regularisation = 1e9\nitem_regularisation = 1e9\n')
+    options = ("--data", "synthetic:60x40x1200", "--split", "random:0.25", "--device", "cpu", "--quiet")
+    done = nursery.run("training", "compare", "bias", weak, *options)
+    assert (done.code, done.stderr) == (0, "")
+    assert done.stdout.startswith("300 held-out ratings of 59 users (random:0.25)\n")
+    assert re.search(r"\nbias +\d\.\d{4}\n\S*weak\.toml +\d\.\d{4} +\+\d\.\d{4} .* worse\n", done.stdout), done.stdout
+
+
 def test_spreads_and_replays_are_shown(nursery: Nursery, ratings: str) -> None:
     usual = ("--data", ratings, "--preset", "bias", "--device", "cpu", "--quiet")
     folds = nursery.run("training", "evaluate", *usual, "--folds", "3")
