@@ -17,6 +17,7 @@ from training.cli.evaluate import evaluate
 from training.cli.fit import fit
 from training.cli.help import Command, Group
 from training.cli.transfer import export_top, import_ratings
+from training.cli.tune import tune
 from training.cli.versions import activate, list_, prune, publish, report, rollback
 from training.errors import RefusedError
 from training.launch import is_first
@@ -43,7 +44,7 @@ def completion(ctx: click.Context, shell: str, as_json: bool) -> None:
 
 
 SECTIONS = {
-    "Fit a model": (fit, evaluate, compare, datasets, presets),
+    "Fit a model": (fit, evaluate, compare, tune, datasets, presets),
     "Manage published models": (list_, report, activate, rollback, publish, prune),
     "Import and export": (import_ratings, export_top),
     "Shell": (completion,),

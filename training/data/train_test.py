@@ -18,7 +18,7 @@ from training.data.attributes import Matrix, encode
 from training.data.dataset import Dataset, load
 from training.data.described import check_overlap, read_attributes, read_items
 from training.data.interactions import Int64s, Interactions
-from training.data.split import folds, parse_split, split
+from training.data.split import Split, folds, parse_split, split
 from training.errors import ConfigError
 
 
@@ -56,6 +56,25 @@ class TrainTest:
             "train_ratings": self.communicator.total(len(self.train)),
             "test_ratings": self.communicator.total(len(self.test)),
         }
+
+    def inner(self, kind: Split, rng: np.random.Generator) -> TrainTest:
+        """The training part split again: its own test part takes no part. Raises ConfigError as `split` does."""
+        parted = _parted(replace(self.dataset, ratings=self.train), *split(self.train, kind, rng))
+        user_ids, item_ids = (
+            ids if values is None else _extended(ids, more)
+            for ids, more, values in (
+                (parted.train.user_ids, self.train.user_ids, self.user_attributes_UA),
+                (parted.train.item_ids, self.train.item_ids, self.item_attributes_IA),
+            )
+        )
+        return replace(
+            parted,
+            train=parted.train.aligned(user_ids, item_ids),
+            test=parted.test.aligned(user_ids, item_ids),
+            user_attributes_UA=_reordered(self.user_attributes_UA, self.train.user_ids, user_ids),
+            item_attributes_IA=_reordered(self.item_attributes_IA, self.train.item_ids, item_ids),
+            scale=self.scale,
+        )
 
     def merged(self) -> TrainTest:
         """All ratings as the training part. Ids that only the test part has get no attributes."""
@@ -177,6 +196,11 @@ def _with_test_file(dataset: Dataset, file: str, config: JobConfig) -> TrainTest
 def _extended(ids: pa.StringArray, more: pa.StringArray) -> pa.StringArray:
     """`ids`, and after them those that only `more` has."""
     return pa.concat_arrays([ids, more.filter(pc.invert(pc.is_in(more, value_set=ids)))])
+
+
+def _reordered(table: Matrix | None, ids: pa.StringArray, order: pa.StringArray) -> Matrix | None:
+    """The rows of a table that has one for each of `ids`, in another order."""
+    return None if table is None else table[pc.index_in(order, value_set=ids).to_numpy()]
 
 
 def _padded(table: Matrix | None, rows: int) -> Matrix | None:
