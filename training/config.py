@@ -148,6 +148,7 @@ class JobConfig:
         replay: also measure what the service would have answered for the test part, in the order of time.
         items, item_columns: a catalogue of the items, in place of that of the data set, and the names of its columns.
         user_attributes, item_attributes: files with side information, in place of that of the data set.
+        half_life: days after which a rating counts half as much; None for ratings that all count alike.
         relevant: ratings at or above it count as relevant; None for three quarters up the scale.
         out, remote: the checkpoint directory to publish to, None to publish nothing, and the registry that the version
             is copied to from there, None for none.
@@ -173,6 +174,7 @@ class JobConfig:
     item_columns: Mapping[str, str] = field(default_factory=dict)
     user_attributes: str | None = None
     item_attributes: str | None = None
+    half_life: float | None = None
     relevant: float | None = None
     seed: int = 0
     device: str = "auto"

@@ -80,6 +80,12 @@ relevant_option = held_out_option(
     metavar="RATING",
     help="The lowest rating of a relevant item [three quarters up the scale].",
 )
+half_life_option = model_option(
+    "--half-life",
+    type=click.FloatRange(min=0, min_open=True, max=1e6),
+    metavar="DAYS",
+    help="Let a rating count half as much for each so many days before the latest one [all alike].",
+)
 preset_options = options(
     model_option(
         "--preset",
@@ -133,6 +139,7 @@ def job_options(default_split: str) -> Decorator:
         held_out_options(default_split),
         relevant_option,
         preset_options,
+        half_life_option,
         fit_options,
         state_options,
     )

@@ -38,6 +38,7 @@ class TrainingSet:
         user_attributes_UA, item_attributes_IA: side information, float32, finite; None where the data has none.
         users_here: which of the users of all ranks these are; None for all.
         trial_N: which ratings a trial holds out, bool; None for some at random.
+        weights_N: relative precisions of the ratings, float32, 1 on average; None where all are equal.
     """
 
     users: int
@@ -50,6 +51,7 @@ class TrainingSet:
     communicator: Communicator = SINGLE_PROCESS
     users_here: Span | None = None
     trial_N: Tensor | None = None
+    weights_N: Tensor | None = None
 
     @property
     def user_span(self) -> Span:
@@ -89,8 +91,8 @@ class TrainingSet:
 
     def grouped(self, values_N: Tensor, make: MakeRows[RowsT]) -> Sides[RowsT]:
         """Values of the ratings grouped by user and by item."""
-        by_user = make(Triplets(self.users_N, self.items_N, values_N, self.users, self.items))
-        return by_user, make(Triplets(self.items_N, self.users_N, values_N, self.items, self.users))
+        by_user = make(Triplets(self.users_N, self.items_N, values_N, self.users, self.items, self.weights_N))
+        return by_user, make(Triplets(self.items_N, self.users_N, values_N, self.items, self.users, self.weights_N))
 
     def als_sides(self, values_N: Tensor, make: MakeRows[als_rows.Rows], _width: int) -> Sides[als_rows.Solver]:
         """Users and items for alternating least squares, given the width of a table."""
@@ -126,6 +128,7 @@ class Trainer(ABC, Generic[SettingsT]):
     TABLES: ClassVar[tuple[tuple[str, str], ...]]  # what `state` saves: its name there, and the attribute
     distributes: ClassVar[bool] = False  # whether several ranks may fit it together
     uses_attributes: ClassVar[bool] = False  # whether side information that is given makes a difference
+    uses_weights: ClassVar[bool] = False  # whether weights of the ratings do
 
     def __init__(self, data: TrainingSet, settings: SettingsT, rng: np.random.Generator) -> None:
         self.data, self.settings, self.rng = data, settings, rng

@@ -48,6 +48,7 @@ class Als(Trainer[AlsSettings]):
     Settings = AlsSettings
     TABLES = (("user_table", "user_table_UK"), ("item_table", "item_table_IK"))
     distributes = True
+    uses_weights = True
 
     def __init__(self, data: TrainingSet, settings: AlsSettings, rng: np.random.Generator) -> None:
         super().__init__(data, settings, rng)
