@@ -30,9 +30,7 @@ ELSEWHERE = {"needs-docker", "needs-kubectl"}
 FEW = 12  # blocks that are not run as they stand
 BLOCKS = [block for page in PAGES for block in blocks(page)]
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))
-OPEN_FOLDERS = frozenset(
-    {"training", "training/trainers", "training/presets", "tests", "tests/training", "tests/training/trainers"}
-)
+OPEN_FOLDERS = frozenset(str(folder) for block in BLOCKS if block.file for folder in Path(block.file).parents)
 
 
 @pytest.fixture(scope="session")
