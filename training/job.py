@@ -153,7 +153,9 @@ def measure(run: Run, data: FitData, fitted: Fitted, served: Checkpoint | None, 
         baseline = bias_model(data.training)
         metrics = evaluate(fitted.model, test, data.seen.to(run.device), fitted.head)
         metrics["bias_rmse"] = held_out_rmse(baseline, test)
-    facts = {"seed": run.config.seed, "split": run.config.split_name, "device": str(run.device), "threads": run.threads}
+    config = run.config
+    facts = {"seed": config.seed, "split": config.split_name, "half_life": config.half_life}
+    facts |= {"device": str(run.device), "threads": run.threads}
     return Result(
         train_test=ratings,
         preset=run.preset,

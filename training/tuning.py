@@ -128,6 +128,7 @@ def identity(config: JobConfig, search: Search, preset: Preset, ratings: TrainTe
         config.seed,
         search.aim,
         config.relevant,
+        config.half_life,
         preset,
     )
     return hashlib.sha256(repr(facts).encode()).hexdigest()
@@ -216,6 +217,7 @@ def measured(run: Run, ratings: TrainTest, values: Mapping[str, Any], aim: Aim) 
         preset = replace(preset, relevance=None)
     elif preset.relevance is not None:
         preset = replace(load_preset("bias"), relevance=preset.relevance)
+        run = replace(run, config=replace(run.config, half_life=None))
     figure = fit_and_measure(replace(run, preset=preset), ratings).metrics[aim]
     if figure is None:
         raise DataError("no user has a relevant held-out rating to choose settings by: see --relevant")

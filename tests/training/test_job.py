@@ -248,6 +248,13 @@ def test_recent_ratings_count_more_only_where_some_are_older(tmp_path: Path, pre
         assert (weighted == pytest.approx(plain, rel=1e-2)) == is_equal
 
 
+def test_the_manifest_names_the_half_life(tmp_path: Path) -> None:
+    options = {"preset": "als", "split": "none", "overrides": [*SMALL["als"], "relevance=false"]}
+    for days, expected in ((30.0, 30.0), (None, None)):
+        run(tmp_path, out=tmp_path / "out", half_life=days, **options)
+        assert load(tmp_path / "out").manifest.trainer.settings.get("half_life") == expected
+
+
 def test_a_half_life_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="the preset bias cannot weight ratings"):
         run(tmp_path, half_life=5.0)

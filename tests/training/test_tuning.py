@@ -141,6 +141,7 @@ def test_lists_are_tuned_by_the_settings_of_the_head(ratings: str, tmp_path: Pat
     options = {"preset": "als", "overrides": ["relevance.factors=4", "relevance.sweeps=1"]}
     values = ["relevance.slope=[0.1,0.5]", "factors=[1,2]"]
     found = tuned(ratings, tmp_path / "best.toml", values, aim="ndcg10", fits=2, relevant=3.5, **options)
+    assert found["fits"] == 2
     assert [row["name"] for row in found["settings"]] == ["relevance.slope"]
     assert found["best"] == max(each["value"] for each in found["tried"])
 

@@ -13,6 +13,7 @@ from training.cli.job_options import (
     PATH,
     described_options,
     fit_options,
+    half_life_option,
     held_out_options,
     job_config,
     preset_options,
@@ -76,6 +77,7 @@ search_options = options(
 @held_out_options(default_split="none")
 @relevant_option
 @preset_options
+@half_life_option
 @search_options
 @fit_options
 @machine_option("--resume", type=PATH, metavar="FILE", help="Save the search in this file, and resume it from there.")
