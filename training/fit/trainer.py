@@ -38,7 +38,7 @@ class TrainingSet:
         user_attributes_UA, item_attributes_IA: side information, float32, finite; None where the data has none.
         users_here: which of the users of all ranks these are; None for all.
         trial_N: which ratings a trial holds out, bool; None for some at random.
-        weights_N: relative precisions of the ratings, float32, 1 on average; None where all are equal.
+        weights_N: how much each rating counts, float32, from 0 to 1; None where all count 1.
     """
 
     users: int
@@ -73,6 +73,20 @@ class TrainingSet:
     def user_counts(self) -> Tensor:
         """The number of ratings of each user, int64, (U,)."""
         return _counts(self.users_N, self.users)
+
+    def user_weights(self) -> Tensor:
+        """The sum of the weights of each user's ratings, float64, (U,)."""
+        return self._weights(self.users_N, self.users)
+
+    def item_weights(self) -> Tensor:
+        """The sum of the weights of each item's ratings on all ranks, float64, (I,)."""
+        return self.communicator.sum(self._weights(self.items_N, self.items))
+
+    def _weights(self, indices_N: Tensor, rows: int) -> Tensor:
+        if self.weights_N is None:
+            return _counts(indices_N, rows).double()
+        zeros_R = torch.zeros(rows, dtype=torch.float64, device=self.device)
+        return zeros_R.index_add_(0, indices_N, self.weights_N.double())
 
     def item_totals(self) -> Tensor:
         """The number of ratings of each item on all ranks, int64, (I,)."""

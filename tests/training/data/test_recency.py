@@ -19,8 +19,7 @@ def test_a_rating_counts_half_as_much_for_each_half_life() -> None:
     ratings = replace(RATINGS, timestamps_N=np.array([70, 60, 50, NO_TIME]) * np.array([DAY, DAY, DAY, 1]))
     weights_N = recency_weights(ratings, 10.0)
     assert weights_N.dtype == np.float32
-    assert weights_N / weights_N[0] == pytest.approx([1, 1 / 2, 1 / 4, 1 / 4])
-    assert weights_N.mean() == pytest.approx(1)
+    assert weights_N.tolist() == [1, 1 / 2, 1 / 4, 1 / 4]
 
 
 def test_without_times_there_are_no_weights() -> None:
