@@ -143,6 +143,7 @@ class JobConfig:
 
     Attributes:
         data, options: the sources of the ratings, as `training.data.dataset.load` takes them.
+        store: URL of the ratings store whose deleted users are left out of other sources; None for none.
         test: a source whose ratings are the test part; `split` is then not used.
         folds: parts of a cross-validation, each of which is the test part once; `split` and `test` are then not used.
         replay: also measure what the service would have answered for the test part, in the order of time.
@@ -165,6 +166,7 @@ class JobConfig:
     preset: str
     cache: Path
     options: SourceOptions = NOTHING_KNOWN
+    store: str | None = None
     test: str | None = None
     split: str = "none"
     folds: int | None = None

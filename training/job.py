@@ -21,8 +21,11 @@ from models.errors import CheckpointError, CheckpointNotFoundError, RemoteError
 from models.registry.checkpoint_sync import CheckpointSync
 from models.registry.directory import load
 from models.registry.remote import RemoteRegistry
+from models.stored_items import DESCRIBED
 from models.urls import is_url
 from training.config import JobConfig, Preset, load_preset
+from training.data.dataset import Dataset
+from training.data.described import with_stored
 from training.data.split import parse_split
 from training.data.summary import summary
 from training.data.train_test import TrainTest
@@ -166,7 +169,7 @@ def measure(run: Run, data: FitData, fitted: Fitted, served: Checkpoint | None, 
         metrics=metrics,
         run=facts | ratings.totals(),
         summary=summary,
-        described=item_details(ratings.dataset.items, served),
+        described=item_details(ratings.dataset, served),
         drift=None if served is None else measure_drift(ratings.train, served, ratings.communicator),
         measured_on=ratings,
         baseline=baseline,
@@ -174,12 +177,16 @@ def measure(run: Run, data: FitData, fitted: Fitted, served: Checkpoint | None, 
     )
 
 
-def item_details(items: pa.Table | None, served: Checkpoint | None) -> pa.Table | None:
-    """The descriptions of items from the source; if it has none, those of the served version."""
-    if items is not None or served is None:
-        return items
-    known = [pc.is_valid(served.catalogue[name]) for name in ("title", "year", "genres", "labels")]
-    described = served.catalogue.filter(reduce(pc.or_, known))
+def item_details(dataset: Dataset, served: Checkpoint | None) -> pa.Table | None:
+    """The descriptions of items from the source; if it has none, those of the served version; None if nothing is known.
+
+    What a ratings store says of an item counts instead.
+    """
+    items = dataset.items
+    if items is None and served is not None:
+        known = [pc.is_valid(served.catalogue[name]) for name in DESCRIBED]
+        items = served.catalogue.filter(reduce(pc.or_, known))
+    described = with_stored(items, dataset.stored_items)
     return described if len(described) else None
 
 

@@ -56,6 +56,8 @@ KEYS = [
     "rows",
     "dropped",
     "duplicates",
+    "erased_users",
+    "erased_ratings",
     "scale",
     "first_rating",
     "last_rating",

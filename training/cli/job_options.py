@@ -10,15 +10,16 @@ import click
 from training import constants
 from training.cli.help import Decorator, in_group
 from training.cli.parameters import (
-    columns,
     complete_setting,
     data_option,
     device_options,
+    item_options,
     machine_option,
     one_of,
     options,
     quiet_option,
-    source_options,
+    reading_options,
+    source_option,
     taken_source_options,
 )
 
@@ -28,20 +29,14 @@ if TYPE_CHECKING:
 PATH = click.Path(path_type=Path)
 held_out_option, model_option = in_group("Held-out ratings"), in_group("Model")
 
-described_options = options(
+ratings_options = options(
+    source_option(),
+    reading_options,
+    item_options,
     data_option(
-        "--items",
-        metavar="FILE",
-        shell_complete=one_of((), or_file=True),
-        help="A file that describes the items: columns id, title, year and genres; all others are labels.",
-    ),
-    data_option(
-        "--item-columns",
-        type=columns,
-        default="",
-        show_default=False,
-        metavar="NAME=COLUMN,…",
-        help="The columns of id, title, year and genres in --items.",
+        "--store",
+        metavar="URL",
+        help="The service's ratings store: users who were deleted there are left out of the other sources.",
     ),
     data_option(
         "--user-attributes",
@@ -134,8 +129,7 @@ state_options = options(
 def job_options(default_split: str) -> Decorator:
     """The options that `fit` and `evaluate` share."""
     return options(
-        source_options,
-        described_options,
+        ratings_options,
         held_out_options(default_split),
         relevant_option,
         preset_options,

@@ -125,16 +125,20 @@ def checkpoints_option(*names: str, required: bool = True) -> Decorator:
     )
 
 
-source_options = options(
-    data_option(
+def source_option(*, required: bool = True) -> Decorator:
+    """The option `--data`."""
+    return data_option(
         "--data",
-        required=True,
+        required=required,
         multiple=True,
         metavar="SOURCE",
         shell_complete=one_of(constants.DATA_SETS, or_file=True),
         help="A file, folder, pattern or URL of files, - for standard input, a database URL, a named data set, or "
         "synthetic:UxIxN. May be repeated.",
-    ),
+    )
+
+
+reading_options = options(
     data_option("--table", metavar="NAME", help="The table to read if --data is a database URL."),
     data_option("--query", metavar="SELECT", help="A query that selects the ratings, in place of --table."),
     data_option(
@@ -188,8 +192,26 @@ source_options = options(
 )
 
 
+item_options = options(
+    data_option(
+        "--items",
+        metavar="FILE",
+        shell_complete=one_of((), or_file=True),
+        help="A file that describes the items: columns id, title, year and genres; all others are labels.",
+    ),
+    data_option(
+        "--item-columns",
+        type=columns,
+        default="",
+        show_default=False,
+        metavar="NAME=COLUMN,…",
+        help="The columns of id, title, year and genres in --items.",
+    ),
+)
+
+
 def taken_source_options(chosen: dict[str, Any]) -> SourceOptions:
-    """The values of `source_options` except `--data`. They are removed from `chosen`."""
+    """The values of `reading_options`. They are removed from `chosen`."""
     return SourceOptions(**{field.name: chosen.pop(field.name) for field in fields(SourceOptions)})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -16,10 +17,12 @@ from training.config import JobConfig
 from training.data import movielens
 from training.data.attributes import Matrix, encode
 from training.data.dataset import Dataset, load
-from training.data.described import check_overlap, read_attributes, read_items
+from training.data.described import SHOWN_SCHEMA, check_overlap, read_attributes, read_items
 from training.data.interactions import Int64s, Interactions
 from training.data.split import Split, folds, parse_split, split
 from training.errors import ConfigError
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,11 +160,14 @@ def _attributes(source: str | None, side: Literal["user", "item"], config: JobCo
 
 def _read_dataset(config: JobConfig, phase: Callable[[str], None]) -> Dataset:
     phase("reading the ratings")
-    dataset = load(config.data, config.options, rng=np.random.default_rng(config.seed), cache=config.cache)
+    rng = np.random.default_rng(config.seed)
+    dataset = load(config.data, config.options, rng=rng, cache=config.cache, erasures=config.store)
     if config.items is None:
         return dataset
     items = read_items(config.items, config.item_columns, config.options)
     check_overlap(items, dataset.ratings.item_ids)
+    if shown := [name for name in SHOWN_SCHEMA.names if name in items.column_names]:
+        log.info("the columns %s of --items are for `import --items`: a fit does not use them", ", ".join(shown))
     return replace(dataset, items=items)
 
 
@@ -185,7 +191,7 @@ def _parted(dataset: Dataset, train_rows: Int64s, test_rows: Int64s) -> TrainTes
 def _with_test_file(dataset: Dataset, file: str, config: JobConfig) -> TrainTest:
     options = replace(config.options, table=None, query=None) if not is_url(file) else config.options
     rng = np.random.default_rng([config.seed, 1])
-    read = load([file], options, rng=rng, cache=config.cache, held_out=True)
+    read = load([file], options, rng=rng, cache=config.cache, held_out=True, erasures=config.store)
     train, held_out = dataset.ratings, read.ratings
     (low, high), (test_low, test_high) = dataset.scale, read.scale
     test = held_out.aligned(train.user_ids, train.item_ids)

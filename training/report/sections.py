@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from training.data.database import LiveError
 from training.data.interactions import Interactions
+from training.data.store import LiveError
 from training.fit.loop import Epoch
 from training.report.charts import Chart, Line, numbers
 from training.report.distributions import activity_chart, rating_chart

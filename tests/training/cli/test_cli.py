@@ -277,8 +277,9 @@ def test_every_command_answers_in_json(nursery: Nursery, ratings: str, tmp_path:
         "list": ("--out", out),
         "report": ("--checkpoints", out, "--version", first),
         "activate": (first, "--out", out),
+        "split": ("--end", "--out", out),
         "publish": (out / second, "--out", elsewhere),
-        "export-top": ("--checkpoints", out, "--device", "cpu", "--out", tmp_path / "top.parquet"),
+        "export": ("--checkpoints", out, "--device", "cpu", "--out", tmp_path / "top.parquet"),
         "evaluate": fit,
         "fit": (*fit, "--out", out, "--force"),
         "compare": ("bias", "als", *many),
@@ -290,8 +291,9 @@ def test_every_command_answers_in_json(nursery: Nursery, ratings: str, tmp_path:
     answers = {name: answered(nursery.run("training", name, *words, "--json")) for name, words in commands.items()}
     assert answers["activate"] == {"current": first}
     assert answers["publish"] == {"version": second, "checkpoint": str(elsewhere / second), "current": True}
-    assert answers["export-top"] == {"rows": 9, "file": str(tmp_path / "top.parquet")}
+    assert answers["export"] == {"rows": 9, "file": str(tmp_path / "top.parquet")}
     assert answers["rollback"] == {"current": first, "before": answers["fit"]["version"]}
+    assert answers["split"] == {"version": None, "share": None}
     assert answers["prune"] == {"removed": [second]}
     assert answers["report"]["report"] == str(out / first / "report" / "index.html")
     assert (answers["report"]["version"], answers["report"]["rmse"]) == (first, 1.0)
