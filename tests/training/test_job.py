@@ -236,36 +236,6 @@ def test_a_test_file_is_the_test_part(tmp_path: Path) -> None:
     assert figures["recall10"] == 0
 
 
-SMALL = {"als": ["sweeps=2", "factors=3"], "bayes": ["trial=0", "samples=2", "burn_in=1", "chains=1", "factors=7"]}
-
-
-@pytest.mark.parametrize("preset", SMALL)
-def test_recent_ratings_count_more_only_where_some_are_older(tmp_path: Path, preset: str) -> None:
-    same = [csv(tmp_path / "same.csv", [(*row[:3], 4_000_000_000) for row in TRAIN])]
-    later = [csv(tmp_path / "later.csv", [(*row[:3], 2_000_000_000 + 86_400 * row[3]) for row in TRAIN])]
-    options = {"preset": preset, "split": "random:0.25", "overrides": [*SMALL[preset], "relevance=false"]}
-    for data, half_life, is_equal in ((same, 5.0, True), (later, 5.0, False), (later, 1e6, True)):
-        options["data"] = data
-        plain, weighted = (run(tmp_path, half_life=days, **options).figures["rmse"] for days in (None, half_life))
-        assert (weighted == pytest.approx(plain, rel=1e-2)) == is_equal
-
-
-def test_the_manifest_names_the_half_life(tmp_path: Path) -> None:
-    options = {"preset": "als", "split": "none", "overrides": [*SMALL["als"], "relevance=false"]}
-    for days, expected in ((30.0, 30.0), (None, None)):
-        run(tmp_path, out=tmp_path / "out", half_life=days, **options)
-        assert load(tmp_path / "out").manifest.trainer.settings.get("half_life") == expected
-
-
-def test_a_half_life_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="the preset bias cannot weight ratings"):
-        run(tmp_path, half_life=5.0)
-    untimed = tmp_path / "untimed.csv"
-    untimed.write_text("user,item,rating\n1,2,3\n2,1,4\n2,2,5\n")
-    with pytest.raises(ConfigError, match="the ratings have no timestamps"):
-        run(tmp_path, data=[str(untimed)], preset="als", half_life=5.0)
-
-
 def test_a_replay_adds_its_figures(tmp_path: Path) -> None:
     later = csv(tmp_path / "later.csv", TEST)
     for options, number in (({"split": "time:0.25"}, 30), ({"test": later}, 24)):

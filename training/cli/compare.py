@@ -10,8 +10,8 @@ import click
 from training import constants
 from training.cli import output
 from training.cli.help import Command
-from training.cli.job_options import described_options, fit_options, held_out_options, job_config
-from training.cli.parameters import checkpoints_option, one_of, source_options
+from training.cli.job_options import fit_options, held_out_options, job_config, ratings_options
+from training.cli.parameters import checkpoints_option, one_of
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -26,8 +26,7 @@ if TYPE_CHECKING:
     ),
 )
 @click.argument("models", nargs=-1, metavar="A B [C…]", shell_complete=one_of(constants.preset_names(), or_file=True))
-@source_options
-@described_options
+@ratings_options
 @held_out_options(default_split="last-out")
 @checkpoints_option(required=False)
 @fit_options

@@ -18,7 +18,8 @@ from training.cli.parameters import (
     one_of,
     options,
     quiet_option,
-    source_options,
+    reading_options,
+    source_option,
     taken_source_options,
 )
 
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
 PATH = click.Path(path_type=Path)
 held_out_option, model_option = in_group("Held-out ratings"), in_group("Model")
 
-described_options = options(
+ratings_options = options(
+    source_option(),
+    reading_options,
     item_options,
     data_option(
         "--store",
@@ -126,8 +129,7 @@ state_options = options(
 def job_options(default_split: str) -> Decorator:
     """The options that `fit` and `evaluate` share."""
     return options(
-        source_options,
-        described_options,
+        ratings_options,
         held_out_options(default_split),
         relevant_option,
         preset_options,

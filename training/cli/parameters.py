@@ -192,7 +192,6 @@ reading_options = options(
 )
 
 
-source_options = options(source_option(), reading_options)
 item_options = options(
     data_option(
         "--items",

@@ -11,15 +11,15 @@ from training.cli import output
 from training.cli.help import Command, in_group
 from training.cli.job_options import (
     PATH,
-    described_options,
     fit_options,
     half_life_option,
     held_out_options,
     job_config,
     preset_options,
+    ratings_options,
     relevant_option,
 )
-from training.cli.parameters import duration, machine_option, one_of, options, source_options
+from training.cli.parameters import duration, machine_option, one_of, options
 from training.launch import started_by_torchrun
 
 if TYPE_CHECKING:
@@ -72,8 +72,7 @@ search_options = options(
         "python -m training fit --data ratings.csv --split random:0.1 --preset tuned.toml --out checkpoints",
     ),
 )
-@source_options
-@described_options
+@ratings_options
 @held_out_options(default_split="none")
 @relevant_option
 @preset_options
