@@ -17,7 +17,7 @@ from torch import Tensor
 from models.mf import MatrixFactorization
 from training.communicator import LocalRows
 from training.fit.kernels.collapse import ranked
-from training.fit.kernels.gibbs import Chain, RandomStream, Rows, Side, start_effects, start_side
+from training.fit.kernels.gibbs import Chain, RandomStream, Rows, Side, shares, start_effects, start_side
 from training.fit.kernels.gibbs_cpu import CpuRows
 from training.fit.kernels.gibbs_torch import TorchRows
 from training.fit.kernels.grouping import Triplets
@@ -25,6 +25,7 @@ from training.fit.kernels.posterior import Spread
 from training.fit.kernels.tiles import padded_width
 from training.fit.trainer import TrainingSet
 
+FULL = 200_000  # ratings up to which a sweep is so cheap that there are as many as the settings say
 START = 2**63 - 1  # the number of the sweep whose stream a chain starts from
 
 
@@ -48,15 +49,29 @@ class Sample(NamedTuple):
     stream: RandomStream
 
     def tables(self) -> tuple[Tensor, Tensor]:
-        """Users' and items' rows, (U+1, K) and (I+1, K), the last ones the means of unknown ids."""
-        return _with_unknown(self.chain.user), _with_unknown(self.chain.item)
+        """Users' and items' rows, (U+1, ·) and (I+1, ·), the last ones the means of unknown ids; a bias comes last."""
+        return self._as_if_rated(_with_unknown(self.chain.user), _with_unknown(self.chain.item))
 
     def drawn(self) -> tuple[Tensor, Tensor]:
         """The same with a draw of the unknown ids' rows."""
-        tables = self.tables()
+        tables = _with_unknown(self.chain.user), _with_unknown(self.chain.item)
         for table_RK, side in zip(tables, (self.chain.user, self.chain.item), strict=True):
             table_RK[-1] += side.spread_K.sqrt() * self.stream.normal(table_RK.shape[1])
-        return tables
+        return self._as_if_rated(*tables)
+
+    def _as_if_rated(self, user_UK: Tensor, item_IK: Tensor) -> tuple[Tensor, Tensor]:
+        """With the effect that a user has on an item's row by rating it.
+
+        It is in the row for every training rating, and a rating is predicted on the condition that there is one. It
+        adds s_i [p̃_u, 1]·w_u to the prediction, one more column.
+        """
+        chain = self.chain
+        if not chain.implicit:
+            return user_UK, item_IK
+        effect_UK, counts_I = chain.user.effect_RK, chain.item.counts_R
+        of_user_U = (user_UK[:-1, :-1] * effect_UK[:, :-1]).sum(1) + effect_UK[:, -1]
+        of_item_I = shares(torch.cat([counts_I, counts_I.new_zeros(1)]) + 1, counts_I, chain.item.local)
+        return _with_column(user_UK, torch.cat([of_user_U, of_user_U.new_zeros(1)])), _with_column(item_IK, of_item_I)
 
     def noise(self) -> tuple[Tensor, Tensor]:
         """The parts of users and items in the variance of a rating's error, (U+1,) and (I+1,)."""
@@ -99,6 +114,11 @@ class Ensemble:
             pool.submit(collect, samples).result()
         torch.set_num_threads(threads)  # the default of later threads, which is shared
         return losses
+
+    def keep(self, places: Sequence[int]) -> None:
+        """Go on with some of the chains."""
+        self.chains = [self.chains[place] for place in places]
+        self.variants = [self.variants[place] for place in places]
 
     @property
     def precision(self) -> Tensor:
@@ -162,6 +182,11 @@ class Ensemble:
         return Chain(user, item, precision, variant.implicit, variant[1:])
 
 
+def fewer(sweeps: int, ratings: int, least: float) -> int:
+    """How many sweeps there are of so many ratings: of more than `FULL` fewer, down to a share `least` of them."""
+    return round(sweeps * max(least, min(1.0, FULL / max(1, ratings))))
+
+
 def under(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The part of a state whose names begin with the prefix, without it."""
     return {name.removeprefix(prefix): table for name, table in state.items() if name.startswith(prefix)}
@@ -169,6 +194,11 @@ def under(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _with_unknown(side: Side) -> Tensor:
     return torch.cat([side.table_RK, side.unknown_K[None]])
+
+
+def _with_column(table_RK: Tensor, column_R: Tensor) -> Tensor:
+    """One more column of factors, before the bias."""
+    return torch.cat([table_RK[:, :-1], column_R[:, None], table_RK[:, -1:]], dim=1)
 
 
 def _with_mean(side: Side) -> Tensor:

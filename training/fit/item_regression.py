@@ -29,12 +29,10 @@ class ItemRegression:
 
     def __init__(self, data: TrainingSet, targets_N: Tensor, most: int) -> None:
         self.counts_I, self.user_counts_U = data.item_totals(), data.user_counts().float()
-        order_I = torch.sort(self.counts_I, descending=True, stable=True).indices
-        self.covered_C = order_I[: min(most, data.items)].sort().values
+        place_I = data.most_rated(most)
+        self.covered_C = (place_I >= 0).nonzero()[:, 0]
         self.counts_C = self.counts_I[self.covered_C].float()
         self.communicator = data.communicator
-        place_I = torch.full((data.items,), -1, dtype=torch.int64, device=data.device)
-        place_I[self.covered_C] = torch.arange(len(self.covered_C), device=data.device)
         place_N = place_I[data.items_N.long()]
         inside_N, users_N = place_N >= 0, data.users_N.long()
         shape = (data.users, len(self.covered_C))

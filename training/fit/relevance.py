@@ -66,7 +66,7 @@ class RelevanceFit:
         covered = min(settings.regression_items, items)
         published = 4 * (users + 2 * items) * max(settings.factors, settings.rank if covered else 0)
         grouped = 2 * 8 + (2 * 12 if covered else 0)
-        return (12 + 4 + grouped) * ratings + 2 * solved + 2 * published + 4 * 4 * covered**2 + 40 * (users + items)
+        return (12 + 4 + grouped) * ratings + 3 * solved + 2 * published + 4 * 4 * covered**2 + 40 * (users + items)
 
     def epoch(self) -> Mapping[str, Tensor]:
         """Sweep once. `loss` is the weighted squared error over all cells before the penalty, per rating."""
@@ -100,34 +100,36 @@ class RelevanceFit:
         held = part(self.data, held_N)
         if kept.total() == 0:
             return self._untried()
-        targets_N = rating_targets(kept, settings.slope)
-        regression = ItemRegression(kept, targets_N, min(settings.regression_items or MOST_JUDGED, MOST_JUDGED))
-        judge = Judge(regression, kept, targets_N, held)
+        place_I = kept.most_rated(min(settings.regression_items or MOST_JUDGED, MOST_JUDGED))
+        judged_C = (place_I >= 0).nonzero()[:, 0]
+        targets_N = rating_targets(kept, settings.slope)[place_I[kept.items_N.long()] >= 0]
+        judged, held = kept.of_items(place_I), held.of_items(place_I)
+        judge = Judge(ItemRegression(judged, targets_N, len(judged_C)), judged, targets_N, held)
         if not judge.can_choose:
             return self._untried()
         factors = WeightedFactors(kept, settings)
         factors.start(self._rng)
         best, found = -1.0, Start(settings.regularisation, None, NO_REGRESSION)
-        best_items_IH = best_scores_BC = factors.items_IK
+        best_items_CH = best_scores_BC = factors.items_IK
         for share in (1.0, *MILDER):
             factors.regularisation = share * settings.regularisation
             for _ in range(settings.sweeps if share == 1.0 else TRIAL_SWEEPS):
                 yield factors.sweep()
-            items_IH = factors.items_IH()
-            scores_BC = factors.users_UH()[judge.users_B] @ items_IH[regression.covered_C].T
+            items_CH = factors.items_IH()[judged_C]
+            scores_BC = factors.users_UH()[judge.users_B] @ items_CH.T
             if (quality := judge.ndcg(scores_BC)) > best:
                 best, found = quality, Start(factors.regularisation, factors.items_IK.clone(), NO_REGRESSION)
-                best_items_IH, best_scores_BC = items_IH.clone(), scores_BC
+                best_items_CH, best_scores_BC = items_CH, scores_BC
         if settings.regression_items:
-            reduced = partial(self._reduced_scores, judge, best_items_IH)
+            reduced = partial(self._reduced_scores, judge, best_items_CH)
             found = replace(found, choice=judge.choose(best_scores_BC, reduced))
         log.info("relevance head: regularisation %g, %s", found.regularisation, found.choice)
         return found
 
-    def _reduced_scores(self, judge: Judge, items_IH: Tensor, choice: Choice) -> Tensor:
+    def _reduced_scores(self, judge: Judge, items_CH: Tensor, choice: Choice) -> Tensor:
         """Of the judged users for the covered items, (B, C): those of the regression in its published form."""
-        items_IG, summed_CG = self._reduced(judge.regression, items_IH, choice)
-        return judge.targets_BC @ summed_CG @ items_IG[judge.regression.covered_C].T
+        items_CG, summed_CG = self._reduced(judge.regression, items_CH, choice)
+        return judge.targets_BC @ summed_CG @ items_CG.T
 
     def _reduced(self, regression: ItemRegression, items_IH: Tensor, choice: Choice) -> tuple[Tensor, Tensor]:
         """All factors of items, (I, G), of which the first are given, and what targets add to a user's row, (C, G)."""

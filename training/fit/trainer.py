@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import numpy as np
@@ -91,6 +91,28 @@ class TrainingSet:
     def item_totals(self) -> Tensor:
         """The number of ratings of each item on all ranks, int64, (I,)."""
         return self.communicator.sum(_counts(self.items_N, self.items))
+
+    def most_rated(self, most: int) -> Tensor:
+        """The places of the items with most ratings, in their order, and −1 for all others, int64, (I,)."""
+        order_I = torch.sort(self.item_totals(), descending=True, stable=True).indices
+        chosen_C = order_I[:most].sort().values
+        place_I = torch.full_like(order_I, -1)
+        place_I[chosen_C] = torch.arange(len(chosen_C), device=self.device)
+        return place_I
+
+    def of_items(self, place_I: Tensor) -> TrainingSet:
+        """The ratings of the items that have a place, their new index, without attributes."""
+        place_N = place_I[self.items_N.long()]
+        here_N = place_N >= 0
+        return replace(
+            self,
+            items=int((place_I >= 0).sum()),
+            users_N=self.users_N[here_N],
+            items_N=place_N[here_N].int(),
+            ratings_N=self.ratings_N[here_N],
+            item_attributes_IA=None,
+            trial_N=None,
+        )
 
     def total(self) -> int:
         """The number of ratings on all ranks."""

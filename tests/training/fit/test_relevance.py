@@ -120,7 +120,7 @@ def test_the_memory_estimate_counts_ratings_and_tables() -> None:
     small = RelevanceFit.memory_bytes(1_000, 500, 10_000, SETTINGS)
     assert RelevanceFit.memory_bytes(1_000, 500, 20_000, SETTINGS) - small == 10_000 * 56
     wider = SETTINGS.model_copy(update={"factors": 16})
-    assert RelevanceFit.memory_bytes(1_000, 500, 10_000, wider) - small == 1_500 * 8 * 4 * 2
+    assert RelevanceFit.memory_bytes(1_000, 500, 10_000, wider) - small == 1_500 * 8 * 4 * 3
     alone = SETTINGS.model_copy(update={"regression_items": 0})
     assert small - RelevanceFit.memory_bytes(1_000, 500, 10_000, alone) == 10_000 * 24 + 4 * 4 * 500**2 + 2_000 * 8 * 10
 

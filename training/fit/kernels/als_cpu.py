@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from training.fit.kernels.als_rows import HalfStep, packed_width
+from training.fit.kernels.als_short import SHARE, solve_short_rows
 from training.fit.kernels.grouping import Features, Grouped, Triplets, add_ratings, balanced_ranges, group
 from training.fit.kernels.jit import Float32s, kernel, run_ranges
 from training.fit.kernels.simd import LANES
@@ -49,8 +50,11 @@ class CpuRows:
 
     def solve(self, step: HalfStep, out_RK: Tensor) -> Tensor:
         features, penalties = Features.of(step.other_CK, biased=step.biased), Penalties.of(step, out_RK.shape[1])
-        out = flat(out_RK)
-        error = sum(self._run(_solve_rows, features, self._ratings, penalties, out, ranges=self._ranges))
+        out, least, error = flat(out_RK), 0, 0.0
+        if step.prior_KK is not None and not step.biased:
+            error += solve_short_rows(self._ratings, step, partial(self._run, ranges=self._ranges), out_RK)
+            least = out_RK.shape[1] // SHARE + 1
+        error += sum(self._run(_solve_rows, features, self._ratings, penalties, out, least, ranges=self._ranges))
         for row in self._long_rows:
             gram, weighted, squares = self._long_sums(row, features)
             error += _solve(gram + penalties.prior, weighted, squares, features.width, penalties, row, out)
@@ -91,16 +95,19 @@ def compile_for(width: int, *, distributed: bool) -> None:
 
 @kernel
 def _solve_rows(
-    features: Features, ratings: Grouped, penalties: Penalties, out: Float32s, first: int, last: int
+    features: Features, ratings: Grouped, penalties: Penalties, out: Float32s, least: int, first: int, last: int
 ) -> float:
-    """Solve rows `first` to `last` except those longer than a segment. Returns their sum of squared errors."""
+    """Solve rows `first` to `last` of at least so many ratings, except those longer than a segment.
+
+    Returns their sum of squared errors.
+    """
     K = LANES * len(features.width)
     gram, weighted = np.empty(K * K, np.float32), np.empty(K, np.float32)
     rows, targets = np.zeros(BLOCK * K, np.float32), np.zeros(BLOCK, np.float32)
     error = 0.0
     for row in range(first, last):
         start, stop = ratings.starts_R[row], ratings.starts_R[row + 1]
-        if stop - start <= SEGMENT:
+        if least <= stop - start <= SEGMENT:
             gram[:] = penalties.prior
             weighted[:] = 0
             squares = add_ratings(features, None, ratings, start, stop, rows, targets, gram, weighted)

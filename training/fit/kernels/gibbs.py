@@ -1,7 +1,8 @@
 """One chain of the Gibbs sampler for Bayesian matrix factorization with implicit effects on both sides.
 
-r_ui ~ N(b_u + b_i + p̃_u·q̃_i, 1/(α a_u c_i)), p̃_u = p_u + |N(u)|^-½ Σ_{j∈N(u)} y_j and likewise q̃_i and the biases:
-SVD++ (Koren 2008) in both directions, as in Rendle, Zhang and Koren, "On the difficulty of evaluating baselines", 2019.
+r_ui ~ N(b_u + b_i + p̃_u·q̃_i, 1/(α a_u c_i)), p̃_u = p_u + s_u Σ_{j∈N(u)} y_j and likewise q̃_i and the biases: SVD++
+(Koren 2008) in both directions, as in Rendle, Zhang and Koren, "On the difficulty of evaluating baselines", 2019. There
+s_u = n_u^-½; here n_u counts half, and the mean over users the other half, on a logarithmic scale (`shares`).
 Rows [p_u, b_u] have the prior N(m + Bᵀx_u, Λ⁻¹) with attributes x_u (Simm et al., "Macau", 2017), every column of it a
 Normal–Gamma of its own. The weights a_u, c_i ~ Gamma(ν/2, ν/2) give the errors heavy tails (Lakshminarayanan, Bouchard
 and Archambeau 2011). A sweep draws each of them given all others. Ratings are standardised by the caller.
@@ -27,6 +28,10 @@ START_FACTORS = 0.1  # standard deviation
 # biases of users had a standard deviation of 0.08, and 0.27 after 40.
 START_BIASES = 0.3
 START_EFFECTS = 0.05  # likewise; a chain that starts with effects of zero takes long to find them
+# Of a row's share in the sum of its effects. With 0.5 and 0.25 the RMSE on tenths held out of training parts is 0.8740
+# and 0.8729 on MovieLens-100K, 0.8042 and 0.7970 on MovieLens-latest-small, 1.0142 and 1.0130 on yelp, 1.1130 and
+# 1.1113 on anime (with doubled freedoms, which are worth 0.0003 of it on MovieLens-100K).
+SHARE_POWER = 0.25
 EFFECT_RATE = 0.1  # of the Gamma prior on the precision of implicit effects, which are smaller than factors
 
 
@@ -138,6 +143,9 @@ class Side:
         counts_R: the number of their ratings, float64.
         weights_R: the sum of the weights of their ratings, float64; the number where all count 1.
         share_R: counts^-½, float32.
+=======
+        share_R: see `shares`.
+>>>>>>> accuracy
         attributes_RA: side information, or (R, 0).
         table_RK: [p̃, b].
         effect_RK: y, which a row adds to the rows of the other side that it was rated with.
@@ -234,8 +242,9 @@ def start_side(
         rows=rows,
         local=local,
         counts_R=counts_R.double(),
+<<<<<<< HEAD
         weights_R=counts_R.double() if weights_R is None else weights_R,
-        share_R=counts_R.clamp(min=1).float().rsqrt(),
+        share_R=shares(counts_R, counts_R, local),
         attributes_RA=attributes_RA,
         table_RK=table_RK,
         effect_RK=zeros_RK.clone(),
@@ -245,6 +254,16 @@ def start_side(
         unknown_K=torch.zeros(width, device=device),
         spread_K=torch.ones(width, device=device),
     )
+
+
+def shares(numbers_R: Tensor, counts_R: Tensor, local: LocalRows) -> Tensor:
+    """What the sum of the effects in a row of so many ratings is multiplied with, float32, (R,).
+
+    It is (number · mean)^-¼, where `counts_R` tells the mean number of ratings of a row.
+    """
+    mean = local.communicator.sum(counts_R.sum()).double() / max(1, local.span.total)
+    shares_R: Tensor = (numbers_R.clamp(min=1) * mean.clamp(min=1)) ** -SHARE_POWER
+    return shares_R.float()
 
 
 def start_effects(users: Side, items: Side, stream: RandomStream) -> None:
