@@ -139,20 +139,17 @@ class RandomStream:
 class Side:
     """The users or the items of this rank: what is fixed, then what a sweep changes (`STATE`).
 
-        Attributes:
-            counts_R: the number of their ratings, float64.
-            weights_R: the sum of the weights of their ratings, float64; the number where all count 1.
-            share_R: counts^-½, float32.
-    =======
-            share_R: see `shares`.
-    >>>>>>> accuracy
-            attributes_RA: side information, or (R, 0).
-            table_RK: [p̃, b].
-            effect_RK: y, which a row adds to the rows of the other side that it was rated with.
-            shift_RK: the sum of the other side's effects in `table_RK`.
-            weight_R: a, relative precision of the row's ratings.
-            coefficients_AK: B.
-            unknown_K, spread_K: mean and variances of the row of an unknown id, which are those of the rows' priors.
+    Attributes:
+        counts_R: the number of their ratings, float64.
+        weights_R: the sum of the weights of their ratings, float64; the number where all count 1.
+        share_R: see `shares`.
+        attributes_RA: side information, or (R, 0).
+        table_RK: [p̃, b].
+        effect_RK: y, which a row adds to the rows of the other side that it was rated with.
+        shift_RK: the sum of the other side's effects in `table_RK`.
+        weight_R: a, relative precision of the row's ratings.
+        coefficients_AK: B.
+        unknown_K, spread_K: mean and variances of the row of an unknown id, which are those of the rows' priors.
     """
 
     rows: Rows
