@@ -6,7 +6,7 @@ PRESET ?= bayes
 CHECKPOINTS ?= checkpoints
 VENV := .venv
 BIN := $(VENV)/bin
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
+PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 COMPILE := $(BIN)/pip-compile --quiet --strip-extras --no-header --no-annotate --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
@@ -54,7 +54,7 @@ docs: $(VENV)/.test ## build the documentation in build/docs; its pages need no 
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --clean
 
 bench: $(VENV)/.bench ## run the benchmarks behind the figures in the documentation; this takes hours
-	for program in textbook loading training_speed relevance topn export_top shards startup serving overload soak replicas accuracy search console client report; do PYTHONPATH=client/src $(BIN)/python -m benchmarks.$$program || exit 1; done
+	for program in textbook loading training_speed relevance topn export_top shards startup serving overload soak catalogue_changes replicas accuracy search console client report; do PYTHONPATH=client/src $(BIN)/python -m benchmarks.$$program || exit 1; done
 
 gpu: $(VENV)/.test ## run the tests and benchmarks that need an NVIDIA GPU
 	$(BIN)/python -m benchmarks.gpu

@@ -25,7 +25,9 @@ from app.engine.errors import (
     NotReadyError,
     OrderingUnavailableError,
     OverloadedError,
+    SplitError,
     UnknownVersionError,
+    VersionNotLoadedError,
 )
 from app.ratings.errors import NoStoreError, RequestKeyError, StoreUnavailableError, StoreUnusableError
 from models.errors import (
@@ -146,6 +148,8 @@ KINDS: Mapping[type[RatecastError], Kind] = {
     ReportNotFoundError: Kind("no-report", 404, "The version has no report"),
     UnprovenVersionError: Kind("needs-force", 409, "The version is served only by force"),
     ComparisonError: Kind("not-comparable", 409, "The versions cannot be compared"),
+    VersionNotLoadedError: Kind("version-not-loaded", 404, "The version does not answer now"),
+    SplitError: Kind("no-split", 409, "The users cannot be split like this"),
     ActivationError: Kind("not-activated", 409, "The version cannot be activated"),
     StoreUnavailableError: Kind("store-unavailable", 503, "The ratings store is unreachable"),
     StoreUnusableError: Kind("store-unusable", 503, "The database cannot be used as a ratings store"),

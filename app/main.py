@@ -14,7 +14,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
 from app import errors
-from app.api import items, lists, models, openapi, operations, predict, quality, ratings
+from app.api import items, lists, models, openapi, operations, predict, quality, ratings, split
 from app.api.deps import State
 from app.api.limits import Limits
 from app.api.openapi import Service
@@ -100,7 +100,7 @@ def add_routes(app: FastAPI) -> list[Route]:
         ratings.router,
         lists.top_route,  # after the other paths below /users: see `app.api.parameters`
         lists.recommend_route,
-        *(resource.router for resource in (lists, items, models, quality, operations, openapi)),
+        *(resource.router for resource in (lists, items, models, split, quality, operations, openapi)),
         console.router(),
     ):
         if isinstance(part, APIRouter):
@@ -137,12 +137,13 @@ def lifespan(
             store,
             settings.checkpoint_sync(),
         )
-        work = [telemetry.keep_flushing, engine.versions.follow]
+        work = [telemetry.keep_flushing, engine.versions.follow, engine.split.follow]
         try:
             if store is not None:
                 await store.start()
                 work += [store.follow, engine.items.follow, engine.live_errors.follow]
             await engine.versions.start()
+            await engine.split.start()
             await engine.items.start()
             gc.collect()
             gc.freeze()  # what was imported and loaded stays: the collector need not look at it again

@@ -61,7 +61,8 @@ from models.relevance import RelevanceHead
 from models.training_ratings import TrainingRatings
 from training.config import load_preset
 from training.data.interactions import Int64s, Interactions
-from training.evaluation.evaluate import LIST_LENGTH, make_test_set
+from training.evaluation.evaluate import make_test_set
+from training.evaluation.lists import LENGTH
 from training.fit.loop import fit
 from training.fit.relevance import RelevanceFit
 from training.fit.relevance_settings import RelevanceSettings
@@ -239,7 +240,7 @@ def figure(score: Score, seen: TrainingRatings, fold: Fold) -> float:
 def top_unseen(scores_BI: Tensor, seen: TrainingRatings, users_B: Tensor) -> Tensor:
     offsets, items_M = seen.rows(users_B)
     scores_BI[torch.repeat_interleave(offsets.diff()), items_M.long()] = -torch.inf
-    return scores_BI.topk(LIST_LENGTH).indices
+    return scores_BI.topk(LENGTH).indices
 
 
 def peers(fold: Fold, options: argparse.Namespace, folder: Path) -> Iterator[tuple[str, float, float | None]]:

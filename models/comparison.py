@@ -1,7 +1,7 @@
-"""Which of two versions predicts better, on ratings that neither was fitted on: paired, and with its uncertainty.
+"""Which of two models predicts better, on ratings that neither was fitted on: paired, and with its uncertainty.
 
-The ratings are those that the two were measured by. What a version predicted for its own is kept with it; what it says
-of the other's is computed, where it was not fitted on them. Shapes: N ratings, U users, R resamples.
+For two versions the ratings are those that they were measured by. What a version predicted for its own is kept with it;
+what it says of the other's is computed, where it was not fitted on them. Shapes: N ratings, U users, R resamples.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The RMSE of two versions on the same ratings, clipped to the scale.
+    """The RMSE of two models on the same ratings, clipped to the scale.
 
     `low` and `high` bound `difference`, the RMSE of the one less that of the other, at 95 %: users are resampled, as
     a user's ratings err together (Efron and Tibshirani 1993, chapter 13). `verdict` is of the one.
@@ -52,7 +52,9 @@ def compare(one: Checkpoint, other: Checkpoint, held_out: tuple[pa.Table | None,
     tables = [table for table in held_out if table is not None]
     table = _distinct(pa.concat_tables(tables)) if tables else None
     if table is not None:
-        predicted_2N = np.stack([_predictions(*pair, table) for pair in zip((one, other), held_out, strict=True)])
+        predicted_2N = np.stack(
+            [predictions(version, table, own) for version, own in zip((one, other), held_out, strict=True)]
+        )
         new_N = np.isfinite(predicted_2N).all(0)
     if table is None or new_N.sum() < LEAST:
         number = 0 if table is None else int(new_N.sum())
@@ -62,11 +64,13 @@ def compare(one: Checkpoint, other: Checkpoint, held_out: tuple[pa.Table | None,
     table = table.filter(pa.array(new_N))
     squared_2N = (predicted_2N[:, new_N] - table["rating"].to_numpy()) ** 2
     users_N = pc.dictionary_encode(table["user"].combine_chunks()).indices.to_numpy()
-    return _paired(squared_2N, users_N)
+    return paired(squared_2N, users_N)
 
 
-def _paired(squared_2N: Floats, users_N: npt.NDArray[np.int32]) -> Comparison:
-    sums_3U = np.stack([np.bincount(users_N, weights) for weights in (*squared_2N, np.ones(len(users_N)))])
+def paired(squared_2N: Floats, users_N: npt.NDArray[np.int32]) -> Comparison:
+    """Compare the squared errors of two models on the same ratings, given the user of each rating."""
+    _, of_users_N = np.unique(users_N, return_inverse=True)
+    sums_3U = np.stack([np.bincount(of_users_N, weights) for weights in (*squared_2N, np.ones(len(users_N)))])
     users = sums_3U.shape[1]
     rng = np.random.default_rng(0)
     resampled_3R = np.stack([sums_3U @ rng.poisson(1, users) for _ in range(RESAMPLES)], axis=1)
@@ -84,8 +88,11 @@ def _distinct(table: pa.Table) -> pa.Table:
     return table.take(first.combine_chunks().sort())
 
 
-def _predictions(version: Checkpoint, own: pa.Table | None, table: pa.Table) -> Floats:
-    """What a version predicts for the pairs of a table, clipped, (N,); NaN for those that it was fitted on."""
+def predictions(version: Checkpoint, table: pa.Table, own: pa.Table | None = None) -> Floats:
+    """What a version predicts for the pairs of a table, clipped, (N,); NaN for those that it was fitted on.
+
+    `own` is what it predicted for the ratings that it was measured by, which it may have been fitted on afterwards.
+    """
     users_N = version.users.rows(table["user"].to_pylist())
     items_N = version.items.rows(table["item"].to_pylist())
     shape, rows_2N = version.manifest.model, torch.from_numpy(np.stack([users_N, items_N])).to(version.model.device)

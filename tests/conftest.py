@@ -15,7 +15,7 @@ from hypothesis import settings
 
 from models.registry.directory import publish
 from tests.support.drafts import random_draft
-from tests.support.service import Start, serving
+from tests.support.service import TRUSTS_NOBODY, Start, serving
 from training.data.fetch import default_cache
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what it runs in the background
@@ -62,7 +62,7 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Start:
         with serving(directory, *flags, log=log, **settings) as service:
             service.process.log_file = log  # type: ignore[attr-defined]
             hooks = {"response": [check_documented]}
-            with httpx.Client(base_url=service.url, timeout=30, event_hooks=hooks) as client:
+            with httpx.Client(base_url=service.url, timeout=30, verify=TRUSTS_NOBODY, event_hooks=hooks) as client:
                 client.get("/health/live").raise_for_status()  # so that its connection is open
                 yield client, service.process
         logged = log.read_text()

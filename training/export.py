@@ -5,15 +5,14 @@ It knows checkpoints and files, not how models are fitted. Shapes: B users of a 
 
 from __future__ import annotations
 
-import os
-import secrets
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import torch
-from pyarrow import csv, parquet
 from torch import Tensor
 
 from models.block_search import NOTHING
@@ -23,12 +22,14 @@ from models.did_you_mean import did_you_mean
 from models.orderings import default_order, orderings
 from models.registry.directory import load
 from models.sharding import Sharded, spread
+from models.stored_items import StoredItem, described
+from training.data import store
 from training.device import use_threads
-from training.errors import ConfigError, ExportError
+from training.errors import ConfigError
+from training.export_file import ROWS_PER_GROUP, writer
 
 SCHEMA = pa.schema({"user": pa.string(), "rank": pa.int32(), "item": pa.string(), "rating": pa.float32()})
 USERS_PER_BATCH = 1024  # 17,770 items × 32 factors: from 256 to 2,048 the time is the same within noise
-ROWS_PER_GROUP = 1 << 20
 
 
 def run(
@@ -43,20 +44,23 @@ def run(
     genre: str | None,
     device: str,
     threads: int | None,
+    store_url: str | None,
 ) -> int:
-    """Run `python -m training export-top`, and return the number of rows.
+    """Run `python -m training export`, and return the number of rows.
 
     `progress` is called with the number of users and yields a function to call with how many are done. Raises a
-    CheckpointError, DeviceUnavailableError, ConfigError or ExportError.
+    CheckpointError, DeviceUnavailableError, ConfigError, DataError or ExportError.
     """
     placement = choose_placement(device)
     use_threads(threads)
     checkpoint = load(checkpoints, version, placement.device)
     named = spread(orderings(checkpoint.model, checkpoint.relevance), placement.shards)
-    name, allowed_I = rank_by or default_order(named), choose_items(checkpoint, genre)
+    stored = () if store_url is None else stored_items(store_url)
+    name, allowed_I = rank_by or default_order(named), choose_items(checkpoint, genre, stored)
     if name not in named:
         raise ConfigError(f"version {version} cannot order by {name}, only by {', '.join(sorted(named))}")
-    with progress(checkpoint.model.users, "users") as report:
+    users_U = choose_users(checkpoint, store_url)
+    with progress(len(users_U), "users") as report:
         return export_top(
             checkpoint,
             out,
@@ -66,14 +70,47 @@ def run(
             include_seen=include_seen,
             allowed_I=allowed_I,
             report=report,
+            users_U=users_U,
         )
 
 
-def choose_items(checkpoint: Checkpoint, genre: str | None) -> Tensor | None:
-    """The items of a genre, bool (I,); None for all items. Raises ConfigError for a genre without items."""
-    if genre is None:
+def stored_items(url: str) -> Sequence[StoredItem]:
+    """What a ratings store says of items. Raises DataError for a database that is none."""
+    store.check(url)
+    return store.items(url)
+
+
+def choose_users(checkpoint: Checkpoint, url: str | None) -> Tensor:
+    """The rows of the users, int64, without those whom the ratings store deleted after the fit."""
+    users_U = np.arange(checkpoint.model.users)
+    if url is not None:
+        snapshot, known = store.snapshot(url), checkpoint.manifest.data.snapshot
+        is_fitted_on = snapshot is not None and known is not None and snapshot.store == known.store
+        erased = store.erased_users(url, known.revision if known is not None and is_fitted_on else -1)
+        users_U = np.setdiff1d(users_U, checkpoint.users.rows(erased.to_pylist()))
+    return torch.from_numpy(users_U)
+
+
+def choose_items(checkpoint: Checkpoint, genre: str | None, stored: Sequence[StoredItem] = ()) -> Tensor | None:
+    """The items of a genre that may be shown now, bool (I,); None for all items.
+
+    Raises ConfigError for a genre without items.
+    """
+    rows = checkpoint.items.rows([item.id for item in stored]).tolist()
+    known = {row: item for row, item in zip(rows, stored, strict=True) if row < len(checkpoint.items)}
+    now = time.time()
+    hidden = [row for row, item in known.items() if not item.is_shown(now)]
+    if genre is None and not hidden:
         return None
-    genres = checkpoint.catalogue["genres"].to_pylist()
+    allowed_I = torch.ones(len(checkpoint.items), dtype=torch.bool)
+    if genre is not None:
+        allowed_I = _of_genre(described(checkpoint.catalogue, known), genre)
+    allowed_I[hidden] = False
+    return allowed_I
+
+
+def _of_genre(catalogue: pa.Table, genre: str) -> Tensor:
+    genres = catalogue["genres"].to_pylist()
     allowed_I = torch.tensor([genre in (of_item or ()) for of_item in genres], dtype=torch.bool)
     if not allowed_I.any():
         known = sorted({genre for of_item in genres for genre in of_item or ()})
@@ -93,8 +130,9 @@ def export_top(
     include_seen: bool,
     allowed_I: Tensor | None,
     report: Callable[[int], None],
+    users_U: Tensor | None = None,
 ) -> int:
-    """Write the n best items of every user to `out`, in the order of their rows, and return the number of rows.
+    """Write the n best items of every user to `out`, or of the rows `users_U`, and return the number of rows.
 
     Columns: user, rank from 1, item, rating (r̂ clipped to the scale, as the service answers it). `rating` is the
     ordering by r̂; `report` is called with the number of users done. Raises ExportError if the file cannot be written;
@@ -102,16 +140,18 @@ def export_top(
     """
     seen = None if include_seen else checkpoint.seen
     allowed = None if allowed_I is None else ordering.cut(allowed_I)
+    users_U = torch.arange(checkpoint.model.users) if users_U is None else users_U
     rows, pending = 0, []
-    with _writer(out) as writer:
-        for users_B in torch.arange(checkpoint.model.users).split(USERS_PER_BATCH):
+    with writer(out, SCHEMA) as file:
+        done, number = 0, len(users_U)
+        for users_B in users_U.split(USERS_PER_BATCH):
             excluded = None if seen is None else seen.rows(users_B.to(seen.offsets.device))
             items_BN = ordering.top_items(users_B, n, excluded=excluded, allowed=allowed)
             pending.append(_records(checkpoint, rating, users_B, items_BN))
             rows += len(pending[-1])
-            done = int(users_B[-1]) + 1
-            if done == checkpoint.model.users or sum(map(len, pending)) >= ROWS_PER_GROUP:
-                writer.write_table(pa.Table.from_batches(pending, SCHEMA))
+            done += len(users_B)
+            if done == number or sum(map(len, pending)) >= ROWS_PER_GROUP:
+                file.write_table(pa.Table.from_batches(pending, SCHEMA))
                 pending.clear()
             report(done)
     return rows
@@ -130,24 +170,3 @@ def _records(checkpoint: Checkpoint, rating: Sharded, users_B: Tensor, items_BN:
         pa.array(ratings_M.cpu().numpy()),
     ]
     return pa.RecordBatch.from_arrays(columns, schema=SCHEMA)
-
-
-@contextmanager
-def _writer(out: Path) -> Iterator[parquet.ParquetWriter | csv.CSVWriter]:
-    """A writer of the file. The file gets its name when it is complete on the disk."""
-    if out.is_dir():
-        raise ExportError(f"cannot write {out}: it is a directory")
-    staging = out.with_name(f".{out.name}.{secrets.token_hex(4)}")
-    try:
-        kind = csv.CSVWriter if out.suffix.lower() == ".csv" else parquet.ParquetWriter
-        with staging.open("wb") as stream, kind(stream, SCHEMA) as writer:
-            yield writer
-        with staging.open("rb") as written:
-            os.fsync(written.fileno())
-        staging.rename(out)
-    except (OSError, pa.ArrowException) as error:
-        reason = (getattr(error, "strerror", None) or str(error)).rstrip(".")
-        raise ExportError(f"cannot write {out}: {reason}; nothing was written") from error
-    finally:
-        with suppress(OSError):
-            staging.unlink()

@@ -17,6 +17,7 @@ from models.mf import MatrixFactorization
 from models.training_ratings import TrainingRatings
 from training.config import JobConfig, Preset
 from training.data.interactions import Interactions
+from training.data.recency import recency_weights
 from training.data.split import parse_split
 from training.data.train_test import TrainTest
 from training.data.trial_split import trial_rows
@@ -66,12 +67,26 @@ def prepare(run: Run, ratings: TrainTest) -> FitData:
     trial_N = trial_rows(train, parse_split("none" if run.config.test else run.config.split), ratings.communicator)
     if trial_N is not None:
         training = replace(training, trial_N=torch.from_numpy(trial_N).to(run.device))
+    if run.config.half_life is not None:
+        check_weights(run)
+        weights_N = torch.from_numpy(recency_weights(train, run.config.half_life))
+        training = replace(training, weights_N=weights_N.to(run.device))
     return FitData(
         train_test=ratings,
         training=training,
         test=make_test_set(train, ratings.test, ratings.scale, run.config.relevant, run.device, ratings.communicator),
         seen=TrainingRatings.from_ratings(train.users_N, train.items_N, train.ratings_N, train.users),
     )
+
+
+def check_weights(run: Run) -> None:
+    """Raise ConfigError where weights of the ratings cannot be used."""
+    if not run.preset.trainer_class.uses_weights:
+        raise ConfigError(
+            f"the preset {run.preset.name} cannot weight ratings: leave out --half-life, or use als or bayes"
+        )
+    if run.runtime.communicator.size > 1:
+        raise ConfigError("--half-life cannot be used under torchrun")
 
 
 def check_memory(run: Run, train: Interactions) -> None:
@@ -94,7 +109,8 @@ def saved_state(run: Run, ratings: TrainTest) -> FitState:
     if config.resume is None:
         return FitState()
     split = config.split_name if ratings.communicator.total(len(ratings.test)) else "none"
-    facts = (ratings.dataset.fingerprint, split, preset.trainer, preset.settings.model_dump_json(), config.seed)
+    facts = [ratings.dataset.fingerprint, split, preset.trainer, preset.settings.model_dump_json(), config.seed]
+    facts += [] if config.half_life is None else [config.half_life]
     fit_id = hashlib.sha256(repr(facts).encode()).hexdigest()
     return run.runtime.saved_state(config.resume, fit_id, config.save_every)
 
@@ -114,7 +130,7 @@ def fit_models(run: Run, data: FitData, served: Checkpoint | None, state: FitSta
     if preset.relevance is None:
         return Fitted(trainer.model(), history, None, [])
     run.phase("fitting the relevance head")
-    head = RelevanceFit(data.training, preset.relevance, np.random.default_rng([seed, 2]))
+    head = RelevanceFit(replace(data.training, weights_N=None), preset.relevance, np.random.default_rng([seed, 2]))
     head_history = fit(head, None, run.report, name="relevance")
     return Fitted(trainer.model(), history, head.model(), head_history)
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial, reduce
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
@@ -20,13 +21,20 @@ from models.errors import CheckpointError, CheckpointNotFoundError, RemoteError
 from models.registry.checkpoint_sync import CheckpointSync
 from models.registry.directory import load
 from models.registry.remote import RemoteRegistry
+from models.stored_items import DESCRIBED
 from models.urls import is_url
-from training.config import JobConfig, load_preset
+from training.config import JobConfig, Preset, load_preset
+from training.data.dataset import Dataset
+from training.data.described import with_stored
+from training.data.split import parse_split
 from training.data.summary import summary
+from training.data.train_test import TrainTest
 from training.device import use_threads
 from training.errors import ConfigError
 from training.evaluation.evaluate import TestSet, evaluate, held_out_rmse
 from training.evaluation.quality_gate import Candidate, judge, measure_drift
+from training.evaluation.replay import replay
+from training.fit.fit_state import FitState
 from training.fit.loop import Epoch
 from training.fit.trainers.bias import bias_model
 from training.fitting import FitData, Run, check_refit, fit_models, prepare, refit, saved_state
@@ -35,6 +43,7 @@ from training.results import Fitted, Result, draft
 from training.runtime import Runtime
 
 log = logging.getLogger(__name__)
+NO_FIGURES: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,21 +66,62 @@ def run(
     DeviceUnavailableError for errors that the user can correct, and a PublicationError if the checkpoint cannot be
     written. In either case nothing is published.
     """
-    runtime, preset = runtime or Runtime(), load_preset(config.preset, config.overrides)
-    device, threads = runtime.choose_device(config.device), use_threads(config.threads)
-    log.info("fitting on %s with %d CPU threads", device, threads)
-    job = Run(config, preset, runtime, device, threads, report, phase)
+    check_replay(config)
+    job = begin(config, report, phase, runtime)
     data = prepare(job, job.runtime.read(config, job.preset, phase))
     check_refit(config, data.test)
-    facts = summary(data.train_test.dataset) if runtime.communicator.size == 1 else {}
+    facts = summary(data.train_test.dataset) if job.runtime.communicator.size == 1 else {}
     served = None if config.out is None else load_served(config.out)
     check_measured(config, data.test, served)
     state = saved_state(job, data.train_test)
     fitted = fit_models(job, data, served, state)
     result = measure(job, data, fitted, served, facts)
     outcome = Outcome(result.figures(), None) if config.out is None else release(job, config.out, result, served)
+    if config.replay:
+        outcome = replace(outcome, figures={**outcome.figures, "replay": replayed(job, result)})
     state.delete()
     return outcome
+
+
+def check_replay(config: JobConfig) -> None:
+    """Raise ConfigError for a replay of ratings that are not all later than the training ratings."""
+    if config.replay and config.test is None and parse_split(config.split).kind != "time":
+        raise ConfigError(
+            f"--replay goes through ratings that came after the fit, and --split {config.split} holds others out: "
+            "use --split time:0.1, or --test FILE with later ratings"
+        )
+
+
+def replayed(run: Run, result: Result) -> dict[str, Any]:
+    """The figures of `--replay`."""
+    ratings = result.measured_on
+    if ratings.held_out is None or len(ratings.held_out) == 0:
+        raise ConfigError("--replay: no ratings are held out")
+    run.phase(f"replaying {len(ratings.held_out):,} ratings")
+    return replay(result.evaluated.model, ratings.train, ratings.held_out, ratings.scale).figures()
+
+
+def begin(
+    config: JobConfig,
+    report: Callable[[Epoch], None],
+    phase: Callable[[str], None],
+    runtime: Runtime | None = None,
+    preset: Preset | None = None,
+) -> Run:
+    """The preset, by default that of the configuration, the device and the threads of a run.
+
+    Raises ConfigError or DeviceUnavailableError.
+    """
+    runtime, preset = runtime or Runtime(), preset or load_preset(config.preset, config.overrides)
+    device, threads = runtime.choose_device(config.device), use_threads(config.threads)
+    log.info("fitting on %s with %d CPU threads", device, threads)
+    return Run(config, preset, runtime, device, threads, report, phase)
+
+
+def fit_and_measure(run: Run, ratings: TrainTest, summary: Mapping[str, Any] = NO_FIGURES) -> Result:
+    """Fit the preset to the training part and measure it on the test part. Nothing is published."""
+    data = prepare(run, ratings)
+    return measure(run, data, fit_models(run, data, None, FitState()), None, summary)
 
 
 def load_served(directory: Path) -> Checkpoint | None:
@@ -106,7 +156,9 @@ def measure(run: Run, data: FitData, fitted: Fitted, served: Checkpoint | None, 
         baseline = bias_model(data.training)
         metrics = evaluate(fitted.model, test, data.seen.to(run.device), fitted.head)
         metrics["bias_rmse"] = held_out_rmse(baseline, test)
-    facts = {"seed": run.config.seed, "split": run.config.split_name, "device": str(run.device), "threads": run.threads}
+    config = run.config
+    facts = {"seed": config.seed, "split": config.split_name, "half_life": config.half_life}
+    facts |= {"device": str(run.device), "threads": run.threads}
     return Result(
         train_test=ratings,
         preset=run.preset,
@@ -117,7 +169,7 @@ def measure(run: Run, data: FitData, fitted: Fitted, served: Checkpoint | None, 
         metrics=metrics,
         run=facts | ratings.totals(),
         summary=summary,
-        described=item_details(ratings.dataset.items, served),
+        described=item_details(ratings.dataset, served),
         drift=None if served is None else measure_drift(ratings.train, served, ratings.communicator),
         measured_on=ratings,
         baseline=baseline,
@@ -125,12 +177,16 @@ def measure(run: Run, data: FitData, fitted: Fitted, served: Checkpoint | None, 
     )
 
 
-def item_details(items: pa.Table | None, served: Checkpoint | None) -> pa.Table | None:
-    """The descriptions of items from the source; if it has none, those of the served version."""
-    if items is not None or served is None:
-        return items
-    known = [pc.is_valid(served.catalogue[name]) for name in ("title", "year", "genres", "labels")]
-    described = served.catalogue.filter(reduce(pc.or_, known))
+def item_details(dataset: Dataset, served: Checkpoint | None) -> pa.Table | None:
+    """The descriptions of items from the source; if it has none, those of the served version; None if nothing is known.
+
+    What a ratings store says of an item counts instead.
+    """
+    items = dataset.items
+    if items is None and served is not None:
+        known = [pc.is_valid(served.catalogue[name]) for name in DESCRIBED]
+        items = served.catalogue.filter(reduce(pc.or_, known))
+    described = with_stored(items, dataset.stored_items)
     return described if len(described) else None
 
 

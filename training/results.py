@@ -39,6 +39,9 @@ METRICS = (
     "ndcg10",
     "recall10",
     "ndcg10_rating",
+    "catalogue10",
+    "novelty10",
+    "diversity10",
 )
 RUN_FACTS = ("device", "threads", "seed", "users", "items", "train_ratings", "test_ratings")
 
@@ -61,7 +64,7 @@ class Result:
         train_test, seen: the ratings that it was fitted on, as they were split and as those of each user.
         evaluated: the model that `test` and `metrics` are of; after `--refit` it is not `fitted`.
         metrics: those of `METRICS` that were measured.
-        run: `seed`, `split`, `device` and `threads` of this run, and `TrainTest.totals`.
+        run: `seed`, `split`, `device`, `threads` and `half_life` of this run, and `TrainTest.totals`.
         summary: the figures of `training.data.summary`; empty if several ranks have read the ratings.
         described: items with title, year and genres, as far as they are known; None if nothing is known.
         served, drift: the manifest of the served version, and the drift of the ratings since; None without one.
@@ -146,7 +149,7 @@ def draft(
         trainer=TrainerRecord(
             name=result.preset.trainer,
             preset=result.preset.name,
-            settings=settings(result.preset),
+            settings=settings(result.preset) | _weighting(result.run),
             **{key: figures[key] for key in ("seed", "device", "threads", "fit_seconds")},
         ),
         data=DataRecord(
@@ -177,6 +180,11 @@ def settings(preset: Preset) -> dict[str, Any]:
     """The settings of the trainer, and those of the relevance head as `relevance`, None without one."""
     head = None if preset.relevance is None else preset.relevance.model_dump(mode="json")
     return preset.settings.model_dump(mode="json") | {"relevance": head}
+
+
+def _weighting(run: Mapping[str, Any]) -> dict[str, Any]:
+    """The half-life of the ratings in days, if there was one."""
+    return {} if run.get("half_life") is None else {"half_life": run["half_life"]}
 
 
 def catalogue(described: pa.Table | None, train: Interactions, communicator: Communicator = SINGLE_PROCESS) -> pa.Table:

@@ -1,6 +1,6 @@
-"""Uploading ratings to a service, through `POST /ratings`.
+"""Uploading ratings or items to a service, in requests of many.
 
-The idempotency key of a request is a digest of its ratings, so that repeating an interrupted upload does no harm.
+The idempotency key of a request is a digest of its content, so that repeating an interrupted upload does no harm.
 """
 
 from __future__ import annotations
@@ -8,10 +8,13 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import secrets
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
 from http import HTTPStatus
-from typing import Any
+from typing import Any, ClassVar, TypeAlias
 
 import httpx
 import pyarrow as pa
@@ -20,7 +23,6 @@ from models.urls import explained, without_secrets
 from training.data.interactions import NO_TIME, Interactions
 from training.errors import SourceUnavailableError
 
-BATCH = 10_000  # ratings; 0.6 MB of JSON
 TRIES = 10
 SECONDS = 120.0
 PROBE_SECONDS = 10.0
@@ -29,12 +31,76 @@ NO_KEY = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 log = logging.getLogger(__name__)
 
 
-def upload(ratings: Interactions, url: str, key: str | None, report: Callable[[int], None], *, skip: int = 0) -> None:
-    """Store all ratings but the first `skip`. `report` is called with how many are stored.
+@dataclass(frozen=True, slots=True)
+class Ratings:
+    """Ratings, for `POST /ratings`.
 
-    Raises SourceUnavailableError with the reason, the rating that was refused, and how to go on.
+    Attributes:
+        kind, path, batch: what the rows are, the path of the requests, and how many rows a request has.
+        salt: of the idempotency keys; requests of one key are carried out once.
     """
-    shown = without_secrets(url).rstrip("/")
+
+    kind: ClassVar[str] = "ratings"
+    path: ClassVar[str] = "/ratings"
+    batch: ClassVar[int] = 10_000  # 0.6 MB of JSON
+    ratings: Interactions
+    salt: bytes = b""
+
+    def __len__(self) -> int:
+        return len(self.ratings)
+
+    def body(self, part: slice) -> Any:
+        """The JSON of a request for some rows."""
+        ratings = self.ratings
+        columns: dict[str, Any] = {
+            "users": ratings.user_ids.take(pa.array(ratings.users_N[part])).to_pylist(),
+            "items": ratings.item_ids.take(pa.array(ratings.items_N[part])).to_pylist(),
+            "ratings": ratings.ratings_N[part].tolist(),
+        }
+        if ratings.timestamps_N is not None:
+            columns["timestamps"] = [0 if time == NO_TIME else time for time in ratings.timestamps_N[part].tolist()]
+        return columns
+
+    def named(self, row: int) -> str:
+        """What tells a row from others, for messages."""
+        ratings = self.ratings
+        user, item = ratings.user_ids[ratings.users_N[row]], ratings.item_ids[ratings.items_N[row]]
+        return f"user {user}, item {item}, rating {ratings.ratings_N[row]:g}"
+
+
+@dataclass(frozen=True, slots=True)
+class Items:
+    """A catalogue as `training.data.described.read_items` gives it, for `POST /items`. Attributes as of `Ratings`.
+
+    Each upload has keys of its own: between two of one file the items may have been changed.
+    """
+
+    kind: ClassVar[str] = "items"
+    path: ClassVar[str] = "/items"
+    batch: ClassVar[int] = 5_000  # 0.7 MB of JSON without labels
+    table: pa.Table
+    salt: bytes = field(default_factory=partial(secrets.token_bytes, 16))
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def body(self, part: slice) -> Any:
+        rows = self.table.slice(part.start, part.stop - part.start).to_pylist()
+        return {"items": [{name: value for name, value in row.items() if value is not None} for row in rows]}
+
+    def named(self, row: int) -> str:
+        return f"id {self.table['id'][row]}"
+
+
+Content: TypeAlias = Ratings | Items
+
+
+def upload(content: Content, url: str, key: str | None, report: Callable[[int], None], *, skip: int = 0) -> None:
+    """Store all rows but the first `skip`. `report` is called with how many are stored.
+
+    Raises SourceUnavailableError with the reason, the row that was refused, and how to go on.
+    """
+    shown, number = without_secrets(url).rstrip("/"), len(content)
     headers = {} if key is None else {"Authorization": f"Bearer {key}"}
     try:  # only once; later, the upload waits for a service that does not answer
         httpx.get(f"{url.rstrip('/')}/health/live", timeout=PROBE_SECONDS)
@@ -44,52 +110,41 @@ def upload(ratings: Interactions, url: str, key: str | None, report: Callable[[i
             "`python -m app` starts one, --to http://HOST:PORT names another"
         ) from error
     with httpx.Client(base_url=url, headers=headers, timeout=SECONDS) as client:
-        for begin in range(skip, len(ratings), BATCH):
-            stored = f"{begin:,} of {len(ratings):,} ratings are stored; --skip {begin} goes on from there"
+        for begin in range(skip, number, content.batch):
+            stored = f"{begin:,} of {number:,} {content.kind} are stored; --skip {begin} goes on from there"
+            body = json.dumps(content.body(slice(begin, begin + content.batch))).encode()
             try:
-                _send(client, url, _body(ratings, slice(begin, begin + BATCH)))
+                _send(client, url, content.path, body, hashlib.sha256(content.salt + body).hexdigest())
             except _RefusedError as refusal:
-                place = _named(ratings, begin, refusal.position)
+                place = _place(content, begin, refusal.position)
                 raise SourceUnavailableError(f"{shown} did not accept {place}: {refusal}. {stored}") from refusal
             except KeyboardInterrupt:
                 log.warning(stored)
                 raise
-            report(min(begin + BATCH, len(ratings)))
+            report(min(begin + content.batch, number))
 
 
 class _RefusedError(Exception):
-    """The service refused a request; `position` is that of the rating in it that was the reason, if it said so."""
+    """The service refused a request; `position` is that of the row in it that was the reason, if it said so."""
 
     def __init__(self, problem: str, position: int | None = None) -> None:
         super().__init__(problem)
         self.position = position
 
 
-def _named(ratings: Interactions, begin: int, position: int | None) -> str:
+def _place(content: Content, begin: int, position: int | None) -> str:
     row = begin + (position or 0)
-    user, item = ratings.user_ids[ratings.users_N[row]], ratings.item_ids[ratings.items_N[row]]
-    place = f"{row + 1:,} (user {user}, item {item}, rating {ratings.ratings_N[row]:g})"
-    return f"the ratings from number {place} on" if position is None else f"rating {place}"
+    place = f"{row + 1:,} ({content.named(row)})"
+    return f"the {content.kind} from number {place} on" if position is None else f"{content.kind[:-1]} {place}"
 
 
-def _body(ratings: Interactions, part: slice) -> bytes:
-    columns: dict[str, Any] = {
-        "users": ratings.user_ids.take(pa.array(ratings.users_N[part])).to_pylist(),
-        "items": ratings.item_ids.take(pa.array(ratings.items_N[part])).to_pylist(),
-        "ratings": ratings.ratings_N[part].tolist(),
-    }
-    if ratings.timestamps_N is not None:
-        columns["timestamps"] = [0 if time == NO_TIME else time for time in ratings.timestamps_N[part].tolist()]
-    return json.dumps(columns).encode()
-
-
-def _send(client: httpx.Client, url: str, body: bytes) -> None:
+def _send(client: httpx.Client, url: str, path: str, body: bytes, key: str) -> None:
     """Send a request until it succeeds. Retries after the time that the service asks for. Raises _RefusedError."""
-    headers = {"Content-Type": "application/json", "Idempotency-Key": hashlib.sha256(body).hexdigest()}
+    headers = {"Content-Type": "application/json", "Idempotency-Key": key}
     problem, position = "", None
     for tried in range(TRIES):
         try:
-            answer = client.post("/ratings", content=body, headers=headers)
+            answer = client.post(path, content=body, headers=headers)
         except httpx.HTTPError as error:
             problem, wait = f"{type(error).__name__}: {explained(error, url)}", min(2.0**tried, 10.0)
         else:

@@ -23,12 +23,13 @@ from app.api.parameters import (
     YearMin,
 )
 from app.api.plain import GuardedRoute
+from app.api.request_keys import KeyHeader, request_key
 from app.api.schemas.answers import RemovedItem, StoredItems
 from app.api.schemas.requests import ItemRequest, ItemsRequest
 from app.engine.documents import FoundItems, Genres, Item, SimilarItems
 from app.engine.types import ItemFilter
 from app.errors import InvalidRequestError
-from app.ratings.items import StoredItem
+from models.stored_items import StoredItem
 
 router = APIRouter(tags=["items"], route_class=GuardedRoute)
 
@@ -130,9 +131,12 @@ async def delete_item(item: ItemId, engine: EngineDep, limits: LimitsDep) -> Rem
     return RemovedItem(item=item, model_version=engine.versions.manifest.version)
 
 
-@router.post("/items", summary="Store many items", responses=CHANGE)
+@router.post("/items", summary="Store many items", responses=problems(409) | CHANGE)
 async def put_items(
-    body: Annotated[ItemsRequest, Body(openapi_examples=MANY)], engine: EngineDep, limits: LimitsDep
+    body: Annotated[ItemsRequest, Body(openapi_examples=MANY)],
+    engine: EngineDep,
+    limits: LimitsDep,
+    idempotency_key: KeyHeader = None,
 ) -> StoredItems:
     """Store items, all of them or none, each in place of all that is known of it. Doing it twice is doing it once."""
     if len(body.items) > limits.pairs:
@@ -146,7 +150,7 @@ async def put_items(
         known.add(item.id)
     changed = [stored_item(item.id, item, "body", "items", str(at)) for at, item in enumerate(body.items)]
     if changed:
-        await engine.items.change(changed)
+        await engine.items.change(changed, request_key(idempotency_key, body))
     unknown = sum(not engine.ratings.knows_item(item.id) for item in changed)
     return StoredItems(stored=len(changed), unknown_items=unknown, model_version=engine.versions.manifest.version)
 

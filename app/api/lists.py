@@ -33,6 +33,7 @@ from app.engine.engine import Engine
 from app.engine.types import ListQuery, ListSource, TopList
 from app.errors import InvalidRequestError
 from app.middleware.access import BY_NAME, Access, needs
+from app.middleware.reporting import VERSION
 from models.errors import UnknownUserError
 
 router = APIRouter(tags=["lists"], route_class=GuardedRoute)
@@ -81,8 +82,10 @@ async def answer_top(scope: Scope, receive: Receive, send: Send) -> None:
     limits.check_id(user, "path", "user")
     limits.check_list(asked.get("n", 0), "query", "n")
     limits.check_offset(asked.get("offset", 0), "query", "offset")
-    strict = asked.pop("strict", False)
-    answer = await engine.lists.top(ListQuery(user=user, **asked), partial(client_gone, receive))
+    strict, version = asked.pop("strict", False), asked.pop("model_version", None)
+    answer = await engine.lists.top(ListQuery(user=user, **asked), partial(client_gone, receive), version)
+    if engine.models.beside is not None:
+        scope[VERSION] = answer.version
     if strict:
         _refuse_popular(answer)
     await send_answer(send, json.encode_list(answer))
@@ -132,18 +135,21 @@ async def answer_recommend(scope: Scope, receive: Receive, send: Send) -> None:
     engine: Engine = scope["state"]["engine"]
     errors: Errors = []
     query = scope["query_string"]
-    strict = read_parameters(RecommendParameters, query, errors).get("strict", False) if query else False
+    parameters = read_parameters(RecommendParameters, query, errors) if query else {}
+    strict, wanted = parameters.get("strict", False), parameters.get("model_version")
     body = await read_document(receive, _recommend_body, scope[BY_NAME].get(b"content-type", b""), limits, errors)
     queries = await asyncio.to_thread(_queries, body, limits) if is_large(body) else _queries(body, limits)
     if body.ratings is not None:
-        answer, used = await engine.lists.inline(inline(body.ratings, engine, limits), queries[0])
+        answer, used = await engine.lists.inline(inline(body.ratings, engine, limits), queries[0], wanted)
         await send_answer(send, json.encode_lists([answer], answer.version, ratings_used=used))
         return
-    answers = await engine.lists.top_many(queries, partial(client_gone, receive))
+    answers = await engine.lists.top_many(queries, partial(client_gone, receive), wanted)
     if strict:
         for position, answer in enumerate(answers):
             _refuse_popular(answer, position)
     version = answers[0].version if answers else engine.versions.manifest.version
+    if engine.models.beside is not None:
+        scope[VERSION] = version
     encode = partial(json.encode_lists, answers, version)
     await send_answer(send, await asyncio.to_thread(encode) if is_large(body) else encode())
 

@@ -24,13 +24,13 @@ from models.errors import CheckpointCorruptError
 
 router = APIRouter(tags=["models"], route_class=GuardedRoute)
 
-_NAME: Mapping[str, Any] = {
+NAME: Mapping[str, Any] = {
     "pattern": f"^{VERSION_NAME.pattern}$",
     "openapi_examples": {"a version": {"value": "20261124T021910Z-textbook-6c8073"}},
 }
-Version = Annotated[str, Path(description="Name of a published version.", **_NAME)]
-VersionQuery = Annotated[str, Query(description="Name of a published version.", **_NAME)]
-AgainstQuery = Annotated[str | None, Query(description="Another one; by default the one being served.", **_NAME)]
+Version = Annotated[str, Path(description="Name of a published version.", **NAME)]
+VersionQuery = Annotated[str, Query(description="Name of a published version.", **NAME)]
+AgainstQuery = Annotated[str | None, Query(description="Another one; by default the one being served.", **NAME)]
 Force = Annotated[
     bool, Query(description="Serve it even if it was not measured, was refused or is behind its baseline.")
 ]
@@ -54,7 +54,7 @@ class CurrentModel(BaseModel):
 
 
 class PublishedModel(BaseModel):
-    """A published version; `serving` says whether the worker that answers serves it."""
+    """A published version; `serving` says whether it is the current one of the worker that answers."""
 
     version: str
     created_at: datetime
@@ -66,11 +66,22 @@ class PublishedModel(BaseModel):
     concern: Annotated[str | None, Field(description="Why it is served only by force; null where it is not.")]
 
 
+class UserSplit(BaseModel):
+    """A version that answers a share of the users beside the current one."""
+
+    version: str
+    share: float
+
+
 class PublishedModels(BaseModel):
-    """Every published version that can be read, oldest first; `previous` is where a roll-back goes to."""
+    """Every published version that can be read, oldest first; `previous` is where a roll-back goes to.
+
+    `split` is the one that the worker that answers serves; null without one.
+    """
 
     models: list[PublishedModel]
     previous: str | None
+    split: UserSplit | None
     model_version: ModelVersion
 
 
@@ -145,7 +156,13 @@ async def published(engine: EngineDep) -> PublishedModels:
         )
         for manifest in await engine.versions.published()
     ]
-    return PublishedModels(models=models, previous=await engine.versions.previous(), model_version=serving)
+    split = engine.split.current
+    return PublishedModels(
+        models=models,
+        previous=await engine.versions.previous(),
+        split=None if split is None else UserSplit(**split._asdict()),
+        model_version=serving,
+    )
 
 
 @router.get(

@@ -21,6 +21,7 @@ from app.api.schemas.requests import MAX_NAMES, MAX_TEXT, Year
 from app.engine.types import RankBy
 from app.errors import UndecodableTargetError
 from app.middleware.access import SLASH
+from models.checkpoint.manifest import VERSION_NAME
 from models.ids import clean
 
 
@@ -96,6 +97,13 @@ ORDER = (
     "`relevance`: by how likely the user is to choose it; `rating`: by rating; `lower_bound`: by the lower end "
     "of the 90 % interval of its expectation. Default: `relevance` if the model has it, else `rating`."
 )
+ModelVersion = Annotated[
+    str | None,
+    Query(
+        pattern=f"^{VERSION_NAME.pattern}$",
+        description="The version that is to answer: the current one, or that of a split. Default: that of the user.",
+    ),
+]
 QueryId = Annotated[str, BeforeValidator(clean)]
 # In a query; of any other parameter that is given twice the last counts.
 REPEATABLE = ("exclude", "only", "genre", "label")
@@ -106,12 +114,14 @@ class PredictParameters(BaseModel):
 
     strict: Annotated[bool, Query(description="Answer 404 for an unknown user or item.")] = False
     intervals: Intervals = False
+    model_version: ModelVersion = None
 
 
 class RecommendParameters(BaseModel):
     """Of `POST /recommend`."""
 
     strict: Annotated[bool, Query(description="Answer 404 for an unknown user.")] = False
+    model_version: ModelVersion = None
 
 
 class ListParameters(BaseModel):
@@ -130,3 +140,4 @@ class ListParameters(BaseModel):
     intervals: Intervals = False
     diversity: Diversity = 0.0
     strict: Annotated[bool, Query(description="Answer 404 for an unknown user.")] = False
+    model_version: ModelVersion = None

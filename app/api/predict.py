@@ -42,6 +42,7 @@ from app.engine.engine import Engine
 from app.engine.types import FOLDED, SOURCES, InlineRatings, Pair, Pairs, Predictions, Source
 from app.errors import InvalidRequestError
 from app.middleware.access import BY_NAME, Access, needs
+from app.middleware.reporting import VERSION
 from models.errors import UnknownItemError, UnknownUserError
 
 SMALL_STREAM = 1 << 14  # bytes: an Arrow stream of 128 kB may be of 600 batches, each of which takes 100 µs
@@ -94,21 +95,31 @@ async def answer_predict(scope: Scope, receive: Receive, send: Send) -> None:
     query = scope["query_string"]
     parameters = read_parameters(PredictParameters, query, errors) if query else {}
     strict, intervals = parameters.get("strict", False), parameters.get("intervals", False)
+    wanted = parameters.get("model_version")
     given = body, media_type, errors, limits
     asked = await asyncio.to_thread(_decode, *given) if large else _decode(*given)
     encode = BINARY.get(media_type, json).encode_predictions
     if isinstance(asked, Pair):
-        one = await engine.predictions.pair(asked, partial(client_gone, receive), intervals=intervals)
+        one = await engine.predictions.pair(asked, partial(client_gone, receive), intervals=intervals, version=wanted)
+        version = one.version
         if strict:
             _refuse_unknown(*asked, one.source)
         content = encode(one)
     elif isinstance(asked, Pairs):
-        answer = await engine.predictions.pairs(asked, partial(client_gone, receive), intervals=intervals)
+        answer = await engine.predictions.pairs(
+            asked, partial(client_gone, receive), intervals=intervals, version=wanted
+        )
+        version = answer.version
         if strict:
             _refuse_first_unknown(asked, answer)
         content = await asyncio.to_thread(encode, answer) if large else encode(answer)
     else:
-        content = await _predict_anonymous(asked, engine, limits, strict=strict, intervals=intervals)
+        answer, content = await _predict_anonymous(
+            asked, engine, limits, strict=strict, intervals=intervals, version=wanted
+        )
+        version = answer.version
+    if engine.models.beside is not None:
+        scope[VERSION] = version
     await send_answer(send, content, media_type if media_type in BINARY else JSON)
 
 
@@ -157,15 +168,16 @@ async def _predict_anonymous(
     *,
     strict: bool,
     intervals: bool,
-) -> bytes:
+    version: str | None,
+) -> tuple[Predictions, bytes]:
     alone = isinstance(asked, AnonymousPairRequest)
     items = [asked.item] if isinstance(asked, AnonymousPairRequest) else asked.items
     given = inline(asked.ratings, engine, limits)
-    answer, used = await engine.predictions.inline(given, items, intervals=intervals)
+    answer, used = await engine.predictions.inline(given, items, intervals=intervals, version=version)
     if strict:
         for position in np.flatnonzero(answer.sources_B % 2).tolist():  # the odd ones are of unknown items
             raise UnknownItemError(items[position], None if alone else position)
-    return json.encode_predictions(answer.at(0) if alone else answer, ratings_used=used)
+    return answer, json.encode_predictions(answer.at(0) if alone else answer, ratings_used=used)
 
 
 def inline(ratings: Inline, engine: Engine, limits: Limits) -> InlineRatings:

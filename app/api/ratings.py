@@ -6,11 +6,10 @@ The next answer for that user, from any worker, uses it.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import time
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Header, Query
+from fastapi import APIRouter, Body, Query
 from pydantic import TypeAdapter
 from starlette.types import Receive, Scope, Send
 
@@ -18,11 +17,12 @@ from app.api.deps import EngineDep, LimitsDep
 from app.api.encodings import json
 from app.api.limits import Limits, check_scale
 from app.api.openapi import problems
-from app.api.parameters import BECAUSE, EXPORT, RATING, RATINGS, USER, Item, User
+from app.api.parameters import BECAUSE, EXPORT, RATING, RATINGS, USER, Item, ModelVersion, User
 from app.api.plain import JSON, Errors, GuardedRoute, PlainRoute, read_body, read_document, read_json, send_answer
+from app.api.request_keys import KeyHeader, read_key, request_key
 from app.api.schemas import answers
 from app.api.schemas.requests import BulkRequest, RatingRequest
-from app.engine.documents import Because, UserRatings
+from app.engine.documents import Because, RatingsSummary, UserRatings
 from app.engine.engine import Engine
 from app.engine.types import ExplainedOrder
 from app.errors import InvalidRequestError
@@ -31,8 +31,7 @@ from app.ratings.records import UNKNOWN_TIME, Delete, Erase, Put, PutMany, Ratin
 
 router = APIRouter(tags=["ratings"], route_class=GuardedRoute)
 
-MAX_KEY_LENGTH = 256
-KEY = "header", "Idempotency-Key"
+MOST_DAYS = 3_660
 _bulk_body = TypeAdapter(BulkRequest)
 _rating_body = TypeAdapter(RatingRequest)
 CHANGE = problems(413, 422, 500, 501, 503)
@@ -107,14 +106,7 @@ def rate_many(
         BulkRequest,
         Body(openapi_examples={"two": {"value": {"users": ["196", "7"], "items": ["242", "50"], "ratings": [4, 5]}}}),
     ],
-    idempotency_key: Annotated[
-        str | None,
-        Header(
-            min_length=1,
-            max_length=MAX_KEY_LENGTH,
-            description="A request whose key was used in the last seven days is answered but not carried out again.",
-        ),
-    ] = None,
+    idempotency_key: KeyHeader = None,
 ) -> None:
     """Store ratings given as columns, all of them or none."""
 
@@ -124,7 +116,7 @@ async def store_ratings(scope: Scope, receive: Receive, send: Send) -> None:
     engine: Engine = scope["state"]["engine"]
     headers = scope[BY_NAME]
     errors: Errors = []
-    key = _request_key(headers.get(b"idempotency-key"), errors)
+    key = read_key(headers.get(b"idempotency-key"), errors)
     body = await read_document(receive, _bulk_body, headers.get(b"content-type", b""), limits, errors)
     scale = engine.versions.scale
     bulk = await asyncio.to_thread(_bulk, body, limits, scale, key)  # a large one takes long
@@ -148,17 +140,17 @@ ratings_route = PlainRoute(
 )
 
 
-def _request_key(given: bytes | None, errors: Errors) -> str | None:
-    """The header Idempotency-Key. Its length is checked as the documentation says. Raises InvalidRequestError."""
-    if given is None:
-        return None
-    key = given.decode("latin-1")
-    if not 1 <= len(key) <= MAX_KEY_LENGTH:
-        bound = f"most {MAX_KEY_LENGTH} characters" if key else "least 1 character"
-        errors.append({"type": "string", "loc": KEY, "msg": f"String should have at {bound}"})
-    elif not key.isprintable():
-        raise InvalidRequestError(KEY, "a key must have only printable characters")
-    return key
+@router.get("/ratings", summary="What is stored", responses=problems(413, 422, 500, 501, 503))
+@needs(Access.CHANGE)
+async def summary(
+    engine: EngineDep,
+    days: Annotated[int, Query(ge=1, le=MOST_DAYS, description="How many days back `days` goes.")] = 30,
+) -> RatingsSummary:
+    """Count what is in the store: ratings over time, and what has come since the served model was fitted.
+
+    Every rating is read for it, so it needs an admin key where there are keys.
+    """
+    return await engine.ratings.summary(days)
 
 
 @router.get(BECAUSE, summary="Explain a prediction", responses=problems(404, 413, 422, 500, 503, 504))
@@ -169,6 +161,7 @@ async def because(
     limits: LimitsDep,
     n: Annotated[int, Query(ge=1, description="Number of ratings to list, largest contributions first.")] = 10,
     rank_by: Annotated[ExplainedOrder, Query(description="What is explained.")] = ExplainedOrder.RATING,
+    model_version: ModelVersion = None,
 ) -> Because:
     """The user's ratings by their part in what they are shown of the item. 404 for a user without ratings.
 
@@ -178,7 +171,7 @@ async def because(
     limits.check_id(user, "path", "user")
     limits.check_id(item, "path", "item")
     limits.check_list(n, "query", "n")
-    return await engine.predictions.explain(user, item, n, rank_by)
+    return await engine.predictions.explain(user, item, n, rank_by, model_version)
 
 
 @router.get(EXPORT, summary="Export the data of a user", responses=problems(413, 422, 500, 503))
@@ -218,5 +211,4 @@ def _bulk(body: BulkRequest, limits: Limits, scale: tuple[float, float], key: st
         Rating(item, rating, UNKNOWN_TIME if stamp is None else stamp)
         for item, rating, stamp in zip(body.items, body.ratings, stamps, strict=True)
     ]
-    fingerprint = hashlib.sha256(body.model_dump_json().encode("utf-8", "surrogatepass")).hexdigest()
-    return PutMany(body.users, ratings, key, fingerprint)
+    return PutMany(body.users, ratings, request_key(key, body))

@@ -16,10 +16,9 @@ import pyarrow.compute as pc
 
 from app.engine.documents import Genre
 from app.engine.types import ItemFilter
-from app.ratings.items import StoredItem
+from models.stored_items import StoredItem, described
 
 CACHED_TITLES = 16_384  # of the items listed most lately; looking one up takes 4 µs, ten are a list
-DESCRIBED = ("title", "year", "genres", "labels")  # what a store says of an item
 ACCENTS = r"\p{Mn}+"
 
 
@@ -36,24 +35,23 @@ class Catalogue:
 
     Args:
         table: one row an item, with the columns of `models.checkpoint.reader.ITEM_SCHEMA`.
-        stored: what a store says of some rows, instead of what stands there.
-        now: the time for which that decides what is shown.
+        shown_I: which items lists and searches may show; None for all.
 
     Attributes:
-        shown_I: which items lists and searches may show; None for all.
         title: id, title and year of an item's row.
     """
 
     title: Callable[[int], Title]
 
-    def __init__(self, table: pa.Table, stored: Mapping[int, StoredItem] = {}, now: float = 0.0) -> None:
-        self._table = table = _replaced(table, stored)
-        hidden = [row for row, item in stored.items() if not item.is_shown(now)]
-        self.shown_I: npt.NDArray[np.bool_] | None = None
-        if hidden:
-            self.shown_I = np.ones(len(table), np.bool_)
-            self.shown_I[hidden] = False
+    def __init__(self, table: pa.Table, shown_I: npt.NDArray[np.bool_] | None = None) -> None:
+        self._table, self.shown_I = table, shown_I
         self.title = lru_cache(CACHED_TITLES)(partial(_title, table["id"], table["title"], table["year"]))
+
+    def with_items(self, stored: Mapping[int, StoredItem], now: float) -> Catalogue:
+        """The catalogue with what a store says of some rows instead; the time decides what is shown of them."""
+        shown_I = np.ones(len(self._table), np.bool_) if self.shown_I is None else self.shown_I.copy()
+        shown_I[[*stored]] = [item.is_shown(now) for item in stored.values()]
+        return Catalogue(described(self._table, stored), None if shown_I.all() else shown_I)
 
     def record(self, row: int) -> dict[str, Any]:
         """All that is known about one item."""
@@ -109,20 +107,6 @@ def fold_text(texts: pa.ChunkedArray) -> pa.Array:
     accented_N = pc.fill_null(pc.invert(pc.string_is_ascii(folded)), False)
     bare = pc.replace_substring_regex(pc.utf8_normalize(folded.filter(accented_N), "NFKD"), ACCENTS, "")
     return pc.replace_with_mask(folded, accented_N, bare)
-
-
-def _replaced(table: pa.Table, stored: Mapping[int, StoredItem]) -> pa.Table:
-    """The table with other titles, years, genres and labels in some rows."""
-    if not stored:
-        return table
-    rows = list(stored)
-    changed = table.take(pa.array(rows))
-    for name in DESCRIBED:
-        values = pa.array([getattr(item, name) for item in stored.values()], table.schema.field(name).type)
-        changed = changed.set_column(table.schema.get_field_index(name), table.schema.field(name), values)
-    places = np.arange(len(table))
-    places[rows] = len(table) + np.arange(len(rows))
-    return pa.concat_tables([table, changed]).take(pa.array(places))
 
 
 def _title(ids: pa.ChunkedArray, titles: pa.ChunkedArray, years: pa.ChunkedArray, row: int) -> Title:

@@ -5,7 +5,7 @@ The most frequent answers, predictions and lists, are plain values (`app.engine.
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Annotated
 
 from pydantic import BaseModel, Field
@@ -170,6 +170,40 @@ class Quality(BaseModel):
     days: int
     waiting: int
     figures: list[LiveFigures]
+    model_version: ModelVersion
+
+
+class DayOfRatings(BaseModel):
+    """How many stored ratings are of a day, in UTC."""
+
+    day: date
+    ratings: int
+
+
+class RatingsSince(BaseModel):
+    """What has come since the served model was fitted: users who changed, and ratings that were given later.
+
+    Everything, if the model was fitted on other data than this store.
+    """
+
+    users: int
+    ratings: int
+
+
+class RatingsSummary(BaseModel):
+    """What is in the store; `deleted_users` are remembered, and left out of later fits.
+
+    `days` are those with ratings, `first` and `last` the times of the first and the last rating.
+    """
+
+    ratings: int
+    users: int
+    items: int
+    deleted_users: int
+    first: datetime | None
+    last: datetime | None
+    since_fit: RatingsSince
+    days: list[DayOfRatings]
     model_version: ModelVersion
 
 

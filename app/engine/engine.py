@@ -12,12 +12,13 @@ from pathlib import Path
 from app.engine.events import Listener
 from app.engine.fresh_users import FreshUsers
 from app.engine.live_error import LiveErrors
+from app.engine.model_holder import ModelHolder
 from app.engine.model_watcher import ModelWatcher
 from app.engine.predictions import Predictor
 from app.engine.rating_history import RatingHistory
 from app.engine.recommender import Recommender
 from app.engine.search import CatalogueSearch
-from app.engine.serving_model import ModelHolder
+from app.engine.split_watcher import SplitWatcher
 from app.engine.stored_items import StoredItems
 from app.engine.threads import Worker
 from app.ratings.store import RatingsStore
@@ -51,12 +52,14 @@ class Engine:
         sync: copies versions into the directory; None if they are published in the directory itself.
 
     Attributes:
+        models: those that answer.
         predictions: ratings of pairs.
         lists: lists of items.
         catalogue: what is known about items and users.
         items: what the store says of items: `start` reads it, `follow` what is changed later.
         ratings: what users have rated.
         live_errors: how far off predictions are for the ratings that come in; `follow` compares them.
+        split: the version that answers a share of the users: `start` loads it, `follow` those after it.
         versions: the published versions, and the current one: `start` loads the first, `follow` those after it.
     """
 
@@ -72,7 +75,7 @@ class Engine:
         ratings: RatingsStore | None = None,
         sync: CheckpointSync | None = None,
     ) -> None:
-        models = ModelHolder(placement)
+        self.models = models = ModelHolder(placement)
         self._worker = Worker("engine", bounds.seconds, threads)
         self._searcher = Worker("search", bounds.seconds)  # of its own: predictions do not wait for searches
         self.ratings = RatingHistory(models, ratings)
@@ -84,6 +87,7 @@ class Engine:
         self.items = StoredItems(models, None if ratings is None else ratings.items, self._searcher)
         self.catalogue = CatalogueSearch(models, self.ratings, self.items, self._searcher)
         self.versions = ModelWatcher(models, directory, pinned, remembered, tell, ratings, sync)
+        self.split = SplitWatcher(models, self.versions, directory, sync, tell)
 
     def close(self) -> None:
         """Finish the work in progress and end the threads."""

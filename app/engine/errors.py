@@ -33,5 +33,13 @@ class UnknownVersionError(EngineError):
     """A version that is not among the published checkpoints."""
 
 
+class VersionNotLoadedError(EngineError):
+    """A version that a request asks for and that does not answer now."""
+
+
+class SplitError(EngineError):
+    """A split that cannot be; nothing was changed."""
+
+
 class ActivationError(EngineError):
     """A version that cannot be made the current one; nothing was changed."""

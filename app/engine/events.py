@@ -9,6 +9,7 @@ from typing import NamedTuple, TypeAlias
 from app.engine.documents import LiveFigures
 from app.engine.types import ListSource, Source
 from models.checkpoint.manifest import DataRecord
+from models.registry.split import Split
 
 
 class Predicted(NamedTuple):
@@ -60,5 +61,11 @@ class LiveError(NamedTuple):
     figures: LiveFigures
 
 
-Event: TypeAlias = LiveError | Predicted | Listed | Batch | Loaded | LoadFailed | LoadFailureEnded
+class SplitChanged(NamedTuple):
+    """The split that is served from now on; None if there is none any more."""
+
+    split: Split | None
+
+
+Event: TypeAlias = LiveError | SplitChanged | Predicted | Listed | Batch | Loaded | LoadFailed | LoadFailureEnded
 Listener: TypeAlias = Callable[[Event], None]

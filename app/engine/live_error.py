@@ -22,16 +22,16 @@ import numpy as np
 from app.engine.documents import LiveFigures, Quality
 from app.engine.events import Listener, LiveError
 from app.engine.folding import fold
+from app.engine.model_holder import ModelHolder
 from app.engine.predictions import predict_folded, predict_rows
 from app.engine.rating_history import RatingHistory
-from app.engine.serving_model import ModelHolder, ServingModel
+from app.engine.serving_model import ServingModel
 from app.engine.threads import Worker
 from app.engine.types import FOLDED, SOURCES, LiveSource, Predictions, Source
 from app.ratings.errors import NoStoreError, StoreError
 from app.ratings.live_error import HOUR, ErrorSums, Incoming, Judged, total
 from app.ratings.records import StoredUser
 from app.ratings.store import RatingsStore
-from models.biases import Biases
 from models.mf import CENTRAL_90
 
 LOOK_SECONDS = 1.0
@@ -49,7 +49,6 @@ class LiveErrors:
     def __init__(self, models: ModelHolder, history: RatingHistory, worker: Worker, tell: Listener) -> None:
         self._models, self._history, self._worker, self._tell = models, history, worker, tell
         self._name = f"{socket.gethostname()}-{os.getpid()}"
-        self._biases: tuple[ServingModel, Biases] | None = None
         self._told_at = 0.0
 
     async def follow(self) -> NoReturn:
@@ -92,15 +91,15 @@ class LiveErrors:
             return
         users = [*dict.fromkeys(rating.user for rating in waiting)]
         stored, unsettled = await self._history.stored(users), await store.waiting_of(users)
-        model = self._models.current
+        models = {user: self._models.of_user(user) for user in users}
         judged = await self._worker.run(
-            lambda: self._judge(model, waiting, stored, unsettled), quick=len(waiting) <= QUICK
+            lambda: self._judge(models, waiting, stored, unsettled), quick=len(waiting) <= QUICK
         )
         await store.settle(judged)
 
     def _judge(
         self,
-        model: ServingModel,
+        models: Mapping[str, ServingModel],
         waiting: Sequence[Incoming],
         stored: Mapping[str, StoredUser],
         unsettled: Sequence[Incoming],
@@ -112,7 +111,7 @@ class LiveErrors:
         for (user, revision), group in groupby(waiting, lambda rating: (rating.user, rating.revision)):
             ratings = [*group]
             unknown = {rating.item for rating in later[user] if rating.revision >= revision}
-            found = self._of_user(model, ratings, _before(stored[user], ratings[0], unknown))
+            found = self._of_user(models[user], ratings, _before(stored[user], ratings[0], unknown))
             judged += zip(ratings, found, strict=True)
         return judged
 
@@ -126,7 +125,7 @@ class LiveErrors:
             found = predict_folded(model, fold(model, rated, lists=False), rows_N, intervals=True)
         else:
             found = predict_rows(model, np.full(len(rows_N), row), rows_N, intervals=True)
-        of_biases_N = self._biases_of(model).predict(*rated, rows_N).clip(*model.scorer.scale)
+        of_biases_N = model.biases.predict(*rated, rows_N).clip(*model.scorer.scale)
         sums = _errors(found, of_biases_N, given_N, model.checkpoint.manifest.metrics.get("bias_rmse"))
         fitted_N = np.isin(rows_N, model.training_ratings(row)[0])
         sources = [live_source(SOURCES[source]) for source in found.sources_B.tolist()]
@@ -135,18 +134,11 @@ class LiveErrors:
             for source, fitted, one in zip(sources, fitted_N.tolist(), sums, strict=True)
         ]
 
-    def _biases_of(self, model: ServingModel) -> Biases:
-        if self._biases is None or self._biases[0] is not model:
-            checkpoint = model.checkpoint
-            means_I = checkpoint.catalogue["mean_rating"].to_numpy()
-            self._biases = model, Biases(checkpoint.manifest.data.rating_mean, checkpoint.ratings_I, means_I)
-        return self._biases[1]
-
     async def _tell_of(self, store: RatingsStore) -> None:
         self._told_at = time.monotonic()
-        version = self._models.current.version
-        for (found, source), sums in (await store.error_sums(_since(TOLD_DAYS))).items():
-            if found == version:
+        versions = {model.version for model in self._models.loaded}
+        for (version, source), sums in (await store.error_sums(_since(TOLD_DAYS))).items():
+            if version in versions:
                 self._tell(LiveError(_figures(version, LiveSource(source), sums)))
 
 

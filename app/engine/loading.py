@@ -14,7 +14,8 @@ from app.engine.types import ListQuery, Pairs, RankBy
 from app.ratings.revisions import Revisions
 from models.checkpoint import golden, reader
 from models.devices import DevicePlacement
-from models.registry.directory import Hold, version_path
+from models.registry.directory import version_path
+from models.registry.hold import Hold
 
 WARM_USERS = 3
 

@@ -24,7 +24,8 @@ from app.engine.documents import FailedLoad
 from app.engine.errors import ActivationError, UnknownVersionError
 from app.engine.events import Listener, Loaded, LoadFailed, LoadFailureEnded
 from app.engine.loading import prepare
-from app.engine.serving_model import ModelHolder, ServingModel
+from app.engine.model_holder import ModelHolder
+from app.engine.serving_model import ServingModel
 from app.ratings.store import RatingsStore
 from models.checkpoint.manifest import Manifest
 from models.checkpoint.reader import read, read_held_out
@@ -50,6 +51,7 @@ class ModelWatcher:
     remembered one, as the other workers do.
 
     Attributes:
+        lock: held while a version being served may change.
         failure: why the version that should be served is not; None while it is.
         placement: the devices that the current model is on.
     """
@@ -70,7 +72,7 @@ class ModelWatcher:
         self._tell, self._ratings, self._sync = tell, ratings, sync
         self._registry: Registry = DirectoryRegistry(directory) if sync is None else sync.remote
         self._retry_at = 0.0
-        self._lock = asyncio.Lock()  # held while the version being served may change
+        self.lock = asyncio.Lock()  # held while a version being served may change
         self._executor = ThreadPoolExecutor(1, "loader", torch.set_num_threads, (1,))  # the cores are for answers
 
     @property
@@ -82,6 +84,11 @@ class ModelWatcher:
     def scale(self) -> tuple[float, float]:
         """The lowest and the highest rating of the current model. Raises NotReadyError before there is one."""
         return self._models.current.scorer.scale
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether the settings say which version is served."""
+        return self._pinned is not None
 
     async def published(self) -> list[Manifest]:
         """The manifest of each published version that can be read, in the order of publication."""
@@ -118,10 +125,10 @@ class ModelWatcher:
         """Load the first model. Raises the error if neither it nor the remembered one can be loaded."""
         version = None
         try:
-            version = await self._run(self._wanted)
+            version = await self.run(self._wanted)
             await self._serve(version)
         except Exception as error:  # the other workers still answer from the remembered version
-            remembered = await self._run(self._recall)
+            remembered = await self.run(self._recall)
             if remembered in (None, version):
                 raise
             await self._serve(remembered)
@@ -131,7 +138,7 @@ class ModelWatcher:
         """Look for a new version, for ever. No error ends this."""
         while True:
             await asyncio.sleep(LOOK_SECONDS)
-            async with self._lock:
+            async with self.lock:
                 await self._look()
 
     async def previous(self) -> str | None:
@@ -146,32 +153,36 @@ class ModelWatcher:
 
         Raises UnknownVersionError, RemoteError, or, with nothing changed, UnprovenVersionError or ActivationError.
         """
-        async with self._changing():
-            try:
-                model = await self._run(self._make_current, version, force)
-            except CheckpointNotFoundError:
-                raise UnknownVersionError(f"there is no version {version!r}") from None
-            self._swap(model)
+        async with self.changing():
+            await self.make_current(version, force=force)
+
+    async def make_current(self, version: str, *, force: bool) -> None:
+        """As `activate`, for one who is `changing` already."""
+        try:
+            model = await self.run(self._make_current, version, force)
+        except CheckpointNotFoundError:
+            raise UnknownVersionError(f"there is no version {version!r}") from None
+        self._swap(model)
 
     async def roll_back(self, *, force: bool) -> str:
         """Serve the version that was served before, and make CURRENT name it. Gives its name; raises as `activate`."""
-        async with self._changing():
-            version = await self._run(partial(previous, self._registry, force=force))
-            self._swap(await self._run(self._make_current, version, force, True))
+        async with self.changing():
+            version = await self.run(partial(previous, self._registry, force=force))
+            self._swap(await self.run(self._make_current, version, force, True))
             return version
 
     @asynccontextmanager
-    async def _changing(self) -> AsyncGenerator[None]:
+    async def changing(self) -> AsyncGenerator[None]:
         """Nobody else changes the version meanwhile. What goes wrong becomes an error of this module."""
         if self._pinned is not None:
             raise ActivationError(f"the service is pinned to version {self._pinned}")
-        async with self._lock:
+        async with self.lock:
             try:
                 yield
             except (RemoteError, UnprovenVersionError):
                 raise
             except (CheckpointError, OSError) as error:
-                raise ActivationError(self._reason(error)) from error
+                raise ActivationError(self.reason(error)) from error
 
     def close(self) -> None:
         """End the thread."""
@@ -180,7 +191,7 @@ class ModelWatcher:
     async def _look(self) -> None:
         version = None
         try:
-            version = await self._run(self._wanted)
+            version = await self.run(self._wanted)
             if version == self._models.current.version:
                 await self._check_sync()
             elif self.failure is None or self.failure.version != version or time.monotonic() >= self._retry_at:
@@ -190,7 +201,7 @@ class ModelWatcher:
 
     async def _check_sync(self) -> None:
         """Note a failure of the checkpoint sync: the local CURRENT may then not be the newest."""
-        refusal = None if self._sync is None else await self._run(self._sync.refusal)
+        refusal = None if self._sync is None else await self.run(self._sync.refusal)
         if refusal is None:
             self._end_failure()
         else:
@@ -200,7 +211,7 @@ class ModelWatcher:
         """The model of a version, which CURRENT names from now on; `back` where that is a roll-back."""
         if self._sync is not None:
             self._sync.provide(version)
-        model = self._prepare(version)
+        model = self.prepare(version)
         check_proven(model.checkpoint.manifest, force=force)
         if self._sync is None:
             make_current(self._directory, version, back=back)
@@ -209,20 +220,15 @@ class ModelWatcher:
         return model
 
     async def _serve(self, version: str) -> None:
-        self._swap(await self._run(self._prepare, version))
+        self._swap(await self.run(self.prepare, version))
 
-    def _prepare(self, version: str) -> ServingModel:
-        """The model of a version: the current one if it is of that version, else a new one."""
-        model = self._models.model
-        if model is not None and model.version == version:
-            return model
+    def prepare(self, version: str) -> ServingModel:
+        """The model of a version: one that answers already, else a new one. On the loader's thread."""
+        for model in self._models.loaded:
+            if model.version == version:
+                return model
         revisions = None if self._ratings is None else self._ratings.revisions
-        return self._dressed(prepare(self._directory, version, self.placement, revisions))
-
-    def _dressed(self, model: ServingModel) -> ServingModel:
-        """A model that shows what the store says of items."""
-        stored = self._models.stored_items
-        return model.with_items(stored) if stored else model
+        return self._models.known_items.shown_by(prepare(self._directory, version, self.placement, revisions))
 
     def _swap(self, model: ServingModel) -> None:
         self._end_failure()
@@ -245,7 +251,7 @@ class ModelWatcher:
         """Note that this process could not load a version. It will try again later."""
         self._retry_at = time.monotonic() + RETRY_SECONDS
         bug = None if isinstance(error, RatecastError | OSError | MemoryError) else error
-        self._note(version, type(error).__name__, self._reason(error), bug)
+        self._note(version, type(error).__name__, self.reason(error), bug)
 
     def _note(self, version: str | None, kind: str, reason: str, bug: Exception | None = None) -> None:
         """Note a failure. It is logged and counted once, however often loading is repeated."""
@@ -256,7 +262,8 @@ class ModelWatcher:
         logger.warning("Model %s cannot be loaded: %s", version or "(current)", reason, exc_info=bug)
         self._tell(LoadFailed(version, kind))
 
-    def _reason(self, error: Exception) -> str:
+    def reason(self, error: Exception) -> str:
+        """What went wrong, on one line and without the name of the directory."""
         text = str(error) if isinstance(error, RatecastError | OSError) else f"{type(error).__name__}: {error}"
         text = text.replace(f"{self._directory}{os.sep}", "").replace(str(self._directory), "the checkpoint directory")
         return text.splitlines()[0]
@@ -280,6 +287,6 @@ class ModelWatcher:
             return None
         return self._remembered.read_text("utf-8")
 
-    async def _run(self, work: Callable[P, T], *arguments: P.args, **_: P.kwargs) -> T:
+    async def run(self, work: Callable[P, T], *arguments: P.args, **_: P.kwargs) -> T:
         """Do some work on the loader's thread."""
         return await asyncio.get_running_loop().run_in_executor(self._executor, work, *arguments)

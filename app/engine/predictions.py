@@ -18,9 +18,10 @@ from app.engine.documents import Because
 from app.engine.events import Listener, Predicted
 from app.engine.folding import FoldedUser, fold, known_items
 from app.engine.fresh_users import FreshUser, FreshUsers, UnreadRatingsError
+from app.engine.model_holder import ModelHolder
 from app.engine.rating_history import RatingHistory
 from app.engine.scorer import Rows
-from app.engine.serving_model import ModelHolder, ServingModel
+from app.engine.serving_model import ServingModel
 from app.engine.threads import QUICK_PAIRS, Cancelled, Worker, unless_cancelled
 from app.engine.types import (
     FOLDED,
@@ -64,15 +65,18 @@ class Predictor:
             "predictions", _answer, worker, tell, max_rows=PAIRS_PER_BATCH, max_queued=max_queued
         )
 
-    async def pair(self, pair: Pair, cancelled: Cancelled | None = None, *, intervals: bool = False) -> Prediction:
-        """The rating of one pair.
+    async def pair(
+        self, pair: Pair, cancelled: Cancelled | None = None, *, intervals: bool = False, version: str | None = None
+    ) -> Prediction:
+        """The rating of one pair, by the model of the user, or by the one of a version.
 
-        Raises OverloadedError, DeadlineExceededError, or CancelledRequestError once `cancelled` has ended.
+        Raises VersionNotLoadedError, OverloadedError, DeadlineExceededError, or CancelledRequestError once `cancelled`
+        has ended.
         """
         pairs = Pairs([pair.user], [pair.item])
         if intervals:
-            return (await self.pairs(pairs, cancelled, intervals=True)).at(0)
-        model = self._models.current
+            return (await self.pairs(pairs, cancelled, intervals=True, version=version)).at(0)
+        model = self._models.of_user(pair.user, version)
         if self._quick_pairs > 0:
             user = model.users.row(pair.user)
             try:
@@ -85,9 +89,11 @@ class Predictor:
                 return answer
         return (await self._wait(model, pairs, cancelled)).at(0)
 
-    async def pairs(self, pairs: Pairs, cancelled: Cancelled | None = None, *, intervals: bool = False) -> Predictions:
-        """The rating of each pair, clipped to the scale, and its interval. Raises as `pair` does."""
-        model = self._models.current
+    async def pairs(
+        self, pairs: Pairs, cancelled: Cancelled | None = None, *, intervals: bool = False, version: str | None = None
+    ) -> Predictions:
+        """The rating of each pair, clipped to the scale, and its interval, all by one model. Raises as `pair` does."""
+        model = self._models.of_users(pairs.users, version)
         if len(pairs) <= self._quick_pairs:
             users_B, items_B = _rows(model, pairs)
             try:
@@ -101,13 +107,13 @@ class Predictor:
         return await self._wait(model, pairs, cancelled, intervals=intervals)
 
     async def inline(
-        self, inline: InlineRatings, items: Sequence[str], *, intervals: bool = False
+        self, inline: InlineRatings, items: Sequence[str], *, intervals: bool = False, version: str | None = None
     ) -> tuple[Predictions, int]:
         """The ratings of some items that follow from the given ratings, and how many of these count.
 
-        Nothing is stored. Raises DeadlineExceededError.
+        Nothing is stored. Raises VersionNotLoadedError or DeadlineExceededError.
         """
-        model = self._models.current
+        model = self._models.of_user(None, version)
 
         def work() -> tuple[Predictions, int]:
             folded = fold(model, known_items(model, inline.items, inline.ratings))
@@ -119,13 +125,13 @@ class Predictor:
         self._tell_of(answer)
         return answer, used
 
-    async def explain(self, user: str, item: str, n: int, order: ExplainedOrder) -> Because:
+    async def explain(self, user: str, item: str, n: int, order: ExplainedOrder, version: str | None = None) -> Because:
         """Explains the prediction of an item for a user by their n ratings with the largest contributions.
 
-        Raises OrderingUnavailableError, UnknownItemError, UnknownUserError, StoreUnavailableError or
-        DeadlineExceededError.
+        Raises VersionNotLoadedError, OrderingUnavailableError, UnknownItemError, UnknownUserError,
+        StoreUnavailableError or DeadlineExceededError.
         """
-        model = self._models.current
+        model = self._models.of_user(user, version)
         model.order(RankBy(order))
         row = model.item_row(item)
         stored = await self._history.stored([user])

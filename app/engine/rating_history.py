@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 
 import numpy as np
 
-from app.engine.documents import UserRating, UserRatings, UserRow
+from app.engine.documents import DayOfRatings, RatingsSince, RatingsSummary, UserRating, UserRatings, UserRow
 from app.engine.folding import RatedItems, known_items
-from app.engine.serving_model import ModelHolder, ServingModel
+from app.engine.model_holder import ModelHolder
+from app.engine.serving_model import ServingModel
 from app.ratings.errors import NoStoreError
 from app.ratings.records import Change, StoredUser
 from app.ratings.store import RatingsStore
+from app.ratings.summary import DAY
 
 
 class RatingHistory:
@@ -33,7 +37,7 @@ class RatingHistory:
 
     async def of(self, user: str) -> UserRatings:
         """All ratings that a user has, in the order of the items' ids. Raises StoreUnavailableError."""
-        model = self._models.current
+        model = self._models.of_user(user)
         stored = (await self.stored([user]))[user]
         titles, items = model.catalogue.title, model.items
         found = {}
@@ -51,9 +55,36 @@ class RatingHistory:
             )
         return UserRatings(user=user, ratings=[found[item] for item in sorted(found)], model_version=model.version)
 
+    async def summary(self, days: int) -> RatingsSummary:
+        """What the store has, and how many ratings are of each of the last days.
+
+        Raises NoStoreError or StoreUnavailableError.
+        """
+        if self.store is None:
+            raise NoStoreError("this service has no ratings store")
+        model = self._models.current
+        fitted = model.fitted_revision(self.store)
+        later = 0 if fitted is None else int(model.checkpoint.manifest.created_at.timestamp())
+        found = await self.store.totals(fitted or 0, later, int(time.time()) // DAY - days + 1)
+        first, last = (None if at is None else datetime.fromtimestamp(at, UTC) for at in (found.first, found.last))
+        return RatingsSummary(
+            ratings=found.ratings,
+            users=found.users,
+            items=found.items,
+            deleted_users=found.erased_users,
+            first=first,
+            last=last,
+            since_fit=RatingsSince(users=found.changed_users, ratings=found.later_ratings),
+            days=[
+                DayOfRatings(day=datetime.fromtimestamp(day * DAY, UTC).date(), ratings=number)
+                for day, number in found.days.items()
+            ],
+            model_version=model.version,
+        )
+
     async def row_of(self, user: str) -> UserRow | None:
         """A user's row of the model; None if there is none that may be used."""
-        model = self._models.current
+        model = self._models.of_user(user)
         row = model.users.row(user)
         if row == len(model.users):
             return None

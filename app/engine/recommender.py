@@ -18,7 +18,8 @@ from app.engine.events import Listed, Listener
 from app.engine.folding import FoldedUser, fold, known_items
 from app.engine.fresh_users import FreshUsers, UnreadRatingsError
 from app.engine.lists import is_worth_keeping, top_list, top_lists
-from app.engine.serving_model import ModelHolder, Recent, ServingModel
+from app.engine.model_holder import ModelHolder
+from app.engine.serving_model import Recent, ServingModel
 from app.engine.threads import QUICK_CELLS, QUICK_PAIRS, Cancelled, Worker, unless_cancelled, within
 from app.engine.types import InlineRatings, ListQuery, TopList
 
@@ -50,32 +51,35 @@ class Recommender:
             "lists", _answer, worker, tell, max_rows=LISTS_PER_BATCH, max_queued=max_queued
         )
 
-    async def top(self, query: ListQuery, cancelled: Cancelled | None = None) -> TopList:
-        """The list of a query.
+    async def top(self, query: ListQuery, cancelled: Cancelled | None = None, version: str | None = None) -> TopList:
+        """The list of a query, by the model of the user, or by the one of a version.
 
-        Raises OrderingUnavailableError, OverloadedError, DeadlineExceededError, or CancelledRequestError once
-        `cancelled` has ended.
+        Raises VersionNotLoadedError, OrderingUnavailableError, OverloadedError, DeadlineExceededError, or
+        CancelledRequestError once `cancelled` has ended.
         """
-        model = self._models.current
+        model = self._models.of_user(query.user, version)
         answer = self._quick_top(model, query)
         if answer is None:
             (answer,) = await self._wait(model, [query], cancelled)
         self._tell(Listed(answer.source, 1))
         return answer
 
-    async def top_many(self, queries: Sequence[ListQuery], cancelled: Cancelled | None = None) -> list[TopList]:
+    async def top_many(
+        self, queries: Sequence[ListQuery], cancelled: Cancelled | None = None, version: str | None = None
+    ) -> list[TopList]:
         """The lists of some queries, all of one version; many are made in several steps. Raises as `top` does."""
-        answers = await self._wait(self._models.current, queries, cancelled)
+        model = self._models.of_users([query.user or "" for query in queries], version)
+        answers = await self._wait(model, queries, cancelled)
         for source, count in Counter(answer.source for answer in answers).items():
             self._tell(Listed(source, count))
         return answers
 
-    async def inline(self, inline: InlineRatings, query: ListQuery) -> tuple[TopList, int]:
+    async def inline(self, inline: InlineRatings, query: ListQuery, version: str | None = None) -> tuple[TopList, int]:
         """The list that follows from the given ratings, and how many of these count. Nothing is stored.
 
-        Raises OrderingUnavailableError or DeadlineExceededError.
+        Raises VersionNotLoadedError, OrderingUnavailableError or DeadlineExceededError.
         """
-        model = self._models.current
+        model = self._models.of_user(None, version)
         model.order(query.rank_by)
 
         def work() -> tuple[TopList, int]:

@@ -14,15 +14,16 @@ import pyarrow.compute as pc
 
 from app.engine.catalogue import fold_text
 from app.engine.documents import CatalogueItem, FoundItems, FoundUser, FoundUsers, Genres, Item
+from app.engine.model_holder import ModelHolder
 from app.engine.rating_history import RatingHistory
 from app.engine.scorer import Rows
-from app.engine.serving_model import ModelHolder, ServingModel
-from app.engine.stored_items import StoredItems, described
+from app.engine.serving_model import ServingModel
+from app.engine.stored_items import StoredItems
 from app.engine.threads import QUICK_ROWS, Worker
 from app.engine.types import ItemFilter
-from app.ratings.items import StoredItem
 from models.errors import UnknownItemError
 from models.ids import clean
+from models.stored_items import StoredItem
 
 MOST_WORDS = 8  # further ones are ignored: of a million titles a word takes up to 40 ms
 NO_MATCH, WITHIN, WORD, START, WHOLE, ID = range(6)  # how well a title matches
@@ -48,7 +49,7 @@ class CatalogueSearch:
         if known or stored is None:
             facts = model.catalogue.record(model.item_row(id_))
         else:
-            facts = {"id": id_, "ratings": 0, "mean_rating": None} | described(stored)
+            facts = {"id": id_, "ratings": 0, "mean_rating": None} | stored.description()
         shown = stored or StoredItem(id_)
         times = {name: getattr(shown, name) for name in ("hidden", "available_from", "available_until")}
         return Item(**facts, **times, known_to_model=known, model_version=model.version)

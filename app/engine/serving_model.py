@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from copy import copy
-from functools import lru_cache, partial
-from typing import Generic, NamedTuple, TypeVar
+from functools import cached_property, lru_cache, partial
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,20 +18,20 @@ import torch
 from torch import Tensor
 
 from app.engine.catalogue import Catalogue
-from app.engine.errors import NotReadyError, OrderingUnavailableError
+from app.engine.errors import OrderingUnavailableError
 from app.engine.intervals import Intervals
 from app.engine.scorer import Rows, Scorer
 from app.engine.types import ItemFilter, RankBy
-from app.ratings.items import StoredItem
 from app.ratings.revisions import Revisions
 from app.ratings.store import RatingsStore
+from models.biases import Biases
 from models.checkpoint.reader import Checkpoint
-from models.devices import DevicePlacement
 from models.errors import UnknownItemError
 from models.fold_in import FoldIn
 from models.orderings import by_popularity, default_order, orderings
-from models.registry.directory import Hold
+from models.registry.hold import Hold
 from models.sharding import Sharded, spread
+from models.stored_items import StoredItem
 
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
@@ -65,7 +65,8 @@ class ServingModel:
         scorer, intervals: the rating of a pair, and the interval that it lies in.
         cells: multiplications that scoring the whole catalogue for one user takes, in the order that takes most.
         unknown_variance: what not knowing the user at all adds to the variance of a rating; None if it is unknown.
-        stored_items, outdated_at: what a store says of items, and when time changes what is shown.
+        items_revision, outdated_at: of the items of a store that it shows, and when time changes what is shown.
+        kept: what is kept of its answers, by who keeps it (`Recent`).
         revision_slots_U: where each user stands in the table of revisions; empty if there is none.
     """
 
@@ -91,8 +92,9 @@ class ServingModel:
         self.fold_in = FoldIn.of(model, checkpoint.prior, checkpoint.relevance, checkpoint.ratings_I)
         self.unknown_variance = None if model.user_variance is None else float(model.user_variance[-1])
         self.revision_slots_U = np.empty(0, np.int32) if revisions is None else revisions.slots_of(checkpoint.users)
-        self.stored_items: Mapping[str, StoredItem] = {}
+        self.items_revision = 0
         self.outdated_at = math.inf
+        self.kept: dict[Any, dict[Any, Any]] = {}
         self._hold = hold
         self._offsets = ratings.offsets.cpu().numpy()
         self._items_T, self._ratings_T = ratings.items_N.cpu().numpy(), ratings.ratings_N.cpu().numpy()
@@ -124,19 +126,29 @@ class ServingModel:
         """The items that a filter lets through; None for all."""
         return None if wanted == ALL_ITEMS and self.catalogue.shown_I is None else self._allowed(wanted)
 
-    def with_items(self, stored: Mapping[str, StoredItem]) -> ServingModel:
-        """The same model with what a store says of items: instead of what it knows of them, and whether to show them.
+    def with_items(self, items: Sequence[StoredItem], revision: int) -> ServingModel:
+        """The same model with what a store says of some items, and whether to show them, instead of what it knows.
 
-        `stored` is not changed later. What begins or ends by the time does so at `outdated_at`, in another view.
+        What the store said of others stays. The view is as the store was at `revision`. What begins or ends by the time
+        does so at `outdated_at`, in another view.
         """
         view, now = copy(self), time.time()
-        view.stored_items = stored
-        view.outdated_at = min((item.next_change(now) for item in stored.values()), default=math.inf)
-        rows = self.items.rows([*stored])
-        known = {row: item for row, item in zip(rows.tolist(), stored.values(), strict=True) if row < len(self.items)}
-        view.catalogue = Catalogue(self.checkpoint.catalogue, known, now)
+        view.items_revision, view.kept = revision, {}
+        earlier = self.outdated_at if self.outdated_at > now else math.inf
+        view.outdated_at = min((item.next_change(now) for item in items if item.is_timed), default=math.inf)
+        view.outdated_at = min(view.outdated_at, earlier)
+        rows = self.items.rows([item.id for item in items])
+        known = {row: item for row, item in zip(rows.tolist(), items, strict=True) if row < len(self.items)}
+        view.catalogue = self.catalogue.with_items(known, now)
         view.keep_filters()
         return view
+
+    @cached_property
+    def biases(self) -> Biases:
+        """What the biases alone predict."""
+        checkpoint = self.checkpoint
+        means_I = checkpoint.catalogue["mean_rating"].to_numpy()
+        return Biases(checkpoint.manifest.data.rating_mean, checkpoint.ratings_I, means_I)
 
     def keep_filters(self) -> None:
         """Forget which items filters let through, and keep those that are asked for from now on."""
@@ -154,47 +166,29 @@ class ServingModel:
         return counts_N
 
 
-class ModelHolder:
-    """Holds the current model, None before the first one. Swapping it is one assignment.
-
-    Each answer takes the model once and uses no other.
-    """
-
-    def __init__(self, placement: DevicePlacement) -> None:
-        self.placement = placement
-        self.model: ServingModel | None = None
-        self.stored_items: Mapping[str, StoredItem] = {}  # what a model is to show when it is swapped in
-
-    @property
-    def current(self) -> ServingModel:
-        """The current model. Raises NotReadyError before the first one is loaded."""
-        if self.model is None:
-            raise NotReadyError("no model has been loaded yet")
-        return self.model
-
-
 class Recent(Generic[Key, Value]):
-    """At most `max_kept` values that were computed with the current model, those put last. For one thread."""
+    """At most `max_kept` values that were computed with a model, those put last. For one thread.
+
+    Each model keeps its own, and they go with it.
+    """
 
     def __init__(self, max_kept: int) -> None:
         self._max_kept = max_kept
-        self._model: ServingModel | None = None
-        self._values: dict[Key, Value] = {}
 
     def get(self, model: ServingModel, key: Key) -> Value | None:
-        """The value kept under a key. Values of another model are dropped."""
-        if self._model is not model:
-            self._model, self._values = model, {}
-        return self._values.get(key)
+        """The value kept under a key."""
+        values: dict[Key, Value] | None = model.kept.get(self)
+        return None if values is None else values.get(key)
 
     def put(self, model: ServingModel, key: Key, value: Value) -> None:
-        """Keep a value, unless another model has been asked for since."""
-        if self._model is not model or self._max_kept == 0:
+        """Keep a value."""
+        if self._max_kept == 0:
             return
-        self._values.pop(key, None)
-        if len(self._values) >= self._max_kept:
-            del self._values[next(iter(self._values))]
-        self._values[key] = value
+        values: dict[Key, Value] = model.kept.setdefault(self, {})
+        values.pop(key, None)
+        if len(values) >= self._max_kept:
+            del values[next(iter(values))]
+        values[key] = value
 
 
 def _allowed(catalogue: Catalogue, ordering: Sharded, wanted: ItemFilter) -> AllowedItems:

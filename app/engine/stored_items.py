@@ -9,15 +9,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
-from dataclasses import asdict
 from functools import partial
 from typing import NoReturn
 
-from app.engine.serving_model import ModelHolder
+from app.engine.model_holder import ModelHolder
+from app.engine.serving_model import ServingModel
 from app.engine.threads import QUICK_ROWS, Worker
 from app.ratings.errors import NoStoreError, StoreError
-from app.ratings.items import ItemStore, StoredItem
+from app.ratings.items import ItemStore
+from app.ratings.records import RequestKey
+from models.stored_items import StoredItem
 
 LOOK_SECONDS = 0.25
 
@@ -29,8 +30,8 @@ class StoredItems:
 
     def __init__(self, models: ModelHolder, store: ItemStore | None, worker: Worker) -> None:
         self._models, self._store, self._worker = models, store, worker
-        self._known: dict[str, StoredItem] = {}
-        self._revision = 0
+        self._known = models.known_items
+        self._timed: dict[str, StoredItem] = {}  # those that time shows or hides
         self._lock = asyncio.Lock()  # one applies changes at a time
 
     async def start(self) -> None:
@@ -51,11 +52,14 @@ class StoredItems:
             except Exception:
                 logger.exception("Following the stored items failed; retrying")
 
-    async def change(self, changed: list[StoredItem]) -> None:
-        """Make changes durable, and show them. Raises NoStoreError or StoreUnavailableError."""
+    async def change(self, changed: list[StoredItem], key: RequestKey | None = None) -> None:
+        """Make changes durable, and show them; those of a request whose key was used before are not made again.
+
+        Raises NoStoreError, RequestKeyError or StoreUnavailableError.
+        """
         if self._store is None:
             raise NoStoreError("this service has no store, so it keeps no items")
-        await self._store.change(changed)
+        await self._store.change(changed, key)
         await self.refresh()
 
     async def of(self, id_: str) -> StoredItem | None:
@@ -66,34 +70,35 @@ class StoredItems:
 
     def known(self, id_: str) -> StoredItem | None:
         """The same, as far as this worker has followed."""
-        return self._known.get(id_)
+        return self._known.items.get(id_)
 
     async def refresh(self) -> None:
         """Show what was changed since the last time, and what has begun or ended. Raises StoreUnavailableError."""
         if self._store is None:
             return
         async with self._lock:
+            known, before = self._known, self._known.revision
+            changed: dict[str, StoredItem] = {}
             while True:
-                revision, changed = await self._store.changed_after(self._revision)
-                if revision == self._revision:
+                revision, items = await self._store.changed_after(known.revision)
+                if revision == known.revision:
                     break
-                self._known = self._known | {item.id: item for item in changed}
-                self._revision = revision
-                self._models.stored_items = self._known
-            model = self._models.model
-            if model is None or not self._is_outdated(model.stored_items, model.outdated_at):
-                return
-            quick = len(model.items) <= QUICK_ROWS
-            view = await self._worker.run(partial(model.with_items, self._known), quick=quick)
-            if self._models.model is model:  # else another version came meanwhile, with the items or for the next look
-                self._models.model = view
+                found = {item.id: item for item in items}
+                changed.update(found)
+                known.items.update(found)
+                known.revision = revision
+            if changed:
+                self._timed = {id_: item for id_, item in (self._timed | changed).items() if item.is_timed}
+            for model in self._models.loaded:
+                outdated = self._outdated(model, before, changed)
+                if outdated or model.items_revision != known.revision:
+                    quick = max(len(model.items), len(outdated)) <= QUICK_ROWS
+                    view = await self._worker.run(partial(model.with_items, outdated, known.revision), quick=quick)
+                    self._models.replace(model, view)  # unless another version came meanwhile, with the items
 
-    def _is_outdated(self, shown: Mapping[str, StoredItem], outdated_at: float) -> bool:
-        is_other = shown is not self._known and bool(shown or self._known)
-        return is_other or time.time() >= outdated_at
-
-
-def described(item: StoredItem) -> dict[str, object]:
-    """The columns of a catalogue that an item replaces."""
-    given = asdict(item)
-    return {name: given[name] for name in ("title", "year", "genres", "labels")}
+    def _outdated(self, model: ServingModel, before: int, changed: dict[str, StoredItem]) -> list[StoredItem]:
+        """The items that a model may not show as they are; `changed` are those since the revision `before`."""
+        if model.items_revision not in (before, self._known.revision):
+            return [*self._known.items.values()]
+        found = changed if model.items_revision != self._known.revision else {}
+        return [*(found | self._timed if time.time() >= model.outdated_at else found).values()]

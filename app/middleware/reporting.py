@@ -17,6 +17,7 @@ from app.observability.telemetry import Telemetry
 from app.server.shutdown import Shutdown
 
 ROUTE = "route_template"  # in the scope of a request that no route of FastAPI answers
+VERSION = "answering_version"  # in the scope while there is a split
 REQUEST_ID = b"x-request-id"
 CLOSE = ((b"connection", b"close"),)
 _harmless = re.compile(rb"[A-Za-z0-9._-]{1,64}").fullmatch
@@ -79,7 +80,7 @@ class Reporting:
             # the template of a route, so that no id is counted or logged
             route = scope[ROUTE] if ROUTE in scope else getattr(scope.get("route"), "path", "none")
             seconds, cause = perf_counter() - began, scope.get(CAUSE)
-            self._telemetry.request(route, method, status, seconds, cause)
+            self._telemetry.request(route, method, status, seconds, cause, scope.get(VERSION))
             if random.random() < self._log_share or status == 500:  # no secret  # noqa: S311  # nosec B311
                 log_request(request_id, method, route, status, seconds, cause)
 

@@ -25,15 +25,28 @@ from prometheus_client import (
     multiprocess,
 )
 
-from app.engine.events import Batch, Event, Listed, LiveError, Loaded, LoadFailed, LoadFailureEnded, Predicted
+from app.engine.documents import LiveFigures
+from app.engine.events import (
+    Batch,
+    Event,
+    Listed,
+    LiveError,
+    Loaded,
+    LoadFailed,
+    LoadFailureEnded,
+    Predicted,
+    SplitChanged,
+)
 from app.engine.types import Source
 from app.ratings.records import Committed
 from models.checkpoint.manifest import DataRecord
+from models.registry.split import Split
 
 DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
 disable_created_metrics()  # type: ignore[no-untyped-call]  # one more series for each counter, which nobody needs
 SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 CREATED = "ratecast_model_created_timestamp_seconds"
+LIVE_ERROR, SPLIT = "ratecast_live_error", "ratecast_split_share"
 FLUSH_SECONDS = 0.25
 MOST_PENDING = 512
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 1_000, 10_000, 100_000)
@@ -80,9 +93,18 @@ class Telemetry:
             multiprocess_mode="livemostrecent",
         )
         self._live_error = gauge(
-            "ratecast_live_error",
-            "Error of the served model on the ratings of the last seven days.",
-            ("source", "figure"),
+            LIVE_ERROR,
+            "Error of the served models on the ratings of the last seven days.",
+            ("version", "source", "figure"),
+            multiprocess_mode="livemostrecent",
+        )
+        self._split_seconds = seconds(
+            "ratecast_split_request_seconds", "Seconds of answers for users, while there is a split.", ("version",)
+        )
+        self._split_share = gauge(
+            SPLIT,
+            "Share of the users that a version beside the current one answers.",
+            ("version",),
             multiprocess_mode="livemostrecent",
         )
         self._changes = counter("ratecast_store_changes", "Stored changes of ratings.")
@@ -96,14 +118,20 @@ class Telemetry:
         self._request_counter, self._request_timer = cache(requests.labels), cache(durations.labels)
         self._prediction_counter, self._list_counter = cache(predictions.labels), cache(lists.labels)
         self._rejection_counter = cache(rejections.labels)
-        self._answered: list[tuple[str, str, int, float, str | None]] = []
+        self._answered: list[tuple[str, str, int, float, str | None, str | None]] = []
+        self._split: str | None = None
         self._version: str | None = None
         self._predicted: Counts[Source] = Counts()
         self.under_way = 0
 
-    def request(self, route: str, method: str, status: int, seconds: float, cause: str | None) -> None:
-        """Count an answer. `route` is a template, never a path with an id; `cause` is the kind of problem or None."""
-        self._answered.append((route, method, status, seconds, cause))
+    def request(
+        self, route: str, method: str, status: int, seconds: float, cause: str | None, version: str | None = None
+    ) -> None:
+        """Count an answer. `route` is a template, never a path with an id; `cause` is the kind of problem or None.
+
+        `version` answered for a user while there was a split; None for any other answer.
+        """
+        self._answered.append((route, method, status, seconds, cause, version))
         if len(self._answered) == MOST_PENDING:
             self.flush()
 
@@ -115,17 +143,13 @@ class Telemetry:
             case Listed():
                 self._list_counter(event.source).inc(event.number)
             case LiveError():
-                for figure, value in event.figures.model_dump(exclude={"version", "source"}, exclude_none=True).items():
-                    self._live_error.labels(event.figures.source, figure).set(value)
+                self._note_live_error(event.figures)
+            case SplitChanged(split):
+                self._note_split(split)
             case Batch():
                 self._count_batch(event)
             case Loaded():
-                self._loads.labels("ok").inc()
-                if self._version is not None:
-                    self._created.labels(self._version).set(0)  # a shared series cannot be removed: see `render`
-                self._version = event.version
-                self._created.labels(event.version).set(event.created_at.timestamp())
-                self._note_data(event.data)
+                self._note_loaded(event)
             case LoadFailed():
                 self._loads.labels("failed").inc()
                 self._failing.set(1)
@@ -136,6 +160,25 @@ class Telemetry:
         """Count a transaction of the ratings store."""
         self._changes.inc(transaction.changes)
         self._commits.observe(transaction.seconds)
+
+    def _note_live_error(self, figures: LiveFigures) -> None:
+        for figure, value in figures.model_dump(exclude={"version", "source"}, exclude_none=True).items():
+            self._live_error.labels(figures.version, figures.source, figure).set(value)
+
+    def _note_split(self, split: Split | None) -> None:
+        if self._split is not None:
+            self._split_share.labels(self._split).set(0)  # as for `_created`
+        self._split = None if split is None else split.version
+        if split is not None:
+            self._split_share.labels(split.version).set(split.share)
+
+    def _note_loaded(self, event: Loaded) -> None:
+        self._loads.labels("ok").inc()
+        if self._version is not None:
+            self._created.labels(self._version).set(0)  # a shared series cannot be removed: see `render`
+        self._version = event.version
+        self._created.labels(event.version).set(event.created_at.timestamp())
+        self._note_data(event.data)
 
     def _note_data(self, data: DataRecord) -> None:
         drift = data.drift
@@ -153,11 +196,13 @@ class Telemetry:
         Call it on the thread of the event loop, as all methods that count.
         """
         self._in_progress.set(self.under_way)
-        for route, method, status, seconds, cause in self._answered:
+        for route, method, status, seconds, cause, version in self._answered:
             self._request_counter(route, method, status).inc()
             self._request_timer(route).observe(seconds)
             if cause is not None:
                 self._rejection_counter(cause).inc()
+            if version is not None:
+                self._split_seconds.labels(version).observe(seconds)
         self._answered.clear()
         for source, number in self._predicted.items():
             self._prediction_counter(source).inc(number)
@@ -188,17 +233,23 @@ class Telemetry:
 
 
 class _OnlyServed(CollectorRegistry):
-    """A registry without versions that are no longer served: their time of publication was set to 0."""
+    """A registry without versions that are no longer served: their time of publication, or share, was set to 0."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         super().__init__()
         self._all = registry
 
     def collect(self) -> Iterator[Metric]:
-        for family in self._all.collect():
-            if family.name == CREATED:
+        families = [*self._all.collect()]
+        for family in families:
+            if family.name in (CREATED, SPLIT):
                 family.samples = [sample for sample in family.samples if sample.value]
-            yield family
+        of_versions = [sample for family in families if family.name in (CREATED, SPLIT) for sample in family.samples]
+        served = {sample.labels["version"] for sample in of_versions}
+        for family in families:
+            if family.name == LIVE_ERROR:
+                family.samples = [sample for sample in family.samples if sample.labels["version"] in served]
+        yield from families
 
 
 def _forget_the_dead(folder: Path) -> None:

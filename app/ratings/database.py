@@ -71,9 +71,9 @@ class Database:
         self._file = _identity(self.url)
         self._prepared = True
 
-    async def read(self, work: Work[T]) -> T:
+    async def read(self, work: Work[T], seconds: float = ANSWER_SECONDS) -> T:
         """Do some work that changes nothing."""
-        return await self._run(self._engine.connect, work, ANSWER_SECONDS)
+        return await self._run(self._engine.connect, work, seconds)
 
     async def transact(self, work: Work[T], seconds: float) -> T:
         """Do some work in a transaction, again if the connection broke: that must not change the outcome."""

@@ -5,9 +5,7 @@ An item that is deleted keeps a row that says so, for those who follow. It does 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -16,37 +14,13 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.ratings.database import ANSWER_SECONDS, BULK_SECONDS, Database
+from app.ratings.keys import use_key
+from app.ratings.records import RequestKey
 from app.ratings.tables import catalogue, items
+from models.stored_items import StoredItem
 
 READ_AT_ONCE = 20_000
 WRITTEN_AT_ONCE = 500
-
-
-@dataclass(frozen=True, slots=True)
-class StoredItem:
-    """What the store says of an item; times are seconds since 1970, None where there is no bound."""
-
-    id: str
-    title: str | None = None
-    year: int | None = None
-    genres: tuple[str, ...] | None = None
-    labels: tuple[str, ...] | None = None
-    hidden: bool = False
-    available_from: int | None = None
-    available_until: int | None = None
-    deleted: bool = False
-
-    def is_shown(self, now: float) -> bool:
-        """Whether it may be in lists at a time."""
-        begun = self.available_from is None or self.available_from <= now
-        return begun and not self.hidden and not self.deleted and not self._ended(now)
-
-    def _ended(self, now: float) -> bool:
-        return self.available_until is not None and self.available_until <= now
-
-    def next_change(self, now: float) -> float:
-        """When it appears or disappears by itself next; infinite where it does not."""
-        return min((at for at in (self.available_from, self.available_until) if at and at > now), default=float("inf"))
 
 
 class ItemStore:
@@ -55,10 +29,13 @@ class ItemStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def change(self, changed: Sequence[StoredItem]) -> None:
-        """Store some items, each in place of what was there, in one transaction; of two of one id the later stays."""
+    async def change(self, changed: Sequence[StoredItem], key: RequestKey | None = None) -> None:
+        """Store some items, each in place of what was there, in one transaction; of two of one id the later stays.
+
+        What a request asks whose key was used before is not stored again. Raises RequestKeyError too.
+        """
         seconds = ANSWER_SECONDS if len(changed) == 1 else BULK_SECONDS
-        await self._database.transact(partial(_write, changed={item.id: item for item in changed}), seconds)
+        await self._database.transact(partial(_write, changed={item.id: item for item in changed}, key=key), seconds)
 
     async def of(self, id_: str) -> StoredItem | None:
         """What is known of an item; None where nothing is."""
@@ -71,7 +48,7 @@ class ItemStore:
 
 async def _read_one(connection: AsyncConnection, id_: str) -> StoredItem | None:
     found = (await connection.execute(sa.select(items).where(items.c.item == id_))).one_or_none()
-    return None if found is None else _item(found)
+    return None if found is None else StoredItem.of_row(found)
 
 
 async def _read_changed(connection: AsyncConnection, after: int) -> tuple[int, list[StoredItem]]:
@@ -82,27 +59,16 @@ async def _read_changed(connection: AsyncConnection, after: int) -> tuple[int, l
     bound = sa.select(items.c.revision).where(items.c.revision > after).order_by(items.c.revision)
     last = (await connection.execute(bound.offset(READ_AT_ONCE).limit(1))).scalar_one_or_none() or latest
     rows = await connection.execute(sa.select(items).where(items.c.revision > after, items.c.revision <= last))
-    return last, [_item(row) for row in rows]
+    return last, [StoredItem.of_row(row) for row in rows]
 
 
-async def _write(connection: AsyncConnection, changed: dict[str, StoredItem]) -> None:
+async def _write(connection: AsyncConnection, changed: dict[str, StoredItem], key: RequestKey | None) -> None:
     revision: int = (await connection.execute(_NEXT)).scalar_one()
-    rows = [_row(item) | {"revision": revision} for item in changed.values()]
+    if key is not None and await use_key(connection, key, revision) is not None:
+        return
+    rows = [item.to_row() | {"revision": revision} for item in changed.values()]
     for at in range(0, len(rows), WRITTEN_AT_ONCE):
         await connection.execute(_PUT[connection.dialect.name], rows[at : at + WRITTEN_AT_ONCE])
-
-
-def _row(item: StoredItem) -> dict[str, Any]:
-    fields = ("title", "year", "hidden", "available_from", "available_until", "deleted")
-    lists = {"genres": item.genres, "labels": item.labels}
-    texts = {name: None if value is None else json.dumps(value) for name, value in lists.items()}
-    return {"item": item.id, **{name: getattr(item, name) for name in fields}, **texts}
-
-
-def _item(row: Any) -> StoredItem:
-    genres, labels = (None if text is None else tuple(json.loads(text)) for text in (row.genres, row.labels))
-    times = row.available_from, row.available_until
-    return StoredItem(row.item, row.title, row.year, genres, labels, bool(row.hidden), *times, bool(row.deleted))
 
 
 def _putting(put: Any) -> Any:

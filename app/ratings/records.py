@@ -52,16 +52,20 @@ class Erase:
 
 
 @dataclass(frozen=True, slots=True)
-class PutMany:
-    """Store many ratings in one transaction; of two for one pair the later counts.
+class RequestKey:
+    """The idempotency key of a request, and a fingerprint of what it asks: one of both is carried out only once."""
 
-    With a key, a request of the same key and fingerprint is carried out only once.
-    """
+    key: str
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class PutMany:
+    """Store many ratings in one transaction; of two for one pair the later counts."""
 
     users: Sequence[str]
     ratings: Sequence[Rating]
-    key: str | None = None
-    fingerprint: str = ""
+    key: RequestKey | None = None
 
 
 Change: TypeAlias = Put | Delete | Erase | PutMany

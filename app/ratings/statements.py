@@ -6,7 +6,6 @@ of their revisions. Writing the same changes twice has the effect of writing the
 
 from __future__ import annotations
 
-import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -18,12 +17,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.ratings.arrivals import ERASE_INCOMING, NOTE_INCOMING, note_given
 from app.ratings.errors import RequestKeyError, StoreError
-from app.ratings.records import Change, Delete, Erase, Put, PutMany, Rating, StoredUser
-from app.ratings.tables import deletions, ratings, requests, store, users
+from app.ratings.keys import use_key
+from app.ratings.records import Change, Delete, Erase, Put, PutMany, Rating, RequestKey, StoredUser
+from app.ratings.tables import deletions, ratings, store, users
 
 MAX_CHANGED = 10_000  # users that are read at once
 JUMP = 1_000_000  # revisions, more than a store is changed by between two looks at it
-KEYS_KEPT = 7 * 86_400  # seconds for which an idempotency key is kept
 
 
 class Written(NamedTuple):
@@ -106,7 +105,7 @@ async def write(connection: AsyncConnection, changes: Sequence[Change]) -> Writt
                 erased[user] = revision
                 last = {pair: rating for pair, rating in last.items() if pair[0] != user}
             case PutMany():
-                outcome = await _earlier_outcome(connection, change, revision)
+                outcome = await _earlier_outcome(connection, change.key, revision)
                 if outcome is None:
                     pairs = zip(change.users, change.ratings, strict=True)
                     last |= {(user, rating.item): rating for user, rating in pairs}
@@ -130,22 +129,14 @@ async def write(connection: AsyncConnection, changes: Sequence[Change]) -> Writt
     return Written(revision, [*changed], outcomes)
 
 
-async def _earlier_outcome(connection: AsyncConnection, change: PutMany, revision: int) -> int | StoreError | None:
-    """The outcome of the request when its key was first used; None if the key is new, and then it is stored."""
-    if change.key is None:
-        return None
-    query = sa.select(requests.c.fingerprint, requests.c.revision).where(requests.c.key == change.key)
-    found = (await connection.execute(query)).one_or_none()
-    if found is None:
-        now = int(time.time())
-        await connection.execute(sa.delete(requests).where(requests.c.created < now - KEYS_KEPT))
-        row = {"key": change.key, "fingerprint": change.fingerprint, "revision": revision, "created": now}
-        await connection.execute(sa.insert(requests), [row])
-        return None
-    if found.fingerprint != change.fingerprint:
-        return RequestKeyError("the Idempotency-Key was used for another request")
-    first: int = found.revision
-    return first
+async def _earlier_outcome(
+    connection: AsyncConnection, key: RequestKey | None, revision: int
+) -> int | StoreError | None:
+    """The outcome of the request when its key was first used; None if it has none, or a new one."""
+    try:
+        return None if key is None else await use_key(connection, key, revision)
+    except RequestKeyError as error:
+        return error
 
 
 def _row(user: str, rating: Rating) -> dict[str, Any]:

@@ -46,6 +46,7 @@ from app.ratings.statements import (
     read_users,
     write,
 )
+from app.ratings.summary import Totals, read_totals
 
 LOOK_SECONDS = 0.25  # how often changes by other workers are looked for
 RETRY_SECONDS = 0.5  # how often an unreachable database is tried
@@ -157,6 +158,11 @@ class RatingsStore:
     async def error_sums(self, since: int) -> dict[tuple[str, str], ErrorSums]:
         """The errors from an hour on, by version and source."""
         return await self._database.read(partial(read_sums, since=since))
+
+    async def totals(self, revision: int, later: int, since_day: int) -> Totals:
+        """Counts of the whole store, as `read_totals` describes them. It reads all ratings, which takes a while."""
+        work = partial(read_totals, revision=revision, later=later, since_day=since_day)
+        return await self._database.read(work, BULK_SECONDS)
 
     def note_fit(self, store: str, revision: int) -> None:
         """Note that a model was fitted on a store as it was at a revision: it may have been restored since."""

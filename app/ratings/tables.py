@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Boolean, Column, Double, Index, Integer, MetaData, SmallInteger, Table, Text
 
+from models.stored_items import TABLE as ITEMS
+
 VERSION_TABLE, HEAD = "ratecast_version", "0003"  # the newest of the migrations
 COUNTS = ("ratings", "intervals", "covered", "bias_intervals", "bias_covered")
 SUMS = ("squared", "absolute", "bias_squared", "bias_absolute")
@@ -83,7 +85,7 @@ lease = Table(
 )
 # What is known of items (`app.ratings.items`); genres and labels are JSON. The revision is that of `catalogue`.
 items = Table(
-    "ratecast_items",
+    ITEMS,
     metadata,
     Column("item", Text, primary_key=True),
     Column("title", Text),

@@ -23,6 +23,7 @@ from models.errors import CheckpointError, CheckpointNotFoundError, RatecastErro
 from models.registry import directory as local
 from models.registry.directory import STAGING, current_version, staging
 from models.registry.remote import RemoteRegistry
+from models.registry.split import Split, read_or_none
 
 POLL_SECONDS = 1.0  # one small read; all replicas notice a new version within this time
 AWAY_SECONDS = 30.0  # at most, between two attempts to reach an unreachable registry
@@ -81,10 +82,18 @@ class CheckpointSync:
         try:
             version = self._pinned or self.remote.current()
             self._failures = 0
-            if version == self._refused and time.monotonic() < self._retry_at:
+            if self._is_put_off(version):
                 return self.refusal()
             self.provide(version)
             self._make_current(version)
+            split = None if self._pinned else self.remote.split()
+            if split is not None:
+                version = split.version
+                if self._is_put_off(version):
+                    return self.refusal()
+                self.provide(version)
+            if split != read_or_none(self.directory):
+                local.set_split(self.directory, split)
         except RemoteError as error:
             self._failures += 1
             return self._refuse(version, error)
@@ -119,6 +128,11 @@ class CheckpointSync:
         self.remote.make_current(version, back=back)
         local.make_current(self.directory, version, back=back)
 
+    def set_split(self, split: Split | None) -> None:
+        """Begin or end a split in the registry, and then in the directory, which has its version."""
+        self.remote.set_split(split)
+        local.set_split(self.directory, split)
+
     def published(self) -> list[Manifest]:
         """The manifests of all versions; if the registry is unreachable, those of the local versions."""
         try:
@@ -142,6 +156,9 @@ class CheckpointSync:
                 logger.warning("Deleting a damaged checkpoint: %s", error)
                 with suppress(FileNotFoundError), local.only_publisher(self.directory):
                     (self.directory / version).rename(self.directory / f"{STAGING}{version}")
+
+    def _is_put_off(self, version: str) -> bool:
+        return version == self._refused and time.monotonic() < self._retry_at
 
     def _put_off(self, version: str | None) -> None:
         """Repeat the download of this version later, after pauses that double."""

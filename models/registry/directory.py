@@ -1,8 +1,8 @@
 """A directory of checkpoints: its versions, the one that `CURRENT` names, and every change of these.
 
 Each change is one rename under the directory's lock, so a kill at any time leaves complete versions and a CURRENT
-that names one (`docs/checkpoint-format.md`). This module does not know which service uses a version; a `Hold` says that
-one does.
+that names one (`docs/checkpoint-format.md`). This module does not know which service uses a version; a `Hold`
+(`models.registry.hold`) says that one does.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ from models.errors import (
     PublicationError,
 )
 from models.registry import served
+from models.registry import split as splits
 from models.registry.served import SERVED
+from models.registry.split import SPLIT, Split, is_of, read_or_none
 
 CURRENT, LOCK, STAGING = "CURRENT", ".lock", ".staging-"
 
@@ -99,23 +101,6 @@ def verify(path: Path) -> None:
     golden.check_model(reader.read(path))
 
 
-class Hold:
-    """Keeps a version from being pruned for as long as this object lives: a shared lock on its manifest.
-
-    Permission to read is enough. If the file system has no locks, or the version does not exist, nothing is locked.
-    """
-
-    def __init__(self, version: Path) -> None:
-        self._descriptor = -1
-        with suppress(OSError):
-            self._descriptor = os.open(version / MANIFEST, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-            fcntl.flock(self._descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-
-    def __del__(self) -> None:
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-
-
 def publish(directory: Path, draft: Draft, *, activate: bool = True) -> Manifest:
     """Write `draft` as a new version in `directory`, make it the current one, and return its manifest.
 
@@ -172,17 +157,40 @@ def make_current(directory: Path, version: str, *, back: bool = False) -> None:
         if not (directory / version).is_dir():  # pruned meanwhile
             raise CheckpointNotFoundError(f"no version {version!r} in {directory}")
         _replace_current(directory, _write_pointers(directory, version, back=back))
+        if is_of(read_or_none(directory), version):
+            _remove_split(directory)
+
+
+def set_split(directory: Path, split: Split | None) -> None:
+    """Begin a split with a version that the caller has verified, or change its share; None ends it.
+
+    Raises CheckpointNotFoundError, or PublicationError if the directory cannot be written; nothing is changed then.
+    """
+    with reporting(f"cannot change the split in {directory}", "nothing was changed"), only_publisher(directory):
+        if split is None:
+            _remove_split(directory)
+            return
+        if not (directory / split.version).is_dir():
+            raise CheckpointNotFoundError(f"no version {split.version!r} in {directory}")
+        _replace_current(directory, [_write_pointer(directory, SPLIT, splits.to_text(split))])
+
+
+def current_split(directory: Path) -> Split | None:
+    """The split beside the current version; None if there is none. Raises as `splits.read`."""
+    split = splits.read(directory)
+    return None if is_of(split, _current_or_none(directory)) else split
 
 
 def prune(directory: Path, keep: int) -> list[str]:
-    """Delete all but the last `keep` versions, the current one, and those with a `Hold`. Returns the deleted versions.
+    """Delete all but the last `keep` versions, the current one, that of a split, and those with a `Hold`.
 
-    A version is renamed before its files are deleted. One whose manifest cannot be read is left alone. Raises
-    CheckpointError if CURRENT names no version, PublicationError if a version cannot be deleted.
+    Returns the deleted versions. A version is renamed before its files are deleted. One whose manifest cannot be read
+    is left alone. Raises CheckpointError if CURRENT names no version, PublicationError if a version cannot be deleted.
     """
     with reporting(f"cannot prune {directory}", "the remaining versions are complete"), only_publisher(directory):
-        old = superseded(published(directory), current_version(directory), keep)
-        return [version for version in old if _remove_unless_held(directory, version)]
+        old, split = superseded(published(directory), current_version(directory), keep), read_or_none(directory)
+        unused = [version for version in old if not is_of(split, version)]
+        return [version for version in unused if _remove_unless_held(directory, version)]
 
 
 def next_number(before: Iterable[Manifest]) -> int:
@@ -273,12 +281,23 @@ def _write_pointers(directory: Path, version: str, *, back: bool = False) -> tup
     """Files that are ready to become SERVED and CURRENT."""
     change = served.going_back if back else served.going_on
     names = change(_served(directory), _current_or_none(directory), version)
-    files = (directory / f"{STAGING}{SERVED}", directory / f"{STAGING}{CURRENT}")
-    for file, text in zip(files, (served.to_text(names), f"{version}\n"), strict=True):
-        file.write_text(text, "utf-8")
-        _make_readable(file)
-        _flush(file)
-    return files
+    return (
+        _write_pointer(directory, SERVED, served.to_text(names)),
+        _write_pointer(directory, CURRENT, f"{version}\n"),
+    )
+
+
+def _write_pointer(directory: Path, name: str, text: str) -> Path:
+    file = directory / f"{STAGING}{name}"
+    file.write_text(text, "utf-8")
+    _make_readable(file)
+    _flush(file)
+    return file
+
+
+def _remove_split(directory: Path) -> None:
+    (directory / SPLIT).unlink(missing_ok=True)
+    _flush(directory)
 
 
 def _replace_current(directory: Path, pointers: Iterable[Path]) -> None:

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TypeAlias
 
 from models.checkpoint.manifest import Manifest
-from models.errors import CheckpointNotFoundError, UnprovenVersionError
+from models.errors import CheckpointNotFoundError, PublicationError, UnprovenVersionError
 from models.registry import directory
 from models.registry.remote import RemoteRegistry
+from models.registry.split import Split
 from models.urls import is_url
 
 
@@ -28,6 +29,7 @@ class DirectoryRegistry:
         self.add = partial(directory.copy, directory=path)
         self.activate = partial(directory.activate, path)
         self.prune = partial(directory.prune, path)
+        self.set_split = partial(directory.set_split, path)
 
     @contextmanager
     def local(self, version: str | None) -> Iterator[Path]:
@@ -67,6 +69,22 @@ def activate(registry: Registry, version: str, *, force: bool = False) -> None:
         if manifest.version == version:
             check_proven(manifest, force=force)
     registry.activate(version)
+
+
+def set_split(registry: Registry, split: Split | None, *, force: bool = False) -> None:
+    """Let a version answer a share of the users beside the current one; None ends that.
+
+    Raises UnprovenVersionError, PublicationError for the current version, or another CheckpointError if it is damaged.
+    """
+    if split is not None:
+        if split.version == registry.current():
+            raise PublicationError(f"{split.version} is the current version: a split needs another one beside it")
+        for manifest in registry.published():
+            if manifest.version == split.version:
+                check_proven(manifest, force=force)
+        with registry.local(split.version) as path:
+            directory.verify(path)
+    registry.set_split(split)
 
 
 def previous(registry: Registry, *, force: bool = False) -> str:

@@ -28,8 +28,10 @@ from models.errors import (
     RemoteError,
 )
 from models.registry import served
+from models.registry import split as splits
 from models.registry.directory import CURRENT, next_number, superseded, verify
 from models.registry.served import SERVED
+from models.registry.split import SPLIT, Split, is_of
 from models.urls import explained, without_secrets
 
 IDLE_SECONDS = 60.0  # after which a server may have closed the connection
@@ -68,7 +70,7 @@ class RemoteRegistry:
                 names = [str(entry["name"]).rstrip("/").rpartition("/")[2] for entry in files.ls(root, detail=True)]
             except FileNotFoundError:
                 return []
-        return sorted(name for name in names if VERSION_NAME.fullmatch(name) and name not in (CURRENT, SERVED))
+        return sorted(name for name in names if VERSION_NAME.fullmatch(name) and name not in (CURRENT, SERVED, SPLIT))
 
     def published(self) -> list[Manifest]:
         """The manifests that can be read, in the order in which their versions were published."""
@@ -134,6 +136,24 @@ class RemoteRegistry:
         with self._files() as (files, root):
             files.pipe_file(f"{root}/{SERVED}", served.to_text(names).encode())
             files.pipe_file(f"{root}/{CURRENT}", f"{version}\n".encode())
+        if is_of(self._split_or_none(), version):
+            self.set_split(None)
+
+    def split(self) -> Split | None:
+        """The split that the registry names; None if there is none. That of the current version is over."""
+        with suppress(FileNotFoundError):
+            return splits.parse(self._read(SPLIT, splits.MAX_BYTES).decode("utf-8", "replace"), f"{self.name}/{SPLIT}")
+        return None
+
+    def set_split(self, split: Split | None) -> None:
+        """Begin a split with a version that the caller has verified, or change its share; None ends it."""
+        if split is not None:
+            self._manifest(split.version)
+        with suppress(FileNotFoundError), self._files() as (files, root):
+            if split is None:
+                files.rm_file(f"{root}/{SPLIT}")
+            else:
+                files.pipe_file(f"{root}/{SPLIT}", splits.to_text(split).encode())
 
     def activate(self, version: str, *, back: bool = False) -> None:
         """Download and verify a version, then make it the current one."""
@@ -142,9 +162,12 @@ class RemoteRegistry:
         self.make_current(version, back=back)
 
     def prune(self, keep: int) -> list[str]:
-        """Delete all but the last `keep` versions and the current one, and return their names. Services have copies."""
-        current = self.current()
-        old = superseded(self.published(), current, keep)
+        """Delete all but the last `keep` versions, the current one and that of a split, and return their names.
+
+        Services have copies.
+        """
+        current, split = self.current(), self._split_or_none()
+        old = [version for version in superseded(self.published(), current, keep) if not is_of(split, version)]
         for version in old:
             with self._files() as (files, root):
                 files.rm_file(f"{root}/{version}/{MANIFEST}")
@@ -167,6 +190,11 @@ class RemoteRegistry:
     def _current_or_none(self) -> str | None:
         with suppress(CheckpointCorruptError, CheckpointNotFoundError):
             return self.current()
+        return None
+
+    def _split_or_none(self) -> Split | None:
+        with suppress(CheckpointCorruptError):
+            return self.split()
         return None
 
     def _manifest(self, version: str) -> tuple[bytes, Manifest]:

@@ -295,7 +295,7 @@ def test_a_connection_is_used_again(connect: Connect) -> None:
 def test_a_path_in_the_url_goes_before_those_of_the_service(connect: Connect) -> None:
     with faulty_server([GOOD]) as server:
         connect(f"{server.url}/behind/a/proxy").predict("1", "2", strict=True)
-    assert server.received[0].target == "/behind/a/proxy/predict?strict=true&intervals=false"
+    assert server.received[0].target == "/behind/a/proxy/predict?strict=true"
     assert json.loads(server.received[0].body) == {"user": "1", "item": "2"}
 
 

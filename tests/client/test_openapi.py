@@ -67,7 +67,9 @@ def test_a_parameter_that_is_required_or_gone_is_named(read: Read) -> None:
     del document["components"]["schemas"]["RatingRequest"]["properties"]["timestamp"]
     assert complaints(document) == [
         "PUT /users/{user}/ratings/{item}: `rate` sends the member `timestamp`, which is not there",
+        "POST /recommend: `recommend` sends the query parameter `model_version`, which is not there",
         "POST /recommend: `recommend` sends the query parameter `strict`, which is not there",
+        "POST /recommend: `recommend_from_ratings` sends the query parameter `model_version`, which is not there",
         "GET /items/{item}/similar: `n` of `similar_items` is optional, in the document required",
     ]
 

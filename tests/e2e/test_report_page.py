@@ -17,7 +17,13 @@ from training.data.fetch import default_cache
 
 pytestmark = pytest.mark.slow
 PHONE, DESKTOP = {"width": 360, "height": 740}, {"width": 1280, "height": 900}
-SHORT = ["trial=0", "samples=5", "burn_in=2", "relevance.sweeps=2"]  # of a fit whose quality does not matter here
+SHORT = [
+    "trial=0",
+    "samples=5",
+    "burn_in=2",
+    "relevance.sweeps=2",
+    "relevance.regression_items=0",
+]  # of a fit whose quality does not matter here
 
 
 @pytest.fixture(scope="module")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import signal
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +17,7 @@ import httpx
 import numpy as np
 import pytest
 import sqlalchemy as sa
+from pyarrow import parquet
 
 from models.registry.directory import load
 from tests.support.forks import Finished, Nursery
@@ -118,7 +122,7 @@ def test_an_import_whose_service_is_killed_half_way_says_how_to_go_on_and_then_s
     """The service is killed while it works on a request, and started again on what it has stored."""
     out, store = tmp_path / "checkpoints", tmp_path / "ratings.sqlite"
     assert training("fit", "--data", ratings, "--preset", "bias", "--out", out).code == 0
-    monkeypatch.setattr(upload, "BATCH", 100)
+    monkeypatch.setattr(upload.Ratings, "batch", 100)
     monkeypatch.setattr(upload, "TRIES", 2)
     rows = load_data([str(ratings)], rng=np.random.default_rng(0), cache=tmp_path).ratings
     with serving(out, store=f"sqlite:///{store}", ends_with=-signal.SIGKILL) as service:
@@ -128,7 +132,7 @@ def test_an_import_whose_service_is_killed_half_way_says_how_to_go_on_and_then_s
                 threading.Timer(0.002, service.process.kill).start()
 
         with pytest.raises(SourceUnavailableError) as caught:
-            upload.upload(rows, service.url, None, kill_soon)
+            upload.upload(upload.Ratings(rows), service.url, None, kill_soon)
     found = re.fullmatch(
         r"http://\S+ did not accept the ratings from number ([\d,]+) \(user (\d+), item (i\d+), rating \d\) on: "
         r".*\. [\d,]+ of 1,800 ratings are stored; --skip (\d+) goes on from there",
@@ -144,6 +148,93 @@ def test_an_import_whose_service_is_killed_half_way_says_how_to_go_on_and_then_s
     stored = load_data([f"sqlite:///{store}"], SourceOptions(table="ratings"), rng=np.random.default_rng(0), cache=out)
     assert stored.rows == 1_800
     assert sorted(rows_of(stored.ratings)) == sorted(rows_of(rows))
+
+
+def test_a_catalogue_and_a_deletion_go_all_the_way(
+    start: Start, training: Callable[..., Finished], ratings: Path, tmp_path: Path
+) -> None:
+    """Items are imported, hidden and deleted in the store; the next fit, the lists and the files follow."""
+    out, items = tmp_path / "checkpoints", tmp_path / "items.csv"
+    store = f"sqlite:///{out / 'ratings.sqlite'}"
+    items.write_text("id,title,genres,colour,hidden\ni1,One (1999),War,red,no\ni2,Two,War|Drama,,yes\nnew,New,War,,\n")
+    assert training("fit", "--data", ratings, "--preset", "bias", "--out", out).code == 0
+    with start(out) as (client, _):
+        for _ in range(2):
+            imported = training("import", "--items", items, "--to", client.base_url)
+            assert (imported.code, imported.stdout) == (0, f"stored 3 items in {client.base_url}\n")
+        assert client.get("/items/i1").json()["labels"] == ["colour:red"]
+        assert client.get("/items/i2").json()["hidden"]
+        assert training("import", "--data", ratings, "--to", client.base_url).code == 0
+        client.put("/items/i3", json={"title": "Three", "genres": ["War"]}).raise_for_status()
+        client.delete("/items/i4").raise_for_status()
+        client.delete("/users/7").raise_for_status()
+    for genre, kept in (((), lambda item: item not in ("i2", "i4")), (("--genre", "War"), {"i1", "i3"}.__contains__)):
+        top = training(
+            "export", "--checkpoints", out, "--store", store, "--n", 99, *genre, "--out", tmp_path / "top.csv"
+        )
+        assert top.code == 0, top.stderr
+        lists = read_csv(tmp_path / "top.csv")
+        assert all(map(kept, {row["item"] for row in lists}))
+        assert lists
+        assert "7" not in {row["user"] for row in lists}
+    again = training("fit", "--data", ratings, "--store", store, "--preset", "bias", "--out", out, "--json")
+    figures = json.loads(again.stdout.splitlines()[-1])
+    gone = 1_800 - figures["train_ratings"]
+    assert (figures["erased_users"], figures["erased_ratings"]) == (1, gone)
+    assert "7" not in load(out).users
+    assert f"{gone} ratings of 1 users were left out" in again.stderr
+    stored = training("fit", "--data", store, "--table", "ratings", "--preset", "bias", "--out", out)
+    assert stored.code == 0, stored.stderr
+    known = {row["id"]: row for row in load(out).catalogue.to_pylist()}
+    assert (known["i1"]["title"], known["i1"]["year"], known["i1"]["labels"]) == ("One", 1999, ["colour:red"])
+    assert (known["i3"]["title"], known["i4"]["title"]) == ("Three", None)
+    written = training("export", "--ratings", "--store", store, "--out", tmp_path / "ratings.csv")
+    assert (written.code, written.stdout) == (0, f"wrote {1_800 - gone:,} rows to {tmp_path / 'ratings.csv'}\n")
+    rng = np.random.default_rng(0)
+    source, exported = (
+        load_data([str(file)], rng=rng, cache=out).ratings for file in (ratings, tmp_path / "ratings.csv")
+    )
+    assert sorted(rows_of(exported)) == sorted(row for row in rows_of(source) if row[0] != "7")
+    one = training("export", "--ratings", "--user", "8", "--store", store, "--out", tmp_path / "one.parquet")
+    assert one.code == 0, one.stderr
+    assert set(parquet.read_table(tmp_path / "one.parquet")["user"].to_pylist()) == {"8"}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("import", "--to", "http://127.0.0.1:9"), "give --data for ratings or --items for a catalogue"),
+        (("import", "--items", "{twice}", "--to", "http://127.0.0.1:9"), "the id a has more than one row"),
+        (("import", "--items", "{hidden}", "--to", "http://127.0.0.1:9"), "column hidden: cannot be read"),
+        (("import", "--items", "{until}", "--to", "http://127.0.0.1:9"), "'soon' is neither a number of seconds nor"),
+        (("export", "--out", "{out}"), "give --checkpoints for lists, or --ratings"),
+        (("export", "--ratings", "--out", "{out}"), "--ratings needs --store"),
+        (("export", "--ratings", "--store", "sqlite:///{other}", "--out", "{out}"), "no ratings store"),
+        (("export", "--ratings", "--store", "sqlite:///nowhere", "--out", "{out}"), "no such SQLite file"),
+        (
+            ("fit", "--data", "{twice}", "--store", "sqlite:///{other}", "--preset", "bias", "--out", "{out}"),
+            "no ratings",
+        ),
+    ],
+)
+def test_what_cannot_be_moved_is_one_line(
+    training: Callable[..., Finished], tmp_path: Path, words: tuple[str, ...], message: str
+) -> None:
+    files = {"twice": "id\na\na\n", "hidden": "id,hidden\na,perhaps\n", "until": "id,available_until\na,soon\n"}
+    for name, content in files.items():
+        (tmp_path / f"{name}.csv").write_text(content)
+    places = {name: tmp_path / f"{name}.csv" for name in files} | {"out": tmp_path / "out.csv"}
+    with closing(sqlite3.connect(tmp_path / "other")) as other:
+        other.execute("CREATE TABLE ratings (a)")
+    done = training(*(word.format(**places, other=tmp_path / "other") for word in words))
+    assert (done.code, done.stdout) == (2, "")
+    assert message in done.stderr.splitlines()[-1]
+    assert not (tmp_path / "out.csv").exists()
+
+
+def read_csv(file: Path) -> list[dict[str, str]]:
+    with file.open(encoding="utf-8", newline="") as lines:
+        return [*csv.DictReader(lines)]
 
 
 def prediction(client: httpx.Client, user: str, item: str) -> dict[str, object]:

@@ -67,7 +67,7 @@ def check_lists(case: Case, number: int) -> None:
 
 @pytest.mark.usefixtures("sizes")
 def test_lists_do_not_depend_on_the_number_of_shards() -> None:
-    settings(max_examples=100)(given(cases(), shards)(check_lists))()
+    settings(max_examples=30)(given(cases(), shards)(check_lists))()
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -19,6 +19,9 @@ from typing import Any, NoReturn, Self
 
 from tests.support import ROOT
 
+PROGRESS = ("fitting ", "epoch ", "reading ", "splitting ", "evaluating ", "publishing ")
+TAKEN_FOR = ": fields separated by "
+
 
 @dataclass(frozen=True, slots=True)
 class Finished:
@@ -27,6 +30,12 @@ class Finished:
     code: int
     stdout: str
     stderr: str
+
+
+def is_one_error_line(done: Finished) -> bool:
+    """Whether stderr has one line that is neither progress nor about the file, and that tells an error."""
+    lines = [line for line in done.stderr.splitlines() if not line.startswith(PROGRESS) and TAKEN_FOR not in line]
+    return len(lines) == 1 and lines[0].startswith("error: ") and len(lines[0]) > len("error: ")
 
 
 class Nursery:

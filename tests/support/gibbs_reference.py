@@ -21,7 +21,7 @@ class ReferenceRows:
     """The ratings of one side (implements `gibbs.Rows`). `joint`: draw all implicit effects at once."""
 
     def __init__(self, ratings: Triplets, *, joint: bool = False) -> None:
-        rows_N, columns_N, values_N, rows, _ = ratings
+        rows_N, columns_N, values_N, rows, _, _ = ratings
         self._rows = rows
         self._joint = joint
         self._ratings = [(columns_N[rows_N == row].long(), values_N[rows_N == row]) for row in range(rows)]

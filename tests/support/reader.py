@@ -58,6 +58,7 @@ class Reader:
         """Do what a block says, a block of shell or Python; its output."""
         if block.file is not None:
             path = self.folder / block.file
+            assert path.parent.resolve() == self.folder.resolve() / Path(block.file).parent, "not into the tree itself"
             path.unlink(missing_ok=True)
             path.write_text(block.text)
             return ""

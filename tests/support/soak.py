@@ -79,6 +79,8 @@ def kill_one(events: Events, parent: psutil.Process) -> None:
     """Kill the worker that has run longest, and note whose connections it had."""
     victim = min(workers_of(parent), key=lambda worker: worker.create_time())
     victim.send_signal(signal.SIGSTOP)
+    while victim.status() != psutil.STATUS_STOPPED:  # until then it may take one more connection
+        time.sleep(0.001)
     ports = frozenset(one.raddr.port for one in victim.net_connections("tcp") if one.raddr)
     events.killed.append((time.perf_counter(), ports))
     victim.kill()

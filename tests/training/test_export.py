@@ -47,9 +47,7 @@ def checkpoints(tmp_path: Path) -> Path:
 
 
 def run(nursery: Nursery, checkpoints: Path, out: Path, *options: object) -> Finished:
-    return nursery.run(
-        "training", "export-top", "--checkpoints", checkpoints, "--device", "cpu", *options, "--out", out
-    )
+    return nursery.run("training", "export", "--checkpoints", checkpoints, "--device", "cpu", *options, "--out", out)
 
 
 def expected_rows(checkpoint: Checkpoint, name: str, n: int, *, seen: bool, allowed: set[int]) -> list[dict[str, Any]]:
@@ -152,7 +150,7 @@ def test_a_full_disk_leaves_what_was_there(tmp_path: Path) -> None:
     disk.mkdir()
     publish(checkpoints, many_users())
     out = disk / "top.parquet"
-    export_top = f"{sys.executable} -m training export-top --checkpoints {checkpoints} --device cpu --out {out}"
+    export_top = f"{sys.executable} -m training export --checkpoints {checkpoints} --device cpu --out {out}"
     command = (
         f"mount -t tmpfs -o size=8k tmpfs {disk} && echo old > {out}; {export_top}; echo $?; ls -A {disk}; cat {out}"
     )

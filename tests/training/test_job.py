@@ -46,6 +46,9 @@ KEYS = [
     "ndcg10",
     "recall10",
     "ndcg10_rating",
+    "catalogue10",
+    "novelty10",
+    "diversity10",
     "fit_seconds",
     "relevance_seconds",
     "examples_per_second",
@@ -53,6 +56,8 @@ KEYS = [
     "rows",
     "dropped",
     "duplicates",
+    "erased_users",
+    "erased_ratings",
     "scale",
     "first_rating",
     "last_rating",
@@ -71,6 +76,9 @@ HELD_OUT = [
     "ndcg10",
     "recall10",
     "ndcg10_rating",
+    "catalogue10",
+    "novelty10",
+    "diversity10",
 ]
 TRAIN = [(user, item, 1 + (user + item) % 5, 100 * user + item) for user in range(12) for item in range(10)]
 TEST = [(user, item, 1 + (user + item) % 5, 9000) for user in range(12) for item in range(10, 12)]
@@ -226,6 +234,17 @@ def test_a_test_file_is_the_test_part(tmp_path: Path) -> None:
     assert (figures["split"], figures["train_ratings"], figures["test_ratings"]) == ("test:held-out.csv", 120, 24)
     assert figures["rmse"] > 0
     assert figures["recall10"] == 0
+
+
+def test_a_replay_adds_its_figures(tmp_path: Path) -> None:
+    later = csv(tmp_path / "later.csv", TEST)
+    for options, number in (({"split": "time:0.25"}, 30), ({"test": later}, 24)):
+        found = run(tmp_path, replay=True, **options).figures["replay"]
+        assert (found["ratings"], found["since_fit"][0]["from"]) == (number, 0)
+        assert found["since_fit"][0]["rmse"] == found["since_fit"][0]["rmse_fold_in"]
+    for split in ("random:0.25", "last-out", "none"):
+        with pytest.raises(ConfigError, match=r"use --split time:0\.1, or --test FILE"):
+            run(tmp_path, replay=True, split=split)
 
 
 def test_a_test_file_that_overlaps_is_refused_and_nothing_published(tmp_path: Path) -> None:

@@ -1,126 +1,24 @@
-"""`fit` and `evaluate`: run the job, with or without publishing its model."""
+"""`fit`: run the job and publish its model."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from training import constants
 from training.cli import output
-from training.cli.help import Command, Decorator, in_group
-from training.cli.parameters import (
-    columns,
-    complete_directory,
-    complete_setting,
-    data_option,
-    device_options,
-    duration,
-    machine_option,
-    one_of,
-    options,
-    quiet_option,
-    source_options,
-    taken_source_options,
-)
+from training.cli.help import Command, in_group
+from training.cli.job_options import job_config, job_options, model_option
+from training.cli.parameters import complete_directory, duration
 from training.launch import is_first, started_by_torchrun
 
 if TYPE_CHECKING:
     from training.runtime import Runtime
 
-
-PATH = click.Path(path_type=Path)
-held_out_option, model_option = in_group("Held-out ratings"), in_group("Model")
 publication_option = in_group("Publication")
-
-
-def job_options(default_split: str) -> Decorator:
-    """The options that `fit` and `evaluate` share."""
-    return options(
-        source_options,
-        data_option(
-            "--items",
-            metavar="FILE",
-            shell_complete=one_of((), or_file=True),
-            help="A file that describes the items: columns id, title, year and genres; all others are labels.",
-        ),
-        data_option(
-            "--item-columns",
-            type=columns,
-            default="",
-            show_default=False,
-            metavar="NAME=COLUMN,…",
-            help="The columns of id, title, year and genres in --items.",
-        ),
-        data_option(
-            "--user-attributes",
-            metavar="FILE",
-            shell_complete=one_of((), or_file=True),
-            help="A file with a column id and any attributes of users, or a data set; for a preset that uses them.",
-        ),
-        data_option(
-            "--item-attributes", metavar="FILE", shell_complete=one_of((), or_file=True), help="The same for items."
-        ),
-        held_out_option(
-            "--split",
-            default=default_split,
-            metavar="KIND",
-            shell_complete=one_of(("last-out", "random:0.1", "time:0.1", "none")),
-            help="The ratings to hold out: last-out, random:F, time:F or none.",
-        ),
-        held_out_option(
-            "--test",
-            metavar="FILE",
-            shell_complete=one_of((), or_file=True),
-            help="A file of held-out ratings; --split is then ignored.",
-        ),
-        held_out_option(
-            "--relevant",
-            type=float,
-            metavar="RATING",
-            help="The lowest rating of a relevant item [three quarters up the scale].",
-        ),
-        model_option(
-            "--preset",
-            required=True,
-            metavar="NAME",
-            is_eager=True,  # completion of --set reads it
-            shell_complete=one_of(constants.preset_names(), or_file=True),
-            help="A preset that `presets` lists, or a .toml file.",
-        ),
-        model_option(
-            "--set",
-            "overrides",
-            multiple=True,
-            metavar="KEY=VALUE",
-            shell_complete=complete_setting,
-            help="Change a setting (`presets NAME` lists them); may be repeated.",
-        ),
-        model_option("--seed", type=click.IntRange(min=0), default=0, metavar="N", help="Seed of all random choices."),
-        device_options,
-        machine_option(
-            "--resume",
-            type=PATH,
-            help="Save the state of the fit in this file (under torchrun: directory), and resume from it.",
-        ),
-        machine_option(
-            "--save-every",
-            type=click.FloatRange(min=0),
-            metavar="SECONDS",
-            default=constants.SAVE_SECONDS,
-            help="Minimum seconds between two saves of the state.",
-        ),
-        machine_option(
-            "--item-bytes",
-            type=click.IntRange(min=1),
-            metavar="N",
-            help="Under torchrun: maximum bytes of a copy of all items' rows on a rank [a quarter of the free memory].",
-        ),
-        quiet_option,
-    )
 
 
 @click.command(
@@ -178,29 +76,16 @@ def fit(as_json: bool, quiet: bool, every: float | None, **chosen: Any) -> None:
     served model.
     """
     if every is None:
-        _run(as_json, quiet, chosen)
+        run(as_json, quiet, chosen)
         return
     if started_by_torchrun():
         raise click.UsageError("--every cannot be used under torchrun")
     from training import schedule
 
-    schedule.repeat(every, lambda: _run(as_json, quiet, chosen))
+    schedule.repeat(every, lambda: run(as_json, quiet, chosen))
 
 
-@click.command(
-    cls=Command,
-    examples=(
-        "python -m training evaluate --data ml-100k --preset als",
-        "python -m training evaluate --data ratings.csv --split time:0.2 --preset bayes --json",
-    ),
-)
-@job_options(default_split="last-out")
-def evaluate(as_json: bool, quiet: bool, **chosen: Any) -> None:
-    """Fit a model and print its figures on held-out ratings. Nothing is published."""
-    _run(as_json, quiet, chosen)
-
-
-def _runtime(device: str, item_bytes: int | None) -> AbstractContextManager[Runtime | None]:
+def runtime(device: str, item_bytes: int | None) -> AbstractContextManager[Runtime | None]:
     """The runtime of a process that torchrun has started; None for a single process."""
     if not started_by_torchrun():
         return nullcontext()
@@ -209,22 +94,23 @@ def _runtime(device: str, item_bytes: int | None) -> AbstractContextManager[Runt
     return distributed(device, item_bytes)
 
 
-def _run(as_json: bool, quiet: bool, chosen: Mapping[str, Any]) -> None:
+def run(as_json: bool, quiet: bool, chosen: Mapping[str, Any]) -> None:
+    """Do the job with these options, and print its figures. Raises RefusedError if the gate refuses the model."""
     from training.progress import following
 
     constants.preset_file(chosen["preset"])  # refuses an unknown name before the slow imports
     with following(quiet=quiet) as progress:
-        from training import config, job
-        from training.data.fetch import default_cache
+        from training import job
         from training.errors import RefusedError
 
-        options = {**chosen, "cache": default_cache()}
-        options["options"] = taken_source_options(options)
-        joined = _runtime(chosen["device"], options.pop("item_bytes"))
-        with job.destination(chosen.get("out")) as (options["out"], options["remote"]), joined as runtime:
-            outcome = job.run(config.JobConfig(**options), progress.epoch, progress.phase, runtime)
+        options = dict(chosen)
+        joined = runtime(chosen["device"], options.pop("item_bytes"))
+        with job.destination(chosen.get("out")) as (options["out"], options["remote"]), joined as processes:
+            outcome = job.run(job_config(options), progress.epoch, progress.phase, processes)
     if not is_first():
         return
-    output.answer(outcome.figures, output.figures(outcome.figures), as_json=as_json)
+    replay = outcome.figures.get("replay")
+    tables = [output.figures(outcome.figures), *([output.replayed(replay)] if replay else [])]
+    output.answer(outcome.figures, *tables, as_json=as_json)
     if outcome.refusal is not None:
         raise RefusedError(f"not published: {outcome.refusal} (use --force to publish it anyway)")

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 PIPE_COLUMNS = 10_000  # in a pipe each row stays on one line
-UNITS = {"fit_seconds": "s", "relevance_seconds": "s", "peak_memory_mb": "MB"}
+UNITS = {"fit_seconds": "s", "relevance_seconds": "s", "peak_memory_mb": "MB", "novelty10": "bits"}
+SHARES = ("coverage90", "catalogue10")
 BARS = "▁▂▃▄▅▆▇█"
 LARGE = 1_000  # larger figures are shown without decimals
 
@@ -22,6 +23,7 @@ GROUPS: dict[str, dict[str, str]] = {
     "Data": {
         "dataset": "data set",
         "split": "split",
+        "folds": "folds",
         "users": "users",
         "items": "items",
         "rows": "rows read",
@@ -55,7 +57,14 @@ GROUPS: dict[str, dict[str, str]] = {
         "nll": "log likelihood, neg.",
         "coverage90": "in 90 % intervals",
     },
-    "Ranking": {"ndcg10": "NDCG@10", "recall10": "recall@10", "ndcg10_rating": "NDCG@10 by rating"},
+    "Ranking": {
+        "ndcg10": "NDCG@10",
+        "recall10": "recall@10",
+        "ndcg10_rating": "NDCG@10 by rating",
+        "catalogue10": "items in any list",
+        "novelty10": "novelty",
+        "diversity10": "diversity",
+    },
     "Checkpoint": {"version": "version", "checkpoint": "directory", "report": "report"},
 }
 
@@ -120,6 +129,31 @@ def figures(found: Mapping[str, Any]) -> Table:
     return table
 
 
+def replayed(found: Mapping[str, Any]) -> Table:
+    """The errors of a replay, without and with fold-in, by the number of ratings since the fit."""
+    of_groups = [
+        (f"{who}{_range(group)}", group)
+        for who, name in (("", "since_fit"), ("new users, ", "new_users"))
+        for group in found[name]
+        if group["ratings"]
+    ]
+    right = {"justify": "right", "no_wrap": True}
+    columns: dict[str, dict[str, Any]] = {"ratings since the fit": {}, "predicted": right}
+    columns |= {"RMSE of the fit alone": right, "RMSE with fold-in": right}
+    return rows(
+        columns,
+        (
+            (title, f"{group['ratings']:,}", f"{group['rmse']:.4f}", f"{group['rmse_fold_in']:.4f}")
+            for title, group in (("any", found), *of_groups)
+        ),
+    )
+
+
+def _range(group: Mapping[str, Any]) -> str:
+    least, most = group["from"], group["to"]
+    return f"{least} or more" if most is None else str(least) if most == least else f"{least} to {most}"
+
+
 def _table(**options: Any) -> Table:
     from rich import box
     from rich.table import Table
@@ -128,7 +162,7 @@ def _table(**options: Any) -> Table:
 
 
 def _value(name: str, figure: Any) -> str:
-    if name == "coverage90":
+    if name in SHARES:
         return f"{figure:.1%}"
     if name == "seed" or isinstance(figure, str):
         return str(figure)
@@ -144,8 +178,10 @@ def _value(name: str, figure: Any) -> str:
 
 
 def _beside(name: str, found: Mapping[str, Any]) -> str:
-    baseline = found.get("bias_rmse")
+    """The spread over folds, and for the RMSE how it compares with that of the biases."""
+    spread, baseline = found.get("spread", {}).get(name), found.get("bias_rmse")
+    text = "" if spread is None else f" ± {_value(name, spread)}"
     if name != "rmse" or not baseline:
-        return ""
+        return text
     change = found["rmse"] / baseline - 1
-    return f"   {abs(change):.1%} {'below' if change < 0 else 'above'} that of biases alone"
+    return f"{text}   {abs(change):.1%} {'below' if change < 0 else 'above'} that of biases alone"

@@ -110,7 +110,7 @@ data_option, machine_option = in_group("Data"), in_group("Machine")
 quiet_option = option("--quiet", "-q", is_flag=True, help="Show no progress, only warnings, errors and the result.")
 
 
-def checkpoints_option(*names: str) -> Decorator:
+def checkpoints_option(*names: str, required: bool = True) -> Decorator:
     """The option `--checkpoints`, also under other names."""
     return option(
         "--checkpoints",
@@ -118,23 +118,27 @@ def checkpoints_option(*names: str) -> Decorator:
         "checkpoints",
         metavar="DIR",
         envvar=CHECKPOINTS_VARIABLE,
-        required=True,
+        required=required,
         is_eager=True,  # completion of versions reads it
         shell_complete=complete_directory,
         help=f"The checkpoint directory or its URL [the variable {CHECKPOINTS_VARIABLE}].",
     )
 
 
-source_options = options(
-    data_option(
+def source_option(*, required: bool = True) -> Decorator:
+    """The option `--data`."""
+    return data_option(
         "--data",
-        required=True,
+        required=required,
         multiple=True,
         metavar="SOURCE",
         shell_complete=one_of(constants.DATA_SETS, or_file=True),
         help="A file, folder, pattern or URL of files, - for standard input, a database URL, a named data set, or "
         "synthetic:UxIxN. May be repeated.",
-    ),
+    )
+
+
+reading_options = options(
     data_option("--table", metavar="NAME", help="The table to read if --data is a database URL."),
     data_option("--query", metavar="SELECT", help="A query that selects the ratings, in place of --table."),
     data_option(
@@ -188,8 +192,26 @@ source_options = options(
 )
 
 
+item_options = options(
+    data_option(
+        "--items",
+        metavar="FILE",
+        shell_complete=one_of((), or_file=True),
+        help="A file that describes the items: columns id, title, year and genres; all others are labels.",
+    ),
+    data_option(
+        "--item-columns",
+        type=columns,
+        default="",
+        show_default=False,
+        metavar="NAME=COLUMN,…",
+        help="The columns of id, title, year and genres in --items.",
+    ),
+)
+
+
 def taken_source_options(chosen: dict[str, Any]) -> SourceOptions:
-    """The values of `source_options` except `--data`. They are removed from `chosen`."""
+    """The values of `reading_options`. They are removed from `chosen`."""
     return SourceOptions(**{field.name: chosen.pop(field.name) for field in fields(SourceOptions)})
 
 

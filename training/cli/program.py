@@ -12,10 +12,13 @@ from click.shell_completion import BashComplete, FishComplete, ZshComplete
 from models.errors import InterruptedAfterPublication, RatecastError
 from training.cli import output
 from training.cli.catalogue import datasets, presets
-from training.cli.fit import evaluate, fit
+from training.cli.compare import compare
+from training.cli.evaluate import evaluate
+from training.cli.fit import fit
 from training.cli.help import Command, Group
-from training.cli.transfer import export_top, import_ratings
-from training.cli.versions import activate, list_, prune, publish, report, rollback
+from training.cli.transfer import export, import_
+from training.cli.tune import tune
+from training.cli.versions import activate, list_, prune, publish, report, rollback, split
 from training.errors import RefusedError
 from training.launch import is_first
 
@@ -41,9 +44,9 @@ def completion(ctx: click.Context, shell: str, as_json: bool) -> None:
 
 
 SECTIONS = {
-    "Fit a model": (fit, evaluate, datasets, presets),
-    "Manage published models": (list_, report, activate, rollback, publish, prune),
-    "Import and export": (import_ratings, export_top),
+    "Fit a model": (fit, evaluate, compare, tune, datasets, presets),
+    "Manage published models": (list_, report, activate, rollback, split, publish, prune),
+    "Import and export": (import_, export),
     "Shell": (completion,),
 }
 

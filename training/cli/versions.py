@@ -64,6 +64,36 @@ def rollback(checkpoints: str, force: bool, as_json: bool) -> None:
     output.answer({"current": taken, "before": left}, f"{taken} is current instead of {left}", as_json=as_json)
 
 
+@click.command(
+    cls=Command,
+    examples=(
+        "python -m training split 20260102T030405Z-1a2b3c --share 0.1 --out checkpoints",
+        "python -m training split --end --out checkpoints",
+    ),
+)
+@click.argument("version", required=False, shell_complete=complete_version)
+@checkpoints_option("--out")
+@option(
+    "--share",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    metavar="SHARE",
+    help="The share of the users that VERSION answers.",
+)
+@option("--end", is_flag=True, help="End the split: the current version answers all users.")
+@force_option
+def split(version: str | None, checkpoints: str, share: float | None, end: bool, force: bool, as_json: bool) -> None:
+    """Let VERSION answer a share of the users beside the current version. Services follow within two seconds."""
+    from models.registry import registry
+    from models.registry.split import Split
+
+    if end == (version is not None) or (version is None) != (share is None):
+        raise click.UsageError("give VERSION and --share, or --end")
+    found = None if version is None or share is None else Split(version, share)
+    registry.set_split(registry.open_registry(checkpoints), found, force=force)
+    said = "the current version answers all users" if found is None else f"{version} answers {share:g} of the users"
+    output.answer({"version": version, "share": share}, said, as_json=as_json)
+
+
 @click.command("list", cls=Command)
 @checkpoints_option("--out")
 def list_(checkpoints: str, as_json: bool) -> None:

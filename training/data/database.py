@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pyarrow as pa
 import sqlalchemy as sa
@@ -16,7 +14,6 @@ from sqlalchemy.engine import URL, Connection, Inspector
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 
 from models import ids
-from models.checkpoint.manifest import Snapshot
 from models.did_you_mean import did_you_mean
 from models.urls import has_ambiguous_password, masked, without_credentials
 from training.data.origin import Origin, Selection
@@ -24,9 +21,6 @@ from training.data.validation import Part
 from training.errors import DataError
 from training.options import SourceOptions
 
-QUALITY, LIVE_DAYS = "ratecast_quality", 30
-SUMMED = ("ratings", "squared", "absolute", "intervals", "covered", "bias_squared")
-STORE = "ratecast_store"  # the table with the identity of a ratings store and its last change
 CHUNK_ROWS = 100_000
 CONNECT_SECONDS = 5
 DRIVERS = {  # if SQLAlchemy would choose another one, or none
@@ -58,7 +52,7 @@ def opened(url: str, options: SourceOptions) -> Iterator[Part]:
     `url` is an SQLAlchemy URL. Raises DataError, without the password, if the database cannot be reached, has no such
     table, columns or ratings, or refuses the query.
     """
-    with _connected(url) as connection:
+    with connected(url) as connection:
         streaming = connection.execution_options(stream_results=True, yield_per=CHUNK_ROWS)
         if options.table is None:
             rows, origin = streaming.execute(sa.text((options.query or "").replace(":", r"\:"))), Origin("the query")
@@ -73,53 +67,8 @@ def opened(url: str, options: SourceOptions) -> Iterator[Part]:
             yield (pa.RecordBatch.from_arrays(part, list(chosen)) for part in parts), origin
 
 
-def snapshot(url: str) -> Snapshot | None:
-    """The identity and the last change of a ratings store; None for another database. Raises DataError."""
-    with _connected(url) as connection:
-        if not sa.inspect(connection).has_table(STORE):
-            return None
-        query = sa.select(sa.column("id", sa.Text), sa.column("revision", sa.BigInteger)).select_from(sa.table(STORE))
-        row = connection.execute(query).one_or_none()
-        return None if row is None else Snapshot(store=row.id, revision=row.revision)
-
-
-class LiveError(NamedTuple):
-    """How far off a version was for the ratings that came in lately; `coverage90` is None where it has no intervals."""
-
-    version: str
-    source: str  # what the predictions rest on: `model`, `fold_in` or `unknown`
-    ratings: int
-    rmse: float
-    mae: float
-    coverage90: float | None
-    bias_rmse: float
-
-
-def live_errors(url: str) -> tuple[LiveError, ...]:
-    """The live errors of the last `LIVE_DAYS` in a ratings store, by version and source; none of another database.
-
-    Raises DataError.
-    """
-    table = sa.table(QUALITY, *map(sa.column, ("version", "source", "hour", *SUMMED)))
-    since = int(time.time()) // 3_600 - 24 * LIVE_DAYS
-    key = table.c.version, table.c.source
-    query = sa.select(*key, *(sa.func.sum(table.c[name]) for name in SUMMED)).where(table.c.hour >= since)
-    with _connected(url) as connection:
-        if not sa.inspect(connection).has_table(QUALITY):
-            return ()
-        rows = connection.execute(query.group_by(*key).order_by(*key)).all()
-    return tuple(_live_error(version, source, *map(float, sums)) for version, source, *sums in rows)
-
-
-def _live_error(version: str, source: str, *sums: float) -> LiveError:
-    ratings, squared, absolute, intervals, covered, bias_squared = sums
-    share = covered / intervals if intervals else None
-    rmse, bias_rmse = math.sqrt(squared / ratings), math.sqrt(bias_squared / ratings)
-    return LiveError(version, source, int(ratings), rmse, absolute / ratings, share, bias_rmse)
-
-
 @contextmanager
-def _connected(url: str) -> Iterator[Connection]:
+def connected(url: str) -> Iterator[Connection]:
     """A connection whose errors become a DataError without the password."""
     address = _address(url)
     try:

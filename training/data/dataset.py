@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import fsspec
@@ -16,8 +16,9 @@ import pyarrow.compute as pc
 
 from models.checkpoint.manifest import Snapshot
 from models.did_you_mean import did_you_mean
+from models.stored_items import StoredItem
 from models.urls import MASK, is_url, without_secrets
-from training.data import database, files, movielens
+from training.data import database, files, movielens, store
 from training.data.interactions import Interactions
 from training.data.origin import Origin, Selection
 from training.data.validation import Part, checked
@@ -41,6 +42,9 @@ class Dataset:
         scale: the lowest and the highest rating of the source, or those that were given.
         snapshot: the state of the ratings store that was read; None for any other source.
         live_errors: how far off the service was for the ratings that it stored lately; none for any other source.
+        stored_items: what that store says of items; none for any other source.
+        erased_users, erased_ratings: how many users of files have deleted themselves in a ratings store, and how many
+            of their ratings were left out.
         fingerprint: sha256, in hexadecimal, of the ratings and ids; the same for the same ratings in another format.
     """
 
@@ -53,7 +57,10 @@ class Dataset:
     duplicates: int = 0
     scale: tuple[float, float]
     snapshot: Snapshot | None = None
-    live_errors: tuple[database.LiveError, ...] = ()
+    live_errors: tuple[store.LiveError, ...] = ()
+    stored_items: tuple[StoredItem, ...] = ()
+    erased_users: int = 0
+    erased_ratings: int = 0
     fingerprint: str
 
 
@@ -64,7 +71,8 @@ class _Found:
     items: pa.Table | None = None
     users: pa.Table | None = None
     snapshot: Snapshot | None = None
-    live_errors: tuple[database.LiveError, ...] = ()
+    live_errors: tuple[store.LiveError, ...] = ()
+    stored_items: tuple[StoredItem, ...] = ()
 
 
 def load(
@@ -74,6 +82,7 @@ def load(
     rng: np.random.Generator,
     cache: Path,
     held_out: bool = False,
+    erasures: str | None = None,
 ) -> Dataset:
     """Read the ratings of all sources.
 
@@ -84,15 +93,18 @@ def load(
         rng: what synthetic ratings are drawn from; nothing else is random.
         cache: folder for what is fetched.
         held_out: the ratings are for evaluation only, so a single user or item is enough.
+        erasures: URL of the ratings store whose deleted users are left out of other sources; by default the stores
+            among the sources.
 
     Raises DataError if a source cannot be read or there are no ratings, and ConfigError if there is no such source or
     it does not take the options.
     """
     name = shown_name(sources, options)
     beside = _Found()
+    erased = _erased(sources if erasures is None else [erasures], options, given=erasures is not None)
     with ExitStack() as connections:
         parts = (_parts(source, options, rng, cache, beside, connections) for source in sources)
-        content = checked(parts, options.drop_ratings)
+        content = checked(parts, options.drop_ratings, erased)
     ratings = content.ratings
     for side, count in (("user", ratings.users), ("item", ratings.items)):
         if count == 1 and not held_out:
@@ -108,8 +120,19 @@ def load(
         scale=checked_scale(ratings.scale, options, name),
         snapshot=beside.snapshot,
         live_errors=beside.live_errors,
+        stored_items=beside.stored_items,
+        erased_users=content.erased_users,
+        erased_ratings=content.erased_ratings,
         fingerprint=_fingerprint(ratings),
     )
+
+
+def _erased(places: Sequence[str], options: SourceOptions, *, given: bool) -> pa.StringArray:
+    """The users that the ratings stores among some places have deleted. Raises DataError if a given one is none."""
+    if given:
+        store.check(places[0])
+    found = [store.erased_users(place) for place in places if given or _is_database(place, options)]
+    return pa.concat_arrays([pa.array([], pa.string()), *found])
 
 
 def checked_scale(found: tuple[float, float], options: SourceOptions, name: str) -> tuple[float, float]:
@@ -160,9 +183,12 @@ def _parts(
         _refuse_columns(source, options)
         yield _synthetic(source, rng)
     else:
-        beside.snapshot = database.snapshot(source)  # before the ratings, so that changes meanwhile count as new
-        beside.live_errors = database.live_errors(source)
-        yield connections.enter_context(database.opened(source, options))
+        beside.snapshot = store.snapshot(source)  # before the ratings, so that changes meanwhile count as new
+        beside.live_errors = store.live_errors(source)
+        beside.stored_items = store.items(source)
+        batches, origin = connections.enter_context(database.opened(source, options))
+        is_ratings = options.table is None or options.table.rpartition(".")[2] == store.RATINGS
+        yield batches, replace(origin, is_store=beside.snapshot is not None and is_ratings)
 
 
 def is_files(source: str, options: SourceOptions) -> bool:

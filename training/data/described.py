@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.types as pt
 
 from models.ids import trimmed, without_zero_fractions
+from models.stored_items import StoredItem
 from training.data import columns, files
 from training.data.origin import Origin, Selection
 from training.errors import DataError
@@ -22,6 +23,8 @@ from training.options import SourceOptions
 log = logging.getLogger(__name__)
 TEXTS = pa.list_(pa.string())
 ITEM_SCHEMA = pa.schema({"id": pa.string(), "title": pa.string(), "year": pa.int32(), "genres": TEXTS, "labels": TEXTS})
+SHOWN_SCHEMA = pa.schema({"hidden": pa.bool_(), "available_from": pa.int64(), "available_until": pa.int64()})
+TRUTHS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False, "": False}
 NO_GENRE = ("", "unknown", "(no genres listed)")
 LONGEST_LABEL = 64  # characters; longer texts describe an item, and select none
 # "Toy Story (1995)", "Land Before Time III (1995) (V)", "Death Note (2006–2007)"
@@ -40,16 +43,16 @@ def read_attributes(source: str, side: str, options: SourceOptions) -> pa.Table:
 
 
 def read_items(source: str, renamed: Mapping[str, str], options: SourceOptions) -> pa.Table:
-    """A catalogue, as `ITEM_SCHEMA` has it, null if nothing is known. Raises DataError or ConfigError.
+    """A catalogue, as `ITEM_SCHEMA` has it, null if nothing is known, and those columns of `SHOWN_SCHEMA` that it has.
 
     `renamed` is what --item-columns gives: our name → the file's. Columns with other names become labels: `color:red`.
-    Without a column of years they are taken from the ends of titles: `Heat (1995)`.
+    Without a column of years they are taken from the ends of titles: `Heat (1995)`. Raises DataError or ConfigError.
     """
     selection = Selection(
         renamed=renamed,
         option="--item-columns",
         required=("id",),
-        optional=("title", "year", "genres"),
+        optional=("title", "year", "genres", *SHOWN_SCHEMA.names),
         others=True,
         synonyms={"id": ("item", options.columns.get("item", "item"))},
     )
@@ -64,8 +67,28 @@ def read_items(source: str, renamed: Mapping[str, str], options: SourceOptions) 
     elif "title" in known:
         pairs = list(map(title_and_year, _texts(table["title"])))
         known |= {"title": [title for title, _ in pairs], "year": pa.array([year for _, year in pairs], pa.int32())}
-    nulls = {field.name: pa.nulls(len(table), field.type) for field in ITEM_SCHEMA}
-    return pa.table(nulls | known, ITEM_SCHEMA)
+    shown = [field for field in SHOWN_SCHEMA if field.name in table.column_names]
+    known |= {field.name: _shown(source, table[field.name], field.name) for field in shown}
+    schema = pa.schema([*ITEM_SCHEMA, *shown])
+    nulls = {field.name: pa.nulls(len(table), field.type) for field in schema}
+    return pa.table(nulls | known, schema)
+
+
+def _shown(source: str, column: pa.ChunkedArray, name: str) -> pa.Array:
+    """Whether items are hidden, or from or until when they are available. Raises DataError."""
+    array = column.combine_chunks()
+    try:
+        if name == "hidden":
+            return pa.array([TRUTHS[str(value or "").strip().lower()] for value in array.to_pylist()], pa.bool_())
+        ticks, bad, in_seconds = columns.ticks(array)
+    except (KeyError, TypeError, ValueError, pa.ArrowException) as error:
+        raise DataError(f"{source}: column {name}: cannot be read as true and false or as times: {error}") from error
+    missing = columns.missing(array)
+    if (bad & ~missing).any():
+        value = array[int((bad & ~missing).argmax())].as_py()
+        raise DataError(f"{source}: column {name}: {value!r} is neither a number of seconds nor an ISO 8601 time")
+    unit = 1 if in_seconds else columns.ticks_per_second(int(abs(ticks[~missing]).max(initial=0)))
+    return pa.array(ticks // unit, pa.int64(), mask=missing)
 
 
 def title_and_year(text: str | None) -> tuple[str | None, int | None]:
@@ -84,6 +107,16 @@ def check_overlap(items: pa.Table, ids: pa.StringArray) -> None:
         )
     if known < len(ids):
         log.info("%d of %d items are not described by --items", len(ids) - known, len(ids))
+
+
+def with_stored(items: pa.Table | None, stored: Sequence[StoredItem]) -> pa.Table:
+    """A catalogue, `ITEM_SCHEMA`, with what a ratings store says of items instead; one that it deleted is in none."""
+    table = ITEM_SCHEMA.empty_table() if items is None else items.select(ITEM_SCHEMA.names).cast(ITEM_SCHEMA)
+    others = table.filter(
+        pc.invert(pc.is_in(table["id"], value_set=pa.array([item.id for item in stored], pa.string())))
+    )
+    shown = [{"id": item.id} | item.description() for item in stored if not item.deleted]
+    return pa.concat_tables([others, pa.Table.from_pylist(shown, ITEM_SCHEMA)]).combine_chunks()
 
 
 def _described(source: str, selection: Selection, options: SourceOptions) -> pa.Table:
@@ -157,7 +190,7 @@ def _is_genre(genre: str | None) -> bool:
 def _labels(table: pa.Table) -> list[Sequence[str] | None]:
     """`column:value` of each column with another name than ours, unless it holds longer texts."""
     labels: list[list[str]] = [[] for _ in range(len(table))]
-    for name in (name for name in table.column_names if name not in ITEM_SCHEMA.names):
+    for name in (name for name in table.column_names if name not in (*ITEM_SCHEMA.names, *SHOWN_SCHEMA.names)):
         column = table[name]
         values = column.to_pylist() if _is_list(column.type) else [[text] for text in _texts(column)]
         known = [[str(each) for each in value or () if each is not None] for value in values]

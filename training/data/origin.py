@@ -20,10 +20,14 @@ NEARLY = 0.8  # like Timestamp, time_stamp and timestamps
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """The file or table that rows come from, for messages; `line_of` gives the line of a row if there are lines."""
+    """The file or table that rows come from, for messages; `line_of` gives the line of a row if there are lines.
+
+    `is_store` says that it is of a ratings store, which has no ratings of users before their deletion.
+    """
 
     name: str
     line_of: Callable[[int], int] | None = None
+    is_store: bool = False
 
     def error(self, problem: str, row: int | None = None) -> DataError:
         """A `DataError` that names the origin, and the row if it is known."""

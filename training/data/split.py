@@ -66,6 +66,17 @@ def split(ratings: Interactions, kind: Split, rng: np.random.Generator) -> tuple
     return np.flatnonzero(~test_N), np.flatnonzero(test_N)
 
 
+def folds(ratings: int, number: int, rng: np.random.Generator) -> list[Int64s]:
+    """The rows of each test part of a cross-validation, in file order: every row is in one of them.
+
+    They are the parts of `rng.permutation(ratings)` that `numpy.array_split` makes. Raises ConfigError for more folds
+    than ratings.
+    """
+    if number > ratings:
+        raise ConfigError(f"--folds {number}: there are only {ratings} ratings")
+    return [np.sort(rows) for rows in np.array_split(rng.permutation(ratings), number)]
+
+
 def held_out(
     users_N: Int32s | Int64s,
     timestamps_N: Int64s | None,

@@ -30,6 +30,11 @@ def summary(dataset: Dataset) -> dict[str, Any]:
     _warn_of_codes(values, counts)
     for side, ids in (("user", dataset.ratings.user_ids), ("item", dataset.ratings.item_ids)):
         _warn_of_long_ids(side, ids)
+    if dataset.erased_ratings:
+        log.info(
+            "%d ratings of %d users were left out, because these users were deleted in the ratings store",
+            *(dataset.erased_ratings, dataset.erased_users),
+        )
     times = dataset.ratings.first_and_last
     if times is not None and 0 < times[1] < EARLY:
         log.warning("all times are before 1980: numbers are read as seconds since 1970, not as years, days or dates")
@@ -37,6 +42,8 @@ def summary(dataset: Dataset) -> dict[str, Any]:
         "rows": dataset.rows,
         "dropped": dataset.dropped,
         "duplicates": dataset.duplicates,
+        "erased_users": dataset.erased_users,
+        "erased_ratings": dataset.erased_ratings,
         "scale": list(dataset.scale),
         "first_rating": None if times is None else _iso(times[0]),
         "last_rating": None if times is None else _iso(times[1]),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -16,10 +17,12 @@ from training.config import JobConfig
 from training.data import movielens
 from training.data.attributes import Matrix, encode
 from training.data.dataset import Dataset, load
-from training.data.described import check_overlap, read_attributes, read_items
-from training.data.interactions import Interactions
-from training.data.split import parse_split, split
+from training.data.described import SHOWN_SCHEMA, check_overlap, read_attributes, read_items
+from training.data.interactions import Int64s, Interactions
+from training.data.split import Split, folds, parse_split, split
 from training.errors import ConfigError
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +34,7 @@ class TrainTest:
         train: the training part. Its vocabularies hold the ids with training ratings and, after them, those with
             attributes alone.
         test: the test part under the same vocabularies, perhaps empty.
+        held_out: the test part row by row with the ids that it was read with; None where ranks have read it in parts.
         user_attributes_UA, item_attributes_IA: None if there are none or the preset uses none.
         communicator: of the ranks that fit together; each has some of the users, numbered from 0, and all items.
         users_here: which of all users these are; None for all.
@@ -40,6 +44,7 @@ class TrainTest:
     dataset: Dataset
     train: Interactions
     test: Interactions
+    held_out: Interactions | None = None
     user_attributes_UA: Matrix | None = None
     item_attributes_IA: Matrix | None = None
     communicator: Communicator = SINGLE_PROCESS
@@ -55,6 +60,25 @@ class TrainTest:
             "test_ratings": self.communicator.total(len(self.test)),
         }
 
+    def inner(self, kind: Split, rng: np.random.Generator) -> TrainTest:
+        """The training part split again: its own test part takes no part. Raises ConfigError as `split` does."""
+        parted = _parted(replace(self.dataset, ratings=self.train), *split(self.train, kind, rng))
+        user_ids, item_ids = (
+            ids if values is None else _extended(ids, more)
+            for ids, more, values in (
+                (parted.train.user_ids, self.train.user_ids, self.user_attributes_UA),
+                (parted.train.item_ids, self.train.item_ids, self.item_attributes_IA),
+            )
+        )
+        return replace(
+            parted,
+            train=parted.train.aligned(user_ids, item_ids),
+            test=parted.test.aligned(user_ids, item_ids),
+            user_attributes_UA=_reordered(self.user_attributes_UA, self.train.user_ids, user_ids),
+            item_attributes_IA=_reordered(self.item_attributes_IA, self.train.item_ids, item_ids),
+            scale=self.scale,
+        )
+
     def merged(self) -> TrainTest:
         """All ratings as the training part. Ids that only the test part has get no attributes."""
         ratings = self.dataset.ratings
@@ -65,6 +89,7 @@ class TrainTest:
             self,
             train=train,
             test=train.take(np.empty(0, np.int64)),
+            held_out=None,
             user_attributes_UA=_padded(self.user_attributes_UA, train.users),
             item_attributes_IA=_padded(self.item_attributes_IA, train.items),
         )
@@ -77,18 +102,36 @@ def read(
 
     Raises DataError or ConfigError for ratings, attributes or a split that cannot be used.
     """
-    given = config.user_attributes or config.item_attributes
-    if given and not with_attributes:
+    _check_attributes(config, with_attributes=with_attributes)
+    return _with_attributes(_read_split(config, phase), config)
+
+
+def read_folds(
+    config: JobConfig, number: int, phase: Callable[[str], None] = lambda _: None, *, with_attributes: bool = False
+) -> Iterator[TrainTest]:
+    """Read the ratings once, and split them as each fold of a cross-validation does. Raises as `read` does."""
+    _check_attributes(config, with_attributes=with_attributes)
+    dataset = _read_dataset(config, phase)
+    rows = len(dataset.ratings)
+    for test_rows in folds(rows, number, np.random.default_rng(config.seed)):
+        yield _with_attributes(_parted(dataset, np.setdiff1d(np.arange(rows), test_rows), test_rows), config)
+
+
+def _check_attributes(config: JobConfig, *, with_attributes: bool) -> None:
+    if (config.user_attributes or config.item_attributes) and not with_attributes:
         raise ConfigError(
             f"the preset {config.preset} uses no attributes: leave out --user-attributes and --item-attributes, "
             "or choose a preset that does, such as bayes"
         )
-    ratings = _read_split(config, phase)
-    if not given:
-        return ratings
+
+
+def _with_attributes(ratings: TrainTest, config: JobConfig) -> TrainTest:
+    """The ratings with the attributes that were given, if any, and those whom only these describe."""
     train = ratings.train
     users = _attributes(config.user_attributes, "user", config)
     items = _attributes(config.item_attributes, "item", config)
+    if users is None and items is None:
+        return ratings
     user_ids, item_ids = (
         ids if table is None else _extended(ids, table["id"].combine_chunks())
         for ids, table in ((train.user_ids, users), (train.item_ids, items))
@@ -115,32 +158,55 @@ def _attributes(source: str | None, side: Literal["user", "item"], config: JobCo
     return table
 
 
+def _read_dataset(config: JobConfig, phase: Callable[[str], None]) -> Dataset:
+    phase("reading the ratings")
+    rng = np.random.default_rng(config.seed)
+    dataset = load(config.data, config.options, rng=rng, cache=config.cache, erasures=config.store)
+    if config.items is None:
+        return dataset
+    items = read_items(config.items, config.item_columns, config.options)
+    check_overlap(items, dataset.ratings.item_ids)
+    if shown := [name for name in SHOWN_SCHEMA.names if name in items.column_names]:
+        log.info("the columns %s of --items are for `import --items`: a fit does not use them", ", ".join(shown))
+    return replace(dataset, items=items)
+
+
 def _read_split(config: JobConfig, phase: Callable[[str], None]) -> TrainTest:
     """The parts under the vocabularies of the training part."""
     kind = parse_split("none" if config.test else config.split)
-    rng = np.random.default_rng(config.seed)
-    phase("reading the ratings")
-    dataset = load(config.data, config.options, rng=rng, cache=config.cache)
-    ratings, scale = dataset.ratings, dataset.scale
-    if config.items is not None:
-        dataset = replace(dataset, items=read_items(config.items, config.item_columns, config.options))
-        check_overlap(dataset.items, ratings.item_ids)
+    dataset = _read_dataset(config, phase)
     if config.test is not None:
-        options = replace(config.options, table=None, query=None) if not is_url(config.test) else config.options
-        held_out = load([config.test], options, rng=rng, cache=config.cache, held_out=True)
-        train, test = ratings, held_out.ratings
-        scale = min(scale[0], held_out.scale[0]), max(scale[1], held_out.scale[1])
-    else:
-        if config.split != "none":
-            phase(f"splitting by {config.split}")
-        train_rows, test_rows = split(ratings, kind, np.random.default_rng(config.seed))
-        train, test = ratings.take(train_rows).compacted(), ratings.take(test_rows)
-    return TrainTest(dataset=dataset, train=train, test=test.aligned(train.user_ids, train.item_ids), scale=scale)
+        return _with_test_file(dataset, config.test, config)
+    if config.split != "none":
+        phase(f"splitting by {config.split}")
+    return _parted(dataset, *split(dataset.ratings, kind, np.random.default_rng(config.seed)))
+
+
+def _parted(dataset: Dataset, train_rows: Int64s, test_rows: Int64s) -> TrainTest:
+    train, held_out = dataset.ratings.take(train_rows).compacted(), dataset.ratings.take(test_rows)
+    test = held_out.aligned(train.user_ids, train.item_ids)
+    return TrainTest(dataset=dataset, train=train, test=test, held_out=held_out, scale=dataset.scale)
+
+
+def _with_test_file(dataset: Dataset, file: str, config: JobConfig) -> TrainTest:
+    options = replace(config.options, table=None, query=None) if not is_url(file) else config.options
+    rng = np.random.default_rng([config.seed, 1])
+    read = load([file], options, rng=rng, cache=config.cache, held_out=True, erasures=config.store)
+    train, held_out = dataset.ratings, read.ratings
+    (low, high), (test_low, test_high) = dataset.scale, read.scale
+    test = held_out.aligned(train.user_ids, train.item_ids)
+    scale = min(low, test_low), max(high, test_high)
+    return TrainTest(dataset=dataset, train=train, test=test, held_out=held_out, scale=scale)
 
 
 def _extended(ids: pa.StringArray, more: pa.StringArray) -> pa.StringArray:
     """`ids`, and after them those that only `more` has."""
     return pa.concat_arrays([ids, more.filter(pc.invert(pc.is_in(more, value_set=ids)))])
+
+
+def _reordered(table: Matrix | None, ids: pa.StringArray, order: pa.StringArray) -> Matrix | None:
+    """The rows of a table that has one for each of `ids`, in another order."""
+    return None if table is None else table[pc.index_in(order, value_set=ids).to_numpy()]
 
 
 def _padded(table: Matrix | None, rows: int) -> Matrix | None:

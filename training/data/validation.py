@@ -24,6 +24,7 @@ from training.data.times import SECONDS, Ticks, in_seconds
 
 log = logging.getLogger(__name__)
 EMPTY_IDS = pa.array([], pa.dictionary(pa.int32(), pa.string()))
+NOBODY = pa.array([], pa.string())
 Part = tuple[Iterable[pa.RecordBatch], Origin]
 
 
@@ -35,25 +36,32 @@ class Checked:
         rows: of the source.
         dropped: rows whose rating means "not rated".
         duplicates: rows that were dropped because a later one rates the same pair.
+        erased_users, erased_ratings: users who were left out, and how many rows they had.
     """
 
     ratings: Interactions
     rows: int
     dropped: int
     duplicates: int
+    erased_users: int = 0
+    erased_ratings: int = 0
 
 
-def checked(sources: Iterable[Iterable[Part]], drop_ratings: Sequence[float] = ()) -> Checked:
+def checked(
+    sources: Iterable[Iterable[Part]], drop_ratings: Sequence[float] = (), erased: pa.StringArray = NOBODY
+) -> Checked:
     """The ratings of all sources under one pair of vocabularies, in order of first appearance, without duplicates.
 
     Of the ratings of one pair the latest by timestamp counts (the last row on ties or without timestamps); others keep
-    their order. Ratings of `drop_ratings` are left out.
+    their order. Ratings of `drop_ratings` are left out, and so are those of the users `erased`, except where they come
+    from a ratings store: these were given after the user was deleted.
 
     A source has parts, and the times of all of them have one unit. Each batch has columns of any types: user, item,
     rating and perhaps timestamp. Raises DataError if there are no rows, or an id, rating or timestamp is missing or
     unreadable.
     """
-    table, rows = _joined(sources, drop_ratings)
+    left_out = _LeftOut(erased)
+    table, rows = _joined(sources, drop_ratings, left_out)
     users_N, user_ids = first_seen(table["user"], "user")
     items_N, item_ids = first_seen(table["item"], "item")
     ratings = Interactions(
@@ -65,28 +73,57 @@ def checked(sources: Iterable[Iterable[Part]], drop_ratings: Sequence[float] = (
         item_ids=item_ids,
     )
     kept = _without_duplicates(ratings)
-    return Checked(ratings=kept, rows=rows, dropped=rows - len(ratings), duplicates=len(ratings) - len(kept))
+    return Checked(
+        ratings=kept,
+        rows=rows,
+        dropped=rows - left_out.ratings - len(ratings),
+        duplicates=len(ratings) - len(kept),
+        erased_users=len(left_out.users),
+        erased_ratings=left_out.ratings,
+    )
 
 
-def _joined(sources: Iterable[Iterable[Part]], drop_ratings: Sequence[float]) -> tuple[pa.Table, int]:
-    """The checked rows of all sources but those with ratings to drop, and how many rows there were."""
+class _LeftOut:
+    """Leaves users out of tables, and counts them and their ratings."""
+
+    def __init__(self, unwanted: pa.StringArray) -> None:
+        self._unwanted = unwanted
+        self.users: set[str] = set()
+        self.ratings = 0
+
+    def of(self, table: pa.Table) -> pa.Table:
+        """The table without them."""
+        if not len(self._unwanted):
+            return table
+        ids = [without_zero_fractions(chunk.dictionary).take(chunk.indices) for chunk in table["user"].chunks]
+        users = pa.chunked_array(ids, pa.string())
+        unwanted = pc.is_in(users, value_set=self._unwanted)
+        self.users.update(users.filter(unwanted).unique().to_pylist())
+        self.ratings += pc.sum(unwanted).as_py() or 0
+        return table.filter(pc.invert(unwanted))
+
+
+def _joined(
+    sources: Iterable[Iterable[Part]], drop_ratings: Sequence[float], left_out: _LeftOut
+) -> tuple[pa.Table, int]:
+    """The checked rows of all sources but those to leave out, and how many rows there were."""
     tables, rows, origin = [], 0, Origin("the data")
     for parts in sources:
-        read: list[tuple[pa.Table, list[Ticks]]] = []
+        read: list[tuple[pa.Table, list[Ticks], bool]] = []
         for batches, origin in parts:
-            read.append(_checked_part(batches, origin))
+            read.append((*_checked_part(batches, origin), origin.is_store))
             del batches  # memory: they are as large as all that is made of them
-        seconds = iter(in_seconds([each for _, ticks in read for each in ticks]))
-        for table, ticks in read:
+        seconds = iter(in_seconds([each for _, ticks, _ in read for each in ticks]))
+        for table, ticks, is_store in read:
             rows += table.num_rows
             timed = table.append_column("timestamp", list(islice(seconds, len(ticks)))) if ticks else table
-            tables.append(_without_ratings(timed, drop_ratings))
+            tables.append(_without_ratings(timed if is_store else left_out.of(timed), drop_ratings))
         del read
     if not rows:
         raise origin.error("no ratings")
     table = pa.concat_tables(tables, promote_options="default").unify_dictionaries()
     if not len(table):
-        raise origin.error(f"no ratings are left: all {rows:,} are among those to drop")
+        raise origin.error(f"no ratings are left: all {rows:,} are among those to leave out")
     return table, rows
 
 

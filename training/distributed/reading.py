@@ -42,7 +42,8 @@ def read_share(config: JobConfig, group: Group) -> TrainTest:
 
 def _parquet_files(config: JobConfig) -> list[list[File]] | None:
     """The files of each source if all are Parquet, uncompressed and with all their rows; else None."""
-    if config.options.drop_ratings or any(not is_files(source, config.options) for source in config.data):
+    leaves_out = config.options.drop_ratings or config.store is not None
+    if leaves_out or any(not is_files(source, config.options) for source in config.data):
         return None
     sources = [found(source) for source in config.data]
     return sources if all(is_parquet(file) for files in sources for file in files) else None

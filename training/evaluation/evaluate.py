@@ -1,6 +1,6 @@
 """Measures a model on held-out ratings.
 
-It refuses a test part that overlaps the training part. Shapes: N test ratings, B users, I items, K list length.
+It refuses a test part that overlaps the training part. Shapes: N test ratings, L users with lists of K items.
 """
 
 from __future__ import annotations
@@ -13,18 +13,16 @@ import torch
 from torch import Tensor
 
 from models.mf import MatrixFactorization
-from models.orderings import by_rating, by_relevance
+from models.orderings import RATING, RELEVANCE, default_order, orderings
 from models.relevance import RelevanceHead
-from models.scoring import BilinearForm
-from models.search import top_items
 from models.training_ratings import TrainingRatings
 from training import metrics
 from training.communicator import SINGLE_PROCESS, Communicator
 from training.data.interactions import Interactions
 from training.errors import OverlapError
+from training.evaluation.lists import Relevant, hits, top_lists, variety
 
-LIST_LENGTH = 10
-USERS_PER_BATCH = 512
+LISTED = (RATING, RELEVANCE)
 PAIRS_PER_BATCH = 1 << 20
 
 
@@ -112,9 +110,12 @@ def evaluate(
     """
     predicted_N = predict(model, test)
     variance_N = model.variance(test.users_N, test.items_N)
-    rated = _ranking(model, by_rating(model), test, seen)
-    ndcg10, recall10 = rated if head is None else _ranking(model, by_relevance(head), test, seen)
-    pooled, actual_N = test.communicator.pooled, test.ratings_N
+    relevant, communicator = _relevant(model, test), test.communicator
+    users_L = relevant.users_M.unique()
+    lists = {name: top_lists(form, users_L, seen) for name, form in orderings(model, head).items() if name in LISTED}
+    by_order = {name: hits(top_LK, relevant, model.items, communicator) for name, top_LK in lists.items()}
+    order = default_order(lists)
+    pooled, actual_N = communicator.pooled, test.ratings_N
     coverage = nll = None
     intervals = model.intervals(test.users_N, test.items_N)
     if variance_N is not None and intervals is not None:
@@ -127,27 +128,13 @@ def evaluate(
         "user_rmse": pooled(metrics.user_rmse(predicted_N, actual_N, test.users_N), len(test.users_N.unique())),
         "coverage90": coverage,
         "nll": nll,
-        "ndcg10": ndcg10,
-        "recall10": recall10,
-        "ndcg10_rating": rated[0],
+        "ndcg10": by_order[order].ndcg,
+        "recall10": by_order[order].recall,
+        "ndcg10_rating": by_order[RATING].ndcg,
+        **variety(lists[order], seen, model.items, communicator),
     }
 
 
-def _ranking(
-    model: MatrixFactorization, ordering: BilinearForm, test: TestSet, seen: TrainingRatings
-) -> tuple[float | None, float | None]:
-    """NDCG@10 and recall@10 of the lists in an order that has the model's users and items."""
+def _relevant(model: MatrixFactorization, test: TestSet) -> Relevant:
     relevant_N = (test.ratings_N >= test.relevant) & (test.users_N < model.users)
-    users_M, items_M = test.users_N[relevant_N], test.items_N[relevant_N]
-    users_U, counts_U = users_M.unique(return_counts=True)
-    if test.communicator.total(len(users_U)) == 0:
-        return None, None
-    pairs_M = users_M * (model.items + 1) + items_M
-    ndcg_U, recall_U = [], []
-    for users_B, counts_B in zip(users_U.split(USERS_PER_BATCH), counts_U.split(USERS_PER_BATCH), strict=True):
-        top_BK = top_items(ordering, users_B, LIST_LENGTH, excluded=seen.rows(users_B))
-        hits_BK = torch.isin(users_B[:, None] * (model.items + 1) + top_BK, pairs_M) & (top_BK >= 0)
-        ndcg_U.append(metrics.ndcg(hits_BK, counts_B))
-        recall_U.append(metrics.recall(hits_BK, counts_B))
-    means = (float(torch.cat(ndcg_U).mean()), float(torch.cat(recall_U).mean()))
-    return test.communicator.pooled(means[0], len(users_U)), test.communicator.pooled(means[1], len(users_U))
+    return Relevant(test.users_N[relevant_N], test.items_N[relevant_N])

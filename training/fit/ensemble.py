@@ -172,8 +172,9 @@ class Ensemble:
     def _start(self, users: Rows, items: Rows, variant: Variant, stream: RandomStream) -> Chain:
         data, width = self.data, self.width
         counts_I = data.item_totals()[data.item_span.rows]
-        user = start_side(users, data.user_counts(), data.user_attributes_UA, width, stream, self.local[0])
-        item = start_side(items, counts_I, data.item_attributes_IA, width, stream, self.local[1])
+        weights_U, weights_I = data.user_weights(), data.item_weights()[data.item_span.rows]
+        user = start_side(users, data.user_counts(), data.user_attributes_UA, width, stream, self.local[0], weights_U)
+        item = start_side(items, counts_I, data.item_attributes_IA, width, stream, self.local[1], weights_I)
         if variant.implicit:
             start_effects(user, item, stream)
         precision = torch.ones((), dtype=torch.float64, device=data.device)

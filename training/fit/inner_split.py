@@ -32,7 +32,8 @@ def inner_split(data: TrainingSet, seed: int, *, bounded: bool = True) -> tuple[
 
 def part(data: TrainingSet, mask_N: Tensor) -> TrainingSet:
     """Some of the ratings, of the same users and items."""
-    columns = {name: getattr(data, name)[mask_N] for name in ("users_N", "items_N", "ratings_N")}
+    names = ("users_N", "items_N", "ratings_N", *(() if data.weights_N is None else ("weights_N",)))
+    columns = {name: getattr(data, name)[mask_N] for name in names}
     return replace(data, **columns, trial_N=None)
 
 

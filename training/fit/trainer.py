@@ -38,6 +38,7 @@ class TrainingSet:
         user_attributes_UA, item_attributes_IA: side information, float32, finite; None where the data has none.
         users_here: which of the users of all ranks these are; None for all.
         trial_N: which ratings a trial holds out, bool; None for some at random.
+        weights_N: how much each rating counts, float32, from 0 to 1; None where all count 1.
     """
 
     users: int
@@ -50,6 +51,7 @@ class TrainingSet:
     communicator: Communicator = SINGLE_PROCESS
     users_here: Span | None = None
     trial_N: Tensor | None = None
+    weights_N: Tensor | None = None
 
     @property
     def user_span(self) -> Span:
@@ -71,6 +73,20 @@ class TrainingSet:
     def user_counts(self) -> Tensor:
         """The number of ratings of each user, int64, (U,)."""
         return _counts(self.users_N, self.users)
+
+    def user_weights(self) -> Tensor:
+        """The sum of the weights of each user's ratings, float64, (U,)."""
+        return self._weights(self.users_N, self.users)
+
+    def item_weights(self) -> Tensor:
+        """The sum of the weights of each item's ratings on all ranks, float64, (I,)."""
+        return self.communicator.sum(self._weights(self.items_N, self.items))
+
+    def _weights(self, indices_N: Tensor, rows: int) -> Tensor:
+        if self.weights_N is None:
+            return _counts(indices_N, rows).double()
+        zeros_R = torch.zeros(rows, dtype=torch.float64, device=self.device)
+        return zeros_R.index_add_(0, indices_N, self.weights_N.double())
 
     def item_totals(self) -> Tensor:
         """The number of ratings of each item on all ranks, int64, (I,)."""
@@ -111,8 +127,8 @@ class TrainingSet:
 
     def grouped(self, values_N: Tensor, make: MakeRows[RowsT]) -> Sides[RowsT]:
         """Values of the ratings grouped by user and by item."""
-        by_user = make(Triplets(self.users_N, self.items_N, values_N, self.users, self.items))
-        return by_user, make(Triplets(self.items_N, self.users_N, values_N, self.items, self.users))
+        by_user = make(Triplets(self.users_N, self.items_N, values_N, self.users, self.items, self.weights_N))
+        return by_user, make(Triplets(self.items_N, self.users_N, values_N, self.items, self.users, self.weights_N))
 
     def als_sides(self, values_N: Tensor, make: MakeRows[als_rows.Rows], _width: int) -> Sides[als_rows.Solver]:
         """Users and items for alternating least squares, given the width of a table."""
@@ -148,6 +164,7 @@ class Trainer(ABC, Generic[SettingsT]):
     TABLES: ClassVar[tuple[tuple[str, str], ...]]  # what `state` saves: its name there, and the attribute
     distributes: ClassVar[bool] = False  # whether several ranks may fit it together
     uses_attributes: ClassVar[bool] = False  # whether side information that is given makes a difference
+    uses_weights: ClassVar[bool] = False  # whether weights of the ratings do
 
     def __init__(self, data: TrainingSet, settings: SettingsT, rng: np.random.Generator) -> None:
         self.data, self.settings, self.rng = data, settings, rng

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from training.data.database import LiveError
 from training.data.interactions import Interactions
+from training.data.store import LiveError
 from training.fit.loop import Epoch
 from training.report.charts import Chart, Line, numbers
 from training.report.distributions import activity_chart, rating_chart
@@ -25,6 +25,9 @@ FIGURES = (  # name, label and meaning, as in docs/evaluation.md
     ("ndcg10", "NDCG@10", "lists of ten in their default order; higher is better"),
     ("recall10", "Recall@10", "share of a user’s relevant items in the list of ten"),
     ("ndcg10_rating", "NDCG@10 by r̂", "lists ordered by expected rating"),
+    ("catalogue10", "Items in any list", "share of all items that at least one of these lists has"),
+    ("novelty10", "Novelty", "mean self-information of a listed item, in bits; higher is less popular"),
+    ("diversity10", "Diversity", "mean distance between two items of a list, by who rated them"),
     ("train_loss", "Training loss", "mean squared error of the training ratings in the last pass"),
 )
 SOURCES = {"model": "model", "fold_in": "folded in", "unknown": "unknown user or item"}

@@ -23,7 +23,7 @@ export function Model({ refresh }) {
     <${Failure} problem=${current.problem} />
     ${model && html`<${Facts} model=${model} ask=${ask} />`}
     ${live.content?.figures.length > 0 && html`<${Live} quality=${live.content} />`}
-    ${all.content && html`<${Versions} models=${all.content.models} previous=${all.content.previous} ask=${ask} done=${again} />`}
+    ${all.content && html`<${Versions} models=${all.content.models} previous=${all.content.previous} split=${all.content.split} ask=${ask} done=${again} />`}
     <${Requests} requests=${requests} />
   `;
 }
@@ -188,7 +188,7 @@ function gain({ rmse, bias_rmse: bias }) {
   return rmse != null && bias ? `${percent(Math.abs(1 - rmse / bias))} ${rmse < bias ? "below" : "above"}` : "–";
 }
 
-function Versions({ models, previous, ask, done }) {
+function Versions({ models, previous, split, ask, done }) {
   const [chosen, setChosen] = useState(null);
   const [said, setSaid] = useState("");
   const finish = (version) => {
@@ -213,7 +213,7 @@ function Versions({ models, previous, ask, done }) {
             ${[...models].reverse().map(
               (model) => html`<tr key=${model.version} class=${model.serving ? "serving" : ""}>
                 <th scope="row" class="version">${model.report ? html`<${Report} version=${model.version} ask=${ask} text=${model.version} />` : model.version}</th>
-                <td>${model.serving ? html`<span class="badge good">serving</span>` : html`<button type="button" aria-label="Activate ${model.version}" onClick=${() => setChosen(model)}>Activate</button>`}</td>
+                <td>${model.serving ? html`<span class="badge good">serving</span>` : html`<button type="button" aria-label="Activate ${model.version}" onClick=${() => setChosen(model)}>Activate</button>`}${split?.version === model.version && html` <span class="badge plain">${percent(split.share)} of the users</span>`}</td>
                 <td class="number">${gain(model.metrics)}</td>
                 <td><${Verdict} gate=${model.gate} concern=${model.concern} /></td>
                 <td>${date(model.created_at)}</td>

@@ -131,11 +131,32 @@ class PublishedModel:
 
 
 @answer
+class UserSplit:
+    """A version that answers a share of the users beside the current one."""
+
+    version: str
+    share: float
+
+
+@answer
+class StartedSplit:
+    """The split from now on; other workers follow within two seconds."""
+
+    version: str
+    share: float
+    model_version: str
+
+
+@answer
 class PublishedModels:
-    """Every published version that can be read, oldest first. `previous` is the one that `rollback` activates."""
+    """Every published version that can be read, oldest first. `previous` is the one that `rollback` activates.
+
+    `split` is None where one version answers all users.
+    """
 
     models: tuple[PublishedModel, ...]
     previous: str | None
+    split: UserSplit | None
     model_version: str
 
 
@@ -207,6 +228,37 @@ class Quality:
     days: int
     waiting: int
     figures: tuple[LiveFigures, ...]
+    model_version: str
+
+
+@answer
+class DayOfRatings:
+    """How many stored ratings are of a day, in UTC, as in `2026-11-29`."""
+
+    day: str
+    ratings: int
+
+
+@answer
+class RatingsSince:
+    """What has come since the served model was fitted; everything, if that was on other data than the store."""
+
+    users: int
+    ratings: int
+
+
+@answer
+class RatingsSummary:
+    """What is in the store. `deleted_users` are remembered, and left out of later fits."""
+
+    ratings: int
+    users: int
+    items: int
+    deleted_users: int
+    first: datetime | None
+    last: datetime | None
+    since_fit: RatingsSince
+    days: tuple[DayOfRatings, ...]
     model_version: str
 
 

@@ -29,34 +29,47 @@ MAX_PAIRS = 100_000  # in one request, by the service's default settings
 JSON = {"Content-Type": "application/json"}
 
 
-def predict(user: Id, item: Id, *, strict: bool = False, intervals: bool = False) -> Call[types.PairPrediction]:
-    """Predict the rating that the user would give the item. `intervals` adds its 90 % interval, `low` and `high`."""
-    body = {"user": id_text(user), "item": id_text(item)}
-    return _ask(_post("/predict", body, strict=strict, intervals=intervals), types.PairPrediction)
+class PredictOptions(TypedDict, total=False):
+    """Options of predictions.
+
+    Attributes:
+        strict: an unknown user or item is an error.
+        intervals: add the 90 % interval of each rating, `low` and `high`.
+        model_version: the version that is to answer: the current one, or that of a split.
+    """
+
+    strict: bool
+    intervals: bool
+    model_version: str | None
+
+
+def predict(user: Id, item: Id, **options: Unpack[PredictOptions]) -> Call[types.PairPrediction]:
+    """Predict the rating that the user would give the item. `PredictOptions` describes the other arguments."""
+    return _ask(_post("/predict", {"user": id_text(user), "item": id_text(item)}, **options), types.PairPrediction)
 
 
 def predict_many(
-    users: Iterable[Id], items: Iterable[Id], *, strict: bool = False, intervals: bool = False
+    users: Iterable[Id], items: Iterable[Id], **options: Unpack[PredictOptions]
 ) -> Call[types.ColumnPredictions]:
     """Predict the ratings of many pairs in one request. `predict_frame` takes any number of pairs."""
     body = {"users": id_texts(users), "items": id_texts(items)}
-    return _ask(_post("/predict", body, strict=strict, intervals=intervals), types.ColumnPredictions)
+    return _ask(_post("/predict", body, **options), types.ColumnPredictions)
 
 
 def predict_from_ratings(
-    ratings: Mapping[Id, SupportsFloat], item: Id, *, strict: bool = False, intervals: bool = False
+    ratings: Mapping[Id, SupportsFloat], item: Id, **options: Unpack[PredictOptions]
 ) -> Call[types.AnonymousPrediction]:
     """Predict the rating of an item from the given ratings (item → rating), which are not stored."""
     body = {"item": id_text(item), "ratings": _inline(ratings)}
-    return _ask(_post("/predict", body, strict=strict, intervals=intervals), types.AnonymousPrediction)
+    return _ask(_post("/predict", body, **options), types.AnonymousPrediction)
 
 
 def predict_many_from_ratings(
-    ratings: Mapping[Id, SupportsFloat], items: Iterable[Id], *, strict: bool = False, intervals: bool = False
+    ratings: Mapping[Id, SupportsFloat], items: Iterable[Id], **options: Unpack[PredictOptions]
 ) -> Call[types.AnonymousPredictions]:
     """Predict the ratings of many items from the given ratings (item → rating), which are not stored."""
     body = {"items": id_texts(items), "ratings": _inline(ratings)}
-    return _ask(_post("/predict", body, strict=strict, intervals=intervals), types.AnonymousPredictions)
+    return _ask(_post("/predict", body, **options), types.AnonymousPredictions)
 
 
 class ListOptions(TypedDict, total=False):
@@ -90,28 +103,31 @@ class ListOptions(TypedDict, total=False):
     diversity: float
 
 
-def top(user: Id, *, strict: bool = False, **options: Unpack[ListOptions]) -> Call[types.TopItems]:
+def top(
+    user: Id, *, strict: bool = False, model_version: str | None = None, **options: Unpack[ListOptions]
+) -> Call[types.TopItems]:
     """List items to show a user, best first. `ListOptions` describes the other arguments."""
     query = _list_options(options)
     if query.get("only") == []:
         raise ValueError("only is empty: name at least one item, or leave it out")  # a query cannot say that
-    return _ask(_get(f"/users/{_segment(user)}/top", strict=strict, **query), types.TopItems)
+    path = f"/users/{_segment(user)}/top"
+    return _ask(_get(path, strict=strict, model_version=model_version, **query), types.TopItems)
 
 
 def recommend(
-    users: Iterable[Id], *, strict: bool = False, **options: Unpack[ListOptions]
+    users: Iterable[Id], *, strict: bool = False, model_version: str | None = None, **options: Unpack[ListOptions]
 ) -> Call[types.Recommendations]:
     """List items for each user, in one request. `recommend_each` and `recommend_frame` take any number of users."""
     body = {"users": id_texts(users)} | _list_options(options)
-    return _ask(_post("/recommend", body, strict=strict), types.Recommendations)
+    return _ask(_post("/recommend", body, strict=strict, model_version=model_version), types.Recommendations)
 
 
 def recommend_from_ratings(
-    ratings: Mapping[Id, SupportsFloat], **options: Unpack[ListOptions]
+    ratings: Mapping[Id, SupportsFloat], *, model_version: str | None = None, **options: Unpack[ListOptions]
 ) -> Call[types.Recommendations]:
     """Make one list from the given ratings (item → rating), which are not stored."""
     body = {"ratings": _inline(ratings)} | _list_options(options)
-    return _ask(_post("/recommend", body), types.Recommendations)
+    return _ask(_post("/recommend", body, model_version=model_version), types.Recommendations)
 
 
 def recommend_each(
@@ -125,13 +141,15 @@ def recommend_each(
         yield _lists(_ask(_post("/recommend", {"users": part} | body, strict=strict), types.Recommendations))
 
 
-def because(user: Id, item: Id, *, n: int = 10, rank_by: ExplainedOrder = "rating") -> Call[types.Because]:
+def because(
+    user: Id, item: Id, *, n: int = 10, rank_by: ExplainedOrder = "rating", model_version: str | None = None
+) -> Call[types.Because]:
     """Explain what is served of an item by the `n` of the user's ratings that contribute most to it.
 
     With `relevance` it is the score that orders lists by relevance, else the expected rating.
     """
     path = f"/users/{_segment(user)}/because/{_segment(item)}"
-    return _ask(_get(path, n=n, rank_by=rank_by), types.Because)
+    return _ask(_get(path, n=n, rank_by=rank_by, model_version=model_version), types.Because)
 
 
 def similar_items(item: Id, *, n: int = 10) -> Call[types.SimilarItems]:
@@ -174,10 +192,10 @@ def delete_item(item: Id) -> Call[types.RemovedItem]:
     return _ask(Request("DELETE", f"/items/{_segment(item)}"), types.RemovedItem)
 
 
-def put_items(items: Mapping[Id, ItemDetails]) -> Call[types.StoredItems]:
-    """Store many items (id → details), all or none. Needs an admin key."""
+def put_items(items: Mapping[Id, ItemDetails], *, idempotency_key: str | None = None) -> Call[types.StoredItems]:
+    """Store many items (id → details), all or none. Needs an admin key. The key is as that of `rate_many`."""
     body = {"items": [{"id": id_text(id_)} | _details(details) for id_, details in items.items()]}
-    return _ask(_post("/items", body), types.StoredItems)
+    return _ask(Request("POST", "/items", _encode(body), _keyed(idempotency_key)), types.StoredItems)
 
 
 def find_items(
@@ -248,8 +266,7 @@ def rate_many(
         ratings=[float(rating) for rating in ratings],
         timestamps=None if timestamps is None else [*map(_time_member, timestamps)],
     )
-    headers = {**JSON, "Idempotency-Key": idempotency_key or secrets.token_hex(16)}
-    return _ask(Request("POST", "/ratings", _encode(body), headers), types.StoredRatings)
+    return _ask(Request("POST", "/ratings", _encode(body), _keyed(idempotency_key)), types.StoredRatings)
 
 
 def export_user(user: Id) -> Call[types.UserExport]:
@@ -304,6 +321,26 @@ def rollback(*, force: bool = False) -> Call[model_types.Activated]:
 def quality(*, days: int = 7) -> Call[model_types.Quality]:
     """The errors of predictions for the ratings that came in during the last days, by version and source."""
     return _ask(_get("/quality", days=days), model_types.Quality)
+
+
+def split(version: str, share: SupportsFloat, *, force: bool = False) -> Call[model_types.StartedSplit]:
+    """Let a published version answer a share of the users, beside the current one. Needs an admin key.
+
+    `force` is needed for a version that has a `concern`.
+    """
+    body = _encode({"version": version, "share": float(share)})
+    return _ask(Request("PUT", target("/models/split", force=force), body, JSON), model_types.StartedSplit)
+
+
+def end_split(*, version: str | None = None, force: bool = False) -> Call[model_types.Activated]:
+    """End the split, if there is one. `version`, by default the current one, answers all users then."""
+    path = target("/models/split", version=version, force=force)
+    return _ask(Request("DELETE", path), model_types.Activated)
+
+
+def ratings_summary(*, days: int = 30) -> Call[model_types.RatingsSummary]:
+    """What is in the store: counts, ratings of the last days, and what has come since the fit. Needs an admin key."""
+    return _ask(_get("/ratings", days=days), model_types.RatingsSummary)
 
 
 def live() -> Call[model_types.Live]:
@@ -365,6 +402,10 @@ def unexpected(request: Request, reason: Exception) -> UnexpectedAnswerError:
 
 def _lists(call: Call[types.Recommendations]) -> Call[tuple[types.UserList, ...]]:
     return (yield from call).lists
+
+
+def _keyed(idempotency_key: str | None) -> dict[str, str]:
+    return {**JSON, "Idempotency-Key": idempotency_key or secrets.token_hex(16)}
 
 
 def _get(path: str, **query: Any) -> Request:

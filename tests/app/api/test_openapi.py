@@ -53,7 +53,7 @@ def own_client(start: Start, checkpoints: Path, tmp_path_factory: pytest.TempPat
 @pytest.mark.parametrize(("method", "path", "body"), list(requests()))
 def test_every_example_is_answered(own_client: httpx.Client, method: str, path: str, body: Any) -> None:
     answer = own_client.request(method, path, json=body) if body else own_client.request(method, path)
-    if "2026" in path:  # no version has the same name anywhere
+    if "2026" in path or (path == "/models/split" and body):  # no version has the same name anywhere
         assert answer.status_code == 404
     else:
         assert answer.status_code == (409 if path == "/models/rollback" else 200)  # no version was served before

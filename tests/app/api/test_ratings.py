@@ -499,3 +499,20 @@ def test_a_rating_is_stored_or_what_is_wrong_is_said(
         assert [answer.json()["errors"][0]["location"] for answer in answers] == [location] * 3
     elif b"timestamp" in body and b"null" not in body:
         assert {answer.content for answer in answers} == {answers[0].content}
+
+
+def test_what_is_stored_is_counted_over_time_and_since_the_fit(tmp_path: Path) -> None:
+    publish(tmp_path, random_draft(seed=0))
+    with calling(create_app(Settings(checkpoints=tmp_path))) as call:
+        for user, when in (("7", 1_700_000_000), ("8", "2023-11-14T00:00:00Z"), ("8", None)):
+            body = json.dumps({"rating": 4} | ({} if when is None else {"timestamp": when})).encode()
+            assert call("PUT", f"/users/{user}/ratings/{user if when else 3}", body, JSON).status == 200
+        assert call("DELETE", "/users/9").status == 200
+        found = json.loads(call("GET", "/ratings", query=b"days=3660").body)
+        assert call("GET", "/ratings", query=b"days=0").status == 422
+    days = found.pop("days")
+    assert days[0] == {"day": "2023-11-14", "ratings": 2}
+    assert [day["ratings"] for day in days] == [2, 1]
+    assert (found["ratings"], found["users"], found["items"], found["deleted_users"]) == (3, 2, 3, 1)
+    assert found["first"] == "2023-11-14T00:00:00Z"
+    assert found["since_fit"] == {"users": 3, "ratings": 3}

@@ -151,8 +151,10 @@ def test_the_lists_name_the_model_they_came_from_though_another_came_meanwhile(
         publish(tmp_path, make_draft(2))
         top = engine.lists.top_many
 
-        async def top_then_load(queries: Sequence[ListQuery], cancelled: Cancelled) -> list[TopList]:
-            answers = await top(queries, cancelled)
+        async def top_then_load(
+            queries: Sequence[ListQuery], cancelled: Cancelled, version: str | None
+        ) -> list[TopList]:
+            answers = await top(queries, cancelled, version)
             await engine.versions.start()
             return answers
 

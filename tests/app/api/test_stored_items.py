@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from app.main import create_app
-from app.ratings.items import StoredItem
 from app.settings import Settings
 from models.registry.directory import publish
+from models.stored_items import StoredItem
 from tests.support.asgi import Caller, calling
 from tests.support.drafts import random_draft
 
@@ -118,6 +118,22 @@ def test_many_items_are_stored_or_none(call: Caller) -> None:
     for wrong in ([{"id": "a"}, {"id": "a"}], [{"id": "b", "available_from": 5, "available_until": 5}], [{"id": ""}]):
         ask(call, "POST", "/items", {"items": [{"id": "c"}, *wrong]}, status=422)
     ask(call, "GET", "/items/c", status=404)
+
+
+def test_a_request_of_a_key_that_was_used_is_answered_and_not_carried_out_again(call: Caller) -> None:
+    item = unseen(call)
+    hide = {"items": [{"id": item, "hidden": True}]}
+    keyed = [*JSON, ("idempotency-key", "one")]
+
+    def send(body: object) -> int:
+        return call("POST", "/items", json.dumps(body).encode(), keyed).status
+
+    assert send(hide) == 200
+    ask(call, "PATCH", f"/items/{item}", {"hidden": False})
+    assert send(hide) == 200
+    assert not ask(call, "GET", f"/items/{item}")["hidden"]
+    assert send({"items": [{"id": item}]}) == 409
+    assert call("POST", "/items", json.dumps(hide).encode(), [*JSON, ("idempotency-key", "\x7f")]).status == 422
 
 
 def test_another_service_on_the_store_follows_within_a_second_and_a_start_reads_all(directory: Path) -> None:

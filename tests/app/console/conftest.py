@@ -18,13 +18,8 @@ from training.config import JobConfig
 from training.data.fetch import default_cache
 
 REPORT = b"<!doctype html><html lang=en><title>A report</title><style>h1 { color: rgb(1, 2, 3) }</style><h1>Fitted</h1>"
-QUICK = (
-    "trial=0",
-    "samples=20",
-    "factors=8",
-    "rank=16",
-    "relevance.factors=32",
-)  # a second's fit; it is not judged here
+HEAD = ("relevance.factors=32", "relevance.regression_items=0")
+QUICK = ("trial=0", "samples=20", "factors=8", "rank=16", *HEAD)  # a second's fit; it is not judged here
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -38,7 +33,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def movielens(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two models of ml-100k: one that was served before, without intervals, and the current one. Both have a report."""
     directory = tmp_path_factory.mktemp("movielens")
-    for preset, settings in (("als", ("relevance.factors=32",)), ("bayes", QUICK)):
+    for preset, settings in (("als", HEAD), ("bayes", QUICK)):
         config = JobConfig(
             data=["ml-100k"],
             split="random:0.1",

@@ -197,7 +197,7 @@ def test_kept_lists_are_bounded_and_forgotten_with_their_model(
     async def ask() -> None:
         async with opened(tmp_path, bounds=Bounds(recent_lists=3)) as engine:
             lists = [await engine.lists.top(ListQuery(user=str(user))) for user in range(1, 6)]
-            assert len(engine.lists._recent._values) == 3
+            assert len(engine.lists._models.current.kept[engine.lists._recent]) == 3
             assert await engine.lists.top(ListQuery(user="5")) is lists[4]
             assert await engine.lists.top(ListQuery(user="1")) is not lists[0]
             publish(tmp_path, make_draft(2))
@@ -220,7 +220,7 @@ def test_filtered_and_long_lists_are_not_kept(checkpoints: Path) -> None:
                 plain._replace(genre=("Drama",)),
             ):
                 await engine.lists.top(query)
-            assert engine.lists._recent._values == {}
+            assert engine.lists._recent not in engine.lists._models.current.kept
 
     run(ask())
 

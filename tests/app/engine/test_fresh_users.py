@@ -12,8 +12,9 @@ import torch
 
 from app.engine.folding import FoldedUser
 from app.engine.fresh_users import FreshUsers, UnreadRatingsError
+from app.engine.model_holder import ModelHolder
 from app.engine.rating_history import RatingHistory
-from app.engine.serving_model import ModelHolder, ServingModel
+from app.engine.serving_model import ServingModel
 from app.ratings.records import Erase, Put, Rating
 from app.ratings.revisions import Revisions
 from app.ratings.schema import address

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from app.engine.errors import NotReadyError, OrderingUnavailableError
-from app.engine.serving_model import ModelHolder, ServingModel
+from app.engine.model_holder import ModelHolder
+from app.engine.serving_model import ServingModel
 from app.engine.types import ItemFilter, RankBy
 from models.checkpoint.reader import Checkpoint
 from models.devices import DevicePlacement

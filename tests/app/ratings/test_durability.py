@@ -25,7 +25,7 @@ from app.settings import Settings
 from models.registry.directory import publish
 from tests.support.asgi import calling
 from tests.support.drafts import random_draft
-from tests.support.service import Start, serving
+from tests.support.service import TRUSTS_NOBODY, Start, serving
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(300)  # services and databases are started and killed, while other tests have work too
@@ -147,13 +147,14 @@ def test_the_next_answer_of_any_worker_reflects_a_rating(
         def rate_and_ask(number: int) -> None:
             user, seen = (
                 f"reader {number}",
-                {httpx.post(f"{url}/predict", json=pair(f"reader {number}")).json()["rating"]},
+                {httpx.post(f"{url}/predict", json=pair(f"reader {number}"), verify=TRUSTS_NOBODY).json()["rating"]},
             )
             for turn in range(turns):
-                rated = httpx.put(f"{url}/users/{user}/ratings/{10 + turn}", json={"rating": 1 + 4 * (turn % 2)})
+                rating = {"rating": 1 + 4 * (turn % 2)}
+                rated = httpx.put(f"{url}/users/{user}/ratings/{10 + turn}", json=rating, verify=TRUSTS_NOBODY)
                 assert rated.status_code == 200
-                answers = [httpx.post(f"{url}/predict", json=pair(user)).json() for _ in range(4)]
-                lists = [httpx.get(f"{url}/users/{user}/top?n=100").json() for _ in range(2)]
+                answers = [httpx.post(f"{url}/predict", json=pair(user), verify=TRUSTS_NOBODY).json() for _ in range(4)]
+                lists = [httpx.get(f"{url}/users/{user}/top?n=100", verify=TRUSTS_NOBODY).json() for _ in range(2)]
                 assert {answer["source"] for answer in answers} == {"fold_in"}
                 (rating,) = {answer["rating"] for answer in answers}
                 assert rating not in seen
@@ -209,6 +210,7 @@ def test_a_kill_of_the_database_loses_no_acknowledged_rating(start: Start, direc
     assert {status for status, _ in writers.refused} <= {503}
 
 
+@pytest.mark.slow
 def test_while_the_database_is_away_predictions_go_on_and_writes_are_refused_with_a_time(
     start: Start, directory: Path, postgres: Postgres
 ) -> None:

@@ -24,7 +24,7 @@ from models.registry.directory import load, publish
 from tests.app.ratings.test_store import opened, run
 from tests.support.asgi import Caller, calling
 from tests.support.drafts import random_draft
-from training.data.database import live_errors
+from training.data.store import live_errors
 
 JSON = [("content-type", "application/json")]
 
@@ -142,7 +142,7 @@ def test_the_figures_are_metrics_of_the_served_version(call: Caller, monkeypatch
     monkeypatch.setattr("app.engine.live_error.TELL_SECONDS", 0.0)
     ask(call, "PUT", "/users/nobody/ratings/3", {"rating": 5})
     found = settled(call)["unknown"]
-    while b'ratecast_live_error{figure="rmse",source="unknown"}' not in (page := call("GET", "/metrics").body):
+    while b'ratecast_live_error{figure="rmse",source="unknown",version="' not in (page := call("GET", "/metrics").body):
         call.wait(0.1)
     line = next(row for row in page.decode().splitlines() if row.startswith('ratecast_live_error{figure="rmse"'))
     assert float(line.split()[-1]) == pytest.approx(found["rmse"])

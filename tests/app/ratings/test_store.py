@@ -16,10 +16,12 @@ from app.ratings import statements
 from app.ratings import store as store_module
 from app.ratings.database import Database
 from app.ratings.errors import RequestKeyError, StoreUnavailableError
-from app.ratings.records import Committed, Delete, Erase, Put, PutMany, Rating, StoredUser, storable
+from app.ratings.records import Committed, Delete, Erase, Put, PutMany, Rating, RequestKey, StoredUser, storable
 from app.ratings.revisions import LATEST, Revisions
 from app.ratings.schema import address
 from app.ratings.store import RatingsStore
+from app.ratings.summary import Totals
+from models.stored_items import StoredItem
 
 
 @asynccontextmanager
@@ -181,13 +183,13 @@ def test_a_bulk_is_stored_whole_and_of_two_for_one_pair_the_later_stays(store_ur
 def test_a_request_with_a_key_is_done_once(store_url: str, database: sa.Engine) -> None:
     async def main() -> None:
         async with opened(store_url) as store:
-            bulk = PutMany(["u"], [Rating("a", 1, 7)], "key", "print")
+            bulk = PutMany(["u"], [Rating("a", 1, 7)], RequestKey("key", "print"))
             first = await store.change(bulk)
             await store.change(given("u", "a", 5))
             assert await store.change(bulk) == first
             assert rows(database) == [("u", "a", 5, 7)]
             with pytest.raises(RequestKeyError):
-                await store.change(PutMany(["u"], [Rating("a", 2, 7)], "key", "another print"))
+                await store.change(PutMany(["u"], [Rating("a", 2, 7)], RequestKey("key", "another print")))
         async with opened(store_url) as later:
             assert await later.change(bulk) == first
             assert rows(database) == [("u", "a", 5, 7)]
@@ -198,7 +200,7 @@ def test_a_request_with_a_key_is_done_once(store_url: str, database: sa.Engine) 
 def test_the_same_keyed_request_twice_at_once_is_done_once(store_url: str) -> None:
     async def main() -> None:
         async with opened(store_url) as ours, opened(store_url) as theirs:
-            bulk = PutMany(["u"], [Rating("a", 1, 7)], "key", "print")
+            bulk = PutMany(["u"], [Rating("a", 1, 7)], RequestKey("key", "print"))
             revisions = await asyncio.gather(*(store.change(bulk) for store in (ours, theirs, ours)))
             assert len(set(revisions)) == 1
 
@@ -207,11 +209,11 @@ def test_the_same_keyed_request_twice_at_once_is_done_once(store_url: str) -> No
 
 def test_a_key_is_forgotten_after_a_week(store_url: str, database: sa.Engine) -> None:
     async def work(store: RatingsStore) -> None:
-        first = await store.change(PutMany(["u"], [Rating("a", 1, 7)], "old", "print"))
+        first = await store.change(PutMany(["u"], [Rating("a", 1, 7)], RequestKey("old", "print")))
         with database.begin() as connection:
             connection.execute(sa.text("UPDATE ratecast_requests SET created = created - 7 * 86400 - 1"))
-        await store.change(PutMany(["u"], [Rating("a", 2, 7)], "new", "print"))
-        assert await store.change(PutMany(["u"], [Rating("a", 1, 7)], "old", "print")) > first
+        await store.change(PutMany(["u"], [Rating("a", 2, 7)], RequestKey("new", "print")))
+        assert await store.change(PutMany(["u"], [Rating("a", 1, 7)], RequestKey("old", "print"))) > first
 
     run(store_url, work)
 
@@ -335,5 +337,46 @@ def test_a_database_that_comes_later_is_found(tmp_path: Path) -> None:
                     await asyncio.sleep(0.01)
             assert await store.change(given("u", "a", 1)) == 1
             follower.cancel()
+
+    asyncio.run(main())
+
+
+def test_a_store_is_counted_as_a_whole(store_url: str) -> None:
+    async def work(store: RatingsStore) -> None:
+        times = [0, 86_400, 86_401, 2 * 86_400 - 1, 5 * 86_400]
+        await store.change(PutMany(["u", "u", "v", "w", "w"], [Rating(f"i{at}", 4, at) for at in times]))
+        await store.change(Erase("gone"))
+        before = await store.change(Erase("v"))
+        await store.change(Put("u", Rating("i9", 4, 5 * 86_400 + 7)))
+        found = await store.totals(before, 5 * 86_400 + 1, 1)
+        assert found == Totals(
+            ratings=5,
+            users=2,
+            items=5,
+            erased_users=2,
+            first=86_400,
+            last=5 * 86_400 + 7,
+            changed_users=1,
+            later_ratings=1,
+            days={1: 2, 5: 2},
+        )
+
+    run(store_url, work)
+
+
+def test_items_of_one_keyed_request_are_stored_once_and_the_key_is_of_no_other(store_url: str) -> None:
+    async def main() -> None:
+        async with opened(store_url) as ours, opened(store_url) as theirs:
+            key, hidden = RequestKey("key", "print"), StoredItem("a", hidden=True)
+            await asyncio.gather(*(store.items.change([hidden], key) for store in (ours, theirs)))
+            await ours.items.change([StoredItem("a")])
+            await theirs.items.change([hidden], key)
+            assert await ours.items.of("a") == StoredItem("a")
+            for other in (
+                ours.items.change([hidden], RequestKey("key", "another print")),
+                ours.change(PutMany(["u"], [Rating("a", 2, 7)], RequestKey("key", "another print"))),
+            ):
+                with pytest.raises(RequestKeyError):
+                    await other
 
     asyncio.run(main())

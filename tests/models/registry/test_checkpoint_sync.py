@@ -14,7 +14,8 @@ import torch
 from models.errors import CheckpointNotFoundError, RemoteError
 from models.registry import checkpoint_sync
 from models.registry.checkpoint_sync import CheckpointSync
-from models.registry.directory import CURRENT, Hold, current_version, load, publish, versions
+from models.registry.directory import CURRENT, current_version, load, publish, versions
+from models.registry.hold import Hold
 from models.registry.remote import RemoteRegistry
 from tests.support.checkpoints import replace_tensors, small_draft
 from tests.support.ftp import PASSWORD, FtpServer, serving

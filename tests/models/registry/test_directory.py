@@ -27,7 +27,6 @@ from models.registry import directory as directory_module
 from models.registry.directory import (
     CURRENT,
     LOCK,
-    Hold,
     activate,
     copy,
     current_version,
@@ -37,6 +36,7 @@ from models.registry.directory import (
     published,
     versions,
 )
+from models.registry.hold import Hold
 from models.registry.registry import DirectoryRegistry, rollback
 from models.registry.served import SERVED
 from tests.support.checkpoints import small_draft
@@ -47,7 +47,7 @@ PUBLISHER = "tests.support.publisher"
 HOLDER = """
 import sys
 from pathlib import Path
-from models.registry.directory import Hold
+from models.registry.hold import Hold
 hold = Hold(Path(sys.argv[1]))
 print(flush=True)
 input()

@@ -17,7 +17,7 @@ import pytest
 
 from models.registry.directory import load, publish
 from tests.support.checkpoints import small_draft
-from tests.support.forks import ROOT, Finished, Nursery
+from tests.support.forks import ROOT, Finished, Nursery, is_one_error_line
 from training.cli.program import cli
 from training.constants import preset_names
 from training.data import movielens
@@ -38,15 +38,6 @@ def ratings(tmp_path: Path) -> str:
     path = tmp_path / "ratings.csv"
     path.write_text("\n".join(["user,item,rating,timestamp", *ROWS]) + "\n")
     return str(path)
-
-
-PROGRESS = ("fitting ", "epoch ", "reading ", "splitting ", "evaluating ", "publishing ")
-TAKEN_FOR = ": fields separated by "
-
-
-def is_one_error_line(done: Finished) -> bool:
-    lines = [line for line in done.stderr.splitlines() if not line.startswith(PROGRESS) and TAKEN_FOR not in line]
-    return len(lines) == 1 and lines[0].startswith("error: ") and len(lines[0]) > len("error: ")
 
 
 def test_the_last_line_of_stdout_is_json_and_progress_goes_to_stderr(
@@ -278,6 +269,7 @@ def test_every_command_answers_in_json(nursery: Nursery, ratings: str, tmp_path:
     out, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
     first, second = (publish(out, small_draft(write_report=write_page)).version for _ in range(2))
     fit = ("--data", ratings, "--preset", "bias", "--set", "epochs=1", "--device", "cpu")
+    many = ("--data", "synthetic:60x40x1200", "--split", "random:0.25", "--device", "cpu")
     commands: dict[str, tuple[object, ...]] = {
         "datasets": (),
         "presets": (),
@@ -285,10 +277,13 @@ def test_every_command_answers_in_json(nursery: Nursery, ratings: str, tmp_path:
         "list": ("--out", out),
         "report": ("--checkpoints", out, "--version", first),
         "activate": (first, "--out", out),
+        "split": ("--end", "--out", out),
         "publish": (out / second, "--out", elsewhere),
-        "export-top": ("--checkpoints", out, "--device", "cpu", "--out", tmp_path / "top.parquet"),
+        "export": ("--checkpoints", out, "--device", "cpu", "--out", tmp_path / "top.parquet"),
         "evaluate": fit,
         "fit": (*fit, "--out", out, "--force"),
+        "compare": ("bias", "als", *many),
+        "tune": (*many, "--preset", "bias", "--fits", 1, "--out", tmp_path / "best.toml"),
         "rollback": ("--out", out),
         "prune": ("--keep", 1, "--out", out),
     }
@@ -296,8 +291,9 @@ def test_every_command_answers_in_json(nursery: Nursery, ratings: str, tmp_path:
     answers = {name: answered(nursery.run("training", name, *words, "--json")) for name, words in commands.items()}
     assert answers["activate"] == {"current": first}
     assert answers["publish"] == {"version": second, "checkpoint": str(elsewhere / second), "current": True}
-    assert answers["export-top"] == {"rows": 9, "file": str(tmp_path / "top.parquet")}
+    assert answers["export"] == {"rows": 9, "file": str(tmp_path / "top.parquet")}
     assert answers["rollback"] == {"current": first, "before": answers["fit"]["version"]}
+    assert answers["split"] == {"version": None, "share": None}
     assert answers["prune"] == {"removed": [second]}
     assert answers["report"]["report"] == str(out / first / "report" / "index.html")
     assert (answers["report"]["version"], answers["report"]["rmse"]) == (first, 1.0)

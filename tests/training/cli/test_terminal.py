@@ -133,7 +133,7 @@ def test_bash_completes_commands_options_presets_data_sets_settings_and_versions
         )
     }
     assert list(found.values()) == [
-        ["export-top"],
+        ["export"],
         ["--warm-start"],
         preset_names(),
         list(DATA_SETS),

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from models.registry.directory import CURRENT, current_version, publish, published
+from models.registry.directory import CURRENT, current_split, current_version, publish, published
+from models.registry.split import Split
 from tests.support.checkpoints import small_draft
 from tests.support.forks import Finished, Nursery
 
@@ -48,6 +49,28 @@ def test_a_version_is_activated_rolled_back_from_and_listed(nursery: Nursery, tm
         (names[1], False, 1.0),
         (names[2], False, 1.0),
     ]
+
+
+def test_a_version_answers_a_share_of_the_users_until_that_is_ended(
+    nursery: Nursery, tmp_path: Path, names: list[str]
+) -> None:
+    begun = lines(nursery.run("training", "split", names[0], "--share", 0.25, "--out", tmp_path))
+    assert begun == [f"{names[0]} answers 0.25 of the users"]
+    assert current_split(tmp_path) == Split(names[0], 0.25)
+    for words, message in (
+        ((names[2], "--share", 0.1), "is the current version: a split needs another one"),
+        ((names[0], "--share", 1), "is not in the range 0<x<1"),
+        ((names[0],), "give VERSION and --share, or --end"),
+        ((names[0], "--share", 0.1, "--end"), "give VERSION and --share, or --end"),
+        (("20200101T000000Z-none-000000", "--share", 0.1), "no version '20200101T000000Z-none-000000'"),
+    ):
+        done = nursery.run("training", "split", *words, "--out", tmp_path)
+        assert (done.code, done.stdout) == (2, "")
+        assert message in done.stderr
+    assert lines(nursery.run("training", "split", "--end", "--out", tmp_path)) == [
+        "the current version answers all users"
+    ]
+    assert current_split(tmp_path) is None
 
 
 def test_a_manifest_that_cannot_be_read_is_listed_as_such(nursery: Nursery, tmp_path: Path, names: list[str]) -> None:

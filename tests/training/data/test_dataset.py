@@ -106,7 +106,7 @@ def test_ratings_that_mean_not_rated_are_dropped_and_counted(tmp_path: Path) -> 
     dataset = read(str(tmp_path / "r.csv"), drop_ratings=(-1, 99))
     assert (dataset.rows, dataset.dropped, dataset.duplicates, dataset.scale) == (5, 2, 0, (2.5, 5))
     assert dataset.ratings.ratings_N.tolist() == [4, 2.5, 5]
-    with pytest.raises(DataError, match="no ratings are left: all 5 are among those to drop"):
+    with pytest.raises(DataError, match="no ratings are left: all 5 are among those to leave out"):
         read(str(tmp_path / "r.csv"), drop_ratings=(-1, 99, 4, 2.5, 5))
 
 

@@ -96,3 +96,14 @@ def test_a_catalogue_of_other_ids_is_refused(tmp_path: Path) -> None:
     check_overlap(table, pa.array(["2", "9"]))
     with pytest.raises(DataError, match="--items describes none of the rated items"):
         check_overlap(table, pa.array(["x", "y"]))
+
+
+@pytest.mark.parametrize("second", ["1700000000", "1700000000000", "2023-11-14T22:13:20Z"])
+def test_a_catalogue_may_say_which_items_are_shown_and_when(tmp_path: Path, second: str) -> None:
+    (tmp_path / "items.csv").write_text(f"id,hidden,available_from,available_until\na,Yes,{second},\nb,0,,\nc,,,\n")
+    nothing = {"title": None, "year": None, "genres": None, "labels": None}
+    assert items(tmp_path / "items.csv") == [
+        {"id": "a", "hidden": True, "available_from": 1_700_000_000, "available_until": None} | nothing,
+        {"id": "b", "hidden": False, "available_from": None, "available_until": None} | nothing,
+        {"id": "c", "hidden": False, "available_from": None, "available_until": None} | nothing,
+    ]

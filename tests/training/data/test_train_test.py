@@ -16,6 +16,7 @@ from tests.support.orderings import all_scores
 from training import job
 from training.config import JobConfig, load_preset
 from training.data import train_test
+from training.data.split import parse_split
 from training.data.train_test import read
 from training.errors import ConfigError
 from training.fit.loop import Epoch
@@ -69,6 +70,19 @@ def test_an_item_nobody_has_rated_is_predicted_from_its_kind(files: dict[str, Pa
     even, odd = mean_I[-2:].tolist()
     assert 3.5 < even < 4.5
     assert 1.5 < odd < 2.5
+
+
+def test_an_inner_split_keeps_the_attributes_and_those_whom_only_they_describe(files: dict[str, Path]) -> None:
+    outer = read(config(files, item_attributes=str(files["items"]), split="random:0.2"), with_attributes=True)
+    inner = outer.inner(parse_split("random:0.9"), np.random.default_rng(0))
+    assert set(inner.train.item_ids.to_pylist()) == set(outer.train.item_ids.to_pylist())
+    assert inner.train.item_ids.to_pylist() != outer.train.item_ids.to_pylist()
+    assert len(inner.train) + len(inner.test) == len(outer.train)
+    assert inner.item_attributes_IA is not None
+    assert outer.item_attributes_IA is not None
+    rows = dict(zip(outer.train.item_ids.to_pylist(), outer.item_attributes_IA.tolist(), strict=True))
+    found = dict(zip(inner.train.item_ids.to_pylist(), inner.item_attributes_IA.tolist(), strict=True))
+    assert found == rows
 
 
 def test_attributes_for_a_preset_that_uses_none_are_refused(files: dict[str, Path]) -> None:

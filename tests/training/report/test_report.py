@@ -22,7 +22,7 @@ from tests.support.checkpoints import RULE
 from tests.support.data import Rating
 from tests.support.html import Element, parse
 from tests.support.results import HISTORY, constant_model, make_result
-from training.data.database import LiveError
+from training.data.store import LiveError
 from training.fit.loop import Epoch
 from training.report import write_report
 from training.report.distributions import MAX_LEVELS

@@ -51,7 +51,7 @@ class CpuRows:
     def solve(self, step: HalfStep, out_RK: Tensor) -> Tensor:
         features, penalties = Features.of(step.other_CK, biased=step.biased), Penalties.of(step, out_RK.shape[1])
         out, least, error = flat(out_RK), 0, 0.0
-        if step.prior_KK is not None and not step.biased:
+        if step.prior_KK is not None and not step.biased and self._ratings.roots_N is None:
             error += solve_short_rows(self._ratings, step, partial(self._run, ranges=self._ranges), out_RK)
             least = out_RK.shape[1] // SHARE + 1
         error += sum(self._run(_solve_rows, features, self._ratings, penalties, out, least, ranges=self._ranges))

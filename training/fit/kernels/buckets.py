@@ -27,26 +27,37 @@ class Bucket(NamedTuple):
         owners_S: position in `rows_B` of the row that each segment is part of.
         columns_SL: int32, C in the padding.
         values_SL: float32, 0 in the padding.
+        weights_SL: those of the ratings, anything in the padding; None where all are 1.
     """
 
     rows_B: Tensor
     owners_S: Tensor
     columns_SL: Tensor
     values_SL: Tensor
+    weights_SL: Tensor | None
 
     def sums(self, features: Features, weight_C: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """Σ w a aᵀ, Σ w t a and Σ w t² of each row, a being the features and t = z − b; w = 1 without weights."""
+        """Σ w a aᵀ, Σ w t a and Σ w t² of each row, a being the features and t = z − b.
+
+        w is the weight of the column, 1 without weights, times that of the rating.
+        """
         a_SLK = features.a_CK[self.columns_SL]
         targets_SL = self.values_SL - features.bias_C[self.columns_SL]
         weighted_SLK, weighted_SL = a_SLK, targets_SL
-        if weight_C is not None:
-            weight_SL = torch.cat([weight_C, weight_C.new_zeros(1)])[self.columns_SL]
+        weight_SL = self._weights(weight_C)
+        if weight_SL is not None:
             weighted_SLK, weighted_SL = weight_SL[..., None] * a_SLK, weight_SL * targets_SL
         return (
             self._by_row(weighted_SLK.mT @ a_SLK),
             self._by_row((weighted_SLK.mT @ targets_SL[..., None]).squeeze(-1)),
             self._by_row((weighted_SL * targets_SL).sum(1)),
         )
+
+    def _weights(self, weight_C: Tensor | None) -> Tensor | None:
+        if weight_C is None:
+            return self.weights_SL
+        weight_SL = torch.cat([weight_C, weight_C.new_zeros(1)])[self.columns_SL]
+        return weight_SL if self.weights_SL is None else weight_SL * self.weights_SL
 
     def _by_row(self, sums_S: Tensor) -> Tensor:
         if len(self.owners_S) == len(self.rows_B):
@@ -77,6 +88,7 @@ def buckets(ratings: Triplets, width: int, elements: int | None = None) -> Itera
     """
     order_N = torch.argsort(ratings.rows_N, stable=True)
     columns_N, values_N = ratings.columns_N[order_N], ratings.values_N[order_N]
+    weights_N = None if ratings.weights_N is None else ratings.weights_N[order_N]
     counts_R = torch.bincount(ratings.rows_N, minlength=ratings.rows)
     ends_R = counts_R.cumsum(0)
     sorted_counts_R, order_R = counts_R.sort(stable=True)
@@ -98,6 +110,7 @@ def buckets(ratings: Triplets, width: int, elements: int | None = None) -> Itera
             owners_S=owners_S,
             columns_SL=columns_N[position_SL].masked_fill(padding_SL, ratings.columns),
             values_SL=values_N[position_SL].masked_fill(padding_SL, 0),
+            weights_SL=None if weights_N is None else weights_N[position_SL],
         )
 
 

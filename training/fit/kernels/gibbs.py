@@ -141,6 +141,7 @@ class Side:
 
     Attributes:
         counts_R: the number of their ratings, float64.
+        weights_R: the sum of the weights of their ratings, float64; the number where all count 1.
         share_R: see `shares`.
         attributes_RA: side information, or (R, 0).
         table_RK: [p̃, b].
@@ -154,6 +155,7 @@ class Side:
     rows: Rows
     local: LocalRows
     counts_R: Tensor
+    weights_R: Tensor
     share_R: Tensor
     attributes_RA: Tensor
     table_RK: Tensor
@@ -165,7 +167,7 @@ class Side:
     spread_K: Tensor
 
 
-SIDES, STATE = ("user", "item"), tuple(field.name for field in fields(Side))[5:]
+SIDES, STATE = ("user", "item"), tuple(field.name for field in fields(Side))[6:]
 
 
 @dataclass(slots=True)
@@ -191,7 +193,8 @@ class Chain:
         communicator = self.item.local.communicator
         ratings = communicator.sum(self.item.counts_R.sum())
         weighted = communicator.sum((errors_R2[:, 0] * self.item.weight_R).sum())
-        self.precision = stream.gamma(1 + ratings / 2) / (1 + weighted / 2)
+        counted = communicator.sum(self.item.weights_R.sum())
+        self.precision = stream.gamma(1 + counted / 2) / (1 + weighted / 2)
         return communicator.sum(errors_R2[:, 1].sum()) / ratings
 
     def state(self) -> dict[str, Tensor]:
@@ -215,9 +218,18 @@ class Chain:
 
 
 def start_side(
-    rows: Rows, counts_R: Tensor, attributes_RA: Tensor | None, width: int, stream: RandomStream, local: LocalRows
+    rows: Rows,
+    counts_R: Tensor,
+    attributes_RA: Tensor | None,
+    width: int,
+    stream: RandomStream,
+    local: LocalRows,
+    weights_R: Tensor | None = None,
 ) -> Side:
-    """A side with small random factors and biases, which nothing has had an effect on yet."""
+    """A side with small random factors and biases, which nothing has had an effect on yet.
+
+    `weights_R` are the sums of the ratings' weights, by default their numbers.
+    """
     count, device = len(counts_R), counts_R.device
     attributes_RA = torch.zeros(count, 0, device=device) if attributes_RA is None else attributes_RA
     zeros_RK = torch.zeros(count, width, device=device)
@@ -227,6 +239,7 @@ def start_side(
         rows=rows,
         local=local,
         counts_R=counts_R.double(),
+        weights_R=counts_R.double() if weights_R is None else weights_R,
         share_R=shares(counts_R, counts_R, local),
         attributes_RA=attributes_RA,
         table_RK=table_RK,
@@ -285,7 +298,7 @@ def _update_rows(side: Side, other: Side, precision: Tensor, stream: RandomStrea
 
 def _update_weights(side: Side, errors_R2: Tensor, precision: Tensor, freedom: float, stream: RandomStream) -> None:
     rate_R = (freedom + precision * errors_R2[:, 0]) / 2
-    side.weight_R = (stream.row_gamma(side.local, (freedom + side.counts_R) / 2) / rate_R).float()
+    side.weight_R = (stream.row_gamma(side.local, (freedom + side.weights_R) / 2) / rate_R).float()
 
 
 def normal_gamma(base_RK: Tensor, stream: RandomStream, local: LocalRows) -> tuple[Tensor, Tensor]:

@@ -58,7 +58,8 @@ class CpuRows:
 
     def errors(self, own_RK: Tensor, other_CK: Tensor, weight_C: Tensor) -> Tensor:
         errors_R2 = np.empty((len(own_RK), 2))
-        self._run(_errors, self._ratings, flat(own_RK), Features.of(other_CK), flat(weight_C), errors_R2)
+        ratings, other = self._ratings, Features.of(other_CK)
+        self._run(_errors, ratings, ratings.roots_N, flat(own_RK), other, flat(weight_C), errors_R2)
         return torch.from_numpy(errors_R2)
 
     def sums(self, table_CK: Tensor) -> Tensor:
@@ -151,10 +152,17 @@ def _draw(
 
 @kernel
 def _errors(
-    ratings: Grouped, own: Float32s, other: Features, weight_C: Float32s, errors_R2: Float64s, first: int, last: int
+    ratings: Grouped,
+    roots_N: Float32s | None,
+    own: Float32s,
+    other: Features,
+    weight_C: Float32s,
+    errors_R2: Float64s,
+    first: int,
+    last: int,
 ) -> None:
     K, table = LANES * len(other.width), other.table
-    starts_R, columns_N, values_N = ratings
+    starts_R, columns_N, values_N = ratings.starts_R, ratings.columns_N, ratings.values_N
     row = np.empty(K, np.float32)
     for r in range(first, last):
         weighted, plain = 0.0, 0.0
@@ -166,7 +174,9 @@ def _errors(
             for a in range(K):
                 predicted += element(row, a) * element(table, c * K + a)
             error = np.float64(values_N[n] - bias - predicted)
-            weighted += weight_C[c] * error * error
             plain += error * error
+            if roots_N is not None:
+                error *= np.float64(roots_N[n])
+            weighted += weight_C[c] * error * error
         errors_R2[r, 0] = weighted
         errors_R2[r, 1] = plain

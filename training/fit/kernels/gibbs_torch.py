@@ -27,9 +27,10 @@ class TorchRows:
     """The ratings of one side, grouped by row (implements `gibbs.Rows`) and, for sums over rows, by column."""
 
     def __init__(self, ratings: Triplets, width: int) -> None:
-        rows_N, columns_N, values_N, self._rows, columns = ratings
+        rows_N, columns_N, values_N, self._rows, columns, weights_N = ratings
         by_row_N, by_column_N = rows_N.argsort(stable=True), columns_N.argsort(stable=True)
         self._ratings = (rows_N[by_row_N].long(), columns_N[by_row_N].long(), values_N[by_row_N])
+        self._weights_N = None if weights_N is None else weights_N[by_row_N]
         self._starts_R = pad(torch.bincount(rows_N, minlength=self._rows).cumsum(0), (1, 0))
         self._rows_by_column_N = rows_N[by_column_N].long()
         self._starts_C = pad(torch.bincount(columns_N, minlength=columns).cumsum(0), (1, 0))
@@ -61,7 +62,8 @@ class TorchRows:
         own_NK, other_NK = own_RK[rows_N], other_CK[columns_N]
         predicted_N = (own_NK[:, :-1] * other_NK[:, :-1]).sum(1) + own_NK[:, -1] + other_NK[:, -1]
         squared_N = (values_N - predicted_N).double().square()
-        both_N2 = torch.stack([weight_C[columns_N] * squared_N, squared_N], dim=1)
+        weight_N = weight_C[columns_N] if self._weights_N is None else weight_C[columns_N] * self._weights_N
+        both_N2 = torch.stack([weight_N * squared_N, squared_N], dim=1)
         return both_N2.new_zeros(self._rows, 2).index_add_(0, rows_N, both_N2)
 
     def sums(self, table_CK: Tensor) -> Tensor:

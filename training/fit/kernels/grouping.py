@@ -19,21 +19,29 @@ from training.fit.kernels.tiles import BLOCK, Width, add_products, add_weighted,
 
 
 class Triplets(NamedTuple):
-    """The ratings as one side sees them: indices (int32) and values (float32) of a sparse matrix of rows × columns."""
+    """The ratings as one side sees them: indices (int32) and values (float32) of a sparse matrix of rows × columns.
+
+    `weights_N` are the relative precisions of the ratings, float32; None where all are 1.
+    """
 
     rows_N: Tensor
     columns_N: Tensor
     values_N: Tensor
     rows: int
     columns: int
+    weights_N: Tensor | None = None
 
 
 class Grouped(NamedTuple):
-    """Compressed sparse rows, as kernels take them; `starts_R` (R+1,) is where each begins, and the end of the last."""
+    """Compressed sparse rows, as kernels take them; `starts_R` (R+1,) is where each begins, and the end of the last.
+
+    `roots_N` are the roots of the ratings' weights; None where all are 1.
+    """
 
     starts_R: Int64s
     columns_N: Int32s
     values_N: Float32s
+    roots_N: Float32s | None
 
     @property
     def counts_R(self) -> Int64s:
@@ -52,13 +60,18 @@ def group(ratings: Triplets, threads: int = 1) -> Grouped:
     starts_R = np.zeros(rows + 1, np.int64)
     np.cumsum(counts_TR.sum(0), out=starts_R[1:])
     next_TR = starts_R[:-1] + np.cumsum(counts_TR, 0) - counts_TR
-    grouped = Grouped(starts_R, np.empty(n, np.int32), np.empty(n, np.float32))
+    roots_N = None if ratings.weights_N is None else ratings.weights_N.sqrt().numpy()
+    grouped = Grouped(starts_R, np.empty(n, np.int32), np.empty(n, np.float32), _empty_like(roots_N))
     tasks = [
-        (rows_N[a:b], columns_N[a:b], values_N[a:b], next_R, grouped)
+        (rows_N[a:b], columns_N[a:b], values_N[a:b], None if roots_N is None else roots_N[a:b], next_R, *grouped[1:])
         for (a, b), next_R in zip(parts, next_TR, strict=True)
     ]
     run_tasks(threads, _scatter, tasks)
     return grouped
+
+
+def _empty_like(values_N: Float32s | None) -> Float32s | None:
+    return None if values_N is None else np.empty_like(values_N)
 
 
 def balanced_ranges(starts_R: Int64s, row_cost: float, ranges: int) -> list[tuple[int, int]]:
@@ -77,13 +90,24 @@ def _count(rows_N: Int32s, rows: int) -> Int64s:
 
 
 @kernel
-def _scatter(rows_N: Int32s, columns_N: Int32s, values_N: Float32s, next_R: Int64s, grouped: Grouped) -> None:
+def _scatter(
+    rows_N: Int32s,
+    columns_N: Int32s,
+    values_N: Float32s,
+    roots_N: Float32s | None,
+    next_R: Int64s,
+    to_columns_N: Int32s,
+    to_values_N: Float32s,
+    to_roots_N: Float32s | None,
+) -> None:
     for n in range(len(rows_N)):
         row = rows_N[n]
         position = next_R[row]
         next_R[row] = position + 1
-        grouped.columns_N[position] = columns_N[n]
-        grouped.values_N[position] = values_N[n]
+        to_columns_N[position] = columns_N[n]
+        to_values_N[position] = values_N[n]
+        if roots_N is not None and to_roots_N is not None:
+            to_roots_N[position] = roots_N[n]
 
 
 class Features(NamedTuple):
@@ -112,15 +136,15 @@ def add_ratings(
 ) -> np.float32:
     """Add Σ w a aᵀ (its upper tiles) to `gram` and Σ w t a to `weighted`; return Σ w t².
 
-    `root_C` is √w of each column, None where all weights are 1; `rows` and `targets` are a block of zeros to work in,
-    which stays in the core's first cache.
+    `root_C` is √w of each column, None where all are 1, and is multiplied with that of each rating; `rows` and
+    `targets` are a block of zeros to work in, which stays in the core's first cache.
     """
     width = features.width
     K = LANES * len(width)
     squares = np.float32(0)
     for position in range(start, stop, BLOCK):
         count = min(BLOCK, stop - position)
-        squares += _copy_features(features, root_C, ratings, position, count, rows, targets)
+        squares += _copy_features(features, root_C, ratings.roots_N, ratings, position, count, rows, targets)
         for i in range(0, K, LANES):
             add_weighted(weighted, rows, targets, width, i)
             for j in range(i, K, LANES):
@@ -132,6 +156,7 @@ def add_ratings(
 def _copy_features(
     features: Features,
     root_C: Float32s | None,
+    roots_N: Float32s | None,
     ratings: Grouped,
     position: int,
     count: int,
@@ -144,16 +169,20 @@ def _copy_features(
     squares = np.float32(0)
     for n in range(count):
         column = ratings.columns_N[position + n]
+        one = np.float32(1)
+        if root_C is not None:
+            one *= root_C[column]
+        if roots_N is not None:
+            one *= roots_N[position + n]
         for j in range(0, K, LANES):
             vector = load(table, column * K + j)
-            if root_C is not None:
-                vector = add_scaled(zero(), root_C[column], vector)
+            if root_C is not None or roots_N is not None:
+                vector = add_scaled(zero(), one, vector)
             store(rows, n * K + j, vector)
-        target, one = ratings.values_N[position + n], np.float32(1)
+        target = ratings.values_N[position + n]
         if features.biased:
             target -= element(table, column * K + K - 1)
-        if root_C is not None:
-            one = root_C[column]
+        if root_C is not None or roots_N is not None:
             target *= one
         if features.biased:
             rows[n * K + K - 1] = one

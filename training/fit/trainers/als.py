@@ -48,6 +48,7 @@ class Als(Trainer[AlsSettings]):
     Settings = AlsSettings
     TABLES = (("user_table", "user_table_UK"), ("item_table", "item_table_IK"))
     distributes = True
+    uses_weights = True
 
     def __init__(self, data: TrainingSet, settings: AlsSettings, rng: np.random.Generator) -> None:
         super().__init__(data, settings, rng)
@@ -58,6 +59,7 @@ class Als(Trainer[AlsSettings]):
         start_IF = drawn_rows(rng, data.item_span, settings.factors)
         self.item_table_IK[:, : settings.factors] = START_DEVIATION * torch.from_numpy(start_IF)
         self._user_counts_U, self._item_counts_I = data.user_counts(), data.item_totals()
+        self._user_weights_U, self._item_weights_I = data.user_weights(), data.item_weights()
         self._mean, self._deviation = data.standardisation()
         self._ratings = data.total()
         if data.device.type == "cpu":
@@ -71,9 +73,9 @@ class Als(Trainer[AlsSettings]):
 
     def epoch(self) -> Mapping[str, Tensor]:
         users, items = self._sides
-        users.solve(self._half_step(self.item_table_IK, self._user_counts_U), self.user_table_UK)
-        counts_I = self._item_counts_I[self.data.item_span.rows]
-        error = items.solve(self._half_step(self.user_table_UK, counts_I), self.item_table_IK)
+        users.solve(self._half_step(self.item_table_IK, self._user_weights_U), self.user_table_UK)
+        weights_I = self._item_weights_I[self.data.item_span.rows]
+        error = items.solve(self._half_step(self.user_table_UK, weights_I), self.item_table_IK)
         return {"loss": error * (self._deviation.square() / self._ratings)}
 
     @cached_property
@@ -83,8 +85,8 @@ class Als(Trainer[AlsSettings]):
         make = partial(group_rows, width=width, shift=shift, scale=scale)
         return self.data.als_sides(self.data.ratings_N, make, width)
 
-    def _half_step(self, other_CK: Tensor, counts_R: Tensor) -> HalfStep:
-        ridge_R = self.settings.regularisation * counts_R.clamp(min=1).float() ** self.settings.exponent
+    def _half_step(self, other_CK: Tensor, weights_R: Tensor) -> HalfStep:
+        ridge_R = self.settings.regularisation * weights_R.clamp(min=1).float() ** self.settings.exponent
         return HalfStep(other_CK, ridge_R, self.settings.bias_regularisation)
 
     def model(self) -> MatrixFactorization:

@@ -94,6 +94,7 @@ class Bayes(Trainer[BayesSettings]):
     Settings = BayesSettings
     distributes = True
     uses_attributes = True
+    uses_weights = True
 
     def __init__(self, data: TrainingSet, settings: BayesSettings, rng: np.random.Generator) -> None:
         super().__init__(data, settings, rng)

@@ -31,6 +31,7 @@ def run_program(cache, *arguments):
     return done.stdout.strip(), done.stderr
 
 
+@pytest.mark.slow
 def test_kernels_are_compiled_once_and_kept_where_the_environment_says(tmp_path):
     compiled, log = run_program(tmp_path)
     assert (compiled, log.count("compiling kernels;")) == ("True", 1)
