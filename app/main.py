@@ -136,6 +136,7 @@ def lifespan(
             None if shared is None else shared / "served",
             store,
             settings.checkpoint_sync(),
+            settings.fixed_split(),
         )
         work = [telemetry.keep_flushing, engine.versions.follow, engine.split.follow]
         try:
