@@ -39,6 +39,7 @@ Value = TypeVar("Value")
 
 FILTER_BYTES = 64 << 20  # of the filters that are kept; one takes two bytes an item
 MOST_FILTERS = 64
+FEW_OTHERS = 1 / 32  # of the items
 POPULARITY = "popularity"
 ALL_ITEMS = ItemFilter()
 
@@ -48,6 +49,7 @@ class AllowedItems(NamedTuple):
 
     mask_I: npt.NDArray[np.bool_]  # in the host's memory
     parts: tuple[Tensor, ...]  # the same, cut for the devices
+    others_M: npt.NDArray[np.int64] | None  # the rows of all others where they are few: quicker than a mask
 
 
 class ServingModel:
@@ -197,4 +199,5 @@ class Recent(Generic[Key, Value]):
 
 def _allowed(catalogue: Catalogue, ordering: Sharded, wanted: ItemFilter) -> AllowedItems:
     mask_I = catalogue.allowed(wanted)
-    return AllowedItems(mask_I, ordering.cut(torch.from_numpy(mask_I)))
+    few = len(mask_I) - np.count_nonzero(mask_I) <= FEW_OTHERS * len(mask_I)
+    return AllowedItems(mask_I, ordering.cut(torch.from_numpy(mask_I)), np.flatnonzero(~mask_I) if few else None)

@@ -63,7 +63,9 @@ async def _read_revision(connection: AsyncConnection) -> int:
 async def _read_changed(connection: AsyncConnection, after: int) -> pa.Table:
     """Rows become columns while they are read. The statement names no types, so that SQLAlchemy converts nothing."""
     streaming = await connection.stream(_CHANGED, {"after": after}, execution_options={"yield_per": READ_AT_ONCE})
-    return pa.concat_tables([COLUMNS.empty_table(), *[of_rows(rows) async for rows in streaming.partitions()]])
+    return pa.concat_tables(
+        [COLUMNS.empty_table(), *[of_rows(rows) async for rows in streaming.partitions(READ_AT_ONCE)]]
+    )
 
 
 async def _write(connection: AsyncConnection, changed: dict[str, StoredItem], key: RequestKey | None) -> None:
