@@ -1,6 +1,6 @@
 """The live error under kill -9: is it that of a recomputation by hand?
 
-    python -m benchmarks.live_error [--ratings 10000] [--clients 5] [--workers 2] [--kill-every 5] [--store URL]
+    python -m benchmarks.live_error [--ratings 10000] [--clients 10] [--workers 2] [--kill-every 15] [--store URL]
 
 Clients ask for a prediction and then store the rating, by PUT and by POST, each for users of their own, and again until
 it is acknowledged. A worker is killed every few seconds. At the end `GET /quality` must say what follows from the
@@ -25,9 +25,9 @@ from tests.support.service import serving
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, number in (("ratings", 10_000), ("clients", 5), ("workers", 2)):
+    for name, number in (("ratings", 10_000), ("clients", 10), ("workers", 2)):
         parser.add_argument(f"--{name}", type=int, default=number)
-    parser.add_argument("--kill-every", type=float, default=5.0)
+    parser.add_argument("--kill-every", type=float, default=15.0)
     parser.add_argument("--store", help="URL of an empty store; by default a file of SQLite")
     options = parser.parse_args()
     with TemporaryDirectory() as folder:

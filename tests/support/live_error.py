@@ -7,6 +7,7 @@ import random
 import signal
 import subprocess
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -97,16 +98,20 @@ def rate_and_kill(
 ) -> Outcome:
     """Store new ratings of a model of `random_draft`, while workers are killed, after a pause each.
 
-    `kills` of them are; None goes on until all ratings are stored. Each client stores as many ratings.
+    At most `kills` of them are; None goes on until all ratings are stored. Each client stores as many ratings.
     """
     raters, killed = [Rater(url, number, ratings // clients) for number in range(clients)], 0
     for rater in raters:
         rater.start()
     while any(rater.is_alive() for rater in raters) and (kills is None or killed < kills):
-        next(rater for rater in raters if rater.is_alive() or rater is raters[-1]).join(pause)
-        with suppress(psutil.NoSuchProcess, IndexError):  # one may end at any moment
-            workers_of(psutil.Process(process.pid))[0].send_signal(signal.SIGKILL)
-            killed += 1
+        give_up = time.monotonic() + pause
+        while time.monotonic() < give_up and any(rater.is_alive() for rater in raters):
+            time.sleep(0.05)
+        workers = workers_of(psutil.Process(process.pid))
+        if len(workers) > 1:  # else a parent that waits for the answer of a killed one replaces none for 30 s
+            with suppress(psutil.NoSuchProcess):  # one may end at any moment
+                workers[0].send_signal(signal.SIGKILL)
+                killed += 1
     for rater in raters:
         rater.join()
     by_hand: dict[str, list[float]] = defaultdict(list)
