@@ -75,7 +75,8 @@ class Truth:
         if listed is None:
             return _differ(body.get("ratings", [body.get("rating")]), answer[number].ratings)
         scores, shown = answer[number].scores, {item["item"] for item in listed}
-        states = {item: {*allowed(self._hidden.get(item, ()), sent, received)} or {False} for item in scores}
+        states = {item: {False} for item in scores}
+        states |= {item: {*allowed(self._hidden[item], sent, received)} for item in scores if item in self._hidden}
         if any((item in shown) and False not in found for item, found in states.items()):
             return True  # it is hidden
         there = [score for item, score in scores.items() if item in shown or True not in states[item]]
