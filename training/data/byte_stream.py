@@ -18,6 +18,7 @@ from training.data.dialect import Dialect, Quotes
 from training.errors import DataError
 
 BLOCK_BYTES = 1 << 24  # pyarrow makes a dictionary per block; its default of 1 MB makes too many to unify
+COUNTED_BYTES = 1 << 18  # at a time: they stay in the cache of a core, and take little memory
 MAX_LINE = 1 << 20  # bytes; no row of a table of ratings is so long
 UNIT = b"\x1f"  # the unit separator of ASCII
 NEWLINE, RETURN, QUOTE = b'\n\r"'
@@ -66,7 +67,8 @@ class CountedText(io.RawIOBase):
                 return b""
             if b"\0" in chunk:
                 raise DataError(f"{self._name}: not a text: it holds zero bytes")
-            self._count(chunk)
+            for begin in range(0, len(chunk), COUNTED_BYTES):
+                self._count(chunk[begin : begin + COUNTED_BYTES])
             self._rest = chunk
         taken, self._rest = (self._rest, b"") if size < 0 else (self._rest[:size], self._rest[size:])
         return taken
