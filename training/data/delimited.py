@@ -12,7 +12,7 @@ import io
 import logging
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 from threading import Event
@@ -20,7 +20,7 @@ from threading import Event
 import pyarrow as pa
 from pyarrow import csv as arrow_csv
 
-from training.data.byte_stream import BLOCK_BYTES, MAX_LINE, CountedText, delimiter_of
+from training.data.byte_stream import BLOCK_BYTES, MAX_LINE, CountedText, QuoteFoundError, delimiter_of
 from training.data.compression import Opener
 from training.data.dialect import POSITIONS, SEPARATORS, Dialect, Quotes, encoding_of, recognised
 from training.data.origin import NAMES, RATING, TIMESTAMP, Origin, Selection, shortened
@@ -298,11 +298,22 @@ def _read_csv(stream: CountedText, *options: object) -> pa.Table:
 def _parsed(
     text: Text, chosen: Mapping[str, str], types: Mapping[str, pa.DataType | None]
 ) -> tuple[pa.Table, CountedText]:
+    """The table. Arrow reads rows in a tenth less time if it need not look for quotes, so it is told where none are."""
+    if text.dialect.quotes is not Quotes.NOTHING:
+        with suppress(QuoteFoundError):
+            return _parsed_with(text, chosen, types, quotes=False)
+    return _parsed_with(text, chosen, types, quotes=text.dialect.quotes is not Quotes.NOTHING)
+
+
+def _parsed_with(
+    text: Text, chosen: Mapping[str, str], types: Mapping[str, pa.DataType | None], *, quotes: bool
+) -> tuple[pa.Table, CountedText]:
     names, dialect = text.names(), text.dialect
+    refuse = not quotes and dialect.quotes is not Quotes.NOTHING
     places = {name: str(names.index(column)) for name, column in chosen.items()}
     types = {**dict.fromkeys(places, pa.string()), **types}
     before = 0 if dialect.names is not None else next(text.records())[0]
-    with closing(CountedText(text.opener(), dialect, text.name)) as stream:
+    with closing(CountedText(text.opener(), dialect, text.name, without_quotes=refuse)) as stream:
         table = _read_csv(
             stream,
             arrow_csv.ReadOptions(
@@ -312,8 +323,8 @@ def _parsed(
             ),
             arrow_csv.ParseOptions(
                 delimiter=delimiter_of(dialect),
-                quote_char=False if dialect.quotes is Quotes.NOTHING else '"',
-                newlines_in_values=dialect.quotes is not Quotes.NOTHING,
+                quote_char='"' if quotes else False,
+                newlines_in_values=quotes,
             ),
             arrow_csv.ConvertOptions(
                 column_types={places[name]: type_ for name, type_ in types.items() if name in places and type_},
