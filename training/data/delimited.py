@@ -22,7 +22,7 @@ from pyarrow import csv as arrow_csv
 
 from training.data.byte_stream import BLOCK_BYTES, MAX_LINE, CountedText, QuoteFoundError, delimiter_of
 from training.data.compression import Opener
-from training.data.dialect import POSITIONS, SEPARATORS, Dialect, Quotes, encoding_of, recognised
+from training.data.dialect import POSITIONS, SEPARATORS, Dialect, Quotes, encoding_of, names_a_pivot, recognised
 from training.data.origin import NAMES, RATING, TIMESTAMP, Origin, Selection, shortened
 from training.errors import DataError
 from training.options import SourceOptions
@@ -97,7 +97,13 @@ def dialect_of(opener: Opener, name: str, ending: str, options: SourceOptions, s
         raise DataError(f"{name}: line {number}: not {encoding}{_other_encodings(encoding)}")
     dialect = recognised(filled, ending, encoding, options, selection)
     first = [field.strip() for field in dialect.split(filled[0])]
-    if dialect.names is None and selection.required == RATING and not selection.is_header(first):
+    is_unnamed = dialect.names is None and selection.required == RATING and not selection.is_header(first)
+    if is_unnamed and not selection.renamed and len(first) >= len(RATING) and names_a_pivot(first, filled[1:], dialect):
+        raise DataError(
+            f"{name}: its first line, {shortened(first)}, seems to name a column for each item: "
+            "turn the table into rows first, or give --no-header if the line is a rating"
+        )
+    if is_unnamed:
         _check_begins_with_names(lines, first, dialect, selection, name)
     unsure = dialect.names is not None and options.header and not selection.renamed
     if unsure and len(first) > len(NAMES) and all(dialect.is_number(field or "0") for field in first):
@@ -204,7 +210,9 @@ class Text:
         if rating == self.names()[place]:
             return "the names of the columns stand there again: delete the line"
         commas = self.dialect.decimal == "." and "," in rating
-        return f"rating {rating!r} is not a number" + (" (--decimal , reads decimal commas)" if commas else "")
+        return f"rating {rating!r} is not a number" + (
+            " (--decimal , reads decimal commas)" if commas else "; write ratings as numbers"
+        )
 
     def _hides_rows(self, field: str, names: Sequence[str], chosen: Mapping[str, str]) -> bool:
         """Whether a line within a field looks like a row, which an unclosed quote has swallowed."""
