@@ -25,7 +25,6 @@ from training.fit.kernels.posterior import Spread
 from training.fit.kernels.tiles import padded_width
 from training.fit.trainer import TrainingSet
 
-FULL = 200_000  # ratings up to which a sweep is so cheap that there are as many as the settings say
 START = 2**63 - 1  # the number of the sweep whose stream a chain starts from
 
 
@@ -182,9 +181,9 @@ class Ensemble:
         return Chain(user, item, precision, variant.implicit, variant[1:])
 
 
-def fewer(sweeps: int, ratings: int, least: float) -> int:
-    """How many sweeps there are of so many ratings: of more than `FULL` fewer, down to a share `least` of them."""
-    return round(sweeps * max(least, min(1.0, FULL / max(1, ratings))))
+def fewer(sweeps: int, times: float, least: float) -> int:
+    """How many sweeps there are of `times` as many ratings as have all: as much fewer, down to a share of `least`."""
+    return round(sweeps * max(least, min(1.0, 1 / max(times, least))))
 
 
 def under(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:

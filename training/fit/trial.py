@@ -34,7 +34,7 @@ KEPT = 0.6  # of the sweeps, the last ones
 # Heavy tails take long to show what they are worth: on inner tenths of MovieLens-100K, effects with heavy tails had an
 # RMSE 0.002 to 0.004 below effects without after 40 sweeps, 0.012 to 0.014 after 100. Of many ratings a sweep takes
 # long, and tells more.
-SHORTEST = 0.27  # of the sweeps, however many ratings there are
+MANY, SHORTEST = 400_000, 0.27  # ratings that have fewer sweeps, and what share of them at least
 # A variant of `BEHIND` times the least squared error, over the second half of the first `EARLY` sweeps, is left out.
 EARLY, BEHIND = 0.3, 1.02
 LEAST_NOISE = 1e-12  # in squared ratings
@@ -114,7 +114,7 @@ class Trial:
     ) -> None:
         self._baseline = baseline
         self.data, held_out_N = inner_split(data, seed)
-        self.epochs = max(fewer(sweeps, data.total(), SHORTEST), LEAST_SWEEPS)
+        self.epochs = max(fewer(sweeps, data.total() / MANY, SHORTEST), LEAST_SWEEPS)
         self.ensemble = Ensemble(self.data, variants, factors, seed, first=CHAINS)
         self._users_N, self._items_N = data.users_N[held_out_N].long(), data.items_N[held_out_N].long()
         self._actual_N = data.ratings_N[held_out_N].double()

@@ -32,8 +32,8 @@ log = logging.getLogger(__name__)
 # On tenths held out of training parts, 15, 23, 31 and 39 factors have an RMSE of 0.8226, 0.8190, 0.8180 and 0.8171 on
 # MovieLens-1M, which has 92 ratings for each user or item. On MovieLens-100K, which has 34, 15 and 23 are equal within
 # 0.001, and 15 take 0.6 of the time.
-FEWEST, MOST, BASE, PER_RATING = 15, 39, 8, 0.3
-LEAST_SAMPLES = 0.65  # of the samples, however many ratings there are
+FEWEST, MOST, BASE, PER_RATING = 15, 39, 5, 0.34
+MANY, LEAST_SAMPLES = 1_000_000, 0.65  # ratings that have fewer samples, and what share of them at least
 Choice = Literal["auto", "yes", "no"]
 SIDES: dict[Literal["user", "item", "other"], tuple[str, ...]] = {  # of the tensors of a posterior
     "user": ("mean.left", "mean.user_bias"),
@@ -142,7 +142,7 @@ class Bayes(Trainer[BayesSettings]):
         """Begin again, with chains of the variants that count."""
         settings = self.settings
         self.learned, self._plan = learned, planned(settings, learned.weights_V.tolist())
-        samples = fewer(settings.samples, self.data.total(), LEAST_SAMPLES)
+        samples = fewer(settings.samples, self.data.total() / MANY, LEAST_SAMPLES)
         self.epochs = settings.burn_in + math.ceil(samples * settings.chains / len(self._plan))
         variants = [self._variants[variant] for variant, _ in self._plan]
         self._ensemble = Ensemble(self.data, variants, self._width - 1, self._seed)
