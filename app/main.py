@@ -136,6 +136,7 @@ def lifespan(
             None if shared is None else shared / "served",
             store,
             settings.checkpoint_sync(),
+            settings.fixed_split(),
         )
         work = [telemetry.keep_flushing, engine.versions.follow, engine.split.follow]
         try:
@@ -144,9 +145,9 @@ def lifespan(
                 work += [store.follow, engine.items.follow, engine.live_errors.follow]
             await engine.versions.start()
             await engine.split.start()
-            await engine.items.start()
             gc.collect()
-            gc.freeze()  # what was imported and loaded stays: the collector need not look at it again
+            gc.freeze()  # what was imported and loaded stays: reading a million items takes half the time then
+            await engine.items.start()
             with shutdown.delaying_the_end():
                 async with running(*work):
                     yield State(engine=engine, limits=limits, telemetry=telemetry, shutdown=shutdown)

@@ -13,14 +13,17 @@ from tempfile import gettempdir
 from typing import Annotated, Literal
 from urllib.parse import quote
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.options import OPTIONS
 from models.checkpoint.manifest import VERSION_NAME
+from models.errors import CheckpointCorruptError
 from models.ids import MAX_LENGTH
 from models.registry.checkpoint_sync import CheckpointSync
 from models.registry.remote import RemoteRegistry
+from models.registry.split import Split
+from models.registry.split import parse as parse_split
 from models.urls import is_url
 
 PREFIX = "RATECAST_"
@@ -33,6 +36,14 @@ LogLevel = Literal["critical", "error", "warning", "info", "debug"]
 
 class ConfigurationError(ValueError):
     """A setting that cannot be used."""
+
+
+def _checked_split(text: str) -> str:
+    try:
+        parse_split(text, "it")
+    except CheckpointCorruptError:
+        raise ValueError("give a version, a blank and a share above 0 and below 1, such as VERSION 0.1") from None
+    return text
 
 
 class Settings(BaseSettings):
@@ -48,6 +59,11 @@ class Settings(BaseSettings):
     )
     pinned_version: str | None = Field(
         None, pattern=f"^{VERSION_NAME.pattern}$", description="Version to serve, regardless of `CURRENT`."
+    )
+    split: Annotated[str, AfterValidator(_checked_split)] | None = Field(
+        None,
+        description="Version that answers some users beside the current one, and their share, as `VERSION 0.1`, "
+        "regardless of `SPLIT`.",
     )
     device: Device = Field("auto", description=OPTIONS["device"])
     host: str = Field("127.0.0.1", min_length=1, description=OPTIONS["host"])
@@ -151,6 +167,13 @@ class Settings(BaseSettings):
         if cache := os.environ.get(f"{PREFIX}CACHE"):
             return Path(cache, "checkpoints", name)
         return Path(gettempdir(), f"ratecast-{os.getuid()}-{name}")  # no other user can rename it there
+
+    def fixed_split(self) -> Split | None:
+        """The split that the settings name. Raises ConfigurationError for one of the pinned version."""
+        found = None if self.split is None else parse_split(self.split, f"{PREFIX}SPLIT")
+        if found is not None and found.version == self.pinned_version:
+            raise ConfigurationError(f"{PREFIX}SPLIT names the pinned version: a split needs another one beside it")
+        return found
 
     def checkpoint_sync(self) -> CheckpointSync | None:
         """The object that updates the local copy; None for a directory."""

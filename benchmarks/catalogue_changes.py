@@ -18,7 +18,7 @@ import os
 import random
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -30,11 +30,11 @@ import httpx
 
 from models.registry.split import Split
 from tests.support.drafts import publish_random
+from tests.support.followed import FOLLOWED, Change, allowed
 from tests.support.service import serving
 
 USERS, ITEMS, FACTORS, SEEN = 300, 300, 16, 5
 CHANGED = range(100)  # rows of the items that are changed; the others stay
-FOLLOWED = 1.0  # seconds after which every worker must show a change
 ALL = f"n={ITEMS}"
 
 
@@ -46,33 +46,15 @@ class State(NamedTuple):
 
 
 @dataclass
-class Change:
-    """A state, when the request that led to it was sent, and when it was acknowledged."""
-
-    state: State
-    begun: float
-    acknowledged: float = math.inf
-
-
-@dataclass
 class History:
     """The states of each item in their order, and what came of the answers."""
 
-    of: dict[str, list[Change]] = field(
-        default_factory=lambda: {
-            str(row): [Change(State(shown=True, title=f"Title {row}"), -math.inf, -math.inf)] for row in range(ITEMS)
-        }
+    of: dict[str, list[Change[State]]] = field(
+        default_factory=lambda: {str(row): [Change(State(shown=True, title=f"Title {row}"))] for row in range(ITEMS)}
     )
     checked: Counter[str] = field(default_factory=Counter)
     wrong: Counter[str] = field(default_factory=Counter)
     seconds: list[float] = field(default_factory=list)  # that acknowledging a change took
-
-    def allowed(self, item: str, sent: float, received: float) -> Iterator[State]:
-        """The states that an answer may show."""
-        changes = self.of[item]
-        for change, later in zip(changes, [*changes[1:], None], strict=True):
-            if change.begun <= received and (later is None or later.acknowledged + FOLLOWED > sent):
-                yield change.state
 
 
 async def change(history: History, services: Sequence[httpx.AsyncClient], number: int) -> None:
@@ -95,7 +77,7 @@ async def change(history: History, services: Sequence[httpx.AsyncClient], number
                 State(shown=False, title=renamed),
             ),
         }[kind]
-        made = Change(state, time.perf_counter())
+        made = Change(state, time.perf_counter(), math.inf)
         history.of[item].append(made)
         answer = await service.request(method, path, json=body)
         answer.raise_for_status()
@@ -121,7 +103,7 @@ async def ask(history: History, service: httpx.AsyncClient, seed: int, split: Sp
         history.checked[kind] += 1
         if kind == "item":
             title = None if answer.status_code == httpx.codes.NOT_FOUND else body["title"]
-            right = title in {state.title for state in history.allowed(item, sent, received)}
+            right = title in {state.title for state in allowed(history.of[item], sent, received)}
         else:
             right = answer.is_success and is_right(history, body["items"], sent, received)
         history.wrong[kind] += not right
@@ -137,7 +119,7 @@ def is_right(history: History, shown: Sequence[dict[str, Any]], sent: float, rec
         found = item in titles
         if not any(
             state.shown == found and (not found or state.title == titles[item])
-            for state in history.allowed(item, sent, received)
+            for state in allowed(history.of[item], sent, received)
         ):
             return False
     return len(titles) == len(shown)

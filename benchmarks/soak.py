@@ -1,4 +1,4 @@
-"""The service under load while models are swapped and workers killed: is every answer right, and does memory stay?
+"""The service under load, while much changes and workers are killed: is every answer right, and does memory stay?
 
     python -m benchmarks.soak [--seconds 1800] [--swap-every 10] [--kill-every 60] [--workers 2] [--out FILE]
 
@@ -7,6 +7,10 @@ loads and verifies a version that no worker knows. Requests (pairs, columns, lis
 the same client measured before. Each answer is checked against the version it names: by the formula in float64 from the
 checkpoint's tables, to 1e-4. A request may fail only if it was on a connection of a worker that was killed: the worker
 is stopped, its connections are listed, then it is killed. Load goes to loopback only.
+
+A version beside the current one answers three of ten users; an answer is wrong if it names another version than that
+of its users. Items are hidden and shown; a list is wrong if it shows a state that was over a second before it was asked
+for. New users rate; at the end the live error must have counted each of their ratings once.
 """
 
 from __future__ import annotations
@@ -39,6 +43,8 @@ def report(done: Soak, arguments: argparse.Namespace) -> list[str]:
     rows = {
         "answers checked": f"{record.answered:,}",
         "wrong for the version they name, or mixed: 0": record.wrong,
+        "items hidden or shown meanwhile": f"{events.changes:,}",
+        "ratings stored; compared by the live error: as many": f"{events.rated:,}; {events.compared:,}",
         "swaps; versions that answered": f"{len(events.swaps)}; {len(record.last_named)}",
         "workers killed; requests under way on them that failed": (
             f"{len(events.killed)}; {len(record.failures) - others.total()}"
@@ -115,7 +121,7 @@ def main() -> None:
     if arguments.out:
         with arguments.out.open("a", encoding="utf-8") as stream:
             stream.write("\n" + text)
-    sys.exit(1 if done.record.wrong or done.unexplained else 0)
+    sys.exit(bool(done.record.wrong or done.unexplained or done.events.compared != done.events.rated))
 
 
 if __name__ == "__main__":

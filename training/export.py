@@ -22,7 +22,7 @@ from models.did_you_mean import did_you_mean
 from models.orderings import default_order, orderings
 from models.registry.directory import load
 from models.sharding import Sharded, spread
-from models.stored_items import StoredItem, described
+from models.stored_items import StoredItem, described, is_shown, of_items
 from training.data import store
 from training.device import use_threads
 from training.errors import ConfigError
@@ -96,16 +96,17 @@ def choose_items(checkpoint: Checkpoint, genre: str | None, stored: Sequence[Sto
 
     Raises ConfigError for a genre without items.
     """
-    rows = checkpoint.items.rows([item.id for item in stored]).tolist()
-    known = {row: item for row, item in zip(rows, stored, strict=True) if row < len(checkpoint.items)}
-    now = time.time()
-    hidden = [row for row, item in known.items() if not item.is_shown(now)]
-    if genre is None and not hidden:
+    table = of_items(stored)
+    rows_N = checkpoint.items.rows(table["id"])
+    known_N = rows_N < len(checkpoint.items)
+    rows_N, table = rows_N[known_N], table.filter(pa.array(known_N))
+    hidden = rows_N[~is_shown(table, time.time())]
+    if genre is None and not len(hidden):
         return None
     allowed_I = torch.ones(len(checkpoint.items), dtype=torch.bool)
     if genre is not None:
-        allowed_I = _of_genre(described(checkpoint.catalogue, known), genre)
-    allowed_I[hidden] = False
+        allowed_I = _of_genre(described(checkpoint.catalogue, rows_N, table), genre)
+    allowed_I[torch.from_numpy(hidden)] = False
     return allowed_I
 
 

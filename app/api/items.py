@@ -151,8 +151,9 @@ async def put_items(
     changed = [stored_item(item.id, item, "body", "items", str(at)) for at, item in enumerate(body.items)]
     if changed:
         await engine.items.change(changed, request_key(idempotency_key, body))
-    unknown = sum(not engine.ratings.knows_item(item.id) for item in changed)
-    return StoredItems(stored=len(changed), unknown_items=unknown, model_version=engine.versions.manifest.version)
+    model = engine.models.current
+    unknown = model.count_unknown([item.id for item in changed])
+    return StoredItems(stored=len(changed), unknown_items=unknown, model_version=model.version)
 
 
 def stored_item(id_: str, body: ItemRequest, *location: str) -> StoredItem:

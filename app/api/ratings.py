@@ -60,13 +60,14 @@ async def store_rating(scope: Scope, receive: Receive, send: Send) -> None:
     check_scale(given.rating, engine.versions.scale, "body", "rating")
     timestamp = int(time.time()) if given.timestamp is None else given.timestamp
     await engine.ratings.change(Put(user, Rating(item, given.rating, timestamp)))
+    model = engine.models.of_user(user)
     stored = {
         "user": user,
         "item": item,
         "rating": given.rating,
         "timestamp": timestamp,
-        "known_item": engine.ratings.knows_item(item),
-        "model_version": engine.versions.manifest.version,
+        "known_item": item in model.items,
+        "model_version": model.version,
     }
     await send_answer(send, json.encode(stored))
 
@@ -90,7 +91,7 @@ async def delete_rating(user: User, item: Item, engine: EngineDep, limits: Limit
     limits.check_storable(user, "path", "user")
     limits.check_storable(item, "path", "item")
     await engine.ratings.change(Delete(user, item))
-    return answers.RemovedRating(user=user, item=item, model_version=engine.versions.manifest.version)
+    return answers.RemovedRating(user=user, item=item, model_version=engine.models.of_user(user).version)
 
 
 @router.get(RATINGS, summary="List the ratings of a user", responses=problems(413, 422, 500, 503))
@@ -121,10 +122,10 @@ async def store_ratings(scope: Scope, receive: Receive, send: Send) -> None:
     scale = engine.versions.scale
     bulk = await asyncio.to_thread(_bulk, body, limits, scale, key)  # a large one takes long
     await engine.ratings.change(bulk)
-    unknown = await asyncio.to_thread(engine.ratings.count_unknown, body.items)
-    version = engine.versions.manifest.version
+    model = engine.models.of_users(body.users)
+    unknown = await asyncio.to_thread(model.count_unknown, body.items)
     await send_answer(
-        send, json.encode({"stored": len(bulk.users), "unknown_items": unknown, "model_version": version})
+        send, json.encode({"stored": len(bulk.users), "unknown_items": unknown, "model_version": model.version})
     )
 
 
@@ -192,7 +193,7 @@ async def delete_user(user: User, engine: EngineDep, limits: LimitsDep) -> answe
     """
     limits.check_storable(user, "path", "user")
     await engine.ratings.change(Erase(user))
-    return answers.ErasedUser(user=user, model_version=engine.versions.manifest.version)
+    return answers.ErasedUser(user=user, model_version=engine.models.of_user(user).version)
 
 
 def _bulk(body: BulkRequest, limits: Limits, scale: tuple[float, float], key: str | None) -> PutMany:

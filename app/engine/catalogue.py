@@ -5,7 +5,7 @@ Shapes: I items, N of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cached_property, lru_cache, partial
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from app.engine.documents import Genre
 from app.engine.types import ItemFilter
-from models.stored_items import StoredItem, described
+from models.stored_items import described, is_shown
 
 CACHED_TITLES = 16_384  # of the items listed most lately; looking one up takes 4 µs, ten are a list
 ACCENTS = r"\p{Mn}+"
@@ -47,11 +47,11 @@ class Catalogue:
         self._table, self.shown_I = table, shown_I
         self.title = lru_cache(CACHED_TITLES)(partial(_title, table["id"], table["title"], table["year"]))
 
-    def with_items(self, stored: Mapping[int, StoredItem], now: float) -> Catalogue:
+    def with_items(self, rows_N: npt.NDArray[np.int64], stored: pa.Table, now: float) -> Catalogue:
         """The catalogue with what a store says of some rows instead; the time decides what is shown of them."""
         shown_I = np.ones(len(self._table), np.bool_) if self.shown_I is None else self.shown_I.copy()
-        shown_I[[*stored]] = [item.is_shown(now) for item in stored.values()]
-        return Catalogue(described(self._table, stored), None if shown_I.all() else shown_I)
+        shown_I[rows_N] = is_shown(stored, now)
+        return Catalogue(described(self._table, rows_N, stored), None if shown_I.all() else shown_I)
 
     def record(self, row: int) -> dict[str, Any]:
         """All that is known about one item."""

@@ -24,6 +24,7 @@ from app.engine.threads import Worker
 from app.ratings.store import RatingsStore
 from models.devices import DevicePlacement
 from models.registry.checkpoint_sync import CheckpointSync
+from models.registry.split import Split
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +51,7 @@ class Engine:
         remembered: a file with the version that the workers serve.
         ratings: the ratings store; None where the service keeps no ratings.
         sync: copies versions into the directory; None if they are published in the directory itself.
+        split: one to keep, regardless of SPLIT.
 
     Attributes:
         models: those that answer.
@@ -74,6 +76,7 @@ class Engine:
         remembered: Path | None = None,
         ratings: RatingsStore | None = None,
         sync: CheckpointSync | None = None,
+        split: Split | None = None,
     ) -> None:
         self.models = models = ModelHolder(placement)
         self._worker = Worker("engine", bounds.seconds, threads)
@@ -87,7 +90,7 @@ class Engine:
         self.items = StoredItems(models, None if ratings is None else ratings.items, self._searcher)
         self.catalogue = CatalogueSearch(models, self.ratings, self.items, self._searcher)
         self.versions = ModelWatcher(models, directory, pinned, remembered, tell, ratings, sync)
-        self.split = SplitWatcher(models, self.versions, directory, sync, tell)
+        self.split = SplitWatcher(models, self.versions, directory, sync, tell, split)
 
     def close(self) -> None:
         """Finish the work in progress and end the threads."""

@@ -59,8 +59,11 @@ def top_list(
         found = _top_among(model, query, user, named)
     elif model.scorer.on_cpu:
         allowed, (ordering, row) = model.allowed(query.filter), _ordering(model, query, user)
-        allowed_I = None if allowed is None else allowed.mask_I
-        excluded_M = _excluded(model, query, user, named)
+        allowed_I, excluded_M = None, _excluded(model, query, user, named)
+        if allowed is not None and allowed.others_M is None:
+            allowed_I = allowed.mask_I
+        elif allowed is not None:
+            excluded_M = np.concatenate([excluded_M, allowed.others_M])
         found = Found(*top_of_one(ordering.only, row, query.depth, excluded_M, allowed_I))
     else:
         (found,) = _top_rows(model, [query], [user], named)

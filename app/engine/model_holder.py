@@ -11,11 +11,11 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from app.engine.errors import NotReadyError, VersionNotLoadedError
+from app.engine.known_items import KnownItems
 from app.engine.serving_model import ServingModel
 from app.engine.types import Ids
 from models.devices import DevicePlacement
 from models.registry.split import Split
-from models.stored_items import StoredItem
 
 
 class Beside(NamedTuple):
@@ -25,19 +25,6 @@ class Beside(NamedTuple):
     split: Split
 
 
-class KnownItems:
-    """What is known of a store's items: `items` by id, as they are at `revision`. It is changed in place."""
-
-    def __init__(self) -> None:
-        self.items: dict[str, StoredItem] = {}
-        self.revision = 0
-
-    def shown_by(self, model: ServingModel) -> ServingModel:
-        """A view of the model that shows all of them. On any thread: what comes meanwhile is shown by the next view."""
-        revision = self.revision
-        return model.with_items([*self.items.values()], revision) if self.items else model
-
-
 class ModelHolder:
     """Holds the current model, None before the first one, and the one of a split. Swapping one is one assignment."""
 
@@ -45,7 +32,7 @@ class ModelHolder:
         self.placement = placement
         self.model: ServingModel | None = None
         self.beside: Beside | None = None
-        self.known_items = KnownItems()  # what a model is to show when it is swapped in
+        self.known_items = KnownItems.none()  # what a model is to show when it is swapped in
 
     @property
     def current(self) -> ServingModel:

@@ -228,7 +228,8 @@ class ModelWatcher:
             if model.version == version:
                 return model
         revisions = None if self._ratings is None else self._ratings.revisions
-        return self._models.known_items.shown_by(prepare(self._directory, version, self.placement, revisions))
+        model, known = prepare(self._directory, version, self.placement, revisions), self._models.known_items
+        return model.with_items(known.all(), known.revision)  # what comes meanwhile is shown by the next view
 
     def _swap(self, model: ServingModel) -> None:
         self._end_failure()

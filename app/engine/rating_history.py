@@ -98,15 +98,6 @@ class RatingHistory:
             relevance_factors=None if head is None else head.user_factors[row].tolist(),
         )
 
-    def knows_item(self, item: str) -> bool:
-        """Whether the current model has an item."""
-        return item in self._models.current.items
-
-    def count_unknown(self, items: Sequence[str]) -> int:
-        """How many of some items the current model does not have. On any thread."""
-        known = self._models.current.items
-        return int(np.count_nonzero(known.rows(items) == len(known)))
-
     async def stored(self, users: Sequence[str]) -> Mapping[str, StoredUser]:
         """What the ratings store knows of some users. Raises StoreUnavailableError."""
         return dict.fromkeys(users, StoredUser()) if self.store is None else await self.store.of(users)

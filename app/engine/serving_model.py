@@ -14,6 +14,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import torch
 from torch import Tensor
 
@@ -31,13 +32,14 @@ from models.fold_in import FoldIn
 from models.orderings import by_popularity, default_order, orderings
 from models.registry.hold import Hold
 from models.sharding import Sharded, spread
-from models.stored_items import StoredItem
+from models.stored_items import next_change
 
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
 
 FILTER_BYTES = 64 << 20  # of the filters that are kept; one takes two bytes an item
 MOST_FILTERS = 64
+FEW_OTHERS = 1 / 32  # of the items
 POPULARITY = "popularity"
 ALL_ITEMS = ItemFilter()
 
@@ -47,6 +49,7 @@ class AllowedItems(NamedTuple):
 
     mask_I: npt.NDArray[np.bool_]  # in the host's memory
     parts: tuple[Tensor, ...]  # the same, cut for the devices
+    others_M: npt.NDArray[np.int64] | None  # the rows of all others where they are few: quicker than a mask
 
 
 class ServingModel:
@@ -112,6 +115,10 @@ class ServingModel:
             raise UnknownItemError(item)
         return row
 
+    def count_unknown(self, items: Sequence[str]) -> int:
+        """How many of some items the model does not have. On any thread."""
+        return int(np.count_nonzero(self.items.rows(items) == len(self.items)))
+
     def order(self, requested: RankBy | None) -> RankBy:
         """The order of a list. Raises OrderingUnavailableError for an order that this model does not support."""
         if requested is None:
@@ -126,7 +133,7 @@ class ServingModel:
         """The items that a filter lets through; None for all."""
         return None if wanted == ALL_ITEMS and self.catalogue.shown_I is None else self._allowed(wanted)
 
-    def with_items(self, items: Sequence[StoredItem], revision: int) -> ServingModel:
+    def with_items(self, stored: pa.Table, revision: int) -> ServingModel:
         """The same model with what a store says of some items, and whether to show them, instead of what it knows.
 
         What the store said of others stays. The view is as the store was at `revision`. What begins or ends by the time
@@ -135,11 +142,10 @@ class ServingModel:
         view, now = copy(self), time.time()
         view.items_revision, view.kept = revision, {}
         earlier = self.outdated_at if self.outdated_at > now else math.inf
-        view.outdated_at = min((item.next_change(now) for item in items if item.is_timed), default=math.inf)
-        view.outdated_at = min(view.outdated_at, earlier)
-        rows = self.items.rows([item.id for item in items])
-        known = {row: item for row, item in zip(rows.tolist(), items, strict=True) if row < len(self.items)}
-        view.catalogue = self.catalogue.with_items(known, now)
+        view.outdated_at = min(next_change(stored, now), earlier)
+        rows_N = self.items.rows(stored["id"])
+        known_N = rows_N < len(self.items)
+        view.catalogue = self.catalogue.with_items(rows_N[known_N], stored.filter(pa.array(known_N)), now)
         view.keep_filters()
         return view
 
@@ -193,4 +199,5 @@ class Recent(Generic[Key, Value]):
 
 def _allowed(catalogue: Catalogue, ordering: Sharded, wanted: ItemFilter) -> AllowedItems:
     mask_I = catalogue.allowed(wanted)
-    return AllowedItems(mask_I, ordering.cut(torch.from_numpy(mask_I)))
+    few = len(mask_I) - np.count_nonzero(mask_I) <= FEW_OTHERS * len(mask_I)
+    return AllowedItems(mask_I, ordering.cut(torch.from_numpy(mask_I)), np.flatnonzero(~mask_I) if few else None)

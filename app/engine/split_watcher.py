@@ -1,4 +1,5 @@
-"""Keeps the version of a split loaded beside the current one, as the file `SPLIT` of the checkpoint directory says.
+"""Keeps the version of a split loaded beside the current one, as the file `SPLIT` of the checkpoint directory says,
+or the settings, which win.
 
 Every worker and replica on the directory follows. A version that cannot be loaded answers nobody: the current one does.
 """
@@ -20,7 +21,7 @@ from models.errors import CheckpointNotFoundError
 from models.registry.checkpoint_sync import CheckpointSync
 from models.registry.directory import current_split, set_split, version_path
 from models.registry.registry import check_proven
-from models.registry.split import Split, is_of
+from models.registry.split import Split, is_of, to_text
 
 logger = logging.getLogger(__name__)
 
@@ -29,8 +30,15 @@ class SplitWatcher:
     """Begins, follows and ends splits. `Engine` describes the arguments."""
 
     def __init__(
-        self, models: ModelHolder, versions: ModelWatcher, directory: Path, sync: CheckpointSync | None, tell: Listener
+        self,
+        models: ModelHolder,
+        versions: ModelWatcher,
+        directory: Path,
+        sync: CheckpointSync | None,
+        tell: Listener,
+        fixed: Split | None,
     ) -> None:
+        self._fixed = fixed
         self._models, self._versions, self._directory, self._sync, self._tell = models, versions, directory, sync, tell
         self._failed: tuple[Split | None, str] | None = None  # what could not be loaded, and why
         self._retry_at = 0.0
@@ -58,6 +66,7 @@ class SplitWatcher:
         Raises UnknownVersionError, UnprovenVersionError, SplitError, RemoteError or ActivationError; nothing is changed
         then.
         """
+        self._refuse_fixed()
         if split.version == self._models.current.version:
             raise SplitError(f"version {split.version} is the current one: a split needs another one beside it")
         async with self._versions.changing():
@@ -72,6 +81,7 @@ class SplitWatcher:
 
         Raises SplitError for a version that is neither, and as `ModelWatcher.activate`.
         """
+        self._refuse_fixed()
         async with self._versions.changing():
             split = await self._versions.run(current_split, self._directory)
             if version in (None, self._models.current.version):
@@ -85,7 +95,7 @@ class SplitWatcher:
     async def _look(self) -> None:
         wanted: Split | None = None
         try:
-            wanted = None if self._versions.is_pinned else await self._versions.run(current_split, self._directory)
+            wanted = await self._versions.run(self._wanted)
             if wanted == self.current:
                 self._failed = None
             elif wanted is None:
@@ -96,6 +106,15 @@ class SplitWatcher:
                 self._put(await self._versions.run(self._load, wanted))
         except Exception as error:  # whatever it is, the current model still answers
             self._fail(wanted, error)
+
+    def _wanted(self) -> Split | None:
+        if self._fixed is not None:
+            return None if is_of(self._fixed, self._models.current.version) else self._fixed
+        return None if self._versions.is_pinned else current_split(self._directory)
+
+    def _refuse_fixed(self) -> None:
+        if self._fixed is not None:
+            raise SplitError(f"the settings of the service name the split: {to_text(self._fixed).strip()}")
 
     def _begin(self, split: Split, force: bool) -> Beside:
         if self._sync is not None:
@@ -115,6 +134,8 @@ class SplitWatcher:
             self._sync.set_split(None)
 
     def _load(self, split: Split) -> Beside:
+        if self._sync is not None and split == self._fixed:
+            self._sync.provide(split.version)
         return Beside(self._versions.prepare(split.version), split)
 
     def _put(self, beside: Beside | None) -> None:

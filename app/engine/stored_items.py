@@ -9,18 +9,23 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from functools import partial
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
+import pyarrow as pa
+
+from app.engine.known_items import KnownItems
 from app.engine.model_holder import ModelHolder
 from app.engine.serving_model import ServingModel
 from app.engine.threads import QUICK_ROWS, Worker
 from app.ratings.errors import NoStoreError, StoreError
 from app.ratings.items import ItemStore
 from app.ratings.records import RequestKey
-from models.stored_items import StoredItem
+from models.stored_items import COLUMNS, StoredItem, newest, timed
 
 LOOK_SECONDS = 0.25
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -30,8 +35,7 @@ class StoredItems:
 
     def __init__(self, models: ModelHolder, store: ItemStore | None, worker: Worker) -> None:
         self._models, self._store, self._worker = models, store, worker
-        self._known = models.known_items
-        self._timed: dict[str, StoredItem] = {}  # those that time shows or hides
+        self._timed = COLUMNS.empty_table()  # those that time shows or hides
         self._lock = asyncio.Lock()  # one applies changes at a time
 
     async def start(self) -> None:
@@ -70,35 +74,33 @@ class StoredItems:
 
     def known(self, id_: str) -> StoredItem | None:
         """The same, as far as this worker has followed."""
-        return self._known.items.get(id_)
+        return self._models.known_items.get(id_)
 
     async def refresh(self) -> None:
         """Show what was changed since the last time, and what has begun or ended. Raises StoreUnavailableError."""
         if self._store is None:
             return
         async with self._lock:
-            known, before = self._known, self._known.revision
-            changed: dict[str, StoredItem] = {}
-            while True:
-                revision, items = await self._store.changed_after(known.revision)
-                if revision == known.revision:
-                    break
-                found = {item.id: item for item in items}
-                changed.update(found)
-                known.items.update(found)
-                known.revision = revision
-            if changed:
-                self._timed = {id_: item for id_, item in (self._timed | changed).items() if item.is_timed}
+            known = before = self._models.known_items
+            revision, changed = await self._store.changed_after(before.revision)
+            if revision != before.revision:
+                known = await self._run(partial(before.with_changes, changed, revision), len(before) + len(changed))
+                self._models.known_items = known
+                self._timed = timed(newest(pa.concat_tables([self._timed, changed])))
             for model in self._models.loaded:
                 outdated = self._outdated(model, before, changed)
-                if outdated or model.items_revision != known.revision:
-                    quick = max(len(model.items), len(outdated)) <= QUICK_ROWS
-                    view = await self._worker.run(partial(model.with_items, outdated, known.revision), quick=quick)
+                if len(outdated) or model.items_revision != known.revision:
+                    rows = max(len(model.items), len(outdated))
+                    view = await self._run(partial(model.with_items, outdated, known.revision), rows)
                     self._models.replace(model, view)  # unless another version came meanwhile, with the items
 
-    def _outdated(self, model: ServingModel, before: int, changed: dict[str, StoredItem]) -> list[StoredItem]:
-        """The items that a model may not show as they are; `changed` are those since the revision `before`."""
-        if model.items_revision not in (before, self._known.revision):
-            return [*self._known.items.values()]
-        found = changed if model.items_revision != self._known.revision else {}
-        return [*(found | self._timed if time.time() >= model.outdated_at else found).values()]
+    def _outdated(self, model: ServingModel, before: KnownItems, changed: pa.Table) -> pa.Table:
+        """The items that a model may not show as they are; `changed` are those since `before`."""
+        known = self._models.known_items
+        if model.items_revision not in (before.revision, known.revision):
+            return known.all()
+        found = changed if model.items_revision != known.revision else changed.slice(0, 0)
+        return newest(pa.concat_tables([found, self._timed])) if time.time() >= model.outdated_at else found
+
+    async def _run(self, work: Callable[[], T], rows: int) -> T:
+        return await self._worker.run(work, quick=rows <= QUICK_ROWS)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+import pyarrow as pa
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -17,9 +18,9 @@ from app.ratings.database import ANSWER_SECONDS, BULK_SECONDS, Database
 from app.ratings.keys import use_key
 from app.ratings.records import RequestKey
 from app.ratings.tables import catalogue, items
-from models.stored_items import StoredItem
+from models.stored_items import COLUMNS, StoredItem, of_rows
 
-READ_AT_ONCE = 20_000
+READ_AT_ONCE = 4_000  # a million rows: 1.6 s of CPU time; 50,000 at once 3.0 s
 WRITTEN_AT_ONCE = 500
 
 
@@ -41,9 +42,12 @@ class ItemStore:
         """What is known of an item; None where nothing is."""
         return await self._database.read(partial(_read_one, id_=id_))
 
-    async def changed_after(self, revision: int) -> tuple[int, list[StoredItem]]:
-        """Items that were changed after a revision, and the revision that these lead to."""
-        return await self._database.read(partial(_read_changed, after=revision))
+    async def changed_after(self, revision: int) -> tuple[int, pa.Table]:
+        """The revision of the store, and the items that were changed since another one, perhaps some of later ones."""
+        latest = await self._database.read(_read_revision)
+        if latest == revision:
+            return latest, COLUMNS.empty_table()
+        return latest, await self._database.read(partial(_read_changed, after=revision), BULK_SECONDS)
 
 
 async def _read_one(connection: AsyncConnection, id_: str) -> StoredItem | None:
@@ -51,15 +55,17 @@ async def _read_one(connection: AsyncConnection, id_: str) -> StoredItem | None:
     return None if found is None else StoredItem.of_row(found)
 
 
-async def _read_changed(connection: AsyncConnection, after: int) -> tuple[int, list[StoredItem]]:
-    """Whole revisions: all items of the last one are there, whatever their number."""
-    latest: int = (await connection.execute(sa.select(catalogue.c.revision))).scalar_one()
-    if latest == after:
-        return latest, []
-    bound = sa.select(items.c.revision).where(items.c.revision > after).order_by(items.c.revision)
-    last = (await connection.execute(bound.offset(READ_AT_ONCE).limit(1))).scalar_one_or_none() or latest
-    rows = await connection.execute(sa.select(items).where(items.c.revision > after, items.c.revision <= last))
-    return last, [StoredItem.of_row(row) for row in rows]
+async def _read_revision(connection: AsyncConnection) -> int:
+    found: int = (await connection.execute(sa.select(catalogue.c.revision))).scalar_one()
+    return found
+
+
+async def _read_changed(connection: AsyncConnection, after: int) -> pa.Table:
+    """Rows become columns while they are read. The statement names no types, so that SQLAlchemy converts nothing."""
+    streaming = await connection.stream(_CHANGED, {"after": after}, execution_options={"yield_per": READ_AT_ONCE})
+    return pa.concat_tables(
+        [COLUMNS.empty_table(), *[of_rows(rows) async for rows in streaming.partitions(READ_AT_ONCE)]]
+    )
 
 
 async def _write(connection: AsyncConnection, changed: dict[str, StoredItem], key: RequestKey | None) -> None:
@@ -76,5 +82,8 @@ def _putting(put: Any) -> Any:
     return put.on_conflict_do_update(index_elements=[items.c.item], set_=replaced)
 
 
+_CHANGED = sa.text(
+    f"SELECT {', '.join(column.name for column in items.c[:9])} FROM {items.name} WHERE revision > :after"  # noqa: S608
+)
 _NEXT = sa.update(catalogue).values(revision=catalogue.c.revision + 1).returning(catalogue.c.revision)
 _PUT = {"postgresql": _putting(postgresql.insert(items)), "sqlite": _putting(sqlite.insert(items))}

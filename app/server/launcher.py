@@ -169,6 +169,10 @@ def _preflight(settings: Settings) -> Manifest:
     directory = settings.directory()
     version = settings.pinned_version or current_version(directory)
     manifest = loading.load(directory, version, DevicePlacement(torch.device("cpu"))).checkpoint.manifest
+    if (split := settings.fixed_split()) is not None:
+        if sync is not None:
+            sync.provide(split.version)
+        loading.load(directory, split.version, DevicePlacement(torch.device("cpu")))
     _check_address(settings)
     return manifest
 

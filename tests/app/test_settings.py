@@ -27,6 +27,7 @@ def test_devices_that_can_be_named(device: str) -> None:
     ("name", "value"),
     [("device", "gpu"), ("device", "cuda:x"), ("device", "cpu,cuda:0"), ("device", "cuda:0,"), ("device", "auto,cpu"),
      ("port", "65536"), ("port", "http"), ("workers", "0"),
+     ("split", "v"), ("split", "v 1"), ("split", "v nan"), ("split", "../v 0.1"), ("split", "0.1 v"),
      ("max_pairs", "-1"), ("max_body_bytes", "16 MB"), ("log_level", "loud"), ("threads", "0")],
 )  # fmt: skip
 def test_an_invalid_value_is_explained_in_one_line(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:

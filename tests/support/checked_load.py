@@ -1,7 +1,8 @@
 """Load whose every answer is checked against the version of the model that it names.
 
-A pool of keep-alive connections sends pairs, columns and lists in turn. What each
-version answers is worked out beforehand, by the formula in float64 from the checkpoint's tables.
+A pool of keep-alive connections sends pairs, columns and lists in turn. What each version answers is worked out
+beforehand, by the formula in float64 from the checkpoint's tables. Where users are split, the version must be that of
+the users; where items are hidden and shown, lists must follow.
 """
 
 from __future__ import annotations
@@ -21,13 +22,16 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 
 from models.registry.directory import load
+from models.registry.split import Split, is_of
+from tests.support.followed import Change, allowed
 
 CONNECTIONS = 32
 PAIRS, COLUMNS, LISTS = 300, 30, 60  # different requests of each kind
+LENGTH, NEAR = 10, 20  # items of a list, and items that may come near it
 TOLERANCE = 1e-4
 SETTLE_SECONDS = 60.0  # every worker may have been killed, and another takes some seconds to start
 LOWEST, HIGHEST = 1.0, 5.0  # the scale of `publish_random`
-LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
+CONTENT_LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,30 +44,51 @@ class Asked:
 
 
 class Truth:
-    """What each version answers, from its tables in float64."""
+    """What each version answers, from its tables in float64.
 
-    def __init__(self, directory: Path, versions: Sequence[str], asked: Sequence[Asked]) -> None:
-        self._answers = {version: _answers(directory, version, asked) for version in versions}
+    `split` is of one of the versions, and `hidden` has the changes of the items that are hidden and shown, by id.
+    """
 
-    def wrong(self, number: int, body: Mapping[str, Any]) -> bool:
-        """Whether an answer to the request of this number is not what the version that it names says."""
+    def __init__(
+        self,
+        directory: Path,
+        versions: Sequence[str],
+        asked: Sequence[Asked],
+        split: Split | None = None,
+        hidden: Mapping[str, Sequence[Change[bool]]] | None = None,
+    ) -> None:
+        self._hidden = hidden or {}
+        near = NEAR + len(self._hidden)
+        self._answers = {version: _answers(directory, version, asked, near) for version in versions}
+        self._split = split
+        self._in_split = [split is not None and all(split.has(str(user)) for user in one.users) for one in asked]
+
+    def wrong(self, number: int, body: Mapping[str, Any], sent: float, received: float) -> bool:
+        """Whether an answer to the request of this number is not what the version that it names says.
+
+        So is one that names another version than that of the users.
+        """
         answer = self._answers.get(body["model_version"])
-        if answer is None:
+        if answer is None or is_of(self._split, body["model_version"]) != self._in_split[number]:
             return True
         listed = body.get("items")
         if listed is None:
             return _differ(body.get("ratings", [body.get("rating")]), answer[number].ratings)
-        scores, best = answer[number].scores, answer[number].ratings
+        scores, shown = answer[number].scores, {item["item"] for item in listed}
+        states = {item: {*allowed(self._hidden.get(item, ()), sent, received)} or {False} for item in scores}
+        if any((item in shown) and False not in found for item, found in states.items()):
+            return True  # it is hidden
+        there = [score for item, score in scores.items() if item in shown or True not in states[item]]
         try:
             found = [scores[item["item"]] for item in listed]
         except KeyError:
             return True
         given = [item["rating"] for item in listed]
-        return _differ(found, best) or _differ(given, np.clip(found, LOWEST, HIGHEST))
+        return _differ(found, sorted(there)[: -LENGTH - 1 : -1]) or _differ(given, np.clip(found, LOWEST, HIGHEST))
 
 
 class _Answer(NamedTuple):
-    """Ratings of pairs, or the best scores for a user, best first, and the score of each item that comes near them."""
+    """Ratings of pairs, or the scores of a user's best items, and of more than can be in a list."""
 
     ratings: list[float]
     scores: Mapping[str, float]
@@ -73,7 +98,7 @@ def _differ(found: Sequence[float], wanted: Sequence[float]) -> bool:
     return len(found) != len(wanted) or float(np.abs(np.subtract(found, wanted)).max(initial=0)) > TOLERANCE
 
 
-def _answers(directory: Path, version: str, asked: Sequence[Asked]) -> list[_Answer]:
+def _answers(directory: Path, version: str, asked: Sequence[Asked], near_items: int) -> list[_Answer]:
     """Of items whose scores are closer than float32 can tell, either may come first: lists are compared by scores."""
     loaded = load(directory, version)
     model = loaded.model
@@ -90,9 +115,8 @@ def _answers(directory: Path, version: str, asked: Sequence[Asked]) -> list[_Ans
         (user,) = one.users
         scores_I = q_IF[:-1] @ p_UF[user] + b_I[:-1] + b_U[user] + mean
         scores_I[loaded.seen.of(user).numpy()] = -np.inf
-        near = np.argsort(-scores_I, kind="stable")[:20]
-        scores = {str(item): float(scores_I[item]) for item in near}
-        answers.append(_Answer(scores_I[near[:10]].tolist(), scores))
+        near = np.argsort(-scores_I, kind="stable")[:near_items]
+        answers.append(_Answer([], {str(item): float(scores_I[item]) for item in near}))
     return answers
 
 
@@ -122,6 +146,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, load: Load) -> None:
         self._load = load
         self._pending: tuple[int, float] | None = None
+        self._sent = 0.0
         self._received = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -130,7 +155,7 @@ class Connection(asyncio.Protocol):
         self._load.free(self)
 
     def send(self, number: int, due: float) -> None:
-        self._pending, self._received = (number, due), b""
+        self._pending, self._received, self._sent = (number, due), b"", time.perf_counter()
         self._transport.write(self._load.asked[number].request)
 
     def leave(self) -> None:
@@ -139,12 +164,13 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._received += data
         head = self._received.find(b"\r\n\r\n")
-        length = LENGTH.search(self._received, 0, head) if head >= 0 else None
+        length = CONTENT_LENGTH.search(self._received, 0, head) if head >= 0 else None
         if length is None or len(self._received) < head + 4 + int(length[1]):
             return
         assert self._pending is not None
         (number, due), self._pending = self._pending, None
-        self._load.answered(number, due, self._received[9:12], self._received[head + 4 :], self._port)
+        status, body = self._received[9:12], self._received[head + 4 :]
+        self._load.answered(number, due, self._sent, status, body, self._port)
         if b"connection: close" in self._received[:head].lower():
             self._transport.close()
         else:
@@ -211,7 +237,7 @@ class Load:
         else:
             self._free.append(connection)
 
-    def answered(self, number: int, due: float, status: bytes, body: bytes, port: int) -> None:
+    def answered(self, number: int, due: float, sent: float, status: bytes, body: bytes, port: int) -> None:
         now = time.perf_counter()
         self._under_way -= 1
         if status != b"200":
@@ -219,7 +245,7 @@ class Load:
             return
         answer = json.loads(body)
         self.record.answered += 1
-        self.record.wrong += self._truth.wrong(number, answer)
+        self.record.wrong += self._truth.wrong(number, answer, sent, now)
         self.record.last_named[answer["model_version"]] = now
         self.record.due.append(due)
         self.record.took.append(now - due)

@@ -1,8 +1,13 @@
-"""The service under load while models are swapped and workers killed. Every answer is checked."""
+"""The service under load while models are swapped and workers killed. Every answer is checked.
+
+Meanwhile a split is on, items are hidden and shown, and new users rate, whose live error must count each rating once.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import math
+import random
 import signal
 import statistics
 import time
@@ -12,14 +17,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import httpx
 import psutil
 
-from models.registry.directory import activate
+from models.registry.directory import activate, set_split
+from models.registry.split import Split
 from tests.support.checked_load import Load, Record, Truth, requests
 from tests.support.drafts import publish_random
+from tests.support.followed import Change
 from tests.support.service import serving
 
 USERS, ITEMS, FACTORS, SEEN = 943, 1682, 48, 100
+SPLIT_SEED = 99_999
+SHARE = 0.3  # of the users, whom another version answers
+CHANGED = 30  # items that are hidden and shown
+CHANGE_SECONDS, RATING_SECONDS = 0.3, 0.1  # between two of them
 CAPACITY_SECONDS = 2.0  # of each of the runs that measure it
 
 
@@ -30,6 +42,17 @@ class Events:
     swaps: list[tuple[float, str]] = field(default_factory=list)
     killed: list[tuple[float, frozenset[int]]] = field(default_factory=list)
     memory: list[tuple[float, float]] = field(default_factory=list)
+    hidden: dict[str, list[Change[bool]]] = field(
+        default_factory=lambda: {str(row): [Change(state=False)] for row in range(CHANGED)}
+    )
+    ended: bool = False  # no more ratings come then
+    rated: int = 0
+    compared: int = -1  # ratings of which the live error is known at the end
+
+    @property
+    def changes(self) -> int:
+        """How often an item was hidden or shown."""
+        return sum(len(of_item) - 1 for of_item in self.hidden.values())
 
 
 @dataclass(frozen=True)
@@ -86,6 +109,44 @@ def kill_one(events: Events, parent: psutil.Process) -> None:
     victim.kill()
 
 
+async def hide(events: Events, client: httpx.AsyncClient) -> None:
+    """Hide and show items, one after the other."""
+    rng = random.Random(0)
+    while True:
+        await asyncio.sleep(CHANGE_SECONDS)
+        item, of_item = rng.choice([*events.hidden.items()])
+        change = Change(not of_item[-1].state, time.perf_counter(), math.inf)
+        of_item.append(change)
+        await until_done(client, "PATCH", f"/items/{item}", {"hidden": change.state})
+        change.acknowledged = time.perf_counter()
+
+
+async def add_ratings(events: Events, client: httpx.AsyncClient) -> None:
+    """Store ratings of users whom no model knows, ten of each."""
+    while not events.ended:
+        await asyncio.sleep(RATING_SECONDS)
+        path = f"/users/new{events.rated // 10}/ratings/{events.rated % 10 + CHANGED}"
+        await until_done(client, "PUT", path, {"rating": 1 + events.rated % 5})
+        events.rated += 1
+
+
+async def until_done(client: httpx.AsyncClient, method: str, path: str, body: object) -> None:
+    """Send a request again and again until it is acknowledged: its worker may be killed."""
+    while True:
+        with suppress(httpx.TransportError):
+            answer = await client.request(method, path, json=body)
+            if answer.is_success:
+                return
+        await asyncio.sleep(0.05)
+
+
+async def compared(client: httpx.AsyncClient) -> int:
+    """The number of ratings in the live error, once none waits."""
+    while (quality := (await client.get("/quality")).json())["waiting"]:
+        await asyncio.sleep(0.5)
+    return sum(row["ratings"] for row in quality["figures"] if row["source"] == "all")
+
+
 async def weigh(events: Events, parent: psutil.Process) -> None:
     while True:
         await asyncio.sleep(5)
@@ -106,9 +167,13 @@ async def soak(seconds: float, swap_every: float, kill_every: float, workers: in
     with TemporaryDirectory() as folder:
         directory, asked, events = Path(folder), requests(USERS, ITEMS), Events()
         seeds = range(int(seconds / swap_every) + 1)
-        versions = [publish_random(directory, USERS, ITEMS, FACTORS, SEEN, seed).version for seed in seeds]
-        truth = Truth(directory, versions, asked)
+        versions = [
+            publish_random(directory, USERS, ITEMS, FACTORS, SEEN, seed).version for seed in [*seeds, SPLIT_SEED]
+        ]
+        split = Split(versions.pop(), SHARE)
+        truth = Truth(directory, [*versions, split.version], asked, split, events.hidden)
         activate(directory, versions[0])
+        set_split(directory, split)
         with serving(directory, "--workers", str(workers), shutdown_pause="1", log_sample="0") as service:
             parent = psutil.Process(service.process.pid)
             load = Load(service.port, asked, truth)
@@ -116,14 +181,23 @@ async def soak(seconds: float, swap_every: float, kill_every: float, workers: in
             await load.run(CAPACITY_SECONDS)
             capacity = statistics.median([await load.run(CAPACITY_SECONDS) for _ in range(3)])
             load.record = Record()
-            async with asyncio.TaskGroup() as disturbances:
+            async with (
+                httpx.AsyncClient(base_url=service.url, timeout=30) as client,
+                asyncio.TaskGroup() as disturbances,
+            ):
                 tasks = [
                     disturbances.create_task(swap(events, directory, versions, swap_every)),
                     disturbances.create_task(kill(events, parent, kill_every)),
                     disturbances.create_task(weigh(events, parent)),
+                    disturbances.create_task(hide(events, client)),
                 ]
+                rating = disturbances.create_task(add_ratings(events, client))
                 rate = await load.run(seconds, capacity / 2)
+                events.ended = True
+                await rating
                 for task in tasks:
                     task.cancel()
             await load.settle()
+            async with httpx.AsyncClient(base_url=service.url, timeout=30) as client:
+                events.compared = await compared(client)
         return Soak(load.record, events, capacity, rate)

@@ -14,7 +14,7 @@ import pytest
 from app.engine.serving_model import ServingModel
 from app.main import create_app
 from app.settings import Settings
-from models.registry.directory import publish
+from models.registry.directory import current_split, publish, set_split
 from models.registry.split import Split
 from tests.support.asgi import Caller, calling
 from tests.support.checkpoints import edit_manifest
@@ -85,6 +85,22 @@ def test_each_user_is_answered_by_one_version_in_every_kind_of_answer(call: Call
     assert ask(call, "POST", f"/predict?model_version={other}", inline)["model_version"] == other
 
 
+def test_changes_of_ratings_name_the_version_that_answers_their_user(call: Caller, versions: tuple[str, str]) -> None:
+    current, other = versions
+    split(call, other, 0.5)
+    for user in USERS[:8]:
+        answers = (
+            ask(call, "PUT", f"/users/{user}/ratings/3", {"rating": 4}),
+            ask(call, "POST", "/ratings", {"users": [user], "items": ["4"], "ratings": [4]}),
+            ask(call, "DELETE", f"/users/{user}/ratings/4"),
+            ask(call, "DELETE", f"/users/{user}"),
+        )
+        expected = other if Split(other, 0.5).has(user) else current
+        assert [answer["model_version"] for answer in answers] == [expected] * len(answers)
+    many = {"users": USERS[:8], "items": ["4"] * 8, "ratings": [4] * 8}
+    assert ask(call, "POST", "/ratings", many)["model_version"] == current
+
+
 def test_because_explains_what_the_user_is_shown(call: Caller, versions: tuple[str, str]) -> None:
     split(call, versions[1], 0.5)
     for user in USERS[:8]:
@@ -142,6 +158,24 @@ def test_a_pinned_service_takes_no_part(versions: tuple[str, str], tmp_path: Pat
     with calling(create_app(Settings(checkpoints=tmp_path, pinned_version=current))) as call:
         assert {predicted(call, user)[1] for user in USERS} == {current}
         split(call, other, 0.5, status=409)
+
+
+def test_a_split_of_the_settings_stays_whatever_the_file_and_requests_say(
+    versions: tuple[str, str], tmp_path: Path
+) -> None:
+    current, other = versions
+    third = publish(tmp_path, random_draft(seed=2), activate=False).version
+    set_split(tmp_path, Split(third, 0.9))
+    for pinned in (None, current):
+        settings = Settings(checkpoints=tmp_path, split=f"{other} 0.5", pinned_version=pinned)
+        with calling(create_app(settings)) as call:
+            for _ in range(2):
+                found = {user: predicted(call, user)[1] for user in USERS}
+                assert found == {user: other if Split(other, 0.5).has(user) else current for user in USERS}
+                call.wait(0.6)  # followers have looked
+            assert split(call, third, 0.1, status=409)["type"] == "urn:ratecast:problem:no-split"
+            ask(call, "DELETE", "/models/split", status=409)
+    assert current_split(tmp_path) == Split(third, 0.9)
 
 
 def test_another_service_and_a_restarted_one_split_alike(versions: tuple[str, str], tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from app.main import create_app
 from app.settings import Settings
 from models.registry.directory import publish
-from models.stored_items import StoredItem
+from models.stored_items import StoredItem, is_shown, next_change, of_items
 from tests.support.asgi import Caller, calling
 from tests.support.drafts import random_draft
 
@@ -170,6 +170,6 @@ def test_a_service_without_a_store_keeps_no_items(directory: Path) -> None:
 
 
 def test_an_item_is_shown_from_its_begin_until_before_its_end() -> None:
-    item = StoredItem("a", available_from=10, available_until=20)
-    assert [item.is_shown(now) for now in (9.9, 10, 19.9, 20)] == [False, True, True, False]
-    assert [item.next_change(now) for now in (9, 10, 20)] == [10, 20, float("inf")]
+    table = of_items([StoredItem("a", available_from=10, available_until=20)])
+    assert [*map(bool, (is_shown(table, now)[0] for now in (9.9, 10, 19.9, 20)))] == [False, True, True, False]
+    assert [next_change(table, now) for now in (9, 9.9, 10, 20)] == [10, 10, 20, float("inf")]

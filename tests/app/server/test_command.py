@@ -69,6 +69,16 @@ def test_a_damaged_checkpoint_ends_the_process_with_one_line(
     assert "weights.safetensors" in refusal("--checkpoints", str(tmp_path), "--workers", workers)
 
 
+def test_a_split_of_a_version_that_cannot_be_served_ends_the_start_with_one_line(
+    refusal: Callable[..., str], tmp_path: Path, make_draft: Callable[..., Draft]
+) -> None:
+    version, missing = publish(tmp_path, make_draft(0)).version, "20200101T000000Z-none-000000"
+    assert refusal("--checkpoints", str(tmp_path), split="nonsense").startswith("ratecast: RATECAST_SPLIT: ")
+    assert missing in refusal("--checkpoints", str(tmp_path), split=f"{missing} 0.1")
+    line = refusal("--checkpoints", str(tmp_path), split=f"{version} 0.1", pinned_version=version)
+    assert "RATECAST_SPLIT names the pinned version" in line
+
+
 @pytest.mark.parametrize(("url", "package"), [("s3://bucket/models", "s3fs"), ("gs://bucket/models", "gcsfs")])
 def test_a_url_that_needs_another_package_says_which(refusal: Callable[..., str], url: str, package: str) -> None:
     assert package in refusal("--checkpoints", url)

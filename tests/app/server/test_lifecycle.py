@@ -300,3 +300,5 @@ def test_a_short_soak_finds_nothing_wrong() -> None:
     assert len(done.events.swaps) >= 6
     assert len(done.events.killed) == 2
     assert len(done.record.last_named) >= 5
+    assert done.events.changes > 10
+    assert done.events.compared == done.events.rated > 10
