@@ -72,7 +72,11 @@ class PublicationError(CheckpointError):
     """A checkpoint that could not be written; nothing was published."""
 
 
-class InterruptedAfterPublication(KeyboardInterrupt):
+class InterruptedHalfWay(KeyboardInterrupt):
+    """An interrupt that says what had been done when it came."""
+
+
+class InterruptedAfterPublication(InterruptedHalfWay):
     """An interrupt that came when a version had been published.
 
     Attributes:
@@ -80,5 +84,5 @@ class InterruptedAfterPublication(KeyboardInterrupt):
     """
 
     def __init__(self, version: str) -> None:
-        super().__init__(version)
+        super().__init__(f"{version} was published")
         self.version = version

@@ -19,6 +19,7 @@ from typing import Any, ClassVar, TypeAlias
 import httpx
 import pyarrow as pa
 
+from models.errors import InterruptedHalfWay
 from models.urls import explained, without_secrets
 from training.data.interactions import NO_TIME, Interactions
 from training.errors import SourceUnavailableError
@@ -98,7 +99,8 @@ Content: TypeAlias = Ratings | Items
 def upload(content: Content, url: str, key: str | None, report: Callable[[int], None], *, skip: int = 0) -> None:
     """Store all rows but the first `skip`. `report` is called with how many are stored.
 
-    Raises SourceUnavailableError with the reason, the row that was refused, and how to go on.
+    Raises SourceUnavailableError with the reason, the row that was refused, and how to go on, and InterruptedHalfWay
+    with the latter.
     """
     shown, number = without_secrets(url).rstrip("/"), len(content)
     headers = {} if key is None else {"Authorization": f"Bearer {key}"}
@@ -111,17 +113,19 @@ def upload(content: Content, url: str, key: str | None, report: Callable[[int], 
         ) from error
     with httpx.Client(base_url=url, headers=headers, timeout=SECONDS) as client:
         for begin in range(skip, number, content.batch):
-            stored = f"{begin:,} of {number:,} {content.kind} are stored; --skip {begin} goes on from there"
-            body = json.dumps(content.body(slice(begin, begin + content.batch))).encode()
+            done, end = begin, min(begin + content.batch, number)
             try:
+                body = json.dumps(content.body(slice(begin, end))).encode()
                 _send(client, url, content.path, body, hashlib.sha256(content.salt + body).hexdigest())
+                done = end
+                report(done)
             except _RefusedError as refusal:
                 place = _place(content, begin, refusal.position)
-                raise SourceUnavailableError(f"{shown} did not accept {place}: {refusal}. {stored}") from refusal
-            except KeyboardInterrupt:
-                log.warning(stored)
-                raise
-            report(min(begin + content.batch, number))
+                raise SourceUnavailableError(
+                    f"{shown} did not accept {place}: {refusal}. {_stored(content, done)}"
+                ) from refusal
+            except KeyboardInterrupt as interrupt:  # this request may be stored too; to send it again does no harm
+                raise InterruptedHalfWay(_stored(content, done)) from interrupt
 
 
 class _RefusedError(Exception):
@@ -130,6 +134,10 @@ class _RefusedError(Exception):
     def __init__(self, problem: str, position: int | None = None) -> None:
         super().__init__(problem)
         self.position = position
+
+
+def _stored(content: Content, done: int) -> str:
+    return f"{done:,} of {len(content):,} {content.kind} are stored; --skip {done} goes on from there"
 
 
 def _place(content: Content, begin: int, position: int | None) -> str:

@@ -7,6 +7,8 @@ import json
 import re
 import signal
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -19,6 +21,7 @@ import pytest
 import sqlalchemy as sa
 from pyarrow import parquet
 
+from models.errors import InterruptedHalfWay
 from models.registry.directory import load
 from tests.support.forks import Finished, Nursery
 from tests.support.reading import rows_of
@@ -32,6 +35,7 @@ from training.options import SourceOptions
 pytestmark = pytest.mark.timeout(300)
 
 USERS, ITEMS = 60, 50
+LIMITED, UNLIMITED = "a-key-with-a-limit", "a-key-without-a-limit"
 
 
 @pytest.fixture
@@ -148,6 +152,38 @@ def test_an_import_whose_service_is_killed_half_way_says_how_to_go_on_and_then_s
     stored = load_data([f"sqlite:///{store}"], SourceOptions(table="ratings"), rng=np.random.default_rng(0), cache=out)
     assert stored.rows == 1_800
     assert sorted(rows_of(stored.ratings)) == sorted(rows_of(rows))
+
+
+@pytest.mark.slow
+def test_an_import_that_is_interrupted_half_way_says_what_is_stored_and_how_to_go_on(
+    training: Callable[..., Finished], ratings: Path, tmp_path: Path
+) -> None:
+    """The service takes one request and then asks to wait for a minute, in which the interrupt comes."""
+    out, store, data = tmp_path / "checkpoints", tmp_path / "ratings.sqlite", tmp_path / "many.csv"
+    data.write_text("user,item,rating\n" + "".join(f"u{n % 150},i{n // 150},{2 + n % 4}\n" for n in range(15_000)))
+    assert training("fit", "--data", ratings, "--preset", "bias", "--out", out).code == 0
+    content = upload.Ratings(load_data([str(data)], rng=np.random.default_rng(0), cache=tmp_path).ratings)
+    limits = {"rate_limit": "0.017", "api_keys": LIMITED, "api_keys_may_rate": "true", "admin_keys": UNLIMITED}
+    with serving(out, store=f"sqlite:///{store}", **limits) as service:
+        words = ("import", "--data", str(data), "--to", service.url, "--key")
+        command = [sys.executable, "-m", "training", *words, LIMITED]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            assert process.stderr is not None
+            seen = [process.stderr.readline()]
+            while "retrying in" not in seen[-1]:
+                assert seen[-1], seen
+                seen.append(process.stderr.readline())
+            process.send_signal(signal.SIGINT)
+            stdout, stderr = process.communicate()
+        assert (process.returncode, stdout) == (130, "")
+        said = "interrupted: 10,000 of 15,000 ratings are stored; --skip 10000 goes on from there"
+        assert stderr.splitlines()[-1] == said
+        with pytest.raises(InterruptedHalfWay, match=r"^10,000 of 15,000 .*; --skip 10000 goes on"):  # between requests
+            upload.upload(content, service.url, UNLIMITED, lambda _: signal.raise_signal(signal.SIGINT))
+        rest = training(*words, UNLIMITED, "--skip", 10_000)
+        assert (rest.code, rest.stdout) == (0, f"stored 5,000 ratings in {service.url}\n")
+    kept = load_data([f"sqlite:///{store}"], SourceOptions(table="ratings"), rng=np.random.default_rng(0), cache=out)
+    assert sorted(row[:3] for row in rows_of(kept.ratings)) == sorted(row[:3] for row in rows_of(content.ratings))
 
 
 def test_a_catalogue_and_a_deletion_go_all_the_way(

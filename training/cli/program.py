@@ -9,7 +9,7 @@ from typing import TextIO
 import click
 from click.shell_completion import BashComplete, FishComplete, ZshComplete
 
-from models.errors import InterruptedAfterPublication, RatecastError
+from models.errors import InterruptedHalfWay, RatecastError
 from training.cli import output
 from training.cli.catalogue import datasets, presets
 from training.cli.compare import compare
@@ -105,10 +105,9 @@ def main() -> int:
     except MemoryError:
         output.say_error("there is not enough memory: use fewer ratings or fewer factors")
         return EXIT_BAD_INPUT
-    except InterruptedAfterPublication as interrupt:
-        click.echo(f"interrupted: {interrupt.version} was published", err=True)
-        return EXIT_INTERRUPTED
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted: nothing was published", err=True)
+    except (click.Abort, KeyboardInterrupt) as interrupt:
+        cause = interrupt.__cause__ or interrupt  # click raises Abort from an interrupt
+        done = str(cause) if isinstance(cause, InterruptedHalfWay) else "nothing was published"
+        click.echo(f"interrupted: {done}", err=True)
         return EXIT_INTERRUPTED
     return 0

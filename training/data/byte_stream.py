@@ -18,9 +18,11 @@ from training.data.dialect import Dialect, Quotes
 from training.errors import DataError
 
 BLOCK_BYTES = 1 << 24  # pyarrow makes a dictionary per block; its default of 1 MB makes too many to unify
+COUNTED_BYTES = 1 << 18  # at a time: they stay in the cache of a core, and take little memory
 MAX_LINE = 1 << 20  # bytes; no row of a table of ratings is so long
 UNIT = b"\x1f"  # the unit separator of ASCII
 NEWLINE, RETURN, QUOTE = b'\n\r"'
+_first_line = re.compile(rb"[\r\n]*[^\r\n]+[\r\n]")
 _blanks = re.compile(rb"[ \t]+")
 _blanks_at_ends = re.compile(rb"(?:^|(?<=[\r\n])) | (?=[\r\n]|$)")
 
@@ -30,19 +32,26 @@ def delimiter_of(dialect: Dialect) -> str:
     return UNIT.decode() if dialect.separator == "::" else dialect.separator
 
 
+class QuoteFoundError(Exception):
+    """A double quote in a text that was to be read as one without any."""
+
+
 class CountedText(io.RawIOBase):
     """The bytes of a text as the reader takes them.
+
+    With `without_quotes`, `read` raises QuoteFoundError at the first quote after the names of the columns.
 
     Attributes:
         lines: number of lines read that are not blank.
         quotes: number of double quotes read; 0 if they are ordinary characters.
     """
 
-    def __init__(self, stream: IO[bytes], dialect: Dialect, name: str) -> None:
-        self._stream, self._name = stream, name
+    def __init__(self, stream: IO[bytes], dialect: Dialect, name: str, *, without_quotes: bool = False) -> None:
+        self._stream, self._name, self._without_quotes = stream, name, without_quotes
         self._chunks = _chunks(stream, dialect, name)
         self._rest = b""
-        self._count_quotes = dialect.quotes is not Quotes.NOTHING
+        self._has_names = dialect.names is None
+        self._count_quotes = dialect.quotes is not Quotes.NOTHING and not without_quotes
         self._around_quotes = np.zeros(256, bool)
         self._around_quotes[[NEWLINE, RETURN, QUOTE, ord(delimiter_of(dialect))]] = True
         self._before, self._last = b"\n", b""  # the two bytes before the next chunk, if there are any
@@ -66,7 +75,10 @@ class CountedText(io.RawIOBase):
                 return b""
             if b"\0" in chunk:
                 raise DataError(f"{self._name}: not a text: it holds zero bytes")
-            self._count(chunk)
+            if self._without_quotes and chunk.find(b'"', self._end_of_names(chunk)) >= 0:
+                raise QuoteFoundError
+            for begin in range(0, len(chunk), COUNTED_BYTES):
+                self._count(chunk[begin : begin + COUNTED_BYTES])
             self._rest = chunk
         taken, self._rest = (self._rest, b"") if size < 0 else (self._rest[:size], self._rest[size:])
         return taken
@@ -74,6 +86,11 @@ class CountedText(io.RawIOBase):
     def close(self) -> None:
         self._stream.close()
         super().close()
+
+    def _end_of_names(self, chunk: bytes) -> int:
+        """Where the names of the columns end in a chunk; 0 if it has none, or not the whole line."""
+        found = _first_line.match(chunk) if self._has_names and not self.lines else None
+        return found.end() if found else 0
 
     def _count(self, chunk: bytes) -> None:
         """Count the lines that end within a chunk, and judge the quotes of which both neighbours are known."""

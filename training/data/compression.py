@@ -34,7 +34,7 @@ MAGIC = {
 }
 PIECE = 1 << 16
 DAMAGES = (gzip.BadGzipFile, zlib.error, lzma.LZMAError, BadZipFile, RuntimeError, IndexError, struct.error)
-FREE_BYTES = 1 << 25  # that any file may expand to
+FREE_BYTES = 1 << 24  # that any file may expand to
 MOST_EXPANSION = 200  # texts of ratings shrink to a fifth, extremely regular ones to a hundredth
 
 

@@ -173,7 +173,8 @@ def _parts(
     if is_files(source, options):
         _check_known(source)
         selection = Selection(renamed=options.columns)
-        yield from (files.read(file, options, selection) for file in files.found(source))
+        found = files.found(source)
+        yield from (files.read(file, options, selection, may_be_empty=len(found) > 1) for file in found)
     elif named := movielens.SETS.get(source):
         _refuse_columns(source, options)
         content = movielens.read(named, cache)

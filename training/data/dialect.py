@@ -122,9 +122,9 @@ def recognised(
     }
     dialect = dialects[_separator(lines, BY_ENDING.get(ending, ","), dialects, fewest)]
     first = dialect.split(lines[0])
-    if tuple(selection.required) != RATING or (
-        options.header and (selection.is_header(first) or not _is_rating(first, dialect, selection))
-    ):
+    has_names = selection.is_header(first) or not _is_rating(first, dialect, selection)
+    has_names = has_names or (not selection.renamed and names_a_pivot(first, lines[1:], dialect))
+    if tuple(selection.required) != RATING or (options.header and has_names):
         return dialect
     names = tuple(str(position + 1) for position in range(len(first)))
     return Dialect(dialect.separator, names, dialect.quotes, encoding, options.decimal)
@@ -151,6 +151,17 @@ def _separator(lines: Sequence[str], default: str, dialects: Mapping[str, Dialec
         return max(candidates, key=lambda separator: (separator == default, even[separator], widths[separator][0]))
     likely = max(widths, key=lambda separator: (widths[separator][0] >= fewest, even[separator]))
     return likely if widths[likely][0] >= fewest and likely not in WEAK else default
+
+
+def names_a_pivot(first: Sequence[str], others: Sequence[str], dialect: Dialect) -> bool:
+    """Whether a first line such as `user,11,12` has a word before numbers only, and all others begin with a number."""
+    begins = [dialect.split(line)[:1] for line in others]
+    return (
+        first[0].strip().isidentifier()
+        and bool(begins)
+        and all(begin and dialect.is_number(begin[0]) for begin in begins)
+        and all(map(dialect.is_number, first[1:]))
+    )
 
 
 def _is_rating(fields: Sequence[str], dialect: Dialect, selection: Selection) -> bool:

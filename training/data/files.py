@@ -168,10 +168,16 @@ def _standard_input() -> Opener:
     return open_copy
 
 
-def read(file: File, options: SourceOptions, selection: Selection) -> Part:
-    """The selected columns of a file under our names. Raises DataError or ConfigError."""
+def read(file: File, options: SourceOptions, selection: Selection, *, may_be_empty: bool = False) -> Part:
+    """The selected columns of a file under our names. Raises DataError or ConfigError.
+
+    A file without a byte `may_be_empty`: Spark writes one for a part without rows.
+    """
     with file.open() as stream:
         head = stream.read(HEAD_BYTES)
+    if not head and may_be_empty:
+        log.info("%s: the file is empty", file.name)
+        return [], Origin(file.name)
     if not head:
         raise DataError(f"{file.name}: the file is empty")
     name, opener, path = PurePosixPath(file.name), file.open, file.path

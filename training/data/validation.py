@@ -183,7 +183,10 @@ def _checked_ticks(column: pa.Array) -> tuple[pa.Array, Bools]:
 
 
 CONVERSIONS = {"user": _checked_ids, "item": _checked_ids, "rating": _checked_ratings, "timestamp": _checked_ticks}
-FAULTS = {"rating": "is not a finite number", "timestamp": "is neither a number nor an ISO 8601 time"}
+FAULTS = {
+    "rating": "is not a finite number",
+    "timestamp": "is neither a number nor an ISO 8601 time; --columns timestamp= reads no times",
+}
 
 
 def _fault(name: str, value: object) -> str:

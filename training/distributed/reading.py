@@ -17,7 +17,7 @@ from pyarrow import parquet as pq
 
 from training.communicator import Communicator, Span
 from training.config import JobConfig
-from training.data.columnar import BATCH_ROWS, renamed
+from training.data.columnar import BATCH_ROWS, refuse_wide, renamed
 from training.data.dataset import is_files, shown_name
 from training.data.files import File, found, is_parquet
 from training.data.interactions import Interactions
@@ -111,8 +111,9 @@ def _pieces(group: Group, files: list[tuple[int, File]]) -> list[_Piece]:
     """All row groups in order. Each rank reads some of the footers."""
     mine: dict[int, list[int]] = {}
     for number in range(group.rank, len(files), group.size):
-        with files[number][1].open() as stream, pq.ParquetFile(stream) as parquet:
-            facts = parquet.metadata
+        with files[number][1].open() as stream:
+            refuse_wide(stream, Origin(files[number][1].name))
+            facts = pq.ParquetFile(stream).metadata
             mine[number] = [facts.row_group(each).num_rows for each in range(facts.num_row_groups)]
     rows = {number: counts for part in group.all_objects(mine) for number, counts in part.items()}
     pieces, begin = [], 0

@@ -49,7 +49,8 @@ def series(tmp_path_factory: pytest.TempPathFactory, make_draft) -> dict[str, di
         call("POST", "/predict", b'{"user": "1", "item": "2"}')
         call("POST", "/recommend", b'{"users": ["1", "?"]}', JSON)
         (directory / CURRENT).write_text("nowhere")
-        call.wait(0.6)
+        while b"ratecast_model_load_failing 1" not in call("GET", "/metrics", b"", JSON).body:
+            call.wait(0.1)
         text = call("GET", "/metrics", b"", JSON).body.decode()
     for name, labels in re.findall(r"^(ratecast_\w+)(?:\{(.*)\})? ", text, re.MULTILINE):
         values = found.setdefault(name, {})

@@ -58,7 +58,7 @@ class Postgres:
         for process in (postmaster, *postmaster.children(recursive=True)):
             with suppress(psutil.NoSuchProcess):
                 process.kill()
-        postmaster.wait(10)
+        postmaster.wait(60)
 
     def start(self) -> None:
         self.server.ensure_postgres_running()

@@ -25,7 +25,7 @@ from app.ratings.tables import deletions, ratings, requests, users
 from app.ratings.tables import store as store_table
 
 TABLES = store_table, ratings, users, deletions, requests
-SOON = 2.0  # seconds
+SOON = 20.0  # seconds; moments on an idle machine
 
 
 @asynccontextmanager
@@ -79,7 +79,7 @@ def test_a_lock_that_somebody_held_for_seconds_leaves_nothing_behind(tmp_path: P
                     began = time.monotonic()
                     with pytest.raises(StoreUnavailableError, match="locked by another process"):
                         await ours.change(given("u", 2.0))
-                    assert time.monotonic() - began < 2.5
+                    assert time.monotonic() - began < SOON
                     assert (await ours.of(["u"]))["u"].ratings[0].rating == 1.0
             await acknowledged_soon(ours, given("u", 3.0))
             await acknowledged_soon(theirs, given("v", 3.0))
@@ -204,11 +204,11 @@ def test_after_a_restore_from_a_copy_everybody_is_read_anew_and_no_revision_come
             await store.change(given("kept", 1.0))
             copy = copy_of(database)
             gone = [await store.change(given(user, 2.0)) for user in ("kept", "gone")]
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while theirs.table[LATEST] < gone[-1]:
                     await asyncio.sleep(0.01)
             restore(database, copy)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 for changes in (ours, theirs):
                     while not all(changes.table[changes.slot_of(user)] > gone[-1] for user in ("kept", "gone")):
                         await asyncio.sleep(0.01)
@@ -231,7 +231,7 @@ def test_a_store_that_is_behind_a_model_fitted_on_it_gets_ahead_of_it(store_url:
             assert store.id is not None
             store.note_fit(store.id, 60)
             store.note_fit("another store", 10**9)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while await store.change(given("u")) <= 60:
                     await asyncio.sleep(0.01)
             assert await store.change(given("u")) < 10**8

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.support.reading import read, rows_of
-from training.data import delimited
+from training.data import byte_stream, delimited
 from training.errors import DataError
 
 HEADER = b"user,item,rating,timestamp\n"
@@ -303,3 +303,23 @@ def test_a_hostile_text_is_refused_fast_in_a_short_line(tmp_path: Path, hostile:
         read(path)
     assert time.monotonic() - began < 15
     assert len(str(caught.value)) < 1_000
+
+
+@pytest.mark.parametrize(
+    "names", ['"user","item","rating"', '"user","a ""name"", quoted","rating"', '"user","a\nname","rating"']
+)
+@pytest.mark.parametrize("begins", ["", "\n\r\n", "\ufeff"])
+@pytest.mark.parametrize("quoted", [None, 0, 9_999])
+def test_quotes_may_be_anywhere_or_only_around_the_names(
+    tmp_path: Path, names: str, begins: str, quoted: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Arrow is told that there are none until one is found in a row, which may be in a later block."""
+    monkeypatch.setattr(byte_stream, "BLOCK_BYTES", 1 << 16)
+    rows = [f"u{n},i{n},3" for n in range(10_000)]
+    expected = [(f"u{n}", f"i{n}", 3.0, None) for n in range(10_000)]
+    if quoted is not None:
+        rows[quoted] = '"u,""x""",i,3'
+        expected[quoted] = ('u,"x"', "i", 3.0, None)
+    (tmp_path / "ratings.csv").write_bytes((begins + "\n".join([names, *rows])).encode())
+    columns = {"user": "1", "item": "2", "rating": "3"}
+    assert rows_of(read(tmp_path / "ratings.csv", columns=columns).ratings) == expected

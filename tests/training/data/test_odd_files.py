@@ -17,6 +17,7 @@ from training.data import byte_stream
 from training.data.dataset import load
 from training.data.summary import summary
 from training.errors import DataError
+from training.options import SourceOptions
 
 U = "user,item,rating\n"
 HASHES = "00000c289a1829a8\t3bd73256-3905\tbetty blowtorch\t2137\n00001411dc427966\tf2fb0ff0-5679\tdie “Ärzte”\t1099\n"
@@ -56,6 +57,16 @@ REFUSED: dict[str, tuple[str | bytes, str]] = {
     "a pivot without names": (
         "\n".join(["5,99,99,99,1.5,3,2"] * 5),
         "7 numbers without names: .*turned into rows",
+    ),
+    "a pivot whose items are numbers": (
+        "user,11,12,13\n1,5,3,2\n2,1,2,4\n",
+        "its first line, user, 11, 12, 13, seems to",
+    ),
+    "percent": (f"{U}1,2,80%\n", "line 2: rating '80%' is not a number; write ratings as numbers"),
+    "words": (f"{U}1,2,3\n1,3,up\n", "line 3: rating 'up' is not a number; write ratings as numbers"),
+    "German dates": (
+        f"{U[:-1]},timestamp\n1,2,3,31.12.2024\n",
+        "line 2: timestamp '31.12.2024' is .* timestamp= reads",
     ),
     "digits of another script": (f"{U}1,2,3\n1,3,٣\n", "line 3: rating '٣' is not a number"),
     "separators at the ends of rows": (f"{U}1,2,3,\n", "line 2: 4 fields where the first line has 3"),
@@ -141,3 +152,14 @@ def test_numbers_that_are_no_seconds_since_1970_are_told_of(
     with caplog.at_level(logging.WARNING):
         summary(load([str(path)], rng=np.random.default_rng(0), cache=tmp_path))
     assert "all times are before 1980: numbers are read as seconds since 1970" in caplog.text
+
+
+def test_a_part_without_a_byte_is_left_out_of_a_folder_and_a_first_rating_of_a_word_can_be_said(tmp_path: Path) -> None:
+    """Spark writes such parts. Alone, an empty file is an error."""
+    for name, content in {"_SUCCESS": "", ".part-0.crc": "x", "part-0": "ann,2,3\n2,3,4\n", "part-1": ""}.items():
+        (tmp_path / name).write_text(content)
+    options = SourceOptions(header=False)
+    read_folder = load([str(tmp_path)], options, rng=np.random.default_rng(0), cache=tmp_path)
+    assert rows_of(read_folder.ratings) == [("ann", "2", 3, None), ("2", "3", 4, None)]
+    with pytest.raises(DataError, match="part-1: the file is empty"):
+        load([str(tmp_path / "part-1")], options, rng=np.random.default_rng(0), cache=tmp_path)
