@@ -100,7 +100,7 @@ def dialect_of(opener: Opener, name: str, ending: str, options: SourceOptions, s
     is_unnamed = dialect.names is None and selection.required == RATING and not selection.is_header(first)
     if is_unnamed and not selection.renamed and len(first) >= len(RATING) and names_a_pivot(first, filled[1:], dialect):
         raise DataError(
-            f"{name}: its first line, {shortened(first)}, seems to name a column for each item: "
+            f"{name}: line {lines.index(filled[0]) + 1}, {shortened(first)}, seems to name a column for each item: "
             "turn the table into rows first, or give --no-header if the line is a rating"
         )
     if is_unnamed:

@@ -20,7 +20,7 @@ from training.communicator import SINGLE_PROCESS, Communicator
 
 LENGTH = 10
 USERS_PER_BATCH = 512
-DIMENSIONS = 128  # of the projection: the cosine of a pair errs by 0.09, the mean of thousands of pairs by 0.002
+DIMENSIONS = 256  # of the projection: a mean cosine errs by 9 % of itself at most, for all models alike
 USERS_AT_ONCE = 1 << 14
 RATINGS_AT_ONCE = 1 << 18
 
@@ -109,16 +109,27 @@ def _distances(top_BK: Tensor, directions_ID: Tensor) -> Tensor:
 
 
 def _projected(seen: TrainingRatings, items: int, communicator: Communicator) -> Tensor:
-    """Each item's vector of who rated it, times random signs, one for each user and dimension: (I, D)."""
-    rng, device = np.random.default_rng([0, communicator.rank]), seen.offsets.device
+    """Each item's vector of who rated it, times random signs, one for each user and dimension: (I, D).
+
+    A user has the same signs however the users are spread over ranks.
+    """
+    device, users = seen.offsets.device, len(seen.offsets) - 2
     projected_ID = torch.zeros(items, DIMENSIONS, device=device)
-    users = len(seen.offsets) - 2
+    of_ranks = torch.zeros(communicator.size, dtype=torch.int64)
+    of_ranks[communicator.rank] = users
+    earlier = int(communicator.sum(of_ranks)[: communicator.rank].sum())
     for first in range(0, users, USERS_AT_ONCE):
         last = min(first + USERS_AT_ONCE, users)
-        signs = rng.integers(0, 2, (last - first, DIMENSIONS), dtype=np.int8) * 2 - 1
-        signs_BD, counts_B = torch.from_numpy(signs).to(device).float(), seen.offsets[first : last + 1].diff()
+        signs_BD, counts_B = _signs(earlier + first, last - first).to(device), seen.offsets[first : last + 1].diff()
         users_N = torch.arange(last - first, device=device).repeat_interleave(counts_B)
         items_N = seen.items_N[int(seen.offsets[first]) : int(seen.offsets[last])].long()
         for users_B, items_B in zip(users_N.split(RATINGS_AT_ONCE), items_N.split(RATINGS_AT_ONCE), strict=True):
             projected_ID.index_add_(0, items_B, signs_BD[users_B])
     return communicator.sum(projected_ID)
+
+
+def _signs(first: int, users: int) -> Tensor:
+    """The signs of some users from the `first` on, (B, D): each user has a counter of the generator, 256 bits."""
+    bits_B4 = np.random.Philox(key=0, counter=first).random_raw(4 * users).reshape(users, 4)
+    bits_BD = np.unpackbits(bits_B4.view(np.uint8), axis=1)
+    return torch.from_numpy(bits_BD).float() * 2 - 1

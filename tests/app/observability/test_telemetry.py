@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import re
+import struct
 import subprocess
 import sys
 import threading
@@ -15,7 +16,7 @@ import pytest
 from prometheus_client.mmap_dict import MmapedDict, mmap_key
 
 from app.main import create_app
-from app.observability.telemetry import Telemetry
+from app.observability.telemetry import DIRECTORY, Telemetry
 from app.settings import Settings
 from tests.support import ROOT
 from tests.support.asgi import Caller, calling
@@ -119,6 +120,21 @@ def test_gauges_of_workers_that_ended_are_left_out(tmp_path: Path, monkeypatch: 
         )
         gauges.close()
     assert samples(Telemetry().render().decode()) == {'ratecast_waiting_rows{kind="lists"}': 5.0}
+
+
+def test_the_file_that_another_worker_is_making_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(DIRECTORY, str(tmp_path))
+    file = tmp_path / f"counter_{os.getpid()}.db"
+    file.touch()
+    telemetry = Telemetry()
+    with monkeypatch.context() as patch:
+        patch.setattr("app.observability.telemetry.READS", 1)
+        with pytest.raises(struct.error):
+            telemetry.render()
+    made = threading.Timer(0.05, lambda: file.write_bytes(bytes(1 << 20)))
+    made.start()
+    assert telemetry.render() == b""
+    made.join()
 
 
 @pytest.mark.slow

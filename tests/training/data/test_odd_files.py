@@ -60,7 +60,7 @@ REFUSED: dict[str, tuple[str | bytes, str]] = {
     ),
     "a pivot whose items are numbers": (
         "user,11,12,13\n1,5,3,2\n2,1,2,4\n",
-        "its first line, user, 11, 12, 13, seems to",
+        "line 1, user, 11, 12, 13, seems to",
     ),
     "percent": (f"{U}1,2,80%\n", "line 2: rating '80%' is not a number; write ratings as numbers"),
     "words": (f"{U}1,2,3\n1,3,up\n", "line 3: rating 'up' is not a number; write ratings as numbers"),
