@@ -82,8 +82,7 @@ def _putting(put: Any) -> Any:
     return put.on_conflict_do_update(index_elements=[items.c.item], set_=replaced)
 
 
-_CHANGED = sa.text(
-    f"SELECT {', '.join(column.name for column in items.c[:9])} FROM {items.name} WHERE revision > :after"  # noqa: S608
-)
+_UNTYPED: list[sa.ColumnClause[Any]] = [sa.column(column.name) for column in items.c[:9]]
+_CHANGED = sa.select(*_UNTYPED).select_from(sa.table(items.name)).where(sa.column("revision") > sa.bindparam("after"))
 _NEXT = sa.update(catalogue).values(revision=catalogue.c.revision + 1).returning(catalogue.c.revision)
 _PUT = {"postgresql": _putting(postgresql.insert(items)), "sqlite": _putting(sqlite.insert(items))}
