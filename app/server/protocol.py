@@ -1,8 +1,7 @@
 """uvicorn's HTTP/1.1 with limits, a few requests a turn, and the head and first part of an answer in one write.
 
-Only this file uses parts of uvicorn that are not documented. `tests/app/server/test_uvicorn.py`
-names them: attributes and methods of `HttpToolsProtocol` and of its members, the parent of several workers, the exit
-code of a worker that could not start, and the import of an application by its name.
+Only this file uses parts of uvicorn that are not documented. `tests/app/server/test_uvicorn.py` names them: those of
+`HttpToolsProtocol`, of the parent of several workers, and the import of an application by its name.
 """
 
 from __future__ import annotations
@@ -25,19 +24,25 @@ from app.server.bounds import HEAD_TOO_LARGE, INVALID, MAX_HEAD, TOO_MANY, TOO_M
 
 __all__ = ["STARTUP_FAILURE", "BoundedProtocol", "import_from_string", "supervise"]
 
-PER_TURN = 16  # about 1 ms
+PER_TURN, PARTS_A_TURN = 16, 64  # requests, about 1 ms, and parts of pipelined ones
 HEALTH = b"GET /health/live ", b"HEAD /health/live "
-LOOKS = 4  # in the time of a request
-LEAST_SECONDS = 0.05  # between two of them
+LOOKS, LEAST_SECONDS = 4, 0.05  # in the time of a request, and between two of them
 HEAD, INTERIM = b"HTTP/1.1 ", b"HTTP/1.1 1"
 END = b"\r\n\r\n"  # of a head, of trailers and of a chunked body
 FRAMING = 16  # bytes a byte of the body, beside those of a head: chunks of one byte have 5
-PARTS_A_TURN = 64
+
+
+class Workers(Multiprocess):
+    def keep_subprocess_alive(self) -> None:
+        """As uvicorn's; but the end of a worker ends the wait for its answer, since nobody else has its end open."""
+        for process in self.processes:
+            process.child_conn.close()
+        super().keep_subprocess_alive()
 
 
 def supervise(config: Config, listener: socket.socket) -> bool:
     """Run the workers of a configuration, and replace those that die. Returns whether all of them could start."""
-    supervisor = Multiprocess(config, sockets=[listener])
+    supervisor = Workers(config, sockets=[listener])
     supervisor.run()
     return all(process.exitcode != STARTUP_FAILURE for process in supervisor.processes)
 
@@ -62,8 +67,7 @@ class Admission:
     """
 
     def __init__(self, waiting: int) -> None:
-        self._most = waiting
-        self._entered = 0
+        self._most, self._entered = waiting, 0
         self._waiting: deque[Callable[[], None]] = deque()
         self._turning = False
 
@@ -107,9 +111,7 @@ class JoiningTransport:
     """
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
-        self._transport = transport
-        self._loop = loop
-        self._head = b""
+        self._transport, self._loop, self._head = transport, loop, b""
         self.is_closing = transport.is_closing  # asked of every answer
 
     def write(self, data: bytes) -> None:
@@ -152,11 +154,9 @@ class BoundedProtocol(HttpToolsProtocol):
         admission: Admission,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        self._bounds = bounds
-        self._admission = admission
+        self._bounds, self._admission = bounds, admission
         self._held = b""  # received before the connection's turn
-        self._requests = 0
-        self._in_head = False
+        self._requests, self._in_head = 0, False
         self._refusal = b""  # that comes after the answer under way
         self._upgrading = False  # the head that was read asks for another protocol
         self._body = self._body_of_part = 0  # bytes of the body so far, and in the part that was read last

@@ -6,6 +6,7 @@ import asyncio
 import re
 import resource
 import signal
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ import psutil
 import pytest
 import uvloop
 
+from app.server.launcher import WORKER_SECONDS
 from models.registry.directory import CURRENT, activate, current_version
 from tests.support import soak
 from tests.support.checked_load import Load, Truth, requests
@@ -166,6 +168,22 @@ def test_a_killed_worker_takes_only_what_it_had_under_way_and_is_replaced(direct
             await answers(scene, 300)
         done = soak.Soak(scene.load.record, events, 0.0, RATE)
         assert done.unexplained == []
+
+    run(scenario())
+
+
+@pytest.mark.slow
+def test_a_worker_that_ends_while_its_parent_waits_for_its_answer_is_replaced_at_once(directory: Path) -> None:
+    async def scenario() -> None:
+        async with under_load(directory, workers=2) as scene:
+            before = scene.workers
+            victim = psutil.Process(min(before))
+            victim.suspend()
+            await asyncio.sleep(2)  # the parent asks twice a second
+            killed = time.monotonic()
+            victim.kill()
+            await scene.until(lambda: two_workers(scene, before))
+            assert time.monotonic() - killed < WORKER_SECONDS - 5
 
     run(scenario())
 

@@ -84,6 +84,8 @@ def test_the_parent_of_workers_keeps_their_exit_codes() -> None:
     assert STARTUP_FAILURE == 3
     assert "self.processes" in inspect.getsource(Multiprocess.__init__)
     assert "exitcode" in inspect.getsource(inspect.getmodule(Multiprocess))  # type: ignore[arg-type]
+    assert "process.is_alive(" in inspect.getsource(Multiprocess.keep_subprocess_alive)
+    assert "self.child_conn = Pipe()" in inspect.getsource(inspect.getmodule(Multiprocess))  # type: ignore[arg-type]
     assert list(inspect.signature(Multiprocess.__init__).parameters) == ["self", "config", "sockets"]
 
 
