@@ -72,7 +72,7 @@ class ModelWatcher:
         self._tell, self._ratings, self._sync = tell, ratings, sync
         self._registry: Registry = DirectoryRegistry(directory) if sync is None else sync.remote
         self._retry_at = 0.0
-        self.lock = asyncio.Lock()  # held while a version being served may change
+        self.lock = asyncio.Lock()
         self._executor = ThreadPoolExecutor(1, "loader", torch.set_num_threads, (1,))  # the cores are for answers
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -109,3 +110,14 @@ def calling(app: FastAPI) -> Iterator[Caller]:
             yield Caller(app, runner, dict(state or {}))
         finally:
             runner.run(lifespan.__aexit__(None, None, None))
+
+
+def ask(call: Caller, method: str, target: str, body: object = None, status: int = 200) -> Any:
+    """The JSON of the answer to a request, whose body is sent as JSON and whose answer has this status."""
+    path, _, query = target.partition("?")
+    content = b"" if body is None else json.dumps(body).encode()
+    answer = call(
+        method, path, content, [("content-type", "application/json")] if content else (), query=query.encode()
+    )
+    assert answer.status == status, answer.body
+    return json.loads(answer.body)

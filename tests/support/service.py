@@ -20,7 +20,7 @@ from tests.support.waiting import wait_until
 
 LISTENS = re.compile(r" on (http://[^\s\"]+:\d+)")  # as the service logs it
 END_SECONDS = 60.0
-TRUSTS_NOBODY = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # to read whom this machine trusts takes 30 ms a client
+TRUSTS_NOBODY = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # reading the trusted authorities takes 30 ms
 
 Start: TypeAlias = Callable[..., AbstractContextManager[tuple[httpx.Client, Any]]]
 """What the fixture `start` gives: a function that runs the service, and gives a client of it and its process."""

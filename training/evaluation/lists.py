@@ -20,7 +20,7 @@ from training.communicator import SINGLE_PROCESS, Communicator
 
 LENGTH = 10
 USERS_PER_BATCH = 512
-DIMENSIONS = 256  # of the projection: a mean cosine errs by 9 % of itself at most, for all models alike
+DIMENSIONS = 256  # of the projection: a mean cosine has a standard error of 9 % of itself at most, and models share it
 USERS_AT_ONCE = 1 << 14
 RATINGS_AT_ONCE = 1 << 18
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import json
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,11 +15,10 @@ from app.main import create_app
 from app.settings import Settings
 from models.registry.directory import current_split, publish, set_split
 from models.registry.split import Split
-from tests.support.asgi import Caller, calling
+from tests.support.asgi import Caller, ask, calling
 from tests.support.checkpoints import edit_manifest
 from tests.support.drafts import random_draft
 
-JSON = [("content-type", "application/json")]
 USERS = [str(number) for number in range(1, 60)]
 
 
@@ -35,14 +33,6 @@ def versions(tmp_path: Path) -> tuple[str, str]:
 def call(versions: tuple[str, str], tmp_path: Path) -> Iterator[Caller]:
     with calling(create_app(Settings(checkpoints=tmp_path))) as call:
         yield call
-
-
-def ask(call: Caller, method: str, target: str, body: object = None, status: int = 200) -> Any:
-    path, _, query = target.partition("?")
-    content = b"" if body is None else json.dumps(body).encode()
-    answer = call(method, path, content, JSON if content else (), query=query.encode())
-    assert answer.status == status, answer.body
-    return json.loads(answer.body)
 
 
 def split(call: Caller, version: str, share: object, status: int = 200) -> Any:

@@ -14,7 +14,7 @@ from app.main import create_app
 from app.settings import Settings
 from models.registry.directory import publish
 from models.stored_items import StoredItem, is_shown, next_change, of_items
-from tests.support.asgi import Caller, calling
+from tests.support.asgi import Caller, ask, calling
 from tests.support.drafts import random_draft
 
 JSON = [("content-type", "application/json")]
@@ -30,14 +30,6 @@ def directory(tmp_path: Path) -> Path:
 def call(directory: Path) -> Iterator[Caller]:
     with calling(create_app(Settings(checkpoints=directory))) as call:
         yield call
-
-
-def ask(call: Caller, method: str, target: str, body: object = None, status: int = 200) -> Any:
-    path, _, query = target.partition("?")
-    content = b"" if body is None else json.dumps(body).encode()
-    answer = call(method, path, content, JSON if content else (), query=query.encode())
-    assert answer.status == status, answer.body
-    return json.loads(answer.body)
 
 
 def top(call: Caller, query: str = "") -> list[str]:
