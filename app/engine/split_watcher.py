@@ -146,7 +146,7 @@ class SplitWatcher:
         if beside is None:
             logger.info("The split has ended: the current model answers all users")
         else:
-            logger.info("Model %s answers %g of the users", beside.split.version, beside.split.share)
+            logger.info("Model %s answers %.4g %% of the users", beside.split.version, 100 * beside.split.share)
         self._tell(SplitChanged(None if beside is None else beside.split))
 
     def _fail(self, split: Split | None, error: Exception) -> None:

@@ -124,7 +124,11 @@ def _some_users(ratings: Interactions) -> Interactions:
     counts_U = np.bincount(ratings.users_N, minlength=ratings.users)
     before_U = np.cumsum(counts_U[order_U]) - counts_U[order_U]
     chosen_U = order_U[before_U < MOST]
-    log.info("the replay is of the ratings of %d users drawn at random: %d", len(chosen_U), counts_U[chosen_U].sum())
+    log.info(
+        "the replay is limited to %d users drawn at random, who have %d ratings",
+        len(chosen_U),
+        counts_U[chosen_U].sum(),
+    )
     return ratings.take(np.flatnonzero(np.isin(ratings.users_N, chosen_U)))
 
 

@@ -55,7 +55,7 @@ def test_a_version_answers_a_share_of_the_users_until_that_is_ended(
     nursery: Nursery, tmp_path: Path, names: list[str]
 ) -> None:
     begun = lines(nursery.run("training", "split", names[0], "--share", 0.25, "--out", tmp_path))
-    assert begun == [f"{names[0]} answers 0.25 of the users"]
+    assert begun == [f"{names[0]} answers 25 % of the users"]
     assert current_split(tmp_path) == Split(names[0], 0.25)
     for words, message in (
         ((names[2], "--share", 0.1), "is the current version: a split needs another one"),
