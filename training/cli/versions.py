@@ -90,11 +90,9 @@ def split(version: str | None, checkpoints: str, share: float | None, end: bool,
         raise click.UsageError("give VERSION and --share, or --end")
     found = None if version is None or share is None else Split(version, share)
     registry.set_split(registry.open_registry(checkpoints), found, force=force)
-    said = (
-        "the current version answers all users"
-        if found is None
-        else f"{version} answers {100 * share:.4g} % of the users"
-    )
+    said = "the current version answers all users"
+    if found is not None:
+        said = f"{found.version} answers {100 * found.share:.4g} % of the users"
     output.answer({"version": version, "share": share}, said, as_json=as_json)
 
 
