@@ -34,6 +34,7 @@ RUN pip install --constraint constraints.txt 'torch==2.13.*'
 COPY models models
 COPY training training
 COPY app app
+COPY ratecast ratecast
 RUN pip install --no-deps .
 # The SBOM of the image, as CycloneDX. The program that writes it stays in this stage.
 RUN python -m venv /opt/sbom && /opt/sbom/bin/pip install --constraint constraints.txt cyclonedx-bom \

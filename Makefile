@@ -24,10 +24,10 @@ serve: $(CHECKPOINTS)/CURRENT ## start the service on port 8000 (PORT=…); with
 train: $(VENV)/.serve ## train a model on MovieLens-100K (PRESET=bayes) and publish it in CHECKPOINTS=checkpoints
 	$(BIN)/python -m training fit --data ml-100k --split random:0.1 --preset $(PRESET) --out $(CHECKPOINTS)
 
-test: $(VENV)/.test machine browser ## run the quick tests: every feature, in less than 4 minutes on 2 cores
+test: $(VENV)/.test machine browser ## run the quick tests: every feature, in a few minutes on 2 cores
 	$(PYTEST) -m 'not slow and not cuda'
 
-test-all: test ## run the quick tests, then the slow ones: less than 15 minutes on 2 cores
+test-all: test ## run the quick tests, then the slow ones
 	$(PYTEST) -m 'slow and not cuda'
 
 machine: ## install the Debian packages that the tests need, where they are missing
@@ -47,14 +47,14 @@ format: $(VENV)/.test ## format the code and apply safe fixes
 	$(BIN)/ruff check --fix .
 
 audit: $(VENV)/.test ## look for insecure code with bandit and for vulnerable packages with pip-audit
-	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml app models training client/src
+	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml app models ratecast training client/src
 	.ci/pip-audit $(BIN)/pip-audit requirements/test.lock
 
 docs: $(VENV)/.test ## build the documentation in build/docs; its pages need no server
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --clean
 
 bench: $(VENV)/.bench ## run the benchmarks behind the figures in the documentation; this takes hours
-	for program in textbook loading training_speed relevance topn export_top shards startup serving overload soak catalogue_changes replicas accuracy search console client report; do PYTHONPATH=client/src $(BIN)/python -m benchmarks.$$program || exit 1; done
+	for program in textbook loading training_speed relevance topn export_top shards startup serving overload soak catalogue_changes stored_catalogue live_error live_error_cost replicas accuracy search console client report; do PYTHONPATH=client/src $(BIN)/python -m benchmarks.$$program || exit 1; done
 
 gpu: $(VENV)/.test ## run the tests and benchmarks that need an NVIDIA GPU
 	$(BIN)/python -m benchmarks.gpu

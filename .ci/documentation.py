@@ -29,8 +29,8 @@ def on_config(config: MkDocsConfig) -> None:
     """List every decision and every table of results: adding a file adds the page."""
     config.nav = [
         *(config.nav or []),
+        {"Benchmarks": ["benchmarks.md", *(f"results/{path.name}" for path in sorted(RESULTS.glob("*.md")))]},
         {"Decisions": [f"adr/{path.name}" for path in sorted((ROOT / "docs/adr").glob("*.md"), key=_readme_first)]},
-        {"Measured": [f"results/{path.name}" for path in sorted(RESULTS.glob("*.md"))]},
     ]
 
 
@@ -43,6 +43,8 @@ def on_files(files: Files, config: MkDocsConfig) -> None:
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:  # noqa: ARG001
     """Typeset formulas, point links at the results as pages, and fill in the command line."""
     results = os.path.relpath("results", Path(page.file.src_uri).parent)
+    if page.file.src_uri.startswith(("results/", "adr/")):
+        page.meta["search"] = {"boost": 0.1}  # found after the pages for those who use it
     if page.file.src_uri in MATHEMATICS:
         markdown = _typeset(markdown)
     markdown = re.sub(r"\]\((?:\.\./)+benchmarks/results/(?=[^)])", f"]({results}/", markdown)
@@ -70,7 +72,7 @@ def _readme_first(path: Path) -> tuple[bool, str]:
 def _section(name: str) -> str:
     """A command: what it does, its arguments and options. The text is that of `--help`."""
     command = cli.commands[name]
-    context = click.Context(command, info_name=f"python -m training {name}")
+    context = click.Context(command, info_name=f"ratecast {name}")
     rows = [_row(parameter, context) for parameter in command.get_params(context)]
     table = "| | |\n|---|---|\n" + "\n".join(rows) if rows else ""
     usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])

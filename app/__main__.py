@@ -1,4 +1,6 @@
-"""`python -m app`: its options become RATECAST_… variables, which workers read. `app/server/launcher.py` does the rest.
+"""`ratecast serve`, or `python -m app`: its options become RATECAST_… variables, which workers read.
+
+`app/server/launcher.py` does the rest.
 
 Nothing slow is imported before the options have been read, so that help and completion are fast.
 """
@@ -9,16 +11,15 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import click
-from click.shell_completion import BashComplete, FishComplete, ZshComplete
 
 from app.options import OPTIONS
 
 PREFIX = "RATECAST_"
 DEVICES = ["auto", "cpu", "cuda", "cuda:0"]
-PROGRAM, VARIABLE = "ratecast-serve", "_RATECAST_SERVE_COMPLETE"
-SHELLS = {"bash": BashComplete, "zsh": ZshComplete, "fish": FishComplete}
+PROGRAM = "ratecast serve"
 METAVARS = {"checkpoints": "DIR", "host": "ADDRESS", "device": "DEVICE"}
 COMPLETIONS = {
     "checkpoints": click.Path(file_okay=False).shell_complete,
@@ -26,10 +27,9 @@ COMPLETIONS = {
 }
 EXAMPLES = """\b
 Examples:
-  python -m app --checkpoints checkpoints
-  python -m app --checkpoints checkpoints --port 8080 --workers 4
-  python -m app --checkpoints checkpoints --check
-  eval "$(ratecast-serve --completion bash)"
+  ratecast serve --checkpoints checkpoints
+  ratecast serve --checkpoints checkpoints --port 8080 --workers 4
+  ratecast serve --checkpoints checkpoints --check
 
 Every other setting is a RATECAST_… variable; docs/http-api.md lists them."""
 
@@ -45,26 +45,12 @@ def _setting_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-def _completion(ctx: click.Context, _param: click.Parameter, shell: str | None) -> None:
-    if shell is not None:
-        click.echo(SHELLS[shell](ctx.command, {}, PROGRAM, VARIABLE).source())
-        ctx.exit()
-
-
 @click.command(epilog=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @_setting_options
 @click.option(
     "--check", is_flag=True, help="Check settings, checkpoint, store and address, print what was found, and exit."
 )
 @click.option("--json", "as_json", is_flag=True, help="With --check: print one JSON object.")
-@click.option(
-    "--completion",
-    type=click.Choice(list(SHELLS)),
-    is_eager=True,
-    expose_value=False,
-    callback=_completion,
-    help=f"Print the completion script of the program {PROGRAM} for a shell.",
-)
 @click.version_option(package_name="ratecast", message="ratecast %(version)s", help="Print the release of Ratecast.")
 def serve(check: bool, as_json: bool, **settings: str | None) -> None:
     """Serve the current checkpoint over HTTP."""
@@ -73,6 +59,11 @@ def serve(check: bool, as_json: bool, **settings: str | None) -> None:
     for name, value in settings.items():
         if value is not None:
             os.environ[PREFIX + name.upper()] = value
+    if not check and os.environ.get(PREFIX + "WORKERS", "1") != "1":
+        from app.server import fork_server  # noqa: PLC0415
+
+        with suppress(OSError):  # the launcher says so
+            fork_server.begin()
     from app.server import launcher  # noqa: PLC0415 - imports torch
 
     if not check:
@@ -86,7 +77,7 @@ def serve(check: bool, as_json: bool, **settings: str | None) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the service until a signal stops it. Bad usage ends with one line and exit code 2."""
     try:
-        serve.main(arguments, standalone_mode=False, complete_var=VARIABLE)
+        serve.main(arguments, PROGRAM, standalone_mode=False)
     except click.ClickException as error:
         click.echo(f"ratecast: {error.format_message()}", err=True)
         sys.exit(2)

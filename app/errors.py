@@ -29,7 +29,13 @@ from app.engine.errors import (
     UnknownVersionError,
     VersionNotLoadedError,
 )
-from app.ratings.errors import NoStoreError, RequestKeyError, StoreUnavailableError, StoreUnusableError
+from app.ratings.errors import (
+    NoStoreError,
+    RequestKeyError,
+    StoreUnavailableError,
+    StoreUnusableError,
+    TooManyRatingsError,
+)
 from models.errors import (
     CheckpointCorruptError,
     CheckpointFormatError,
@@ -154,6 +160,7 @@ KINDS: Mapping[type[RatecastError], Kind] = {
     StoreUnavailableError: Kind("store-unavailable", 503, "The ratings store is unreachable"),
     StoreUnusableError: Kind("store-unusable", 503, "The database cannot be used as a ratings store"),
     NoStoreError: Kind("no-store", 501, "The service has no ratings store"),
+    TooManyRatingsError: Kind("too-many-ratings", 422, "The user has too many ratings for one answer"),
     RequestKeyError: Kind("request-key", 409, "The idempotency key was used for another request"),
     StoppingError: Kind("stopping", 503, "The service is shutting down"),
     DeviceUnavailableError: Kind("device-unavailable", 503, "The model's device is not available"),
@@ -191,9 +198,10 @@ def unreadable_json() -> RequestValidationError:
     return RequestValidationError([{"type": "unreadable", "loc": ("body",), "msg": "not readable as JSON in UTF-8"}])
 
 
-def body_too_large(most: int) -> BodyTooLargeError:
-    """The error of a body of more bytes than `most`."""
-    return BodyTooLargeError(f"a request body has at most {most} bytes (RATECAST_MAX_BODY_BYTES)")
+def body_too_large(most: int, *, of_settings: bool = True) -> BodyTooLargeError:
+    """The error of a body of more bytes than `most`, which the settings say or the route."""
+    bound = f"a request body has at most {most} bytes (RATECAST_MAX_BODY_BYTES)"
+    return BodyTooLargeError(bound if of_settings else f"the body of this request may have at most {most} bytes")
 
 
 def answer_error(error: RatecastError | RequestValidationError) -> Response:
@@ -234,8 +242,6 @@ def _field_error(found: Mapping[str, Any]) -> FieldError:
             location, message = location[:-1], f"not JSON: {found['ctx']['error']} at character {location[1]}"
         case "model_attributes_type":
             message = "the body must be a JSON object, sent with Content-Type: application/json"
-        case "extra_forbidden":
-            location, message = location[:-1], "has an unknown member"
     return FieldError(location=".".join(map(str, location)), message=message)
 
 
@@ -246,8 +252,10 @@ async def _http_error(routes: Sequence[Route], request: Request, error: HTTPExce
     headers = error.headers
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:  # Starlette names only the methods of the first route
         found = (route.methods or () for route in routes if route.path_regex.match(request.scope["path"]))
-        methods = set().union(*found)
+        methods = {"OPTIONS"}.union(*found)
         headers = {"Allow": ", ".join(sorted(methods | ({"HEAD"} if "GET" in methods else set())))}
+        if request.method == "OPTIONS":
+            return Response(status_code=HTTPStatus.NO_CONTENT, headers=headers)
     return _problem_of_status(error.status_code, error.detail, headers)
 
 

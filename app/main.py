@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -14,7 +15,20 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
 from app import errors
-from app.api import items, lists, models, openapi, operations, predict, quality, ratings, split
+from app.api import (
+    documentation,
+    item_users,
+    items,
+    lists,
+    models,
+    openapi,
+    operations,
+    predict,
+    quality,
+    ratings,
+    split,
+)
+from app.api import settings as settings_api
 from app.api.deps import State
 from app.api.limits import Limits
 from app.api.openapi import Service
@@ -23,9 +37,12 @@ from app.console import routes as console
 from app.engine.engine import Bounds, Engine
 from app.middleware.access import ApiKeys, Guard, RouteNeeds
 from app.middleware.browsers import allow_origins
+from app.middleware.large_bodies import LargeBodies
 from app.middleware.rate_limit import RateLimit
 from app.middleware.reporting import Reporting
 from app.observability.telemetry import Telemetry
+from app.ratings import deleted_users, revisions
+from app.ratings.deleted_users import DeletedUsers
 from app.ratings.revisions import Revisions
 from app.ratings.schema import address
 from app.ratings.store import RatingsStore
@@ -34,6 +51,8 @@ from app.settings import Settings
 from models.devices import choose_placement
 
 VERSION = "0.1.0"
+SWITCH_SECONDS = 0.0005  # for which a thread that reads a large body keeps the event loop waiting; by default 5 ms
+RESOURCES = (lists, item_users, items, models, split, quality, settings_api, operations, openapi, documentation)
 
 
 def asgi(shared: Path | None = None) -> ASGIApp:
@@ -41,6 +60,7 @@ def asgi(shared: Path | None = None) -> ASGIApp:
 
     FastAPI takes 4 µs a request to find out that OpenTelemetry is not configured.
     """
+    sys.setswitchinterval(SWITCH_SECONDS)
     settings = Settings()
     app = create_app(settings, shared)
     return app if settings.opentelemetry else app.build_middleware_stack()
@@ -58,7 +78,6 @@ def create_app(settings: Settings | None = None, shared: Path | None = None) -> 
         list_length=settings.max_list,
         id_length=settings.max_id_length,
         inline_ratings=settings.max_inline_ratings,
-        body=settings.max_body_bytes,
         offset=settings.max_offset,
     )
     traced = settings.opentelemetry
@@ -80,10 +99,11 @@ def create_app(settings: Settings | None = None, shared: Path | None = None) -> 
         settings.accepted_keys(), settings.accepted_admin_keys(), clients_may_rate=settings.api_keys_may_rate
     )
     rate_limit = None if settings.rate_limit is None else RateLimit(settings.rate_limit / settings.workers)
+    bodies = LargeBodies(settings.max_body_bytes, settings.max_seconds)
     guard = Guard(keys, rate_limit, settings.max_concurrent, telemetry)
 
     def layers(inner: ASGIApp) -> ASGIApp:
-        plain = PlainRoutes(inner, [route for route in routes if isinstance(route, PlainRoute)], guard, limits.body)
+        plain = PlainRoutes(inner, [route for route in routes if isinstance(route, PlainRoute)], guard, bodies, limits)
         return Reporting(allow_origins(plain, settings.origins()), needs, telemetry, settings.log_sample, shutdown)
 
     app.layers, app.needs, app.guard = layers, needs, guard
@@ -100,7 +120,8 @@ def add_routes(app: FastAPI) -> list[Route]:
         ratings.router,
         lists.top_route,  # after the other paths below /users: see `app.api.parameters`
         lists.recommend_route,
-        *(resource.router for resource in (lists, items, models, split, quality, operations, openapi)),
+        items.items_route,
+        *(resource.router for resource in RESOURCES),
         console.router(),
     ):
         if isinstance(part, APIRouter):
@@ -119,7 +140,7 @@ def lifespan(
 
     @asynccontextmanager
     async def run(_: FastAPI) -> AsyncGenerator[State]:
-        store = ratings_store(settings, telemetry, shared)
+        store, effective = ratings_store(settings, telemetry, shared), settings.effective()
         engine = Engine(
             settings.directory(),
             choose_placement(settings.device),
@@ -150,7 +171,9 @@ def lifespan(
             await engine.items.start()
             with shutdown.delaying_the_end():
                 async with running(*work):
-                    yield State(engine=engine, limits=limits, telemetry=telemetry, shutdown=shutdown)
+                    yield State(
+                        engine=engine, limits=limits, telemetry=telemetry, shutdown=shutdown, settings=effective
+                    )
             telemetry.flush()
         finally:
             if store is not None:
@@ -165,8 +188,10 @@ def ratings_store(settings: Settings, telemetry: Telemetry, shared: Path | None)
     url = settings.store_url()
     if url is None:
         return None
-    changes = Revisions(None if shared is None else shared / "changes")
-    return RatingsStore(address(url), changes, telemetry.committed)
+    changes = Revisions(None if shared is None else shared / revisions.FILE)
+    return RatingsStore(
+        address(url), changes, telemetry.committed, DeletedUsers(settings.directory() / deleted_users.FILE)
+    )
 
 
 @asynccontextmanager

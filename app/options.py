@@ -1,5 +1,6 @@
-"""Settings that are also options of the command line, with their descriptions. Importing this takes no time."""
+"""Names of settings, and the descriptions of those that are options of the command line. It imports nothing."""
 
+METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # a variable of prometheus_client: where workers add up their metrics
 OPTIONS = {
     "checkpoints": "Directory of the published checkpoints, or its URL (`s3://BUCKET/PREFIX`).",
     "host": "Address to listen on.",

@@ -16,6 +16,7 @@ from urllib.parse import quote
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from app.effective import Effective
 from app.options import OPTIONS
 from models.checkpoint.manifest import VERSION_NAME
 from models.errors import CheckpointCorruptError
@@ -24,7 +25,7 @@ from models.registry.checkpoint_sync import CheckpointSync
 from models.registry.remote import RemoteRegistry
 from models.registry.split import Split
 from models.registry.split import parse as parse_split
-from models.urls import is_url
+from models.urls import is_url, without_secrets
 
 PREFIX = "RATECAST_"
 MIN_KEY_LENGTH = 16
@@ -132,6 +133,22 @@ class Settings(BaseSettings):
     )
     log_sample: float = Field(0.01, ge=0, le=1, description="Share of the requests that are logged.")
 
+    def effective(self) -> list[Effective]:
+        """Every setting with the value that the service uses. No key, password or token is in it."""
+        url = self.store_url()
+        used: dict[str, object] = {name: getattr(self, name) for name in type(self).model_fields} | {
+            "checkpoints": without_secrets(self.checkpoints),
+            "checkpoint_cache": self.directory() if is_url(self.checkpoints) else None,
+            "threads": self.threads_per_worker(),
+            "store": NO_STORE if url is None else without_secrets(url),
+            "api_keys": _counted(_read_keys("API_KEYS", self.api_keys, None)),
+            "admin_keys": _counted(_read_keys("ADMIN_KEYS", self.admin_keys, None)),
+        }
+        return [
+            Effective(PREFIX + name.upper(), _shown(used[name]), name in self.model_fields_set, field.description or "")
+            for name, field in type(self).model_fields.items()
+        ]
+
     def accepted_keys(self) -> list[str]:
         """The API keys of both settings. Raises ConfigurationError or OSError; no message repeats a key."""
         return _read_keys("API_KEYS", self.api_keys, self.api_keys_file)
@@ -188,6 +205,15 @@ class Settings(BaseSettings):
     def threads_per_worker(self) -> int:
         """CPU threads of each worker's model."""
         return self.threads or max(1, available_cores() // self.workers)
+
+
+def _counted(keys: list[str]) -> str | None:
+    return f"{len(keys)} key{'s' * (len(keys) > 1)}" if keys else None
+
+
+def _shown(value: object) -> str | None:
+    """A value as its variable would have it; None for nothing."""
+    return str(value).lower() if isinstance(value, bool) else None if value in (None, "") else str(value)
 
 
 def _read_keys(name: str, given: SecretStr, file: Path | None) -> list[str]:

@@ -26,7 +26,16 @@ from tests.support.browser import launch
 from tests.support.drafts import publish_random
 
 USERS, ITEMS, FACTORS, SEEN = 943, 1682, 48, 100
-VIEWS = {"Model": "", "Users": "#users/7", "Try it": "#try", "Live": "#live"}
+VIEWS = {
+    "Model": "",
+    "Users": "#users/7",
+    "Items": "#items/7",
+    "Try it": "#try",
+    "Quality": "#quality",
+    "Compare": "#compare",
+    "Live": "#live",
+    "Settings": "#settings",
+}
 PAINTS = """() => new Promise((done) => {
   new PerformanceObserver((list) => {
     const entries = performance.getEntriesByType("paint");

@@ -1,6 +1,6 @@
 """The service under load, while much changes and workers are killed: is every answer right, and does memory stay?
 
-    python -m benchmarks.soak [--seconds 1800] [--swap-every 10] [--kill-every 60] [--workers 2] [--out FILE]
+    python -m benchmarks.soak [--seconds S] [--swap-every 10] [--kill-every 60] [--workers 2] [--hostile] [--out FILE]
 
 Random models of MovieLens-100K's size are published beforehand and made current one after the other, so that every swap
 loads and verifies a version that no worker knows. Requests (pairs, columns, lists) leave at half of the capacity that
@@ -11,6 +11,10 @@ is stopped, its connections are listed, then it is killed. Load goes to loopback
 A version beside the current one answers three of ten users; an answer is wrong if it names another version than that
 of its users. Items are hidden and shown; a list is wrong if it shows a state that was over a second before it was asked
 for. New users rate; at the end the live error must have counted each of their ratings once.
+
+With --hostile a client attacks meanwhile (`tests/support/hostile.py`): the largest and most awkward requests of every
+route, framing that can be read in two ways, heads and trailers without end, slow and abandoned connections. The load is
+then a fifth of the capacity.
 """
 
 from __future__ import annotations
@@ -58,6 +62,12 @@ def report(done: Soak, arguments: argparse.Namespace) -> list[str]:
             f"{early / 1e6:.1f} MB, {late / 1e6:.1f} MB: {late / early - 1:+.1%}"
         ),
     }
+    if events.attacks:
+        rows["attacks of the hostile client; answered with 500: 0"] = (
+            f"{events.attacks.total():,}; {_bugs(events)}: "
+            + ", ".join(f"{kind} {number:,}" for kind, number in sorted(events.attacks.items()))
+        )
+    rows["resident memory of a process: ≤ 1 GB"] = f"{events.largest / 1e6:.0f} MB at most"
     return [
         (
             f"Run {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {os.cpu_count()} cores, {arguments.seconds:g} s, "
@@ -69,6 +79,11 @@ def report(done: Soak, arguments: argparse.Namespace) -> list[str]:
         "|---|---|",
         *(f"| {asked} | {measured} |" for asked, measured in rows.items()),
     ]
+
+
+def _bugs(events: Events) -> int:
+    """How many attacks were answered with 500."""
+    return sum(number for outcome, number in events.attacks.items() if outcome.endswith(" 500"))
 
 
 def _latencies_around_swaps(record: Record, events: Events) -> tuple[float, float]:
@@ -113,15 +128,18 @@ def main() -> None:
     parser.add_argument("--swap-every", type=float, default=10.0)
     parser.add_argument("--kill-every", type=float, default=60.0)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--hostile", action="store_true", help="a hostile client attacks meanwhile")
     parser.add_argument("--out", type=Path, help="append the table to this Markdown file")
     arguments = parser.parse_args()
-    done = uvloop.run(soak(arguments.seconds, arguments.swap_every, arguments.kill_every, arguments.workers))
+    given = arguments.seconds, arguments.swap_every, arguments.kill_every, arguments.workers
+    done = uvloop.run(soak(*given, hostile=arguments.hostile))
     text = "\n".join(report(done, arguments)) + "\n"
     print(text)
     if arguments.out:
         with arguments.out.open("a", encoding="utf-8") as stream:
             stream.write("\n" + text)
-    sys.exit(bool(done.record.wrong or done.unexplained or done.events.compared != done.events.rated))
+    missed = done.events.compared != done.events.rated
+    sys.exit(bool(done.record.wrong or done.unexplained or missed or _bugs(done.events)))
 
 
 if __name__ == "__main__":

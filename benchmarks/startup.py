@@ -94,7 +94,7 @@ def _measure(large: Path, tiny: Path, workers: int) -> int:
 def _service(directory: Path, workers: int) -> Iterator[tuple[int, int, float]]:
     """A running service with all its workers up: its port, its process and the seconds until the first was ready."""
     started = time.perf_counter()
-    with serving(directory, "--workers", str(workers), "--device", "cpu") as running:
+    with serving(directory, "--workers", str(workers), "--device", "cpu", anew=True) as running:
         ready = time.perf_counter() - started
         wait_until(
             lambda: running.log.read_text("utf-8").count("startup complete") == workers,

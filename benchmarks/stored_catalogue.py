@@ -56,7 +56,7 @@ async def fill(url: str, items: int) -> None:
 
 def start(running: ExitStack, directory: Path, url: str) -> tuple[Service, Started]:
     began = time.perf_counter()
-    service = running.enter_context(serving(directory, "--device", "cpu", store=url, recent_lists="0"))
+    service = running.enter_context(serving(directory, "--device", "cpu", anew=True, store=url, recent_lists="0"))
     clock = time.perf_counter() - began
     return service, Started(processor(service), clock, peak(service))
 

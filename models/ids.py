@@ -17,6 +17,8 @@ import pyarrow.types as pt
 MAX_LENGTH = 256  # characters that the service accepts by default
 ZERO_FRACTION = r"^([+-]?\d+)\.0+$"
 EXACT = 1 << 53  # whole numbers below this are all floats; beyond it two ids would be one
+EXACT_BITS = {pa.float32(): 24, pa.float16(): 11}  # the same for shorter floats
+NOT_HELD = "an id is a number that a float does not hold: give it as a text or an integer"
 _zero_fraction = re.compile(ZERO_FRACTION, re.ASCII).match
 
 
@@ -43,7 +45,7 @@ def of_number(number: float | Decimal) -> str:
         return str(number)
     if isinstance(number, float):
         if not abs(number) < EXACT:
-            raise ValueError("an id is a number that a float does not hold: give it as a text or an integer")
+            raise ValueError(NOT_HELD)
         if number.is_integer() and number:
             return str(int(number))
         number = Decimal(repr(float(number)))
@@ -52,9 +54,16 @@ def of_number(number: float | Decimal) -> str:
 
 
 def of_numbers(numbers: pa.Array) -> pa.StringArray:
-    """`of_number` for an array of numbers of any type. Null stays null, and NaN becomes it."""
+    """`of_number` for an array of numbers of any type. Null stays null, and NaN becomes it.
+
+    Raises ValueError as `of_number`, for shorter floats from where they are not exact.
+    """
     if pt.is_integer(numbers.type):
         return numbers.cast(pa.string())
+    if bits := EXACT_BITS.get(numbers.type):
+        wide = numbers.cast(pa.float64())
+        if pc.any(pc.greater_equal(pc.abs(wide), float(1 << bits))).as_py():
+            raise ValueError(NOT_HELD)
     known = numbers.to_pylist()
     return pa.array([None if each is None or each != each else of_number(each) for each in known], pa.string())
 

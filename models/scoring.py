@@ -19,6 +19,7 @@ from torch import Tensor
 
 PAIRS_AT_ONCE = 1024  # on the CPU: rows of 64 factors are then 256 kB a side, which fits a second-level cache
 ROWS_AT_ONCE = 1 << 18  # on other devices: a buffer of 64 MB at F = 64
+DIMENSIONS = (2, 1, 1)  # of the tables of factors, bias and variance
 LOWER_BOUND_DEVIATIONS = 1.645  # z: of a normal distribution 5 % are below
 
 Rows: TypeAlias = npt.NDArray[np.int64]
@@ -108,10 +109,16 @@ class Side:
     def to(self, device: torch.device) -> Side:
         return Side(*(None if table is None else table.to(device) for table in self.tables))
 
-    def given(self, row: SideRows) -> Side:
-        """A side of one given row, without bias or variance if the other rows have none."""
-        both = [None if table is None else value for table, value in zip(self.tables, row, strict=True)]
-        return Side(*(None if value is None else torch.as_tensor(value, dtype=torch.float32)[None] for value in both))
+    def given(self, rows: SideRows) -> Side:
+        """A side of one given row or of several, without bias or variance if the other rows have none."""
+        both = [None if table is None else value for table, value in zip(self.tables, rows, strict=True)]
+        tables = [None if value is None else torch.as_tensor(value, dtype=torch.float32) for value in both]
+        return Side(
+            *(
+                table if table is None or table.ndim == dimensions else table[None]
+                for table, dimensions in zip(tables, DIMENSIONS, strict=True)
+            )
+        )
 
     @cached_property
     def host(self) -> SideRows:
@@ -183,7 +190,7 @@ class BilinearForm:
         return BilinearForm(users.to(self.device), self.items, self.mean)
 
     def of_user(self, user: SideRows) -> BilinearForm:
-        """As `of_users`, for a user whose row is given: user 0, the only one."""
+        """As `of_users`, for a user whose row is given: user 0, the only one; or for several, as arrays."""
         return self.of_users(self.users.given(user))
 
     def exact(self, users_M: Tensor, items_M: Tensor) -> Tensor:
@@ -194,16 +201,18 @@ class BilinearForm:
         scores_M: Tensor = score(*users, *items, self.mean)
         return scores_M
 
-    @cached_property
-    def pair(self) -> Callable[[int, int], np.float32]:
-        """Scores one pair. The tables are bound once, because looking them up takes as long as the score itself."""
+    def pair_within(self, low: np.float32, high: np.float32) -> Callable[[int, int], float]:
+        """A function that scores one pair, clipped to an interval.
+
+        The tables are bound once, because looking them up takes as long as the score itself.
+        """
         if not self.is_on_cpu:
-            return lambda user, item: self.scores(user, np.array([item]))[0]
+            return lambda user, item: float(self.scores(user, np.array([item])).clip(low, high)[0])
         (x, user_bias, user_variance), (y, item_bias, item_variance) = self.users.host, self.items.host
         mean = self._host_mean
 
-        def pair(user: int, item: int) -> np.float32:
-            value: np.float32 = score(
+        def pair(user: int, item: int) -> float:
+            value = score(
                 None if x is None else x[user],
                 None if user_bias is None else user_bias[user],
                 None if user_variance is None else user_variance[user],
@@ -212,7 +221,7 @@ class BilinearForm:
                 None if item_variance is None else item_variance[item],
                 mean,
             )
-            return value
+            return float(min(max(value, low), high))
 
         return pair
 
@@ -226,11 +235,11 @@ class BilinearForm:
         of_parts = [users[part] if isinstance(users, np.ndarray) else users for part in parts]
         return np.concatenate([self.scores(some, items_N[part]) for some, part in zip(of_parts, parts, strict=True)])
 
-    def scores_of(self, user: SideRows, items_N: Rows) -> Floats:
-        """As `scores`, for one user whose row is given as numbers and an array."""
+    def scores_of(self, users: SideRows, items_N: Rows) -> Floats:
+        """As `scores`, for given rows: of one user, an array and two numbers, or of one for each item, as arrays."""
         if not self.is_on_cpu:
-            return scores_on_device(self.of_user(user), 0, items_N)
-        return self._on_host(user, items_N)
+            return scores_on_device(self.of_user(users), given_rows(users), items_N)
+        return self._on_host(users, items_N)
 
     def scores_of_all(self, user: int) -> Floats:
         """The score of every known item for one user, shape (I,); only on the CPU."""
@@ -244,6 +253,12 @@ class BilinearForm:
     @cached_property
     def _host_mean(self) -> np.float32 | None:
         return None if self.mean is None else np.float32(self.mean.numpy())
+
+
+def given_rows(users: SideRows) -> int | Rows:
+    """The row of each given user in a form of theirs alone; 0 of a single one."""
+    factors = users[0]
+    return np.arange(len(factors)) if factors.ndim == DIMENSIONS[0] else 0
 
 
 @torch.inference_mode()

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from models.block_search import EMPTY, items_of, keys_of, scores_of
 from models.devices import CPU
-from models.scoring import BilinearForm, Floats, Rows, Side, SideRows, dot, norms, scores_on_device
+from models.scoring import BilinearForm, Floats, Rows, Side, SideRows, dot, given_rows, norms, scores_on_device
 from models.search import by_turns, search, top_items
 
 TINY = torch.finfo(torch.float32).tiny
@@ -98,20 +98,21 @@ class Sharded:
             scores_M[at_K] = scores_K.cpu()
         return scores_M
 
-    @property
-    def pair(self) -> Callable[[int, int], np.float32]:
-        """`BilinearForm.pair`."""
-        return self.only.pair if self.users is None else lambda user, item: self.scores(user, np.array([item]))[0]
+    def pair_within(self, low: np.float32, high: np.float32) -> Callable[[int, int], float]:
+        """`BilinearForm.pair_within`."""
+        if self.users is None:
+            return self.only.pair_within(low, high)
+        return lambda user, item: float(self.scores(user, np.array([item])).clip(low, high)[0])
 
     def scores(self, users: int | Rows, items_N: Rows) -> Floats:
         """`BilinearForm.scores`."""
         return self.only.scores(users, items_N) if self.users is None else scores_on_device(self, users, items_N)
 
-    def scores_of(self, user: SideRows, items_N: Rows) -> Floats:
+    def scores_of(self, users: SideRows, items_N: Rows) -> Floats:
         """`BilinearForm.scores_of`."""
         if self.users is None:
-            return self.only.scores_of(user, items_N)
-        return scores_on_device(self.of_user(user), 0, items_N)
+            return self.only.scores_of(users, items_N)
+        return scores_on_device(self.of_user(users), given_rows(users), items_N)
 
     def top_items(
         self, users_B: Tensor, n: int, *, excluded: Excluded | None = None, allowed: Sequence[Tensor] | None = None

@@ -12,9 +12,12 @@ from tempfile import TemporaryDirectory
 import httpx
 import pytest
 from hypothesis import settings
+from playwright.sync_api import Browser, sync_playwright
 
 from models.registry.directory import publish
+from tests.support.browser import launch
 from tests.support.drafts import random_draft
+from tests.support.forks import Nursery, shared_nursery
 from tests.support.service import TRUSTS_NOBODY, Start, serving
 from training.data.fetch import default_cache
 
@@ -28,6 +31,21 @@ settings.load_profile("deterministic")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder that RATECAST_CACHE names, so that sets are fetched once, else one for this session."""
     return default_cache() if "RATECAST_CACHE" in os.environ else tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Of one module: while Playwright runs, no other test of this process could run an event loop."""
+    with sync_playwright() as playwright:
+        browser = launch(playwright)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def nursery() -> Nursery:
+    """Runs `python -m MODULE` in processes that have the slow imports behind them."""
+    return shared_nursery()
 
 
 @pytest.fixture(scope="session")

@@ -43,7 +43,7 @@ def test_a_wait_in_vain_ends_with_the_log(tmp_path: Path) -> None:
 
 def test_a_service_that_cannot_start_says_why_at_once(tmp_path: Path) -> None:
     began = time.monotonic()
-    with pytest.raises(AssertionError, match=r"(?s)exit code 2.*training fit"), serving(tmp_path):
+    with pytest.raises(AssertionError, match=r"(?s)exit code 2.*ratecast fit"), serving(tmp_path):
         pass
     assert time.monotonic() - began < DELAY
 

@@ -46,7 +46,7 @@ def run(
     threads: int | None,
     store_url: str | None,
 ) -> int:
-    """Run `python -m training export`, and return the number of rows.
+    """Run `ratecast export`, and return the number of rows.
 
     `progress` is called with the number of users and yields a function to call with how many are done. Raises a
     CheckpointError, DeviceUnavailableError, ConfigError, DataError or ExportError.

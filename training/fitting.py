@@ -31,6 +31,9 @@ from training.results import Fitted, Result
 from training.runtime import Runtime
 
 log = logging.getLogger(__name__)
+LOSS_OF_HEAD = (
+    "its loss leaves out the penalty, so it may rise while the sum of both falls, and when the regularisation changes"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +133,7 @@ def fit_models(run: Run, data: FitData, served: Checkpoint | None, state: FitSta
     if preset.relevance is None:
         return Fitted(trainer.model(), history, None, [])
     run.phase("fitting the relevance head")
+    log.info(LOSS_OF_HEAD)
     head = RelevanceFit(replace(data.training, weights_N=None), preset.relevance, np.random.default_rng([seed, 2]))
     head_history = fit(head, None, run.report, name="relevance")
     return Fitted(trainer.model(), history, head.model(), head_history)

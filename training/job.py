@@ -48,10 +48,19 @@ NO_FIGURES: Mapping[str, Any] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The result of a job: its figures, keyed as `--json` prints them, and the reason if the gate refused the model."""
+    """The outcome of a job.
+
+    Attributes:
+        figures: keyed as `--json` prints them.
+        refusal: the reason if the gate refused the model.
+        result: what was fitted and measured.
+        gate: the verdict of the quality gate.
+    """
 
     figures: Mapping[str, Any]
     refusal: str | None
+    result: Result
+    gate: GateRecord
 
 
 def run(
@@ -76,11 +85,16 @@ def run(
     state = saved_state(job, data.train_test)
     fitted = fit_models(job, data, served, state)
     result = measure(job, data, fitted, served, facts)
-    outcome = Outcome(result.figures(), None) if config.out is None else release(job, config.out, result, served)
+    outcome = unjudged(result) if config.out is None else release(job, config.out, result, served)
     if config.replay:
         outcome = replace(outcome, figures={**outcome.figures, "replay": replayed(job, result)})
     state.delete()
     return outcome
+
+
+def unjudged(result: Result) -> Outcome:
+    """The outcome where nothing is published."""
+    return Outcome(result.figures(), None, result, GateRecord(verdict="not measured"))
 
 
 def check_replay(config: JobConfig) -> None:
@@ -198,7 +212,7 @@ def release(run: Run, out: Path, result: Result, served: Checkpoint | None) -> O
     verdict = run.runtime.communicator.agreed(judge(candidate, served, run.config.tolerance))
     refused = verdict.verdict == "refused"
     if refused and not run.config.force:
-        return Outcome(result.figures(), "; ".join(verdict.reasons))
+        return Outcome(result.figures(), "; ".join(verdict.reasons), result, verdict)
     if run.config.refit:
         result = refit(run, result, served)
     return publish(run, out, result, verdict.model_copy(update={"forced": refused}))
@@ -214,7 +228,8 @@ def publish(run: Run, out: Path, result: Result, verdict: GateRecord) -> Outcome
         if run.runtime.communicator.first:
             config.remote.add(out / version, current=config.activate)
         place = config.remote.name
-    return Outcome(result.figures() | {"version": version, "checkpoint": f"{place}/{version}"}, None)
+    figures = result.figures() | {"version": version, "checkpoint": f"{place}/{version}"}
+    return Outcome(figures, None, result, verdict)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import secrets
 import time
 from collections.abc import Callable
@@ -24,7 +25,8 @@ from models.urls import explained, without_secrets
 from training.data.interactions import NO_TIME, Interactions
 from training.errors import SourceUnavailableError
 
-TRIES = 10
+PATIENCE = 300.0  # seconds for which a request is sent again: a database that fails over takes half a minute
+MAX_PAUSE = 10.0
 SECONDS = 120.0
 PROBE_SECONDS = 10.0
 NO_KEY = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
@@ -59,7 +61,7 @@ class Ratings:
             "ratings": ratings.ratings_N[part].tolist(),
         }
         if ratings.timestamps_N is not None:
-            columns["timestamps"] = [0 if time == NO_TIME else time for time in ratings.timestamps_N[part].tolist()]
+            columns["timestamps"] = [None if time == NO_TIME else time for time in ratings.timestamps_N[part].tolist()]
         return columns
 
     def named(self, row: int) -> str:
@@ -86,11 +88,11 @@ class Items:
         return len(self.table)
 
     def body(self, part: slice) -> Any:
-        rows = self.table.slice(part.start, part.stop - part.start).to_pylist()
+        rows = self.table.slice(part.start, part.stop - part.start).rename_columns({"id": "item"}).to_pylist()
         return {"items": [{name: value for name, value in row.items() if value is not None} for row in rows]}
 
     def named(self, row: int) -> str:
-        return f"id {self.table['id'][row]}"
+        return f"item {self.table['id'][row]}"
 
 
 Content: TypeAlias = Ratings | Items
@@ -109,7 +111,7 @@ def upload(content: Content, url: str, key: str | None, report: Callable[[int], 
     except (httpx.TransportError, httpx.InvalidURL) as error:
         raise SourceUnavailableError(
             f"no service answers at {shown} ({explained(error, url)}); "
-            "`python -m app` starts one, --to http://HOST:PORT names another"
+            "`ratecast serve` starts one, --to http://HOST:PORT names another"
         ) from error
     with httpx.Client(base_url=url, headers=headers, timeout=SECONDS) as client:
         for begin in range(skip, number, content.batch):
@@ -147,24 +149,29 @@ def _place(content: Content, begin: int, position: int | None) -> str:
 
 
 def _send(client: httpx.Client, url: str, path: str, body: bytes, key: str) -> None:
-    """Send a request until it succeeds. Retries after the time that the service asks for. Raises _RefusedError."""
+    """Send a request until it succeeds, again after a growing pause, at least the one that the service asks for.
+
+    Raises _RefusedError for one that is refused for good, or that does not succeed within `PATIENCE`.
+    """
     headers = {"Content-Type": "application/json", "Idempotency-Key": key}
-    problem, position = "", None
-    for tried in range(TRIES):
+    began, pause = time.monotonic(), 1.0
+    while True:
+        position = None
         try:
             answer = client.post(path, content=body, headers=headers)
         except httpx.HTTPError as error:
-            problem, wait = f"{type(error).__name__}: {explained(error, url)}", min(2.0**tried, 10.0)
+            problem, wait = f"{type(error).__name__}: {explained(error, url)}", pause
         else:
             if answer.status_code == HTTPStatus.OK:
                 return
             problem, position = _detail(answer), _position(answer)
-            wait = _seconds_to_wait(answer)
-            if not wait:
-                break
+            asked = _seconds_to_wait(answer)
+            wait = max(asked, pause) if asked else math.inf
+        if time.monotonic() + wait > began + PATIENCE:
+            raise _RefusedError(problem, position)
         log.warning("%s; retrying in %.0f s", problem, wait)
         time.sleep(wait)
-    raise _RefusedError(problem, position)
+        pause = min(2 * pause, MAX_PAUSE)
 
 
 def _seconds_to_wait(answer: httpx.Response) -> float:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Body, Query
+from pydantic import TypeAdapter
+from starlette.types import Receive, Scope, Send
 
 from app.api.deps import EngineDep, LimitsDep
+from app.api.encodings.json import encode
+from app.api.limits import Limits
 from app.api.openapi import link, problems
 from app.api.parameters import (
     CHANGED_ITEM,
@@ -22,22 +28,25 @@ from app.api.parameters import (
     YearMax,
     YearMin,
 )
-from app.api.plain import GuardedRoute
-from app.api.request_keys import KeyHeader, request_key
+from app.api.plain import GuardedRoute, PlainRoute, send_answer
+from app.api.request_keys import KeyHeader, read_with_key, request_key
 from app.api.schemas.answers import RemovedItem, StoredItems
 from app.api.schemas.requests import ItemRequest, ItemsRequest
-from app.engine.documents import FoundItems, Genres, Item, SimilarItems
+from app.engine.documents import FoundGenres, FoundItems, Item, SimilarItems
+from app.engine.engine import Engine
 from app.engine.types import ItemFilter
 from app.errors import InvalidRequestError
-from models.stored_items import StoredItem
+from app.ratings.records import RequestKey
+from models.stored_items import LISTS, StoredItem
 
 router = APIRouter(tags=["items"], route_class=GuardedRoute)
 
+_items_body = TypeAdapter(ItemsRequest)
 CHANGE = problems(413, 422, 500, 501, 503)
 
 EXAMPLES = {"242": {"value": "242"}, "50": {"value": "50"}}
 SHOWN = {"hidden": {"value": {"title": "Star Wars", "year": 1977, "genres": ["Sci-Fi"], "hidden": True}}}
-MANY = {"two": {"value": {"items": [{"id": "50", "title": "Star Wars"}, {"id": "new", "title": "A new one"}]}}}
+MANY = {"two": {"value": {"items": [{"item": "50", "title": "Star Wars"}, {"item": "new", "title": "A new one"}]}}}
 ItemBody = Annotated[ItemRequest, Body(openapi_examples=SHOWN)]
 ItemId = Annotated[str, IdPath(description="The item's id.", openapi_examples=EXAMPLES)]
 
@@ -45,7 +54,7 @@ ItemId = Annotated[str, IdPath(description="The item's id.", openapi_examples=EX
 @router.get(
     "/items",
     summary="Find items",
-    responses=problems(413, 422, 500, 503, 504) | link("item", "The first of them.", item="/items/0/id"),
+    responses=problems(413, 422, 500, 503, 504) | link("item", "The first of them.", item="/items/0/item"),
 )
 async def find_items(
     engine: EngineDep,
@@ -57,6 +66,9 @@ async def find_items(
     label: Label = (),
     year_min: YearMin = None,
     year_max: YearMax = None,
+    hidden: Annotated[
+        bool, Query(description="Find the items that no list shows now, and not those that are shown.")
+    ] = False,
 ) -> FoundItems:
     """Find items whose title has every word of the query, best match first; case and accents do not matter.
 
@@ -65,17 +77,17 @@ async def find_items(
     """
     limits.check_list(n, "query", "n")
     limits.check_offset(offset, "query", "offset")
-    return await engine.catalogue.find_items(query, n, ItemFilter(genre, label, year_min, year_max), offset)
+    return await engine.catalogue.find_items(query, n, ItemFilter(genre, label, year_min, year_max, hidden), offset)
 
 
 @router.get("/genres", summary="The genres of the items", responses=problems(413, 500, 503, 504))
-async def genres(engine: EngineDep) -> Genres:
+async def genres(engine: EngineDep) -> FoundGenres:
     """List the genres with their numbers of items, the most frequent first. `genre` takes them."""
     return await engine.catalogue.genres()
 
 
 @router.get(SIMILAR, summary="List similar items", responses=problems(404, 413, 422, 500, 503, 504))
-async def similar(
+async def similar_items(
     item: ItemId,
     engine: EngineDep,
     limits: LimitsDep,
@@ -105,7 +117,7 @@ async def put_item(item: ItemId, body: ItemBody, engine: EngineDep, limits: Limi
     This worker shows it at once, the others within a second.
     """
     limits.check_storable(item, "path", "item")
-    await engine.items.change([stored_item(item, body, "body")])
+    await engine.items.change([described(StoredItem(item), body, ("body",))])
     return await engine.catalogue.item(item)
 
 
@@ -113,10 +125,7 @@ async def put_item(item: ItemId, body: ItemBody, engine: EngineDep, limits: Limi
 async def patch_item(item: ItemId, body: ItemBody, engine: EngineDep, limits: LimitsDep) -> Item:
     """Change the members that are given, and leave the others as they are. 404 for an item that nothing is known of."""
     limits.check_storable(item, "path", "item")
-    await engine.items.refresh()
-    known = (await engine.catalogue.item(item)).model_dump(include=set(ItemRequest.model_fields))
-    changed = ItemRequest(**known | body.model_dump(exclude_unset=True))
-    await engine.items.change([stored_item(item, changed, "body")])
+    await engine.items.patch(item, partial(described, body=body, location=("body",)))
     return await engine.catalogue.item(item)
 
 
@@ -131,35 +140,59 @@ async def delete_item(item: ItemId, engine: EngineDep, limits: LimitsDep) -> Rem
     return RemovedItem(item=item, model_version=engine.versions.manifest.version)
 
 
-@router.post("/items", summary="Store many items", responses=problems(409) | CHANGE)
-async def put_items(
+def put_items(
     body: Annotated[ItemsRequest, Body(openapi_examples=MANY)],
-    engine: EngineDep,
-    limits: LimitsDep,
     idempotency_key: KeyHeader = None,
-) -> StoredItems:
+) -> None:
     """Store items, all of them or none, each in place of all that is known of it. Doing it twice is doing it once."""
+
+
+async def store_items(scope: Scope, receive: Receive, send: Send) -> None:
+    limits: Limits = scope["state"]["limits"]
+    engine: Engine = scope["state"]["engine"]
+    body, given = await read_with_key(scope, receive, _items_body)
+    changed, key = await asyncio.to_thread(_changed, body, limits, given)  # many take long
+    if changed:
+        await engine.items.change(changed, key)
+    model = engine.models.current
+    unknown = await asyncio.to_thread(lambda: model.count_unknown([item.id for item in changed]))
+    await send_answer(send, encode({"stored": len(changed), "unknown_items": unknown, "model_version": model.version}))
+
+
+items_route = PlainRoute(
+    "POST",
+    "/items",
+    store_items,
+    put_items,
+    tags=["items"],
+    summary="Store many items",
+    response_model=StoredItems,
+    responses=problems(409) | CHANGE,
+)
+
+
+def _changed(body: ItemsRequest, limits: Limits, key: str | None) -> tuple[list[StoredItem], RequestKey | None]:
+    """The items to store, and the key of the request. Raises InvalidRequestError for the first error."""
     if len(body.items) > limits.pairs:
         raise InvalidRequestError(("body",), f"a request holds at most {limits.pairs} items (RATECAST_MAX_PAIRS)")
     known: set[str] = set()
-    for position, item in enumerate(body.items):
+    changed = []
+    for position, given in enumerate(body.items):
         where = ("body", "items", str(position))
-        limits.check_storable(item.id, *where, "id")
-        if item.id in known:
-            raise InvalidRequestError((*where, "id"), "an item is stored once")
-        known.add(item.id)
-    changed = [stored_item(item.id, item, "body", "items", str(at)) for at, item in enumerate(body.items)]
-    if changed:
-        await engine.items.change(changed, request_key(idempotency_key, body))
-    model = engine.models.current
-    unknown = model.count_unknown([item.id for item in changed])
-    return StoredItems(stored=len(changed), unknown_items=unknown, model_version=model.version)
+        limits.check_storable(given.item, *where, "item")
+        if given.item in known:
+            raise InvalidRequestError((*where, "item"), "an item is stored once")
+        known.add(given.item)
+        changed.append(described(StoredItem(given.item), given, where))
+    return changed, request_key(key, body)
 
 
-def stored_item(id_: str, body: ItemRequest, *location: str) -> StoredItem:
-    """An item as it is stored. Raises InvalidRequestError for a time that ends before it begins."""
-    begin, end = body.available_from, body.available_until
+def described(known: StoredItem, body: ItemRequest, location: tuple[str, ...]) -> StoredItem:
+    """An item with what a body gives of it. Raises InvalidRequestError for a time that ends before it begins."""
+    given = {name: getattr(body, name) for name in body.model_fields_set & {*StoredItem._fields[1:]}}
+    given |= {name: tuple(given[name]) for name in LISTS if given.get(name) is not None}
+    changed = known._replace(**given)
+    begin, end = changed.available_from, changed.available_until
     if begin is not None and end is not None and begin >= end:
         raise InvalidRequestError((*location, "available_until"), "an item is available until after available_from")
-    genres, labels = (None if names is None else tuple(names) for names in (body.genres, body.labels))
-    return StoredItem(id_, body.title, body.year, genres, labels, body.hidden, begin, end)
+    return changed

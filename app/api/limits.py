@@ -19,15 +19,14 @@ from app.ratings.records import storable
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds of one request: pairs, items of a list, characters of an id, ratings given with it, bytes of its body,
-    items of a list that are left out.
+    """Bounds of one request: pairs, items of a list, characters of an id, ratings given with it, items of a list that
+    are left out.
     """
 
     pairs: int
     list_length: int
     id_length: int
     inline_ratings: int
-    body: int = 16 << 20
     offset: int = 10_000
 
     @property

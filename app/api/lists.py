@@ -84,8 +84,7 @@ async def answer_top(scope: Scope, receive: Receive, send: Send) -> None:
     limits.check_offset(asked.get("offset", 0), "query", "offset")
     strict, version = asked.pop("strict", False), asked.pop("model_version", None)
     answer = await engine.lists.top(ListQuery(user=user, **asked), partial(client_gone, receive), version)
-    if engine.models.beside is not None:
-        scope[VERSION] = answer.version
+    _note_version(scope, engine, answer.version)
     if strict:
         _refuse_popular(answer)
     await send_answer(send, json.encode_list(answer))
@@ -110,9 +109,10 @@ async def find_users(
     query: Annotated[str, Query(max_length=MAX_QUERY, description="The beginning of the id. Empty: any.")] = "",
     n: N = 10,
 ) -> FoundUsers:
-    """Find users of the model by the beginning of their id: first the exact id, then those with the most ratings.
+    """Find users by the beginning of their id: first the exact id, then those with the most ratings.
 
-    Deleted users are not found, nor are users who rated for the first time after the fit.
+    Users who rated for the first time after the fit are found too, with the number of their stored ratings: among the
+    1,000 users who changed last. Deleted users are not found.
     """
     limits.check_list(n, "query", "n")
     return await engine.catalogue.find_users(query, n)
@@ -141,6 +141,7 @@ async def answer_recommend(scope: Scope, receive: Receive, send: Send) -> None:
     queries = await asyncio.to_thread(_queries, body, limits) if is_large(body) else _queries(body, limits)
     if body.ratings is not None:
         answer, used = await engine.lists.inline(inline(body.ratings, engine, limits), queries[0], wanted)
+        _note_version(scope, engine, answer.version)
         await send_answer(send, json.encode_lists([answer], answer.version, ratings_used=used))
         return
     answers = await engine.lists.top_many(queries, partial(client_gone, receive), wanted)
@@ -148,10 +149,15 @@ async def answer_recommend(scope: Scope, receive: Receive, send: Send) -> None:
         for position, answer in enumerate(answers):
             _refuse_popular(answer, position)
     version = answers[0].version if answers else engine.versions.manifest.version
-    if engine.models.beside is not None:
-        scope[VERSION] = version
+    _note_version(scope, engine, version)
     encode = partial(json.encode_lists, answers, version)
     await send_answer(send, await asyncio.to_thread(encode) if is_large(body) else encode())
+
+
+def _note_version(scope: Scope, engine: Engine, version: str) -> None:
+    """For the metrics of a split: which version answers."""
+    if engine.models.beside is not None:
+        scope[VERSION] = version
 
 
 def is_large(body: RecommendRequest) -> bool:

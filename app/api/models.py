@@ -21,6 +21,7 @@ from models.checkpoint.files import HISTORY, REPORT, REPORT_PAGE
 from models.checkpoint.manifest import VERSION_NAME, DataRecord, GateRecord, Manifest, ModelShape, TrainerRecord
 from models.comparison import Verdict
 from models.errors import CheckpointCorruptError
+from models.registry.last_fit import LastFit
 
 router = APIRouter(tags=["models"], route_class=GuardedRoute)
 
@@ -105,6 +106,13 @@ class ComparedModels(BaseModel):
     model_version: ModelVersion
 
 
+class LastFitAnswer(BaseModel):
+    """How the last fit ended, as its job noted it in the checkpoint directory; `fit` is null where none is noted."""
+
+    fit: LastFit | None
+    model_version: ModelVersion
+
+
 class Pass(BaseModel):
     """The figures after a pass of the fit; `test_rmse` is null if it was not measured."""
 
@@ -140,10 +148,10 @@ PASSES = TypeAdapter(list[Pass])
         link("compare", "Compare it with the version being served.", version="/models/0/version"),
     ),
 )
-async def published(engine: EngineDep) -> PublishedModels:
+async def models(engine: EngineDep) -> PublishedModels:
     """List every published version that can be read, oldest first, and say which one is being served."""
     serving = engine.versions.manifest.version
-    models = [
+    found = [
         PublishedModel(
             version=manifest.version,
             created_at=manifest.created_at,
@@ -158,7 +166,7 @@ async def published(engine: EngineDep) -> PublishedModels:
     ]
     split = engine.split.current
     return PublishedModels(
-        models=models,
+        models=found,
         previous=await engine.versions.previous(),
         split=None if split is None else UserSplit(**split._asdict()),
         model_version=serving,
@@ -242,7 +250,7 @@ async def report(version: Version, engine: EngineDep) -> Response:
         link("report", "The training report of the model.", version="/version"),
     ),
 )
-async def current(engine: EngineDep) -> CurrentModel:
+async def current_model(engine: EngineDep) -> CurrentModel:
     """The model being served: how it was fitted, on which data, and its metrics."""
     manifest = engine.versions.manifest
     return CurrentModel(
@@ -257,6 +265,16 @@ async def current(engine: EngineDep) -> CurrentModel:
         metrics=manifest.metrics,
         report=_has_report(manifest),
     )
+
+
+@router.get("/models/last-fit", summary="Show how the last fit ended", responses=problems(413, 500, 503))
+@needs(Access.CHANGE)
+async def last_fit(engine: EngineDep) -> LastFitAnswer:
+    """How the last fit ended, why if nothing was published, and when the next begins if the job repeats it.
+
+    It needs an admin key where there are keys: a reason may name files and hosts.
+    """
+    return LastFitAnswer(fit=await engine.versions.last_fit(), model_version=engine.versions.manifest.version)
 
 
 def _has_report(manifest: Manifest) -> bool:

@@ -1,4 +1,4 @@
-"""The OpenAPI document and its page: it adds the media type of problems, which a route of FastAPI cannot declare."""
+"""The OpenAPI document: it adds the media type of problems, which a route of FastAPI cannot declare."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
-from fastapi.openapi.docs import get_swagger_ui_html
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.api.plain import BODY_METHODS
+from app.api.words import describe
 from app.errors import PROBLEM_JSON, Problem
 from app.middleware.access import Access, Guard, RouteNeeds, needs
-from app.middleware.browsers import DOCUMENTATION
 
 DOCUMENT = "openapi.json"
 DESCRIPTIONS = {
@@ -88,6 +87,7 @@ class Service(FastAPI):
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
             document = super().openapi()
+            describe(document["components"]["schemas"])
             document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
             for path, operations in document["paths"].items():
                 for method, operation in operations.items():
@@ -97,7 +97,7 @@ class Service(FastAPI):
 
 def _complete(method: str, operation: dict[str, Any], access: Access) -> None:
     """Declare the refusals of the layers, the media type of problems, and headers."""
-    statuses = {400, 415} if method in BODY_METHODS else {400}
+    statuses = {400, 415, 422} if method in BODY_METHODS else {400, 422}
     if access not in (Access.PROBE, Access.OPEN):
         operation["security"] = [{"key": []}]
         statuses |= {401, 429, 503} if access is Access.READ else {401, 403, 429, 503}
@@ -115,12 +115,5 @@ async def document(request: Request) -> Response:
     return JSONResponse(request.app.openapi())
 
 
-@needs(Access.OPEN, DOCUMENTATION)
-async def documentation(_: Request) -> Response:
-    """The page of the document. It refers to the document by a relative address, because a proxy may add a prefix."""
-    return get_swagger_ui_html(openapi_url=DOCUMENT, title="Ratecast")
-
-
 router = APIRouter()
 router.add_route(f"/{DOCUMENT}", document, include_in_schema=False)
-router.add_route("/docs", documentation, include_in_schema=False)

@@ -23,9 +23,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.api.encodings.json import has_more_values
 from app.api.limits import Limits
 from app.api.parameters import REPEATABLE, check_utf8
+from app.api.unknown import LONG_QUERY, Known
 from app.engine.errors import CancelledRequestError
-from app.errors import EncodedBodyError, InvalidRequestError, answer_error, body_too_large, unreadable_json
+from app.errors import EncodedBodyError, InvalidRequestError, answer_error, unreadable_json
 from app.middleware.access import BY_NAME, Guard, needs_of
+from app.middleware.large_bodies import LARGE_BODY, LargeBodies
 from app.middleware.reporting import ROUTE
 from models.errors import RatecastError
 
@@ -33,10 +35,9 @@ T = TypeVar("T")
 Errors = list[Any]  # as pydantic gives them; all of a request are answered together
 JSON = b"application/json"
 IDENTITY = b"identity"
+MAX_FASTAPI_BODY = 1 << 20  # bytes: FastAPI reads bodies on the event loop
 BODY_METHODS = frozenset(("POST", "PUT", "PATCH"))
-LARGE_BODY = 1 << 17  # decoding and encoding so many bytes takes about a millisecond: other requests should not wait
 MOST_MEMBERS = 64  # of an object; none has so many, and each that is not known is an error of its own
-LONG_QUERY = 256  # bytes; longer ones are not kept
 SPAN = "fastapi.telemetry"  # in the scope of a request that FastAPI reports to OpenTelemetry
 
 
@@ -44,13 +45,17 @@ class GuardedRoute(APIRoute):
     """A route of FastAPI that is asked by nobody who may not: what was found out before routing is checked again."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handle = super().get_route_handler()
+        handle, known = super().get_route_handler(), Known(self)
         needs = {method: needs_of(self, method) for method in self.methods or ()}
 
         async def guarded(request: Request) -> Response:
             scope = request.scope
             scope["app"].guard.check_route(scope, needs[scope["method"]])
-            return await handle(request)
+            known.check(scope["query_string"])
+            try:
+                return await handle(request)
+            except RequestValidationError as error:
+                raise known.explained(error) from error
 
         return guarded
 
@@ -74,20 +79,32 @@ class PlainRoute(APIRoute):
         )
         self.method = method
         self.needs = needs_of(self, method)
-        self.app = endpoint  # what FastAPI's router finds too: see `PlainRoutes`
+        known = Known(self)
+
+        async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["query_string"]:
+                known.check(scope["query_string"])
+            try:
+                await endpoint(scope, receive, send)
+            except RequestValidationError as error:
+                raise known.explained(error) from error
+
+        self.app = answer  # what FastAPI's router finds too: see `PlainRoutes`
 
 
 class PlainRoutes:
-    """ASGI middleware: answers the requests of plain routes, and passes on others with at most `most` bytes of body.
+    """ASGI middleware: answers the requests of plain routes, and passes on others.
 
     A request that `guard` refuses reaches neither. A path whose id has a slash may match other routes too. Which one it
     means follows from the order of all routes, so FastAPI's router decides; it has the same endpoint.
     """
 
-    def __init__(self, app: ASGIApp, routes: Sequence[PlainRoute], guard: Guard, most: int) -> None:
+    def __init__(
+        self, app: ASGIApp, routes: Sequence[PlainRoute], guard: Guard, bodies: LargeBodies, limits: Limits
+    ) -> None:
         self._app = app
         self._guard = guard
-        self._most = most
+        self._bodies, self._limits = bodies, limits
         self._of_path = {(route.method, route.path): route for route in routes if not route.param_convertors}
         self._of_template: dict[str, list[PlainRoute]] = {}
         for route in routes:
@@ -113,15 +130,26 @@ class PlainRoutes:
             if b"content-encoding" in headers:
                 _check_encoding(scope["method"], headers[b"content-encoding"])
             declared = headers.get(b"content-length", b"")
-            if declared.isdigit() and int(declared) > self._most:
-                raise body_too_large(self._most)
-            if route is not None:
-                await route.app(scope, receive, send)
-                return
+            if declared.isdigit() and int(declared) <= self._bodies.small:
+                await (self._app if route is None else route.app)(scope, receive, send)
+            elif route is None:
+                await self._bodies.hand_on(self._checked, scope, receive, send, MAX_FASTAPI_BODY)
+            else:
+                await self._bodies.hand_on(route.app, scope, receive, send)
         except (RatecastError, RequestValidationError) as error:
             await answer_error(error)(scope, receive, send)
-            return
-        await self._app(scope, _limited(receive, self._most), send)
+
+    async def _checked(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """FastAPI makes objects of a whole body: how many they would be is counted first."""
+
+        async def received() -> Message:
+            message = await receive()
+            body = message.get("body", b"")
+            if len(body) > LARGE_BODY:  # then it came as a whole
+                await asyncio.to_thread(check_values, body, self._limits)
+            return message
+
+        await self._app(scope, received, send)
 
     def _match(self, scope: Scope) -> PlainRoute | None:
         """The route whose template matches the path, with the ids in the path put into the scope."""
@@ -154,38 +182,16 @@ def _name_span(request: Any, route: str) -> None:
         request.span.update_name(f"{request.span_method} {route}")
 
 
-def _limited(receive: Receive, most: int) -> Receive:
-    """Receives the body of a request up to a number of bytes.
-
-    A larger body raises BodyTooLargeError while FastAPI reads it; `app.errors` finds that as the cause of its error.
-    """
-    received = 0
-
-    async def counted() -> Message:
-        nonlocal received
-        message = await receive()
-        received += len(message.get("body", b""))
-        if received > most:
-            raise body_too_large(most)
-        return message
-
-    return counted
-
-
-async def read_body(receive: Receive, most: int) -> bytes:
-    """The whole body. Raises BodyTooLargeError or CancelledRequestError."""
-    parts: list[bytes] = []
-    received, more = 0, True
+async def read_body(receive: Receive) -> bytes:
+    """The whole body, which `LargeBodies` limits. Raises CancelledRequestError."""
+    body, more = b"", True
     while more:
         message = await receive()
         if message["type"] != "http.request":
             raise CancelledRequestError("the client closed its connection before it had sent its request")
-        parts.append(message.get("body", b""))
-        received += len(parts[-1])
-        if received > most:
-            raise body_too_large(most)
+        body += message.get("body", b"")
         more = message.get("more_body", False)
-    return b"".join(parts)
+    return body
 
 
 def read_parameters(model: type[BaseModel], query: bytes, errors: Errors) -> Mapping[str, Any]:
@@ -208,7 +214,7 @@ async def read_document(
     receive: Receive, adapter: TypeAdapter[T], content_type: bytes, limits: Limits, errors: Errors
 ) -> T:
     """The body of a request, as `read_json` gives it; a large one is read on another thread."""
-    body = await read_body(receive, limits.body)
+    body = await read_body(receive)
     read = partial(read_json, adapter, body, content_type, errors, limits)
     return await asyncio.to_thread(read) if len(body) > LARGE_BODY else read()
 
@@ -249,7 +255,7 @@ def _check_members(given: Any) -> None:
         if isinstance(value, list):
             objects += [element for element in value if isinstance(element, dict)]
     if any(len(found) > MOST_MEMBERS for found in objects):
-        raise InvalidRequestError(("body",), "has an unknown member")
+        raise InvalidRequestError(("body",), f"an object has at most {MOST_MEMBERS} members")
 
 
 def raise_if(errors: Errors) -> None:

@@ -18,7 +18,6 @@ from app.api.openapi import problems
 from app.api.parameters import PredictParameters
 from app.api.plain import (
     JSON,
-    LARGE_BODY,
     Errors,
     PlainRoute,
     check_values,
@@ -42,6 +41,7 @@ from app.engine.engine import Engine
 from app.engine.types import FOLDED, SOURCES, InlineRatings, Pair, Pairs, Predictions, Source
 from app.errors import InvalidRequestError
 from app.middleware.access import BY_NAME, Access, needs
+from app.middleware.large_bodies import LARGE_BODY
 from app.middleware.reporting import VERSION
 from models.errors import UnknownItemError, UnknownUserError
 
@@ -89,13 +89,14 @@ async def answer_predict(scope: Scope, receive: Receive, send: Send) -> None:
     limits: Limits = scope["state"]["limits"]
     engine: Engine = scope["state"]["engine"]
     media_type = scope[BY_NAME].get(b"content-type", b"")
-    body = await read_body(receive, limits.body)
+    body = await read_body(receive)
     large = len(body) > (SMALL_STREAM if media_type == ARROW else LARGE_BODY)
     errors: Errors = []
-    query = scope["query_string"]
-    parameters = read_parameters(PredictParameters, query, errors) if query else {}
-    strict, intervals = parameters.get("strict", False), parameters.get("intervals", False)
-    wanted = parameters.get("model_version")
+    query, strict, intervals, wanted = scope["query_string"], False, False, None
+    if query:
+        parameters = read_parameters(PredictParameters, query, errors)
+        strict, intervals = parameters.get("strict", False), parameters.get("intervals", False)
+        wanted = parameters.get("model_version")
     given = body, media_type, errors, limits
     asked = await asyncio.to_thread(_decode, *given) if large else _decode(*given)
     encode = BINARY.get(media_type, json).encode_predictions

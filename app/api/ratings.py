@@ -18,8 +18,8 @@ from app.api.encodings import json
 from app.api.limits import Limits, check_scale
 from app.api.openapi import problems
 from app.api.parameters import BECAUSE, EXPORT, RATING, RATINGS, USER, Item, ModelVersion, User
-from app.api.plain import JSON, Errors, GuardedRoute, PlainRoute, read_body, read_document, read_json, send_answer
-from app.api.request_keys import KeyHeader, read_key, request_key
+from app.api.plain import JSON, GuardedRoute, PlainRoute, read_body, read_json, send_answer
+from app.api.request_keys import KeyHeader, read_with_key, request_key
 from app.api.schemas import answers
 from app.api.schemas.requests import BulkRequest, RatingRequest
 from app.engine.documents import Because, RatingsSummary, UserRatings
@@ -51,7 +51,7 @@ async def store_rating(scope: Scope, receive: Receive, send: Send) -> None:
     limits: Limits = scope["state"]["limits"]
     engine: Engine = scope["state"]["engine"]
     media_type = scope[BY_NAME].get(b"content-type", b"")
-    body = await read_body(receive, limits.body)
+    body = await read_body(receive)
     plain = json.decode_rating(body) if media_type == JSON else None
     given = plain or read_json(_rating_body, body, media_type, [], limits)
     user, item = scope["path_params"]["user"], scope["path_params"]["item"]
@@ -115,10 +115,7 @@ def rate_many(
 async def store_ratings(scope: Scope, receive: Receive, send: Send) -> None:
     limits: Limits = scope["state"]["limits"]
     engine: Engine = scope["state"]["engine"]
-    headers = scope[BY_NAME]
-    errors: Errors = []
-    key = read_key(headers.get(b"idempotency-key"), errors)
-    body = await read_document(receive, _bulk_body, headers.get(b"content-type", b""), limits, errors)
+    body, key = await read_with_key(scope, receive, _bulk_body)
     scale = engine.versions.scale
     bulk = await asyncio.to_thread(_bulk, body, limits, scale, key)  # a large one takes long
     await engine.ratings.change(bulk)
@@ -143,7 +140,7 @@ ratings_route = PlainRoute(
 
 @router.get("/ratings", summary="What is stored", responses=problems(413, 422, 500, 501, 503))
 @needs(Access.CHANGE)
-async def summary(
+async def ratings_summary(
     engine: EngineDep,
     days: Annotated[int, Query(ge=1, le=MOST_DAYS, description="How many days back `days` goes.")] = 30,
 ) -> RatingsSummary:
@@ -176,11 +173,10 @@ async def because(
 
 
 @router.get(EXPORT, summary="Export the data of a user", responses=problems(413, 422, 500, 503))
-async def export(user: User, engine: EngineDep, limits: LimitsDep) -> answers.UserExport:
+async def export_user(user: User, engine: EngineDep, limits: LimitsDep) -> answers.UserExport:
     """Everything that the service has about a user: their ratings, and their row of the model."""
     limits.check_id(user, "path", "user")
-    held = await engine.ratings.of(user)
-    row = await engine.ratings.row_of(user)
+    held, row = await engine.ratings.export(user)
     return answers.UserExport(**held.model_dump(), known_to_model=row is not None, row=row)
 
 

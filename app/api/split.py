@@ -40,7 +40,7 @@ class StartedSplit(UserSplit):
 @router.put(
     "/models/split", summary="Answer some users by another model", responses=problems(404, 409, 413, 422, 500, 503)
 )
-async def put_split(
+async def split(
     body: Annotated[SplitRequest, Body(openapi_examples=TENTH)], engine: EngineDep, force: Force = False
 ) -> StartedSplit:
     """Let a version answer a share of the users, beside the current one, in place of an earlier split.
@@ -53,7 +53,7 @@ async def put_split(
 
 
 @router.delete("/models/split", summary="End the split", responses=problems(404, 409, 413, 422, 500, 503))
-async def delete_split(engine: EngineDep, version: Ended = None, force: Force = False) -> Activated:
+async def end_split(engine: EngineDep, version: Ended = None, force: Force = False) -> Activated:
     """Let one version answer all users again: the current one, or that of the split, which becomes the current one.
 
     Where there is no split nothing is changed.

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Downloads the console's libraries from npm into static/vendor, in pinned versions with checked hashes. It needs npm. It makes one
-# change: hooks imports Preact by a path, because the policy of the console forbids import maps.
+# Downloads the console's libraries from npm into static/vendor, in pinned versions with checked hashes. It needs npm. It makes two
+# changes: hooks imports Preact by a path, because the policy of the console forbids import maps, and the style of the charts has no
+# rules for titles and legends, because the console shows its own.
 set -euo pipefail
 cd "$(dirname "$0")/static/vendor"
 scratch=$(mktemp -d)
@@ -25,5 +26,5 @@ sourceless "$scratch/preact/dist/preact.mjs" > preact.js
 sourceless "$scratch/preact/hooks/dist/hooks.mjs" | sed 's#from"preact"#from"./preact.js"#; s#from "preact"#from"./preact.js"#' > hooks.js
 cp "$scratch/htm/dist/htm.module.js" htm.js
 cp "$scratch/uplot/dist/uPlot.iife.min.js" uplot.js
-cp "$scratch/uplot/dist/uPlot.min.css" uplot.css
+sed -E 's/\.u-(title|legend|inline|series)[^{}]*\{[^}]*\}//g' "$scratch/uplot/dist/uPlot.min.css" > uplot.css
 chmod 644 ./*

@@ -12,7 +12,7 @@ from app.engine.documents import Because, Reason
 from app.engine.folding import FoldedUser, RatedItems
 from app.engine.lists import ListUser, in_order
 from app.engine.serving_model import ServingModel
-from app.engine.types import ExplainedOrder, RankBy
+from app.engine.types import ExplainedOrder, RankBy, shortest
 from models.fold_in import Contributions
 
 
@@ -30,11 +30,14 @@ def explain(
     scores = {}
     for rank_by in {RankBy.RATING, RankBy(order)}:
         ordering, at = in_order(model, rank_by, ListUser(row, folded))
-        scores[rank_by] = float(ordering.scores(at, items_1)[0])
+        (scores[rank_by],) = shortest(ordering.scores(at, items_1))
     score, sums = scores[RankBy(order)], _contributions(model, rated, item, order)
     order_M = np.argsort(-np.abs(sums.parts_N), kind="stable")
     low, high = model.scorer.scale
     title = model.catalogue.title
+    listed = order_M[:n]
+    ratings, parts = shortest(rated.ratings_M[listed]), sums.parts_N[listed].tolist()  # parts are float64: they add up
+    titles = map(title, rated.rows_M[listed].tolist())
     return Because(
         user=user,
         item=title(item).id,
@@ -43,7 +46,10 @@ def explain(
         rank_by=order,
         score=score,
         baseline=sums.baseline,
-        reasons=[_reason(model, rated, sums, at) for at in order_M[:n].tolist()],
+        reasons=[
+            Reason(item=known.id, rating=rating, contribution=part, title=known.title)
+            for known, rating, part in zip(titles, ratings, parts, strict=True)
+        ],
         others=float(sums.parts_N[order_M[n:]].sum()),
         fitted=score - sums.baseline - float(sums.parts_N.sum()),
         model_version=model.version,
@@ -55,10 +61,3 @@ def _contributions(model: ServingModel, rated: RatedItems, item: int, order: Exp
     if order is ExplainedOrder.RATING or head is None:
         return model.fold_in.users.contributions(*rated, item)
     return Contributions(0.0, head.contributions(*rated, item))
-
-
-def _reason(model: ServingModel, rated: RatedItems, sums: Contributions, at: int) -> Reason:
-    title = model.catalogue.title(int(rated.rows_M[at]))
-    return Reason(
-        item=title.id, rating=float(rated.ratings_M[at]), contribution=float(sums.parts_N[at]), title=title.title
-    )

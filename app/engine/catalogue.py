@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from app.engine.documents import Genre
-from app.engine.types import ItemFilter
+from app.engine.types import ItemFilter, shortest
 from models.stored_items import described, is_shown
 
 CACHED_TITLES = 16_384  # of the items listed most lately; looking one up takes 4 µs, ten are a list
@@ -55,13 +55,12 @@ class Catalogue:
 
     def record(self, row: int) -> dict[str, Any]:
         """All that is known about one item."""
-        (record,) = self._table.slice(row, 1).to_pylist()
-        return dict(record)
+        (record,) = _records(self._table.slice(row, 1))
+        return record
 
     def records(self, rows_N: npt.NDArray[np.int64]) -> list[dict[str, Any]]:
         """All that is known about some items."""
-        records: list[dict[str, Any]] = self._table.take(pa.array(rows_N)).to_pylist()
-        return records
+        return _records(self._table.take(pa.array(rows_N)))
 
     def allowed(self, wanted: ItemFilter) -> npt.NDArray[np.bool_]:
         """Which items pass a filter, (I,). An item whose year is unknown is outside every span of years."""
@@ -74,9 +73,8 @@ class Catalogue:
             mask_I &= np.asarray(pc.fill_null(pc.greater_equal(years, wanted.year_min), False))
         if wanted.year_max is not None:
             mask_I &= np.asarray(pc.fill_null(pc.less_equal(years, wanted.year_max), False))
-        if self.shown_I is not None:
-            mask_I &= self.shown_I
-        return mask_I
+        shown_I = np.ones(len(self._table), np.bool_) if self.shown_I is None else self.shown_I
+        return mask_I & (~shown_I if wanted.hidden else shown_I)
 
     @cached_property
     def folded_titles(self) -> pa.Array:
@@ -107,6 +105,13 @@ def fold_text(texts: pa.ChunkedArray) -> pa.Array:
     accented_N = pc.fill_null(pc.invert(pc.string_is_ascii(folded)), False)
     bare = pc.replace_substring_regex(pc.utf8_normalize(folded.filter(accented_N), "NFKD"), ACCENTS, "")
     return pc.replace_with_mask(folded, accented_N, bare)
+
+
+def _records(table: pa.Table) -> list[dict[str, Any]]:
+    """The rows of the table as they are answered, where an item's id is called `item`."""
+    records: list[dict[str, Any]] = table.rename_columns({"id": "item"}).to_pylist()
+    means = shortest(table["mean_rating"].to_numpy())
+    return [record | {"mean_rating": mean} for record, mean in zip(records, means, strict=True)]
 
 
 def _title(ids: pa.ChunkedArray, titles: pa.ChunkedArray, years: pa.ChunkedArray, row: int) -> Title:

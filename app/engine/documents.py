@@ -10,15 +10,15 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field
 
-from app.engine.types import ExplainedOrder, LiveSource
+from app.engine.types import ExplainedOrder, LiveSource, Source
 
 ModelVersion = Annotated[str, Field(description="Version of the checkpoint that this answer came from.")]
 
 
 class FoundUser(BaseModel):
-    """A user of the model, and the number of their training ratings."""
+    """A user, and the number of their training ratings; of a user who is new to the model, of their stored ratings."""
 
-    id: str
+    user: str
     ratings: int
 
 
@@ -49,7 +49,7 @@ class SimilarItems(BaseModel):
 class CatalogueItem(BaseModel):
     """What is known about an item; `ratings` and `mean_rating` are of the training data."""
 
-    id: str
+    item: str
     title: str | None
     year: int | None
     genres: list[str] | None
@@ -71,6 +71,51 @@ class Item(CatalogueItem):
     model_version: ModelVersion
 
 
+class RatingByUser(BaseModel):
+    """A rating of an item; `timestamp` is null if only the training data has it, or if it is not known."""
+
+    user: str
+    rating: float
+    timestamp: int | None
+
+
+class RatingLevel(BaseModel):
+    """How many ratings of an item are at a level of the scale."""
+
+    rating: float
+    ratings: int
+
+
+class ItemRatings(BaseModel):
+    """All ratings that count of an item, by level, and the latest of them; ratings of the training data come last.
+
+    Of more than 20 different ratings, the levels are 20 evenly spaced ones, and each rating is at the nearest.
+    """
+
+    item: str
+    ratings: int
+    mean_rating: float | None
+    levels: list[RatingLevel]
+    latest: list[RatingByUser]
+    model_version: ModelVersion
+
+
+class LikelyUser(BaseModel):
+    """A user, and the rating that `POST /predict` gives."""
+
+    user: str
+    rating: float
+    source: Source
+
+
+class LikelyUsers(BaseModel):
+    """Users who have not rated an item, those with the highest predicted rating first."""
+
+    item: str
+    users: list[LikelyUser]
+    model_version: ModelVersion
+
+
 class FoundItems(BaseModel):
     """Items that a search found, best match first."""
 
@@ -85,7 +130,7 @@ class Genre(BaseModel):
     items: int
 
 
-class Genres(BaseModel):
+class FoundGenres(BaseModel):
     """All genres, the most frequent first."""
 
     genres: list[Genre]
@@ -93,7 +138,7 @@ class Genres(BaseModel):
 
 
 class UserRating(BaseModel):
-    """A rating of the user; `timestamp` is null if only the training data has it."""
+    """A rating of the user; `timestamp` is null if only the training data has it, or if it is not known."""
 
     item: str
     rating: float

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from app.engine.events import Listener
 from app.engine.fresh_users import FreshUsers
+from app.engine.item_users import ItemUsers
 from app.engine.live_error import LiveErrors
 from app.engine.model_holder import ModelHolder
 from app.engine.model_watcher import ModelWatcher
@@ -58,6 +59,7 @@ class Engine:
         predictions: ratings of pairs.
         lists: lists of items.
         catalogue: what is known about items and users.
+        item_users: who has rated an item, and who would like it.
         items: what the store says of items: `start` reads it, `follow` what is changed later.
         ratings: what users have rated.
         live_errors: how far off predictions are for the ratings that come in; `follow` compares them.
@@ -89,6 +91,7 @@ class Engine:
         self.live_errors = LiveErrors(models, self.ratings, self._judge, tell)
         self.items = StoredItems(models, None if ratings is None else ratings.items, self._searcher)
         self.catalogue = CatalogueSearch(models, self.ratings, self.items, self._searcher)
+        self.item_users = ItemUsers(models, self.ratings, self.predictions, self._searcher)
         self.versions = ModelWatcher(models, directory, pinned, remembered, tell, ratings, sync)
         self.split = SplitWatcher(models, self.versions, directory, sync, tell, split)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +33,30 @@ class FoldedUser:
     def is_known(self) -> bool:
         """Whether there was any rating to solve the row from."""
         return len(self.rated_M) > 0
+
+
+class FoldedRows(NamedTuple):
+    """What predictions need of folded-in users: of one, or as arrays of one for each of B pairs."""
+
+    factors: npt.NDArray[np.float32]
+    bias: Any
+    variance: Any  # None if the model has none
+    is_known: Any
+
+    @classmethod
+    def of(cls, user: FoldedUser) -> FoldedRows:
+        """The row of one user."""
+        return cls(user.factors_F, user.bias, user.variance, user.is_known)
+
+    @classmethod
+    def repeated(cls, users: Sequence[FoldedUser], pairs: Sequence[int]) -> FoldedRows:
+        """The row of each of some users, as often as they have pairs."""
+        factors, bias, variance, known = zip(*(cls.of(user) for user in users), strict=True)
+
+        def spread(column: Sequence[Any]) -> Any:
+            return None if column[0] is None else np.repeat(np.stack(column), pairs, axis=0)
+
+        return cls(spread(factors), spread(bias), spread(variance), spread(known))
 
 
 def fold(model: ServingModel, rated: RatedItems, *, lists: bool = True) -> FoldedUser:

@@ -6,6 +6,8 @@ its ends lie on the scale. Shapes: B pairs, F factors.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -30,9 +32,12 @@ class Intervals:
         variance_B = None if self._user_U is None else self._user_U[users]
         return self._around(self._scorer.expected(users, items_B), variance_B, items_B)
 
-    def of_folded(self, factors_F: Ratings, bias: np.float32, variance: np.float32 | None, items_B: Rows) -> Ratings:
-        """Of some items for a user whose row is given, with what not knowing it exactly adds to the variance."""
-        return self._around(self._scorer.expected_folded(factors_F, bias, items_B), variance, items_B)
+    def of_folded(self, factors: Ratings, bias: Any, variance: Variances, items_B: Rows) -> Ratings:
+        """Of some items for a user whose row is given, with what not knowing it exactly adds to the variance.
+
+        Or for as many users as there are items.
+        """
+        return self._around(self._scorer.expected_folded(factors, bias, items_B), variance, items_B)
 
     def _around(self, expected_B: Ratings, user_variance: Variances, items_B: Rows) -> Ratings:
         if self._noise is None or self._item_I is None or self._deviations is None or user_variance is None:

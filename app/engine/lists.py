@@ -16,7 +16,17 @@ import torch
 from app.engine.folding import FoldedUser
 from app.engine.scorer import Ratings, Rows
 from app.engine.serving_model import ServingModel
-from app.engine.types import ItemFilter, ListOrder, ListQuery, ListSource, RankBy, RankedItem, TopList, interval_list
+from app.engine.types import (
+    ItemFilter,
+    ListOrder,
+    ListQuery,
+    ListSource,
+    RankBy,
+    RankedItem,
+    TopList,
+    interval_list,
+    shortest,
+)
 from models.block_search import NOTHING
 from models.diversity import CANDIDATES, diversified
 from models.search import top_of_one
@@ -203,7 +213,7 @@ def _shown(model: ServingModel, query: ListQuery, user: ListUser, found: Found) 
         rank_by=ListOrder(model.order(query.rank_by)) if known else ListOrder.POPULAR,
         items=[
             RankedItem(id_, rating, score, title, year)
-            for (id_, title, year), rating, score in zip(titles, ratings_N.tolist(), scores_N.tolist(), strict=True)
+            for (id_, title, year), rating, score in zip(titles, shortest(ratings_N), shortest(scores_N), strict=True)
         ],
         version=model.version,
         intervals=interval_list(_intervals(model, user, rows_N)) if query.intervals else None,

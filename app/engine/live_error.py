@@ -13,13 +13,15 @@ import os
 import socket
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from itertools import groupby
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 import numpy as np
 
 from app.engine.documents import LiveFigures, Quality
+from app.engine.errors import DeadlineExceededError
 from app.engine.events import Listener, LiveError
 from app.engine.folding import fold
 from app.engine.model_holder import ModelHolder
@@ -29,15 +31,17 @@ from app.engine.serving_model import ServingModel
 from app.engine.threads import Worker
 from app.engine.types import FOLDED, SOURCES, LiveSource, Predictions, Source
 from app.ratings.errors import NoStoreError, StoreError
-from app.ratings.live_error import HOUR, ErrorSums, Incoming, Judged, total
-from app.ratings.records import StoredUser
+from app.ratings.live_error import HOUR, ErrorSums, Incoming, Judged, Replaced, Waiting, total
+from app.ratings.records import UNKNOWN_TIME, Rating, StoredUser
 from app.ratings.store import RatingsStore
 from models.mf import CENTRAL_90
 
+Of = TypeVar("Of", Incoming, Replaced)
 LOOK_SECONDS = 1.0
 REST = 9.0  # times as long as comparing took: under load it takes a tenth of the time, and what waits is compared later
 TELL_SECONDS = 15.0  # between two looks at the sums, for metrics
 TOLD_DAYS = 7
+NOT_COUNTED = Judged("", "", None)
 QUICK = 8  # ratings that are compared without another thread
 
 logger = logging.getLogger(__name__)
@@ -64,7 +68,7 @@ class LiveErrors:
                 await self._compare_some(store)
                 if time.monotonic() - self._told_at > TELL_SECONDS:
                     await self._tell_of(store)
-            except StoreError as error:
+            except (StoreError, DeadlineExceededError) as error:  # other work may take all the time
                 logger.debug("New ratings cannot be compared with predictions now: %s", error)
             except Exception:
                 logger.exception("Comparing new ratings with predictions failed; retrying")
@@ -87,31 +91,39 @@ class LiveErrors:
     async def _compare_some(self, store: RatingsStore) -> None:
         """Compare the ratings that have waited longest."""
         waiting = await store.incoming()
-        if not waiting or not await store.claim(self._name):
+        if not waiting:
+            await store.forget_changes()
+            return
+        if not await store.claim(self._name):
             return
         users = [*dict.fromkeys(rating.user for rating in waiting)]
-        stored, unsettled = await self._history.stored(users), await store.waiting_of(users)
         models = {user: self._models.of_user(user) for user in users}
-        judged = await self._worker.run(
-            lambda: self._judge(models, waiting, stored, unsettled), quick=len(waiting) <= QUICK
-        )
-        await store.settle(judged)
+        async for stored in self._history.parts(users):
+            some = [rating for rating in waiting if rating.user in stored]
+            if not all(user.complete for user in stored.values()):  # what was known before is too much to be read
+                await store.settle([(rating, NOT_COUNTED) for rating in some])
+                continue
+            of_users = await store.waiting_of(list(stored))  # after `stored`: no later change is missed
+            judged = await self._worker.run(
+                partial(self._judge, models, some, stored, of_users), quick=len(waiting) <= QUICK
+            )
+            await store.settle(judged)
 
     def _judge(
         self,
         models: Mapping[str, ServingModel],
         waiting: Sequence[Incoming],
         stored: Mapping[str, StoredUser],
-        unsettled: Sequence[Incoming],
+        of_users: Waiting,
     ) -> list[tuple[Incoming, Judged]]:
-        later: dict[str, list[Incoming]] = defaultdict(list)
-        for rating in unsettled:
-            later[rating.user].append(rating)
+        new, replaced = _by_user(of_users.ratings), _by_user(of_users.replaced)
         judged: list[tuple[Incoming, Judged]] = []
         for (user, revision), group in groupby(waiting, lambda rating: (rating.user, rating.revision)):
             ratings = [*group]
-            unknown = {rating.item for rating in later[user] if rating.revision >= revision}
-            found = self._of_user(models[user], ratings, _before(stored[user], ratings[0], unknown))
+            unknown = {rating.item for rating in new[user] if rating.revision >= revision}
+            changed = [change for change in replaced[user] if change.revision >= revision]
+            before = _before(stored[user], ratings[0], unknown, changed)
+            found = self._of_user(models[user], ratings, before)
             judged += zip(ratings, found, strict=True)
         return judged
 
@@ -121,7 +133,7 @@ class LiveErrors:
         given_N = np.array([rating.rating for rating in ratings])
         rated = self._history.rated(model, user, before)
         row = model.users.row(user)
-        if before.revision > (model.fitted_revision(self._history.store) or 0):
+        if before.revision > (self._history.fitted_revision(model) or 0):
             found = predict_folded(model, fold(model, rated, lists=False), rows_N, intervals=True)
         else:
             found = predict_rows(model, np.full(len(rows_N), row), rows_N, intervals=True)
@@ -148,11 +160,29 @@ def live_source(source: Source) -> LiveSource:
     return known.get(source, LiveSource.UNKNOWN)
 
 
-def _before(stored: StoredUser, first: Incoming, unknown: set[str]) -> StoredUser:
-    """What was known of a user before some ratings: neither these nor later ones."""
-    ratings = tuple(rating for rating in stored.ratings if rating.item not in unknown)
-    erased = stored.erased if stored.erased < first.revision else 0
-    return StoredUser(first.before, erased, ratings, stored.deleted)
+def _by_user(found: Iterable[Of]) -> Mapping[str, list[Of]]:
+    of_user: dict[str, list[Of]] = defaultdict(list)
+    for one in found:
+        of_user[one.user].append(one)
+    return of_user
+
+
+def _before(stored: StoredUser, first: Incoming, unknown: set[str], changed: Sequence[Replaced]) -> StoredUser:
+    """What was known of a user before some ratings: neither these nor later ones, and nothing that changed since.
+
+    A deletion of the user in their transaction came before them.
+    """
+    ratings, deleted = {one.item: one for one in stored.ratings}, {*stored.deleted}
+    for change in sorted(changed, key=lambda change: change.revision, reverse=True):
+        ratings.pop(change.item, None)
+        deleted.discard(change.item)
+        if change.rating is not None:
+            ratings[change.item] = Rating(change.item, change.rating, UNKNOWN_TIME)
+        elif change.deleted:
+            deleted.add(change.item)
+    kept = tuple(one for item, one in sorted(ratings.items()) if item not in unknown)
+    erased = stored.erased if stored.erased <= first.revision else 0
+    return StoredUser(max(first.before, erased), erased, kept, frozenset(deleted))
 
 
 def _errors(

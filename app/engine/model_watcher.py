@@ -33,6 +33,7 @@ from models.comparison import Comparison, compare
 from models.errors import CheckpointError, CheckpointNotFoundError, RatecastError, RemoteError, UnprovenVersionError
 from models.registry.checkpoint_sync import CheckpointSync
 from models.registry.directory import current_version, make_current, published, read_report, version_path
+from models.registry.last_fit import LastFit
 from models.registry.registry import DirectoryRegistry, Registry, check_proven, previous
 
 P = ParamSpec("P")
@@ -72,7 +73,7 @@ class ModelWatcher:
         self._tell, self._ratings, self._sync = tell, ratings, sync
         self._registry: Registry = DirectoryRegistry(directory) if sync is None else sync.remote
         self._retry_at = 0.0
-        self.lock = asyncio.Lock()
+        self.lock = asyncio.Lock()  # held while a version being served may change
         self._executor = ThreadPoolExecutor(1, "loader", torch.set_num_threads, (1,))  # the cores are for answers
 
     @property
@@ -95,6 +96,10 @@ class ModelWatcher:
         if self._sync is not None:
             return await asyncio.to_thread(self._sync.published)
         return await asyncio.to_thread(published, self._directory)
+
+    async def last_fit(self) -> LastFit | None:
+        """How the last fit ended; None if its job noted nothing. Raises CheckpointError or OSError."""
+        return await asyncio.to_thread(self._registry.last_fit)
 
     async def report(self, version: str, name: str) -> bytes:
         """A file of the report of a version. Raises UnknownVersionError, ReportNotFoundError or CheckpointError."""
@@ -229,7 +234,7 @@ class ModelWatcher:
                 return model
         revisions = None if self._ratings is None else self._ratings.revisions
         model, known = prepare(self._directory, version, self.placement, revisions), self._models.known_items
-        return model.with_items(known.all(), known.revision)  # what comes meanwhile is shown by the next view
+        return model.with_items(known, time.time())  # what comes meanwhile is shown by the next view
 
     def _swap(self, model: ServingModel) -> None:
         self._end_failure()

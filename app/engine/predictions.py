@@ -16,7 +16,7 @@ from app.engine.batcher import Batcher
 from app.engine.because import explain
 from app.engine.documents import Because
 from app.engine.events import Listener, Predicted
-from app.engine.folding import FoldedUser, fold, known_items
+from app.engine.folding import FoldedRows, FoldedUser, fold, known_items
 from app.engine.fresh_users import FreshUser, FreshUsers, UnreadRatingsError
 from app.engine.model_holder import ModelHolder
 from app.engine.rating_history import RatingHistory
@@ -73,21 +73,19 @@ class Predictor:
         Raises VersionNotLoadedError, OverloadedError, DeadlineExceededError, or CancelledRequestError once `cancelled`
         has ended.
         """
-        pairs = Pairs([pair.user], [pair.item])
-        if intervals:
-            return (await self.pairs(pairs, cancelled, intervals=True, version=version)).at(0)
-        model = self._models.of_user(pair.user, version)
-        if self._quick_pairs > 0:
-            user = model.users.row(pair.user)
+        id_, item = pair
+        model = self._models.of_user(id_, version)
+        if self._quick_pairs > 0 and not intervals:
+            user = model.users.row(id_)
             try:
-                folded = self._fresh_users.find(model, pair.user, user)
+                folded = self._fresh_users.find(model, id_, user)
             except UnreadRatingsError:
                 pass
             else:
-                answer = predict_pair(model, user, model.items.row(pair.item), folded)
+                answer = predict_pair(model, user, model.items.row(item), folded)
                 self._tell(Predicted(answer.source, 1))
                 return answer
-        return (await self._wait(model, pairs, cancelled)).at(0)
+        return (await self.pairs(Pairs([id_], [item]), cancelled, intervals=intervals, version=version)).at(0)
 
     async def pairs(
         self, pairs: Pairs, cancelled: Cancelled | None = None, *, intervals: bool = False, version: str | None = None
@@ -184,8 +182,10 @@ def predict_rows(
     sources_B += items_B == len(model.items)
     ends_2B = model.intervals.of_users(users_B, items_B) if intervals else None
     answer = Predictions(model.scorer.predict(users_B, items_B), sources_B, model.version, ends_2B)
-    for positions_M, folded in fresh:
-        own = predict_folded(model, folded, items_B[positions_M], intervals=intervals)
+    if fresh := [*fresh]:
+        positions, users = zip(*fresh, strict=True)
+        positions_M, folded = np.concatenate(positions), FoldedRows.repeated(users, [*map(len, positions)])
+        own = _predict_folded(model, folded, items_B[positions_M], intervals=intervals)
         answer.ratings_B[positions_M], answer.sources_B[positions_M] = own.ratings_B, own.sources_B
         if ends_2B is not None:
             ends_2B[:, positions_M] = own.intervals_2B
@@ -194,10 +194,14 @@ def predict_rows(
 
 def predict_folded(model: ServingModel, folded: FoldedUser, items_N: Rows, *, intervals: bool = False) -> Predictions:
     """The rating of each of some items by a folded-in user."""
-    sources_N = (items_N == len(model.items)) + np.uint8(0 if folded.is_known else 2)
+    return _predict_folded(model, FoldedRows.of(folded), items_N, intervals=intervals)
+
+
+def _predict_folded(model: ServingModel, folded: FoldedRows, items_N: Rows, *, intervals: bool) -> Predictions:
+    sources_N = (items_N == len(model.items)) + np.uint8(2) * np.logical_not(folded.is_known)
     sources_N[sources_N == 0] = FOLDED
-    ratings_N = model.scorer.predict_folded(folded.factors_F, folded.bias, items_N)
-    row = folded.factors_F, folded.bias, folded.variance
+    ratings_N = model.scorer.predict_folded(folded.factors, folded.bias, items_N)
+    row = folded.factors, folded.bias, folded.variance
     ends_2N = model.intervals.of_folded(*row, items_N) if intervals else None
     return Predictions(ratings_N, sources_N, model.version, ends_2N)
 

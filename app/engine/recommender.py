@@ -21,7 +21,7 @@ from app.engine.lists import is_worth_keeping, top_list, top_lists
 from app.engine.model_holder import ModelHolder
 from app.engine.serving_model import Recent, ServingModel
 from app.engine.threads import QUICK_CELLS, QUICK_PAIRS, Cancelled, Worker, unless_cancelled, within
-from app.engine.types import InlineRatings, ListQuery, TopList
+from app.engine.types import InlineRatings, ListQuery, TopList, shortest
 
 LISTS_PER_BATCH = 64  # more users at once save little: at 32 the product is bound by arithmetic, no longer by memory
 
@@ -46,7 +46,7 @@ class Recommender:
     ) -> None:
         self._models, self._fresh_users, self._worker, self._tell = models, fresh_users, worker, tell
         self._on_cpu = models.placement.is_cpu_alone
-        self._recent: Recent[ListQuery, TopList] = Recent(max_recent)
+        self._recent: Recent[ListQuery, TopList] = Recent(max_recent, shows_items=True)
         self._batcher: Batcher[_Job, list[TopList]] = Batcher(
             "lists", _answer, worker, tell, max_rows=LISTS_PER_BATCH, max_queued=max_queued
         )
@@ -58,6 +58,7 @@ class Recommender:
         CancelledRequestError once `cancelled` has ended.
         """
         model = self._models.of_user(query.user, version)
+        model.order(query.rank_by)
         answer = self._quick_top(model, query)
         if answer is None:
             (answer,) = await self._wait(model, [query], cancelled)
@@ -95,7 +96,7 @@ class Recommender:
         """The n items most similar to another one. Raises UnknownItemError or DeadlineExceededError."""
         model = self._models.current
         quick = self._on_cpu and model.cells <= QUICK_CELLS
-        return await self._worker.run(lambda: _similar(model, item, n), quick=quick)
+        return await self._worker.run(lambda: similar_items(model, item, n), quick=quick)
 
     def _quick_top(self, model: ServingModel, query: ListQuery) -> TopList | None:
         """The list of a query, from memory or computed here; None if that would take long."""
@@ -145,7 +146,7 @@ class Recommender:
 
 
 @torch.inference_mode()
-def _similar(model: ServingModel, item: str, n: int) -> SimilarItems:
+def similar_items(model: ServingModel, item: str, n: int) -> SimilarItems:
     """The items whose factors have the largest cosine with those of the item.
 
     The factors are those of the default order of lists: of the relevance head if there is one.
@@ -159,7 +160,7 @@ def _similar(model: ServingModel, item: str, n: int) -> SimilarItems:
     titles = map(model.catalogue.title, rows_N.tolist())
     items = [
         SimilarItem(item=title.id, similarity=similarity, title=title.title, year=title.year)
-        for title, similarity in zip(titles, cosines_N.tolist(), strict=True)
+        for title, similarity in zip(titles, shortest(cosines_N.numpy()), strict=True)
     ]
     return SimilarItems(item=item, items=items, model_version=model.version)
 

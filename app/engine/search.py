@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from app.engine.catalogue import fold_text
-from app.engine.documents import CatalogueItem, FoundItems, FoundUser, FoundUsers, Genres, Item
+from app.engine.documents import CatalogueItem, FoundGenres, FoundItems, FoundUser, FoundUsers, Item
 from app.engine.model_holder import ModelHolder
 from app.engine.rating_history import RatingHistory
 from app.engine.scorer import Rows
@@ -49,7 +49,7 @@ class CatalogueSearch:
         if known or stored is None:
             facts = model.catalogue.record(model.item_row(id_))
         else:
-            facts = {"id": id_, "ratings": 0, "mean_rating": None} | stored.description()
+            facts = {"item": id_, "ratings": 0, "mean_rating": None} | stored.description()
         shown = stored or StoredItem(id_)
         times = {name: getattr(shown, name) for name in ("hidden", "available_from", "available_until")}
         return Item(**facts, **times, known_to_model=known, model_version=model.version)
@@ -60,21 +60,25 @@ class CatalogueSearch:
         return await self._search(model.items, lambda: find_items(model, query, n, wanted, offset))
 
     async def find_users(self, prefix: str, n: int) -> FoundUsers:
-        """Users by the beginning of their id, without deleted users.
+        """Users of the model and those who are new to it, by the beginning of their id, without deleted users.
 
         Raises DeadlineExceededError or StoreUnavailableError.
         """
         model = self._models.current
-        found = await self._search(model.users, lambda: find_users(model, clean(prefix), n))
-        stored = await self._history.stored([user.id for user in found])
-        usable = [user for user in found if self._history.may_use_row(model, stored[user.id])]
-        return FoundUsers(users=usable, model_version=model.version)
+        prefix = clean(prefix)
+        found = await self._search(model.users, lambda: find_users(model, prefix, n))
+        allowed = {*await self._history.usable(model, [user.user for user in found])}
+        newcomers = await self._history.newcomers(model, prefix, n)
+        users = [user for user in found if user.user in allowed]
+        users += [FoundUser(user=user, ratings=len(own.ratings)) for user, own in newcomers.items()]
+        users.sort(key=lambda user: (user.user != prefix, -user.ratings))
+        return FoundUsers(users=users[:n], model_version=model.version)
 
-    async def genres(self) -> Genres:
+    async def genres(self) -> FoundGenres:
         """The genres of the items, the most frequent first. Raises DeadlineExceededError."""
         model = self._models.current
         found = await self._search(model.items, lambda: model.catalogue.genres)
-        return Genres(genres=found, model_version=model.version)
+        return FoundGenres(genres=found, model_version=model.version)
 
     async def _search(self, table: Sized, work: Callable[[], T]) -> T:
         return await self._worker.run(work, quick=len(table) <= QUICK_ROWS)
@@ -105,7 +109,7 @@ def find_users(model: ServingModel, prefix: str, n: int) -> list[FoundUser]:
     exact_W = rows_W == model.users.row(prefix)
     best_N = _best((exact_W.astype(np.int64) << 32) + ratings_W, n)
     return [
-        FoundUser(id=id_, ratings=ratings)
+        FoundUser(user=id_, ratings=ratings)
         for id_, ratings in zip(model.users.lookup(rows_W[best_N]), ratings_W[best_N].tolist(), strict=True)
     ]
 

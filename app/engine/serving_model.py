@@ -6,7 +6,6 @@ Shapes: U users, I items, F factors, B pairs, T training ratings of all users, N
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Hashable, Sequence
 from copy import copy
 from functools import cached_property, lru_cache, partial
@@ -21,10 +20,10 @@ from torch import Tensor
 from app.engine.catalogue import Catalogue
 from app.engine.errors import OrderingUnavailableError
 from app.engine.intervals import Intervals
+from app.engine.known_items import KnownItems
 from app.engine.scorer import Rows, Scorer
 from app.engine.types import ItemFilter, RankBy
 from app.ratings.revisions import Revisions
-from app.ratings.store import RatingsStore
 from models.biases import Biases
 from models.checkpoint.reader import Checkpoint
 from models.errors import UnknownItemError
@@ -32,7 +31,7 @@ from models.fold_in import FoldIn
 from models.orderings import by_popularity, default_order, orderings
 from models.registry.hold import Hold
 from models.sharding import Sharded, spread
-from models.stored_items import next_change
+from models.stored_items import DESCRIBED, LISTS, StoredItem, next_change
 
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
@@ -68,7 +67,9 @@ class ServingModel:
         scorer, intervals: the rating of a pair, and the interval that it lies in.
         cells: multiplications that scoring the whole catalogue for one user takes, in the order that takes most.
         unknown_variance: what not knowing the user at all adds to the variance of a rating; None if it is unknown.
-        items_revision, outdated_at: of the items of a store that it shows, and when time changes what is shown.
+        known_items, shown_at, outdated_at: of a store, which it shows; None before any. As of which time it shows
+            them, and when time changes that.
+        fitted_revisions: of the ratings store that it was fitted on, by the store's id; none if it was on other data.
         kept: what is kept of its answers, by who keeps it (`Recent`).
         revision_slots_U: where each user stands in the table of revisions; empty if there is none.
     """
@@ -95,18 +96,15 @@ class ServingModel:
         self.fold_in = FoldIn.of(model, checkpoint.prior, checkpoint.relevance, checkpoint.ratings_I)
         self.unknown_variance = None if model.user_variance is None else float(model.user_variance[-1])
         self.revision_slots_U = np.empty(0, np.int32) if revisions is None else revisions.slots_of(checkpoint.users)
-        self.items_revision = 0
-        self.outdated_at = math.inf
-        self.kept: dict[Any, dict[Any, Any]] = {}
+        self.known_items: KnownItems | None = None
+        self.shown_at, self.outdated_at = -math.inf, math.inf
+        self.kept: dict[Recent[Any, Any], dict[Any, Any]] = {}
+        snapshot = checkpoint.manifest.data.snapshot
+        self.fitted_revisions: dict[str | None, int] = {} if snapshot is None else {snapshot.store: snapshot.revision}
         self._hold = hold
         self._offsets = ratings.offsets.cpu().numpy()
         self._items_T, self._ratings_T = ratings.items_N.cpu().numpy(), ratings.ratings_N.cpu().numpy()
         self.keep_filters()
-
-    def fitted_revision(self, store: RatingsStore | None) -> int | None:
-        """The revision of the ratings store that the model was fitted on; None where it was fitted on other data."""
-        snapshot = self.checkpoint.manifest.data.snapshot
-        return None if snapshot is None or store is None or snapshot.store != store.id else snapshot.revision
 
     def item_row(self, item: str) -> int:
         """The row of an item. Raises UnknownItemError."""
@@ -133,19 +131,32 @@ class ServingModel:
         """The items that a filter lets through; None for all."""
         return None if wanted == ALL_ITEMS and self.catalogue.shown_I is None else self._allowed(wanted)
 
-    def with_items(self, stored: pa.Table, revision: int) -> ServingModel:
-        """The same model with what a store says of some items, and whether to show them, instead of what it knows.
+    def published_item(self, id_: str) -> StoredItem | None:
+        """What the checkpoint says of an item, whatever a store says; None for an item that it does not have."""
+        if (row := self.items.row(id_)) == len(self.items):
+            return None
+        (record,) = self.checkpoint.catalogue.select(DESCRIBED).slice(row, 1).to_pylist()
+        names = {name: None if record[name] is None else tuple(record[name]) for name in LISTS}
+        title = record["title"] and record["title"].replace("\0", "")  # which PostgreSQL cannot store
+        return StoredItem(id_)._replace(**record | names | {"title": title})
 
-        What the store said of others stays. The view is as the store was at `revision`. What begins or ends by the time
-        does so at `outdated_at`, in another view.
+    def with_items(self, known: KnownItems, now: float, changed: pa.Table | None = None) -> ServingModel:
+        """The same model with what a store says of items, and whether to show them now, instead of what it knows.
+
+        With `changed`, what the store said of others stays; else all is shown as `known`. What begins or ends by the
+        time does so at `outdated_at`, in another view: from then on, all that time changes is in `changed`.
         """
-        view, now = copy(self), time.time()
-        view.items_revision, view.kept = revision, {}
-        earlier = self.outdated_at if self.outdated_at > now else math.inf
-        view.outdated_at = min(next_change(stored, now), earlier)
+        view = copy(self)
+        view.known_items, view.shown_at = known, now
+        view.kept = {keeper: values for keeper, values in self.kept.items() if not keeper.shows_items}
+        if changed is None:
+            catalogue, earlier, stored = Catalogue(self.checkpoint.catalogue), math.inf, known.all()
+        else:
+            catalogue, earlier, stored = self.catalogue, self.outdated_at, changed
+        view.outdated_at = min(next_change(stored, now), earlier if earlier > now else math.inf)
         rows_N = self.items.rows(stored["id"])
         known_N = rows_N < len(self.items)
-        view.catalogue = self.catalogue.with_items(rows_N[known_N], stored.filter(pa.array(known_N)), now)
+        view.catalogue = catalogue.with_items(rows_N[known_N], stored.filter(pa.array(known_N)), now)
         view.keep_filters()
         return view
 
@@ -166,6 +177,12 @@ class ServingModel:
         own = slice(self._offsets[user], self._offsets[user + 1])
         return self._items_T[own], self._ratings_T[own]
 
+    def training_ratings_of(self, item: int) -> tuple[Rows, npt.NDArray[np.float32]]:
+        """User rows of an item's training ratings, ascending, and the ratings, both (N,). It looks at all ratings."""
+        positions_N = np.flatnonzero(self._items_T == item)
+        users_N: Rows = np.searchsorted(self._offsets, positions_N, side="right") - 1
+        return users_N, self._ratings_T[positions_N]
+
     def training_counts(self, users_N: Rows) -> Rows:
         """How many training ratings each of some users has."""
         counts_N: Rows = self._offsets[users_N + 1] - self._offsets[users_N]
@@ -175,11 +192,11 @@ class ServingModel:
 class Recent(Generic[Key, Value]):
     """At most `max_kept` values that were computed with a model, those put last. For one thread.
 
-    Each model keeps its own, and they go with it.
+    Each model keeps its own, and they go with it; what `shows_items` goes when other items are shown.
     """
 
-    def __init__(self, max_kept: int) -> None:
-        self._max_kept = max_kept
+    def __init__(self, max_kept: int, *, shows_items: bool) -> None:
+        self._max_kept, self.shows_items = max_kept, shows_items
 
     def get(self, model: ServingModel, key: Key) -> Value | None:
         """The value kept under a key."""

@@ -67,9 +67,9 @@ class SplitWatcher:
         then.
         """
         self._refuse_fixed()
-        if split.version == self._models.current.version:
-            raise SplitError(f"version {split.version} is the current one: a split needs another one beside it")
         async with self._versions.changing():
+            if split.version == self._models.current.version:
+                raise SplitError(f"version {split.version} is the current one: a split needs another one beside it")
             try:
                 beside = await self._versions.run(self._begin, split, force)
             except CheckpointNotFoundError:
@@ -83,10 +83,9 @@ class SplitWatcher:
         """
         self._refuse_fixed()
         async with self._versions.changing():
-            split = await self._versions.run(current_split, self._directory)
-            if version in (None, self._models.current.version):
-                await self._versions.run(self._end)
-            elif version is not None and is_of(split, version):
+            if version is None or version == self._models.current.version:
+                await self._versions.run(self._end)  # whatever the file says
+            elif is_of(await self._versions.run(current_split, self._directory), version):
                 await self._versions.make_current(version, force=force)
             else:
                 raise SplitError(f"version {version!r} is neither the current one nor that of the split")

@@ -22,9 +22,11 @@ from app.engine.threads import QUICK_ROWS, Worker
 from app.ratings.errors import NoStoreError, StoreError
 from app.ratings.items import ItemStore
 from app.ratings.records import RequestKey
+from models.errors import UnknownItemError
 from models.stored_items import COLUMNS, StoredItem, newest, timed
 
 LOOK_SECONDS = 0.25
+STEP_SECONDS = 1.0  # by which a clock may be set back without a look at all items
 T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
@@ -35,6 +37,7 @@ class StoredItems:
 
     def __init__(self, models: ModelHolder, store: ItemStore | None, worker: Worker) -> None:
         self._models, self._store, self._worker = models, store, worker
+        self._reading = 0  # as `ItemStore` counts
         self._timed = COLUMNS.empty_table()  # those that time shows or hides
         self._lock = asyncio.Lock()  # one applies changes at a time
 
@@ -66,6 +69,24 @@ class StoredItems:
         await self._store.change(changed, key)
         await self.refresh()
 
+    async def patch(self, id_: str, patched: Callable[[StoredItem], StoredItem]) -> None:
+        """Store an item as it is `patched` from what is known of it, and show it. Nobody changes it between the two.
+
+        Raises UnknownItemError for one that nothing is known of, what `patched` raises, and as `change`.
+        """
+        if self._store is None:
+            raise NoStoreError("this service has no store, so it keeps no items")
+        published = self._models.current.published_item(id_)
+
+        def of_known(stored: StoredItem | None) -> StoredItem:
+            known = published if stored is None else stored
+            if known is None or known.deleted:
+                raise UnknownItemError(id_)
+            return patched(known)
+
+        await self._store.patch(id_, of_known)
+        await self.refresh()
+
     async def of(self, id_: str) -> StoredItem | None:
         """What the store says of an item, None where it says nothing. Raises as `change`."""
         if self._store is None:
@@ -81,26 +102,47 @@ class StoredItems:
         if self._store is None:
             return
         async with self._lock:
-            known = before = self._models.known_items
-            revision, changed = await self._store.changed_after(before.revision)
-            if revision != before.revision:
-                known = await self._run(partial(before.with_changes, changed, revision), len(before) + len(changed))
-                self._models.known_items = known
-                self._timed = timed(newest(pa.concat_tables([self._timed, changed])))
-            for model in self._models.loaded:
-                outdated = self._outdated(model, before, changed)
-                if len(outdated) or model.items_revision != known.revision:
-                    rows = max(len(model.items), len(outdated))
-                    view = await self._run(partial(model.with_items, outdated, known.revision), rows)
-                    self._models.replace(model, view)  # unless another version came meanwhile, with the items
+            before, changed = self._models.known_items, None
+            try:
+                changed = await self._read(self._store)
+            finally:  # time goes on while the store is unreachable
+                for model in self._models.loaded:
+                    await self._show(model, before, changed)
 
-    def _outdated(self, model: ServingModel, before: KnownItems, changed: pa.Table) -> pa.Table:
-        """The items that a model may not show as they are; `changed` are those since `before`."""
-        known = self._models.known_items
-        if model.items_revision not in (before.revision, known.revision):
-            return known.all()
-        found = changed if model.items_revision != known.revision else changed.slice(0, 0)
-        return newest(pa.concat_tables([found, self._timed])) if time.time() >= model.outdated_at else found
+    async def _read(self, store: ItemStore) -> pa.Table | None:
+        """Read what was changed since the last time, and give it; None where everything was read anew."""
+        before = self._models.known_items
+        revision, changed, reading = await store.changed_after(before.revision, self._reading)
+        anew = reading != self._reading
+        if anew:
+            known = await self._run(partial(KnownItems.of, changed, revision), len(changed))
+            self._timed = timed(known.table)
+        elif revision != before.revision:
+            known = await self._run(partial(before.with_changes, changed, revision), len(before) + len(changed))
+            self._timed = timed(newest(pa.concat_tables([self._timed, changed])))
+        else:
+            return changed
+        self._models.known_items, self._reading = known, reading
+        return None if anew else changed
+
+    async def _show(self, model: ServingModel, before: KnownItems, changed: pa.Table | None) -> None:
+        """Let a model show the items as they are now; `changed` are those since `before`, None if unknown."""
+        known, now = self._models.known_items, time.time()
+        if not known and not model.known_items:  # nothing is stored
+            return
+        if now < model.shown_at - STEP_SECONDS:  # the clock was set back
+            outdated = None
+        elif model.known_items is known:
+            if now < model.outdated_at:
+                return
+            outdated = self._timed
+        elif model.known_items is before and changed is not None:
+            outdated = newest(pa.concat_tables([changed, self._timed])) if now >= model.outdated_at else changed
+        else:
+            outdated = None
+        rows = max(len(model.items), len(known) if outdated is None else len(outdated))
+        view = await self._run(partial(model.with_items, known, now, outdated), rows)
+        self._models.replace(model, view)  # unless another version came meanwhile, with the items
 
     async def _run(self, work: Callable[[], T], rows: int) -> T:
-        return await self._worker.run(work, quick=rows <= QUICK_ROWS)
+        return await self._worker.run_unlimited(work, quick=rows <= QUICK_ROWS)

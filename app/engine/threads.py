@@ -31,7 +31,13 @@ class Worker:
         """Do some work: here if it is quick, else on the thread. Raises DeadlineExceededError."""
         if quick:
             return work()
-        return await within(self.seconds, asyncio.get_running_loop().run_in_executor(self.executor, work))
+        return await within(self.seconds, self.run_unlimited(work, quick=False))
+
+    async def run_unlimited(self, work: Callable[[], T], *, quick: bool) -> T:
+        """The same for work that no request waits for: it has no time limit."""
+        if quick:
+            return work()
+        return await asyncio.get_running_loop().run_in_executor(self.executor, work)
 
     def close(self) -> None:
         """Finish the work in progress and end the thread."""

@@ -5,15 +5,16 @@ Shapes: B pairs.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
+import orjson
 import pyarrow as pa
 
 from models.diversity import CANDIDATES
@@ -77,6 +78,9 @@ class ListOrder(StrEnum):
     POPULAR = "popular"
 
 
+NO_ENDS: dict[str, float | None] = {}  # of an interval that nobody asked for
+
+
 class Interval(NamedTuple):
     """The central 90 % interval of a rating, on the scale; None where the model has no variances."""
 
@@ -108,11 +112,7 @@ class Prediction(NamedTuple):
     rating: float
     source: Source
     version: str
-    interval: Interval | None = None  # None where nobody asked for it
-
-    def ends(self) -> dict[str, Any]:
-        """`low` and `high`, if they were asked for."""
-        return {} if self.interval is None else self.interval._asdict()
+    ends: dict[str, float | None] = NO_ENDS  # `low` and `high`, if they were asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,36 +126,35 @@ class Predictions:
 
     def at(self, position: int) -> Prediction:
         """The prediction of one of the pairs."""
-        ends = self.intervals_2B
-        interval = None if ends is None else interval_list(ends[:, position : position + 1])[0]
-        return Prediction(float(self.ratings_B[position]), SOURCES[self.sources_B[position]], self.version, interval)
+        both = self.intervals_2B
+        ends = NO_ENDS if both is None else interval_list(both[:, position : position + 1])[0]._asdict()
+        return Prediction(float(self.ratings_B[position]), SOURCES[self.sources_B[position]], self.version, ends)
 
+    @property
     def ends(self) -> dict[str, Any]:
         """`low` and `high` of each, as columns, if they were asked for."""
         if self.intervals_2B is None:
             return {}
-        return {name: [*ends] for name, ends in zip(Interval._fields, _without_nan(self.intervals_2B), strict=True)}
+        return dict(zip(Interval._fields, map(shortest, self.intervals_2B), strict=True))
 
 
 def interval_list(ends_2B: npt.NDArray[np.float32]) -> list[Interval]:
     """Intervals one by one, None for what is NaN."""
-    return [Interval(*pair) for pair in zip(*_without_nan(ends_2B), strict=True)]
-
-
-def _without_nan(ends_2B: npt.NDArray[np.float32]) -> list[list[float | None]]:
-    return [[None if math.isnan(end) else end for end in ends_B] for ends_B in ends_2B.tolist()]
+    return [Interval(*pair) for pair in zip(*map(shortest, ends_2B), strict=True)]
 
 
 class ItemFilter(NamedTuple):
     """Items by their genres, labels and first and last year; None for any. An item without a year is in no span.
 
-    An item has one of the comma-separated names of each text of `genre`, and of each of `label`.
+    An item has one of the comma-separated names of each text of `genre`, and of each of `label`. The items are those
+    that lists may show, or with `hidden` all others.
     """
 
     genre: tuple[str, ...] = ()
     label: tuple[str, ...] = ()
     year_min: int | None = None
     year_max: int | None = None
+    hidden: bool = False
 
 
 class ListQuery(NamedTuple):
@@ -186,7 +185,10 @@ class ListQuery(NamedTuple):
 
 
 class RankedItem(msgspec.Struct, frozen=True, gc=False):  # made and encoded twice as fast as a tuple
-    """An item of a list; title and year are None where nothing is known. `rating` and `score` are float32 values."""
+    """An item of a list; title and year are None where nothing is known.
+
+    `rating` and `score` have the digits of float32 values (`shortest`).
+    """
 
     item: str
     rating: float
@@ -213,3 +215,15 @@ class InlineRatings:
 
     items: Sequence[str]
     ratings: Sequence[float]
+
+
+# A float32, or an array of them, as JSON; what is no number becomes null.
+digits: Callable[[npt.NDArray[np.float32] | np.float32], bytes] = partial(
+    orjson.dumps, option=orjson.OPT_SERIALIZE_NUMPY
+)
+
+
+def shortest(values_N: npt.NDArray[np.floating[Any]]) -> list[Any]:
+    """The numbers whose shortest text is also that of the float32 values (N,); None for what is no number."""
+    found: list[Any] = orjson.loads(digits(np.ascontiguousarray(values_N, np.float32)))
+    return found

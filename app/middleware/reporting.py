@@ -1,4 +1,7 @@
-"""The outermost layer: gives each answer its id and headers; counts, times and logs it. No other layer wraps `send`."""
+"""The outermost layer: gives each answer its id and headers; counts, times, compresses and logs it.
+
+No other layer wraps `send`.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import CAUSE, bug_response
 from app.middleware.access import BY_NAME, NEEDS, RouteNeeds, decode_segments
+from app.middleware.compression import accepts_gzip, compressing
 from app.observability.logs import log_request
 from app.observability.telemetry import Telemetry
 from app.server.shutdown import Shutdown
@@ -68,9 +72,11 @@ class Reporting:
                     message["headers"] += CLOSE
             await send(message)
 
+        accepted = headers.get(b"accept-encoding", b"")
+        give = compressing(answer) if b"gzip" in accepted and accepts_gzip(accepted.decode("latin-1")) else answer
         self._telemetry.under_way += 1
         try:
-            await self._app(scope, receive, answer)
+            await self._app(scope, receive, give)
         except Exception:
             if status == 0:
                 await bug_response()(scope, receive, answer)

@@ -40,11 +40,13 @@ from app.engine.events import (
     SplitChanged,
 )
 from app.engine.types import Source
+from app.observability.shared_files import install
+from app.options import METRICS_FOLDER
 from app.ratings.records import Committed
 from models.checkpoint.manifest import DataRecord
 from models.registry.split import Split
 
-DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
+install()
 disable_created_metrics()  # type: ignore[no-untyped-call]  # one more series for each counter, which nobody needs
 SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 CREATED = "ratecast_model_created_timestamp_seconds"
@@ -220,9 +222,9 @@ class Telemetry:
 
     def render(self) -> bytes:
         """The metrics of all workers as text, as far as each has flushed them. May be called on any thread."""
-        if DIRECTORY not in os.environ:
+        if METRICS_FOLDER not in os.environ:
             return generate_latest(_OnlyServed(self._registry))
-        _forget_the_dead(Path(os.environ[DIRECTORY]))
+        _forget_the_dead(Path(os.environ[METRICS_FOLDER]))
         registry = CollectorRegistry()
         multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         for _ in range(READS - 1):

@@ -12,13 +12,14 @@ import sqlite3
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DatabaseError, DBAPIError, InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
@@ -34,11 +35,25 @@ Work: TypeAlias = Callable[[AsyncConnection], Awaitable[T]]
 ANSWER_SECONDS = 2.0  # time limit of a read or a small write
 BULK_SECONDS = 60.0  # time limit of a bulk
 LOCK_SECONDS = 0.5  # for which SQLite waits for a lock before it is asked again, so that a wait can end
+LOCKED_SECONDS = 4.0  # for a lock in all, also of a bulk: changes that come after it wait for it
+PREPARED_SECONDS = 8.0  # in which a database that was prepared before is found to be so
 PROBE_SECONDS = 1.0  # in which a database that can be read answers the smallest question
 STOP_SECONDS = 0.05  # between two attempts to stop a statement
 CONNECTIONS = 8
+REOPEN_SECONDS = 0.5  # between two times when all connections are closed
+REOPEN_LOOK = 0.005
+OF_FILE = {
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_CORRUPT,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_NOTADB,
+}
+
+LOCK_NOT_AVAILABLE = "55P03"  # PostgreSQL's number of this error
 
 logger = logging.getLogger(__name__)
+_LOCK_TIMEOUT = sa.text(f"SET LOCAL lock_timeout = '{LOCKED_SECONDS}s'")
 
 
 class Database:
@@ -59,6 +74,10 @@ class Database:
         self._under_way: set[asyncio.Future[Any]] = set()
         self._probing: asyncio.Task[None] | None = None
         self._trouble = ""  # that was logged last
+        self._open = asyncio.Event()  # whether connections may be opened
+        self._open.set()
+        self._in_use = 0  # connections
+        self._reopen_after = 0.0  # all connections are not closed again before that time
         self._file: tuple[int, int] | None = None  # which file of SQLite is open, None before one is
         self._engine = _engine(url)
         self._autocommit = self._engine.execution_options(isolation_level="AUTOCOMMIT")
@@ -67,7 +86,8 @@ class Database:
     async def prepare(self) -> None:
         """Make the tables, or bring them up to date. Raises StoreUnusableError too."""
         self._check_file()
-        await self._within(asyncio.to_thread(schema.prepare, self.url), BULK_SECONDS, [])
+        seconds = PREPARED_SECONDS if self._prepared else BULK_SECONDS
+        await self._within(asyncio.to_thread(schema.prepare, self.url), seconds, [])
         self._file = _identity(self.url)
         self._prepared = True
 
@@ -77,6 +97,8 @@ class Database:
 
     async def transact(self, work: Work[T], seconds: float) -> T:
         """Do some work in a transaction, again if the connection broke: that must not change the outcome."""
+        if not schema.is_sqlite(self.url) and seconds > LOCKED_SECONDS:
+            work = partial(_with_lock_timeout, work=work)
         return await self._run(self._engine.begin, work, seconds)
 
     async def execute(self, work: Work[T], seconds: float) -> T:
@@ -92,14 +114,18 @@ class Database:
     async def _run(self, connect: Connect, work: Work[T], seconds: float) -> T:
         if not self._prepared:
             raise StoreUnavailableError("the ratings store has not been reached yet")
-        give_up, broken = time.monotonic() + seconds, False
+        began, broken = time.monotonic(), False
+        give_up, patience = began + seconds, began + min(seconds, LOCKED_SECONDS)
         while True:
             connections: list[AsyncConnection] = []
             try:
-                result = await self._within(_on(connect, work, connections), give_up - time.monotonic(), connections)
+                result = await self._within(
+                    self._on(connect, work, connections), give_up - time.monotonic(), connections
+                )
             except DBAPIError as error:
-                passing = _is_locked(error) or (error.connection_invalidated and not broken)
+                passing = error.connection_invalidated and not broken
                 broken = broken or error.connection_invalidated  # the database had closed a pooled connection
+                passing = passing or (_is_locked(error) and time.monotonic() + LOCK_SECONDS <= patience)
                 if not passing or time.monotonic() + LOCK_SECONDS > give_up:
                     await self._fail(error)
             except (PoolTimeoutError, OSError, TimeoutError) as error:
@@ -108,6 +134,36 @@ class Database:
                 self._check_file()
                 self._trouble = ""
                 return result
+
+    async def _on(self, connect: Connect, work: Work[T], connections: list[AsyncConnection]) -> T:
+        """Do some work on a connection, which is noted in `connections`."""
+        await self._open.wait()
+        self._in_use += 1
+        try:
+            async with connect() as connection:
+                connections.append(connection)
+                return await work(connection)
+        except DBAPIError as error:
+            if _is_of_file(error) and self._open.is_set() and time.monotonic() >= self._reopen_after:
+                self._open.clear()
+                self._watch(asyncio.ensure_future(self._reopen()))
+            raise
+        finally:
+            self._in_use -= 1
+
+    async def _reopen(self) -> None:
+        """Close all connections before another one is opened, because SQLite could not use its file.
+
+        Those of one process share what the first of them was allowed to do with it, until the last is closed.
+        """
+        give_up = time.monotonic() + ANSWER_SECONDS
+        while self._in_use and time.monotonic() < give_up:
+            await asyncio.sleep(REOPEN_LOOK)
+        try:
+            await self._engine.dispose()
+        finally:
+            self._reopen_after = time.monotonic() + REOPEN_SECONDS
+            self._open.set()
 
     def _check_file(self) -> None:
         """Raise StoreUnavailableError where what was written is in a file that is not there any more.
@@ -125,7 +181,7 @@ class Database:
 
     async def _fail(self, error: Exception) -> NoReturn:
         """Raise StoreUnavailableError for what the database did not do, once it is known whether it can be read."""
-        if isinstance(error, DBAPIError) and not isinstance(error, OperationalError | InterfaceError):
+        if isinstance(error, DBAPIError) and not _is_of_database(error):
             raise error
         trouble = schema.reason(error, self.url)
         if self.available and trouble != self._trouble:
@@ -141,7 +197,7 @@ class Database:
         """Find out whether the database can be read."""
         connections: list[AsyncConnection] = []
         try:
-            await self._within(_on(self._probes.connect, _ask, connections), PROBE_SECONDS, connections)
+            await self._within(self._on(self._probes.connect, _ask, connections), PROBE_SECONDS, connections)
         except (DBAPIError, OSError, TimeoutError) as error:
             if self.available:
                 self.available = False
@@ -181,11 +237,9 @@ class Database:
             task.exception()  # else asyncio logs an exception that nothing has read
 
 
-async def _on(connect: Connect, work: Work[T], connections: list[AsyncConnection]) -> T:
-    """Do some work on a connection, which is noted in `connections`."""
-    async with connect() as connection:
-        connections.append(connection)
-        return await work(connection)
+async def _with_lock_timeout(connection: AsyncConnection, work: Work[T]) -> T:
+    await connection.execute(_LOCK_TIMEOUT)
+    return await work(connection)
 
 
 async def _ask(connection: AsyncConnection) -> None:
@@ -215,10 +269,22 @@ def _identity(url: URL) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
+def _is_of_database(error: DBAPIError) -> bool:
+    """Whether the database is the reason, and not what it was asked: it is damaged, or lets nobody write just now."""
+    return isinstance(error, OperationalError | InterfaceError | InternalError) or type(error) is DatabaseError
+
+
+def _is_of_file(error: DBAPIError) -> bool:
+    """Whether SQLite cannot use its file, for the time being or in the way that it was opened."""
+    code: int = getattr(error.orig, "sqlite_errorcode", 0)
+    return code & 0xFF in OF_FILE
+
+
 def _is_locked(error: Exception) -> bool:
-    """Whether SQLite gave up because another connection has the lock. Nothing was done then."""
-    code: int = getattr(getattr(error, "orig", None), "sqlite_errorcode", 0)
-    return code & 0xFF == sqlite3.SQLITE_BUSY
+    """Whether the database gave up because another connection has the lock. Nothing was done then."""
+    cause = getattr(error, "orig", None)
+    code: int = getattr(cause, "sqlite_errorcode", 0)
+    return code & 0xFF == sqlite3.SQLITE_BUSY or getattr(cause, "sqlstate", None) == LOCK_NOT_AVAILABLE
 
 
 def _engine(url: URL, **pool: Any) -> AsyncEngine:

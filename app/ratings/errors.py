@@ -21,3 +21,7 @@ class NoStoreError(StoreError):
 
 class RequestKeyError(StoreError):
     """An idempotency key that was used before, for other ratings."""
+
+
+class TooManyRatingsError(StoreError):
+    """A user with more ratings than one answer has."""

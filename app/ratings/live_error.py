@@ -15,12 +15,13 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.ratings.tables import COUNTS, SUMS, incoming, lease, quality
+from app.ratings.tables import COUNTS, SUMS, incoming, lease, quality, replaced
 
 MOST_TOGETHER = 2_000  # ratings that are compared in one step
 LEASE_SECONDS = 10
 HOUR = 3_600
 KEPT_DAYS = 90
+LAST_REVISION = (1 << 63) - 1
 
 
 class Incoming(NamedTuple):
@@ -31,6 +32,23 @@ class Incoming(NamedTuple):
     item: str
     rating: float
     before: int
+
+
+class Replaced(NamedTuple):
+    """What was known of a pair before a change: its rating, None if it had none, and whether it had been deleted."""
+
+    revision: int  # of the change
+    user: str
+    item: str
+    rating: float | None
+    deleted: bool
+
+
+class Waiting(NamedTuple):
+    """Ratings that wait to be compared, and what was changed since the first of them came."""
+
+    ratings: Sequence[Incoming]
+    replaced: Sequence[Replaced]
 
 
 @dataclass(slots=True)
@@ -61,14 +79,21 @@ class Judged(NamedTuple):
 
 
 async def read_incoming(connection: AsyncConnection) -> list[Incoming]:
-    """The oldest ratings that wait, at most `MOST_TOGETHER`."""
-    oldest = sa.select(incoming).order_by(*_KEY).limit(MOST_TOGETHER)
-    return [Incoming(*row) for row in await connection.execute(oldest)]
+    """The oldest ratings that wait, at most `MOST_TOGETHER` and what came together with the last of them."""
+    ordered = sa.select(incoming).order_by(*_KEY)
+    found = [Incoming(*row) for row in await connection.execute(ordered.limit(MOST_TOGETHER))]
+    if len(found) == MOST_TOGETHER:
+        revision, user, item, *_ = found[-1]
+        of_last = incoming.c.revision == revision, incoming.c.user == user, incoming.c.item > item
+        found += [Incoming(*row) for row in await connection.execute(ordered.where(*of_last))]
+    return found
 
 
-async def read_waiting_of(connection: AsyncConnection, ids: Sequence[str]) -> list[Incoming]:
-    """All ratings of some users that wait."""
-    return [Incoming(*row) for row in await connection.execute(_WAITING_OF, {"ids": ids})]
+async def read_waiting_of(connection: AsyncConnection, ids: Sequence[str]) -> Waiting:
+    """All ratings of some users that wait, and what was changed of these users."""
+    given = {"ids": ids}
+    ratings = [Incoming(*row) for row in await connection.execute(_WAITING_OF, given)]
+    return Waiting(ratings, [Replaced(*row) for row in await connection.execute(_REPLACED_OF, given)])
 
 
 async def count_waiting(connection: AsyncConnection) -> int:
@@ -78,9 +103,12 @@ async def count_waiting(connection: AsyncConnection) -> int:
 
 
 async def claim(connection: AsyncConnection, holder: str) -> bool:
-    """Become the one who compares for `LEASE_SECONDS`, unless somebody else is."""
+    """Become the one who compares for `LEASE_SECONDS`, unless somebody else is.
+
+    A time that is much later comes from a clock that was wrong; two who compare at once count nothing twice.
+    """
     now = int(time.time())
-    free = sa.or_(lease.c.until < now, lease.c.holder == holder)
+    free = sa.or_(lease.c.until < now, lease.c.until > now + 2 * LEASE_SECONDS, lease.c.holder == holder)
     taken = sa.update(lease).where(free).values(holder=holder, until=now + LEASE_SECONDS).returning(lease.c.one)
     return (await connection.execute(taken)).first() is not None
 
@@ -94,6 +122,7 @@ async def settle(connection: AsyncConnection, judged: Sequence[tuple[Incoming, J
     still = sa.select(*_KEY).where(incoming.c.revision.between(min(revisions), max(revisions)))
     waiting = {tuple(row) for row in await connection.execute(still)}
     await connection.execute(_SETTLE, [dict(zip("rui", rating[:3], strict=True)) for rating, _ in judged])
+    await forget_changes(connection)
     totals: dict[tuple[str, str], ErrorSums] = {}
     for rating, found in judged:
         if found.sums is not None and rating[:3] in waiting:
@@ -106,10 +135,21 @@ async def settle(connection: AsyncConnection, judged: Sequence[tuple[Incoming, J
         await connection.execute(_ADD[connection.dialect.name], rows)
 
 
+async def has_changes(connection: AsyncConnection) -> bool:
+    """Whether there are changes before all ratings that wait, which nobody needs."""
+    return (await connection.execute(sa.select(replaced.c.revision).where(_EARLIER).limit(1))).first() is not None
+
+
+async def forget_changes(connection: AsyncConnection) -> None:
+    """Delete these changes."""
+    await connection.execute(sa.delete(replaced).where(_EARLIER))
+
+
 async def read_sums(connection: AsyncConnection, since: int) -> dict[tuple[str, str], ErrorSums]:
-    """The sums of each version and source from an hour on."""
+    """The sums of each version and source from an hour on, and not of hours that are still to come."""
+    now = int(time.time()) // HOUR
     columns = [sa.func.sum(quality.c[field.name]) for field in fields(ErrorSums)]
-    found = sa.select(quality.c.version, quality.c.source, *columns).where(quality.c.hour >= since)
+    found = sa.select(quality.c.version, quality.c.source, *columns).where(quality.c.hour.between(since, now + 1))
     rows = await connection.execute(found.group_by(quality.c.version, quality.c.source))
     names = [field.name for field in fields(ErrorSums)]
     return {(version, source): _sums(dict(zip(names, values, strict=True))) for version, source, *values in rows}
@@ -130,7 +170,12 @@ def _adding(put: Any) -> Any:
 _ADD = {"postgresql": _adding(postgresql.insert(quality)), "sqlite": _adding(sqlite.insert(quality))}
 _KEY = (incoming.c.revision, incoming.c.user, incoming.c.item)
 _SETTLE = sa.delete(incoming).where(*(column == sa.bindparam(name) for column, name in zip(_KEY, "rui", strict=True)))
-_WAITING_OF = sa.select(incoming).where(incoming.c.user.in_(sa.bindparam("ids", expanding=True)))
+_WAITING_OF, _REPLACED_OF = (
+    sa.select(table).where(table.c.user.in_(sa.bindparam("ids", expanding=True))) for table in (incoming, replaced)
+)
+_EARLIER = replaced.c.revision < sa.func.coalesce(
+    sa.select(sa.func.min(incoming.c.revision)).scalar_subquery(), LAST_REVISION
+)
 
 
 def total(sums: Iterable[ErrorSums]) -> ErrorSums:

@@ -9,6 +9,11 @@ from typing import TypeAlias
 UNKNOWN_TIME = 0  # older than all others
 
 
+def known_time(timestamp: int) -> int | None:
+    """The time of a stored rating, None if it is unknown."""
+    return None if timestamp == UNKNOWN_TIME else timestamp
+
+
 @dataclass(frozen=True, slots=True)
 class Rating:
     """A user's rating of an item, with its time in seconds since 1970."""
@@ -26,6 +31,7 @@ class StoredUser:
     erased: int = 0  # the revision of their last erasure, 0 if there was none
     ratings: tuple[Rating, ...] = ()  # in the order of the items' ids
     deleted: frozenset[str] = frozenset()  # ids of items whose rating was deleted
+    complete: bool = True  # whether this is all: of a user with very many ratings only the first are read
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +85,9 @@ class Committed:
     seconds: float
 
 
-def storable(id_: str) -> bool:
-    """Whether a database can hold an id: PostgreSQL has no NUL, and UTF-8 no lone surrogate."""
+def storable(text: str) -> bool:
+    """Whether a database can hold an id, or another text: PostgreSQL has no NUL, and UTF-8 no lone surrogate."""
     try:
-        return b"\0" not in id_.encode()
+        return b"\0" not in text.encode()
     except UnicodeEncodeError:
         return False

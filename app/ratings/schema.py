@@ -60,7 +60,11 @@ def asynchronous(url: URL) -> URL:
 
 
 def connect_args(url: URL) -> dict[str, object]:
-    return {"timeout": SECONDS} if is_sqlite(url) else {"connect_timeout": SECONDS}
+    """What connections are opened with. A host of PostgreSQL that is silent counts as lost, within 11 seconds."""
+    if is_sqlite(url):
+        return {"timeout": SECONDS}
+    alive: dict[str, object] = {"keepalives_idle": SECONDS, "keepalives_interval": 2, "keepalives_count": 3}
+    return {"connect_timeout": SECONDS, "tcp_user_timeout": 11_000} | alive  # milliseconds
 
 
 def reason(error: BaseException, url: URL) -> str:

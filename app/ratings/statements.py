@@ -6,8 +6,9 @@ of their revisions. Writing the same changes twice has the effect of writing the
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -15,12 +16,12 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.ratings.arrivals import ERASE_INCOMING, NOTE_INCOMING, note_given
 from app.ratings.errors import RequestKeyError, StoreError
 from app.ratings.keys import use_key
-from app.ratings.records import Change, Delete, Erase, Put, PutMany, Rating, RequestKey, StoredUser
-from app.ratings.tables import deletions, ratings, store, users
+from app.ratings.records import Change, Delete, Erase, Put, PutMany, Rating, RequestKey
+from app.ratings.tables import deletions, incoming, ratings, replaced, store, users
 
+ROWS = 500  # with which a statement is executed at once: to prepare them takes the event loop 1 ms
 MAX_CHANGED = 10_000  # users that are read at once
 JUMP = 1_000_000  # revisions, more than a store is changed by between two looks at it
 
@@ -45,47 +46,53 @@ async def read_revision(connection: AsyncConnection) -> int:
     return found
 
 
-async def read_changed(connection: AsyncConnection, after: tuple[int, str]) -> list[tuple[str, int]]:
-    """The next users who were changed, and the revision of each one's last change; at most `MAX_CHANGED`.
+class ChangedUser(NamedTuple):
+    """A user who was changed: the revision of the last change, and of the last deletion, None if there was none."""
+
+    user: str
+    revision: int
+    erased: int | None
+
+
+async def read_changed(connection: AsyncConnection, after: tuple[int, str]) -> list[ChangedUser]:
+    """The next users who were changed, at most `MAX_CHANGED`.
 
     They come in the order of revision and id, after the one that is given: many users may share a revision.
     """
     order = users.c.revision, users.c.user
     later = sa.and_(users.c.revision >= after[0], sa.tuple_(*order) > sa.tuple_(*map(sa.literal, after)))
-    query = sa.select(users.c.user, users.c.revision).where(later).order_by(*order).limit(MAX_CHANGED)
-    return [(user, revision) for user, revision in await connection.execute(query)]
+    query = sa.select(users.c.user, users.c.revision, users.c.erased).where(later).order_by(*order).limit(MAX_CHANGED)
+    return [ChangedUser(*row) for row in await connection.execute(query)]
 
 
-async def read_users(connection: AsyncConnection, ids: Sequence[str]) -> dict[str, StoredUser]:
-    """The records of those of some users that have one."""
-    found = list(await connection.execute(_USERS, {"ids": ids}))
-    given: dict[str, list[Rating]] = defaultdict(list)
-    for user, item, rating, timestamp in await connection.execute(_RATINGS, {"ids": ids}):
-        given[user].append(Rating(item, rating, timestamp))
-    deleted: dict[str, set[str]] = defaultdict(set)
-    for user, item in await connection.execute(_DELETIONS, {"ids": ids}):
-        deleted[user].add(item)
-    return {
-        user: StoredUser(
-            revision, erased or 0, tuple(given[user]), frozenset(deleted[user] - {one.item for one in given[user]})
-        )
-        for user, revision, erased in found
-    }
+async def read_newest(connection: AsyncConnection, after: int, prefix: str, most: int) -> list[str]:
+    """Users changed after a revision, whose id begins with `prefix`: the one with that id, then those changed last."""
+    begins = sa.func.substr(users.c.user, 1, len(prefix)) == prefix
+    order = (users.c.user != prefix), users.c.revision.desc(), users.c.user
+    query = sa.select(users.c.user).where(users.c.revision > after, begins).order_by(*order).limit(most)
+    return list((await connection.execute(query)).scalars())
 
 
-async def outrun(connection: AsyncConnection, revision: int) -> None:
-    """Let the next revisions be far beyond one, unless somebody has done that: no revision is ever given twice."""
-    raised = sa.update(store).where(store.c.revision < revision + JUMP).values(revision=revision + JUMP)
+async def outrun(connection: AsyncConnection, revision: int, table: sa.Table = store) -> None:
+    """Let the next revisions of ratings, or of another table, be far beyond one, unless somebody has done that.
+
+    No revision is ever given twice.
+    """
+    raised = sa.update(table).where(table.c.revision < revision + JUMP).values(revision=revision + JUMP)
     await connection.execute(raised)
+
+
+def jumped(revision: int, known: int) -> bool:
+    """Whether somebody has outrun a revision near the one that is known: they may have known some more or fewer."""
+    return revision - known >= JUMP // 2
 
 
 async def put_by_one_statement(connection: AsyncConnection, puts: Sequence[Put]) -> Written:
     """Store ratings in PostgreSQL by one statement, which commits by itself; of two for one pair the later counts."""
     rows = {(put.user, put.rating.item): _row(put.user, put.rating) for put in puts}.values()
-    columns = {column.name: [row[column.name] for row in rows] for column in ratings.c}
-    changed = [*dict.fromkeys(columns["user"])]
-    revision = (await connection.execute(_PUT_BY_ONE, columns | {"everybody": changed})).scalar_one()
-    return Written(revision, changed, [revision] * len(puts))
+    columns = {f"{column.name}s": [row[column.name] for row in rows] for column in ratings.c}
+    revision = (await connection.execute(_PUT_BY_ONE, columns)).scalar_one()
+    return Written(revision, [*dict.fromkeys(columns["users"])], [revision] * len(puts))
 
 
 async def write(connection: AsyncConnection, changes: Sequence[Change]) -> Written:
@@ -107,26 +114,37 @@ async def write(connection: AsyncConnection, changes: Sequence[Change]) -> Writt
             case PutMany():
                 outcome = await _earlier_outcome(connection, change.key, revision)
                 if outcome is None:
-                    pairs = zip(change.users, change.ratings, strict=True)
-                    last |= {(user, rating.item): rating for user, rating in pairs}
+                    last |= await asyncio.to_thread(_pairs, change)
         outcomes.append(revision if outcome is None else outcome)
     changed = dict.fromkeys(user for user, _ in last) | erased
-    statements = _STATEMENTS[connection.dialect.name]
+    rows_of = partial(_rows_of, _STATEMENTS[connection.dialect.name], revision, last, erased, changed)
+    for statement, rows in rows_of() if len(last) <= ROWS else await asyncio.to_thread(rows_of):
+        for start in range(0, len(rows), ROWS):
+            await connection.execute(statement, rows[start : start + ROWS])
+    return Written(revision, [*changed], outcomes)
+
+
+def _pairs(change: PutMany) -> dict[tuple[str, str], Rating | None]:
+    pairs = zip(change.users, change.ratings, strict=True)
+    return {(user, rating.item): rating for user, rating in pairs}
+
+
+def _rows_of(
+    statements: _Statements,
+    revision: int,
+    last: Mapping[tuple[str, str], Rating | None],
+    erased: Mapping[str, int | None],
+    changed: Mapping[str, int | None],
+) -> list[tuple[Any, list[dict[str, Any]]]]:
+    """What is executed for some changes: statements, in their order, and the parameters of each."""
     deleted = [{"of": user, "what": item} for (user, item), rating in last.items() if rating is None]
-    arriving = [(pair, rating) for pair, rating in last.items() if rating is not None]
-    for statement, rows in (
-        (ERASE_INCOMING, [{"of": user} for user in erased]),
-        (_ERASE_RATINGS, [{"of": user} for user in erased]),
-        (_ERASE_DELETIONS, [{"of": user} for user in erased]),
-        (NOTE_INCOMING, [_row(user, rating) | {"revision": revision} for (user, _), rating in arriving]),
+    return [
+        *((statement, [{"of": user} for user in erased]) for statement in _ERASE),
         (_DELETE_RATING, deleted),
         (statements.note_deletion, deleted),
-        (statements.put, [_row(user, rating) for (user, _), rating in arriving]),
+        (statements.put, [_row(user, rating) for (user, _), rating in last.items() if rating is not None]),
         (statements.note_change, [{"user": user, "revision": revision, "erased": changed[user]} for user in changed]),
-    ):
-        if rows:
-            await connection.execute(statement, rows)
-    return Written(revision, [*changed], outcomes)
+    ]
 
 
 async def _earlier_outcome(
@@ -169,43 +187,18 @@ def _in_place(put: Any) -> Any:
     return put.on_conflict_do_update(index_elements=[ratings.c.user, ratings.c.item], set_=replaced)
 
 
-def _put_by_one() -> sa.Select[int]:
-    """Takes columns of distinct pairs, and `everybody`, the distinct users; returns the revision."""
-    given = (
-        sa.func.unnest(
-            *(sa.bindparam(column.name, type_=ARRAY(column.type)) for column in ratings.c), type_=sa.types.NULLTYPE
-        )
-        .table_valued(*(sa.column(column.name, column.type) for column in ratings.c), name="given")
-        .render_derived()
-    )
-    everybody = (
-        sa.func.unnest(sa.bindparam("everybody", type_=ARRAY(sa.Text)))
-        .table_valued(sa.column("user", sa.Text), name="everybody")
-        .render_derived()
-    )
-    bumped = _NEXT_REVISION.cte("bumped")
-    # Joined with the new revision, so that nothing is written before the row is locked.
-    put = _in_place(postgresql.insert(ratings).from_select([*ratings.c], sa.select(*given.c).join(bumped, sa.true())))
-    touch = postgresql.insert(users).from_select(
-        [users.c.user, users.c.revision], sa.select(everybody.c.user, bumped.c.revision).join(bumped, sa.true())
-    )
-    touch = touch.on_conflict_do_update(index_elements=[users.c.user], set_={"revision": touch.excluded.revision})
-    return sa.select(bumped.c.revision).add_cte(
-        note_given(given, bumped).cte("noted"), put.cte("put"), touch.cte("touched")
-    )
-
-
-def _of_users(table: sa.Table) -> sa.Select[Any]:
-    return sa.select(table).where(table.c.user.in_(sa.bindparam("ids", expanding=True)))
-
-
 # They are made once: making a statement takes longer than executing it.
-_USERS, _DELETIONS = _of_users(users), _of_users(deletions)
-_RATINGS = _of_users(ratings).order_by(ratings.c.user, ratings.c.item)
 _STATEMENTS = {"postgresql": _statements(postgresql.insert), "sqlite": _statements(sqlite.insert)}
 _NEXT_REVISION = sa.update(store).values(revision=store.c.revision + 1).returning(store.c.revision)
-_ERASE_RATINGS, _ERASE_DELETIONS = (
-    sa.delete(table).where(table.c.user == sa.bindparam("of")) for table in (ratings, deletions)
-)
+_ERASE = [  # `replaced` last: deleting ratings adds to it
+    sa.delete(table).where(table.c.user == sa.bindparam("of")) for table in (incoming, ratings, deletions, replaced)
+]
 _DELETE_RATING = sa.delete(ratings).where(ratings.c.user == sa.bindparam("of"), ratings.c.item == sa.bindparam("what"))
-_PUT_BY_ONE = _put_by_one()
+_PUT_BY_ONE = sa.select(
+    sa.func.ratecast_put(
+        *(
+            sa.bindparam(f"{column.name}s", type_=ARRAY(column.type))
+            for column in (ratings.c.user, ratings.c.item, ratings.c.rating, ratings.c.timestamp)
+        )
+    )
+)

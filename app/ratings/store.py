@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from typing import NoReturn
 
@@ -19,40 +19,47 @@ from sqlalchemy.engine import URL
 
 from app.ratings import schema
 from app.ratings.database import ANSWER_SECONDS, BULK_SECONDS, Database
+from app.ratings.deleted_users import DeletedUsers
 from app.ratings.errors import StoreError, StoreUnavailableError
 from app.ratings.items import ItemStore
 from app.ratings.live_error import (
     ErrorSums,
     Incoming,
     Judged,
+    Waiting,
     claim,
     count_waiting,
+    forget_changes,
+    has_changes,
     read_incoming,
     read_sums,
     read_waiting_of,
     settle,
 )
-from app.ratings.records import Change, Committed, Put, PutMany, StoredUser, storable
+from app.ratings.records import Change, Committed, Erase, Put, PutMany, StoredUser, storable
 from app.ratings.revisions import Revisions
 from app.ratings.statements import (
-    JUMP,
     MAX_CHANGED,
     Written,
+    jumped,
     outrun,
     put_by_one_statement,
     read_changed,
     read_id,
+    read_newest,
     read_revision,
-    read_users,
     write,
 )
-from app.ratings.summary import Totals, read_totals
+from app.ratings.summary import StoredRatingsOfItem, Totals, read_item, read_totals
+from app.ratings.user_records import read_erased, read_users
 
 LOOK_SECONDS = 0.25  # how often changes by other workers are looked for
 RETRY_SECONDS = 0.5  # how often an unreachable database is tried
 MAX_TOGETHER = 512  # changes in one transaction; a hundred already make the flush to the disk cheap
 MAX_WAITING = 8_192  # changes that may wait for one
 USERS_AT_ONCE = 500
+FEWER = 2  # times fewer users are read together where their ratings are too many
+QUICK_ROWS = 1_000  # more are made into records on another thread
 
 logger = logging.getLogger(__name__)
 
@@ -61,15 +68,23 @@ class RatingsStore:
     """The ratings store at a URL from `schema.address`. It marks changes, and calls `tell` with each transaction.
 
     Attributes:
+        deleted: the users who were deleted, for the time in which the store cannot be asked.
         items: what is known of items.
         id: identifies the store in the manifests of models that are fitted on it; None until it is first reached.
     """
 
-    def __init__(self, url: URL, revisions: Revisions, tell: Callable[[Committed], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        url: URL,
+        revisions: Revisions,
+        tell: Callable[[Committed], None] = lambda _: None,
+        deleted: DeletedUsers | None = None,
+    ) -> None:
         self.revisions = revisions
+        self.deleted = deleted or DeletedUsers()
         self.id: str | None = None
-        self._database = Database(url)
-        self.items = ItemStore(self._database)
+        self.database = Database(url)
+        self.items = ItemStore(self.database)
         self._one_statement = not schema.is_sqlite(url)
         self._tell = tell
         self._marked = 0, ""  # the revision and the id of the user who was read and marked last
@@ -81,7 +96,7 @@ class RatingsStore:
     @property
     def available(self) -> bool:
         """Whether the database answered the last request."""
-        return self._database.available
+        return self.database.available
 
     async def start(self) -> None:
         """Create the tables and read which users have changed. If the database is unreachable, `follow` does so later.
@@ -110,12 +125,38 @@ class RatingsStore:
 
     async def of(self, ids: Sequence[str]) -> dict[str, StoredUser]:
         """The records of some users. Raises StoreUnavailableError."""
-        found = dict.fromkeys(ids, StoredUser())
+        found: dict[str, StoredUser] = {}
+        async for part in self.parts(ids):
+            found |= part
+        return found
+
+    async def parts(self, ids: Sequence[str]) -> AsyncIterator[dict[str, StoredUser]]:
+        """The same in parts of at most `USERS_AT_ONCE` users and `MOST_RATINGS` ratings."""
+        at, most = 0, USERS_AT_ONCE
+        while at < len(ids):
+            part = ids[at : at + most]
+            rows = await self.database.read(partial(read_users, ids=[id_ for id_ in part if storable(id_)]))
+            if not rows.complete and len(part) > 1:
+                most = len(part) // FEWER
+                continue
+            quick = len(rows.ratings) + len(rows.deletions) <= QUICK_ROWS
+            found = rows.records() if quick else await asyncio.to_thread(rows.records)
+            yield dict.fromkeys(part, StoredUser()) | found
+            at, most = at + len(part), min(FEWER * most, USERS_AT_ONCE)
+
+    async def erased(self, ids: Sequence[str]) -> dict[str, int]:
+        """The revision of the last deletion of those of some users who were ever deleted."""
+        found: dict[str, int] = {}
         for at in range(0, len(ids), USERS_AT_ONCE):
             part = [id_ for id_ in ids[at : at + USERS_AT_ONCE] if storable(id_)]
-            if part:
-                found |= await self._database.read(partial(read_users, ids=part))
+            found |= await self.database.read(partial(read_erased, ids=part))
         return found
+
+    async def newest(self, after: int, prefix: str, most: int) -> list[str]:
+        """Users who were changed after a revision, of ids with a prefix, the newest first. Raises as `of` does."""
+        if not storable(prefix):
+            return []
+        return await self.database.read(partial(read_newest, after=after, prefix=prefix, most=most))
 
     async def change(self, change: Change) -> int:
         """Make a change durable, and return its revision.
@@ -134,35 +175,47 @@ class RatingsStore:
 
     async def incoming(self) -> list[Incoming]:
         """The oldest new ratings that wait to be compared with predictions. Raises StoreUnavailableError, as below."""
-        return await self._database.read(read_incoming)
+        return await self.database.read(read_incoming)
 
-    async def waiting_of(self, users: Sequence[str]) -> list[Incoming]:
-        """All new ratings of some users that wait."""
-        found: list[Incoming] = []
+    async def waiting_of(self, users: Sequence[str]) -> Waiting:
+        """All new ratings of some users that wait, and what was changed of these users meanwhile."""
+        found = Waiting([], [])
         for at in range(0, len(users), USERS_AT_ONCE):
-            found += await self._database.read(partial(read_waiting_of, ids=users[at : at + USERS_AT_ONCE]))
+            part = await self.database.read(partial(read_waiting_of, ids=users[at : at + USERS_AT_ONCE]))
+            found = Waiting([*found.ratings, *part.ratings], [*found.replaced, *part.replaced])
         return found
+
+    async def forget_changes(self) -> None:
+        """Delete what is known of changes before all new ratings that wait."""
+        if await self.database.read(has_changes):
+            await self.database.transact(forget_changes, BULK_SECONDS)
 
     async def waiting(self) -> int:
         """How many new ratings wait."""
-        return await self._database.read(count_waiting)
+        return await self.database.read(count_waiting)
 
     async def claim(self, holder: str) -> bool:
         """Become the one who compares, unless somebody else is."""
-        return await self._database.transact(partial(claim, holder=holder), ANSWER_SECONDS)
+        return await self.database.transact(partial(claim, holder=holder), ANSWER_SECONDS)
 
     async def settle(self, judged: Sequence[tuple[Incoming, Judged]]) -> None:
         """Count what was compared, each rating once."""
-        await self._database.transact(partial(settle, judged=judged), BULK_SECONDS)
+        await self.database.transact(partial(settle, judged=judged), BULK_SECONDS)
 
     async def error_sums(self, since: int) -> dict[tuple[str, str], ErrorSums]:
         """The errors from an hour on, by version and source."""
-        return await self._database.read(partial(read_sums, since=since))
+        return await self.database.read(partial(read_sums, since=since))
 
-    async def totals(self, revision: int, later: int, since_day: int) -> Totals:
+    async def totals(self, revision: int, later: int, days: range) -> Totals:
         """Counts of the whole store, as `read_totals` describes them. It reads all ratings, which takes a while."""
-        work = partial(read_totals, revision=revision, later=later, since_day=since_day)
-        return await self._database.read(work, BULK_SECONDS)
+        work = partial(read_totals, revision=revision, later=later, days=days)
+        return await self.database.read(work, BULK_SECONDS)
+
+    async def of_item(self, item: str) -> StoredRatingsOfItem:
+        """What is stored of the ratings of an item. It reads all ratings, which takes a while."""
+        if not storable(item):
+            return StoredRatingsOfItem([], frozenset())
+        return await self.database.read(partial(read_item, item=item), BULK_SECONDS)
 
     def note_fit(self, store: str, revision: int) -> None:
         """Note that a model was fitted on a store as it was at a revision: it may have been restored since."""
@@ -172,12 +225,13 @@ class RatingsStore:
         """Finish the changes in progress, and close the connections."""
         if self._committing is not None:
             await self._committing
-        await self._database.close()
+        await self.database.close()
 
     async def _connect(self) -> None:
-        await self._database.prepare()
-        id_ = await self._database.read(read_id)
-        self._database.available = True
+        await self.database.prepare()
+        id_ = await self.database.read(read_id)
+        self.database.available = True
+        self.items.begin_anew()
         if self._known:  # what happened meanwhile nobody has seen: a database may have been put in place of another
             await self._begin_anew(another=id_ != self.id)
         self.id = id_
@@ -185,29 +239,34 @@ class RatingsStore:
 
     async def _mark_changes(self) -> None:
         """Mark the changes of all workers since the last time."""
-        revision = await self._database.read(read_revision)
+        revision = await self.database.read(read_revision)
         if revision < max(self._known, self._fitted.get(self.id or "", 0)):
             logger.warning("The ratings store is at an earlier state: it was restored from a copy")
             revision = await self._begin_anew(another=True)
         while True:
-            changed = await self._database.read(partial(read_changed, after=self._marked))
-            self.revisions.mark(changed)
+            changed = await self.database.read(partial(read_changed, after=self._marked))
+            self.revisions.mark([(one.user, one.revision) for one in changed])
+            await self._note_deleted([(one.user, one.erased) for one in changed if one.erased is not None])
             if changed:
-                user, last = changed[-1]
-                self._marked = last, user
+                self._marked = changed[-1].revision, changed[-1].user
             if len(changed) < MAX_CHANGED:
                 break
-        if revision - self._marked[0] >= JUMP:  # somebody saw that the database is at an earlier state
+        if jumped(revision, self._marked[0]):  # somebody saw that the database is at an earlier state
             self.revisions.touch(revision)
             self._marked = revision, ""
         self._known = max(self._known, revision, self._marked[0])
 
+    async def _note_deleted(self, deleted: Sequence[tuple[str, int]]) -> None:
+        if deleted and self.id is not None:
+            await asyncio.to_thread(self.deleted.add, self.id, deleted)
+
     async def _begin_anew(self, *, another: bool) -> int:
         """Read everybody's changes anew, and of `another` database let no revision come again. Gives its revision."""
+        self.items.begin_anew()
         if another:
-            known = max(self._known, await self._database.read(read_revision), self._fitted.get(self.id or "", 0))
-            await self._database.transact(partial(outrun, revision=known), ANSWER_SECONDS)
-        revision = await self._database.read(read_revision)
+            known = max(self._known, await self.database.read(read_revision), self._fitted.get(self.id or "", 0))
+            await self.database.transact(partial(outrun, revision=known), ANSWER_SECONDS)
+        revision = await self.database.read(read_revision)
         self.revisions.touch(revision)
         self._marked = 0, ""
         return revision
@@ -229,7 +288,8 @@ class RatingsStore:
                 if not done.done():
                     done.set_exception(error)
             return
-        self.revisions.mark((user, written.revision) for user in written.users)
+        self.revisions.mark([(user, written.revision) for user in written.users])
+        await self._note_deleted([(change.user, written.revision) for change, _ in batch if isinstance(change, Erase)])
         for (_, done), outcome in zip(batch, written.outcomes, strict=True):
             if done.done():
                 continue
@@ -242,9 +302,9 @@ class RatingsStore:
     async def _write(self, changes: Sequence[Change]) -> Written:
         puts = [change for change in changes if isinstance(change, Put)]
         if self._one_statement and len(puts) == len(changes):
-            return await self._database.execute(partial(put_by_one_statement, puts=puts), ANSWER_SECONDS)
+            return await self.database.execute(partial(put_by_one_statement, puts=puts), ANSWER_SECONDS)
         large = any(isinstance(change, PutMany) for change in changes)
-        return await self._database.transact(partial(write, changes=changes), BULK_SECONDS if large else ANSWER_SECONDS)
+        return await self.database.transact(partial(write, changes=changes), BULK_SECONDS if large else ANSWER_SECONDS)
 
 
 def _may_share(last: Change, following: Change) -> bool:

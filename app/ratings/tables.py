@@ -1,4 +1,4 @@
-"""The tables of a ratings store. `migrations/` makes them; `ratings` is what `python -m training fit` reads.
+"""The tables of a ratings store. `migrations/` makes them; `ratings` is what `ratecast fit` reads.
 
 Every change of a user's ratings has a number, the revision of the store after it. A writer locks the row with
 the revision, so that revisions become visible in their order and none is skipped.
@@ -10,7 +10,7 @@ from sqlalchemy import BigInteger, Boolean, Column, Double, Index, Integer, Meta
 
 from models.stored_items import TABLE as ITEMS
 
-VERSION_TABLE, HEAD = "ratecast_version", "0003"  # the newest of the migrations
+VERSION_TABLE, HEAD = "ratecast_version", "0004"  # the newest of the migrations
 COUNTS = ("ratings", "intervals", "covered", "bias_intervals", "bias_covered")
 SUMS = ("squared", "absolute", "bias_squared", "bias_absolute")
 metadata = MetaData()
@@ -64,6 +64,18 @@ incoming = Table(
     Column("rating", Double, nullable=False),
     Column("before", BigInteger, nullable=False),  # the revision of the user's change before it, 0 for none
     Index("ratecast_incoming_user", "user"),
+)
+# What was known of a pair before it was changed, for ratings of the user that wait: `rating` is null if there was none,
+# and `deleted` says whether it had been deleted. Triggers write this table and `incoming` (migration 0004).
+replaced = Table(
+    "ratecast_replaced",
+    metadata,
+    Column("revision", BigInteger, primary_key=True),
+    Column("user", Text, primary_key=True),
+    Column("item", Text, primary_key=True),
+    Column("rating", Double),
+    Column("deleted", Boolean, nullable=False),
+    Index("ratecast_replaced_user", "user"),
 )
 # Sums over the ratings of an hour, counted in hours since 1970, that a version predicted from a source.
 quality = Table(

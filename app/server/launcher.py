@@ -8,6 +8,7 @@ cannot be used; 3: a worker could not start.
 from __future__ import annotations
 
 import errno
+import multiprocessing
 import os
 import resource
 import signal
@@ -27,12 +28,17 @@ import uvicorn
 from pydantic import ValidationError
 from starlette.types import ASGIApp
 
+from app.allocator import limit_arenas
 from app.engine import loading
 from app.observability import logs
-from app.ratings import schema
+from app.options import METRICS_FOLDER
+from app.ratings import revisions, schema
 from app.ratings.errors import StoreUnavailableError
+from app.ratings.revisions import Revisions
+from app.server import fork_server
+from app.server.admission import Admission
 from app.server.bounds import ConnectionBounds
-from app.server.protocol import STARTUP_FAILURE, Admission, BoundedProtocol, import_from_string, supervise
+from app.server.protocol import STARTUP_FAILURE, BoundedProtocol, import_from_string, supervise
 from app.settings import PREFIX, ConfigurationError, Settings, explain
 from models.checkpoint import verification_cache
 from models.checkpoint.manifest import Manifest
@@ -47,12 +53,14 @@ HINTS = {
     errno.EADDRINUSE: "; choose another one with --port, or a free one with --port 0",
     errno.EACCES: "; choose a port from 1024 on with --port",
 }
+OTHER_FILES = 128  # than connections: of the database, models, metrics, and of connections that are being refused
 GRACE_SECONDS = 5  # beyond the longest time of a request, for answers under way when the service stops
 WORKER_SECONDS = 30  # for a worker to start, which takes five, and for one to say that it is alive
 
 
 def run() -> None:
     """Run the service until a signal stops it."""
+    limit_arenas()
     settings, _ = _ready()
     if (sync := settings.checkpoint_sync()) is not None:  # one process of a host is enough
         Thread(target=sync.follow, name="checkpoint-sync", daemon=True).start()
@@ -88,13 +96,31 @@ def _ready() -> tuple[Settings, Manifest]:
     try:
         settings = Settings()
         manifest = _preflight(settings)
-        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each connection is an open file
+        _allow_open_files()
     except ValidationError as error:
         _refuse(explain(error))
     except (RatecastError, ConfigurationError, OSError) as error:
         _refuse(str(error))
     return settings, manifest
+
+
+def _allow_open_files() -> None:
+    """Let this process and its workers open as many files as they may: each connection is one.
+
+    Raises ConfigurationError where these are too few.
+    """
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    if 0 <= most < 2 * OTHER_FILES:
+        raise ConfigurationError(f"a process may open {most} files, and needs {2 * OTHER_FILES}: see `ulimit -n`")
+
+
+def _most_connections(settings: Settings) -> int:
+    """How many connections a worker may have, so that files can be opened however many clients there are."""
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most == resource.RLIM_INFINITY:
+        return settings.max_connections
+    return min(settings.max_connections, most - max(OTHER_FILES, most // 4))
 
 
 def _serve(settings: Settings) -> bool:
@@ -114,12 +140,22 @@ def _supervise(settings: Settings) -> bool:
     They share a folder: the files in which their metrics add up, the name of the version that they serve, and whose
     ratings changed.
     """
-    with TemporaryDirectory(prefix="ratecast-") as folder:
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder  # workers read it when they start
+    with _shared_folder() as folder:
         stamps = frozenset(verification_cache.verified)
         config = _config(settings, partial(worker_app, stamps, Path(folder)))
         with config.bind_socket() as listener:
             return supervise(config, listener)
+
+
+def _shared_folder() -> TemporaryDirectory[str]:
+    """A folder with room for what the workers share. Ends the program if there is none, or none for a socket."""
+    try:
+        folder = TemporaryDirectory(prefix="ratecast-")
+        Revisions(Path(folder.name, revisions.FILE))
+        fork_server.begin()
+    except OSError as error:
+        _refuse(f"cannot use the folder of temporary files ({error.strerror or error}); TMPDIR names another")
+    return folder
 
 
 def worker_app(stamps: Iterable[verification_cache.Stamp], shared: Path) -> ASGIApp:
@@ -127,14 +163,27 @@ def worker_app(stamps: Iterable[verification_cache.Stamp], shared: Path) -> ASGI
 
     `shared` is the folder in which workers keep what they share.
     """
+    limit_arenas()  # the process that workers are forked from does not have the parent's
+    Thread(target=_end_with_parent, name="parent", daemon=True).start()
     verification_cache.verified.update(stamps)
+    os.environ[METRICS_FOLDER] = str(shared)
     app: ASGIApp = import_from_string(APP)(shared=shared)
     return app
 
 
+def _end_with_parent() -> None:
+    """End this worker when its parent has ended, or takes it for dead because the fork server has.
+
+    Else it would go on answering beside the workers that replace it, or after the service has stopped.
+    """
+    if (parent := multiprocessing.parent_process()) is not None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
 def _config(settings: Settings, app: str | Callable[[], ASGIApp]) -> uvicorn.Config:
     linger = min(settings.shutdown_pause, MAX_LINGER)
-    bounds = ConnectionBounds(settings.max_connections, settings.max_seconds, settings.idle_seconds, linger)
+    bounds = ConnectionBounds(_most_connections(settings), settings.max_seconds, settings.idle_seconds, linger)
     return uvicorn.Config(
         app,
         factory=True,

@@ -19,7 +19,9 @@ ALL_BITS = (1 << 64) - 1
 EMPTY = -1
 SLOTS_PER_ID = 4  # at least, for 16 to 32 bytes an id; with 2, twice as many ids miss in the first round of probes
 CHUNK = 8192  # 100,000 ids: 6.6 ms; with 1,024 8.9 ms, with 65,536 7.2 ms
+PROBES = 128  # slots after which an id is one of the few, or many, that were chosen to be far from their home
 FEW = 8  # below this, a round of vector operations takes longer than one id after the other
+SLOTS_AT_ONCE = 1 << 20
 SMALL = 16_384  # ids: a dictionary of so few takes 2 MB a process and answers 1,000 in 40 µs, the arrays in 90
 WORD_MASKS = np.array([(1 << 8 * n) - 1 for n in range(9)], np.uint64)  # the first n bytes of a word
 
@@ -96,9 +98,7 @@ class Vocabulary:
 
     def hashes(self) -> UInt64s:
         """The hash of each row's id, `hash_of`, shape (N,)."""
-        starts, ends = self._offsets[:-1], self._offsets[1:]
-        parts = [_Ids(self._words, starts[chunk], ends[chunk]).hashes() for chunk in _chunks(self._count)]
-        return np.concatenate([np.empty(0, np.uint64), *parts])
+        return hashes_of(self.ids)
 
     def lookup(self, rows: npt.NDArray[np.int64]) -> list[str]:
         """Id of each row; rows are within 0 … N−1."""
@@ -146,7 +146,9 @@ class Vocabulary:
             slots_C = self._homes(ids)
             rows_B[chunk], left_L = self._probe(ids, slots_C)
             left.append((left_L + chunk.start, slots_C[left_L]))
-        while len(left_L := np.concatenate([positions for positions, _ in left])) > FEW:
+        rounds = 1
+        while len(left_L := np.concatenate([positions for positions, _ in left])) > FEW and rounds < PROBES:
+            rounds += 1
             slots_L = (np.concatenate([slots for _, slots in left]) + 1) & self._last_slot
             left = []
             for chunk in _chunks(len(left_L)):
@@ -167,12 +169,28 @@ class Vocabulary:
         length = len(id_)
         slots, offsets, last_slot = self._slot_memory, self._offset_memory, self._last_slot
         slot = hash_of(id_) & last_slot
-        while (row := slots[slot]) >= 0:
+        for _ in range(PROBES):
+            row = slots[slot]
+            if row < 0:
+                return self._count
             begin, end = offsets[row], offsets[row + 1]
             if end - begin == length and self._data_memory[begin:end] == id_:
                 return row
             slot = (slot + 1) & last_slot
-        return self._count
+        return self._far.get(id_, self._count)
+
+    @cached_property
+    def _far(self) -> dict[bytes, int]:
+        """The rows of ids that are further than `PROBES` from their home: none, unless they were chosen to be."""
+        far: dict[bytes, int] = {}
+        for start in range(0, len(self.slots), SLOTS_AT_ONCE):
+            places_P = start + np.flatnonzero(self.slots[start : start + SLOTS_AT_ONCE] >= 0)
+            for chunk in _chunks(len(places_P)):
+                rows_C = self.slots[places_P[chunk]]
+                homes_C = self._homes(_Ids(self._words, self._offsets[rows_C], self._offsets[rows_C + 1]))
+                rows = rows_C[(places_P[chunk] - homes_C) & self._last_slot >= PROBES].astype(np.int64)
+                far |= zip(map(str.encode, self.lookup(rows)), rows.tolist(), strict=True)
+        return far
 
     def _homes(self, ids: _Ids) -> Int64s:
         return (ids.hashes() & np.uint64(len(self.slots) - 1)).view(np.int64)
@@ -286,6 +304,14 @@ def hash_of(id_: bytes) -> int:
         hash_ = ((hash_ ^ int.from_bytes(id_[start : start + 8], "little")) * MULTIPLIER) & ALL_BITS
         hash_ ^= hash_ >> 32
     return hash_
+
+
+def hashes_of(ids: pa.StringArray | pa.LargeStringArray) -> UInt64s:
+    """`hash_of` of each of some ids, none of which is null, shape (B,)."""
+    offsets, data = _buffers(ids)
+    words, starts, ends = _Words(data), offsets[:-1], offsets[1:]
+    parts = [_Ids(words, starts[chunk], ends[chunk]).hashes() for chunk in _chunks(len(ids))]
+    return np.concatenate([np.empty(0, np.uint64), *parts])
 
 
 def _mix(hashes_B: UInt64s, words_B: UInt64s) -> UInt64s:

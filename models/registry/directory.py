@@ -36,6 +36,7 @@ from models.errors import (
 )
 from models.registry import served
 from models.registry import split as splits
+from models.registry.last_fit import LAST_FIT, LastFit
 from models.registry.served import SERVED
 from models.registry.split import SPLIT, Split, is_of, read_or_none
 
@@ -62,7 +63,7 @@ def current_version(directory: Path) -> str:
     try:
         name = read_small(directory / CURRENT, MAX_POINTER_BYTES).decode().strip()
     except (FileNotFoundError, NotADirectoryError):
-        example = f"python -m training fit --data ml-100k --split random:0.1 --preset bayes --out {directory}"
+        example = f"ratecast fit --data ml-100k --split random:0.1 --preset bayes --out {directory}"
         raise CheckpointNotFoundError(
             f"no checkpoint has been published in {directory}; this makes one: {example}"
         ) from None
@@ -173,6 +174,12 @@ def set_split(directory: Path, split: Split | None) -> None:
         if not (directory / split.version).is_dir():
             raise CheckpointNotFoundError(f"no version {split.version!r} in {directory}")
         _replace_current(directory, [_write_pointer(directory, SPLIT, splits.to_text(split))])
+
+
+def note_fit(directory: Path, fit: LastFit) -> None:
+    """Let LAST_FIT say how a fit ended. Raises PublicationError if the directory cannot be written."""
+    with reporting(f"cannot write {LAST_FIT} in {directory}", "versions are as before"), only_publisher(directory):
+        _replace_current(directory, [_write_pointer(directory, LAST_FIT, fit.to_text())])
 
 
 def current_split(directory: Path) -> Split | None:

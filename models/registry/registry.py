@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from models.checkpoint.manifest import Manifest
 from models.errors import CheckpointNotFoundError, PublicationError, UnprovenVersionError
-from models.registry import directory
+from models.registry import directory, last_fit
 from models.registry.remote import RemoteRegistry
 from models.registry.split import Split
 from models.urls import is_url
@@ -30,6 +30,8 @@ class DirectoryRegistry:
         self.activate = partial(directory.activate, path)
         self.prune = partial(directory.prune, path)
         self.set_split = partial(directory.set_split, path)
+        self.last_fit = partial(last_fit.read, path)
+        self.note_fit = partial(directory.note_fit, path)
 
     @contextmanager
     def local(self, version: str | None) -> Iterator[Path]:

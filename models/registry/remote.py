@@ -27,13 +27,16 @@ from models.errors import (
     PublicationError,
     RemoteError,
 )
+from models.registry import last_fit as last_fits
 from models.registry import served
 from models.registry import split as splits
 from models.registry.directory import CURRENT, next_number, superseded, verify
+from models.registry.last_fit import LAST_FIT, LastFit
 from models.registry.served import SERVED
 from models.registry.split import SPLIT, Split, is_of
 from models.urls import explained, without_secrets
 
+NO_VERSIONS = (CURRENT, SERVED, SPLIT, LAST_FIT)
 IDLE_SECONDS = 60.0  # after which a server may have closed the connection
 
 
@@ -70,7 +73,7 @@ class RemoteRegistry:
                 names = [str(entry["name"]).rstrip("/").rpartition("/")[2] for entry in files.ls(root, detail=True)]
             except FileNotFoundError:
                 return []
-        return sorted(name for name in names if VERSION_NAME.fullmatch(name) and name not in (CURRENT, SERVED, SPLIT))
+        return sorted(name for name in names if VERSION_NAME.fullmatch(name) and name not in NO_VERSIONS)
 
     def published(self) -> list[Manifest]:
         """The manifests that can be read, in the order in which their versions were published."""
@@ -154,6 +157,17 @@ class RemoteRegistry:
                 files.rm_file(f"{root}/{SPLIT}")
             else:
                 files.pipe_file(f"{root}/{SPLIT}", splits.to_text(split).encode())
+
+    def last_fit(self) -> LastFit | None:
+        """How the last fit ended; None if none was noted."""
+        with suppress(FileNotFoundError):
+            return last_fits.parse(self._read(LAST_FIT, last_fits.MAX_BYTES), f"{self.name}/{LAST_FIT}")
+        return None
+
+    def note_fit(self, fit: LastFit) -> None:
+        """Let LAST_FIT say how a fit ended."""
+        with self._files() as (files, root):
+            files.pipe_file(f"{root}/{LAST_FIT}", fit.to_text().encode())
 
     def activate(self, version: str, *, back: bool = False) -> None:
         """Download and verify a version, then make it the current one."""

@@ -38,7 +38,7 @@ def test_an_unknown_path_is_a_problem(client: httpx.Client) -> None:
 
 def test_a_wrong_method_is_a_problem_that_names_the_right_one(client: httpx.Client) -> None:
     answer = client.delete("/predict")
-    assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "OPTIONS, POST")
 
 
 def test_a_bug_is_a_problem_that_tells_nothing_about_it() -> None:

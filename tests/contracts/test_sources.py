@@ -156,7 +156,7 @@ every_source_with_names = pytest.mark.parametrize("save", NAMED, indirect=True)
 
 
 def loaded(
-    save: Save, table: pd.DataFrame, columns: Mapping[str, str] | None = None, *, held_out: bool = False
+    save: Save, table: pd.DataFrame, columns: Mapping[str, str] | None = None, *, fitted: bool = True
 ) -> Dataset:
     source, name = save(table)
     return load(
@@ -164,7 +164,7 @@ def loaded(
         SourceOptions(table=name, columns=columns or {}),
         rng=np.random.default_rng(0),
         cache=Path("not needed"),
-        held_out=held_out,
+        fitted=fitted,
     )
 
 
@@ -319,8 +319,8 @@ def test_a_table_without_rows_is_refused(save: Save) -> None:
 
 @every_source
 @pytest.mark.parametrize("column", ["user", "item"])
-def test_a_single_user_or_item_is_refused_unless_held_out(save: Save, column: str) -> None:
+def test_a_single_user_or_item_is_refused_where_a_model_is_fitted(save: Save, column: str) -> None:
     single = TABLE.assign(**{column: 1}).drop_duplicates(["user", "item"])
     with pytest.raises(DataError, match=f"all ratings are of a single {column}"):
         loaded(save, single)
-    assert len(loaded(save, single, held_out=True).ratings) == len(single)
+    assert len(loaded(save, single, fitted=False).ratings) == len(single)

@@ -9,6 +9,8 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
+from typing import cast
 
 import httpx
 import pytest
@@ -32,17 +34,14 @@ class Replica:
         answer: to every request but the one for health; empty: none, the connection is closed.
         health: to that.
         seen: requests by method and path. heads: of the same.
-        connections: one task for each that was made.
     """
 
     answer: bytes = OK
     health: bytes = OK
     seen: Counter[str] = field(default_factory=Counter)
     heads: list[str] = field(default_factory=list)
-    connections: set[asyncio.Task[None] | None] = field(default_factory=set)
 
     async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections.add(asyncio.current_task())
         try:
             while head := (await reader.readuntil(b"\r\n\r\n")).decode():
                 length = re.search(r"content-length: (\d+)", head, re.IGNORECASE)
@@ -80,12 +79,25 @@ class Scene:
         await asyncio.to_thread(self.proxy.until_ready, ready)
 
 
+class Accepted(asyncio.StreamReaderProtocol):
+    """A connection to a replica, which is noted as soon as there is one."""
+
+    def __init__(self, replica: Replica, transports: list[asyncio.Transport]) -> None:
+        super().__init__(asyncio.StreamReader(), replica)
+        self._transports = transports
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transports.append(cast("asyncio.Transport", transport))
+        super().connection_made(transport)
+
+
 @asynccontextmanager
 async def scene() -> AsyncIterator[Scene]:
-    replicas = [Replica() for _ in ADDRESSES]
+    replicas, loop = [Replica() for _ in ADDRESSES], asyncio.get_running_loop()
+    transports: list[asyncio.Transport] = []
     with held_port(ADDRESSES) as port:
         servers = [
-            await asyncio.start_server(replica, address, port)
+            await loop.create_server(partial(Accepted, replica, transports), address, port)
             for replica, address in zip(replicas, ADDRESSES, strict=True)
         ]
         try:
@@ -97,16 +109,21 @@ async def scene() -> AsyncIterator[Scene]:
         finally:
             for server in servers:
                 server.close()
-            await asyncio.sleep(0)  # connections that were accepted last begin, and end: the proxy has closed them
-            await asyncio.gather(*(task for replica in replicas for task in replica.connections if task))
+            # What was accepted last takes some turns of the loop until it has a task of its own, which ends when it
+            # sees that the proxy has gone. If the loop ended before, sockets would stay open.
+            while others := asyncio.all_tasks() - {asyncio.current_task()}:
+                await asyncio.wait(others)
+            for transport in transports:
+                transport.abort()
+            await asyncio.sleep(0.01)
 
 
 def run(scenario: Callable[[Scene], Awaitable[None]]) -> None:
     async def within() -> None:
-        async with scene() as made:
+        async with asyncio.timeout(60), scene() as made:
             await scenario(made)
 
-    asyncio.run(asyncio.wait_for(within(), 60))
+    asyncio.run(within())
 
 
 REPEATED = [

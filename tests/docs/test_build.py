@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
-
-from tests.support.pages import ROOT
 
 LOADED = {
     "script": "src",
@@ -58,17 +53,6 @@ class Html(HTMLParser):
     def handle_endtag(self, tag: str) -> None:
         if tag == "nav" and self._depth:
             self._depth -= 1
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The built documentation. Building it says nothing: no warning, no remark."""
-    out = tmp_path_factory.mktemp("site")
-    build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(out)]
-    environment = os.environ | {"NO_MKDOCS_2_WARNING": "1", "PYTHONPATH": str(ROOT)}
-    built = subprocess.run(build, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    assert (built.returncode, built.stdout + built.stderr) == (0, "")
-    return out
 
 
 @pytest.fixture(scope="module")

@@ -17,18 +17,20 @@ TEXT = "\n".join(page.read_text("utf-8") for page in PAGES)
 NAMES = TEXT + "\n".join(page.read_text("utf-8") for page in sorted((ROOT / "docs/adr").glob("*.md")))
 MADE_ON_THE_PAGE = {*re.findall(r'title="([^"]+)"', TEXT), "training/fit/trainers/NAME.py"}
 CODE = re.findall(r"`([^`\n]+)`", TEXT) + re.findall(
-    r"^(?:\S*/)?(python -m .*)$", TEXT.replace("\\\n", " "), re.MULTILINE
+    r"^(?:\S*/)?(ratecast .*)$", TEXT.replace("\\\n", " "), re.MULTILINE
 )
 OTHER_VARIABLES = {"RATECAST_CACHE", "RATECAST_KEY"}
 
 
-@pytest.mark.parametrize("name", sorted(set(re.findall(r"python -m training ([a-z][\w-]*)", TEXT))))
+@pytest.mark.parametrize(
+    "name", sorted({name for text in CODE for name in re.findall(r"\bratecast ([a-z][\w-]*)", text)})
+)
 def test_a_command_that_is_named_exists(name: str) -> None:
-    assert name in cli.commands
+    assert name in {**cli.commands, "serve": serve}
 
 
 def test_every_option_is_one_of_its_command() -> None:
-    used = [match for text in CODE for match in re.findall(r"python -m training ([a-z][\w-]*)([^|]*)", text)]
+    used = [match for text in CODE for match in re.findall(r"\bratecast (?!serve)([a-z][\w-]*)([^|]*)", text)]
     assert len(used) > 20
     for name, arguments in used:
         context = click.Context(cli.commands[name])
@@ -37,7 +39,7 @@ def test_every_option_is_one_of_its_command() -> None:
 
 
 def test_every_flag_is_one_of_the_service() -> None:
-    used = [word for text in CODE if "python -m app" in text for word in re.findall(r"(?<= )--([\w-]+)", text)]
+    used = [word for text in CODE if "ratecast serve" in text for word in re.findall(r"(?<= )--([\w-]+)", text)]
     context = click.Context(serve)
     assert {f"--{word}" for word in used} <= {
         word for parameter in serve.get_params(context) for word in parameter.opts

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from models.registry.directory import published
-from tests.support.browser import launch
 from training import job
 from training.config import JobConfig
 from training.data.fetch import default_cache
@@ -36,14 +35,6 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
         config = JobConfig(preset=preset, overrides=overrides, force=True, **options)
         figures = job.run(config, lambda _: None).figures
     return Path(str(figures["checkpoint"])) / "report" / "index.html"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = launch(playwright)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(

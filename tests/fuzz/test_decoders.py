@@ -103,20 +103,6 @@ CASES = {
 FILES = (*RATINGS_FILES, "attributes.csv", "attributes.parquet")
 
 
-@pytest.fixture(scope="module")
-def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
-    """Processes that have what decoders import behind them."""
-    preloaded = [
-        "app.api.encodings.arrow",
-        "app.api.encodings.json",
-        "models.registry.directory",
-        "training.data.attributes",
-        "training.data.files",
-    ]
-    with Nursery(tmp_path_factory.mktemp("children"), [*preloaded, "tests.support.checkpoints"]) as nursery:
-        yield nursery
-
-
 def decode(nursery: Nursery, decoder: str, folder: Path) -> list[str]:
     """What came of each file: `read` or `refused`; anything else is a failure that names the file."""
     done = nursery.run("tests.fuzz.decoding", decoder, folder)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.ids import clean, trimmed, without_zero_fractions
+from models.ids import clean, of_numbers, trimmed, without_zero_fractions
 
 RULE = {
     "21": "21",
@@ -66,3 +66,11 @@ def test_a_column_and_a_single_id_agree_on_any_text(text: str) -> None:
 @given(st.text(max_size=8))
 def test_a_clean_id_is_its_own(text: str) -> None:
     assert clean(clean(text)) == clean(text)
+
+
+@pytest.mark.parametrize(("type_", "bits"), [(pa.float64(), 53), (pa.float32(), 24), (pa.float16(), 11)])
+def test_floats_are_ids_up_to_where_their_type_is_exact(type_: pa.DataType, bits: int) -> None:
+    exact = pa.array([float((1 << bits) - 1), None, float("nan")]).cast(type_)
+    assert of_numbers(exact).to_pylist() == [str((1 << bits) - 1), None, None]
+    with pytest.raises(ValueError, match="an id is a number that a float does not hold"):
+        of_numbers(pa.array([float(1 << bits)]).cast(type_))

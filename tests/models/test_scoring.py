@@ -10,6 +10,7 @@ from models.scoring import PAIRS_AT_ONCE, BilinearForm, Side, _sum_by_halves, do
 from tests.support.orderings import KINDS, USERS, make_ordering
 
 ROWS = 37
+NO_BOUNDS = np.float32(-np.inf), np.float32(np.inf)
 
 
 def tables(factors: int) -> tuple[np.ndarray, np.ndarray]:
@@ -38,7 +39,8 @@ def test_a_pair_has_the_same_bits_alone_in_a_batch_and_anywhere_in_memory(factor
     assert by_columns.scores(rows, rows).tolist() == expected
     assert form.scores(rows[::-1], rows[::-1]).tolist() == expected[::-1]
     assert [form.scores(rows[[row]], rows[[row]])[0] for row in range(ROWS)] == expected
-    assert [form.pair(row, row) for row in range(ROWS)] == expected
+    pair = form.pair_within(*NO_BOUNDS)
+    assert [pair(row, row) for row in range(ROWS)] == expected
     assert dot(p_BF[5], q_BF).tolist() == dot(np.repeat(p_BF[5:6], ROWS, axis=0), q_BF).tolist()
 
 
@@ -51,7 +53,8 @@ def test_a_score_has_the_same_bits_however_it_is_asked_for(kind: str, factors: i
         assert form.scores_of_all(user).tolist() == expected
         assert form.scores(user, items_I).tolist() == expected
         assert form.scores(np.full(500, user), items_I).tolist() == expected
-        assert [form.pair(user, item) for item in range(0, 500, 50)] == expected[::50]
+        pair = form.pair_within(*NO_BOUNDS)
+        assert [pair(user, item) for item in range(0, 500, 50)] == expected[::50]
 
 
 @pytest.mark.parametrize("kind", ["rating", "lower_bound", "factors"])
@@ -60,6 +63,16 @@ def test_a_given_row_is_scored_as_the_row_of_the_table(kind: str) -> None:
     factors, bias, variance = (None if table is None else table[3] for table in form.users.host)
     expected = form.scores(3, items_N).tolist()
     assert form.scores_of((factors, bias, variance), items_N).tolist() == expected
+
+
+@pytest.mark.parametrize("kind", ["rating", "lower_bound", "factors"])
+def test_given_rows_are_scored_as_the_rows_of_the_table(kind: str) -> None:
+    form, items_N = make_ordering(kind, 50, 8, 1, 1e-4), np.arange(51)
+    users_N = items_N % (USERS + 1)
+    rows = tuple(None if table is None else table[users_N] for table in form.users.host)
+    expected = form.scores(users_N, items_N).tolist()
+    assert form.scores_of(rows, items_N).tolist() == expected
+    assert form.of_user(rows).scores(items_N, items_N).tolist() == expected
 
 
 def test_more_pairs_than_are_scored_at_once() -> None:
@@ -93,7 +106,7 @@ def test_a_row_that_does_not_exist_is_an_error() -> None:
     with pytest.raises(IndexError):
         form.exact(torch.tensor([3]), torch.tensor([0]))
     with pytest.raises(IndexError):
-        form.pair(3, 0)
+        form.pair_within(*NO_BOUNDS)(3, 0)
 
 
 @pytest.mark.parametrize("batch", [0, 1, 5])

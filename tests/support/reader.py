@@ -21,7 +21,9 @@ from tests.support.waiting import wait_until
 
 END = "--- end of a block ---"
 ADDRESS = "127.0.0.1:8000"  # what pages call the service; it listens elsewhere here
-SERVES = re.compile(r"python -m app\b(?!.* &$)(?!.*--help)|make serve")
+SERVES = re.compile(r"ratecast serve\b(?!.* &$)(?!.*--help)|make serve")
+OFF = 0.02  # of a number that is shown: another processor adds up in another order
+A_TIME = 1e9  # seconds since 1970: numbers that are no times are smaller
 REPEATS = re.compile(r"--every .*--out (?P<out>\S+)|--out (?P<also>\S+).* --every ")
 
 
@@ -166,6 +168,21 @@ def shape(value: object) -> object:
 def same_keys(shown: str, answered: str) -> bool:
     """Whether two JSON documents have the same keys in the same places."""
     return shape(json.loads(shown)) == shape(json.loads(answered))
+
+
+def same_numbers(shown: str, answered: str, off: float) -> bool:
+    """Whether the numbers of a JSON document are those of another one, as far as `off`, but for times."""
+    one, other = (_numbers(json.loads(text)) for text in (shown, answered))
+    return len(one) == len(other) and all(
+        abs(first - second) <= off or min(first, second) > A_TIME for first, second in zip(one, other, strict=True)
+    )
+
+
+def _numbers(found: object) -> list[float]:
+    if isinstance(found, int | float):
+        return [float(found)]
+    parts = found.values() if isinstance(found, dict) else found if isinstance(found, list) else ()
+    return [number for part in parts for number in _numbers(part)]
 
 
 def without_numbers(text: str) -> str:

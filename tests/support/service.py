@@ -7,7 +7,7 @@ import re
 import ssl
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,8 @@ from typing import Any, TypeAlias
 
 import httpx
 
-from tests.support.waiting import wait_until
+from tests.support.forks import shared_nursery
+from tests.support.waiting import Process, wait_until
 
 LISTENS = re.compile(r" on (http://[^\s\"]+:\d+)")  # as the service logs it
 END_SECONDS = 60.0
@@ -36,7 +37,7 @@ class Service:
         log: the file that its stderr goes to.
     """
 
-    process: subprocess.Popen[bytes]
+    process: Process
     url: str
     log: Path
 
@@ -47,20 +48,27 @@ class Service:
 
 @contextmanager
 def serving(
-    checkpoints: Path | str, *flags: str, log: Path | None = None, ends_with: int = 0, **settings: str
+    checkpoints: Path | str,
+    *flags: str,
+    log: Path | None = None,
+    ends_with: int = 0,
+    program: str = "app",
+    within: Sequence[str] = (),
+    anew: bool = False,
+    **settings: str,
 ) -> Iterator[Service]:
-    """Run `python -m app` until the block ends; its exit code must be `ends_with`.
+    """Run `python -m app`, or another program like it, until the block ends; its exit code must be `ends_with`.
+
+    It is forked from a process that has imported what it needs, unless it is to start `anew`, or `within` a command
+    that replaces itself by the one that follows it.
 
     `settings` are its RATECAST_… variables; none is taken over from this process. Unless they name another, the pause
     before it stops is 0.
     """
     with TemporaryDirectory(prefix="service-") as folder:
         log = log or Path(folder) / "stderr"
-        command = [sys.executable, "-m", "app", "--checkpoints", str(checkpoints), "--port", "0", *flags]
-        with (
-            log.open("wb") as stderr,
-            subprocess.Popen(command, stderr=stderr, env=environment(**settings)) as process,
-        ):
+        words = [program, "--checkpoints", str(checkpoints), "--port", "0", *flags]
+        with _process(words, within, environment(**settings), log, anew=anew) as process:
             try:
                 wait_until(lambda: _address(log), process, log=log)
                 service = Service(process, _address(log), log)
@@ -70,6 +78,15 @@ def serving(
                 process.terminate()
                 code = process.wait(END_SECONDS)
             assert code == ends_with, log.read_text("utf-8")
+
+
+def _process(
+    words: Sequence[str], within: Sequence[str], variables: Mapping[str, str], log: Path, *, anew: bool
+) -> Process:
+    if not anew and not within:
+        return shared_nursery().start(words, os.devnull, str(log), variables)
+    with log.open("wb") as stderr:
+        return subprocess.Popen([*within, sys.executable, "-m", *words], stderr=stderr, env=variables)
 
 
 def environment(**settings: str) -> dict[str, str]:

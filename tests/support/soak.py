@@ -1,18 +1,23 @@
 """The service under load while models are swapped and workers killed. Every answer is checked.
 
 Meanwhile a split is on, items are hidden and shown, and new users rate, whose live error must count each rating once.
+A hostile client may attack beside the honest ones.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 import random
 import signal
 import statistics
+import subprocess
+import sys
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,6 +27,7 @@ import psutil
 
 from models.registry.directory import activate, set_split
 from models.registry.split import Split
+from tests.support import ROOT
 from tests.support.checked_load import Load, Record, Truth, requests
 from tests.support.drafts import publish_random
 from tests.support.followed import Change
@@ -48,6 +54,8 @@ class Events:
     ended: bool = False  # no more ratings come then
     rated: int = 0
     compared: int = -1  # ratings of which the live error is known at the end
+    largest: int = 0  # resident bytes of a process at most
+    attacks: Counter[str] = field(default_factory=Counter)  # of the hostile client, by kind and outcome
 
     @property
     def changes(self) -> int:
@@ -75,13 +83,13 @@ class Soak:
 
 
 def workers_of(parent: psutil.Process) -> list[psutil.Process]:
-    """Its worker processes that run; another child of the parent keeps track of what they share."""
-    return [child for child in parent.children() if _is_worker(child)]
+    """Its worker processes that run. They are forked from a child of the parent."""
+    return [worker for child in parent.children() if _forks_workers(child) for worker in child.children()]
 
 
-def _is_worker(child: psutil.Process) -> bool:
+def _forks_workers(child: psutil.Process) -> bool:
     with suppress(psutil.NoSuchProcess):  # a zombie too
-        return "spawn_main" in " ".join(child.cmdline())
+        return "multiprocessing.forkserver" in " ".join(child.cmdline())
     return False
 
 
@@ -151,6 +159,25 @@ async def weigh(events: Events, parent: psutil.Process) -> None:
     while True:
         await asyncio.sleep(5)
         events.memory.append((time.perf_counter(), await asyncio.to_thread(_memory, parent)))
+        for process in (parent, *workers_of(parent)):
+            with suppress(psutil.NoSuchProcess):
+                events.largest = max(events.largest, process.memory_info().rss)
+
+
+@contextmanager
+def hostile_client(events: Events, url: str) -> Iterator[None]:
+    """It attacks until the block ends. Raises AssertionError if it had to end before."""
+    command = [sys.executable, "-m", "tests.support.hostile", url]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as attacker:
+        assert attacker.stdout is not None
+        assert attacker.stdout.readline() == "begun\n"
+        try:
+            yield
+            assert attacker.poll() is None, "the hostile client has ended"
+        finally:
+            attacker.terminate()
+            told = attacker.stdout.readline()
+        events.attacks.update(json.loads(told))
 
 
 def _memory(parent: psutil.Process) -> float:
@@ -162,8 +189,8 @@ def _memory(parent: psutil.Process) -> float:
     return total
 
 
-async def soak(seconds: float, swap_every: float, kill_every: float, workers: int) -> Soak:
-    """Drive the service for so long."""
+async def soak(seconds: float, swap_every: float, kill_every: float, workers: int, *, hostile: bool = False) -> Soak:
+    """Drive the service for so long, at half of its capacity; at a fifth, if a hostile client takes its time too."""
     with TemporaryDirectory() as folder:
         directory, asked, events = Path(folder), requests(USERS, ITEMS), Events()
         seeds = range(int(seconds / swap_every) + 1)
@@ -174,7 +201,10 @@ async def soak(seconds: float, swap_every: float, kill_every: float, workers: in
         truth = Truth(directory, [*versions, split.version], asked, split, events.hidden)
         activate(directory, versions[0])
         set_split(directory, split)
-        with serving(directory, "--workers", str(workers), shutdown_pause="1", log_sample="0") as service:
+        with (
+            serving(directory, "--workers", str(workers), shutdown_pause="1", log_sample="0") as service,
+            ExitStack() as attacked,
+        ):
             parent = psutil.Process(service.process.pid)
             load = Load(service.port, asked, truth)
             await load.open()
@@ -185,6 +215,8 @@ async def soak(seconds: float, swap_every: float, kill_every: float, workers: in
                 httpx.AsyncClient(base_url=service.url, timeout=30) as client,
                 asyncio.TaskGroup() as disturbances,
             ):
+                if hostile:
+                    attacked.enter_context(hostile_client(events, service.url))
                 tasks = [
                     disturbances.create_task(swap(events, directory, versions, swap_every)),
                     disturbances.create_task(kill(events, parent, kill_every)),
@@ -192,11 +224,12 @@ async def soak(seconds: float, swap_every: float, kill_every: float, workers: in
                     disturbances.create_task(hide(events, client)),
                 ]
                 rating = disturbances.create_task(add_ratings(events, client))
-                rate = await load.run(seconds, capacity / 2)
+                rate = await load.run(seconds, capacity / (5 if hostile else 2))
                 events.ended = True
                 await rating
                 for task in tasks:
                     task.cancel()
+            await asyncio.to_thread(attacked.close)
             await load.settle()
             async with httpx.AsyncClient(base_url=service.url, timeout=30) as client:
                 events.compared = await compared(client)

@@ -7,12 +7,14 @@ import subprocess
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
+
+from tests.support.forks import Child
 
 SECONDS = 100.0  # beside other work a service may take 30 s to start; pytest ends a test after 120
 PAUSE = 0.02  # seconds between two looks
 
-Process = subprocess.Popen[Any]
+Process: TypeAlias = subprocess.Popen[Any] | Child
 
 
 def wait_until(

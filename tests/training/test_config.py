@@ -50,6 +50,8 @@ def test_the_last_of_two_overrides_counts() -> None:
         ("factors=0", "setting factors: must be a whole number, at least 1, at most 4096, not 0"),
         ("factors=2.5", "setting factors: must be a whole number, at least 1, at most 4096, not "),
         ("factors=", "setting factors: "),
+        ("factors=true", "setting factors: must be a whole number, at least 1, at most 4096, not True"),
+        ("learning_rate=false", "setting learning_rate: must be a number, above 0, not False"),
         ("learning_rate=-1", "setting learning_rate: must be a number, above 0, not -1"),
         ("learning_rate=nan", "setting learning_rate: "),
         ("learning_rate=inf", "setting learning_rate: must be a number, above 0, not inf"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +30,6 @@ VARIANCES = {
     "user_variance": torch.ones(USERS + 1),
     "item_variance": torch.tensor([4.0, 0.0, 1.0, 0.0, 0.0]),
 }
-
-
-@pytest.fixture(scope="module")
-def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
-    with Nursery(tmp_path_factory.mktemp("children"), ["training.export", "training.job"]) as nursery:
-        yield nursery
 
 
 @pytest.fixture

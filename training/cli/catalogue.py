@@ -22,10 +22,10 @@ def datasets(as_json: bool) -> None:
     )
 
 
-@click.command(cls=Command, examples=("python -m training presets", "python -m training presets als"))
+@click.command(cls=Command, examples=("ratecast presets", "ratecast presets als"))
 @click.argument("preset", required=False, shell_complete=one_of(constants.preset_names(), or_file=True))
 def presets(preset: str | None, as_json: bool) -> None:
-    """List the presets, or the settings of PRESET with their values and the values they accept."""
+    """List the presets, or the settings of PRESET: what they mean, their values, and the values they accept."""
     if preset is not None:
         _show(preset, as_json)
         return
@@ -55,15 +55,15 @@ def _show(name: str, as_json: bool) -> None:
     preset = load_preset(name)
     owners = [("", preset.settings)] + ([("relevance.", preset.relevance)] if preset.relevance else [])
     settings = [
-        {"name": prefix + key, "value": getattr(owner, key), "allowed": allowed(field)}
+        {"name": prefix + key, "value": getattr(owner, key), "meaning": field.description, "allowed": allowed(field)}
         for prefix, owner in owners
         for key, field in type(owner).model_fields.items()
     ]
     facts = {"name": preset.name, "trainer": preset.trainer, "description": preset.description, "settings": settings}
-    lines = [(row["name"], _literal(row["value"]), row["allowed"]) for row in settings]
+    lines = [(row["name"], _literal(row["value"]), row["meaning"] or "", row["allowed"]) for row in settings]
     output.answer(
         facts,
         f"{preset.name}: {preset.description} (trainer {preset.trainer})\n",
-        output.rows({"setting": {"no_wrap": True}, "value": {"justify": "right"}, "accepts": {}}, lines),
+        output.rows({"setting": {"no_wrap": True}, "value": {"justify": "right"}, "means": {}, "accepts": {}}, lines),
         as_json=as_json,
     )

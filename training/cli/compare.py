@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 @click.command(
     cls=Command,
     examples=(
-        "python -m training compare bias als bayes --data ratings.csv --split random:0.1",
-        "python -m training compare bayes tuned.toml --data ratings.csv --test later.csv",
-        "python -m training compare current bayes --checkpoints checkpoints --data ratings.csv --split time:0.1",
+        "ratecast compare bias als bayes --data ratings.csv --split random:0.1",
+        "ratecast compare bayes tuned.toml --data ratings.csv --test later.csv",
+        "ratecast compare current bayes --checkpoints checkpoints --data ratings.csv --split time:0.1",
     ),
 )
 @click.argument("models", nargs=-1, metavar="A B [C…]", shell_complete=one_of(constants.preset_names(), or_file=True))

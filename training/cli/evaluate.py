@@ -7,6 +7,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from training import constants
 from training.cli import fit, output
 from training.cli.help import Command
 from training.cli.job_options import held_out_option, job_config, job_options
@@ -18,10 +19,10 @@ IN_ITS_PLACE = ("split", "test", "resume", "item_bytes")  # --folds has no use f
 @click.command(
     cls=Command,
     examples=(
-        "python -m training evaluate --data ml-100k --preset als",
-        "python -m training evaluate --data ratings.csv --split time:0.2 --preset bayes --json",
-        "python -m training evaluate --data ratings.csv --folds 5 --preset bayes",
-        "python -m training evaluate --data ratings.csv --split time:0.1 --replay --preset bayes",
+        "ratecast evaluate --data ml-100k --preset als",
+        "ratecast evaluate --data ratings.csv --split time:0.2 --preset bayes --json",
+        "ratecast evaluate --data ratings.csv --folds 5 --preset bayes",
+        "ratecast evaluate --data ratings.csv --split time:0.1 --replay --preset bayes",
     ),
 )
 @job_options(default_split="last-out")
@@ -41,6 +42,7 @@ def evaluate(as_json: bool, quiet: bool, folds: int | None, replay: bool, **chos
     """Fit a model and print its figures on held-out ratings. Nothing is published."""
     if (folds or replay) and started_by_torchrun():
         raise click.UsageError("--folds and --replay cannot be used under torchrun")
+    constants.preset_file(chosen["preset"])  # refuses an unknown name before the slow imports
     if folds is None:
         fit.run(as_json, quiet, chosen | {"replay": replay})
         return

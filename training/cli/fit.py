@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -24,9 +26,9 @@ publication_option = in_group("Publication")
 @click.command(
     cls=Command,
     examples=(
-        "python -m training fit --data ml-100k --split random:0.1 --preset bayes --out checkpoints",
-        "python -m training fit --data ratings.csv --preset als --set factors=63 --out checkpoints",
-        "python -m training fit --data postgresql://HOST/NAME --table ratings --preset als \\",
+        "ratecast fit --data ml-100k --split random:0.1 --preset bayes --out checkpoints",
+        "ratecast fit --data ratings.csv --preset als --set factors=63 --out checkpoints",
+        "ratecast fit --data postgresql://HOST/NAME --table ratings --preset als \\",
         "    --split random:0.1 --refit --every 1d --out checkpoints",
     ),
 )
@@ -64,6 +66,12 @@ publication_option = in_group("Publication")
     help="Repeat the fit at this interval: 30m, 6h or 1d. Failures are logged.",
 )
 @publication_option(
+    "--track",
+    metavar="mlflow[:URI]",
+    help="Log settings, figures, curve and report as a run of MLflow, at a URI or where MLFLOW_TRACKING_URI says. "
+    "Needs ratecast[track].",
+)
+@publication_option(
     "--force",
     is_flag=True,
     help="Publish the model even if the quality gate refuses it, which the manifest records, or if nothing measures it "
@@ -75,14 +83,20 @@ def fit(as_json: bool, quiet: bool, every: float | None, **chosen: Any) -> None:
     If ratings are held out, the quality gate refuses a model that does not beat the preset `bias` or is worse than the
     served model.
     """
-    if every is None:
-        run(as_json, quiet, chosen)
-        return
-    if started_by_torchrun():
+    if every is not None and started_by_torchrun():
         raise click.UsageError("--every cannot be used under torchrun")
+    constants.preset_file(chosen["preset"])  # refuses an unknown name before the slow imports
+    if chosen["track"] is not None and started_by_torchrun():
+        raise click.UsageError("--track cannot be used under torchrun")
     from training import schedule
 
-    schedule.repeat(every, lambda: run(as_json, quiet, chosen))
+    work, note = partial(run, as_json, quiet, chosen), partial(schedule.note_in, chosen["out"])
+    if every is not None:
+        schedule.repeat(every, work, note)
+    elif is_first():
+        schedule.once(work, note)
+    else:
+        work()
 
 
 def runtime(device: str, item_bytes: int | None) -> AbstractContextManager[Runtime | None]:
@@ -94,23 +108,35 @@ def runtime(device: str, item_bytes: int | None) -> AbstractContextManager[Runti
     return distributed(device, item_bytes)
 
 
-def run(as_json: bool, quiet: bool, chosen: Mapping[str, Any]) -> None:
-    """Do the job with these options, and print its figures. Raises RefusedError if the gate refuses the model."""
+def run(as_json: bool, quiet: bool, chosen: Mapping[str, Any]) -> str:
+    """Do the job with these options, print its figures, and give the version that was published.
+
+    Raises RefusedError if the gate refuses the model.
+    """
+    began = time.perf_counter()
     from training.progress import following
 
-    constants.preset_file(chosen["preset"])  # refuses an unknown name before the slow imports
     with following(quiet=quiet) as progress:
         from training import job
         from training.errors import RefusedError
+        from training.tracking import tracked
 
         options = dict(chosen)
+        track = options.pop("track", None)
         joined = runtime(chosen["device"], options.pop("item_bytes"))
-        with job.destination(chosen.get("out")) as (options["out"], options["remote"]), joined as processes:
+        with (
+            job.destination(chosen.get("out")) as (options["out"], options["remote"]),
+            joined as processes,
+            tracked(track, chosen["preset"]) as note,
+        ):
             outcome = job.run(job_config(options), progress.epoch, progress.phase, processes)
+            note(outcome)
     if not is_first():
-        return
-    replay = outcome.figures.get("replay")
-    tables = [output.figures(outcome.figures), *([output.replayed(replay)] if replay else [])]
-    output.answer(outcome.figures, *tables, as_json=as_json)
+        return ""
+    figures = {**outcome.figures, "seconds": time.perf_counter() - began}
+    replay = figures.get("replay")
+    tables = [output.figures(figures), *([output.replayed(replay)] if replay else [])]
+    output.answer(figures, *tables, as_json=as_json)
     if outcome.refusal is not None:
         raise RefusedError(f"not published: {outcome.refusal} (use --force to publish it anyway)")
+    return str(outcome.figures.get("version", ""))

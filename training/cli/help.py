@@ -51,8 +51,14 @@ class Group(click.Group):
 
     def __init__(self, *args: Any, sections: Mapping[str, Iterable[click.Command]], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.sections = sections
-        for command in (command for commands in sections.values() for command in commands):
+        self.sections: dict[str, tuple[click.Command, ...]] = {}
+        for title, commands in sections.items():
+            self.add_section(title, *commands)
+
+    def add_section(self, title: str, *commands: click.Command) -> None:
+        """Add commands, which the help shows under this title."""
+        self.sections[title] = commands
+        for command in commands:
             self.add_command(command)
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 PIPE_COLUMNS = 10_000  # in a pipe each row stays on one line
-UNITS = {"fit_seconds": "s", "relevance_seconds": "s", "peak_memory_mb": "MB", "novelty10": "bits"}
+UNITS = {"fit_seconds": "s", "relevance_seconds": "s", "seconds": "s", "peak_memory_mb": "MB", "novelty10": "bits"}
 SHARES = ("coverage90", "catalogue10")
 BARS = "▁▂▃▄▅▆▇█"
 LARGE = 1_000  # larger figures are shown without decimals
@@ -45,6 +45,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "train_loss": "training loss",
         "fit_seconds": "fit",
         "relevance_seconds": "relevance head",
+        "seconds": "whole job",
         "examples_per_second": "examples a second",
         "peak_memory_mb": "peak memory",
     },

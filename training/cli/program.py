@@ -51,18 +51,18 @@ SECTIONS = {
 }
 
 GUIDE = """\
-Ratecast fits a model to ratings and publishes it; `python -m app` serves it.
+Ratecast fits a model to ratings and publishes it; `ratecast serve` serves it.
 
   Try it on a well-known data set, without publishing anything:
-    python -m training evaluate --data ml-100k --split random:0.1 --preset als
+    ratecast evaluate --data ml-100k --split random:0.1 --preset als
 
   Fit your own ratings (columns user, item, rating and optionally timestamp) and publish the model:
-    python -m training fit --data ratings.csv --split random:0.1 --preset bayes --out checkpoints
+    ratecast fit --data ratings.csv --split random:0.1 --preset bayes --out checkpoints
 
   Serve it:
-    python -m app --checkpoints checkpoints
+    ratecast serve --checkpoints checkpoints
 
-All commands: python -m training --help. Options of a command: python -m training fit --help.
+All commands: ratecast --help. Options of a command: ratecast fit --help.
 """
 
 
@@ -95,7 +95,7 @@ def main() -> int:
     logging.basicConfig(handlers=[StderrHandler()], level=level, format="%(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
-        cli.main(standalone_mode=False, complete_var=COMPLETION_VARIABLE)
+        cli.main(prog_name=PROGRAM, standalone_mode=False, complete_var=COMPLETION_VARIABLE)
     except click.ClickException as error:
         output.say_error(error.format_message())
         return EXIT_BAD_INPUT

@@ -29,8 +29,8 @@ service_option, store_option = in_group("Service"), in_group("Store")
     "import",
     cls=Command,
     examples=(
-        "python -m training import --data ratings.csv --to http://127.0.0.1:8000",
-        "python -m training import --items movies.csv --to http://127.0.0.1:8000",
+        "ratecast import --data ratings.csv --to http://127.0.0.1:8000",
+        "ratecast import --items movies.csv --to http://127.0.0.1:8000",
     ),
 )
 @source_option(required=False)
@@ -83,7 +83,7 @@ def import_(
     rng, options = np.random.default_rng(0), taken_source_options(chosen)
     with only_warnings() if quiet else nullcontext():
         if items is None:
-            content = upload.Ratings(load(data, options, rng=rng, cache=default_cache()).ratings)
+            content = upload.Ratings(load(data, options, rng=rng, cache=default_cache(), fitted=False).ratings)
         else:
             content = upload.Items(read_items(items, item_columns, options))
     with counting(len(content), content.kind, quiet=quiet) as report:
@@ -98,8 +98,8 @@ def import_(
 @click.command(
     cls=Command,
     examples=(
-        "python -m training export --checkpoints checkpoints --n 20 --out top.parquet",
-        "python -m training export --ratings --store sqlite:///checkpoints/ratings.sqlite --out ratings.csv",
+        "ratecast export --checkpoints checkpoints --n 20 --out top.parquet",
+        "ratecast export --ratings --store sqlite:///checkpoints/ratings.sqlite --out ratings.csv",
     ),
 )
 @checkpoints_option(required=False)

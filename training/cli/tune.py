@@ -67,9 +67,9 @@ search_options = options(
 @click.command(
     cls=Command,
     examples=(
-        "python -m training tune --data ratings.csv --split random:0.1 --preset als --time 10m --out tuned.toml",
-        "python -m training tune --data ratings.csv --preset als --by ndcg10 --fits 20 --out lists.toml",
-        "python -m training fit --data ratings.csv --split random:0.1 --preset tuned.toml --out checkpoints",
+        "ratecast tune --data ratings.csv --split random:0.1 --preset als --time 10m --out tuned.toml",
+        "ratecast tune --data ratings.csv --preset als --by ndcg10 --fits 20 --out lists.toml",
+        "ratecast fit --data ratings.csv --split random:0.1 --preset tuned.toml --out checkpoints",
     ),
 )
 @ratings_options

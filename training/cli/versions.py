@@ -21,7 +21,7 @@ force_option = option(
 )
 
 
-@click.command(cls=Command, examples=("python -m training publish ../staging --out checkpoints",))
+@click.command(cls=Command, examples=("ratecast publish ../staging --out checkpoints",))
 @click.argument("source")
 @checkpoints_option("--out")
 @option("--no-activate", is_flag=True, help="Publish the version without making it the current one.")
@@ -41,7 +41,7 @@ def publish(source: str, checkpoints: str, no_activate: bool, force: bool, as_js
     )
 
 
-@click.command(cls=Command, examples=("python -m training activate 20260102T030405Z-1a2b3c --out checkpoints",))
+@click.command(cls=Command, examples=("ratecast activate 20260102T030405Z-1a2b3c --out checkpoints",))
 @version_argument
 @checkpoints_option("--out")
 @force_option
@@ -67,8 +67,8 @@ def rollback(checkpoints: str, force: bool, as_json: bool) -> None:
 @click.command(
     cls=Command,
     examples=(
-        "python -m training split 20260102T030405Z-1a2b3c --share 0.1 --out checkpoints",
-        "python -m training split --end --out checkpoints",
+        "ratecast split 20260102T030405Z-1a2b3c --share 0.1 --out checkpoints",
+        "ratecast split --end --out checkpoints",
     ),
 )
 @click.argument("version", required=False, shell_complete=complete_version)
@@ -121,7 +121,7 @@ def list_(checkpoints: str, as_json: bool) -> None:
         click.echo(f"{version}: its manifest cannot be read", err=True)
 
 
-@click.command(cls=Command, examples=("python -m training prune --keep 5 --out checkpoints",))
+@click.command(cls=Command, examples=("ratecast prune --keep 5 --out checkpoints",))
 @checkpoints_option("--out")
 @option("--keep", type=click.IntRange(min=1), metavar="N", required=True, help="Number of latest versions to keep.")
 def prune(checkpoints: str, keep: int, as_json: bool) -> None:
@@ -152,7 +152,7 @@ def _line(row: dict[str, Any]) -> tuple[str, ...]:
     return mark, row["version"], row["created_at"], row["preset"], gain, size, note
 
 
-@click.command(cls=Command, examples=("python -m training report --checkpoints checkpoints --open",))
+@click.command(cls=Command, examples=("ratecast report --checkpoints checkpoints --open",))
 @checkpoints_option("--out")
 @option(
     "--version", metavar="VERSION", shell_complete=complete_version, help="The version to report on [the current one]."

@@ -13,20 +13,23 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from models.ids import trimmed
 from training.errors import DataError
 
 log = logging.getLogger(__name__)
 Matrix = npt.NDArray[np.float32]
 MAX_CATEGORIES = 64  # a text column with more is ignored: ml-100k has 795 zip codes and 21 occupations
 MIN_SHARE = 0.005  # the effect of a rarer category cannot be learned
+GAPS = ("NA", "N/A", "nan", "NaN", "null", "NULL", "None", r"\N")  # that programs write for a missing number
 MAX_DEVIATIONS = 3.0  # an outlier counts like a value this far from the mean
 
 
 def encode(table: pa.Table, ids: pa.StringArray) -> Matrix | None:
     """The attributes of `ids`, float32, (N, A); an id without attributes has zeros, the average.
 
-    Numbers are standardised and cut off at `MAX_DEVIATIONS`. A text becomes one column per category, a list of texts
-    likewise with several ones in a row, both centred. None if the table has nothing to encode.
+    Numbers are standardised and cut off at `MAX_DEVIATIONS`; a missing one counts as the average. A text becomes one
+    column per category, a list of texts likewise with several ones in a row, both centred. None if the table has
+    nothing to encode.
 
     Raises DataError if a number is not finite in single precision, a column is neither numbers nor texts nor lists
     of texts, or the table has none of the ids.
@@ -56,7 +59,8 @@ def _encoded(name: str, column: pa.Array) -> Matrix:
     missing_N = column.is_null().to_numpy(False)
     if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
         return _standardised(name, column.to_numpy(zero_copy_only=False).astype(np.float64), missing_N)
-    texts = column.cast(pa.string())
+    texts = trimmed(column.cast(pa.string()))
+    missing_N = pc.or_kleene(texts.is_null(), pc.is_in(texts, value_set=pa.array(GAPS))).to_numpy(False)
     numbers = pd.to_numeric(texts.to_pandas(), errors="coerce").to_numpy(np.float64, na_value=np.nan)
     if not np.isnan(numbers[~missing_N]).any():
         return _standardised(name, numbers, missing_N)
@@ -78,7 +82,8 @@ def _standardised(name: str, values_N: npt.NDArray[np.float64], missing_N: npt.N
 
 def _many_hot(lists: pa.ListArray) -> Matrix:
     """A column for each frequent value: 1 where a row's list has it, then centred; rows without a list are zero."""
-    values = lists.flatten().dictionary_encode()
+    values = lists.flatten()
+    values = (trimmed(values) if pa.types.is_string(values.type) else values).dictionary_encode()
     rows = pc.list_parent_indices(lists).to_numpy()
     present = values.is_valid().to_numpy(False)
     hot = np.zeros((len(lists), len(values.dictionary)), np.float32)

@@ -123,7 +123,7 @@ def _chunks(stream: IO[bytes], dialect: Dialect, name: str) -> Iterator[bytes]:
 def _encoded(chunks: Iterator[bytes], encoding: str) -> Iterator[bytes]:
     """The text in UTF-8, without a byte order mark."""
     first = next(chunks, b"")
-    if encoding in ("utf-8", "ascii"):
+    if encoding == "utf-8":
         yield first.removeprefix(codecs.BOM_UTF8)
         yield from chunks
         return

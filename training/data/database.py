@@ -56,6 +56,8 @@ def opened(url: str, options: SourceOptions) -> Iterator[Part]:
         streaming = connection.execution_options(stream_results=True, yield_per=CHUNK_ROWS)
         if options.table is None:
             rows, origin = streaming.execute(sa.text((options.query or "").replace(":", r"\:"))), Origin("the query")
+            if not rows.returns_rows:
+                raise origin.error("it gives no rows: give a SELECT of the ratings")
             chosen = Selection(renamed=options.columns).of(list(rows.keys()), origin)
             rows = rows.columns(*chosen.values())
         else:

@@ -81,7 +81,7 @@ def load(
     *,
     rng: np.random.Generator,
     cache: Path,
-    held_out: bool = False,
+    fitted: bool = True,
     erasures: str | None = None,
 ) -> Dataset:
     """Read the ratings of all sources.
@@ -92,7 +92,7 @@ def load(
         options: how to read databases and files.
         rng: what synthetic ratings are drawn from; nothing else is random.
         cache: folder for what is fetched.
-        held_out: the ratings are for evaluation only, so a single user or item is enough.
+        fitted: a model is to be fitted to the ratings, which takes two users and two items.
         erasures: URL of the ratings store whose deleted users are left out of other sources; by default the stores
             among the sources.
 
@@ -107,7 +107,7 @@ def load(
         content = checked(parts, options.drop_ratings, erased)
     ratings = content.ratings
     for side, count in (("user", ratings.users), ("item", ratings.items)):
-        if count == 1 and not held_out:
+        if count == 1 and fitted:
             raise DataError(f"{name}: all ratings are of a single {side}; at least two are needed")
     return Dataset(
         name=name,

@@ -20,21 +20,21 @@ from threading import Event
 import pyarrow as pa
 from pyarrow import csv as arrow_csv
 
+from training.data import first_lines
 from training.data.byte_stream import BLOCK_BYTES, MAX_LINE, CountedText, QuoteFoundError, delimiter_of
 from training.data.compression import Opener
-from training.data.dialect import POSITIONS, SEPARATORS, Dialect, Quotes, encoding_of, names_a_pivot, recognised
-from training.data.origin import NAMES, RATING, TIMESTAMP, Origin, Selection, shortened
+from training.data.dialect import POSITIONS, Dialect, Quotes, encoding_of, recognised, wide_encoding
+from training.data.origin import NAMES, RATING, TIMESTAMP, Origin, Selection
 from training.errors import DataError
 from training.options import SourceOptions
 
 log = logging.getLogger(__name__)
 FIRST_LINES = 1_000  # that a dialect is recognised by
-MOST_BEFORE = 50  # lines before the names of the columns, for messages
 IDS = pa.dictionary(pa.int32(), pa.string())
 SINGLE_LINE = ("id", *NAMES)  # columns whose fields have no line ends
 TYPES = {"user": IDS, "item": IDS, "rating": pa.float64(), TIMESTAMP: None}  # None: inferred
 LONGEST_WAIT = 10.0  # seconds
-UNREADABLE = (pa.ArrowInvalid, UnicodeDecodeError)
+UNREADABLE = (pa.ArrowInvalid, UnicodeError)
 
 
 def read(opener: Opener, name: str, dialect: Dialect, selection: Selection) -> tuple[pa.Table, Origin]:
@@ -44,13 +44,13 @@ def read(opener: Opener, name: str, dialect: Dialect, selection: Selection) -> t
     as is needed. Raises DataError, which names the line if it is known.
     """
     text = Text(opener, name, dialect)
+    if dialect.names is None and selection.by_position(text.names()):
+        text = replace(text, by_position=True)
     if dialect.quotes is Quotes.PERHAPS and text.names() != text.literal().names():
         dialect = replace(dialect, quotes=Quotes.FIELD)  # those of the header enclose its fields
-        text = Text(opener, name, dialect)
+        text = replace(text, dialect=dialect)
     if dialect.names is not None:
-        places = POSITIONS if not selection.renamed else {each: POSITIONS[each] for each in RATING}
-        there = dict(islice(places.items(), len(dialect.names)))
-        selection = replace(selection, renamed={**there, **selection.renamed})
+        selection = _without_names(selection, len(dialect.names))
     chosen = selection.of(text.names(), Origin(name))
     try:
         table, counted = _table(text, chosen)
@@ -73,7 +73,17 @@ def read(opener: Opener, name: str, dialect: Dialect, selection: Selection) -> t
         rows = text.strictly_counted(chosen)
     if rows != table.num_rows:
         raise DataError(f"{name}: {table.num_rows:,} rows were read, but the text has {rows:,}")
-    return table, Origin(name, text.line_of)
+    names = text.names()
+    found = {ours: names.index(theirs) for ours, theirs in chosen.items()}
+    return table, Origin(name, text.line_of, places=found, has_names=dialect.names is None)
+
+
+def _without_names(selection: Selection, columns: int) -> Selection:
+    """What is read of a text whose columns have no names: those at the usual places, or at the given ones."""
+    if tuple(selection.required) != RATING:
+        return replace(selection, others=False)  # without names they mean nothing
+    usual = POSITIONS if not selection.renamed else {each: POSITIONS[each] for each in RATING}
+    return replace(selection, renamed={**dict(islice(usual.items(), columns)), **selection.renamed})
 
 
 def dialect_of(opener: Opener, name: str, ending: str, options: SourceOptions, selection: Selection) -> Dialect:
@@ -81,60 +91,26 @@ def dialect_of(opener: Opener, name: str, ending: str, options: SourceOptions, s
     with opener() as stream:
         head = stream.read(MAX_LINE)
     encoding = encoding_of(head, options)
-    decoder = codecs.getincrementaldecoder(encoding)(errors="replace")
-    whole = decoder.decode(head).removeprefix("\ufeff")
+    whole = codecs.getincrementaldecoder(encoding)(errors="replace").decode(head).removeprefix("\ufeff")
     lines = whole.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     if len(head) == MAX_LINE and not any(lines[:-1]):
         whole_line = f"line {len(lines)} is longer than {MAX_LINE:,} bytes; a row of ratings is shorter"
         raise DataError(f"{name}: {whole_line if lines[-1] else f'its first {MAX_LINE:,} bytes are blank lines'}")
     if "\0" in whole:
-        raise DataError(f"{name}: not text, because it has zero bytes (--encoding utf-16 if it is UTF-16)")
-    filled = [line for line in islice(lines if len(head) < MAX_LINE else lines[:-1], FIRST_LINES) if line.strip()]
+        wide = wide_encoding(head)
+        hint = f" (--encoding {wide} if it is {wide.upper()})" if wide else ""
+        raise DataError(f"{name}: not text, because it has zero bytes{hint}")
+    first = list(islice(lines if len(head) < MAX_LINE else lines[:-1], FIRST_LINES))
+    filled = [line for line in first if line.strip()]
     if not filled:
         raise DataError(f"{name}: the file is empty")
     if "\ufffd" in filled[0]:
         number = lines.index(filled[0]) + 1
         raise DataError(f"{name}: line {number}: not {encoding}{_other_encodings(encoding)}")
     dialect = recognised(filled, ending, encoding, options, selection)
-    first = [field.strip() for field in dialect.split(filled[0])]
-    is_unnamed = dialect.names is None and selection.required == RATING and not selection.is_header(first)
-    if is_unnamed and not selection.renamed and len(first) >= len(RATING) and names_a_pivot(first, filled[1:], dialect):
-        raise DataError(
-            f"{name}: line {lines.index(filled[0]) + 1}, {shortened(first)}, seems to name a column for each item: "
-            "turn the table into rows first, or give --no-header if the line is a rating"
-        )
-    if is_unnamed:
-        _check_begins_with_names(lines, first, dialect, selection, name)
-    unsure = dialect.names is not None and options.header and not selection.renamed
-    if unsure and len(first) > len(NAMES) and all(dialect.is_number(field or "0") for field in first):
-        raise DataError(
-            f"{name}: {len(first):,} numbers without names: give --columns user=1,item=2,rating=3 by position "
-            "(a table with a column for each item must be turned into rows first)"
-        )
-    if unsure and first == list(map(str, range(len(first)))):
-        raise DataError(
-            f"{name}: its first line, {','.join(first)}, may be a rating, or the names that a data frame gives to "
-            "columns without names: give --no-header, or --columns user=0,item=1,rating=2"
-        )
+    if tuple(selection.required) == RATING:
+        first_lines.check(first, dialect, selection, name, header=options.header)
     return dialect
-
-
-def _check_begins_with_names(
-    lines: Sequence[str], first: Sequence[str], dialect: Dialect, selection: Selection, name: str
-) -> None:
-    """Raise DataError for a text whose names stand in a later line, or whose first line seems to be a row."""
-    at = next(number for number, line in enumerate(lines) if line.strip())
-    by_name = not any(map(str.isdecimal, selection.renamed.values()))
-    for number, line in enumerate(lines[at + 1 : at + MOST_BEFORE], at + 2):
-        plain = (replace(dialect, separator=each, quotes=Quotes.NOTHING).split(line) for each in SEPARATORS)
-        if by_name and any(selection.is_header([field.strip('" ') for field in fields]) for fields in plain):
-            raise DataError(f"{name}: line {number} has the names of the columns: delete what stands before it")
-    if len(first) >= len(RATING) and not selection.renamed and any(map(dialect.is_number, first)):
-        shown = shortened(first)
-        raise DataError(
-            f"{name}: no column user, item, rating; the first line seems to be a row: {shown}. "
-            "Give the columns by position, such as --columns user=1,item=2,rating=3"
-        )
 
 
 def _other_encodings(encoding: str) -> str:
@@ -143,17 +119,24 @@ def _other_encodings(encoding: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A text as records with line numbers, which the fast reader does not give. Slow: only for checks and messages."""
+    """A text as records with line numbers, which the fast reader does not give. Slow: only for checks and messages.
+
+    `by_position` says that columns are given by position, and so may have equal names.
+    """
 
     opener: Opener
     name: str
     dialect: Dialect
+    by_position: bool = False
 
     def names(self) -> list[str]:
         """Names of the columns, without surrounding blanks, or their positions from 1."""
         if self.dialect.names is not None:
             return list(self.dialect.names)
-        return [field.strip() for field in next(self.records(), (1, [""]))[1]]
+        found = [field.strip() for field in next(self.records(), (1, [""]))[1]]
+        if not self.by_position or len(set(found)) == len(found):
+            return found
+        return [name if found.count(name) == 1 else str(place) for place, name in enumerate(found, 1)]
 
     def literal(self) -> Text:
         """The same text with quotes as ordinary characters."""
@@ -184,8 +167,15 @@ class Text:
             count += 1
             for place, field in enumerate(fields):
                 if '"' in field[:1] + field.lstrip()[:1] and field != field.lstrip():
-                    raise self._unbalanced(line, "there is a blank before a quote")
-                if ("\n" in field or "\r" in field) and (place in places or self._hides_rows(field, names, chosen)):
+                    raise DataError(
+                        f"{self.name}: line {line}: there is a blank before a quote: delete the blanks between the "
+                        "separator and the quote, or give --no-quotes if quotes are ordinary characters"
+                    )
+                if ("\n" in field or "\r" in field) and (
+                    place in places
+                    or self._hides_rows(field, names, chosen)
+                    or self._joins_rows(fields, place, names, chosen)
+                ):
                     raise self._unbalanced(line, "a quoted field continues in the next line")
         return count
 
@@ -222,6 +212,19 @@ class Text:
         rating = names.index(chosen["rating"])
         return any(rating < len(row) <= len(names) and self.dialect.is_number(row[rating]) for row in inner)
 
+    def _joins_rows(self, fields: Sequence[str], place: int, names: Sequence[str], chosen: Mapping[str, str]) -> bool:
+        """Whether the first and the last line of a field, with what stands beside them there, both look like rows."""
+        lines = [line.split(self.dialect.separator) for line in fields[place].splitlines()]
+        ends = [*fields[:place], *lines[0]], [*lines[-1], *fields[place + 1 :]]
+        if "rating" in chosen:
+            rating = names.index(chosen["rating"])
+            places = rating, rating - len(names)
+            return all(len(row) >= len(names) and any(self.dialect.is_number(row[at]) for at in places) for row in ends)
+        if any(len(row) != len(names) for row in ends) or len(lines) == 1:
+            return False
+        id_ = names.index(chosen["id"])
+        return len({row[id_].strip().isdecimal() for row in ends}) == 1  # ids of one kind
+
     def _unbalanced(self, line: int, problem: str) -> DataError:
         return DataError(
             f"{self.name}: line {line}: {problem}: its quotes seem not to be balanced. "
@@ -254,8 +257,8 @@ class Text:
                     if len(line) > MAX_LINE:
                         raise DataError(f"{self.name}: line {number}: longer than {MAX_LINE:,} characters")
                     yield line.removeprefix("\ufeff") if number == 1 else line
-            except UnicodeDecodeError as error:
-                reason = f"not {self.dialect.encoding} ({error.reason})"
+            except UnicodeError as error:
+                reason = f"not {self.dialect.encoding} ({getattr(error, 'reason', error)})"
                 raise DataError(f"{self.name}: after line {number}: {reason}") from error
 
 

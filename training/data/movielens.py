@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 from zipfile import BadZipFile, ZipFile
@@ -16,7 +16,8 @@ from zipfile import BadZipFile, ZipFile
 import pyarrow as pa
 
 from training.data import delimited
-from training.data.described import ITEM_SCHEMA, NO_GENRE, title_and_year
+from training.data.catalogue import NO_GENRE, title_and_year
+from training.data.described import ITEM_SCHEMA
 from training.data.dialect import Dialect, Quotes
 from training.data.fetch import Download, Wheel, fetch
 from training.data.origin import NAMES, Selection
@@ -116,7 +117,8 @@ def _content(archive: Archive, path: Path) -> Content:
             users = None if archive.users is None else _users(_records(file, archive.users))
     except (BadZipFile, KeyError) as error:
         raise DataError(f"{path}: {error}") from error
-    return Content((table.to_batches(), origin), items, users)
+    alone = replace(origin, places=None)  # other files beside the set may have other places
+    return Content((table.to_batches(), alone), items, users)
 
 
 def _records(file: ZipFile, table: TextTable) -> Iterable[dict[str, str]]:

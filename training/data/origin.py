@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -9,6 +10,7 @@ from difflib import get_close_matches
 from models.did_you_mean import closest, did_you_mean
 from training.errors import ConfigError, DataError
 
+log = logging.getLogger(__name__)
 RATING = ("user", "item", "rating")
 TIMESTAMP = "timestamp"
 NAMES = (*RATING, TIMESTAMP)
@@ -22,12 +24,15 @@ NEARLY = 0.8  # like Timestamp, time_stamp and timestamps
 class Origin:
     """The file or table that rows come from, for messages; `line_of` gives the line of a row if there are lines.
 
-    `is_store` says that it is of a ratings store, which has no ratings of users before their deletion.
+    `is_store` says that it is of a ratings store, which has no ratings of users before their deletion. `places` are
+    those of the columns of a text, counted from 0, and `has_names` says whether its first line names them.
     """
 
     name: str
     line_of: Callable[[int], int] | None = None
     is_store: bool = False
+    places: Mapping[str, int] | None = None
+    has_names: bool = False
 
     def error(self, problem: str, row: int | None = None) -> DataError:
         """A `DataError` that names the origin, and the row if it is known."""
@@ -43,7 +48,7 @@ class Selection:
 
     Attributes:
         renamed: what an option gives: a name, a position from 1, or an empty text for a column to ignore.
-        option: the option, for messages.
+        option: the option, for messages; empty if there is none.
         required: names that must be there.
         optional: names that are read if they are there.
         others: whether all other columns are read too, under the source's names.
@@ -57,10 +62,19 @@ class Selection:
     others: bool = False
     synonyms: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
+    @property
+    def places_ratings(self) -> bool:
+        """Whether it is said where a user, an item or a rating stands."""
+        return any(name in self.renamed for name in RATING)
+
+    def by_position(self, found: Sequence[str]) -> bool:
+        """Whether all columns that must be there are given by their positions."""
+        return all(_is_position(self.renamed.get(name, ""), found) for name in self.required)
+
     def is_header(self, fields: Sequence[str]) -> bool:
         """Whether the first line of a text names all columns that must be there. Positions alone name none."""
         found = [each.strip() for each in fields]
-        if all(_is_position(self.renamed.get(name, ""), found) for name in self.required):
+        if self.by_position(found):
             return False
         return all(self._theirs(name, found) in found for name in self.required)
 
@@ -88,6 +102,7 @@ class Selection:
             wanted |= {name: name for name in found if name and name not in wanted.values() and name not in wanted}
         if twice := [name for name in wanted.values() if list(found).count(name) > 1]:
             raise origin.error(f"more than one column {shortened(twice)}")
+        _tell_of_unread(found, wanted, self.optional, origin)
         return wanted
 
     def _theirs(self, name: str, found: Sequence[str]) -> str:
@@ -111,7 +126,23 @@ class Selection:
         free = [each for each in found if each not in wanted.values() and len(each) <= LONGEST_SHOWN][:MOST_LIKELY]
         likely = {name: closest(column, free) for name, column in wanted.items() if column not in found}
         pairs = [f"{name}={column}" for name, column in likely.items() if column]
-        return f"{self.option} " + (",".join(pairs) or ",".join(f"{name}=NAME" for name in self.required))
+        if not self.option:
+            return " and ".join(f"the name {name} for {column or 'one of them'}" for name, column in likely.items())
+        if pairs:
+            return f"{self.option} " + ",".join(pairs)
+        named, placed = (
+            ",".join(f"{name}={column}" for name, column in zip(self.required, columns, strict=True))
+            for columns in (["NAME"] * len(self.required), range(1, 1 + len(self.required)))
+        )
+        return f"{self.option} {named}, or {placed} by position where no line names the columns"
+
+
+def _tell_of_unread(found: Sequence[str], wanted: Mapping[str, str], optional: Sequence[str], origin: Origin) -> None:
+    """Log which columns are left out, and how to read the times of ratings that have another name."""
+    read = set(wanted.values())
+    if unread := [name for name in found if name and name not in read]:
+        times = f"; --columns {TIMESTAMP}=NAME reads times" if TIMESTAMP in optional and TIMESTAMP not in wanted else ""
+        log.info("%s: columns that are not read: %s%s", origin.name, shortened(unread), times)
 
 
 def shortened(names: Sequence[str]) -> str:

@@ -67,9 +67,11 @@ def snapshot(url: str) -> Snapshot | None:
 def live_errors(url: str) -> tuple[LiveError, ...]:
     """The live errors of the last `LIVE_DAYS`, by version and source; none of another database."""
     table = _table(QUALITY, "version", "source", "hour", *SUMMED)
-    since = int(time.time()) // 3_600 - 24 * LIVE_DAYS
+    now = int(time.time()) // 3_600
     key = table.c.version, table.c.source
-    query = sa.select(*key, *(sa.func.sum(table.c[name]) for name in SUMMED)).where(table.c.hour >= since)
+    query = sa.select(*key, *(sa.func.sum(table.c[name]) for name in SUMMED)).where(
+        table.c.hour.between(now - 24 * LIVE_DAYS, now + 1)
+    )
     with connected(url) as connection:
         if not _has(connection, QUALITY):
             return ()

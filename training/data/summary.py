@@ -21,6 +21,7 @@ BINS = 10
 FAR = 2  # times the largest gap between other ratings
 EARLY = 315_532_800  # 1980-01-01; dates such as 20191231 and 201912312359, read as times, are before it
 SPIKE = 5  # times as often as the rating next to it
+ROUNDED = r"^\d[.,]\d+E\+\d+$"
 Bin = tuple[float, float, int]
 
 
@@ -30,6 +31,7 @@ def summary(dataset: Dataset) -> dict[str, Any]:
     _warn_of_codes(values, counts)
     for side, ids in (("user", dataset.ratings.user_ids), ("item", dataset.ratings.item_ids)):
         _warn_of_long_ids(side, ids)
+        _warn_of_rounded_ids(side, ids)
     if dataset.erased_ratings:
         log.info(
             "%d ratings of %d users were left out, because these users were deleted in the ratings store",
@@ -92,6 +94,16 @@ def _warn_of_long_ids(side: str, ids: pa.StringArray) -> None:
         log.warning(
             "%d %s ids are longer than %d characters: the service refuses them unless RATECAST_MAX_ID_LENGTH is higher",
             *(long, side, MAX_LENGTH),
+        )
+
+
+def _warn_of_rounded_ids(side: str, ids: pa.StringArray) -> None:
+    """Warn of ids such as 1.23457E+15: spreadsheets save long numbers so, and several become one."""
+    rounded = ids.filter(pc.match_substring_regex(ids, ROUNDED))
+    if len(rounded):
+        log.warning(
+            "%d %s ids, such as %s, look like numbers that a spreadsheet rounded; different ids may have become one",
+            *(len(rounded), side, rounded[0]),
         )
 
 

@@ -24,11 +24,13 @@ class Ticks:
     Attributes:
         ticks: `SECONDS`, or integers of a unit that is not known yet; null where there is none.
         origin, offset: where the rows are, and how many stand before them.
+        name: of the column, for messages.
     """
 
     ticks: pa.Array
     origin: Origin
     offset: int
+    name: str = "timestamp"
 
     @property
     def are_seconds(self) -> bool:
@@ -38,7 +40,7 @@ class Ticks:
         """What is wrong with the time of a row."""
         time = self.ticks[row]
         shown = time.value if self.are_seconds else time.as_py()
-        return self.origin.error(f"timestamp {shown} {problem}", self.offset + row)
+        return self.origin.error(f"{self.name} {shown} {problem}", self.offset + row)
 
 
 def in_seconds(chunks: Sequence[Ticks], communicator: Communicator = SINGLE_PROCESS) -> list[pa.Array]:

@@ -21,6 +21,7 @@ from training.data.described import SHOWN_SCHEMA, check_overlap, read_attributes
 from training.data.interactions import Int64s, Interactions
 from training.data.split import Split, folds, parse_split, split
 from training.errors import ConfigError
+from training.options import SourceOptions
 
 log = logging.getLogger(__name__)
 
@@ -150,7 +151,8 @@ def _attributes(source: str | None, side: Literal["user", "item"], config: JobCo
     if source is None:
         return None
     if source not in movielens.SETS:
-        return read_attributes(source, side, config.options)
+        options = SourceOptions(columns=config.options.columns, encoding=config.options.encoding)
+        return read_attributes(source, side, options)
     named = load([source], rng=np.random.default_rng(config.seed), cache=config.cache)
     table = named.users if side == "user" else named.items
     if table is None:
@@ -164,7 +166,8 @@ def _read_dataset(config: JobConfig, phase: Callable[[str], None]) -> Dataset:
     dataset = load(config.data, config.options, rng=rng, cache=config.cache, erasures=config.store)
     if config.items is None:
         return dataset
-    items = read_items(config.items, config.item_columns, config.options)
+    options = SourceOptions(columns=config.options.columns, encoding=config.options.encoding)
+    items = read_items(config.items, config.item_columns, options)
     check_overlap(items, dataset.ratings.item_ids)
     if shown := [name for name in SHOWN_SCHEMA.names if name in items.column_names]:
         log.info("the columns %s of --items are for `import --items`: a fit does not use them", ", ".join(shown))
@@ -191,7 +194,7 @@ def _parted(dataset: Dataset, train_rows: Int64s, test_rows: Int64s) -> TrainTes
 def _with_test_file(dataset: Dataset, file: str, config: JobConfig) -> TrainTest:
     options = replace(config.options, table=None, query=None) if not is_url(file) else config.options
     rng = np.random.default_rng([config.seed, 1])
-    read = load([file], options, rng=rng, cache=config.cache, held_out=True, erasures=config.store)
+    read = load([file], options, rng=rng, cache=config.cache, fitted=False, erasures=config.store)
     train, held_out = dataset.ratings, read.ratings
     (low, high), (test_low, test_high) = dataset.scale, read.scale
     test = held_out.aligned(train.user_ids, train.item_ids)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -23,6 +24,7 @@ from training.data.origin import Origin
 from training.data.times import SECONDS, Ticks, in_seconds
 
 log = logging.getLogger(__name__)
+MARK = "\ufeff"  # a byte order mark
 EMPTY_IDS = pa.array([], pa.dictionary(pa.int32(), pa.string()))
 NOBODY = pa.array([], pa.string())
 Part = tuple[Iterable[pa.RecordBatch], Origin]
@@ -108,9 +110,13 @@ def _joined(
 ) -> tuple[pa.Table, int]:
     """The checked rows of all sources but those to leave out, and how many rows there were."""
     tables, rows, origin = [], 0, Origin("the data")
+    first: Origin | None = None
     for parts in sources:
         read: list[tuple[pa.Table, list[Ticks], bool]] = []
         for batches, origin in parts:
+            if origin.places is not None:
+                first = first or origin
+                _check_alike(first, origin)
             read.append((*_checked_part(batches, origin), origin.is_store))
             del batches  # memory: they are as large as all that is made of them
         seconds = iter(in_seconds([each for _, ticks, _ in read for each in ticks]))
@@ -125,6 +131,16 @@ def _joined(
     if not len(table):
         raise origin.error(f"no ratings are left: all {rows:,} are among those to leave out")
     return table, rows
+
+
+def _check_alike(first: Origin, other: Origin) -> None:
+    """Raise DataError for parts of which one has no names, and another has its columns in other places."""
+    if first.has_names != other.has_names and first.places != other.places:
+        without, named = (first, other) if other.has_names else (other, first)
+        raise without.error(
+            f"its first line does not name the columns, and that of {named.name} has them in other places: "
+            "write the same names into each file"
+        )
 
 
 def _checked_part(batches: Iterable[pa.RecordBatch], origin: Origin) -> tuple[pa.Table, list[Ticks]]:
@@ -167,7 +183,11 @@ def checked_rows(batch: pa.RecordBatch, origin: Origin, offset: int) -> pa.Recor
 
 def _checked_ids(column: pa.Array) -> tuple[pa.Array, Bools]:
     ids_C = columns.ids(column)
-    return ids_C, ids_C.is_null().to_numpy(zero_copy_only=False)
+    bad_C: Bools = ids_C.is_null().to_numpy(zero_copy_only=False)
+    marked = pc.starts_with(ids_C.dictionary, MARK)
+    if pc.any(marked).as_py():
+        bad_C = bad_C | marked.take(ids_C.indices).fill_null(True).to_numpy(zero_copy_only=False)
+    return ids_C, bad_C
 
 
 def _checked_ratings(column: pa.Array) -> tuple[pa.Array, Bools]:
@@ -183,15 +203,23 @@ def _checked_ticks(column: pa.Array) -> tuple[pa.Array, Bools]:
 
 
 CONVERSIONS = {"user": _checked_ids, "item": _checked_ids, "rating": _checked_ratings, "timestamp": _checked_ticks}
-FAULTS = {
-    "rating": "is not a finite number",
-    "timestamp": "is neither a number nor an ISO 8601 time; --columns timestamp= reads no times",
-}
+TIME_FAULT = "is neither a number nor an ISO 8601 time; --columns timestamp= reads no times"
 
 
 def _fault(name: str, value: object) -> str:
-    missing = value is None or value != value or (isinstance(value, str) and not value.strip())
-    return f"{name} is missing" if missing else f"{name} {value!r} {FAULTS[name]}"
+    if value is None or value != value or (isinstance(value, str) and not value.strip()):
+        return f"{name} is missing"
+    if name == "timestamp":
+        return f"{name} {value!r} {TIME_FAULT}"
+    if name != "rating":
+        return f"{name} {value!r} begins with a byte order mark (U+FEFF), as where files were joined: delete it"
+    with suppress(TypeError, ValueError):
+        if float(np.finfo(np.float32).max) < abs(float(value)) < np.inf:  # type: ignore[arg-type]
+            return f"{name} {value!r} is too large"
+    commas = isinstance(value, str) and "," in value
+    return f"{name} {value!r} is not a finite number" + (
+        " (write a point in place of a decimal comma)" if commas else ""
+    )
 
 
 def _timestamps(column: pa.ChunkedArray) -> Int64s | None:

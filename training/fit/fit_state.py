@@ -5,7 +5,9 @@ It does not know what a trainer's state holds.
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -19,6 +21,8 @@ from training.constants import SAVE_SECONDS
 from training.errors import ConfigError
 from training.fit.loop import Epoch
 from training.fit.trainer import Trainer
+
+_locks: dict[Path, int] = {}  # the locks of this process, by their files; a repeated fit keeps its own
 
 
 class FitState:
@@ -42,7 +46,8 @@ class FitState:
 class FitStateFile(FitState):
     """A file with the state, replaced by one rename, at most once in `every` seconds.
 
-    `fit` identifies the fit: data, settings and seed. The file of another fit is refused.
+    `fit` identifies the fit: data, settings and seed. The file of another fit is refused, and so is one that another
+    process is using: both would write it. A lock on a file beside it says so, and ends with the process.
     """
 
     file: Path
@@ -51,6 +56,7 @@ class FitStateFile(FitState):
     _saved_at: float = field(default_factory=time.monotonic)
 
     def restore(self, trainer: Trainer[Any]) -> list[Epoch]:
+        self._acquire()
         if not self.file.exists():
             return []
         if self.file.is_dir():
@@ -79,3 +85,25 @@ class FitStateFile(FitState):
 
     def delete(self) -> None:
         self.file.unlink(missing_ok=True)
+        lock_file = self._lock_file
+        if (lock := _locks.pop(lock_file, None)) is not None:
+            lock_file.unlink(missing_ok=True)
+            os.close(lock)
+
+    @property
+    def _lock_file(self) -> Path:
+        return self.file.absolute().with_name(f"{self.file.name}.lock")
+
+    def _acquire(self) -> None:
+        if self._lock_file in _locks:
+            return
+        try:
+            lock = os.open(self._lock_file, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            raise ConfigError(f"{self.file} cannot be used: {error.strerror}") from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(lock)
+            raise ConfigError(f"{self.file}: another process is using it; name another file, or wait") from None
+        _locks[self._lock_file] = lock

@@ -18,13 +18,30 @@ class RelevanceSettings(BaseModel):
     with at most `rank` factors, or `factors` where these are more.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
 
-    factors: int = Field(default=64, ge=1, le=1024)
-    sweeps: int = Field(default=6, ge=1)
-    slope: float = Field(default=0.28, ge=0)
-    missing_weight: float = Field(default=0.25, gt=0, lt=1)
-    regularisation: float = Field(default=0.4, gt=0)
-    exponent: float = Field(default=0.5, ge=0, le=1)
-    regression_items: int = Field(default=5000, ge=0, le=20_000)
-    rank: int = Field(default=256, ge=1, le=1024)
+    factors: int = Field(
+        default=64, ge=1, le=1024, description="numbers that describe each user and each item for lists"
+    )
+    sweeps: int = Field(default=6, ge=1, description="times that all users and then all items are solved")
+    slope: float = Field(default=0.28, ge=0, description="how much a high rating counts beside a low one")
+    missing_weight: float = Field(
+        default=0.25,
+        gt=0,
+        lt=1,
+        description="how much an item that a user has not rated counts beside one that they have",
+    )
+    regularisation: float = Field(default=0.4, gt=0, description="how strongly factors are held near zero")
+    exponent: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="how the regularisation of a row grows with its weights: 0 not at all, 1 in proportion",
+    )
+    regression_items: int = Field(
+        default=5000,
+        ge=0,
+        le=20_000,
+        description="items with most ratings that an item-to-item regression uses; 0: none",
+    )
+    rank: int = Field(default=256, ge=1, le=1024, description="most factors that are published")

@@ -146,7 +146,7 @@ class TrainingSet:
 class TrainerSettings(BaseModel):
     """Settings of one algorithm: what a preset's `[settings]` and `--set KEY=VALUE` may name."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
 
 
 BYTES_PER_RATING = 12 * 2  # two indices and a rating, once as read and once on the device

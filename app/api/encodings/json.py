@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from app.api.encodings.ids import id_texts
-from app.engine.types import SOURCES, Pair, Pairs, Prediction, Predictions, TopList
+from app.engine.types import SOURCES, Pair, Pairs, Prediction, Predictions, TopList, digits
 from models.ids import clean
 from models.times import LAST_SECOND
 
@@ -124,11 +124,12 @@ def _escaped(text: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
 def encode_predictions(answer: Prediction | Predictions, **more: int) -> bytes:
     """The answer to one pair, or to columns, with the members in `more`."""
     if isinstance(answer, Prediction):
-        found = {"rating": answer.rating, "source": answer.source, "model_version": answer.version}
+        rating = msgspec.Raw(digits(np.float32(answer.rating)))
+        found = {"rating": rating, "source": answer.source, "model_version": answer.version}
     else:
-        ratings, sources = answer.ratings_B.tolist(), _sources(answer.sources_B)
+        ratings, sources = msgspec.Raw(digits(answer.ratings_B)), _sources(answer.sources_B)
         found = {"ratings": ratings, "sources": sources, "model_version": answer.version}
-    return encode(found | answer.ends() | more)
+    return encode(found | answer.ends | more)
 
 
 def encode_list(answer: TopList) -> bytes:

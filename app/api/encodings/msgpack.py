@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
+import numpy as np
 from msgspec import UNSET, UnsetType
 
 from app.api.encodings.ids import id_texts, too_many_pairs
-from app.engine.types import SOURCES, Pair, Pairs, Prediction, Predictions
+from app.engine.types import SOURCES, Pair, Pairs, Prediction, Predictions, shortest
+from models.did_you_mean import unknown_name
 
 MEDIA_TYPE = "application/msgpack"
 _encode = msgspec.msgpack.Encoder().encode
@@ -27,6 +31,7 @@ class _Columns(msgspec.Struct):
 
 _decode = msgspec.msgpack.Decoder(_Body).decode
 _decode_columns = msgspec.msgpack.Decoder(_Columns).decode
+UNKNOWN = re.compile("Object contains unknown field `(.*)`", re.DOTALL).fullmatch
 ARRAYS = {0xDC: 2, 0xDD: 4}  # bytes of the length behind the first byte of a long array
 
 
@@ -56,17 +61,19 @@ def _check_lengths(content: bytes, most: int) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """The message of msgspec, unless it repeats the name of an unknown member, which comes from the client."""
+    """The message of msgspec, which repeats no value; a member that is not known is named as in JSON."""
     if not isinstance(error, msgspec.DecodeError):
         return "malformed"
-    return "it has an unknown member" if "unknown field" in str(error) else str(error)
+    unknown = UNKNOWN(str(error))
+    return str(error) if unknown is None else unknown_name("member", unknown[1], _Body.__struct_fields__)
 
 
 def encode_predictions(answer: Prediction | Predictions) -> bytes:
-    """The answer to one pair, or to columns. Ratings are float64 with float32 values."""
+    """The answer to one pair, or to columns. Ratings are the float64 numbers of the JSON document."""
     if isinstance(answer, Prediction):
-        found = {"rating": answer.rating, "source": answer.source, "model_version": answer.version}
+        (rating,) = shortest(np.array([answer.rating]))
+        found = {"rating": rating, "source": answer.source, "model_version": answer.version}
     else:
         sources = [SOURCES[source] for source in answer.sources_B.tolist()]
-        found = {"ratings": answer.ratings_B.tolist(), "sources": sources, "model_version": answer.version}
-    return _encode(found | answer.ends())
+        found = {"ratings": shortest(answer.ratings_B), "sources": sources, "model_version": answer.version}
+    return _encode(found | answer.ends)

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Discriminator,
@@ -21,6 +22,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError, core_schema
 
 from app.engine.types import RankBy
+from app.ratings.records import storable
 from models.ids import EXACT, clean, of
 from models.times import LAST_SECOND
 
@@ -35,6 +37,21 @@ def _clean_id(text: str) -> str:
     if not (id_ := clean(text)):
         raise ValueError("an id must not be blank")
     return id_
+
+
+def _check_storable(text: str) -> str:
+    if not storable(text):
+        raise ValueError("a text that is stored must not have a NUL or a lone surrogate")
+    return text
+
+
+def _clean_name(text: str) -> str:
+    """A genre or a label of an item, so that the parameters `genre` and `label` can name it."""
+    if not (name := _check_storable(text).strip()):
+        raise ValueError("a genre or a label must not be blank")
+    if "," in name:
+        raise ValueError("a genre or a label must not have a comma, which separates names in `genre` and `label`")
+    return name
 
 
 def _id_schema(_source: Any, _handler: Any) -> core_schema.CoreSchema:
@@ -89,6 +106,15 @@ Timestamp = Annotated[
 MAX_TEXT = 256  # characters of a text that is looked for
 MAX_NAMES = 20  # texts of genres, or of labels, that must hold together; each takes a look at all items
 Names = list[Annotated[str, Field(min_length=1, max_length=MAX_TEXT)]]
+MAX_TITLE = 4_096  # characters; a worker keeps the titles of all items in memory
+MAX_STORED_NAMES = 1_000  # genres of an item, or labels
+StoredTitle = Annotated[str, Field(max_length=MAX_TITLE), AfterValidator(_check_storable)]
+StoredName = Annotated[
+    str,
+    Field(min_length=1, max_length=MAX_TEXT, json_schema_extra={"pattern": r"^[^,]*[^,\s][^,]*$"}),
+    AfterValidator(_clean_name),
+]
+StoredNames = Annotated[list[StoredName], Field(max_length=MAX_STORED_NAMES)]
 Year = Annotated[int, Field(ge=0, le=9999)]
 
 
@@ -172,10 +198,10 @@ class RecommendRequest(RequestModel):
 class ItemRequest(RequestModel):
     """What is known of an item. Lists show it from `available_from` until before `available_until`, unless hidden."""
 
-    title: str | None = None
+    title: StoredTitle | None = None
     year: Year | None = None
-    genres: Names | None = None
-    labels: Names | None = None
+    genres: StoredNames | None = None
+    labels: StoredNames | None = None
     hidden: StrictBool = False
     available_from: Timestamp | None = None
     available_until: Timestamp | None = None
@@ -184,11 +210,11 @@ class ItemRequest(RequestModel):
 class ListedItemRequest(ItemRequest):
     """An item of many."""
 
-    id: Id
+    item: Id
 
 
 class ItemsRequest(RequestModel):
-    """Items, each id once."""
+    """Items, each of them once."""
 
     items: Annotated[list[ListedItemRequest], FailFast()]
 

@@ -1,12 +1,20 @@
 // The console: the current view, the model that all views show, and the keys.
-import { events, keep, key, send } from "./api.js";
-import { html, render, useEffect, useId, useRef, useState } from "./lib.js";
+import { events, keep, useAnswer, useRequests } from "./api.js";
+import { html, render, useEffect, useRef, useState } from "./lib.js";
+import { Compare } from "./compare.js";
+import { Dialog, KeyField } from "./dialog.js";
+import { Items } from "./items.js";
 import { Live } from "./live.js";
 import { Model } from "./model.js";
+import { Health } from "./parts.js";
+import { Quality } from "./quality.js";
+import { Settings } from "./settings.js";
 import { Try } from "./try.js";
 import { Users } from "./users.js";
 
-const VIEWS = { model: ["Model", Model], users: ["Users", Users], try: ["Try it", Try], live: ["Live", Live] };
+const REFUSED = "The service did not accept this key. Check it, and save it again.";
+const MISSING = "The service needs an API key. Type one.";
+const VIEWS = { model: ["Model", Model], users: ["Users", Users], items: ["Items", Items], try: ["Try it", Try], quality: ["Quality", Quality], compare: ["Compare", Compare], live: ["Live", Live], settings: ["Settings", Settings] };
 
 // `#users/196` is the view `users` with the argument 196.
 function readLocation() {
@@ -26,15 +34,17 @@ const go = (view, argument) => {
 
 function Console() {
   const [{ view, argument }, setLocation] = useState(readLocation());
-  const [model, setModel] = useState(null);
-  const [asking, setAsking] = useState(false);
+  const [turn, setTurn] = useState(0);
+  const [asking, setAsking] = useState(null); // why keys are asked for
   const [keys, setKeys] = useState(0);
+  const [, ask] = useRequests();
+  const { content: model } = useAnswer(ask, "current model", { path: ["models", "current"] }, [keys, turn]);
   const main = useRef(null);
   const [name, View] = VIEWS[view];
-  const refresh = () => send({ path: ["models", "current"] }).then(({ content }) => setModel(content), () => {});
+  const refresh = () => setTurn((known) => known + 1);
   useEffect(() => {
     const move = () => setLocation(readLocation());
-    const askForKey = () => setAsking(true);
+    const askForKey = ({ detail: sent }) => setAsking(sent ? REFUSED : MISSING);
     addEventListener("hashchange", move);
     events.addEventListener("key-needed", askForKey);
     return () => {
@@ -42,9 +52,6 @@ function Console() {
       events.removeEventListener("key-needed", askForKey);
     };
   }, []);
-  useEffect(() => {
-    refresh();
-  }, [keys]);
   const first = useRef(true);
   useEffect(() => {
     document.title = `${name} · Ratecast`;
@@ -64,42 +71,26 @@ function Console() {
       </nav>
       <div class="aside">
         <a href="docs">API</a>
-        <button type="button" class="quiet" onClick=${() => setAsking(true)}>Keys</button>
+        <button type="button" class="quiet" onClick=${() => setAsking("")}>Keys</button>
       </div>
     </header>
-    <main ref=${main} id="main" tabindex="-1"><${View} key=${`${view} ${keys}`} model=${model} argument=${argument} go=${go} refresh=${refresh} /></main>
-    ${asking && html`<${Keys} done=${() => setAsking(false)} changed=${() => setKeys(keys + 1)} />`}
+    <main ref=${main} id="main" tabindex="-1"><${Health} /><${View} key=${`${view} ${keys}`} model=${model} argument=${argument} go=${go} refresh=${refresh} /></main>
+    ${asking !== null && html`<${Keys} why=${asking} done=${() => setAsking(null)} changed=${() => setKeys(keys + 1)} />`}
   `;
 }
 
-function Keys({ done, changed }) {
-  const dialog = useRef(null);
-  const id = useId();
-  useEffect(() => dialog.current.showModal(), []);
-  const take = (event) => {
-    event.preventDefault();
-    const given = new FormData(event.target);
-    keep("api", given.get("api"));
-    keep("admin", given.get("admin"));
-    dialog.current.close();
+function Keys({ why, done, changed }) {
+  const take = (given) => {
+    for (const kind of ["api", "admin"]) keep(kind, given.get(kind));
     changed();
   };
   return html`
-    <dialog ref=${dialog} aria-labelledby="${id}-title" onClose=${done}>
-      <form onSubmit=${take}>
-        <h2 id="${id}-title">Keys</h2>
-        <p>The console sends these keys with its requests. Leave them empty if the service needs none.</p>
-        <label for="${id}-api">API key</label>
-        <input id="${id}-api" name="api" type="password" autocomplete="off" value=${key("api")} />
-        <label for="${id}-admin">Admin key, needed to activate a version</label>
-        <input id="${id}-admin" name="admin" type="password" autocomplete="off" value=${key("admin")} />
-        <p class="muted">The keys are stored in this tab only and deleted when you close it.</p>
-        <div class="row end">
-          <button type="button" onClick=${() => dialog.current.close()}>Cancel</button>
-          <button type="submit" class="main">Save</button>
-        </div>
-      </form>
-    </dialog>
+    <${Dialog} title="Keys" action="Save" submit=${take} finish=${done}>
+      ${why && html`<p class="failure" role="alert">${why}</p>`}
+      <p>The console sends these keys with its requests. Leave them empty if the service needs none.</p>
+      <${KeyField} kind="api" text="API key" />
+      <${KeyField} kind="admin" text="Admin key, needed to change anything" />
+    <//>
   `;
 }
 

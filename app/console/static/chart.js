@@ -4,7 +4,7 @@ import { html, useEffect, useRef } from "./lib.js";
 let library = null;
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const LEAST_SECONDS = 60; // shortest time axis
-const clock = (seconds) => new Date(1e3 * seconds).toLocaleTimeString("en", { hour12: false });
+const clock = (seconds) => new Date(1e3 * seconds).toLocaleTimeString("en", { hourCycle: "h23" });
 const COLOURS = ["--series-1", "--series-2", "--series-3"];
 
 function load() {
@@ -25,7 +25,7 @@ function options(series, { time, form, width, height }) {
   return {
     width,
     height,
-    padding: [8, 12, 0, 0],
+    padding: [8, time ? 32 : 12, 0, 0],
     scales: {
       x: { time, range: (_, first, last) => (time ? lately(first, last) : [first ?? 0, last ?? 1]) },
       y: { range: (_, low, high) => span(low, high, time) },
@@ -43,7 +43,7 @@ function options(series, { time, form, width, height }) {
         stroke: colour(COLOURS[at]),
         width: 2,
         dash: at === 2 ? [6, 4] : undefined,
-        spanGaps: true,
+        spanGaps: !time, // over time a gap is a time without an answer
         points: { show: false },
       })),
     ],
@@ -68,7 +68,9 @@ export function Chart({ name, said, series, data, form, time = false, height = 2
   const plot = useRef(null);
   const latest = useRef(data);
   latest.current = data;
+  const empty = data[0].length === 0;
   useEffect(() => {
+    if (empty) return undefined;
     const node = container.current;
     let ended = false;
     const draw = (uPlot) => {
@@ -88,7 +90,7 @@ export function Chart({ name, said, series, data, form, time = false, height = 2
       plot.current?.destroy();
       plot.current = null;
     };
-  }, [series.join()]);
+  }, [series.join(), empty]);
   useEffect(() => plot.current?.setData(data), [data]);
   return html`
     <figure class="chart">
@@ -97,7 +99,9 @@ export function Chart({ name, said, series, data, form, time = false, height = 2
         ${series.length > 1 &&
         html`<span class="keys">${series.map((text, at) => html`<span key=${text} class="key key-${at + 1}">${text}</span>`)}</span>`}
       </figcaption>
-      <div ref=${container} class="plot" role="img" aria-label="${name}. ${said}"></div>
+      ${empty
+        ? html`<p class="muted nothing">Measuring…</p>`
+        : html`<div ref=${container} class="plot" role="img" aria-label="${name}. ${said}"></div>`}
     </figure>
   `;
 }

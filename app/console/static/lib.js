@@ -14,9 +14,16 @@ export const count = (number) => whole.format(number);
 export const fixed = (number, digits) => (number == null ? "–" : number.toFixed(digits));
 export const percent = (share, digits = 1) => (share == null ? "–" : `${(100 * share).toFixed(digits)} %`);
 
+const inUnits = (seconds) => UNITS.find(([, size]) => seconds >= size) ?? UNITS.at(-1);
+
 export function ago(seconds) {
-  const [unit, size] = UNITS.find(([, size]) => seconds >= size) ?? UNITS.at(-1);
+  const [unit, size] = inUnits(seconds);
   return relative.format(-Math.round(seconds / size), unit);
+}
+
+export function span(seconds) {
+  const [unit, size] = inUnits(seconds);
+  return new Intl.NumberFormat("en", { style: "unit", unit, unitDisplay: "long" }).format(Math.round(seconds / size));
 }
 
 export function duration(seconds) {
@@ -26,4 +33,6 @@ export function duration(seconds) {
 }
 
 export const date = (text) => new Date(text).toLocaleString("en", { dateStyle: "medium", timeStyle: "short" });
-export const label = ({ title, item, id }) => title ?? item ?? id;
+export const label = ({ title, item }) => title ?? item;
+export const scaleOf = ({ shape }) => [shape.rating_min, shape.rating_max];
+export const linkTo = (view, id) => `#${view}/${encodeURIComponent(id)}`;

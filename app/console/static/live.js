@@ -2,8 +2,8 @@
 import { useRequests } from "./api.js";
 import { Chart } from "./chart.js";
 import { count, duration, fixed, html, percent, useEffect, useRef, useState } from "./lib.js";
-import { between, parse, routes } from "./metrics.js";
-import { Failure, Tile } from "./parts.js";
+import { between, parse, routes, sum } from "./metrics.js";
+import { Card, Failure, Table, Tile } from "./parts.js";
 import { Requests } from "./requests.js";
 
 const SECONDS = 2;
@@ -11,9 +11,16 @@ const KEPT = 150; // readings: five minutes
 const METRICS = { path: ["metrics"], text: true };
 
 const milliseconds = (seconds) => (seconds == null ? null : 1e3 * seconds);
-const column = (readings, take) => [readings.map(({ at }) => at), ...take.map((one) => readings.map(one))];
+// What is not known while the service does not answer.
+const UNKNOWN = { rate: null, errors: null, p50: null, p95: null, p99: null, waiting: null, underWay: null, fallbacks: null };
+const requestsOf = (samples) => sum(samples, "ratecast_requests_total");
+// A chart joins what is undefined, as a latency without requests, and has a gap where a value is null: no answer.
+const column = (readings, take) => [
+  readings.map(({ at }) => at),
+  ...take.map((one) => readings.map((reading) => one(reading) ?? (reading.rate == null ? null : undefined))),
+];
 
-// All readings so far. While `running`, a reading is added every two seconds.
+// All readings so far. While `running`, a reading is added every two seconds, of nothing where there is no answer.
 function useReadings(ask, running) {
   const [readings, setReadings] = useState([]);
   const [table, setTable] = useState([]);
@@ -29,11 +36,14 @@ function useReadings(ask, running) {
         last.current = { samples, now };
         setTable(routes(samples));
         setProblem(null);
-        if (!known) return;
+        if (!known || requestsOf(samples) < requestsOf(known.samples)) return; // the service has started anew
         const reading = { at: Date.now() / 1e3, ...between(known.samples, samples, (now - known.now) / 1e3) };
         setReadings((list) => [...list, reading].slice(-KEPT));
       } catch (failure) {
         setProblem(failure);
+        last.current = null;
+        setTable([]);
+        setReadings((list) => [...list, { at: Date.now() / 1e3, ...UNKNOWN }].slice(-KEPT));
         if (failure.status === 401) clearInterval(timer);
       }
     };
@@ -51,8 +61,10 @@ export function Live() {
   const [requests, ask] = useRequests();
   const [running, setRunning] = useState(true);
   const { readings, table, problem } = useReadings(ask, running);
-  const now = readings.at(-1);
-  const lately = readings.findLast(({ p50 }) => p50 != null);
+  const latest = readings.at(-1);
+  const now = latest?.rate == null ? null : latest;
+  const lately = now && readings.slice(readings.findLastIndex(({ rate }) => rate == null) + 1).findLast(({ p50 }) => p50 != null);
+  const nothing = problem ? "no answer from the service" : "measuring…";
   return html`
     <div class="heading">
       <h1 tabindex="-1">Live</h1>
@@ -62,13 +74,13 @@ export function Live() {
     <${Failure} problem=${problem} />
     <dl class="tiles">
       <${Tile} name="Requests per second" value=${now ? fixed(now.rate, 1) : "–"}
-        ><span class="muted">${now ? `${fixed(now.errors, 1)} per second with an error` : "measuring…"}</span><//
+        ><span class="muted">${now ? `${fixed(now.errors, 1)} per second with an error` : nothing}</span><//
       >
       <${Tile} name="Median latency" value=${duration(lately?.p50)}
         ><span class="muted">p95: ${duration(lately?.p95)} · p99: ${duration(lately?.p99)}</span><//
       >
       <${Tile} name="Rows waiting" value=${now ? count(now.waiting) : "–"}
-        ><span class="muted">${now ? `${count(now.underWay)} requests in progress` : "measuring…"}</span><//
+        ><span class="muted">${now ? `${count(now.underWay)} requests in progress` : nothing}</span><//
       >
       <${Tile} name="Fallbacks" value=${percent(now?.fallbacks)}
         ><span class="muted">predictions and lists for an unknown user or item</span><//
@@ -99,25 +111,8 @@ export function Live() {
 }
 
 const Routes = ({ table }) => html`
-  <section class="card">
-    <h2>Since the service started</h2>
-    <div class="scroll" tabindex="0" role="region" aria-label="Requests by route">
-      <table>
-        <thead>
-          <tr><th scope="col">Route</th><th scope="col">Methods</th><th scope="col" class="number">Requests</th><th scope="col" class="number">Median</th><th scope="col" class="number">p99</th></tr>
-        </thead>
-        <tbody>
-          ${table.map(
-            (row) => html`<tr key=${row.route}>
-              <th scope="row"><code>${row.route}</code></th>
-              <td>${row.methods}</td>
-              <td class="number">${count(row.requests)}</td>
-              <td class="number">${duration(row.p50)}</td>
-              <td class="number">${duration(row.p99)}</td>
-            </tr>`,
-          )}
-        </tbody>
-      </table>
-    </div>
-  </section>
+  <${Card} title="Since the service started">
+    <${Table} name="Requests by route" names=${["Route", "Methods", "#Requests", "#Median", "#p99"]}
+      rows=${table.map((row) => [html`<code>${row.route}</code>`, row.methods, count(row.requests), duration(row.p50), duration(row.p99)])} />
+  <//>
 `;

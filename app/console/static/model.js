@@ -1,8 +1,9 @@
 // The model being served: its age, its metrics, the published versions, and a dialog to activate one of them.
-import { keep, key, useAnswer, useRequests } from "./api.js";
+import { key, saveFile, useAnswer, useRequests } from "./api.js";
 import { Chart } from "./chart.js";
-import { ago, count, date, duration, fixed, html, percent, useEffect, useId, useMemo, useRef, useState } from "./lib.js";
-import { Failure, Tile } from "./parts.js";
+import { AdminDialog } from "./dialog.js";
+import { ago, count, date, duration, fixed, html, percent, span, useMemo, useState } from "./lib.js";
+import { Calibration, Card, Failure, Table, Tile } from "./parts.js";
 import { Requests } from "./requests.js";
 
 const VERDICTS = { passed: "good", refused: "bad", "not measured": "plain" };
@@ -11,7 +12,6 @@ export function Model({ refresh }) {
   const [requests, ask] = useRequests();
   const [turn, setTurn] = useState(0);
   const current = useAnswer(ask, "current model", { path: ["models", "current"] }, [turn]);
-  const live = useAnswer(ask, "live error", { path: ["quality"] }, [turn]);
   const all = useAnswer(ask, "versions", { path: ["models"] }, [turn]);
   const model = current.content;
   const again = () => {
@@ -22,7 +22,6 @@ export function Model({ refresh }) {
     <div class="heading"><h1 tabindex="-1">Model</h1>${model && html`<${Verdict} gate=${model.gate} />`}</div>
     <${Failure} problem=${current.problem} />
     ${model && html`<${Facts} model=${model} ask=${ask} />`}
-    ${live.content?.figures.length > 0 && html`<${Live} quality=${live.content} />`}
     ${all.content && html`<${Versions} models=${all.content.models} previous=${all.content.previous} split=${all.content.split} ask=${ask} done=${again} />`}
     <${Requests} requests=${requests} />
   `;
@@ -56,8 +55,7 @@ function Facts({ model, ask }) {
     </dl>
     <div class="pair">
       <${Curve} version=${model.version} ask=${ask} />
-      <section class="card">
-        <h2>Data and training</h2>
+      <${Card} title="Data and training">
         <dl class="facts">
           <dt>Data</dt><dd>${data.name}, split ${data.split}</dd>
           <dt>Test ratings</dt><dd>${count(data.test_ratings)}</dd>
@@ -68,7 +66,7 @@ function Facts({ model, ask }) {
           <dt>Quality gate</dt><dd>${gate.verdict}${gate.forced ? ", published anyway" : ""}${gate.reasons.length ? `: ${gate.reasons.join("; ")}` : ""}</dd>
         </dl>
         ${model.report && html`<p><${Report} version=${model.version} ask=${ask} text="Training report" /></p>`}
-      </section>
+      <//>
     </div>
   `;
 }
@@ -82,16 +80,6 @@ const Baseline = ({ rmse, bias }) => {
   return html`<svg class="beside" width="100%" height="18" aria-hidden="true">
     <rect class="theirs" width="${(100 * bias) / most}%" y="11" height="5" rx="2" />
     <rect class="ours" width="${(100 * rmse) / most}%" y="2" height="5" rx="2" />
-  </svg>`;
-};
-
-// The share on a scale from 80 to 100 %. The mark in the middle is the ideal, 90 %.
-const Calibration = ({ share }) => {
-  const at = Math.min(Math.max((share - 0.8) / 0.2, 0.02), 0.98);
-  return html`<svg class="bar" width="100%" height="18" aria-hidden="true">
-    <line class="track" x1="0" x2="100%" y1="9" y2="9" />
-    <line class="aim" x1="50%" x2="50%" y1="1" y2="17" />
-    <circle class="dot" cx="${100 * at}%" cy="9" r="5" />
   </svg>`;
 };
 
@@ -110,25 +98,16 @@ function Curve({ version, ask }) {
   const last = measured.at(-1);
   const said = last ? `The test RMSE after ${last.number} passes is ${fixed(last.test_rmse, 4)}.` : "";
   return html`
-    <section class="card">
-      <h2>Learning curve</h2>
+    <${Card} title="Learning curve">
       ${problem && html`<p class="muted">${problem.message}</p>`}
       ${passes.length > 0 &&
       html`<${Chart} name="RMSE by pass" said=${said} series=${["training", "test"]} data=${data} form=${(mark) => mark.toFixed(2)} height=${240} />
         <details>
           <summary>Show as a table</summary>
-          <div class="scroll low" tabindex="0" role="region" aria-label="Learning curve as a table">
-            <table>
-              <thead><tr><th scope="col">Pass</th><th scope="col" class="number">Training</th><th scope="col" class="number">Test</th></tr></thead>
-              <tbody>
-                ${(measured.length ? measured : passes).map(
-                  (pass) => html`<tr key=${pass.number}><th scope="row">${pass.number}</th><td class="number">${fixed(Math.sqrt(pass.figures.loss), 4)}</td><td class="number">${fixed(pass.test_rmse, 4)}</td></tr>`,
-                )}
-              </tbody>
-            </table>
-          </div>
+          <${Table} name="Learning curve as a table" low names=${["Pass", "#Training", "#Test"]}
+            rows=${(measured.length ? measured : passes).map((pass) => [pass.number, fixed(Math.sqrt(pass.figures.loss), 4), fixed(pass.test_rmse, 4)])} />
         </details>`}
-    </section>
+    <//>
   `;
 }
 
@@ -140,47 +119,13 @@ function Report({ version, ask, text }) {
     if (!key("api") && !key("admin")) return;
     event.preventDefault();
     try {
-      const page = new Blob([await ask("report", request)], { type: "text/html" });
-      const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(page), download: `${version}.html` });
-      link.click();
-      URL.revokeObjectURL(link.href);
+      saveFile(await ask("report", request), "text/html", `${version}.html`);
     } catch (failure) {
       setProblem(failure);
     }
   };
   const href = `models/${encodeURIComponent(version)}/report`;
   return html`<a href=${href} target="_blank" rel="noopener" title="Training report" onClick=${save}>${text}</a><${Failure} problem=${problem} />`;
-}
-
-// How far off predictions were for the ratings that came in. A service without a store has none.
-function Live({ quality: { days, figures } }) {
-  const names = { model: "model", fold_in: "folded in", unknown: "unknown user or item", all: "all" };
-  return html`
-    <section class="card">
-      <h2>Live error</h2>
-      <p class="muted">New ratings of the last ${days} days, each compared with what was predicted before it.</p>
-      <div class="scroll" tabindex="0" role="region" aria-label="Live error">
-        <table>
-          <thead>
-            <tr><th scope="col">Version</th><th scope="col">Predicted from</th><th scope="col" class="number">Ratings</th><th scope="col" class="number">RMSE</th><th scope="col" class="number">RMSE of biases</th><th scope="col" class="number">MAE</th><th scope="col" class="number">In 90 % intervals</th></tr>
-          </thead>
-          <tbody>
-            ${figures.map(
-              (row) => html`<tr key=${row.version + row.source}>
-                <th scope="row" class="version">${row.version}</th>
-                <td>${names[row.source]}</td>
-                <td class="number">${count(row.ratings)}</td>
-                <td class="number">${fixed(row.rmse, 4)}</td>
-                <td class="number">${fixed(row.bias_rmse, 4)}</td>
-                <td class="number">${fixed(row.mae, 4)}</td>
-                <td class="number">${percent(row.coverage90)}</td>
-              </tr>`,
-            )}
-          </tbody>
-        </table>
-      </div>
-    </section>
-  `;
 }
 
 // How far a version's error is below that of the biases on its own test ratings. Errors on other ratings do not compare.
@@ -201,70 +146,50 @@ function Versions({ models, previous, split, ask, done }) {
     <section class="card">
       <div class="heading">
         <h2>Published versions</h2>
-        ${previous && html`<button type="button" onClick=${() => setChosen({ version: previous, concern: null, back: true })}>Roll back one version</button>`}
+        ${previous && html`<button type="button" onClick=${() => setChosen({ ...models.find(({ version }) => version === previous), version: previous, concern: null, back: true })}>Roll back one version</button>`}
       </div>
       <p role="status" class="said">${said}</p>
-      <div class="scroll" tabindex="0" role="region" aria-label="Published versions">
-        <table>
-          <thead>
-            <tr><th scope="col">Version</th><th scope="col"><span class="hidden">Activate</span></th><th scope="col" class="number">RMSE, by its baseline</th><th scope="col">Quality gate</th><th scope="col">Published</th></tr>
-          </thead>
-          <tbody>
-            ${[...models].reverse().map(
-              (model) => html`<tr key=${model.version} class=${model.serving ? "serving" : ""}>
-                <th scope="row" class="version">${model.report ? html`<${Report} version=${model.version} ask=${ask} text=${model.version} />` : model.version}</th>
-                <td>${model.serving ? html`<span class="badge good">serving</span>` : html`<button type="button" aria-label="Activate ${model.version}" onClick=${() => setChosen(model)}>Activate</button>`}${split?.version === model.version && html` <span class="badge plain">${percent(split.share)} of the users</span>`}</td>
-                <td class="number">${gain(model.metrics)}</td>
-                <td><${Verdict} gate=${model.gate} concern=${model.concern} /></td>
-                <td>${date(model.created_at)}</td>
-              </tr>`,
-            )}
-          </tbody>
-        </table>
-      </div>
-      ${chosen && html`<${Activate} chosen=${chosen} ask=${ask} finish=${finish} />`}
+      <${Table} name="Published versions" kind="version" names=${["Version", html`<span class="hidden">Activate</span>`, "#RMSE, by its baseline", "Quality gate", "Published"]}
+        rows=${[...models].reverse().map((model) => [
+          model.report ? html`<${Report} version=${model.version} ask=${ask} text=${model.version} />` : model.version,
+          html`${model.serving ? html`<span class="badge good">serving</span>` : html`<button type="button" aria-label="Activate ${model.version}" onClick=${() => setChosen(model)}>Activate</button>`}${split?.version === model.version && html` <span class="badge plain">${percent(split.share)} of the users</span>`}`,
+          gain(model.metrics),
+          html`<${Verdict} gate=${model.gate} concern=${model.concern} />`,
+          date(model.created_at),
+        ])} />
+      ${chosen && html`<${Activate} chosen=${chosen} serving=${models.find(({ serving }) => serving)} ask=${ask} finish=${finish} />`}
     </section>
   `;
 }
 
-function Activate({ chosen: { version, concern, back }, ask, finish }) {
-  const [problem, setProblem] = useState(null);
-  const [busy, setBusy] = useState(false);
-  const dialog = useRef(null);
-  const id = useId();
-  useEffect(() => dialog.current.showModal(), []);
-  const activate = async (event) => {
-    event.preventDefault();
-    keep("admin", new FormData(event.target).get("key"));
-    setBusy(true);
-    setProblem(null);
-    try {
-      const path = back ? ["models", "rollback"] : ["models", version, "activate"];
-      const query = concern ? { force: true } : {};
-      const { model_version: served } = await ask("activate", { method: "POST", path, query, admin: true });
-      dialog.current.close();
-      finish(served);
-    } catch (failure) {
-      setProblem(failure);
-      setBusy(false);
-    }
+// Activates a version, or goes back to the one that was served before. It says what that changes.
+function Activate({ chosen: { version, concern, back, created_at: created }, serving, ask, finish }) {
+  const activate = async () => {
+    const path = back ? ["models", "rollback"] : ["models", version, "activate"];
+    const query = concern ? { force: true } : {};
+    return (await ask("activate", { method: "POST", path, query, admin: true })).model_version;
   };
+  const older = serving && created && (new Date(serving.created_at) - new Date(created)) / 1e3;
   return html`
-    <dialog ref=${dialog} aria-labelledby="${id}-title" onClose=${() => finish(null)}>
-      <form onSubmit=${activate}>
-        <h2 id="${id}-title">Activate this version?</h2>
-        <p>The service verifies <strong class="version">${version}</strong> before it switches. Until then it continues to serve the current version.</p>
-        ${back && html`<p>It is the version that was served before the current one.</p>`}
-        ${concern && html`<p class="warning">This version is ${concern}.</p><p><label><input type="checkbox" required /> Serve it anyway</label></p>`}
-        <label for=${id}>Admin key, if the service needs one</label>
-        <input id=${id} name="key" type="password" autocomplete="off" value=${key("admin")} />
-        <p class="muted">The key is stored in this tab only and deleted when you close it.</p>
-        <${Failure} problem=${problem} />
-        <div class="row end">
-          <button type="button" onClick=${() => dialog.current.close()}>Cancel</button>
-          <button type="submit" class="main" disabled=${busy}>${busy ? "Verifying…" : "Activate"}</button>
-        </div>
-      </form>
-    </dialog>
+    <${AdminDialog} title=${back ? "Roll back to this version?" : "Activate this version?"} action=${back ? "Roll back" : "Activate"} working="Verifying…" submit=${activate} finish=${finish}>
+      <p>The service verifies <strong class="version">${version}</strong> before it switches. Until then it continues to serve the current version.</p>
+      ${back && html`<p>It is the version that was served before the current one.</p>`}
+      ${older > 0 && html`<p class="warning">It is ${span(older)} older than the version being served: it does not know the users and items that have come since.</p>`}
+      ${serving && html`<${Compared} version=${version} against=${serving.version} ask=${ask} />`}
+      ${concern && html`<p class="warning">This version is ${concern}.</p><p><label><input type="checkbox" required /> Serve it anyway</label></p>`}
+    <//>
   `;
+}
+
+// Whether a version predicts better than the one being served, on the same ratings, where they have such ratings.
+function Compared({ version, against, ask }) {
+  const { content, problem } = useAnswer(ask, "compare", { path: ["models", "compare"], query: { version, against } }, [version, against]);
+  const said = { better: "predicts better than", worse: "predicts worse than", "no difference": "predicts as well as" };
+  return html`<p role="status" class=${content?.verdict === "worse" ? "warning" : "muted"}>
+    ${content
+      ? `It ${said[content.verdict]} the version being served: RMSE ${fixed(content.rmse, 4)} and ${fixed(content.rmse_against, 4)} on the same ${count(content.ratings)} ratings.`
+      : problem
+        ? "There are not enough ratings to compare it with the version being served."
+        : "Comparing it with the version being served…"}
+  </p>`;
 }

@@ -47,6 +47,8 @@ function http(request) {
   return `${lines.join("\n")}\n\n${body}`;
 }
 
+const outcome = ({ status, ms }) => (status === null ? "in progress" : `${status || "no answer"} in ${Math.max(1, Math.round(ms))} ms`);
+
 export const FORMS = { curl, Python: python, HTTP: http };
 
 export function Requests({ requests }) {
@@ -72,7 +74,7 @@ export function Requests({ requests }) {
           ${requests.map((entry) => html`<option key=${entry.name} value=${entry.name}>${entry.name}</option>`)}
         </select>
         <${Choice} legend="As" options=${Object.keys(FORMS)} value=${form} choose=${setForm} />
-        <span class="muted">${shown.status} in ${Math.max(1, Math.round(shown.ms))} ms</span>
+        <span class="muted">${outcome(shown)}</span>
       </div>
       <pre tabindex="0" role="region" aria-label="The request as ${form}"><code>${text}</code></pre>
       <button type="button" onClick=${copy}>${copied ? "Copied" : "Copy"}</button>

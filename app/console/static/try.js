@@ -1,13 +1,13 @@
 // Rate a few items and see how the list changes. The ratings are sent with each request, folded in, and not stored.
-import { useAnswer, useRequests } from "./api.js";
-import { count, html, label, useEffect, useId, useRef, useState } from "./lib.js";
-import { Choice, Failure, Filters, List, orders, Search } from "./parts.js";
+import { findItems, useAnswer, useRequests } from "./api.js";
+import { html, label, scaleOf, useEffect, useId, useRef, useState } from "./lib.js";
+import { Card, Failure, found, List, Search, useControls } from "./parts.js";
 import { Requests } from "./requests.js";
 
 const LENGTH = 12;
 const SUGGESTED = 8;
-const MOST_BUTTONS = 10;
-const ANY = { genre: "", year_min: "", year_max: "" };
+const MOST_BUTTONS = 11; // from 0 to 10
+const MOST_BESIDE = 6; // buttons beside a title
 
 export function Try({ model }) {
   const [requests, ask] = useRequests();
@@ -20,29 +20,26 @@ export function Try({ model }) {
 }
 
 function YourRatings({ model, ask }) {
-  const scale = [model.shape.rating_min, model.shape.rating_max];
+  const scale = scaleOf(model);
   const [items, setItems] = useState([]);
   const [given, setGiven] = useState({});
   const popular = useAnswer(ask, "suggestions", { path: ["items"], query: { n: SUGGESTED } }, []);
   useEffect(() => {
     if (popular.content) setItems((chosen) => [...chosen, ...popular.content.items]);
   }, [popular.content]);
-  const find = async (query) => (await ask("item search", { path: ["items"], query: { query, n: 8 } })).items;
-  const add = (item) => setItems((chosen) => [item, ...chosen.filter(({ id }) => id !== item.id)]);
+  const add = (item) => setItems((chosen) => [item, ...chosen.filter((other) => other.item !== item.item)]);
   const rate = (id, rating) => setGiven((known) => ({ ...known, [id]: rating }));
-  const ratings = items.filter(({ id }) => given[id] != null).map(({ id }) => ({ item: id, rating: given[id] }));
+  const ratings = items.filter(({ item }) => given[item] != null).map(({ item }) => ({ item, rating: given[item] }));
   return html`
     <div class="pair">
-      <section class="card">
-        <h2>Your ratings</h2>
-        <${Search} name="Find an item" hint="words of its title" search=${find} choose=${add}
-          show=${(item) => html`<span>${label(item)} <span class="muted">${item.year}</span></span><span class="muted">${count(item.ratings)} ratings</span>`} />
+      <${Card} title="Your ratings">
+        <${Search} name="Find an item" hint="words of its title" search=${findItems(ask)} choose=${add} show=${found} />
         <${Failure} problem=${popular.problem} />
         <ul class="to-rate">
-          ${items.map((item) => html`<${Rate} key=${item.id} item=${item} scale=${scale} value=${given[item.id]} rate=${(rating) => rate(item.id, rating)} />`)}
+          ${items.map((item) => html`<${Rate} key=${item.item} item=${item} scale=${scale} value=${given[item.item]} rate=${(rating) => rate(item.item, rating)} />`)}
         </ul>
         ${ratings.length > 0 && html`<button type="button" onClick=${() => setGiven({})}>Clear all ratings</button>`}
-      </section>
+      <//>
       <${YourList} model=${model} scale=${scale} ratings=${ratings} ask=${ask} />
     </div>
   `;
@@ -60,11 +57,14 @@ function Rate({ item, scale, value, rate }) {
   const marks = levels(scale);
   return html`
     <li class=${value == null ? "" : "rated"}>
-      <fieldset class="marks">
+      <fieldset class="marks ${marks.length > MOST_BESIDE ? "many" : ""}">
         <legend>${label(item)} ${item.year && html`<span class="muted">${item.year}</span>`}</legend>
-        ${marks.map(
-          (mark) => html`<label key=${mark}><input type="radio" name=${name} value=${mark} checked=${mark === value} onChange=${() => rate(mark)} /><span>${mark}</span></label>`,
-        )}
+        ${marks.length > 0 &&
+        html`<div class="levels">
+          ${marks.map(
+            (mark) => html`<label key=${mark}><input type="radio" name=${name} value=${mark} checked=${mark === value} onChange=${() => rate(mark)} /><span>${mark}</span></label>`,
+          )}
+        </div>`}
         ${!marks.length &&
         html`<input type="range" aria-label="Rating of ${label(item)}" min=${scale[0]} max=${scale[1]} step="any" value=${value ?? (scale[0] + scale[1]) / 2} onChange=${(event) => rate(Number(event.target.value))} />`}
         <button type="button" class="quiet" hidden=${value == null} aria-label="Delete your rating of ${label(item)}" onClick=${() => rate(null)}>×</button>
@@ -74,27 +74,20 @@ function Rate({ item, scale, value, rate }) {
 }
 
 function YourList({ model, scale, ratings, ask }) {
-  const known = orders(model.shape);
-  const [order, setOrder] = useState(known[0][0]);
-  const [filters, setFilters] = useState(ANY);
-  const genres = useAnswer(ask, "genres", { path: ["genres"] }, []);
+  const { order, filters, controls } = useControls(ask, model.shape);
   const body = { ratings, n: LENGTH, rank_by: order, intervals: true, ...written(filters) };
   const { content, problem } = useAnswer(ask, "recommend", { method: "POST", path: ["recommend"], body }, [JSON.stringify(body)]);
   const list = content?.lists[0];
   const moves = useMoves(list, ratings);
   return html`
-    <section class="card">
-      <h2>${list?.source === "fold_in" ? "For you" : "Popular items"}</h2>
-      <div class="row controls">
-        <${Choice} legend="Order by" options=${known} value=${order} choose=${setOrder} />
-        <${Filters} genres=${genres.content?.genres} filters=${filters} change=${setFilters} />
-      </div>
+    <${Card} title=${list?.source === "fold_in" ? "For you" : "Popular items"}>
+      ${controls}
       <${Failure} problem=${problem} />
       <p class="muted" role="status">
         ${list && (list.source === "fold_in" ? `Based on ${content.ratings_used} of your ratings.` : "Rate an item to see a list for you.")}
       </p>
       ${list && html`<${List} name="Your list" items=${list.items} scale=${scale} more=${({ item }) => html`<${Move} move=${moves.get(item)} />`} />`}
-    </section>
+    <//>
   `;
 }
 

@@ -1,12 +1,12 @@
 // A user: their ratings, their list in every order, and the reasons for each item.
-import { useAnswer, useRequests } from "./api.js";
-import { count, fixed, html, label, useEffect, useState } from "./lib.js";
-import { Choice, Failure, Filters, List, orders, Rating, Reasons, Search } from "./parts.js";
+import { saveFile, useAnswer, useRequests } from "./api.js";
+import { AdminDialog } from "./dialog.js";
+import { count, fixed, html, label, linkTo, scaleOf, useEffect, useState } from "./lib.js";
+import { Card, Failure, Lines, List, Rating, Reasons, Search, useControls } from "./parts.js";
 import { Requests } from "./requests.js";
 
 const SHOWN = 12; // ratings shown at first
 const LENGTH = 20;
-const ANY = { genre: "", year_min: "", year_max: "" };
 
 export function Users({ model, argument, go }) {
   const [requests, ask] = useRequests();
@@ -16,12 +16,12 @@ export function Users({ model, argument, go }) {
   return html`
     <h1 tabindex="-1">Users</h1>
     <div class="card finder">
-      <${Search} name="Find a user" hint="first characters of an id" search=${find} choose=${({ id }) => go("users", id)} free=${(id) => ({ id })}
-        show=${({ id, ratings }) => html`<span>${id}</span><span class="muted">${count(ratings)} ratings</span>`} />
+      <${Search} name="Find a user" hint="first characters of an id" search=${find} choose=${(found) => go("users", found.user)} free=${(user) => ({ user })}
+        show=${({ user, ratings }) => html`<span>${user}</span><span class="muted">${count(ratings)} ratings</span>`} />
       ${some.content &&
       html`<p class="chips">
         <span class="muted">Users with the most ratings:</span>
-        ${some.content.users.map(({ id }) => html`<a key=${id} href="#users/${encodeURIComponent(id)}" aria-current=${id === user ? "true" : undefined}>${id}</a>`)}
+        ${some.content.users.map((found) => html`<a key=${found.user} href=${linkTo("users", found.user)} aria-current=${found.user === user ? "true" : undefined}>${found.user}</a>`)}
       </p>`}
     </div>
     <${Failure} problem=${some.problem} />
@@ -32,33 +32,62 @@ export function Users({ model, argument, go }) {
 }
 
 function User({ user, model, ask }) {
-  const scale = [model.shape.rating_min, model.shape.rating_max];
-  const known = orders(model.shape);
-  const [order, setOrder] = useState(known[0][0]);
-  const [filters, setFilters] = useState(ANY);
-  const genres = useAnswer(ask, "genres", { path: ["genres"] }, []);
-  const rated = useAnswer(ask, "ratings", { path: ["users", user, "ratings"] }, [user]);
+  const scale = scaleOf(model);
+  const { order, filters, controls } = useControls(ask, model.shape);
+  const [turn, setTurn] = useState(0);
+  const rated = useAnswer(ask, "ratings", { path: ["users", user, "ratings"] }, [user, turn]);
   const query = { n: LENGTH, rank_by: order, intervals: true, ...filters };
-  const listed = useAnswer(ask, "list", { path: ["users", user, "top"], query }, [user, JSON.stringify(query)]);
+  const listed = useAnswer(ask, "list", { path: ["users", user, "top"], query }, [user, JSON.stringify(query), turn]);
   const list = listed.content;
   return html`
     <div class="pair unequal">
-      <section class="card">
-        <h2>List for ${user}</h2>
-        <div class="row controls">
-          <${Choice} legend="Order by" options=${known} value=${order} choose=${setOrder} />
-          <${Filters} genres=${genres.content?.genres} filters=${filters} change=${setFilters} />
-        </div>
+      <${Card} title="List for ${user}">
+        ${controls}
         <${Failure} problem=${listed.problem} />
         <p class="muted" role="status">${list && describe(list, model.shape.uncertainty)}</p>
         ${list && html`<${Explained} user=${user} items=${list.items} source=${list.source} order=${list.rank_by} scale=${scale} ask=${ask} />`}
-      </section>
-      <section class="card">
-        <h2>Ratings of ${user}</h2>
+      <//>
+      <${Card} title="Ratings of ${user}">
         <${Failure} problem=${rated.problem} />
         ${rated.content && html`<${Rated} ratings=${rated.content.ratings} scale=${scale} />`}
-      </section>
+        <${Data} user=${user} ask=${ask} changed=${() => setTurn(turn + 1)} />
+      <//>
     </div>
+  `;
+}
+
+// What is kept about the user: saved as a file, or deleted.
+function Data({ user, ask, changed }) {
+  const [problem, setProblem] = useState(null);
+  const [deleting, setDeleting] = useState(false);
+  const [said, setSaid] = useState("");
+  const save = async () => {
+    setProblem(null);
+    try {
+      saveFile(JSON.stringify(await ask("export", { path: ["users", user, "export"] }), null, 2), "application/json", `user-${user}.json`);
+    } catch (failure) {
+      setProblem(failure);
+    }
+  };
+  const remove = () => ask("delete user", { method: "DELETE", path: ["users", user], admin: true });
+  const finish = (done) => {
+    setDeleting(false);
+    if (!done) return;
+    setSaid(`All ratings of ${user} are deleted.`);
+    changed();
+  };
+  return html`
+    <div class="row">
+      <button type="button" onClick=${save}>Export</button>
+      <button type="button" onClick=${() => setDeleting(true)}>Delete user</button>
+    </div>
+    <p role="status" class="said">${said}</p>
+    <${Failure} problem=${problem} />
+    ${deleting &&
+    html`<${AdminDialog} title=${`Delete the user ${user}?`} action="Delete" working="Deleting…" submit=${remove} finish=${finish}>
+      <p class="warning">All ratings of ${user} are deleted at once and cannot be restored. The next fit does not know the user.</p>
+      <p><label><input type="checkbox" required /> Delete all ratings of ${user}</label></p>
+    <//>`}
   `;
 }
 
@@ -69,7 +98,7 @@ function describe({ items, source }, uncertainty) {
     fold_in: "Folded in: the user has ratings that are newer than the model.",
     popular: "The user is unknown: these are the items with the most ratings.",
   };
-  return `${sources[source]}${uncertainty ? " Bars show the 90 % interval of each prediction." : ""}`;
+  return `${sources[source]}${uncertainty ? " Bars show the 90 % interval of each rating: nine of ten ratings are inside theirs." : ""}`;
 }
 
 // A list whose rows can be opened to show the reasons.
@@ -98,11 +127,7 @@ function Rated({ ratings, scale }) {
   const mean = ratings.reduce((total, { rating }) => total + rating, 0) / ratings.length;
   return html`
     <p class="muted">${count(ratings.length)} ratings, average ${fixed(mean, 2)}.</p>
-    <ul class="list plain">
-      ${ordered.slice(0, all ? undefined : SHOWN).map(
-        (item) => html`<li key=${item.item}><div class="line"><span class="title">${label(item)}</span><${Rating} rating=${item.rating} scale=${scale} /></div></li>`,
-      )}
-    </ul>
+    <${Lines} rows=${ordered.slice(0, all ? undefined : SHOWN).map((item) => [label(item), html`<${Rating} rating=${item.rating} scale=${scale} />`])} />
     ${ratings.length > SHOWN && html`<button type="button" onClick=${() => setAll(!all)}>${all ? "Show fewer" : `Show all ${count(ratings.length)}`}</button>`}
   `;
 }

@@ -207,6 +207,44 @@ class Activated:
 
 
 @answer
+class LastFit:
+    """How a fit ended: the version that was published, or the reason why none was. `next_at` is that of the next."""
+
+    outcome: Literal["published", "refused", "failed"]
+    began_at: datetime
+    ended_at: datetime
+    version: str | None
+    reason: str | None
+    next_at: datetime | None
+
+
+@answer
+class LastFitAnswer:
+    """The last fit; None where its job noted none."""
+
+    fit: LastFit | None
+    model_version: str
+
+
+@answer
+class Setting:
+    """A setting as the service uses it. `name` is its variable, and `given` says whether that was set."""
+
+    name: str
+    value: str | None
+    given: bool
+    meaning: str
+
+
+@answer
+class ServiceSettings:
+    """Every setting of the service."""
+
+    settings: tuple[Setting, ...]
+    model_version: str
+
+
+@answer
 class LiveFigures:
     """The errors of a version for new ratings of one source. `bias_…` are those of biases alone; None: no intervals."""
 

@@ -157,6 +157,16 @@ def similar_items(item: Id, *, n: int = 10) -> Call[types.SimilarItems]:
     return _ask(_get(f"/items/{_segment(item)}/similar", n=n), types.SimilarItems)
 
 
+def item_ratings(item: Id, *, n: int = 10) -> Call[types.ItemRatings]:
+    """All ratings of an item, by level, and the `n` latest. Needs an admin key."""
+    return _ask(_get(f"/items/{_segment(item)}/ratings", n=n), types.ItemRatings)
+
+
+def item_users(item: Id, *, n: int = 10) -> Call[types.LikelyUsers]:
+    """The `n` users who have not rated an item and have the highest predicted rating."""
+    return _ask(_get(f"/items/{_segment(item)}/users", n=n), types.LikelyUsers)
+
+
 def item(item: Id) -> Call[types.Item]:
     """An item of the catalogue."""
     return _ask(_get(f"/items/{_segment(item)}"), types.Item)
@@ -194,7 +204,7 @@ def delete_item(item: Id) -> Call[types.RemovedItem]:
 
 def put_items(items: Mapping[Id, ItemDetails], *, idempotency_key: str | None = None) -> Call[types.StoredItems]:
     """Store many items (id → details), all or none. Needs an admin key. The key is as that of `rate_many`."""
-    body = {"items": [{"id": id_text(id_)} | _details(details) for id_, details in items.items()]}
+    body = {"items": [{"item": id_text(id_)} | _details(details) for id_, details in items.items()]}
     return _ask(Request("POST", "/items", _encode(body), _keyed(idempotency_key)), types.StoredItems)
 
 
@@ -207,11 +217,15 @@ def find_items(
     label: Iterable[str] | None = None,
     year_min: int | None = None,
     year_max: int | None = None,
+    hidden: bool = False,
 ) -> Call[types.FoundItems]:
-    """The `n` items whose title or id matches the query best; without a query, those with the most ratings."""
+    """The `n` items whose title or id matches the query best; without a query, those with the most ratings.
+
+    With `hidden` these are the items that no list shows, instead of the others.
+    """
     names = {name: _texts(given) for name, given in (("genre", genre), ("label", label)) if given is not None}
     years = {"year_min": year_min, "year_max": year_max}
-    return _ask(_get("/items", query=query, n=n, offset=offset, **names, **years), types.FoundItems)
+    return _ask(_get("/items", query=query, n=n, offset=offset, hidden=hidden, **names, **years), types.FoundItems)
 
 
 def find_users(query: str = "", *, n: int = 10) -> Call[types.FoundUsers]:
@@ -219,9 +233,9 @@ def find_users(query: str = "", *, n: int = 10) -> Call[types.FoundUsers]:
     return _ask(_get("/users", query=query, n=n), types.FoundUsers)
 
 
-def genres() -> Call[types.Genres]:
+def genres() -> Call[types.FoundGenres]:
     """All genres, and the number of items of each."""
-    return _ask(_get("/genres"), types.Genres)
+    return _ask(_get("/genres"), types.FoundGenres)
 
 
 def rate(user: Id, item: Id, rating: SupportsFloat, *, timestamp: Time | None = None) -> Call[types.StoredRating]:
@@ -316,6 +330,16 @@ def activate(version: str, *, force: bool = False) -> Call[model_types.Activated
 def rollback(*, force: bool = False) -> Call[model_types.Activated]:
     """Activate the version that was served before the current one. Needs an admin key; not retried, as `activate`."""
     return _ask(Request("POST", target("/models/rollback", force=force), idempotent=False), model_types.Activated)
+
+
+def last_fit() -> Call[model_types.LastFitAnswer]:
+    """How the last fit ended, why if nothing was published, and when the next begins. Needs an admin key."""
+    return _ask(_get("/models/last-fit"), model_types.LastFitAnswer)
+
+
+def settings() -> Call[model_types.ServiceSettings]:
+    """Every setting of the service with its value, without secrets. Needs an admin key."""
+    return _ask(_get("/settings"), model_types.ServiceSettings)
 
 
 def quality(*, days: int = 7) -> Call[model_types.Quality]:

@@ -236,13 +236,60 @@ class SimilarItems:
 
 
 @answer
+class RatingByUser:
+    """A rating of an item; `timestamp` is None if only the training data has it."""
+
+    user: str
+    rating: float
+    timestamp: int | None
+
+
+@answer
+class RatingLevel:
+    """How many ratings of an item are at a level of the scale."""
+
+    rating: float
+    ratings: int
+
+
+@answer
+class ItemRatings:
+    """All ratings that count of an item, by level, and the latest of them."""
+
+    item: str
+    ratings: int
+    mean_rating: float | None
+    levels: tuple[RatingLevel, ...]
+    latest: tuple[RatingByUser, ...]
+    model_version: str
+
+
+@answer
+class LikelyUser:
+    """A user, and the rating that is predicted."""
+
+    user: str
+    rating: float
+    source: Source
+
+
+@answer
+class LikelyUsers:
+    """Users who have not rated an item, those with the highest predicted rating first."""
+
+    item: str
+    users: tuple[LikelyUser, ...]
+    model_version: str
+
+
+@answer
 class Item:
     """An item of the catalogue; `ratings` and `mean_rating` are of the training data.
 
     Lists show it unless it is `hidden`, outside its time, or not `known_to_model`.
     """
 
-    id: str
+    item: str
     title: str | None
     year: int | None
     genres: tuple[str, ...] | None
@@ -277,7 +324,7 @@ class RemovedItem:
 class CatalogueItem:
     """An item that a search found; `ratings` and `mean_rating` are of the training data."""
 
-    id: str
+    item: str
     title: str | None
     year: int | None
     genres: tuple[str, ...] | None
@@ -296,9 +343,9 @@ class FoundItems:
 
 @answer
 class FoundUser:
-    """A user of the model, and the number of their training ratings."""
+    """A user, and the number of their training ratings; of a user who is new to the model, of their stored ratings."""
 
-    id: str
+    user: str
     ratings: int
 
 
@@ -319,7 +366,7 @@ class Genre:
 
 
 @answer
-class Genres:
+class FoundGenres:
     """All genres, the most frequent first."""
 
     genres: tuple[Genre, ...]

@@ -11,6 +11,9 @@ from urllib.parse import urljoin, urlsplit
 
 import httpx
 import pytest
+from playwright.sync_api import sync_playwright
+
+from tests.support.browser import launch, watching
 
 PREFIX = "/rec"
 
@@ -47,9 +50,30 @@ def proxied(client: httpx.Client) -> Iterator[httpx.Client]:
         server.shutdown()
 
 
+@pytest.mark.slow
+def test_the_page_of_the_document_asks_nobody_else_and_sends_requests(proxied: httpx.Client) -> None:
+    origin = str(proxied.base_url).rstrip("/")
+    with sync_playwright() as playwright, launch(playwright) as browser, watching(browser, origin) as watched:
+        page = watched.page
+        page.goto(f"{origin}{PREFIX}/docs")
+        page.get_by_text("/health/live").first.click()
+        page.get_by_role("button", name="Try it out").click()
+        page.get_by_role("button", name="Execute").click()
+        page.get_by_text('"status": "live"').first.wait_for()
+        for path, operations in proxied.get(f"{PREFIX}/openapi.json").json()["paths"].items():
+            for operation in operations.values():
+                page.locator(f"[id$=-{operation['operationId']}]").first.wait_for()
+                assert path
+    assert watched.elsewhere == []
+    assert watched.complaints == []
+    assert {path for _, path in watched.requests} >= {f"{PREFIX}/openapi.json", f"{PREFIX}/health/live"}
+
+
 def test_the_page_finds_the_document_and_the_document_the_service(proxied: httpx.Client) -> None:
     page = proxied.get(f"{PREFIX}/docs")
-    (named,) = re.findall(r"url: '([^']+)'", page.text)
+    for address in re.findall(r'(?:src|href)="([^"]+)"', page.text):
+        assert proxied.get(urljoin(str(page.url), address)).status_code == 200
+    (named,) = re.findall(r'url: "([^"]+)"', proxied.get(f"{PREFIX}/docs/start.js").text)
     where = urljoin(str(page.url), named)
     assert urlsplit(where).path == f"{PREFIX}/openapi.json"
     document = proxied.get(where).json()

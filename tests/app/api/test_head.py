@@ -82,14 +82,14 @@ def test_a_head_needs_what_get_needs(checkpoints: Path) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [
-        ("POST", "/health/live", "GET, HEAD"),
-        ("PATCH", "/users/1/top", "GET, HEAD"),
-        ("PATCH", "/users/1/ratings", "GET, HEAD"),
-        ("PUT", "/docs", "GET, HEAD"),
-        ("PUT", "/openapi.json", "GET, HEAD"),
-        ("PUT", "/", "GET, HEAD"),
-        ("HEAD", "/predict", "POST"),
-        ("HEAD", "/users/1/ratings/2", "DELETE, PUT"),
+        ("POST", "/health/live", "GET, HEAD, OPTIONS"),
+        ("PATCH", "/users/1/top", "GET, HEAD, OPTIONS"),
+        ("PATCH", "/users/1/ratings", "GET, HEAD, OPTIONS"),
+        ("PUT", "/docs", "GET, HEAD, OPTIONS"),
+        ("PUT", "/openapi.json", "GET, HEAD, OPTIONS"),
+        ("PUT", "/", "GET, HEAD, OPTIONS"),
+        ("HEAD", "/predict", "OPTIONS, POST"),
+        ("HEAD", "/users/1/ratings/2", "DELETE, OPTIONS, PUT"),
     ],
 )
 def test_a_405_names_head_where_get_is_answered(checkpoints: Path, method: str, path: str, allowed: str) -> None:
@@ -97,6 +97,22 @@ def test_a_405_names_head_where_get_is_answered(checkpoints: Path, method: str, 
         answer = call(method, path)
     assert (answer.status, answer.headers["allow"]) == (405, allowed)
     assert bool(answer.body) == (method != "HEAD")
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/health/live", "GET, HEAD, OPTIONS"),
+        ("/predict", "OPTIONS, POST"),
+        ("/users/1/ratings/2", "DELETE, OPTIONS, PUT"),
+        ("/items/2", "DELETE, GET, HEAD, OPTIONS, PATCH, PUT"),
+        ("/docs", "GET, HEAD, OPTIONS"),
+    ],
+)
+def test_options_are_the_methods_of_a_path(own_client: httpx.Client, path: str, allowed: str) -> None:
+    answer = own_client.options(path)
+    assert (answer.status_code, answer.headers["allow"], answer.content) == (204, allowed, b"")
+    assert own_client.options("/nowhere").status_code == 404
 
 
 def test_the_document_has_no_operation_twice() -> None:

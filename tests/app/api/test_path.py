@@ -36,7 +36,8 @@ def test_the_files_that_answer_a_pair_are_those_that_are_documented(checkpoints:
             sys.setprofile(None)
 
     body = f'{{"user": "{loaded.users[0]}", "item": "{loaded.items[0]}"}}'.encode()
-    request = ("POST", "/predict", body, [("content-type", "application/json")])
+    headers = [("content-type", "application/json"), ("content-length", str(len(body)))]
+    request = ("POST", "/predict", body, headers)
     with calling(app) as call:
         assert call(*request).status == 200
         assert Caller(traced, call._runner, call._state)(*request).status == 200

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from app.engine.types import shortest
 from models.checkpoint.reader import Checkpoint
 
 JSON = {"content-type": "application/json"}
@@ -17,8 +18,7 @@ def offline(loaded: Checkpoint, users: list[str], items: list[str]) -> list[floa
     """What the checkpoint says, without the service."""
     users_B, items_B = torch.from_numpy(loaded.users.rows(users)), torch.from_numpy(loaded.items.rows(items))
     scale = loaded.manifest.model
-    ratings: list[float] = loaded.model(users_B, items_B).clamp(scale.rating_min, scale.rating_max).tolist()
-    return ratings
+    return shortest(loaded.model(users_B, items_B).clamp(scale.rating_min, scale.rating_max).numpy())
 
 
 def test_a_pair_is_answered_with_the_rating_that_the_model_predicts(client: httpx.Client, loaded: Checkpoint) -> None:

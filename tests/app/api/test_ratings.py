@@ -11,6 +11,7 @@ import httpx
 import numpy as np
 import pytest
 
+from app.engine.types import shortest
 from app.main import create_app
 from app.settings import Settings
 from models.checkpoint.reader import Checkpoint
@@ -63,7 +64,7 @@ def trained(loaded: Checkpoint, user: str) -> dict[str, float]:
     row = loaded.users.row(user)
     own = slice(int(loaded.seen.offsets[row]), int(loaded.seen.offsets[row + 1]))
     ids = loaded.items.lookup(loaded.seen.items_N[own].long().numpy())
-    return dict(zip(ids, loaded.seen.ratings_N[own].tolist(), strict=True))
+    return dict(zip(ids, shortest(loaded.seen.ratings_N[own].numpy()), strict=True))
 
 
 def test_a_new_user_is_folded_in_from_the_next_answer_on(client: httpx.Client, loaded: Checkpoint) -> None:
@@ -252,7 +253,7 @@ def test_an_unknown_time_of_many_is_older_than_all_others(client: httpx.Client) 
     bulk = {"users": ["bulky"] * len(stamps), "items": items, "ratings": [3] * len(stamps), "timestamps": stamps}
     client.post("/ratings", json=bulk).raise_for_status()
     kept = {one["item"]: one["timestamp"] for one in client.get("/users/bulky/ratings").json()["ratings"]}
-    assert [kept[item] for item in items] == [*(seconds for _, seconds in TIMES), 0]
+    assert [kept[item] for item in items] == [*(seconds or None for _, seconds in TIMES), None]
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,7 @@ def test_relevance_orders_by_default_where_the_model_has_it(client: httpx.Client
 def test_an_order_that_the_model_lacks_is_refused(client: httpx.Client) -> None:
     for answer in (
         client.get("/users/1/top?rank_by=lower_bound"),
+        client.get("/users/nobody/top?rank_by=lower_bound"),
         recommend(client, users=["1"], rank_by="lower_bound"),
     ):
         assert answer.status_code == 422
@@ -188,4 +189,4 @@ def test_a_comma_is_or_and_a_repeated_filter_is_and(client: httpx.Client, loaded
     (listed,) = client.post("/recommend", json=body).raise_for_status().json()["lists"]
     assert {item["item"] for item in listed["items"]} == names("label=new,on sale&genre=Drama&genre=Film-Noir")
     found = client.get("/items?n=400&label=on sale").json()["items"]
-    assert {item["id"] for item in found} == having("labels", "on sale")
+    assert {item["item"] for item in found} == having("labels", "on sale")

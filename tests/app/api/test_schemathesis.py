@@ -55,7 +55,7 @@ def write_report(path: Path) -> None:
 @pytest.mark.parametrize(
     ("phases", "cases"),
     [
-        pytest.param({"fuzzing": 8}, 150, id="few"),
+        pytest.param({"fuzzing": 5}, 100, id="few"),
         pytest.param(
             {"examples": None, "coverage": None, "fuzzing": 150, "stateful": 80},
             5_000,

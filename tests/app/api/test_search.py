@@ -10,6 +10,7 @@ from pathlib import Path
 
 import httpx
 import msgspec
+import numpy as np
 import pyarrow as pa
 import pytest
 import torch
@@ -25,7 +26,7 @@ from models.checkpoint.reader import Checkpoint
 from models.checkpoint.writer import Draft
 from models.mf import MatrixFactorization
 from models.registry.directory import load, publish
-from tests.support.asgi import calling
+from tests.support.asgi import ask, calling
 from tests.support.checkpoints import small_draft
 
 Start = Callable[..., AbstractContextManager[tuple[httpx.Client, object]]]
@@ -81,14 +82,14 @@ def test_equal_matches_come_by_their_number_of_ratings(model: ServingModel, titl
 
 def test_an_id_is_found_whatever_its_title(model: ServingModel) -> None:
     found = find_items(model, "5", 10, ANYTHING).items  # the one without a title
-    assert (found[0].id, found[0].title) == ("5", None)
-    assert len({item.id for item in found}) == len(found)
+    assert (found[0].item, found[0].title) == ("5", None)
+    assert len({item.item for item in found}) == len(found)
 
 
 @pytest.mark.parametrize("query", ["%", "(.*", "\\", "nothing has this", "a" * 256])
 def test_no_character_of_a_query_means_more_than_itself(model: ServingModel, query: str) -> None:
     for item in find_items(model, query, 400, ANYTHING).items:
-        assert item.id == query or query in (item.title or "")
+        assert item.item == query or query in (item.title or "")
 
 
 def test_a_search_can_be_held_to_a_genre_and_to_years(model: ServingModel) -> None:
@@ -96,7 +97,7 @@ def test_a_search_can_be_held_to_a_genre_and_to_years(model: ServingModel) -> No
     choice = ItemFilter(("Drama",), (), 1960, 1970)
     found = find_items(model, "", 400, choice).items
     wanted = [item for item in everything if "Drama" in (item.genres or ()) and 1960 <= (item.year or 0) <= 1970]
-    assert [item.id for item in found] == [item.id for item in wanted]
+    assert [item.item for item in found] == [item.item for item in wanted]
     assert wanted
 
 
@@ -105,7 +106,7 @@ def test_users_are_found_by_the_beginning_of_their_id_the_one_itself_first(
 ) -> None:
     found = find_users(model, "2", 300)
     ids = [id_ for id_ in titled.users.ids.to_pylist() if id_.startswith("2")]
-    assert (found[0].id, {user.id for user in found}) == ("2", set(ids))
+    assert (found[0].user, {user.user for user in found}) == ("2", set(ids))
     counts = [user.ratings for user in found[1:]]
     assert counts == sorted(counts, reverse=True)
     assert len(find_users(model, "2", 3)) == 3
@@ -118,11 +119,11 @@ def test_the_service_answers_searches(client: httpx.Client, loaded: Checkpoint) 
     assert (len(items["items"]), items["model_version"]) == (3, loaded.version)
     assert items["items"][0] == {
         key: value
-        for key, value in client.get(f"/items/{items['items'][0]['id']}").json().items()
+        for key, value in client.get(f"/items/{items['items'][0]['item']}").json().items()
         if key in items["items"][0]
     }
     users = client.get("/users", params={"query": "19"}).json()
-    assert users["users"][0] == {"id": "19", "ratings": len(client.get("/users/19/ratings").json()["ratings"])}
+    assert users["users"][0] == {"user": "19", "ratings": len(client.get("/users/19/ratings").json()["ratings"])}
     genres = client.get("/genres").json()["genres"]
     assert {genre["name"] for genre in genres} == {"Drama", "Film-Noir"}
     assert genres[0]["items"] >= genres[1]["items"] > 0
@@ -152,10 +153,10 @@ def test_what_makes_no_sense_is_refused(
 def test_somebody_who_was_erased_is_not_found(tmp_path: Path, make_draft: Callable[..., Draft]) -> None:
     publish(tmp_path, make_draft(0))
     with calling(create_app(Settings(checkpoints=tmp_path))) as call:
-        ids = [user["id"] for user in json.loads(call("GET", "/users", query=b"query=7").body)["users"]]
+        ids = [user["user"] for user in json.loads(call("GET", "/users", query=b"query=7").body)["users"]]
         assert "7" in ids
         assert call("DELETE", "/users/7").status == 200
-        found = [user["id"] for user in json.loads(call("GET", "/users", query=b"query=7").body)["users"]]
+        found = [user["user"] for user in json.loads(call("GET", "/users", query=b"query=7").body)["users"]]
         assert found == [id_ for id_ in ids if id_ != "7"]
 
 
@@ -238,7 +239,7 @@ def test_predictions_have_the_intervals_of_lists(uncertain_client: httpx.Client)
         headers = {"Content-Type": "application/vnd.apache.arrow.stream"}
         content = client.post("/predict?intervals=true", content=sink.getvalue().to_pybytes(), headers=headers).content
         table = pa.ipc.open_stream(content).read_all()
-        assert [*zip(table["low"].to_pylist(), table["high"].to_pylist(), strict=True)] == ends
+        assert np.array_equal([table["low"].to_numpy(), table["high"].to_numpy()], np.array(ends, np.float32).T)
         assert client.post("/predict", json=pairs).json().keys() == {"ratings", "sources", "model_version"}
     ratings = [{"item": "3", "rating": 5}]
     (inline,) = client.post("/recommend", json=wishes | {"ratings": ratings, "n": 1}).json()["lists"]
@@ -330,3 +331,27 @@ def test_a_report_larger_than_may_be_is_not_read(reported: Path, monkeypatch: py
     monkeypatch.setattr(files, "MAX_REPORT_BYTES", 10)
     with calling(create_app(Settings(checkpoints=reported.parent))) as call:
         assert call("GET", f"/models/{reported.name}/report").status == 404
+
+
+def test_users_who_joined_after_the_fit_are_found(checkpoints: Path, tmp_path: Path) -> None:
+    settings = Settings(checkpoints=checkpoints, store=f"sqlite:///{tmp_path}/ratings.sqlite")
+    with calling(create_app(settings)) as call:
+        for user, number in (("2-new", 3), ("2-NEW", 1), ("gone", 1), ("2", 1)):
+            for item in range(1, number + 1):
+                ask(call, "PUT", f"/users/{user}/ratings/{item}", {"rating": 4})
+        ask(call, "DELETE", "/users/gone")
+
+        def found(query: str, n: int = 400) -> list[tuple[str, int]]:
+            return [
+                (user["user"], user["ratings"]) for user in ask(call, "GET", f"/users?query={query}&n={n}")["users"]
+            ]
+
+        assert found("2-") == [("2-new", 3), ("2-NEW", 1)]
+        assert found("2-new", 1) == [("2-new", 3)]
+        assert found("2-N") == [("2-NEW", 1)]
+        assert found("gone") == []
+        twos = found("2")
+        assert twos[0][0] == "2"
+        assert {("2-new", 3), ("2-NEW", 1)} <= {*twos}
+        assert len({user for user, _ in twos}) == len(twos)
+        assert found("") == sorted(found(""), key=lambda user: -user[1])

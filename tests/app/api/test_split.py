@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import weakref
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from app.engine.engine import Engine
+from app.engine.errors import SplitError
+from app.engine.model_holder import ModelHolder
 from app.engine.serving_model import ServingModel
 from app.main import create_app
 from app.settings import Settings
-from models.registry.directory import current_split, publish, set_split
+from models.devices import DevicePlacement
+from models.registry.directory import current_split, load, publish, set_split
 from models.registry.split import Split
 from tests.support.asgi import Caller, ask, calling
 from tests.support.checkpoints import edit_manifest
@@ -141,6 +148,31 @@ def test_what_cannot_be_split_is_refused_and_changes_nothing(
     assert ask(call, "DELETE", f"/models/split?version={other}&force=true")["model_version"] == other
 
 
+def test_a_version_that_becomes_the_current_one_meanwhile_cannot_be_split(
+    versions: tuple[str, str], tmp_path: Path
+) -> None:
+    """Whether it is the current one is looked at when nobody else changes versions any more."""
+    _, other = versions
+
+    async def main() -> None:
+        engine = Engine(tmp_path, DevicePlacement(torch.device("cpu")), threads=1)
+        try:
+            await engine.versions.start()
+            async with engine.versions.lock:
+                activating = asyncio.create_task(engine.versions.activate(other))
+                await asyncio.sleep(0)
+                splitting = asyncio.create_task(engine.split.begin(Split(other, 0.5), force=False))
+                await asyncio.sleep(0)
+            await activating
+            with pytest.raises(SplitError, match="is the current one"):
+                await splitting
+            assert engine.split.current is None
+        finally:
+            engine.close()
+
+    asyncio.run(main())
+
+
 def test_a_pinned_service_takes_no_part(versions: tuple[str, str], tmp_path: Path) -> None:
     current, other = versions
     with calling(create_app(Settings(checkpoints=tmp_path))) as call:
@@ -199,6 +231,9 @@ def test_a_split_that_cannot_be_followed_leaves_everybody_to_the_current_version
         "The split cannot be followed, so the current model answers all users: SPLIT does not contain the name of a "
         "version and a share between 0 and 1"
     ) == 1
+    ask(call, "DELETE", "/models/split")
+    assert not (tmp_path / "SPLIT").exists()
+    split(call, other, 0.5)
 
 
 def test_what_is_hidden_is_in_no_list_of_either_version(call: Caller, versions: tuple[str, str]) -> None:
@@ -232,6 +267,40 @@ def test_live_errors_and_metrics_are_those_of_the_version_of_each_user(call: Cal
     assert f'ratecast_split_share{{version="{versions[1]}"}} 0.5' in text
     for version in versions:
         assert f'ratecast_split_request_seconds_count{{version="{version}"}}' in text
+
+
+def test_lists_and_ratings_of_a_request_with_ratings_count_for_the_version_that_answers(
+    call: Caller, versions: tuple[str, str]
+) -> None:
+    split(call, versions[1], 0.5)
+    before = requests_of(call)
+    asked = {"ratings": [{"item": "3", "rating": 4}]}
+    version = ask(call, "POST", "/recommend", asked)["model_version"]
+    assert requests_of(call) == before | {version: before.get(version, 0) + 1}
+
+
+def requests_of(call: Caller) -> dict[str, float]:
+    """How many requests each version of a split has answered."""
+    lines = call("GET", "/metrics").body.decode().splitlines()
+    counts = [line for line in lines if line.startswith("ratecast_split_request_seconds_count{")]
+    return {line.split('"')[1]: float(line.split()[-1]) for line in counts}
+
+
+def test_an_export_is_of_one_version_though_another_becomes_current_meanwhile(
+    call: Caller, versions: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    split(call, versions[1], 0.5)
+    turns = count()
+
+    def either(self: ModelHolder, *_: Any) -> ServingModel:
+        return [*self.loaded][next(turns) % 2]
+
+    monkeypatch.setattr(ModelHolder, "of_user", either)
+    exports = [ask(call, "GET", "/users/7/export") for _ in range(2)]
+    assert {found["model_version"] for found in exports} == {*versions}
+    for found in exports:
+        loaded = load(tmp_path, found["model_version"])
+        assert found["row"]["bias"] == pytest.approx(float(loaded.model.user_bias[loaded.users.row("7")]))
 
 
 def test_a_version_that_answers_nobody_any_more_takes_no_memory(

@@ -109,7 +109,7 @@ def test_bytes_of_a_query_that_are_not_percent_encoded_are_utf_8_too(checkpoints
 def _check_raw_query(call: Caller) -> None:
     for query in ("query=ünï·ço∂é&n=1", "query=%C3%BCn%C3%AF·ço∂é&n=1"):
         (found,) = json.loads(call("GET", "/users", query=query.encode()).body)["users"]
-        assert found["id"] == "ünï·ço∂é"
+        assert found["user"] == "ünï·ço∂é"
     only = json.loads(call("GET", "/users/1/top", query="only=ünï·ço∂é&exclude_seen=0".encode()).body)
     assert [item["item"] for item in only["items"]] == ["ünï·ço∂é"]
     assert call("GET", "/users", query="query=ü".encode("latin-1")).status == 400

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from models.registry.directory import activate, versions
-from tests.support.browser import Watched, launch, watching
+from tests.support.browser import ADMIN, KEY, Watched, watching
 from tests.support.checkpoints import replace_file
+from tests.support.service import Start
 from training import job
 from training.config import JobConfig
 from training.data.fetch import default_cache
@@ -20,6 +21,17 @@ from training.data.fetch import default_cache
 REPORT = b"<!doctype html><html lang=en><title>A report</title><style>h1 { color: rgb(1, 2, 3) }</style><h1>Fitted</h1>"
 HEAD = ("relevance.factors=32", "relevance.regression_items=0")
 QUICK = ("trial=0", "samples=20", "factors=8", "rank=16", *HEAD)  # a second's fit; it is not judged here
+
+VIEWS = {
+    "model": "",
+    "users": "users/1",
+    "items": "items/1",
+    "try": "try",
+    "quality": "quality",
+    "compare": "compare",
+    "live": "live",
+    "settings": "settings",
+}  # the address of each, with what it is of
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -65,15 +77,6 @@ def service(
         yield client
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """Of one module: while Playwright runs, no other test of this process could run an event loop."""
-    with sync_playwright() as playwright:
-        browser = launch(playwright)
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
 def watched(browser: Browser, service: httpx.Client, request: pytest.FixtureRequest) -> Iterator[Watched]:
     """A page that must complain of nothing and ask nobody else. A test may give options of its context."""
@@ -87,3 +90,18 @@ def watched(browser: Browser, service: httpx.Client, request: pytest.FixtureRequ
 @pytest.fixture
 def page(watched: Watched) -> Page:
     return watched.page
+
+
+@pytest.fixture
+def guarded(
+    start: Start, browser: Browser, checkpoints: Path, tmp_path: Path
+) -> Iterator[tuple[Watched, httpx.Client]]:
+    """A page, and a client with the admin key, of a service with keys and a store of its own."""
+    store = f"sqlite:///{tmp_path}/ratings.sqlite"
+    with (
+        start(checkpoints, store=store, api_keys=KEY, admin_keys=ADMIN) as (client, _),
+        watching(browser, str(client.base_url).rstrip("/")) as watched,
+    ):
+        client.headers["Authorization"] = f"Bearer {ADMIN}"
+        watched.page.add_init_script(f"sessionStorage.setItem('ratecast.key', '{KEY}')")
+        yield watched, client

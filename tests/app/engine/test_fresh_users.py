@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -12,15 +13,18 @@ import torch
 
 from app.engine.folding import FoldedUser
 from app.engine.fresh_users import FreshUsers, UnreadRatingsError
+from app.engine.known_items import KnownItems
 from app.engine.model_holder import ModelHolder
 from app.engine.rating_history import RatingHistory
 from app.engine.serving_model import ServingModel
+from app.ratings.deleted_users import FILE, DeletedUsers
 from app.ratings.records import Erase, Put, Rating
 from app.ratings.revisions import Revisions
 from app.ratings.schema import address
 from app.ratings.store import RatingsStore
 from models.checkpoint.reader import Checkpoint
 from models.devices import DevicePlacement
+from models.stored_items import StoredItem, of_items
 
 CPU = DevicePlacement(torch.device("cpu"))
 Scenario = Callable[[RatingsStore, ServingModel], Awaitable[None]]
@@ -116,12 +120,76 @@ def test_while_the_store_is_unreachable_what_is_kept_or_the_model_answers(run: C
         (before,) = await read(fresh, model, "1")
         await store.change(put("1", "2"))
         await store.change(put("2", "2"))
-        store._database.available = False
+        store.database.available = False
         assert find(fresh, model, "1") is before
         assert find(fresh, model, "2") is None
         assert await read(fresh, model, "1", "2") == [before]
 
     run(scenario)
+
+
+def test_a_change_of_items_leaves_the_rows_of_users(run: Callable[[Scenario], None]) -> None:
+    """They follow from ratings alone: without the store, a change of one item would take everybody's ratings away."""
+
+    async def scenario(store: RatingsStore, model: ServingModel) -> None:
+        fresh = fresh_users(store)
+        await store.change(put("1", "1"))
+        (before,) = await read(fresh, model, "1")
+        known = KnownItems.none().with_changes(of_items([StoredItem("1", hidden=True)]), 1)
+        view = model.with_items(known, time.time())
+        assert find(fresh, view, "1") is before
+
+    run(scenario)
+
+
+def test_a_user_who_was_deleted_is_unknown_while_the_store_is_unreachable(run: Callable[[Scenario], None]) -> None:
+    """Also where nothing of them is kept, or a row from before the deletion."""
+
+    async def scenario(store: RatingsStore, model: ServingModel) -> None:
+        fresh = fresh_users(store)
+        await store.change(put("1", "1"))
+        assert all(folded.is_known for folded in await read(fresh, model, "1"))
+        await store.change(Erase("1"))
+        await store.change(Erase("2"))
+        store.database.available = False
+        for found in (
+            [find(fresh, model, "1"), find(fresh, model, "2")],
+            await read(fresh, model, "1", "2", "3"),
+            [one.folded for one in fresh.find_all(model, ["3", "2"], model.users.rows(["3", "2"]))],
+        ):
+            assert found
+            assert not any(folded is None or folded.is_known for folded in found)
+        assert find(fresh, model, "3") is None
+
+    run(scenario)
+
+
+def test_they_stay_unknown_after_a_restart_without_the_store(tmp_path: Path, loaded: Checkpoint) -> None:
+    """Another process reads the file beside the models, as does one that runs already when they are deleted."""
+    database, file = tmp_path / "ratings.sqlite", tmp_path / FILE
+
+    async def main() -> None:
+        running, store = (
+            RatingsStore(address(f"sqlite:///{database}"), Revisions(), deleted=DeletedUsers(file)) for _ in range(2)
+        )
+        await store.start()
+        await store.change(Erase("1"))
+        await store.change(put("1", "1"))
+        await store.close()
+        database.write_bytes(bytes(8192))
+        restarted = RatingsStore(address(f"sqlite:///{database}"), Revisions(), deleted=DeletedUsers(file))
+        await restarted.start()
+        for without in (running, restarted):
+            assert not without.available
+            model, fresh = ServingModel(loaded, revisions=without.revisions), fresh_users(without)
+            found = find(fresh, model, "1")
+            assert found is not None
+            assert not found.is_known
+            assert [one.is_known for one in await read(fresh, model, "1", "2")] == [False]
+            assert find(fresh, model, "2") is None
+            await without.close()
+
+    asyncio.run(main())
 
 
 def test_another_model_is_folded_into_anew(run: Callable[[Scenario], None], loaded: Checkpoint) -> None:

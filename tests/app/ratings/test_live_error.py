@@ -7,6 +7,7 @@ import json
 import math
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
+from app.engine.live_error import _before
 from app.main import create_app
 from app.ratings import live_error
 from app.ratings.live_error import ErrorSums, Judged
@@ -113,6 +115,94 @@ def test_ratings_that_come_at_once_are_predicted_from_what_was_known_before_all_
     by_hand.check(settled(call))
 
 
+@contextmanager
+def nobody_compares(database: sa.Engine) -> Iterator[None]:
+    """Until the block ends another worker has the lease."""
+    lease = "UPDATE ratecast_lease SET holder = 'another', until = "
+    with database.begin() as connection:
+        connection.execute(sa.text(f"{lease} 4000000000"))
+    yield
+    with database.begin() as connection:
+        connection.execute(sa.text(f"{lease} 0"))
+
+
+def test_what_is_changed_before_a_rating_is_compared_makes_no_difference(call: Caller, database: sa.Engine) -> None:
+    """A rating changed, one deleted, one of the training data deleted, and one rated again after a deletion."""
+    fitted = next(item for item in trained(call, "7") if item.isdigit())
+    new = [str(item) for item in range(1, 300) if str(item) not in trained(call, "7")]
+    by_hand = ByHand(call)
+    for item in new[:3]:
+        by_hand.put("7", item, 5)
+    ask(call, "DELETE", f"/users/7/ratings/{new[2]}")
+    with nobody_compares(database):
+        by_hand.put("7", new[3], 1)
+        ask(call, "PUT", f"/users/7/ratings/{new[0]}", {"rating": 1})
+        ask(call, "DELETE", f"/users/7/ratings/{new[1]}")
+        ask(call, "DELETE", f"/users/7/ratings/{fitted}")
+        ask(call, "PUT", f"/users/7/ratings/{new[2]}", {"rating": 2})
+        by_hand.put("7", new[4], 3)
+        ask(call, "PUT", f"/users/7/ratings/{new[0]}", {"rating": 3})
+        by_hand.put("7", new[5], 4)
+    by_hand.check(settled(call))
+
+
+def test_ratings_that_came_together_are_compared_together_however_many_they_are(
+    call: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live_error, "MOST_TOGETHER", 3)
+    by_hand = ByHand(call)
+    by_hand.put("bulk", "20", 2.0)
+    items = [str(item) for item in range(1, 9)]
+    for item in items:
+        source, predicted = by_hand.predicted("bulk", item)
+        by_hand.errors[source].append(predicted - 5)
+    ask(call, "POST", "/ratings", {"users": ["bulk"] * 8, "items": items, "ratings": [5] * 8})
+    by_hand.check(settled(call))
+
+
+def test_changes_that_no_waiting_rating_needs_are_forgotten(call: Caller, database: sa.Engine) -> None:
+    for rating in (1, 5, 3):
+        ask(call, "PUT", "/users/nobody/ratings/3", {"rating": rating})
+    ask(call, "DELETE", "/users/nobody/ratings/3")
+    settled(call)
+
+    def kept() -> int:
+        with database.connect() as connection:
+            return int(connection.execute(sa.text("SELECT count(*) FROM ratecast_replaced")).scalar_one())
+
+    while kept():
+        call.wait(0.1)
+
+
+def test_a_user_who_is_deleted_and_rates_again_at_once_is_compared_as_nobody(store_url: str, directory: Path) -> None:
+    async def work(store: Any) -> None:
+        await asyncio.gather(store.change(Erase("7")), store.change(Put("7", Rating("1", 3.0, 0))))
+        ((waiting,), stored) = await store.incoming(), (await store.of(["7"]))["7"]
+        before = _before(stored, waiting, {"1"}, [])
+        assert (before.revision, before.erased, before.ratings) == (waiting.revision, waiting.revision, ())
+
+    run(store_url, work)
+
+
+def test_of_two_services_that_store_one_pair_at_once_one_notes_it_as_new(store_url: str) -> None:
+    """And of two new ratings of one user, the second comes after the first."""
+
+    async def work(store: Any) -> None:
+        async with opened(store_url) as other:
+            for number in range(40):
+                await asyncio.gather(*(one.change(Put(f"u{number}", Rating("1", 3.0, 0))) for one in (store, other)))
+                same = f"v{number}"
+                changes = store.change(Put(same, Rating("1", 3.0, 0))), other.change(Put(same, Rating("2", 3.0, 0)))
+                await asyncio.gather(*changes)
+        found = await store.incoming()
+        assert len([one for one in found if one.user.startswith("u")]) == 40
+        for number in range(40):
+            first, second = [one for one in found if one.user == f"v{number}"]
+            assert (first.before, second.before) == (0, first.revision)
+
+    run(store_url, work)
+
+
 def test_a_changed_rating_counts_once_and_one_of_the_training_data_or_that_was_deleted_not_at_all(call: Caller) -> None:
     for rating in (1, 5, 3):
         ask(call, "PUT", "/users/nobody/ratings/3", {"rating": rating})
@@ -177,6 +267,27 @@ def test_one_compares_at_a_time_until_the_lease_runs_out(store_url: str, monkeyp
         assert await store.claim("b")
 
     run(store_url, work)
+
+
+def test_a_lease_and_an_hour_of_a_clock_that_was_far_ahead_count_no_more(
+    store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else nobody would compare for years after a restart, and old errors would be among those of the last days."""
+
+    async def work(store: Any) -> None:
+        await store.change(Put("a", Rating("1", 3.0, 0)))
+        (one,) = await store.incoming()
+        with monkeypatch.context() as ahead:
+            ahead.setattr(live_error.time, "time", lambda: 4e9)
+            assert await store.claim("a")
+            await store.settle([(one, Judged("v", "model", ErrorSums(ratings=1)))])
+            assert len(await store.error_sums(0)) == 1
+        assert await store.claim("b")
+        assert not await store.claim("a")
+        assert await store.error_sums(0) == {}
+
+    run(store_url, work)
+    assert live_errors(store_url.replace("postgresql://", "postgresql+psycopg://")) == ()
 
 
 def test_the_revision_before_is_that_of_the_user_and_an_erased_user_does_not_wait(store_url: str) -> None:

@@ -21,10 +21,13 @@ from app.ratings.records import Put, PutMany, Rating
 from app.ratings.revisions import LATEST, Revisions
 from app.ratings.schema import address
 from app.ratings.store import RatingsStore
-from app.ratings.tables import deletions, ratings, requests, users
+from app.ratings.tables import catalogue, deletions, incoming, items, ratings, requests, users
 from app.ratings.tables import store as store_table
+from models.stored_items import StoredItem
+from tests.app.ratings.test_store import opened
+from tests.support.outages import FailedOver
 
-TABLES = store_table, ratings, users, deletions, requests
+TABLES = store_table, ratings, users, deletions, requests, items, catalogue, incoming
 SOON = 20.0  # seconds; moments on an idle machine
 
 
@@ -89,6 +92,25 @@ def test_a_lock_that_somebody_held_for_seconds_leaves_nothing_behind(tmp_path: P
     asyncio.run(main())
 
 
+@pytest.mark.slow
+def test_a_bulk_does_not_wait_for_ever_behind_a_lock(store_url: str, database: sa.Engine) -> None:
+    """It has a minute for its own work, but what comes after it, and the end of the service, would wait as long."""
+
+    async def main() -> None:
+        async with followed(store_url) as store:
+            await store.change(given("u"))
+            with database.connect() as other:
+                other.execute(sa.update(store_table).values(revision=store_table.c.revision))
+                began = time.monotonic()
+                with pytest.raises(StoreUnavailableError, match="locked by another process"):
+                    await store.change(PutMany(["u"], [Rating("b", 1.0, 7)]))
+                assert time.monotonic() - began < SOON
+                other.rollback()
+            await acknowledged_soon(store, given("u"))
+
+    asyncio.run(main())
+
+
 ENDLESS = {
     "sqlite": "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n",
     "postgresql": "SELECT pg_sleep(600)",
@@ -127,7 +149,7 @@ def test_a_question_that_takes_too_long_does_not_make_the_store_count_as_unreach
         async with followed(store_url) as store:
             await store.change(given("u"))
             with pytest.raises(StoreUnavailableError):
-                await store._database._run(store._database._engine.connect, slow, 0.2)
+                await store.database._run(store.database._engine.connect, slow, 0.2)
             assert store.available
             assert (await store.of(["u"]))["u"].revision == 1
 
@@ -180,6 +202,24 @@ def test_a_service_starts_and_reads_while_somebody_holds_the_lock(tmp_path: Path
     asyncio.run(main())
 
 
+def test_a_standby_that_took_over_is_used_and_has_what_was_acknowledged(tmp_path: Path, postgres_url: str) -> None:
+    """The quick case of the recovery matrix of PostgreSQL (`e2e/test_recovery_matrix.py`)."""
+    outage = FailedOver(tmp_path)
+
+    async def main() -> None:
+        async with followed(outage.url) as store:
+            await store.change(given("before"))
+            outage.begin()
+            with pytest.raises(StoreUnavailableError):
+                await store.change(given("lost"))
+            outage.end()
+            await acknowledged_soon(store, given("after"))
+            assert len((await store.of(["before"]))["before"].ratings) == 1
+
+    with outage.prepared():
+        asyncio.run(main())
+
+
 def copy_of(database: sa.Engine) -> dict[sa.Table, list[dict[str, object]]]:
     with database.connect() as connection:
         return {table: [dict(row) for row in connection.execute(sa.select(table)).mappings()] for table in TABLES}
@@ -187,8 +227,9 @@ def copy_of(database: sa.Engine) -> dict[sa.Table, list[dict[str, object]]]:
 
 def restore(database: sa.Engine, copy: dict[sa.Table, list[dict[str, object]]]) -> None:
     with database.begin() as connection:
+        connection.execute(sa.delete(incoming))
         for table, rows in copy.items():
-            connection.execute(sa.delete(table))
+            connection.execute(sa.delete(table))  # of SQLite's `incoming`, what a trigger noted of the ratings
             if rows:
                 connection.execute(sa.insert(table), rows)
 
@@ -218,6 +259,61 @@ def test_after_a_restore_from_a_copy_everybody_is_read_anew_and_no_revision_come
             later = await store.change(given("kept", 3.0))
             assert later > ours.table[ours.slot_of("gone")] > gone[-1]
             assert ours.table[ours.slot_of("kept")] == later
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("another_store", [False, True])
+def test_after_a_restore_from_a_copy_all_items_are_read_anew_and_no_revision_comes_again(
+    store_url: str, database: sa.Engine, another_store: bool
+) -> None:
+    """Of two services the first notices the copy, and the second that the first did; it knows a change less or more."""
+
+    async def main() -> None:
+        async with opened(store_url) as one, opened(store_url) as other:
+            await one.items.change([StoredItem("kept")])
+            copy = copy_of(database)
+            if another_store:
+                copy[store_table][0]["id"] = "another"
+            await one.items.change([StoredItem("kept", hidden=True), StoredItem("gone")])
+            await one.items.change([StoredItem("gone too")])
+            known = [await store.items.changed_after(0) for store in (one, other)]
+            restore(database, copy)
+            found = await one.items.changed_after(known[0].revision, known[0].reading)
+            assert (found.changed["id"].to_pylist(), found.changed["hidden"].to_pylist()) == (["kept"], [False])
+            assert found.reading != known[0].reading
+            assert found.revision > known[0].revision
+            for revision in (known[1].revision - 1, known[1].revision + 1):
+                theirs = await other.items.changed_after(revision, known[1].reading)
+                assert (theirs.changed["id"].to_pylist(), theirs.revision) == (["kept"], found.revision)
+                assert theirs.reading != known[1].reading
+            again = await one.items.changed_after(found.revision, found.reading)
+            assert (len(again.changed), again.reading) == (0, found.reading)
+            await other.items.change([StoredItem("new")])
+            later = await one.items.changed_after(found.revision, found.reading)
+            assert (later.changed["id"].to_pylist(), later.revision) == (["new"], found.revision + 1)
+
+    asyncio.run(main())
+
+
+def test_all_items_are_read_anew_when_the_store_is_reached_again(tmp_path: Path) -> None:
+    """Nobody has seen what happened meanwhile: the revision may be one that was known, of other items."""
+    file = tmp_path / "ratings.sqlite"
+
+    async def main() -> None:
+        async with followed(f"sqlite:///{file}") as store:
+            await store.items.change([StoredItem("a")])
+            known = await store.items.changed_after(0)
+            file.rename(tmp_path / "away.sqlite")
+            with pytest.raises(StoreUnavailableError):
+                await store.items.changed_after(known.revision, known.reading)
+            (tmp_path / "away.sqlite").rename(file)
+            async with asyncio.timeout(SOON):
+                while not store.available:
+                    await asyncio.sleep(0.01)
+            found = await store.items.changed_after(known.revision, known.reading)
+            assert (found.revision, found.changed["id"].to_pylist()) == (known.revision, ["a"])
+            assert found.reading != known.reading
 
     asyncio.run(main())
 

@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.ratings import statements
+from app.ratings import statements, user_records
 from app.ratings import store as store_module
 from app.ratings.database import Database
 from app.ratings.errors import RequestKeyError, StoreUnavailableError
@@ -313,6 +313,25 @@ def test_more_users_than_fit_into_one_query_are_found(store_url: str) -> None:
     run(store_url, work)
 
 
+def test_of_a_user_with_very_many_ratings_the_first_are_read_and_others_are_complete(
+    store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(user_records, "MOST_RATINGS", 20)
+
+    async def work(store: RatingsStore) -> None:
+        users = [f"u{number}" for number in range(300)]
+        await store.change(PutMany(users, [Rating("a", 3, 7)] * 300))
+        for user in ("u7x", "u9x"):
+            await store.change(PutMany([user] * 25, [Rating(f"i{number}", 3, 7) for number in range(10, 35)]))
+        found = await store.of([*users, "u7x", "nobody", "u9x"])
+        assert [(found[user].complete, len(found[user].ratings)) for user in users] == [(True, 1)] * 300
+        assert found["nobody"] == StoredUser()
+        for user in ("u7x", "u9x"):
+            assert (found[user].complete, len(found[user].ratings)) == (False, 20)
+
+    run(store_url, work)
+
+
 def test_without_a_database_nothing_is_acknowledged_and_nothing_waits() -> None:
     async def main() -> None:
         async with opened("postgresql://nobody@127.0.0.1:1/nothing") as store:
@@ -343,21 +362,21 @@ def test_a_database_that_comes_later_is_found(tmp_path: Path) -> None:
 
 def test_a_store_is_counted_as_a_whole(store_url: str) -> None:
     async def work(store: RatingsStore) -> None:
-        times = [0, 86_400, 86_401, 2 * 86_400 - 1, 5 * 86_400]
-        await store.change(PutMany(["u", "u", "v", "w", "w"], [Rating(f"i{at}", 4, at) for at in times]))
+        times = [0, 86_400, 86_401, 2 * 86_400 - 1, 5 * 86_400, 6 * 86_400]
+        await store.change(PutMany(["u", "u", "v", "w", "w", "u"], [Rating(f"i{at}", 4, at) for at in times]))
         await store.change(Erase("gone"))
         before = await store.change(Erase("v"))
         await store.change(Put("u", Rating("i9", 4, 5 * 86_400 + 7)))
-        found = await store.totals(before, 5 * 86_400 + 1, 1)
+        found = await store.totals(before, 5 * 86_400 + 1, range(1, 6))
         assert found == Totals(
-            ratings=5,
+            ratings=6,
             users=2,
-            items=5,
+            items=6,
             erased_users=2,
             first=86_400,
-            last=5 * 86_400 + 7,
+            last=6 * 86_400,
             changed_users=1,
-            later_ratings=1,
+            later_ratings=2,
             days={1: 2, 5: 2},
         )
 
@@ -378,5 +397,26 @@ def test_items_of_one_keyed_request_are_stored_once_and_the_key_is_of_no_other(s
             ):
                 with pytest.raises(RequestKeyError):
                     await other
+
+    asyncio.run(main())
+
+
+def test_of_items_that_many_patch_at_once_no_change_is_lost(store_url: str) -> None:
+    def one_later(known: StoredItem | None) -> StoredItem:
+        return StoredItem("a", year=1) if known is None else known._replace(year=(known.year or 0) + 1)
+
+    def refuse(_: StoredItem | None) -> StoredItem:
+        raise LookupError
+
+    async def main() -> None:
+        async with opened(store_url) as ours, opened(store_url) as theirs:
+            await asyncio.gather(*(store.items.patch("a", one_later) for store in (ours, theirs) * 5))
+            revision = (await ours.items.changed_after(0)).revision
+            with pytest.raises(LookupError):
+                await ours.items.patch("a", refuse)
+            assert (await theirs.items.of("a"), (await ours.items.changed_after(0)).revision) == (
+                StoredItem("a", year=10),
+                revision,
+            )
 
     asyncio.run(main())

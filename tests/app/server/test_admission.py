@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 
-from app.server.protocol import HEALTH, PER_TURN, Admission, Entry
+from app.server.admission import HEALTH, PER_TURN, Admission, Entry
 
 
 def run(ask: int, waiting: int) -> tuple[list[Entry], list[list[int]]]:

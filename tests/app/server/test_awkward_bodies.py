@@ -27,6 +27,7 @@ IDS = b",".join(b'"%d"' % number for number in range(15_000))
 BODIES: dict[str, tuple[str, Callable[[], bytes], int]] = {
     "objects": ("/predict", lambda: b'{"users": [' + many(b"{},") + b"{}]}", 422),
     "lists": ("/recommend", lambda: b'{"users": [' + many(b"[],") + b"[]]}", 422),
+    "objects-to-fastapi": ("/items", lambda: b'{"items": [' + many(b"{},") + b"{}]}", 422),
     "numbers": ("/ratings", lambda: b'{"users": [' + many(b"1,") + b"1]}", 422),
     "members": ("/predict", lambda: b"{" + many(b'"a":1,') + b'"a":1}', 422),
     "distinct-members": (

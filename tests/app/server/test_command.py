@@ -45,7 +45,7 @@ def test_a_start_without_a_checkpoint_names_the_command_that_makes_one(
     refusal: Callable[..., str], tmp_path: Path
 ) -> None:
     line = refusal("--checkpoints", str(tmp_path))
-    assert f"python -m training fit --data ml-100k --split random:0.1 --preset bayes --out {tmp_path}" in line
+    assert f"ratecast fit --data ml-100k --split random:0.1 --preset bayes --out {tmp_path}" in line
 
 
 def test_a_port_in_use_ends_the_start_with_one_line(refusal: Callable[..., str], checkpoints: Path) -> None:
@@ -144,7 +144,6 @@ def test_a_check_says_what_would_be_served_and_ends(
     [
         (["--wrokers", "2"], "Did you mean '--workers'?"),
         (["--json"], "--json goes with --check"),
-        (["--completion", "tcsh"], "'bash', 'zsh', 'fish'"),
         (["more"], "unexpected extra argument"),
         (["--port"], "requires an argument"),
     ],

@@ -213,13 +213,16 @@ CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n1a\r\n" + BODY + b"\r\n0\r\n\r\n"
 @pytest.mark.parametrize("body", [b"Content-Length: 26\r\n\r\n" + BODY, CHUNKED], ids=["length", "chunks"])
 @pytest.mark.parametrize("pause", ["none", "after-the-head", "in-the-body", "every-byte"])
 def test_the_body_of_a_request_that_offers_an_upgrade_is_read_as_its_body(
-    service: httpx.Client, body: bytes, pause: str
+    client: httpx.Client, body: bytes, pause: str
 ) -> None:
-    """As clients that speak HTTP/2 too send it; whatever arrives when, what follows is the next request."""
+    """As clients that speak HTTP/2 too send it; whatever arrives when, what follows is the next request.
+
+    The service has time: on a busy machine single bytes take it.
+    """
     request = HEAD + UPGRADE + body
     cuts = {"none": [], "after-the-head": [request.index(b"\r\n\r\n") + 4], "in-the-body": [len(request) - 9]}
     ends = cuts.get(pause, range(1, len(request)))
-    with connection(service) as upgrading:
+    with connection(client) as upgrading:
         for begin, end in zip([0, *ends], [*ends, len(request)], strict=True):
             upgrading.sendall(request[begin:end])
             time.sleep(0.1 if pause in cuts else 0.0005)

@@ -32,8 +32,8 @@ def large(tmp_path_factory: pytest.TempPathFactory, make_draft: Callable[..., Dr
 
 @pytest.fixture(scope="module")
 def service(start: Start, large: Path) -> Iterator[httpx.Client]:
-    """A client of a service with default limits that answers from it."""
-    with start(large) as (client, _):
+    """A client of a service that answers from it, and has the time for it beside other work."""
+    with start(large, max_seconds="60") as (client, _):
         yield client
 
 

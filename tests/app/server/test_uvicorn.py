@@ -7,15 +7,21 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import re
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import uvicorn
 from fastapi import FastAPI
+from uvicorn import _subprocess
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.importer import import_from_string
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 from uvicorn.server import ServerState
 from uvicorn.supervisors import Multiprocess
 
@@ -70,14 +76,33 @@ def test_the_flow_of_a_connection_can_be_paused_and_resumed(protocol: Any) -> No
     assert callable(protocol.flow.resume_reading)
 
 
-@pytest.mark.parametrize("name", ["more_body", "response_started", "response_complete"])
-def test_a_request_says_how_far_it_is(name: str) -> None:
-    assert f"self.{name}" in inspect.getsource(RequestResponseCycle.__init__)
+OF_CYCLE = ("more_body", "response_started", "response_complete", "disconnected", "default_headers", "scope", "flow",
+            "transport", "message_event", "on_response", "keep_alive", "waiting_for_100_continue", "chunked_encoding",
+            "expected_content_length")  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OF_CYCLE)
+def test_a_request_has_the_attributes_that_its_answer_is_sent_by(name: str) -> None:
+    assert re.search(rf"self\.{name}\b", inspect.getsource(RequestResponseCycle.__init__))
+
+
+def test_no_other_attribute_is_read_or_set_to_send_an_answer() -> None:
+    used = {*re.findall(r"self\.(\w+)", inspect.getsource(RequestResponseCycle.send))}
+    assert used == {*OF_CYCLE, "access_log", "access_logger"} - {"more_body"}
 
 
 def test_head_and_body_of_an_answer_are_written_apart() -> None:
-    """Were they one write, `JoiningTransport` would not be needed."""
+    """Were they one write, and were headers looked at together, `Cycle` would not be needed."""
     assert inspect.getsource(RequestResponseCycle.send).count("self.transport.write(") >= 2
+
+
+def test_a_cycle_can_be_told_to_send_in_another_way() -> None:
+    assert "self.send" in inspect.getsource(RequestResponseCycle.run_asgi)
+    assert not hasattr(RequestResponseCycle, "__slots__")
+
+
+def test_answers_begin_with_a_line_of_their_status() -> None:
+    assert STATUS_LINE[200].rstrip() == b"HTTP/1.1 200 OK"
 
 
 def test_the_parent_of_workers_keeps_their_exit_codes() -> None:
@@ -87,6 +112,10 @@ def test_the_parent_of_workers_keeps_their_exit_codes() -> None:
     assert "process.is_alive(" in inspect.getsource(Multiprocess.keep_subprocess_alive)
     assert "self.child_conn = Pipe()" in inspect.getsource(inspect.getmodule(Multiprocess))  # type: ignore[arg-type]
     assert list(inspect.signature(Multiprocess.__init__).parameters) == ["self", "config", "sockets"]
+
+
+def test_workers_are_processes_of_a_context_that_can_be_set() -> None:
+    assert "return spawn.Process(" in inspect.getsource(_subprocess.get_subprocess)
 
 
 def test_an_application_is_imported_by_its_name() -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from models.checkpoint import vocabulary as module
 from models.checkpoint.vocabulary import EMPTY, Vocabulary
+from tests.support.colliding_ids import colliding_ids
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))  # surrogates are not text: Arrow stores UTF-8
 IDS = st.lists(TEXTS, unique=True)
@@ -188,6 +189,30 @@ def test_the_same_home_is_not_the_same_id(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(held, "_homes", lambda ids: np.full(len(ids.lengths), home))
     for asked in ("abcdefgi", "abcdefgh\0", "abcdefg", "abcdefghabcdefgh"):
         assert held.rows([asked] * 30).tolist() == [1] * 30
+
+
+def test_ids_that_were_chosen_to_share_a_hash_are_found_and_take_few_probes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both of those that are there, of which most are far from their home, and of those that are not."""
+    chosen = colliding_ids(1_200)
+    assert len({hash_of(id_) for id_ in chosen}) == 1
+    others = [f"other {number}" for number in range(module.SMALL)]
+    ids, unknown = chosen[:1_000] + others, chosen[1_000:]
+    probes = 0
+    probe = Vocabulary._probe
+
+    def counted(self: Vocabulary, ids: Any, slots_C: Any) -> Any:
+        nonlocal probes
+        probes += len(slots_C)
+        return probe(self, ids, slots_C)
+
+    monkeypatch.setattr(Vocabulary, "_probe", counted)
+    held = vocabulary(ids)
+    assert probes <= module.PROBES * len(chosen) + 10 * len(ids)  # without a bound 1,000² / 2
+    assert len(held._far) >= 1_000 - module.PROBES
+    asked = ids + unknown
+    expected = [*range(len(ids))] + [len(ids)] * len(unknown)
+    assert held.rows(asked).tolist() == held.rows(pa.array(asked)).tolist() == expected
+    assert [held.row(id_) for id_ in asked] == expected
 
 
 @pytest.mark.parametrize("ids", [["a", "b", "a"], ["a", None], ["x" * 20, "x" * 20], ["", ""]])

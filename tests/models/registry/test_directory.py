@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -52,14 +52,6 @@ hold = Hold(Path(sys.argv[1]))
 print(flush=True)
 input()
 """
-
-
-@pytest.fixture(scope="module")
-def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
-    with Nursery(
-        tmp_path_factory.mktemp("children"), ["tests.support.checkpoints", "models.registry.directory"]
-    ) as nursery:
-        yield nursery
 
 
 @pytest.fixture

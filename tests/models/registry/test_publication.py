@@ -24,12 +24,6 @@ from tests.support.forks import ROOT, Nursery
 PUBLISHER = "tests.support.publisher"
 
 
-@pytest.fixture(scope="module")
-def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
-    with Nursery(tmp_path_factory.mktemp("children"), ["tests.support.checkpoints"]) as nursery:
-        yield nursery
-
-
 @pytest.fixture
 def umask() -> Iterator[None]:
     """Files that this process makes are for its own account alone."""
@@ -99,6 +93,7 @@ def test_publishers_at_once_wait_for_each_other(tmp_path: Path, nursery: Nursery
     assert load(tmp_path).version in {child.stdout.split()[-1] for child in children}
 
 
+@pytest.mark.slow
 def test_a_publisher_killed_at_any_point_leaves_the_current_version_and_no_litter(
     tmp_path: Path, nursery: Nursery
 ) -> None:

@@ -8,14 +8,14 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 import pytest
 
-from models.registry.directory import load, publish
+from models.registry import last_fit
+from models.registry.directory import current_version, load, publish
 from tests.support.checkpoints import small_draft
 from tests.support.forks import ROOT, Finished, Nursery, is_one_error_line
 from training.cli.program import cli
@@ -25,12 +25,6 @@ from training.data import movielens
 ROWS = [
     f"{user},{item},{1 + (user * item) % 5},{1_600_000_000 + user + item}" for user in range(9) for item in range(8)
 ]
-
-
-@pytest.fixture(scope="module")
-def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
-    with Nursery(tmp_path_factory.mktemp("children"), ["training.job", "training.export"]) as nursery:
-        yield nursery
 
 
 @pytest.fixture
@@ -84,6 +78,14 @@ def test_a_model_that_the_gate_refuses_ends_with_3(nursery: Nursery, ratings: st
     assert (done.code, is_one_error_line(done)) == (3, True)
     assert not (tmp_path / "out").exists()
     assert nursery.run("training", "fit", *options, "--force").code == 0
+    noted = last_fit.read(tmp_path / "out")
+    assert noted is not None
+    assert (noted.outcome, noted.version) == ("published", current_version(tmp_path / "out"))
+    again = nursery.run("training", "fit", *options)
+    noted = last_fit.read(tmp_path / "out")
+    assert noted is not None
+    assert (noted.outcome, noted.version) == ("refused", None)
+    assert str(noted.reason) in again.stderr
 
 
 def test_the_lists_of_presets_and_data_sets(nursery: Nursery) -> None:
@@ -103,16 +105,22 @@ def test_the_settings_of_a_preset_and_what_they_accept(nursery: Nursery) -> None
         == """\
 textbook: Matrix factorization as in Dive into Deep Learning: 30 factors, Adam, 20 epochs (trainer adam)
 
-setting             value   accepts
-────────────────────────────────────────────────────────────────────
-factors                30   a whole number, at least 1, at most 4096
-epochs                 20   a whole number, at least 1
-batch_size            512   a whole number, at least 1
-learning_rate       0.002   a number, above 0
-weight_decay        1e-05   a number, at least 0
-initial_deviation    0.01   a number, at least 0
+setting             value   means                                            accepts
+─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+factors                30   numbers that describe each user and each item    a whole number, at least 1, at most 4096
+epochs                 20   passes over the ratings                          a whole number, at least 1
+batch_size            512   ratings in each step                             a whole number, at least 1
+learning_rate       0.002   size of a step                                   a number, above 0
+weight_decay        1e-05   how strongly factors are held near zero          a number, at least 0
+initial_deviation    0.01   standard deviation of the factors at the start   a number, at least 0
 """
     )
+
+
+def test_every_setting_of_every_preset_says_what_it_means(nursery: Nursery) -> None:
+    for name in preset_names():
+        settings = json.loads(nursery.run("training", "presets", name, "--json").stdout)["settings"]
+        assert [setting["name"] for setting in settings if not setting["meaning"]] == []
 
 
 def bad_data(folder: Path) -> dict[str, Path]:
@@ -181,9 +189,7 @@ def test_where_nothing_is_published_the_command_that_does_is_named(nursery: Nurs
     for command in ("list", "rollback", "report"):
         done = nursery.run("training", command, "--checkpoints", tmp_path)
         assert (done.code, is_one_error_line(done)) == (2, True)
-        assert (
-            f"python -m training fit --data ml-100k --split random:0.1 --preset bayes --out {tmp_path}" in done.stderr
-        )
+        assert f"ratecast fit --data ml-100k --split random:0.1 --preset bayes --out {tmp_path}" in done.stderr
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1", "127.0.0.1:1", "http://[", ""])
@@ -191,7 +197,13 @@ def test_a_service_that_does_not_answer_is_told_of_at_once(nursery: Nursery, rat
     done = nursery.run("training", "import", "--data", ratings, "--to", url)
     assert (done.code, is_one_error_line(done), done.stdout) == (2, True, "")
     assert f"no service answers at {url}" in done.stderr
-    assert "`python -m app` starts one" in done.stderr
+    assert "`ratecast serve` starts one" in done.stderr
+
+
+def test_ratings_of_a_single_user_may_be_imported(nursery: Nursery, tmp_path: Path) -> None:
+    (tmp_path / "one.csv").write_bytes(b"user,item,rating\n1,2,3\n1,3,3\n")
+    done = nursery.run("training", "import", "--data", tmp_path / "one.csv", "--to", "http://127.0.0.1:1")
+    assert "no service answers at" in done.stderr
 
 
 BAD_OPTIONS = {
@@ -347,8 +359,8 @@ def test_a_version_without_a_report_and_one_that_is_not_there_are_one_line(nurse
 def test_alone_it_explains_itself(nursery: Nursery) -> None:
     done = nursery.run("training")
     assert (done.code, done.stderr) == (0, "")
-    commands = re.findall(r"python -m (\S+ \S+)", done.stdout)
-    assert commands[1:4] == ["training evaluate", "training fit", "app --checkpoints"]
+    commands = re.findall(r"^    ratecast (\S+)", done.stdout, re.MULTILINE)
+    assert commands == ["evaluate", "fit", "serve"]
     assert max(map(len, done.stdout.splitlines())) <= 100
 
 

@@ -3,19 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.forks import Nursery, is_one_error_line
-
-
-@pytest.fixture(scope="module")
-def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
-    modules = ["training.cross_validation", "training.comparison", "training.tuning"]
-    with Nursery(tmp_path_factory.mktemp("children"), modules) as nursery:
-        yield nursery
 
 
 @pytest.fixture

@@ -95,7 +95,7 @@ def programs(tmp_path: Path) -> Path:
 
 # Asks bash for the completions of the words after the program, as the key Tab does.
 ASK = """\
-eval "$({program} {ask} bash)"
+eval "$({program} completion bash)"
 COMP_WORDS=({program} {words})
 COMP_CWORD=$(( ${{#COMP_WORDS[@]}} - 1 ))
 $(complete -p {program} | sed -E 's/.*-F ([^ ]+).*/\\1/') {program}
@@ -104,9 +104,8 @@ printf '%s\\n' "${{COMPREPLY[@]}}"
 
 
 def completed(programs: Path, program: str, words: str, **environment: str) -> list[str]:
-    ask = "completion" if program == "ratecast" else "--completion"
     done = subprocess.run(
-        ["bash", "--norc", "-c", ASK.format(program=program, ask=ask, words=words)],
+        ["bash", "--norc", "-c", ASK.format(program=program, words=words)],
         env=os.environ | {"PATH": f"{programs}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)} | environment,
         capture_output=True,
         text=True,
@@ -145,22 +144,21 @@ def test_bash_completes_commands_options_presets_data_sets_settings_and_versions
 
 
 def test_bash_completes_the_options_of_the_service(programs: Path) -> None:
-    assert completed(programs, "ratecast-serve", "--wo") == ["--workers"]
-    assert completed(programs, "ratecast-serve", "--device cu") == ["cuda", "cuda:0"]
+    assert completed(programs, "ratecast", "serve --wo") == ["--workers"]
+    assert completed(programs, "ratecast", "serve --device cu") == ["cuda", "cuda:0"]
 
 
 @pytest.mark.parametrize("shell", ["zsh", "fish"])
 def test_other_shells_get_a_script_that_they_can_read(programs: Path, tmp_path: Path, shell: str) -> None:
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    for program, ask in (("ratecast", "completion"), ("ratecast-serve", "--completion")):
-        done = subprocess.run(
-            [programs / program, ask, shell], env=environment, capture_output=True, text=True, check=True
-        )
-        assert program in done.stdout
-        script = tmp_path / "script"
-        script.write_text(done.stdout)
-        if interpreter := shutil.which(shell):
-            subprocess.run([interpreter, "-n", script], check=True)
+    done = subprocess.run(
+        [programs / "ratecast", "completion", shell], env=environment, capture_output=True, text=True, check=True
+    )
+    assert "ratecast" in done.stdout
+    script = tmp_path / "script"
+    script.write_text(done.stdout)
+    if interpreter := shutil.which(shell):
+        subprocess.run([interpreter, "-n", script], check=True)
 
 
 @pytest.mark.parametrize("shell", ["zsh", "fish"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,12 +12,6 @@ from models.registry.directory import CURRENT, current_split, current_version, p
 from models.registry.split import Split
 from tests.support.checkpoints import small_draft
 from tests.support.forks import Finished, Nursery
-
-
-@pytest.fixture(scope="module")
-def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
-    with Nursery(tmp_path_factory.mktemp("children"), ["training.job", "tests.support.checkpoints"]) as nursery:
-        yield nursery
 
 
 @pytest.fixture

@@ -26,6 +26,17 @@ def test_a_missing_number_counts_as_the_average() -> None:
     assert encode(table(age=[20, 40, None, None]), IDS).tolist() == [[-1.0], [1.0], [0.0], [0.0]]
 
 
+@pytest.mark.parametrize("gap", ["", " ", "NA", "nan", r"\N"])
+def test_a_gap_in_a_text_of_numbers_counts_as_the_average(gap: str) -> None:
+    assert encode(table(age=["20", "40", gap, None]), IDS).tolist() == [[-1.0], [1.0], [0.0], [0.0]]
+
+
+def test_a_blank_text_is_no_category() -> None:
+    expected = encode(table(job=["artist", None, "doctor", "NA"]), IDS)
+    assert expected.shape == (4, 3)  # NA may be a name
+    assert encode(table(job=["artist", "", " doctor ", "NA"]), IDS).tolist() == expected.tolist()
+
+
 def test_texts_become_a_centred_column_each() -> None:
     encoded = encode(table(job=["artist", "doctor", "artist", "doctor"]), IDS)
     assert encoded.tolist() == [[0.5, -0.5], [-0.5, 0.5], [0.5, -0.5], [-0.5, 0.5]]

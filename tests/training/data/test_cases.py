@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +21,6 @@ from training.options import SourceOptions
 
 CASES = Path(__file__).parent / "cases"
 BOOK_CROSSING = {"user": "User-ID", "item": "ISBN", "rating": "Book-Rating"}
-
-
-@pytest.fixture(scope="module")
-def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
-    with Nursery(tmp_path_factory.mktemp("children"), ["training.job"]) as nursery:
-        yield nursery
 
 
 def plainly(path: Path, separator: str, *, header: bool = True) -> list[Row]:

@@ -187,7 +187,8 @@ def test_a_query_gives_its_rows_in_its_order(tmp_path: Path) -> None:
         ("SELECT user, item, rating, rating FROM ratings", "the query: more than one column rating"),
         ("SELECT user, item, rating FROM ratings WHERE 1 = 0", "the query: no ratings"),
         ("SELECT user, item, NULL AS rating FROM ratings", "the query: row 1: rating is missing"),
-        ("DELETE FROM ratings", "sqlite|the query"),
+        ("DELETE FROM ratings", "the query: it gives no rows: give a SELECT of the ratings"),
+        ("", "the query: it gives no rows: give a SELECT of the ratings"),
     ],
 )
 def test_what_is_wrong_with_a_query_is_one_line(tmp_path: Path, query: str, message: str) -> None:

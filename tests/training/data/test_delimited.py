@@ -222,7 +222,7 @@ def test_a_column_that_may_be_the_times_must_be_named_or_left_out(tmp_path: Path
         (HEADER + GOOD + b"3,1,,30\n", ": line 4: rating is missing"),
         (HEADER + GOOD + b"3,1,nan,30\n", ": line 4: rating is missing"),
         (HEADER + GOOD + b"3,1,-inf,30\n", ": line 4: rating -inf is not a finite number"),
-        (HEADER + GOOD + b"3,1,1e39,30\n", r": line 4: rating 1e\+39 is not a finite number"),
+        (HEADER + GOOD + b"3,1,1e39,30\n", r": line 4: rating 1e\+39 is too large"),
         (HEADER + b"\n" + GOOD + b",1,3,30\n", ": line 5: user is missing"),
         (HEADER + GOOD + b"3,  ,3,30\n", ": line 4: item is missing"),
         (HEADER + GOOD + b"3,1,3,soon\n", ": line 4: timestamp 'soon' is neither a number nor an ISO 8601 time"),
@@ -271,6 +271,22 @@ def test_the_job_says_what_it_took_a_file_for(tmp_path: Path, caplog: pytest.Log
     with caplog.at_level(logging.INFO):
         read(path)
     assert f"{path}: fields separated by tabs, no header, utf-8, gzip" in caplog.text
+
+
+def test_columns_that_are_not_read_are_named_with_the_way_to_read_times(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        read(write(tmp_path, b"user,item,rating,created_at,note\n1,2,3,2024-01-02,x\n2,2,4,2024-01-03,y\n", "own.csv"))
+    assert "own.csv: columns that are not read: created_at, note; --columns timestamp=NAME reads times" in caplog.text
+    caplog.clear()
+    with caplog.at_level(logging.INFO):
+        read(write(tmp_path, b"user,item,rating,timestamp,note\n1,2,3,4,x\n2,2,4,5,y\n", "own.csv"))
+    assert caplog.text.endswith("own.csv: columns that are not read: note\n")
+    caplog.clear()
+    with caplog.at_level(logging.INFO):
+        read(write(tmp_path, b"user,item,rating,timestamp\n1,2,3,4\n2,2,4,5\n", "own.csv"))
+    assert "not read" not in caplog.text
 
 
 def test_the_thread_that_reads_is_done_once_a_text_is_read(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def test_a_catalogue_has_titles_years_genres_and_labels(tmp_path: Path) -> None:
     )
     assert items(path) == [
         {"id": "1", "title": "Heat", "year": 1995, "genres": ["Action", "Crime"], "labels": ["color:red"]},
-        {"id": "2", "title": "Piano, The", "year": 1993, "genres": [], "labels": None},
+        {"id": "2", "title": "Piano, The", "year": 1993, "genres": None, "labels": None},
         {"id": "003", "title": None, "year": None, "genres": [], "labels": ["color:blue"]},
     ]
 
@@ -88,6 +88,25 @@ def test_the_columns_of_a_catalogue_may_be_renamed(tmp_path: Path) -> None:
     assert items(path, id="asin", title="name", year="published", genres="tags") == [
         {"id": "B01", "title": "A", "year": 2001, "genres": ["x", "y"], "labels": None}
     ]
+
+
+@pytest.mark.parametrize(
+    "lines",
+    ['id,genres\n1,Drama|Crime\n2,"Drama|Sci-Fi, Fantasy"\n', '{"id": 2, "genres": ["Drama", "Sci-Fi, Fantasy"]}\n'],
+    ids=["text", "list"],
+)
+def test_a_genre_with_a_comma_is_refused_because_no_list_can_be_asked_for_it(tmp_path: Path, lines: str) -> None:
+    path = tmp_path / ("items.jsonl" if lines[0] == "{" else "items.csv")
+    path.write_text(lines)
+    with pytest.raises(DataError, match=r"line \d: genre 'Sci-Fi, Fantasy' has a comma"):
+        items(path)
+
+
+def test_a_text_with_a_comma_gives_no_label(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "items.jsonl"
+    path.write_text('{"id": 1, "author": "Tolkien, J. R. R.", "tags": ["a ", "b,c"]}\n{"id": 2, "author": "Homer"}\n')
+    assert [item["labels"] for item in items(path)] == [["tags:a"], ["author:Homer"]]
+    assert "author gives no labels of texts with a comma, such as 'Tolkien, J. R. R.' (1 in all)" in caplog.text
 
 
 def test_a_catalogue_of_other_ids_is_refused(tmp_path: Path) -> None:

@@ -208,7 +208,7 @@ def test_an_id_that_is_a_number_is_the_same_in_files_of_all_kinds(
             connection.execute("CREATE TABLE ratings (user REAL, item TEXT, rating REAL)")
             connection.execute("INSERT INTO ratings VALUES (?, 'x', 3), ('x', 'x', 3)", [number])
         options = SourceOptions(table="ratings")
-        dataset = load([f"sqlite:///{path}"], options, rng=np.random.default_rng(0), cache=tmp_path, held_out=True)
+        dataset = load([f"sqlite:///{path}"], options, rng=np.random.default_rng(0), cache=tmp_path, fitted=False)
         assert dataset.ratings.user_ids[0].as_py() == text
         return
     assert rows_of(read(path).ratings) == [(text, "x", 3, None)]

@@ -154,6 +154,15 @@ def test_numbers_that_are_no_seconds_since_1970_are_told_of(
     assert "all times are before 1980: numbers are read as seconds since 1970" in caplog.text
 
 
+def test_ids_that_a_spreadsheet_rounded_are_told_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "ratings.csv"
+    path.write_text("user,item,rating\n1.23457E+15,2,3\n1.2E+15,3,4\n1e3,2,4\n")
+    with caplog.at_level(logging.WARNING):
+        summary(load([str(path)], rng=np.random.default_rng(0), cache=tmp_path))
+    assert "2 user ids, such as 1.23457E+15, look like numbers that a spreadsheet rounded" in caplog.text
+    assert "item ids" not in caplog.text
+
+
 def test_a_part_without_a_byte_is_left_out_of_a_folder_and_a_first_rating_of_a_word_can_be_said(tmp_path: Path) -> None:
     """Spark writes such parts. Alone, an empty file is an error."""
     for name, content in {"_SUCCESS": "", ".part-0.crc": "x", "part-0": "ann,2,3\n2,3,4\n", "part-1": ""}.items():

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from tests.support import ROOT
 from tests.support.data import planted_set
 from training.errors import ConfigError
 from training.fit.fit_state import FitStateFile
@@ -73,3 +76,28 @@ def test_a_save_soon_after_another_is_left_out(tmp_path: Path) -> None:
     state = FitStateFile(tmp_path / "saved", "this fit", every=3600)
     fit(trainer(), None, ignore, save=state.save)
     assert not (tmp_path / "saved").exists()
+
+
+def test_two_processes_cannot_resume_one_fit_at_once_and_the_other_one_can_afterwards(tmp_path: Path) -> None:
+    """They would write one file, and one of them would find it damaged, or gone, when it has fitted for hours."""
+    file = tmp_path / "state"
+    program = f"""
+from pathlib import Path
+from training.fit.fit_state import FitStateFile
+FitStateFile(Path({str(file)!r}), "this fit").restore(None)
+print("has it", flush=True)
+input()
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", program], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "has it\n"
+        with pytest.raises(ConfigError, match="another process is using it"):
+            FitStateFile(file, "this fit").restore(trainer())
+        other.kill()
+    state = FitStateFile(file, "this fit")
+    assert state.restore(trainer()) == []
+    assert FitStateFile(file, "this fit").restore(trainer()) == []
+    state.delete()
+    assert list(tmp_path.iterdir()) == []

@@ -22,12 +22,12 @@ from training.fit.trainer import Trainer, TrainerSettings, TrainingSet
 class AdamSettings(TrainerSettings):
     """Settings of `adam`. Factors start as normal draws with `initial_deviation`, biases at zero."""
 
-    factors: int = Field(default=30, ge=1, le=4096)
-    epochs: int = Field(default=20, ge=1)
-    batch_size: int = Field(default=512, ge=1)
-    learning_rate: float = Field(default=0.002, gt=0)
-    weight_decay: float = Field(default=1e-5, ge=0)
-    initial_deviation: float = Field(default=0.01, ge=0)
+    factors: int = Field(default=30, ge=1, le=4096, description="numbers that describe each user and each item")
+    epochs: int = Field(default=20, ge=1, description="passes over the ratings")
+    batch_size: int = Field(default=512, ge=1, description="ratings in each step")
+    learning_rate: float = Field(default=0.002, gt=0, description="size of a step")
+    weight_decay: float = Field(default=1e-5, ge=0, description="how strongly factors are held near zero")
+    initial_deviation: float = Field(default=0.01, ge=0, description="standard deviation of the factors at the start")
 
 
 class Adam(Trainer[AdamSettings]):

@@ -35,11 +35,16 @@ class AlsSettings(TrainerSettings):
     paper, 0 the plain one) and bias_regularisation · bias².
     """
 
-    factors: int = Field(default=31, ge=1, le=1023)
-    sweeps: int = Field(default=6, ge=1)
-    regularisation: float = Field(default=1.1, gt=0)
-    exponent: float = Field(default=0.5, ge=0, le=1)
-    bias_regularisation: float = Field(default=3.0, gt=0)
+    factors: int = Field(default=31, ge=1, le=1023, description="numbers that describe each user and each item")
+    sweeps: int = Field(default=6, ge=1, description="times that all users and then all items are solved")
+    regularisation: float = Field(default=1.1, gt=0, description="how strongly factors are held near zero")
+    exponent: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="how the regularisation of a row grows with its ratings: 0 not at all, 1 in proportion",
+    )
+    bias_regularisation: float = Field(default=3.0, gt=0, description="how strongly biases are held near zero")
 
 
 class Als(Trainer[AlsSettings]):

@@ -54,16 +54,25 @@ class BayesSettings(TrainerSettings):
     `chains`, as much fewer of each.
     """
 
-    factors: int = Field(default=0, ge=0, le=255)
-    chains: int = Field(default=2, ge=1, le=64)
-    trial: int = Field(default=150, ge=0)
-    burn_in: int = Field(default=20, ge=0)
-    samples: int = Field(default=130, ge=1)
-    rank: int = Field(default=32, ge=1)
-    effects: Choice = "auto"
-    heavy_tails: Choice = "auto"
-    user_freedom: float = Field(default=60.0, gt=0)
-    item_freedom: float = Field(default=60.0, gt=0)
+    factors: int = Field(
+        default=0,
+        ge=0,
+        le=255,
+        description="numbers that describe each user and each item; 0: as many as the ratings bear",
+    )
+    chains: int = Field(default=2, ge=1, le=64, description="samplers that run side by side")
+    trial: int = Field(default=150, ge=0, description="sweeps of the trial that chooses a variant; 0: no trial")
+    burn_in: int = Field(default=20, ge=0, description="sweeps that are thrown away at the start of a chain")
+    samples: int = Field(default=130, ge=1, description="samples that are kept of each chain")
+    rank: int = Field(
+        default=32, ge=1, description="most factors of the published model, which is the mean of all samples"
+    )
+    effects: Choice = Field(default="auto", description="whether which items a user has rated counts too")
+    heavy_tails: Choice = Field(default="auto", description="whether each user and item has errors of its own size")
+    user_freedom: float = Field(
+        default=60.0, gt=0, description="how alike the errors of users are: the larger, the more"
+    )
+    item_freedom: float = Field(default=60.0, gt=0, description="how alike the errors of items are")
 
     def variants(self) -> list[Variant]:
         """What there is to choose from, the richest first."""

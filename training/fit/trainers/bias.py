@@ -22,9 +22,13 @@ from training.fit.trainer import Trainer, TrainerSettings, TrainingSet
 class BiasSettings(TrainerSettings):
     """Settings of `bias`. A regularisation of λ acts like λ more ratings at the mean."""
 
-    epochs: int = Field(default=10, ge=1)
-    user_regularisation: float = Field(default=15.0, ge=0)
-    item_regularisation: float = Field(default=10.0, ge=0)
+    epochs: int = Field(default=10, ge=1, description="passes over the ratings")
+    user_regularisation: float = Field(
+        default=15.0, ge=0, description="how many ratings at the mean are added to those of a user"
+    )
+    item_regularisation: float = Field(
+        default=10.0, ge=0, description="how many ratings at the mean are added to those of an item"
+    )
 
 
 class Bias(Trainer[BiasSettings]):
