@@ -9,8 +9,6 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from functools import partial
-from typing import cast
 
 import httpx
 import pytest
@@ -79,25 +77,12 @@ class Scene:
         await asyncio.to_thread(self.proxy.until_ready, ready)
 
 
-class Accepted(asyncio.StreamReaderProtocol):
-    """A connection to a replica, which is noted as soon as there is one."""
-
-    def __init__(self, replica: Replica, transports: list[asyncio.Transport]) -> None:
-        super().__init__(asyncio.StreamReader(), replica)
-        self._transports = transports
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transports.append(cast("asyncio.Transport", transport))
-        super().connection_made(transport)
-
-
 @asynccontextmanager
 async def scene() -> AsyncIterator[Scene]:
-    replicas, loop = [Replica() for _ in ADDRESSES], asyncio.get_running_loop()
-    transports: list[asyncio.Transport] = []
+    replicas = [Replica() for _ in ADDRESSES]
     with held_port(ADDRESSES) as port:
         servers = [
-            await loop.create_server(partial(Accepted, replica, transports), address, port)
+            await asyncio.start_server(replica, address, port)
             for replica, address in zip(replicas, ADDRESSES, strict=True)
         ]
         try:
@@ -108,14 +93,21 @@ async def scene() -> AsyncIterator[Scene]:
                     yield made
         finally:
             for server in servers:
-                server.close()
-            # What was accepted last takes some turns of the loop until it has a task of its own, which ends when it
-            # sees that the proxy has gone. If the loop ended before, sockets would stay open.
+                await close(server)
             while others := asyncio.all_tasks() - {asyncio.current_task()}:
                 await asyncio.wait(others)
-            for transport in transports:
-                transport.abort()
-            await asyncio.sleep(0.01)
+
+
+async def close(server: asyncio.Server) -> None:
+    """Accept nothing more, and close.
+
+    A connection that is accepted in the turn of the loop in which its server closes would stay open: asyncio attaches
+    it in the next turn, and a closed server refuses that (`Server._attach` in Python 3.11).
+    """
+    for listening in server.sockets:
+        asyncio.get_running_loop().remove_reader(listening)
+    await asyncio.sleep(0)
+    server.close()
 
 
 def run(scenario: Callable[[Scene], Awaitable[None]]) -> None:
@@ -212,7 +204,7 @@ def test_where_no_replica_says_that_it_is_ready_whichever_there_is_answers() -> 
 def test_without_any_replica_the_answer_is_a_problem_that_says_when_to_ask_again() -> None:
     async def scenario(scene: Scene) -> None:
         for server in scene.servers:
-            server.close()
+            await close(server)
         answer = await scene.client.get("/users/1/top")
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
         assert answer.headers["content-type"] == "application/problem+json"
