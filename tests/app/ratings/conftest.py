@@ -33,6 +33,7 @@ def database(store_url: str) -> Iterator[sa.Engine]:
     """The same database, looked at from outside."""
     url = address(store_url)
     driver = "sqlite+pysqlite" if url.get_backend_name() == "sqlite" else "postgresql+psycopg"
-    engine = sa.create_engine(url.set(drivername=driver), poolclass=sa.NullPool)
+    patient = {"timeout": 60} if driver == "sqlite+pysqlite" else {}  # the service writes all the time
+    engine = sa.create_engine(url.set(drivername=driver), poolclass=sa.NullPool, connect_args=patient)
     yield engine
     engine.dispose()
