@@ -1,8 +1,8 @@
 """A short fit of every variant of a model on a part of the training ratings; the rest says how to combine them.
 
-It does not know how the baseline is fitted, which is one more model.
+Two more models are fitted to that part: the spectral model and the baseline, whose fit is given.
 
-Shapes: V variants, N held-out ratings, M models: the variants, then the baseline.
+Shapes: V variants, N held-out ratings, M models: the variants, then the spectral model and the baseline.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from training.communicator import Communicator, Span
 from training.fit.ensemble import Ensemble, Sample, Variant, fewer
 from training.fit.inner_split import inner_split
 from training.fit.kernels.posterior import Spread, draw_probes, predicted
+from training.fit.spectral import CANDIDATES, Spectral
 from training.fit.stack import weights
 from training.fit.trainer import TrainingSet
 
@@ -48,7 +49,9 @@ class Learned(NamedTuple):
     """What held-out ratings say of the models, all float64 and in units of the ratings.
 
     Attributes:
-        weights_V: of the variants' samples; with `baseline`, that of the bias model, they sum to 1.
+        weights_V: of the variants' samples; with the next two they sum to 1.
+        spectral, baseline: the weights of the spectral model and of the bias model.
+        features: how many the spectral model has.
         corrections_3: what is added to every prediction, and times COLD/(COLD + n) to that for a user, and an item,
             with n training ratings.
         scale: of the variances.
@@ -56,7 +59,9 @@ class Learned(NamedTuple):
     """
 
     weights_V: Tensor
+    spectral: Tensor
     baseline: Tensor
+    features: Tensor
     corrections_3: Tensor
     scale: Tensor
     deviations_2: Tensor
@@ -67,14 +72,15 @@ class Learned(NamedTuple):
         double = torch.float64
         zero, one = torch.zeros((), dtype=double), torch.ones((), dtype=double)
         equal_V = torch.full((variants,), 1 / variants, dtype=double)
-        return cls(equal_V, zero, torch.zeros(3, dtype=double), one, torch.full((2,), CENTRAL_90, dtype=double))
+        ends_2 = torch.full((2,), CENTRAL_90, dtype=double)
+        return cls(equal_V, zero, zero, zero, torch.zeros(3, dtype=double), one, ends_2)
 
     @classmethod
     def of(cls, state: Mapping[str, Tensor]) -> Self:
         return cls(**{name: state[name].cpu().clone() for name in cls._fields})
 
     def corrected(self, model: MatrixFactorization, data: TrainingSet) -> MatrixFactorization:
-        """A model of the variants with the corrections for these ratings."""
+        """The mean of the models with the corrections for these ratings."""
         cold_U, cold_I = cold(data)
         offset, of_user, of_item = self.corrections_3.tolist()
         variances = {name: float(self.scale) * getattr(model, name) for name in VARIANCES[:3]}
@@ -85,18 +91,6 @@ class Learned(NamedTuple):
             item_bias=model.item_bias + of_item * cold_I,
             interval_deviations=self.deviations_2.float().to(model.device),
             **variances,
-        )
-
-    def mixed(self, model: MatrixFactorization, baseline: MatrixFactorization) -> MatrixFactorization:
-        """The weighted mean of a model of the variants and the bias model."""
-        share = float(self.baseline)
-        return replace(
-            model,
-            mean=(1 - share) * model.mean + share * baseline.mean,
-            user_factors=(1 - share) ** 0.5 * model.user_factors,
-            item_factors=(1 - share) ** 0.5 * model.item_factors,
-            user_bias=(1 - share) * model.user_bias + share * baseline.user_bias,
-            item_bias=(1 - share) * model.item_bias + share * baseline.item_bias,
         )
 
 
@@ -112,7 +106,7 @@ class Trial:
         seed: int,
         baseline: Callable[[TrainingSet], MatrixFactorization],
     ) -> None:
-        self._baseline = baseline
+        self._fit_baseline = baseline
         self.data, held_out_N = inner_split(data, seed)
         self.epochs = max(fewer(sweeps, data.total() / MANY, SHORTEST), LEAST_SWEEPS)
         self.ensemble = Ensemble(self.data, variants, factors, seed, first=CHAINS)
@@ -151,8 +145,8 @@ class Trial:
 
     def _leave_out(self) -> None:
         """Go on with the variants that may still count, and begin to count anew."""
-        errors_MN = self._predicted().mean(0) - self._actual_N
-        squares_V = self._sums(errors_MN.square().sum(1))[:-1]
+        errors_VN = self._predicted().mean(0) - self._actual_N
+        squares_V = self._sums(errors_VN.square().sum(1))
         kept = np.flatnonzero(squares_V <= BEHIND * squares_V.min()).tolist()
         for place in sorted(set(range(len(squares_V))) - set(kept)):
             log.info("trial: the model %s is left out, being far behind", self.ensemble.variants[place])
@@ -168,7 +162,9 @@ class Trial:
         A short chain's mean errs by its random draws too, which a long one's does not. The two halves of its sweeps
         have hardly any of them in common, so the product of their errors stands for the square of its error.
         """
-        errors_2MN = self._predicted() - self._actual_N
+        features, others_2N = self._others()
+        predicted_2MN = torch.cat([self._predicted(), others_2N.expand(2, -1, -1)], dim=1)
+        errors_2MN = predicted_2MN - self._actual_N
         errors_MN, drawn_MN = errors_2MN.mean(0), (errors_2MN[0] - errors_2MN[1]) / 2
         drawn_M = self._sums(drawn_MN.square().sum(1))
         products_MM = self._sums(errors_MN @ errors_MN.T) - np.diag(drawn_M)
@@ -180,13 +176,13 @@ class Trial:
         correction_3 = np.linalg.solve(normal_33, self._sums(cold_3N @ -error_N))
         error_N = error_N + torch.from_numpy(correction_3).to(error_N.device) @ cold_3N
         weight_V = np.zeros(self._variants)
-        weight_V[self._tried] = weight_M[:-1]
+        weight_V[self._tried] = weight_M[:-2]
         variance_N, drawn = self._variance(weight_V), float(weight_M**2 @ drawn_M) / self.held_out
         scale = float(self._sums(((error_N.square() - drawn) / variance_N).sum())) / self.held_out
         scale = min(max(scale, 1 / MOST_SCALE), MOST_SCALE)
         standardised_N = _everywhere(-error_N / (scale * variance_N + drawn).sqrt(), self.data.communicator)
         low, high = torch.quantile(standardised_N, standardised_N.new_tensor([0.05, 0.95])).tolist()
-        found = (weight_V, weight_M[-1], correction_3, scale, [max(-low, 0.0), max(high, 0.0)])
+        found = (weight_V, *weight_M[-2:], features, correction_3, scale, [max(-low, 0.0), max(high, 0.0)])
         return Learned(*(torch.as_tensor(value, dtype=torch.float64) for value in found))
 
     def states(self) -> dict[int, dict[str, Tensor]]:
@@ -198,11 +194,21 @@ class Trial:
         return [Spread(self._probes_2N, data.users, data.items, data.communicator) for _ in range(self._variants)]
 
     def _predicted(self) -> Tensor:
-        """What each model still there predicts for the held-out pairs after either half of the sweeps, (2, M, N)."""
+        """What each variant still there predicts for the held-out pairs after either half of the sweeps, (2, V, N)."""
         counts_211 = self._kept_2.clamp(min=1)[:, None, None]
-        ours_2VN = self.ensemble.mean + self.ensemble.deviation * self._sums_2VN[:, self._tried] / counts_211
-        baseline_N = self._baseline(self.data)(self._users_N, self._items_N).double()
-        return torch.cat([ours_2VN, baseline_N.expand(2, 1, -1)], dim=1)
+        return self.ensemble.mean + self.ensemble.deviation * self._sums_2VN[:, self._tried] / counts_211
+
+    def _others(self) -> tuple[int, Tensor]:
+        """How many features are best, and what the spectral model with these and the baseline predict, (2, N)."""
+        pairs = self._users_N, self._items_N
+        baseline = self._fit_baseline(self.data)
+        spectral, found = Spectral(self.data, baseline, max(CANDIDATES)), []
+        for features in CANDIDATES:
+            predicted_N = spectral.model(features)(*pairs).double()
+            squares = float(self._sums((predicted_N - self._actual_N).square().sum()))
+            found.append((squares, features, predicted_N))
+        _, features, predicted_N = min(found, key=lambda candidate: candidate[0])
+        return features, torch.stack([predicted_N, baseline(*pairs).double()])
 
     def _weights(self, products_MM: np.ndarray) -> np.ndarray:
         """Those of the models; the bias model alone if the mean would be behind it."""
@@ -214,7 +220,7 @@ class Trial:
         return np.eye(len(weight_M))[-1] if behind else weight_M
 
     def _log(self, products_MM: np.ndarray, weight_M: np.ndarray) -> None:
-        names = [*map(str, self.ensemble.variants), "of biases alone"]
+        names = [*map(str, self.ensemble.variants), "on spectral features", "of biases alone"]
         for name, squares, weight in zip(names, products_MM.diagonal(), weight_M, strict=True):
             error = math.sqrt(max(squares, 0.0) / self.held_out)
             log.info("trial: the model %s has an RMSE of %.4f; its weight is %.0f %%", name, error, 100 * weight)

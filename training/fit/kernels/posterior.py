@@ -61,11 +61,15 @@ class Mean:
         self._item_bias_I += weight * item_IK[:, -1]
         self._weight += weight
 
-    def factors(self, rank: int) -> tuple[Tensor, Tensor]:
-        """Mean of the bilinear part as factors of the given rank, (U+1, F) and (I+1, F), zeros where it has less."""
+    def tables(self, rank: int) -> tuple[Tensor, Tensor]:
+        """The mean as one sample's tables: factors of the given rank, 0 where it has less, then the bias."""
         left_UF, right_IF = self._reduced(rank)
         missing, root = (0, rank - left_UF.shape[1]), self._weight.sqrt().float()
-        return self._completed(pad(left_UF, missing)) / root, self._completed(pad(right_IF, missing)) / root
+        user_bias_U, item_bias_I = (bias_R / self._weight for bias_R in (self._user_bias_U, self._item_bias_I))
+        return (
+            torch.cat([self._completed(pad(left_UF, missing)) / root, user_bias_U.float()[:, None]], dim=1),
+            torch.cat([self._completed(pad(right_IF, missing)) / root, item_bias_I.float()[:, None]], dim=1),
+        )
 
     def _reduced(self, rank: int) -> tuple[Tensor, Tensor]:
         return reduced(self._left_UW, self._right_IW, rank, self._communicator)
@@ -77,10 +81,6 @@ class Mean:
     def _completed(self, table_RF: Tensor) -> Tensor:
         """With the first rank's row for unknown ids."""
         return torch.cat([table_RF[:-1], self._communicator.sum(table_RF[-1:])])
-
-    def biases(self) -> tuple[Tensor, Tensor]:
-        """Means of the biases, (U+1,) and (I+1,)."""
-        return (self._user_bias_U / self._weight).float(), (self._item_bias_I / self._weight).float()
 
     def state(self) -> dict[str, Tensor]:
         """All sums, by name."""

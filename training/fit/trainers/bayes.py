@@ -23,6 +23,7 @@ from training.fit.ensemble import Ensemble, Sample, Variant, fewer, under
 from training.fit.kernels.gibbs_cpu import compile_for
 from training.fit.kernels.posterior import PROBES, Mean, Spread, draw_probes
 from training.fit.kernels.tiles import padded_width
+from training.fit.spectral import Spectral
 from training.fit.trainer import Trainer, TrainerSettings, TrainingSet
 from training.fit.trainers.bias import bias_model
 from training.fit.trial import LEAST, Learned, Trial
@@ -189,24 +190,44 @@ class Bayes(Trainer[BayesSettings]):
             mean = self._empty_mean()
             for sample, (_, weight) in zip(ensemble.samples(0), self._plan, strict=True):
                 mean.add(*sample.tables(), weight)
+        rank, learned = self.settings.rank, self.learned
+        combined = self._empty_mean()
+        combined.add(*mean.tables(2 * rank), float(learned.weights_V.sum()))
+        if learned.spectral:
+            combined.add(*self._standardised(self._spectral), float(learned.spectral))
+        if learned.baseline:
+            combined.add(*self._standardised(self._baseline), float(learned.baseline))
         root, deviation = ensemble.deviation.sqrt().float(), ensemble.deviation.float()
-        user_factors, item_factors = mean.factors(self.settings.rank)
-        user_bias, item_bias = mean.biases()
+        user_UK, item_IK = combined.tables(rank)
+        item_IK = ensemble.all_items(item_IK)
         model = MatrixFactorization(
             ensemble.mean.float(),
-            user_factors * root,
-            ensemble.all_items(item_factors * root),
-            user_bias * deviation,
-            ensemble.all_items(item_bias * deviation),
+            user_UK[:, :-1] * root,
+            item_IK[:, :-1] * root,
+            user_UK[:, -1] * deviation,
+            item_IK[:, -1] * deviation,
             *(variance * deviation.square() for variance in self._spread.variances()),
         )
-        if self.learned.baseline:
-            model = self.learned.mixed(model, self._baseline)
-        return self.learned.corrected(model, self.data)
+        return learned.corrected(model, self.data)
 
     @cached_property
     def _baseline(self) -> MatrixFactorization:
         return bias_model(self.data)
+
+    @cached_property
+    def _spectral(self) -> MatrixFactorization:
+        features = int(self.learned.features)
+        return Spectral(self.data, self._baseline, features).model(features)
+
+    def _standardised(self, model: MatrixFactorization) -> tuple[Tensor, Tensor]:
+        """The tables of a model of these ratings' mean, of users and items here, as those of a sample."""
+        root, deviation = self._ensemble.deviation.sqrt().float(), self._ensemble.deviation.float()
+        span = self.data.item_span
+        here_I = torch.tensor([*range(span.start, span.stop), self.data.items], device=self.data.device)
+        return (
+            torch.cat([model.user_factors / root, model.user_bias[:, None] / deviation], dim=1),
+            torch.cat([model.item_factors / root, model.item_bias[:, None] / deviation], dim=1)[here_I],
+        )
 
     def warm_start(self, model: MatrixFactorization) -> bool:
         """Every chain starts at the earlier model; during the burn-in, which may be shorter, noise parts them again."""
