@@ -30,6 +30,8 @@ Sides = tuple[RowsT, RowsT]  # users and items
 class TrainingSet:
     """Training ratings as indices, all tensors on one device. Users and items without ratings have attributes.
 
+    No pair of a user and an item has two ratings.
+
     A rank of a distributed fit has the ratings of its own users, numbered from 0, and all items.
 
     Attributes:

@@ -1,7 +1,8 @@
 """Bayesian matrix factorization by Gibbs sampling, published as the posterior mean (Salakhutdinov and Mnih 2008).
 
 It is an average of variants, with and without implicit effects and heavy tails, all of one model: a Bayesian SVD++ in
-both directions; see `training.fit.kernels.gibbs`. A trial on a part of the ratings says what each variant is worth.
+both directions; see `training.fit.kernels.gibbs`. With them is averaged a regression on who rated what
+(`training.fit.spectral`). A trial on a part of the ratings says what each of these models is worth.
 Shapes: U users, I items, K table width (factors, then bias), N training ratings, V variants.
 """
 
@@ -23,7 +24,7 @@ from training.fit.ensemble import Ensemble, Sample, Variant, fewer, under
 from training.fit.kernels.gibbs_cpu import compile_for
 from training.fit.kernels.posterior import PROBES, Mean, Spread, draw_probes
 from training.fit.kernels.tiles import padded_width
-from training.fit.spectral import Spectral
+from training.fit.spectral import CANDIDATES, Spectral
 from training.fit.trainer import Trainer, TrainerSettings, TrainingSet
 from training.fit.trainers.bias import bias_model
 from training.fit.trial import LEAST, Learned, Trial
@@ -119,9 +120,12 @@ class Bayes(Trainer[BayesSettings]):
 
     @classmethod
     def memory_bytes(cls, users: int, items: int, ratings: int, settings: BayesSettings) -> int:
-        """The ratings as given, standardised and grouped by user and by item, the chains, and the sums over samples."""
+        """The ratings as given, standardised and grouped by user and by item, the chains, and the sums over samples.
+
+        For the spectral model, the matrix of who rated what, by user and by item, and its features.
+        """
         rows, width = users + items, settings.width(users, items, ratings)
-        grouped = (12 + 4 + 2 * 8) * ratings
+        grouped = (12 + 4 + 2 * 8 + 2 * 20) * ratings + 4 * 4 * max(CANDIDATES) * rows
         sweep = max(users, items) * (2 * width * width + 10 * width)  # Gram matrices, their factors, and tables
         chains = 4 * len(planned(settings, [1.0] * len(settings.variants()))) * (sweep + rows * 8 * width)
         columns = 2 * settings.rank + 9 * width

@@ -27,7 +27,8 @@ def collapsed(
     mean = Mean(users, items, torch.device("cpu"), rank=keep, block=block)
     for tables in drawn:
         mean.add(*(torch.nn.functional.pad(table, (0, 1)) for table in tables))
-    return mean.factors(rank)
+    user_UK, item_IK = mean.tables(rank)
+    return user_UK[:, :-1], item_IK[:, :-1]
 
 
 def test_mean_is_exact_while_the_rank_suffices() -> None:

@@ -63,11 +63,11 @@ def test_samples_count_as_their_weights_say() -> None:
     for (user_UK, item_IK), weight in zip(samples, (0.5, 1.0, 2.5), strict=True):
         mean.add(user_UK, item_IK, weight)
 
-    user_UF, item_IF = mean.factors(4)
+    mean_UK, mean_IK = mean.tables(4)
 
     expected_UI = sum(
         weight / 4 * user_UK[:, :-1] @ item_IK[:, :-1].T
         for (user_UK, item_IK), weight in zip(samples, (0.5, 1.0, 2.5), strict=True)
     )
-    torch.testing.assert_close(user_UF @ item_IF.T, expected_UI)
-    torch.testing.assert_close(mean.biases()[0], (0.5 * samples[0][0] + samples[1][0] + 2.5 * samples[2][0])[:, -1] / 4)
+    torch.testing.assert_close(mean_UK[:, :-1] @ mean_IK[:, :-1].T, expected_UI)
+    torch.testing.assert_close(mean_UK[:, -1], (0.5 * samples[0][0] + samples[1][0] + 2.5 * samples[2][0])[:, -1] / 4)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from models.mf import MatrixFactorization
 from training.fit.loop import fit_after_trial
+from training.fit.spectral import Spectral
 from training.fit.trainer import TrainingSet
 from training.fit.trainers.bayes import Bayes, BayesSettings, factors_for, planned
 from training.fit.trainers.bias import bias_model
@@ -41,6 +42,11 @@ def make_set(users: Any, items: Any, ratings: Any, user_count: int, item_count: 
         ratings_N=torch.as_tensor(np.asarray(ratings), dtype=torch.float32),
         **more,
     )
+
+
+def drawn_pairs(rng: np.random.Generator, count: int, users: int, items: int) -> tuple[Any, Any]:
+    """Different pairs of a user and an item."""
+    return np.divmod(rng.permutation(users * items)[:count], items)
 
 
 def take(data: TrainingSet, rows: Any) -> TrainingSet:
@@ -85,13 +91,28 @@ def test_a_trial_finds_the_variants_that_the_data_is_of(planted: tuple[TrainingS
     trainer = fitted(train)
 
     assert float(trainer.learned.baseline) == 0
-    assert float(trainer.learned.weights_V.sum()) == pytest.approx(1)
+    assert float(trainer.learned.weights_V.sum() + trainer.learned.spectral) == pytest.approx(1)
     assert rmse(trainer.model(), test) < rmse(trained(train).model(), test) * 1.02
+
+
+def test_the_published_model_is_the_weighted_mean_of_variants_spectral_model_and_biases(
+    planted: tuple[TrainingSet, TrainingSet],
+) -> None:
+    train, test = planted
+    trainer, biases = trained(train, rank=40), bias_model(train)
+    weights = {"spectral": torch.tensor(0.3), "baseline": torch.tensor(0.2), "features": torch.tensor(8)}
+    variants_N = predictions(trainer.model(), test)
+
+    trainer.learned = trainer.learned._replace(weights_V=0.5 * trainer.learned.weights_V, **weights)
+
+    spectral_N = predictions(Spectral(train, biases, 8).model(8), test)
+    expected_N = 0.5 * variants_N + 0.3 * spectral_N + 0.2 * predictions(biases, test)
+    torch.testing.assert_close(predictions(trainer.model(), test), expected_N, rtol=0, atol=2e-3)
 
 
 def test_a_model_that_biases_alone_explain_is_not_behind_them() -> None:
     rng = np.random.default_rng(3)
-    users_N, items_N = rng.integers(300, size=4000), rng.integers(200, size=4000)
+    users_N, items_N = drawn_pairs(rng, 4000, 300, 200)
     bias_U, bias_I = rng.normal(size=300), rng.normal(size=200)
     everything = make_set(users_N, items_N, bias_U[users_N] + bias_I[items_N] + rng.normal(size=4000), 300, 200)
     train, test = take(everything, slice(None, 3000)), take(everything, slice(3000, None))
@@ -101,7 +122,7 @@ def test_a_model_that_biases_alone_explain_is_not_behind_them() -> None:
 
 def test_lopsided_errors_are_predicted_by_their_mean_and_covered_by_lopsided_intervals() -> None:
     rng = np.random.default_rng(4)
-    users_N, items_N = rng.integers(400, size=24_000), rng.integers(200, size=24_000)
+    users_N, items_N = drawn_pairs(rng, 24_000, 400, 200)
     ratings_N = rng.normal(size=400)[users_N] / 2 + rng.normal(size=200)[items_N] / 2 - rng.exponential(size=24_000)
     everything = make_set(users_N, items_N, ratings_N, 400, 200)
     train, test = take(everything, slice(None, 18_000)), take(everything, slice(18_000, None))
