@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -35,6 +34,7 @@ from app.api.openapi import Service
 from app.api.plain import PlainRoute, PlainRoutes
 from app.console import routes as console
 from app.engine.engine import Bounds, Engine
+from app.memory import collect_rarely
 from app.middleware.access import ApiKeys, Guard, RouteNeeds
 from app.middleware.browsers import allow_origins
 from app.middleware.large_bodies import LargeBodies
@@ -166,8 +166,7 @@ def lifespan(
                 work += [store.follow, engine.items.follow, engine.live_errors.follow]
             await engine.versions.start()
             await engine.split.start()
-            gc.collect()
-            gc.freeze()  # what was imported and loaded stays: reading a million items takes half the time then
+            collect_rarely()
             await engine.items.start()
             with shutdown.delaying_the_end():
                 async with running(*work):

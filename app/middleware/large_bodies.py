@@ -11,9 +11,9 @@ import asyncio
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.allocator import release_memory
 from app.engine.errors import CancelledRequestError, OverloadedError
 from app.errors import body_too_large
+from app.memory import release_memory
 from app.middleware.access import BY_NAME, NEEDS, Access
 
 LARGE_BODY = 1 << 17  # bytes; up to here a body is read in about a millisecond, into a few MB of objects

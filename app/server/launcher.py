@@ -28,8 +28,8 @@ import uvicorn
 from pydantic import ValidationError
 from starlette.types import ASGIApp
 
-from app.allocator import limit_arenas
 from app.engine import loading
+from app.memory import limit_arenas
 from app.observability import logs
 from app.options import METRICS_FOLDER
 from app.ratings import revisions, schema

@@ -11,7 +11,7 @@ import httpx
 import psutil
 import pytest
 
-from app.allocator import ARENAS
+from app.memory import ARENAS
 from tests.support.service import serving
 from tests.support.soak import workers_of
 

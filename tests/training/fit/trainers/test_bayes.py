@@ -99,7 +99,7 @@ def test_the_published_model_is_the_weighted_mean_of_variants_spectral_model_and
     planted: tuple[TrainingSet, TrainingSet],
 ) -> None:
     train, test = planted
-    trainer, biases = trained(train, rank=40), bias_model(train)
+    trainer, biases = trained(train, rank=ITEMS), bias_model(train)  # nothing is cut off
     weights = {"spectral": torch.tensor(0.3), "baseline": torch.tensor(0.2), "features": torch.tensor(8)}
     variants_N = predictions(trainer.model(), test)
 
