@@ -1,7 +1,9 @@
-"""Large bodies of requests: how many bytes of them are in memory together, and how many are worked on at a time.
+"""Large bodies of requests: how many bytes of them are in memory together. One is worked on at a time, one that reads
+and one that changes what is stored.
 
-Each is bounded, but many at once would take many times that: a body of 16 MB is read into objects of 60. It knows no
-route. A body is received before its request waits for its turn, so that nobody who sends slowly keeps others waiting.
+Each is bounded, but many at once would take many times that: a body of 16 MB is read into objects of 60. While a parser
+works on one, no other thread of Python runs, and several would be no faster. It knows no route. A body is received
+before its request waits for its turn, so that nobody who sends slowly keeps others waiting.
 When the last of them is done with, the memory that they took goes back to the system.
 """
 
@@ -19,7 +21,6 @@ from app.middleware.access import BY_NAME, NEEDS, Access
 LARGE_BODY = 1 << 17  # bytes; up to here a body is read in about a millisecond, into a few MB of objects
 TOGETHER = 4  # the largest bodies that are in memory together
 WITHOUT_BODY = frozenset(("GET", "HEAD", "OPTIONS", "DELETE"))  # nothing reads one that they have
-AT_ONCE = 2  # requests with a large body that are worked on, and as many that change what is stored
 RELEASE_PAUSE = 1.0  # after a large body, before memory is given back: others that follow can use it
 
 
@@ -34,7 +35,7 @@ class LargeBodies:
         self._most, self._seconds = most, seconds
         self.small = min(LARGE_BODY, most)
         self._held = 0  # bytes of the bodies that were received and are not done with
-        self._turns = {reads: asyncio.Semaphore(AT_ONCE) for reads in (True, False)}
+        self._turns = {reads: asyncio.Lock() for reads in (True, False)}
         self._release_timer: asyncio.TimerHandle | None = None
 
     async def hand_on(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send, most: int | None = None) -> None:
