@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -28,6 +29,7 @@ class RatingHistory:
     def __init__(self, models: ModelHolder, store: RatingsStore | None) -> None:
         self._models = models
         self.store = store
+        self._summaries = asyncio.Lock()
 
     async def change(self, change: Change) -> int:
         """Make a change durable; gives the store's revision after it.
@@ -84,7 +86,8 @@ class RatingHistory:
         fitted = self.fitted_revision(model)
         later = 0 if fitted is None else int(model.checkpoint.manifest.created_at.timestamp())
         tomorrow = int(time.time()) // DAY + 1
-        found = await self.store.totals(fitted or 0, later, range(tomorrow - days, tomorrow))
+        async with self._summaries:  # each reads every rating, and many at once would leave the cores to nobody else
+            found = await self.store.totals(fitted or 0, later, range(tomorrow - days, tomorrow))
         first, last = (None if at is None else datetime.fromtimestamp(at, UTC) for at in (found.first, found.last))
         return RatingsSummary(
             ratings=found.ratings,
