@@ -336,8 +336,8 @@ def test_a_model_for_which_there_is_no_memory_is_not_served_until_there_is(direc
 
 
 @pytest.mark.slow
-def test_a_short_soak_finds_nothing_wrong() -> None:
-    done = uvloop.run(soak.soak(seconds=12, swap_every=1.5, kill_every=5, workers=2))
+def test_a_short_soak_beside_a_hostile_client_finds_nothing_wrong() -> None:
+    done = uvloop.run(soak.soak(seconds=12, swap_every=1.5, kill_every=5, workers=2, hostile=True))
     assert done.record.wrong == 0
     assert done.unexplained == []
     assert len(done.events.swaps) >= 3
@@ -345,3 +345,5 @@ def test_a_short_soak_finds_nothing_wrong() -> None:
     assert len(done.record.last_named) >= 3
     assert done.events.changes > 0
     assert done.events.compared == done.events.rated > 0
+    assert done.events.attacks.total() > 0
+    assert not [kind for kind in done.events.attacks if kind.endswith(" 500")]
