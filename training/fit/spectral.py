@@ -27,8 +27,8 @@ from training.fit.trainer import TrainingSet
 
 CANDIDATES = (32, 64, 128)  # numbers of features
 POWER = 0.25
-# Of a regression whose features have a mean square length of 1. Of inner tenths of MovieLens-100K, -latest-small, yelp
-# and anime, twice as much and half as much are worse on two or more.
+# Of a regression whose features have a mean square length of 1. On inner tenths of MovieLens-100K, -latest-small, yelp
+# and anime, half of both changes the RMSE of the mean by 0.001 at most, and twice as much is worse on all but yelp.
 USER_RIDGE, ITEM_RIDGE = 1.0, 3.0
 ITERATIONS = 4
 SPARE = 16  # columns that the iteration carries beyond those that are kept
