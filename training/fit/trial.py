@@ -199,15 +199,20 @@ class Trial:
         return self.ensemble.mean + self.ensemble.deviation * self._sums_2VN[:, self._tried] / counts_211
 
     def _others(self) -> tuple[int, Tensor]:
-        """How many features are best, and what the spectral model with these and the baseline predict, (2, N)."""
+        """How many features are best, and what the spectral model with these and the baseline predict, (2, N).
+
+        More are tried as long as they are better than fewer.
+        """
         pairs = self._users_N, self._items_N
         baseline = self._fit_baseline(self.data)
-        spectral, found = Spectral(self.data, baseline, max(CANDIDATES)), []
-        for features in CANDIDATES:
-            predicted_N = spectral.model(features)(*pairs).double()
-            squares = float(self._sums((predicted_N - self._actual_N).square().sum()))
-            found.append((squares, features, predicted_N))
-        _, features, predicted_N = min(found, key=lambda candidate: candidate[0])
+        spectral = Spectral(self.data, baseline, max(CANDIDATES))
+        least, features, predicted_N = math.inf, 0, baseline(*pairs).double()
+        for more in CANDIDATES:
+            candidate_N = spectral.model(more)(*pairs).double()
+            squares = float(self._sums((candidate_N - self._actual_N).square().sum()))
+            if squares >= least:
+                break
+            least, features, predicted_N = squares, more, candidate_N
         return features, torch.stack([predicted_N, baseline(*pairs).double()])
 
     def _weights(self, products_MM: np.ndarray) -> np.ndarray:
