@@ -51,9 +51,9 @@ class BayesSettings(TrainerSettings):
     `factors` is rounded up to one less than a multiple of 8: a row of factors and bias then fills whole vectors. 0 is
     as many as the number of ratings bears. `effects` and `heavy_tails` say which variants there are: `auto` has both,
     and lets the trial decide. `freedom` is that of the errors' t-like distribution, a weight for each user and each
-    item. `trial` is the number of its sweeps, of many ratings fewer. 0 is no trial: then variants count equally, and
-    nothing is corrected. `samples` are kept of each chain, of many ratings fewer; if the variants need more than
-    `chains`, as much fewer of each.
+    item. `trial` is the number of its sweeps, of many ratings fewer. 0 is no trial: then variants count equally,
+    without the spectral model, and nothing is corrected. `samples` are kept of each chain, of many ratings fewer; if
+    the variants need more than `chains`, as much fewer of each.
     """
 
     factors: int = Field(
@@ -63,7 +63,7 @@ class BayesSettings(TrainerSettings):
         description="numbers that describe each user and each item; 0: as many as the ratings bear",
     )
     chains: int = Field(default=2, ge=1, le=64, description="samplers that run side by side")
-    trial: int = Field(default=150, ge=0, description="sweeps of the trial that chooses a variant; 0: no trial")
+    trial: int = Field(default=150, ge=0, description="sweeps of the trial that weights the models; 0: no trial")
     burn_in: int = Field(default=20, ge=0, description="sweeps that are thrown away at the start of a chain")
     samples: int = Field(default=130, ge=1, description="samples that are kept of each chain")
     rank: int = Field(
