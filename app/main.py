@@ -151,6 +151,7 @@ def lifespan(
                 seconds=settings.max_seconds,
                 recent_lists=settings.recent_lists,
                 recent_users=settings.recent_users,
+                new_items=settings.new_items,
             ),
             telemetry.listen,
             settings.pinned_version,
@@ -163,7 +164,7 @@ def lifespan(
         try:
             if store is not None:
                 await store.start()
-                work += [store.follow, engine.items.follow, engine.live_errors.follow]
+                work += [store.follow, engine.items.follow, engine.new_items.follow, engine.live_errors.follow]
             await engine.versions.start()
             await engine.split.start()
             collect_rarely()

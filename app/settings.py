@@ -88,6 +88,12 @@ class Settings(BaseSettings):
         4_096, ge=0, description="Number of lists that each worker keeps in memory; 0 keeps none."
     )
     recent_users: int = Field(16_384, ge=0, description="Number of folded-in users that each worker keeps in memory.")
+    new_items: int = Field(
+        10_000,
+        ge=0,
+        description="Number of stored items that the model was not fitted to and that each worker answers for, the "
+        "most rated first; 0 answers for none.",
+    )
     store: SecretStr | None = Field(
         None,
         description="URL of the ratings store: `sqlite:///FILE` or `postgresql://USER:PASSWORD@HOST/NAME`, with `@ : /`"

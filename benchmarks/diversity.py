@@ -24,7 +24,7 @@ from app.engine.types import ListQuery
 from models.checkpoint.files import HELD_OUT, REPORT
 from models.checkpoint.reader import read_held_out
 from models.registry.directory import load, version_path
-from training.evaluation import metrics
+from training import metrics
 
 VALUES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0)
 LENGTH = 10

@@ -253,9 +253,10 @@ class FoldIn:
         prior: FoldInPrior,
         head: RelevanceHead | None,
         counts_I: npt.NDArray[np.integer[Any]],
+        fitted: int | None = None,
     ) -> Self:
-        """`counts_I` is the number of training ratings of each item."""
-        return cls(RowSolver(model, prior, counts_I), None if head is None else HeadSolver(head))
+        """`counts_I` is the number of training ratings of each item. `fitted` is as in `HeadSolver`."""
+        return cls(RowSolver(model, prior, counts_I), None if head is None else HeadSolver(head, fitted))
 
 
 def _float64(values: Any) -> Any:

@@ -83,12 +83,14 @@ class HeadSolver:
 
     In the solved row a rated item has the target of its rating and weight 1, any other item target 0 and weight w:
     (w YᵀY + (1−w) Σ y_i y_iᵀ + penalty) x = Σ t_i y_i over the rated. Hu, Koren and Volinsky 2008, eq. 4.
+    YᵀY is over the items that the head was fitted to: the first `fitted` ones, or all. Others came later.
     """
 
-    def __init__(self, head: RelevanceHead) -> None:
+    def __init__(self, head: RelevanceHead, fitted: int | None = None) -> None:
         self._rule, self._unknown_G = head.rule, head.user_factors[-1].cpu().numpy()
         self._factors_IG, self._summed_IG = head.item_factors[:-1], head.summed_factors[:-1]
-        gram_HH = _gram(self._factors_IG[:, : head.rule.solved_factors])
+        self._fitted = len(self._factors_IG) if fitted is None else fitted
+        gram_HH = gram(self._factors_IG[: self._fitted, : head.rule.solved_factors])
         self._values_H, self._axes_HH = np.linalg.eigh(gram_HH.cpu().numpy())
 
     def solve(self, items_N: Rows, ratings_N: npt.NDArray[np.floating]) -> Floats:
@@ -132,7 +134,7 @@ class HeadSolver:
     def _diagonal(self, count: int) -> npt.NDArray[np.float64]:
         """The normal equations along these axes, without the rated items, of a user with so many ratings."""
         rule = self._rule
-        in_all = total_weight(rule.missing_weight, len(self._factors_IG), count)
+        in_all = total_weight(rule.missing_weight, self._fitted, count)
         found_H: npt.NDArray[np.float64] = rule.missing_weight * self._values_H + penalty(
             rule.regularisation, in_all, rule.exponent
         )
@@ -160,7 +162,7 @@ def _float64(table_RG: Tensor, rows_N: Rows) -> npt.NDArray[np.float64]:
     return found_NG
 
 
-def _gram(table_RG: Tensor) -> Tensor:
+def gram(table_RG: Tensor) -> Tensor:
     """YᵀY in float64, without a float64 copy of the table."""
     gram_GG = torch.zeros(table_RG.shape[1], table_RG.shape[1], dtype=torch.float64, device=table_RG.device)
     for part_RG in table_RG.split(1 << 16):

@@ -15,6 +15,7 @@ from app.engine.item_users import ItemUsers
 from app.engine.live_error import LiveErrors
 from app.engine.model_holder import ModelHolder
 from app.engine.model_watcher import ModelWatcher
+from app.engine.new_items import NewItems
 from app.engine.predictions import Predictor
 from app.engine.rating_history import RatingHistory
 from app.engine.recommender import Recommender
@@ -37,6 +38,7 @@ class Bounds:
     seconds: float = 10.0  # time of one request
     recent_lists: int = 4_096  # lists that are kept to be answered again
     recent_users: int = 16_384  # users with fresh ratings who are kept
+    new_items: int = 10_000  # items that were not fitted
 
 
 class Engine:
@@ -60,6 +62,7 @@ class Engine:
         lists: lists of items.
         catalogue: what is known about items and users.
         item_users: who has rated an item, and who would like it.
+        new_items: those that were not fitted; `follow` answers for them.
         items: what the store says of items: `start` reads it, `follow` what is changed later.
         ratings: what users have rated.
         live_errors: how far off predictions are for the ratings that come in; `follow` compares them.
@@ -90,6 +93,8 @@ class Engine:
         self._judge = Worker("live-error", bounds.seconds)
         self.live_errors = LiveErrors(models, self.ratings, self._judge, tell)
         self.items = StoredItems(models, None if ratings is None else ratings.items, self._searcher)
+        self._newcomers = Worker("new-items", bounds.seconds)
+        self.new_items = NewItems(models, self.ratings, self._newcomers, bounds.new_items)
         self.catalogue = CatalogueSearch(models, self.ratings, self.items, self._searcher)
         self.item_users = ItemUsers(models, self.ratings, self.predictions, self._searcher)
         self.versions = ModelWatcher(models, directory, pinned, remembered, tell, ratings, sync)
@@ -101,3 +106,4 @@ class Engine:
         self._worker.close()
         self._searcher.close()
         self._judge.close()
+        self._newcomers.close()

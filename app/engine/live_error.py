@@ -97,7 +97,8 @@ class LiveErrors:
         if not await store.claim(self._name):
             return
         users = [*dict.fromkeys(rating.user for rating in waiting)]
-        models = {user: self._models.of_user(user) for user in users}
+        # The rows of new items follow from the very ratings that are compared here.
+        models = {user: self._models.of_user(user).without_new_items for user in users}
         async for stored in self._history.parts(users):
             some = [rating for rating in waiting if rating.user in stored]
             if not all(user.complete for user in stored.values()):  # what was known before is too much to be read

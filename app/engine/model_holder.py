@@ -62,12 +62,14 @@ class ModelHolder:
             return self.current
         return self._chosen(users.unique().to_pylist() if isinstance(users, pa.ChunkedArray) else users, version)
 
-    def replace(self, model: ServingModel, view: ServingModel) -> None:
-        """Put a view in the place of a model, if that is still there."""
+    def replace(self, model: ServingModel, view: ServingModel) -> bool:
+        """Put a view in the place of a model, if that is still there; whether it was."""
+        found = False
         if self.model is model:
-            self.model = view
+            self.model, found = view, True
         if self.beside is not None and self.beside.model is model:
-            self.beside = self.beside._replace(model=view)
+            self.beside, found = self.beside._replace(model=view), True
+        return found
 
     def _chosen(self, users: Iterable[str], version: str | None) -> ServingModel:
         if version is not None:

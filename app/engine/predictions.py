@@ -165,8 +165,10 @@ def predict_pair(model: ServingModel, user: int, item: int, folded: FoldedUser |
     """The rating of a pair of rows; `folded` is the user's row if it is not that of the model."""
     if folded is not None:
         return predict_folded(model, folded, np.array([item])).at(0)
-    source = SOURCES[(user == len(model.users)) * 2 + (item == len(model.items))]
-    return Prediction(model.scorer.predict_pair(user, item), source, model.version)
+    source = (user == len(model.users)) * 2 + (item == len(model.items))
+    if item >= model.fitted_items and source == 0:
+        source = FOLDED
+    return Prediction(model.scorer.predict_pair(user, item), SOURCES[source], model.version)
 
 
 def predict(model: ServingModel, pairs: Pairs) -> Predictions:
@@ -180,6 +182,8 @@ def predict_rows(
     """As `predict`, of pairs of rows; `fresh` are the users among them whose rows were folded in."""
     sources_B = (users_B == len(model.users)) * np.uint8(2)
     sources_B += items_B == len(model.items)
+    if model.fitted_items < len(model.items):
+        sources_B[(sources_B == 0) & (items_B >= model.fitted_items)] = FOLDED
     ends_2B = model.intervals.of_users(users_B, items_B) if intervals else None
     answer = Predictions(model.scorer.predict(users_B, items_B), sources_B, model.version, ends_2B)
     if fresh := [*fresh]:

@@ -25,9 +25,11 @@ from app.engine.scorer import Rows, Scorer
 from app.engine.types import ItemFilter, RankBy
 from app.ratings.revisions import Revisions
 from models.biases import Biases
+from models.checkpoint.extension import extended
 from models.checkpoint.reader import Checkpoint
 from models.errors import UnknownItemError
 from models.fold_in import FoldIn
+from models.new_items import NewItemRows
 from models.orderings import by_popularity, default_order, orderings
 from models.registry.hold import Hold
 from models.sharding import Sharded, spread
@@ -61,6 +63,9 @@ class ServingModel:
         shards: devices over which the items are spread; none if they stay on the checkpoint's device.
 
     Attributes:
+        checkpoint: as it was published, and with new items in a view that has some.
+        fitted_items: how many items were fitted; the rows of others come after theirs.
+        without_new_items: the model that was published.
         users, items: the ids of the rows.
         orderings: the orders of lists that the model supports, by name.
         popularity: orders the list of an unknown user: by the number of training ratings.
@@ -81,30 +86,49 @@ class ServingModel:
         revisions: Revisions | None = None,
         shards: Sequence[torch.device] = (),
     ) -> None:
-        model, shape, ratings = checkpoint.model, checkpoint.manifest.model, checkpoint.seen
-        counts_I = torch.tensor(checkpoint.ratings_I).to(model.device)
-        self.checkpoint = checkpoint
+        ratings = checkpoint.seen
         self.version = checkpoint.version
-        self.users, self.items = checkpoint.users, checkpoint.items
+        self.users, self.fitted_items = checkpoint.users, len(checkpoint.items)
+        self.unknown_variance = None
+        if checkpoint.model.user_variance is not None:
+            self.unknown_variance = float(checkpoint.model.user_variance[-1])
+        self.revision_slots_U = np.empty(0, np.int32) if revisions is None else revisions.slots_of(checkpoint.users)
+        snapshot = checkpoint.manifest.data.snapshot
+        self.fitted_revisions: dict[str | None, int] = {} if snapshot is None else {snapshot.store: snapshot.revision}
+        self._hold, self._shards, self._published = hold, shards, self
+        self._offsets = ratings.offsets.cpu().numpy()
+        self._items_T, self._ratings_T = ratings.items_N.cpu().numpy(), ratings.ratings_N.cpu().numpy()
+        self.take_items(checkpoint)
+
+    def take_items(self, checkpoint: Checkpoint) -> None:
+        """Answer from the items of a checkpoint. Nothing is shown yet of what a store says of them."""
+        model, shape = checkpoint.model, checkpoint.manifest.model
+        counts_I = torch.tensor(checkpoint.ratings_I).to(model.device)
+        self.checkpoint, self.items = checkpoint, checkpoint.items
         self.catalogue = Catalogue(checkpoint.catalogue)
-        self.orderings = spread({**orderings(model, checkpoint.relevance), POPULARITY: by_popularity(counts_I)}, shards)
+        named = {**orderings(model, checkpoint.relevance), POPULARITY: by_popularity(counts_I)}
+        self.orderings = spread(named, self._shards)
         self.popularity = self.orderings.pop(POPULARITY)
         self.default_order = RankBy(default_order(self.orderings))
         self.cells = max(ordering.cells for ordering in self.orderings.values())
         self.scorer = Scorer(self.orderings[RankBy.RATING], (shape.rating_min, shape.rating_max))
         self.intervals = Intervals(self.scorer, model)
-        self.fold_in = FoldIn.of(model, checkpoint.prior, checkpoint.relevance, checkpoint.ratings_I)
-        self.unknown_variance = None if model.user_variance is None else float(model.user_variance[-1])
-        self.revision_slots_U = np.empty(0, np.int32) if revisions is None else revisions.slots_of(checkpoint.users)
+        head, counts = checkpoint.relevance, checkpoint.ratings_I
+        self.fold_in = FoldIn.of(model, checkpoint.prior, head, counts, self.fitted_items)
         self.known_items: KnownItems | None = None
         self.shown_at, self.outdated_at = -math.inf, math.inf
         self.kept: dict[Recent[Any, Any], dict[Any, Any]] = {}
-        snapshot = checkpoint.manifest.data.snapshot
-        self.fitted_revisions: dict[str | None, int] = {} if snapshot is None else {snapshot.store: snapshot.revision}
-        self._hold = hold
-        self._offsets = ratings.offsets.cpu().numpy()
-        self._items_T, self._ratings_T = ratings.items_N.cpu().numpy(), ratings.ratings_N.cpu().numpy()
         self.keep_filters()
+
+    @property
+    def without_new_items(self) -> ServingModel:
+        return self._published
+
+    def with_new_items(self, ids: Sequence[str], rows: NewItemRows) -> ServingModel:
+        """The published model with some items more, distinct ids that it does not have, and their rows."""
+        view = copy(self._published)
+        view.take_items(extended(self._published.checkpoint, ids, rows))
+        return view
 
     def item_row(self, item: str) -> int:
         """The row of an item. Raises UnknownItemError."""
@@ -114,8 +138,8 @@ class ServingModel:
         return row
 
     def count_unknown(self, items: Sequence[str]) -> int:
-        """How many of some items the model does not have. On any thread."""
-        return int(np.count_nonzero(self.items.rows(items) == len(self.items)))
+        """How many of some items the model was not fitted to. On any thread."""
+        return int(np.count_nonzero(self.items.rows(items) >= self.fitted_items))
 
     def order(self, requested: RankBy | None) -> RankBy:
         """The order of a list. Raises OrderingUnavailableError for an order that this model does not support."""
@@ -132,8 +156,8 @@ class ServingModel:
         return None if wanted == ALL_ITEMS and self.catalogue.shown_I is None else self._allowed(wanted)
 
     def published_item(self, id_: str) -> StoredItem | None:
-        """What the checkpoint says of an item, whatever a store says; None for an item that it does not have."""
-        if (row := self.items.row(id_)) == len(self.items):
+        """What the checkpoint says of an item, whatever a store says; None for an item that was not published."""
+        if (row := self.items.row(id_)) >= self.fitted_items:
             return None
         (record,) = self.checkpoint.catalogue.select(DESCRIBED).slice(row, 1).to_pylist()
         names = {name: None if record[name] is None else tuple(record[name]) for name in LISTS}

@@ -32,7 +32,7 @@ class Source(StrEnum):
     GLOBAL_MEAN = "global_mean"
 
 
-# Indexed by (is the user unknown) · 2 + (is the item unknown); then a user whose row was folded in, and a known item.
+# Indexed by (is the user unknown) · 2 + (is the item unknown); then a known pair, of which a row was folded in.
 SOURCES = (Source.MODEL, Source.USER_BIAS, Source.ITEM_BIAS, Source.GLOBAL_MEAN, Source.FOLD_IN)
 FOLDED = SOURCES.index(Source.FOLD_IN)
 

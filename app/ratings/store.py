@@ -40,6 +40,7 @@ from app.ratings.records import Change, Committed, Erase, Put, PutMany, StoredUs
 from app.ratings.revisions import Revisions
 from app.ratings.statements import (
     MAX_CHANGED,
+    ChangedUser,
     Written,
     jumped,
     outrun,
@@ -70,6 +71,7 @@ class RatingsStore:
     Attributes:
         deleted: the users who were deleted, for the time in which the store cannot be asked.
         items: what is known of items.
+        reading: a number that changes when what was read may be of another state, so that all must be read anew.
         id: identifies the store in the manifests of models that are fitted on it; None until it is first reached.
     """
 
@@ -83,6 +85,7 @@ class RatingsStore:
         self.revisions = revisions
         self.deleted = deleted or DeletedUsers()
         self.id: str | None = None
+        self.reading = 0
         self.database = Database(url)
         self.items = ItemStore(self.database)
         self._one_statement = not schema.is_sqlite(url)
@@ -157,6 +160,10 @@ class RatingsStore:
         if not storable(prefix):
             return []
         return await self.database.read(partial(read_newest, after=after, prefix=prefix, most=most))
+
+    async def changed_after(self, read_to: tuple[int, str]) -> list[ChangedUser]:
+        """The next users who were changed, as `read_changed` gives them. Raises as `of` does."""
+        return await self.database.read(partial(read_changed, after=read_to))
 
     async def change(self, change: Change) -> int:
         """Make a change durable, and return its revision.
@@ -263,6 +270,7 @@ class RatingsStore:
     async def _begin_anew(self, *, another: bool) -> int:
         """Read everybody's changes anew, and of `another` database let no revision come again. Gives its revision."""
         self.items.begin_anew()
+        self.reading += 1
         if another:
             known = max(self._known, await self.database.read(read_revision), self._fitted.get(self.id or "", 0))
             await self.database.transact(partial(outrun, revision=known), ANSWER_SECONDS)

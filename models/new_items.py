@@ -1,0 +1,193 @@
+"""Rows of items that the trainer has never seen, from their attributes and their ratings, without another fit.
+
+It is what `models.fold_in` does for users, seen from the other side: the users' rows are fixed, and the prior is
+around the row that the item's attributes let expect (`models.attributes`). Everything is computed in float64 in the
+host's memory. Shapes: I fitted items, N new ones, M ratings of these, C users who gave them, D attributes, F factors,
+K = F + 1, G factors of the relevance head.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple, Self
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from models.attributes import AttributePrior, Float64s
+from models.fold_in import LEAST_NOISE, FoldInPrior, RowSolver
+from models.mf import MatrixFactorization
+from models.relevance import RelevanceHead, RelevanceRule, gram, targets
+from models.scoring import Floats
+from models.training_ratings import TrainingRatings
+
+CELLS_LOOKED_AT = 100_000
+LEAST_SPREAD = 1e-6  # of the largest variance of the rows; where there is less, nothing is known
+
+
+class Raters(NamedTuple):
+    """The rows of the users who rated new items: p_u, b_u, and x_u where there is a relevance head."""
+
+    factors_CF: Floats
+    bias_C: Floats
+    head_CG: Floats | None
+
+
+class RatingsOfNew(NamedTuple):
+    """Ratings of new items by item: those of item n are `offsets[n] : offsets[n + 1]`, int64 (N+1,)."""
+
+    offsets: npt.NDArray[np.int64]
+    raters_M: npt.NDArray[np.int64]  # rows of `Raters`
+    ratings_M: Float64s
+
+
+class NewItemRows(NamedTuple):
+    """The rows of new items, float32. `left_N` is the share of an unknown item's variance that is left."""
+
+    factors_NF: Floats
+    bias_N: Floats
+    left_N: Floats
+    head_NG: Floats | None
+
+
+@dataclass(frozen=True, slots=True)
+class NewItemSolver:
+    """Solves the rows of new items for a model and its relevance head."""
+
+    ratings: RatingRows
+    head: HeadRows | None
+
+    @classmethod
+    def learn(
+        cls,
+        model: MatrixFactorization,
+        prior: FoldInPrior,
+        head: RelevanceHead | None,
+        catalogue: pa.Table,
+        seen: TrainingRatings,
+    ) -> Self:
+        """Learn what attributes tell, from what is known of the fitted items, and their training ratings."""
+        counts_I = seen.counts(model.items)
+        items_IK = torch.cat([model.item_factors, model.item_bias[:, None]], dim=1)
+        of_ratings = RatingRows(model, prior, AttributePrior.learn(catalogue, counts_I, items_IK))
+        if head is None:
+            return cls(of_ratings, None)
+        expected = AttributePrior.learn(catalogue, counts_I, head.item_factors)
+        users_GG = gram(head.user_factors[:-1]).cpu().numpy()
+        typical = float((counts_I**2).sum() / max(counts_I.sum(), 1))
+        score, noise = _scores_of_targets(head, seen)
+        inverse_GG = np.linalg.pinv(expected.covariance_KK, rcond=LEAST_SPREAD, hermitian=True)
+        precision_GG = np.asarray(noise * inverse_GG, np.float64)
+        return cls(of_ratings, HeadRows(head.rule, expected, precision_GG, users_GG, typical, score))
+
+    def knows(self, described: pa.Table) -> npt.NDArray[np.bool_]:
+        """Which items have an attribute that tells something of their rows, (N,)."""
+        known_N: npt.NDArray[np.bool_] = self.ratings.expected.features(described).sum(axis=1) > 0
+        return known_N
+
+    def solve(self, described: pa.Table, raters: Raters, ratings: RatingsOfNew) -> NewItemRows:
+        """The rows of new items: what is known of each (`DESCRIBED` columns), and their ratings."""
+        features_ND = self.ratings.expected.features(described)
+        rows_NK, left_N = self.ratings.solve(features_ND, raters, ratings)
+        rows_NG = None
+        if self.head is not None and raters.head_CG is not None:
+            rows_NG = self.head.solve(features_ND, raters.head_CG, ratings).astype(np.float32)
+        return NewItemRows(rows_NK[:, :-1], rows_NK[:, -1], left_N, rows_NG)
+
+
+@dataclass(frozen=True, slots=True)
+class RatingRows:
+    """The rows [q_i, b_i] of new items."""
+
+    model: MatrixFactorization
+    prior: FoldInPrior
+    expected: AttributePrior
+
+    def solve(self, features_ND: Float64s, raters: Raters, ratings: RatingsOfNew) -> tuple[Floats, Floats]:
+        """The rows, float32 (N, K), and the share of an unknown item's variance that is left, (N,).
+
+        The posterior mean is linear, so what is expected beyond the average is subtracted from the ratings first.
+        """
+        beyond_NK = features_ND @ self.expected.effects_DK
+        items_M = np.repeat(np.arange(len(beyond_NK)), np.diff(ratings.offsets))
+        users_MK = np.column_stack([raters.factors_CF, raters.bias_C * 0 + 1])[ratings.raters_M].astype(np.float64)
+        left_M = ratings.ratings_M - (users_MK * beyond_NK[items_M]).sum(1)
+        solver = self._solver(raters)
+        found = solver.solve_many(
+            torch.from_numpy(ratings.offsets), torch.from_numpy(ratings.raters_M), torch.from_numpy(left_M)
+        )
+        rows_NK = torch.cat([found.factors_RF, found.bias_R[:, None]], dim=1).numpy() + beyond_NK
+        unknown = np.trace(self.prior.item_covariance_KK.double().cpu().numpy()) or 1.0
+        informed = np.trace(self.expected.covariance_KK) / unknown
+        has_any_N = features_ND.any(axis=1)
+        before_N = np.where(has_any_N, min(informed, 1.0), 1.0)
+        left_N = before_N * found.variance_R.numpy() / (solver.prior_variance or 1.0)
+        return rows_NK.astype(np.float32), left_N.astype(np.float32)
+
+    def _solver(self, raters: Raters) -> RowSolver:
+        """The solver of users' rows with the sides exchanged: its columns are the raters."""
+        average_F, bias = self.expected.average_K[:-1], self.expected.average_K[-1:]
+        exchanged = MatrixFactorization(
+            mean=self.model.mean.cpu(),
+            user_factors=torch.from_numpy(average_F[None]),
+            user_bias=torch.from_numpy(bias),
+            item_factors=_with_unused_row(raters.factors_CF),
+            item_bias=_with_unused_row(raters.bias_C),
+        )
+        covariance_KK = torch.from_numpy(self.expected.covariance_KK)
+        return RowSolver(exchanged, FoldInPrior(self.prior.noise.cpu(), covariance_KK, covariance_KK))
+
+
+@dataclass(frozen=True, slots=True)
+class HeadRows:
+    """The rows y_i of new items in a relevance head.
+
+    A fit gives an item the row that minimises Σ (target − x·y)² over those who rated it, plus w Σ (x·y)² over all
+    others. Of a new item most users have not heard, so few ratings say little against it: it is taken as one that will
+    have the number of ratings that a rated item has, and with n of them the share n / `typical` of the users has
+    heard of it. Around the row that its attributes let expect, the prior is that of the fitted rows.
+    """
+
+    rule: RelevanceRule
+    expected: AttributePrior
+    precision_GG: Float64s  # of the prior, in units of that of a score
+    users_GG: Float64s  # Σ x xᵀ over all users
+    typical: float  # the number of ratings of an item, the mean over all ratings
+    score: float  # for each unit of a target: the head is a sum of two, each of which is fitted to the targets
+
+    def solve(self, features_ND: Float64s, raters_CG: Floats, ratings: RatingsOfNew) -> Float64s:
+        """The rows, (N, G)."""
+        rows_NG = self.expected.expected(features_ND)
+        rule = self.rule
+        targets_M = self.score * targets(ratings.ratings_M, rule.mean, rule.deviation, rule.slope)
+        for item in np.flatnonzero(np.diff(ratings.offsets)).tolist():
+            own = slice(ratings.offsets[item], ratings.offsets[item + 1])
+            users_MG = raters_CG[ratings.raters_M[own]].astype(np.float64)
+            rows_NG[item] += self._step(rows_NG[item], users_MG, targets_M[own])
+        return rows_NG
+
+    def _step(self, expected_G: Float64s, users_MG: Float64s, targets_M: Float64s) -> Float64s:
+        """How far the ratings move a row from what was expected."""
+        missing = self.rule.missing_weight * min(1.0, len(targets_M) / self.typical)
+        cells_GG = missing * self.users_GG + (1 - missing) * (users_MG.T @ users_MG)
+        left_G = users_MG.T @ targets_M - cells_GG @ expected_G
+        return np.asarray(np.linalg.solve(cells_GG + self.precision_GG, left_G), np.float64)
+
+
+def _scores_of_targets(head: RelevanceHead, seen: TrainingRatings) -> tuple[float, float]:
+    """How high the head's scores of rated cells are for each unit of their targets, and their squared error then."""
+    rule, every = head.rule, max(1, len(seen.items_N) // CELLS_LOOKED_AT)
+    users_N = torch.arange(len(seen.offsets) - 1, device=seen.offsets.device).repeat_interleave(seen.offsets.diff())
+    users_B, items_B, ratings_B = users_N[::every], seen.items_N[::every].long(), seen.ratings_N[::every]
+    scores_B = (head.user_factors[users_B] * head.item_factors[items_B]).sum(1)
+    targets_B = targets(ratings_B, rule.mean, rule.deviation, rule.slope)
+    score = float(scores_B @ targets_B) / max(float(targets_B @ targets_B), LEAST_NOISE)
+    return score, max(float((scores_B - score * targets_B).square().mean()), LEAST_NOISE)
+
+
+def _with_unused_row(table: Floats) -> Tensor:
+    """A table whose last row stands for an unknown id, which nobody asks for."""
+    return torch.from_numpy(np.concatenate([table, np.zeros_like(table[:1], shape=(1, *table.shape[1:]))]))
