@@ -113,19 +113,22 @@ class RatingRows:
         """
         beyond_NK = features_ND @ self.expected.effects_DK
         items_M = np.repeat(np.arange(len(beyond_NK)), np.diff(ratings.offsets))
-        users_MK = np.column_stack([raters.factors_CF, raters.bias_C * 0 + 1])[ratings.raters_M].astype(np.float64)
+        users_MK = np.column_stack([raters.factors_CF, np.ones_like(raters.bias_C)])[ratings.raters_M].astype(np.float64)
         left_M = ratings.ratings_M - (users_MK * beyond_NK[items_M]).sum(1)
         solver = self._solver(raters)
         found = solver.solve_many(
             torch.from_numpy(ratings.offsets), torch.from_numpy(ratings.raters_M), torch.from_numpy(left_M)
         )
         rows_NK = torch.cat([found.factors_RF, found.bias_R[:, None]], dim=1).numpy() + beyond_NK
-        unknown = np.trace(self.prior.item_covariance_KK.double().cpu().numpy()) or 1.0
-        informed = np.trace(self.expected.covariance_KK) / unknown
-        has_any_N = features_ND.any(axis=1)
-        before_N = np.where(has_any_N, min(informed, 1.0), 1.0)
-        left_N = before_N * found.variance_R.numpy() / (solver.prior_variance or 1.0)
+        left_N = np.where(features_ND.any(axis=1), self._left_by_attributes(), 1.0)
+        if solver.prior_variance > 0:
+            left_N *= found.variance_R.numpy() / solver.prior_variance
         return rows_NK.astype(np.float32), left_N.astype(np.float32)
+
+    def _left_by_attributes(self) -> float:
+        """The share of the variance of rows that is left when their attributes are known."""
+        before = float(self.prior.item_covariance_KK.trace())
+        return min(float(np.trace(self.expected.covariance_KK)) / before, 1.0) if before > 0 else 1.0
 
     def _solver(self, raters: Raters) -> RowSolver:
         """The solver of users' rows with the sides exchanged: its columns are the raters."""

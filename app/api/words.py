@@ -54,7 +54,7 @@ WORDS = {
     "intervals": "Whether to add the ends of the central 90 % interval of each rating, `low` and `high`.",
     "item": "The item's id.",
     "items": "The items.",
-    "known_item": "Whether the model knows the item; if not, the rating counts after the next fit.",
+    "known_item": "Whether the model has a row for the item; if not, one follows from such ratings, a second later.",
     "known_items": "Share of the training ratings whose item the other version knows.",
     "known_to_model": "Whether the model has a row for it.",
     "known_users": "Share of the training ratings whose user the other version knows.",

@@ -61,7 +61,7 @@ class CatalogueItem(BaseModel):
 class Item(CatalogueItem):
     """As `CatalogueItem`, and whether lists may show it: not if it is hidden, or outside its time.
 
-    `known_to_model` says whether it can be in lists at all: an item that is new to the model can after the next fit.
+    `known_to_model` says whether it can be in lists at all: an item that nothing can be predicted of cannot.
     """
 
     hidden: bool

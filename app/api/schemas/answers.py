@@ -90,7 +90,7 @@ class Recommendations(BaseModel):
 
 
 class StoredRating(BaseModel):
-    """A stored rating. It counts from now on, or after the next fit if the model does not know the item."""
+    """A stored rating. It counts from now on, or a second later if it is the first of an item."""
 
     user: str
     item: str
@@ -109,7 +109,7 @@ class RemovedRating(BaseModel):
 
 
 class StoredRatings(BaseModel):
-    """Stored ratings. They count from now on, those of unknown items after the next fit."""
+    """Stored ratings. They count from now on, those of unknown items a second later."""
 
     stored: int
     unknown_items: Annotated[int, Field(description="Number of ratings of items that the model does not know.")]

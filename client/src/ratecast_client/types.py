@@ -113,7 +113,7 @@ class Recommendations:
 
 @answer
 class StoredRating:
-    """A stored rating. It counts from now on, or after the next fit if the model does not know the item."""
+    """A stored rating. It counts from now on, or a second later if it is the first of an item."""
 
     user: str
     item: str
