@@ -119,7 +119,7 @@ def implicit(settings: dict[str, Any], power: int, task: Task, watch: Watch) -> 
     return Bilinear.of_rated(task, 0.0, *zeros, model.user_factors, model.item_factors)
 
 
-def myfm(flipped: bool, task: Task, watch: Watch) -> Bilinear:
+def myfm(flipped: bool, rank: int, task: Task, watch: Watch) -> Bilinear:
     """Users and items one-hot; flipped also who rated what, each row of it scaled by 1/√count (SVD++ on both sides)."""
     from myfm import MyFMRegressor, RelationBlock
     from scipy.sparse import csr_matrix, hstack, identity
@@ -134,7 +134,7 @@ def myfm(flipped: bool, task: Task, watch: Watch) -> Bilinear:
     columns = task.users_N, task.items_N
     with watch:
         relations = [RelationBlock(rows.tolist(), block) for rows, block in zip(columns, blocks, strict=True)]
-        model = MyFMRegressor(rank=10, random_seed=task.seed)
+        model = MyFMRegressor(rank=rank, random_seed=task.seed)
         empty = csr_matrix((len(task.users_N), 0))
         model.fit(empty, task.ratings_N.astype(float), X_rel=relations, n_iter=300, group_shapes=sizes)
     return _collapsed(task, model.predictor_.samples, *blocks)
@@ -204,8 +204,9 @@ PEERS = {
         "cmfrec",
         partial(cmfrec, CMFREC_TUNED | {"add_implicit_features": True}),
     ),
-    "myfm": Model("myFM, rank 10, 300 sweeps", "myfm", partial(myfm, False)),
-    "myfm-flipped": Model("myFM SVD++ flipped, rank 10, 300 sweeps", "myfm", partial(myfm, True)),
+    "myfm": Model("myFM, rank 10, 300 sweeps", "myfm", partial(myfm, False, 10)),
+    "myfm-flipped": Model("myFM SVD++ flipped, rank 10, 300 sweeps", "myfm", partial(myfm, True, 10)),
+    "myfm-flipped-32": Model("myFM SVD++ flipped, rank 32, 300 sweeps", "myfm", partial(myfm, True, 32)),
     "implicit-als": Model("implicit ALS", "implicit", partial(implicit, {}, 1), rates=False),
     "implicit-als-tuned": Model(
         "implicit ALS, 64 factors, confidence 0.196 · rating², regularization 27.4",

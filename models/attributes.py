@@ -47,18 +47,18 @@ class AttributePrior:
         catalogue: pa.Table,
         counts_I: npt.NDArray[np.integer[Any]],
         table_IK: Tensor,
+        average_K: Float64s,
     ) -> Self:
         """Learn it from the fitted items: their catalogue, their numbers of ratings, and their rows.
 
-        The table has one row more, the average of an unknown item.
+        `average_K` is the row of an item without attributes. The table may have more rows than there are items.
         """
         rated_I = np.flatnonzero(counts_I)
         chosen_S = np.sort(rated_I[np.argsort(-counts_I[rated_I], kind="stable")[:MOST_ITEMS]])
         described = catalogue.take(pa.array(chosen_S))
         names = _frequent(described)
         features_SD = _features(described, names)
-        average_K = _float64(table_IK[-1])
-        away_SK = _float64(table_IK[torch.from_numpy(chosen_S).to(table_IK.device)]) - average_K
+        away_SK = float64(table_IK[torch.from_numpy(chosen_S).to(table_IK.device)]) - average_K
         counts_S = counts_I[chosen_S]
         weighted_DS = (features_SD * (counts_S / (counts_S + FEW_RATINGS))[:, None]).T
         gram_DD = weighted_DS @ features_SD + RIDGE * np.eye(len(names))
@@ -75,7 +75,8 @@ class AttributePrior:
         return self.average_K + features_ND @ self.effects_DK
 
 
-def _float64(table: Tensor) -> Float64s:
+def float64(table: Tensor) -> Float64s:
+    """The numbers of a table on any device."""
     found: Float64s = table.cpu().numpy().astype(np.float64)
     return found
 

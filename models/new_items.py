@@ -17,7 +17,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from models.attributes import AttributePrior, Float64s
+from models.attributes import AttributePrior, Float64s, float64
 from models.fold_in import LEAST_NOISE, FoldInPrior, RowSolver
 from models.mf import MatrixFactorization
 from models.relevance import RelevanceHead, RelevanceRule, gram, targets
@@ -25,6 +25,7 @@ from models.scoring import Floats
 from models.training_ratings import TrainingRatings
 
 CELLS_LOOKED_AT = 100_000
+NOT_FITTED = 0.7  # of the scores of cells that a head was fitted to: `benchmarks/new_items.py` compares others
 LEAST_SPREAD = 1e-6  # of the largest variance of the rows; where there is less, nothing is known
 
 
@@ -72,16 +73,20 @@ class NewItemSolver:
         """Learn what attributes tell, from what is known of the fitted items, and their training ratings."""
         counts_I = seen.counts(model.items)
         items_IK = torch.cat([model.item_factors, model.item_bias[:, None]], dim=1)
-        of_ratings = RatingRows(model, prior, AttributePrior.learn(catalogue, counts_I, items_IK))
+        of_ratings = RatingRows(
+            model, prior, AttributePrior.learn(catalogue, counts_I, items_IK, float64(items_IK[-1]))
+        )
         if head is None:
             return cls(of_ratings, None)
-        expected = AttributePrior.learn(catalogue, counts_I, head.item_factors)
+        rated = torch.from_numpy(np.flatnonzero(counts_I)).to(head.item_factors.device)
+        average_G = float64(head.item_factors[rated].mean(0) if len(rated) else head.item_factors[-1])
+        expected = AttributePrior.learn(catalogue, counts_I, head.item_factors, average_G)
         users_GG = gram(head.user_factors[:-1]).cpu().numpy()
-        typical = float((counts_I**2).sum() / max(counts_I.sum(), 1))
+        typical = float(counts_I.sum() / max(len(rated), 1))
         score, noise = _scores_of_targets(head, seen)
         inverse_GG = np.linalg.pinv(expected.covariance_KK, rcond=LEAST_SPREAD, hermitian=True)
         precision_GG = np.asarray(noise * inverse_GG, np.float64)
-        return cls(of_ratings, HeadRows(head.rule, expected, precision_GG, users_GG, typical, score))
+        return cls(of_ratings, HeadRows(head.rule, expected, precision_GG, users_GG, typical, NOT_FITTED * score))
 
     def knows(self, described: pa.Table) -> npt.NDArray[np.bool_]:
         """Which items have an attribute that tells something of their rows, (N,)."""
@@ -113,7 +118,9 @@ class RatingRows:
         """
         beyond_NK = features_ND @ self.expected.effects_DK
         items_M = np.repeat(np.arange(len(beyond_NK)), np.diff(ratings.offsets))
-        users_MK = np.column_stack([raters.factors_CF, np.ones_like(raters.bias_C)])[ratings.raters_M].astype(np.float64)
+        users_MK = np.column_stack([raters.factors_CF, np.ones_like(raters.bias_C)])[ratings.raters_M].astype(
+            np.float64
+        )
         left_M = ratings.ratings_M - (users_MK * beyond_NK[items_M]).sum(1)
         solver = self._solver(raters)
         found = solver.solve_many(
@@ -150,15 +157,16 @@ class HeadRows:
 
     A fit gives an item the row that minimises Σ (target − x·y)² over those who rated it, plus w Σ (x·y)² over all
     others. Of a new item most users have not heard, so few ratings say little against it: it is taken as one that will
-    have the number of ratings that a rated item has, and with n of them the share n / `typical` of the users has
-    heard of it. Around the row that its attributes let expect, the prior is that of the fitted rows.
+    have the `typical` number of ratings, and with n of them the share n / `typical` of the users has heard of it.
+    Around the row that its attributes let expect, the prior is that of the fitted rows, each item counted once: most
+    new items will be rated rarely, as most items are.
     """
 
     rule: RelevanceRule
     expected: AttributePrior
     precision_GG: Float64s  # of the prior, in units of that of a score
     users_GG: Float64s  # Σ x xᵀ over all users
-    typical: float  # the number of ratings of an item, the mean over all ratings
+    typical: float  # the mean number of ratings of an item
     score: float  # for each unit of a target: the head is a sum of two, each of which is fitted to the targets
 
     def solve(self, features_ND: Float64s, raters_CG: Floats, ratings: RatingsOfNew) -> Float64s:

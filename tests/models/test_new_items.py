@@ -74,10 +74,11 @@ def test_a_row_minimises_the_squared_errors_and_the_distance_from_the_average(lo
 
 def test_an_item_without_ratings_or_attributes_has_the_row_of_an_unknown_one(loaded: Checkpoint) -> None:
     rows = solver_of(loaded).solve(nothing_known(2), raters_of(loaded, np.arange(0)), given([], []))
+    average_G = loaded.relevance.item_factors[:-1][torch.from_numpy(loaded.ratings_I > 0)].mean(0)
     for number in range(2):
         assert rows.factors_NF[number] == pytest.approx(loaded.model.item_factors[-1].numpy(), abs=1e-6)
         assert rows.bias_N[number] == pytest.approx(float(loaded.model.item_bias[-1]), abs=1e-6)
-        assert rows.head_NG[number] == pytest.approx(loaded.relevance.item_factors[-1].numpy(), abs=1e-5)
+        assert rows.head_NG[number] == pytest.approx(average_G.numpy(), abs=1e-5)
     assert rows.left_N.tolist() == [1.0, 1.0]
 
 
@@ -112,8 +113,7 @@ def test_the_effects_of_attributes_are_found() -> None:
     known = catalogue(
         *({"genres": tuple(name for name, has in zip(GENRES, row, strict=True) if has)} for row in chosen_SD.tolist())
     )
-    table = torch.from_numpy(np.vstack([table_IK, np.ones(4)]))
-    prior = AttributePrior.learn(known, np.full(600, 100), table)
+    prior = AttributePrior.learn(known, np.full(600, 100), torch.from_numpy(table_IK), np.ones(4))
     asked = catalogue({"genres": ("Western",)}, {"genres": GENRES}, {"genres": ("Unheard of",)}, {})
     expected_NK = np.array([1 + effects_DK[2], 1 + effects_DK.sum(0), np.ones(4), np.ones(4)])
     assert prior.expected(prior.features(asked)) == pytest.approx(expected_NK, abs=0.08)
@@ -122,7 +122,7 @@ def test_the_effects_of_attributes_are_found() -> None:
 
 def test_years_of_one_decade_are_one_attribute_and_labels_are_as_genres() -> None:
     known = catalogue(*[{"year": year, "labels": ("a",)} for year in (1990, 1994, 1999, 2000, 2001, 2009)])
-    prior = AttributePrior.learn(known, np.ones(6), torch.zeros(7, 2, dtype=torch.float64))
+    prior = AttributePrior.learn(known, np.ones(6), torch.zeros(6, 2, dtype=torch.float64), np.zeros(2))
     assert set(prior.names) == {("labels", "a"), ("year", 199), ("year", 200)}
     features_ND = prior.features(catalogue({"year": 1991}, {"year": 1980}, {"labels": ("a", "b")}))
     assert features_ND.sum(1).tolist() == [1, 0, 1]
@@ -134,7 +134,9 @@ def test_a_model_of_hardly_any_items_lets_nothing_be_expected(items: int) -> Non
         torch.tensor(3.0), torch.ones(3, 2), torch.zeros(items + 1, 2), torch.zeros(3), torch.zeros(items + 1)
     )
     prior = FoldInPrior(torch.tensor(0.5), torch.zeros(3, 3), torch.zeros(3, 3))
-    learned = AttributePrior.learn(nothing_known(items), np.ones(items, np.int64), torch.zeros(items + 1, 3))
+    learned = AttributePrior.learn(
+        nothing_known(items), np.ones(items, np.int64), torch.zeros(items + 1, 3), np.zeros(3)
+    )
     raters = Raters(np.ones((1, 2), np.float32), np.zeros(1, np.float32), None)
     rows, left = RatingRows(model, prior, learned).solve(np.zeros((1, 0)), raters, given([(0, 5.0)]))
     assert np.isfinite(rows).all()
