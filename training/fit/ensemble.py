@@ -125,10 +125,7 @@ class Ensemble:
         return losses
 
     def keep(self, places: Sequence[int]) -> None:
-        """Go on with these chains, each once or more often, and no more of them than before; the ranks share them anew.
-
-        What is the same chain twice draws other numbers from now on.
-        """
+        """Go on with some of the chains, which the ranks share out anew."""
         states = self.states()
         self.variants = [self.variants[place] for place in places]
         self.chains = self.chains[: len(self.here)]

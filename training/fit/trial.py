@@ -112,10 +112,11 @@ class Trial:
         self._fit_baseline = baseline
         self.data, held_out_N = inner_split(data, seed)
         self._variants, self._tried = variants, list(range(len(variants)))
-        self._of_chain = self._shared_out()
+        chains = max(len(variants), data.sharers.size)  # each rank has one: if variants are fewer, some have several
+        self._of_chain = list(islice(cycle(self._tried), chains))
         sweeps = max(fewer(sweeps, data.total() / MANY, SHORTEST), LEAST_SWEEPS)
         self._early, self._burn_in = round(EARLY * sweeps), round((1 - KEPT) * sweeps)
-        self.epochs = self._burn_in + math.ceil((sweeps - self._burn_in) * len(variants) / len(self._of_chain))
+        self.epochs = self._burn_in + math.ceil((sweeps - self._burn_in) * len(variants) / chains)
         self.ensemble = Ensemble(self.data, [variants[each] for each in self._of_chain], factors, seed, CHAINS)
         self._users_N, self._items_N = data.users_N[held_out_N].long(), data.items_N[held_out_N].long()
         self._actual_N = data.ratings_N[held_out_N].double()
@@ -134,7 +135,9 @@ class Trial:
         self._sweeps += 1
         if self._sweeps == self._early:
             self._leave_out()
-        return {"loss": torch.stack(losses).mean() * self.ensemble.deviation.square()}
+        if losses:  # a rank may be left without a chain
+            self._loss = torch.stack(losses).mean() * self.ensemble.deviation.square()
+        return {"loss": self._loss}
 
     def _collect(self, samples: Sequence[Sample]) -> None:
         early = self._early
@@ -157,9 +160,9 @@ class Trial:
         kept = np.flatnonzero(squares_V <= BEHIND * squares_V.min()).tolist()
         for place in sorted(set(range(len(squares_V))) - set(kept)):
             log.info("trial: the model %s is left out, being far behind", self._variants[self._tried[place]])
-        self._tried, before = [self._tried[place] for place in kept], self._of_chain
-        self._of_chain = self._shared_out()
-        self.ensemble.keep([place for place in sources(before, self._of_chain) if place is not None])
+        self._tried = [self._tried[place] for place in kept]
+        self.ensemble.keep([number for number, variant in enumerate(self._of_chain) if variant in self._tried])
+        self._of_chain = [variant for variant in self._of_chain if variant in self._tried]
         self._sums_2VH.zero_()
         self._kept_2V.zero_()
         self._spreads = self._new_spreads()
@@ -197,10 +200,6 @@ class Trial:
         """For each wanted variant the state of a chain of it; None for one that has been left out."""
         states = self.ensemble.states()
         return [None if place is None else states[place] for place in sources(self._of_chain, wanted)]
-
-    def _shared_out(self) -> list[int]:
-        """The variant of each chain: one of each that is still there, and as many more as give every rank one."""
-        return list(islice(cycle(self._tried), max(len(self._tried), self.data.sharers.size)))
 
     def _pairs(self, data: TrainingSet, seed: int) -> tuple[Tensor, Tensor | slice]:
         """What the chains here predict, int64 (2, H), and which of it is held out on this rank."""
