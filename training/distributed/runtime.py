@@ -110,7 +110,7 @@ class DistributedRuntime(Runtime):
 
     def to_fit(self, preset: Preset, training: TrainingSet, ratings: TrainTest) -> TrainingSet:
         group, trainer_class = self.communicator, preset.trainer_class
-        if group.size == 1 or not trainer_class.shares_chains or not isinstance(training, DistributedTrainingSet):
+        if not trainer_class.shares_chains or not isinstance(training, DistributedTrainingSet):
             return training
         shape = (training.user_span.total, training.items, training.total())
         needed = trainer_class.memory_bytes(*shape, preset.settings)

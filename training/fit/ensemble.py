@@ -133,6 +133,9 @@ class Ensemble:
             variant = self.variants[number]
             chain.implicit, chain.freedom = variant.implicit, variant[1:]
             chain.restore(states[places[number]])
+            for rows in (chain.user.rows, chain.item.rows):
+                if isinstance(rows, CpuRows):
+                    rows.threads = self._threads
 
     @property
     def precision(self) -> Tensor:
@@ -184,8 +187,13 @@ class Ensemble:
     def _rows(self, ratings: Triplets) -> Rows:
         if self.data.device.type != "cpu":
             return TorchRows(ratings, self.width)
+        return CpuRows(ratings, self._threads)
+
+    @property
+    def _threads(self) -> int:
+        """Of the kernels of a chain: all cores share them, unless every core has as many chains of its own."""
         cores = torch.get_num_threads()
-        return CpuRows(ratings, cores if cores > len(self.here) or not self._concurrent else 1)
+        return 1 if self._concurrent and len(self.here) % cores == 0 else cores
 
     def _start(self, users: Rows, items: Rows, variant: Variant, stream: RandomStream) -> Chain:
         data, width = self.data, self.width
