@@ -24,7 +24,14 @@ from training.data.train_test import read
 from training.runtime import Runtime
 
 pytestmark = pytest.mark.slow  # each starts several processes
-SETTINGS = ("factors=7", "trial=20", "burn_in=4", "samples=20", "rank=160", "relevance=false")  # the rank of any model here
+SETTINGS = (
+    "factors=7",
+    "trial=20",
+    "burn_in=4",
+    "samples=20",
+    "rank=160",
+    "relevance=false",
+)  # the rank of any model here
 ONE_VARIANT = ("effects=yes", "heavy_tails=no")
 
 
