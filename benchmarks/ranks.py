@@ -1,7 +1,7 @@
 """Training on several ranks: what each holds, sends and needs, against one process and against docs/scaling.md.
 
     python -m benchmarks.ranks [--users 20000 --items 4000 --ratings 2000000] [--ranks 1 2 4] [--trainer als]
-                               [--sweeps 6] [--plot FILE.svg]
+                               [--share users] [--sweeps 6] [--plot FILE.svg]
     python -m benchmarks.ranks --kills 20 [--trainer als]
     python -m benchmarks.ranks --rounds 3 [--trainer bayes] [--data FILE] [--columns user=user_id] [--set trial=0]
 
@@ -10,6 +10,7 @@ network namespace of their own where the kernel allows it, so that the interface
 sweep is the median; its bytes are those that left one rank, the mean over ranks, as counted by `Group`, as the formula
 of docs/scaling.md gives them, and as the kernel's counters of the loopback interface have them, headers included.
 Memory is what a rank has more than before it read anything: what grows with its users and ratings, and the peak.
+`bayes` has two chains of one variant. Its ranks share the chains, and with `--share users` the users.
 
 With `--kills` a job on two ranks is started so many times; in each a rank, drawn at random, is killed with -9 at a
 random moment after the first sweep. It prints how many jobs ended with the model of one that was left alone.
@@ -74,20 +75,25 @@ def write_ratings(folder: Path, users: int, items: int, ratings: int) -> None:
         pq.write_table(part, folder / "parts" / f"{number:03}.parquet", row_group_size=1 << 16)
 
 
-def measure(folder: Path, name: str, sweeps: int, threads: int) -> None:
+def measure(folder: Path, arguments: argparse.Namespace) -> None:
     """What one rank, or the only process, finds out; into a file of the folder."""
-    torch.set_num_threads(threads)
+    name, sweeps = arguments.trainer, arguments.sweeps
+    torch.set_num_threads(arguments.threads)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     several = started_by_torchrun()
     joined: AbstractContextManager[Runtime] = distributed("cpu", None) if several else nullcontext(Runtime())
     with joined as runtime:
         source = folder / ("parts" if several else "whole.parquet")
         config = JobConfig(data=[str(source)], preset=name, cache=folder, split=SPLIT)
-        ratings = runtime.read(config, load_preset(name), lambda _: None)
+        preset = load_preset(name)
+        ratings = runtime.read(config, preset, lambda _: None)
         read_peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         data = runtime.training_set(ratings, torch.device("cpu"))
+        if arguments.share == "chains":
+            data = runtime.to_fit(preset, data, ratings)
         trainer_class = trainers.find(name)
-        chosen = {"sweeps": sweeps} if name == "als" else {"burn_in": 1, "samples": sweeps - 1}
+        one = {"factors": 15, "effects": "yes", "heavy_tails": "yes"}
+        chosen = {"sweeps": sweeps} if name == "als" else {"burn_in": 1, "samples": sweeps - 1, **one}
         trainer = trainer_class(data, trainer_class.Settings(**chosen), np.random.default_rng(0))
         trainer.epoch()  # groups the ratings
         seconds, counted, wire = _sweeps(trainer, sweeps - 1)
@@ -141,6 +147,8 @@ def share_bytes(ratings: TrainTest, trainer: Trainer[Any]) -> int:
 
 def formula(trainer: Trainer[Any], data: TrainingSet) -> float:
     """Bytes that a rank sends in a sweep, as docs/scaling.md has them."""
+    if data.everything is not None:
+        return 0
     group = data.communicator
     others, longest = group.size - 1, data.item_span.longest
     if type(trainer).__name__ == "Als":
@@ -150,7 +158,7 @@ def formula(trainer: Trainer[Any], data: TrainingSet) -> float:
     else:
         width = padded_width(trainer.settings.factors)
         sums, row, chains = width * (width + 1) // 2 + width, width + 1, trainer.settings.chains
-        effects = 2 * (2 * STEPS + 3) if trainer.settings.implicit else 0  # sums over users or items
+        effects = 2 * (2 * STEPS + 3)  # sums over users or items
         gathers = longest * (2 * (width + 1) + width + 4 + effects * width + width + 1)
     totals_I = data.item_totals()
     hot_I = totals_I * row > group.size * sums if group.size > 1 else torch.zeros_like(totals_I, dtype=torch.bool)
@@ -165,7 +173,7 @@ def formula(trainer: Trainer[Any], data: TrainingSet) -> float:
 def run_ranks(folder: Path, arguments: argparse.Namespace, ranks: int, threads: int = 1) -> list[dict[str, float]]:
     """The results of all ranks; 0 ranks are one process without torchrun."""
     words = ["--measure", str(folder), "--trainer", arguments.trainer, "--sweeps", str(arguments.sweeps)]
-    words += ["--threads", str(threads)]
+    words += ["--threads", str(threads), "--share", arguments.share]
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)] if ranks else []
     command = [sys.executable, *launcher, "-m", "benchmarks.ranks", *words]
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONWARNINGS": "ignore"}
@@ -338,6 +346,7 @@ def main() -> None:
     parser.add_argument("--ratings", type=int, default=2_000_000)
     parser.add_argument("--ranks", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--trainer", choices=["als", "bayes"], default="als")
+    parser.add_argument("--share", choices=["chains", "users"], default="chains")
     parser.add_argument("--sweeps", type=int, default=6)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--plot", type=Path)
@@ -349,7 +358,7 @@ def main() -> None:
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure is not None:
-        measure(arguments.measure, arguments.trainer, arguments.sweeps, arguments.threads)
+        measure(arguments.measure, arguments)
     elif arguments.rounds is not None:
         race(arguments)
     elif arguments.kills is not None:
