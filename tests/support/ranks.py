@@ -102,7 +102,12 @@ def read_in_parts(group: Any, folder: Path) -> Any:
 
 
 def everything(group: Any, folder: Path) -> Any:
-    """All ratings, as each rank has them where the ranks share the chains, of one file and of parts."""
+    """All ratings, as each rank has them where the ranks share the chains, of one file and of parts.
+
+    Those above 3 are what a trial holds out.
+    """
+    from dataclasses import replace
+
     from training.config import load_preset
     from training.distributed.reading import read_share
     from training.distributed.runtime import DistributedRuntime
@@ -111,9 +116,10 @@ def everything(group: Any, folder: Path) -> Any:
     for name in ("whole.csv", "parts"):
         share = read_share(job_config(folder, name, "random:0.1"), group)
         data = runtime.training_set(share, torch.device("cpu"))
+        data = replace(data, trial_N=data.ratings_N > 3)
         whole = runtime.to_fit(load_preset("bayes"), data, share).everything
         assert whole is not None
-        result.append((whole.users, whole.items, whole.users_N, whole.items_N, whole.ratings_N))
+        result.append((whole.users, whole.items, whole.users_N, whole.items_N, whole.ratings_N, whole.trial_N))
     return result
 
 

@@ -98,7 +98,8 @@ def test_every_rank_has_the_ratings_of_one_process_in_their_order(folder: Path) 
     for of_rank in support.found("everything", folder, 3):
         for users, items, *columns in of_rank:
             assert (users, items) == (train.users, train.items)
-            for column_N, expected_N in zip(columns, (train.users_N, train.items_N, train.ratings_N), strict=True):
+            expected = (train.users_N, train.items_N, train.ratings_N, train.ratings_N > 3)
+            for column_N, expected_N in zip(columns, expected, strict=True):
                 assert torch.equal(column_N, expected_N)
 
 
