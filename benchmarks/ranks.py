@@ -1,17 +1,23 @@
 """Training on several ranks: what each holds, sends and needs, against one process and against docs/scaling.md.
 
     python -m benchmarks.ranks [--users 20000 --items 4000 --ratings 2000000] [--ranks 1 2 4] [--trainer als]
-                               [--sweeps 6] [--plot FILE.svg]
+                               [--share users] [--sweeps 6] [--plot FILE.svg]
     python -m benchmarks.ranks --kills 20 [--trainer als]
+    python -m benchmarks.ranks --rounds 3 [--trainer bayes] [--data FILE] [--columns user=user_id] [--set trial=0]
 
 The ratings are planted and written as partitioned Parquet. Ranks are processes of one thread each on this machine, in a
 network namespace of their own where the kernel allows it, so that the interface counts their bytes alone. The time of a
 sweep is the median; its bytes are those that left one rank, the mean over ranks, as counted by `Group`, as the formula
 of docs/scaling.md gives them, and as the kernel's counters of the loopback interface have them, headers included.
 Memory is what a rank has more than before it read anything: what grows with its users and ratings, and the peak.
+`bayes` has two chains of one variant. Its ranks share the chains, and with `--share users` the users.
 
 With `--kills` a job on two ranks is started so many times; in each a rank, drawn at random, is killed with -9 at a
 random moment after the first sweep. It prints how many jobs ended with the model of one that was left alone.
+
+With `--rounds` whole jobs, without a relevance head, run in turn so often: one process of two threads, then two ranks
+of one. It prints the medians of their seconds, and how fast the ranks are in relation. A ratio is that of two jobs that
+ran one after the other, so what else the machine does counts in both.
 """
 
 from __future__ import annotations
@@ -35,7 +41,6 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from matplotlib.figure import Figure
 
 from benchmarks.all_products import all_products
 from models.registry.directory import load
@@ -70,20 +75,25 @@ def write_ratings(folder: Path, users: int, items: int, ratings: int) -> None:
         pq.write_table(part, folder / "parts" / f"{number:03}.parquet", row_group_size=1 << 16)
 
 
-def measure(folder: Path, name: str, sweeps: int, threads: int) -> None:
+def measure(folder: Path, arguments: argparse.Namespace) -> None:
     """What one rank, or the only process, finds out; into a file of the folder."""
-    torch.set_num_threads(threads)
+    name, sweeps = arguments.trainer, arguments.sweeps
+    torch.set_num_threads(arguments.threads)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     several = started_by_torchrun()
     joined: AbstractContextManager[Runtime] = distributed("cpu", None) if several else nullcontext(Runtime())
     with joined as runtime:
         source = folder / ("parts" if several else "whole.parquet")
         config = JobConfig(data=[str(source)], preset=name, cache=folder, split=SPLIT)
-        ratings = runtime.read(config, load_preset(name), lambda _: None)
+        preset = load_preset(name)
+        ratings = runtime.read(config, preset, lambda _: None)
         read_peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         data = runtime.training_set(ratings, torch.device("cpu"))
+        if arguments.share == "chains":
+            data = runtime.to_fit(preset, data, ratings)
         trainer_class = trainers.find(name)
-        chosen = {"sweeps": sweeps} if name == "als" else {"burn_in": 1, "samples": sweeps - 1}
+        one = {"factors": 15, "effects": "yes", "heavy_tails": "yes"}
+        chosen = {"sweeps": sweeps} if name == "als" else {"burn_in": 1, "samples": sweeps - 1, **one}
         trainer = trainer_class(data, trainer_class.Settings(**chosen), np.random.default_rng(0))
         trainer.epoch()  # groups the ratings
         seconds, counted, wire = _sweeps(trainer, sweeps - 1)
@@ -137,6 +147,8 @@ def share_bytes(ratings: TrainTest, trainer: Trainer[Any]) -> int:
 
 def formula(trainer: Trainer[Any], data: TrainingSet) -> float:
     """Bytes that a rank sends in a sweep, as docs/scaling.md has them."""
+    if data.everything is not None:
+        return 0
     group = data.communicator
     others, longest = group.size - 1, data.item_span.longest
     if type(trainer).__name__ == "Als":
@@ -146,7 +158,7 @@ def formula(trainer: Trainer[Any], data: TrainingSet) -> float:
     else:
         width = padded_width(trainer.settings.factors)
         sums, row, chains = width * (width + 1) // 2 + width, width + 1, trainer.settings.chains
-        effects = 2 * (2 * STEPS + 3) if trainer.settings.implicit else 0  # sums over users or items
+        effects = 2 * (2 * STEPS + 3)  # sums over users or items
         gathers = longest * (2 * (width + 1) + width + 4 + effects * width + width + 1)
     totals_I = data.item_totals()
     hot_I = totals_I * row > group.size * sums if group.size > 1 else torch.zeros_like(totals_I, dtype=torch.bool)
@@ -161,7 +173,7 @@ def formula(trainer: Trainer[Any], data: TrainingSet) -> float:
 def run_ranks(folder: Path, arguments: argparse.Namespace, ranks: int, threads: int = 1) -> list[dict[str, float]]:
     """The results of all ranks; 0 ranks are one process without torchrun."""
     words = ["--measure", str(folder), "--trainer", arguments.trainer, "--sweeps", str(arguments.sweeps)]
-    words += ["--threads", str(threads)]
+    words += ["--threads", str(threads), "--share", arguments.share]
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)] if ranks else []
     command = [sys.executable, *launcher, "-m", "benchmarks.ranks", *words]
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONWARNINGS": "ignore"}
@@ -206,6 +218,8 @@ def compare(arguments: argparse.Namespace) -> None:
 
 def plot(shares: dict[int, float], file: Path) -> None:
     """The most that any rank holds of users' rows and ratings, beside 1/ranks of what one holds."""
+    from matplotlib.figure import Figure  # noqa: PLC0415 - where the rest is run, it may be missing
+
     figure = Figure(figsize=(6.4, 4), dpi=120, layout="constrained")
     axes = figure.subplots()
     ranks = sorted(shares)
@@ -216,6 +230,49 @@ def plot(shares: dict[int, float], file: Path) -> None:
     axes.legend()
     axes.grid(alpha=0.3)
     figure.savefig(file, metadata={"Date": None})
+
+
+def race(arguments: argparse.Namespace) -> None:
+    """Print the seconds of jobs on two threads and on two ranks, in turn."""
+    with TemporaryDirectory() as name:
+        folder, source = Path(name), arguments.data
+        if source is None:
+            write_ratings(folder, arguments.users, arguments.items, arguments.ratings)
+            source = str(folder / "whole.parquet")
+        runs = [
+            (run_job(folder, arguments, source, 0), run_job(folder, arguments, source, 2))
+            for _ in range(arguments.rounds)
+        ]
+    print(
+        f"{Path(source).name}, {arguments.trainer} {' '.join(arguments.set)}: medians of {arguments.rounds} jobs each\n"
+    )
+    print("| processes | RMSE | s to fit | s in all |")
+    print("|---|---|---|---|")
+    for place, title in enumerate(("one of 2 threads", "2 ranks of one thread")):
+        medians = {
+            key: statistics.median(pair[place][key] for pair in runs) for key in ("rmse", "fit_seconds", "seconds")
+        }
+        print(f"| {title} | {medians['rmse']:.5f} | {medians['fit_seconds']:.1f} | {medians['seconds']:.1f} |")
+    for key, what in (("fit_seconds", "to fit"), ("seconds", "in all")):
+        ratios = sorted(threads[key] / ranks[key] for threads, ranks in runs)
+        shown = ", ".join(f"{ratio:.2f}" for ratio in ratios)
+        print(f"\nspeed of 2 ranks over that of 2 threads, {what}: {statistics.median(ratios):.2f} ({shown})")
+
+
+def run_job(folder: Path, arguments: argparse.Namespace, source: str, ranks: int) -> dict[str, float]:
+    """The figures of a job on so many ranks; 0 ranks are one process of two threads."""
+    launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks), "-m"] if ranks else []
+    job = ["training", "fit", "--data", source, "--split", SPLIT, "--preset", arguments.trainer, "--device", "cpu"]
+    job += [word for columns in arguments.columns for word in ("--columns", columns)]
+    job += [word for setting in ["relevance=false", *arguments.set] for word in ("--set", setting)]
+    job += ["--threads", "1" if ranks else "2", "--out", str(folder / "out"), "--force", "--json", "--quiet"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1" if ranks else "2", "PYTHONWARNINGS": "ignore"}
+    done = subprocess.run(
+        [sys.executable, "-m", *launcher, *job], check=True, env=environment, stdout=subprocess.PIPE, text=True
+    )
+    figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    print(f"{ranks or 'no'} ranks: {figures['fit_seconds']:.1f} s to fit, {figures['seconds']:.1f} s", file=sys.stderr)
+    return figures
 
 
 def fit_command(folder: Path, arguments: argparse.Namespace, out: str) -> list[str]:
@@ -289,14 +346,21 @@ def main() -> None:
     parser.add_argument("--ratings", type=int, default=2_000_000)
     parser.add_argument("--ranks", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--trainer", choices=["als", "bayes"], default="als")
+    parser.add_argument("--share", choices=["chains", "users"], default="chains")
     parser.add_argument("--sweeps", type=int, default=6)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--plot", type=Path)
     parser.add_argument("--kills", type=int)
+    parser.add_argument("--rounds", type=int)
+    parser.add_argument("--data")
+    parser.add_argument("--columns", action="append", default=[])
+    parser.add_argument("--set", action="append", default=[])
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure is not None:
-        measure(arguments.measure, arguments.trainer, arguments.sweeps, arguments.threads)
+        measure(arguments.measure, arguments)
+    elif arguments.rounds is not None:
+        race(arguments)
     elif arguments.kills is not None:
         kill(arguments)
     else:

@@ -56,6 +56,10 @@ class Communicator:
         """The first rank's value."""
         return value
 
+    def all_objects(self, mine: T) -> list[T]:
+        """The ranks' values, on all of them. No tensor among them is a part of a larger one, which would be sent."""
+        return [mine]
+
     def pooled(self, mean: float, weight: int) -> float:  # noqa: ARG002
         """The mean over the numbers of all ranks, given the mean of this rank's `weight` numbers."""
         return mean
@@ -80,6 +84,12 @@ class Communicator:
     def total(self, count: int) -> int:
         """The sum of a whole number."""
         return int(self.sum(torch.tensor(count)))
+
+    def span(self, count: int) -> Span:
+        """Where rows are among those of all ranks, if this one has so many and they stand in the order of the ranks."""
+        counts = torch.zeros(self.size, dtype=torch.int64)
+        counts[self.rank] = count
+        return Span((0, *self.sum(counts).cumsum(0).tolist()), self.rank)
 
     def smallest(self, value: float) -> float:
         return float(self.least(torch.tensor(value, dtype=torch.float64)))

@@ -124,7 +124,7 @@ def fit_models(run: Run, data: FitData, served: Checkpoint | None, state: FitSta
     An interrupted fit of the head starts again: it takes seconds.
     """
     preset, seed = run.preset, run.config.seed
-    trainer = make_trainer(preset, data.training, seed)
+    trainer = make_trainer(preset, run.runtime.to_fit(preset, data.training, data.train_test), seed)
     if run.config.warm_start and served is not None:
         warm_start(trainer, served, data.train_test.train)
     run.phase(f"fitting {preset.name}")

@@ -64,6 +64,10 @@ class Runtime:
             users_here=ratings.users_here,
         )
 
+    def to_fit(self, preset: Preset, training: TrainingSet, ratings: TrainTest) -> TrainingSet:  # noqa: ARG002
+        """The training part as the preset's trainer takes it. Several ranks may each get all ratings besides."""
+        return training
+
     def saved_state(self, path: Path, fit: str, every: float) -> FitState:
         """The state of the fit that `fit` identifies, saved at `path` at most every so many seconds."""
         return FitStateFile(path, fit, every)

@@ -6,6 +6,7 @@ found.
 
 from __future__ import annotations
 
+import logging
 import os
 import pickle
 import subprocess
@@ -100,6 +101,61 @@ def read_in_parts(group: Any, folder: Path) -> Any:
     return result
 
 
+def everything(group: Any, folder: Path) -> Any:
+    """All ratings, as each rank has them where the ranks share the chains, of one file and of parts.
+
+    Those above 3 are what a trial holds out.
+    """
+    from dataclasses import replace
+
+    from training.config import load_preset
+    from training.distributed.reading import read_share
+    from training.distributed.runtime import DistributedRuntime
+
+    runtime, result = DistributedRuntime(group), []
+    for name in ("whole.csv", "parts"):
+        share = read_share(job_config(folder, name, "random:0.1"), group)
+        data = runtime.training_set(share, torch.device("cpu"))
+        data = replace(data, trial_N=data.ratings_N > 3)
+        whole = runtime.to_fit(load_preset("bayes"), data, share).everything
+        assert whole is not None
+        result.append((whole.users, whole.items, whole.users_N, whole.items_N, whole.ratings_N, whole.trial_N))
+    return result
+
+
+def fit_without_room(group: Any, folder: Path) -> Any:
+    """What a rank logs of a job whose ratings fit the ranks together, and not one of them."""
+    from dataclasses import replace
+
+    from training import job
+    from training.config import load_preset
+    from training.distributed.runtime import DistributedRuntime
+
+    class Narrow(DistributedRuntime):
+        def free_memory(self, _: torch.device) -> int:
+            preset = load_preset("bayes", config.overrides)
+            return preset.trainer_class.memory_bytes(290, 150, 5000, preset.settings)
+
+    overrides = ("factors=7", "trial=0", "burn_in=1", "samples=2", "relevance=false")
+    config = replace(job_config(folder, "parts", "random:0.1"), preset="bayes", overrides=overrides)
+    said = _Said()
+    logging.getLogger("training").addHandler(said)
+    logging.getLogger("training").setLevel(logging.INFO)
+    outcome = job.run(replace(config, out=folder / "narrow", force=True), lambda _: None, runtime=Narrow(group))
+    return said.lines, outcome.figures["rmse"], outcome.figures["bias_rmse"]
+
+
+class _Said(logging.Handler):
+    """Keeps what is logged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+
+
 def fit_als(group: Any, folder: Path) -> Any:
     """The tables of `als`, and bytes sent in a sweep: with all items' rows on each rank, and in blocks of few bytes."""
     return [_fitted(group, folder, "als", item_bytes, sweeps=4) for item_bytes in (1 << 30, 3_000)]
@@ -163,7 +219,8 @@ def _fitted(group: Any, folder: Path, name: str, item_bytes: int, **settings: An
 
 
 JOBS: dict[str, Callable[[Any, Path], Any]] = {
-    job.__name__: job for job in (read_in_parts, fit_als, fit_bayes, resume_bayes, refused_state)
+    job.__name__: job
+    for job in (read_in_parts, everything, fit_without_room, fit_als, fit_bayes, resume_bayes, refused_state)
 }
 
 

@@ -39,6 +39,7 @@ class TrainTest:
         user_attributes_UA, item_attributes_IA: None if there are none or the preset uses none.
         communicator: of the ranks that fit together; each has some of the users, numbered from 0, and all items.
         users_here: which of all users these are; None for all.
+        order_N: numbers that the training ratings here are in the order of one process by; None for one process.
         scale: the lowest and the highest rating of all, held-out ones too, or the given one.
     """
 
@@ -50,6 +51,7 @@ class TrainTest:
     item_attributes_IA: Matrix | None = None
     communicator: Communicator = SINGLE_PROCESS
     users_here: Span | None = None
+    order_N: Int64s | None = None
     scale: tuple[float, float]
 
     def totals(self) -> dict[str, int]:

@@ -5,12 +5,13 @@ Every byte that a rank sends goes through here and is counted, so that tests can
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from itertools import pairwise
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -129,10 +130,17 @@ class Group(Communicator):
         return torch.cat([table_RK, average_K[None]])
 
     def all_objects(self, mine: T) -> list[T]:
-        """The ranks' values, on all of them; for small ones."""
-        every: list[T] = [mine] * self.size
-        dist.all_gather_object(every, mine)
-        return every
+        content = io.BytesIO()
+        torch.save(mine, content)
+        bytes_N = torch.frombuffer(content.getbuffer(), dtype=torch.uint8)
+        sizes = self.stacked(torch.tensor(len(bytes_N))).tolist()
+        every = self.stacked(_padded(bytes_N, max(sizes)))
+        return [self._loaded(part_N[:size]) for part_N, size in zip(every, sizes, strict=True)]
+
+    def _loaded(self, bytes_N: Tensor) -> Any:
+        """What another rank has saved; tensors of its GPU come to this one."""
+        here = {f"cuda:{number}": str(self.device) for number in range(torch.cuda.device_count())}
+        return torch.load(io.BytesIO(bytes_N.numpy().tobytes()), here, weights_only=False)
 
     def count(self, kind: str, sent: int) -> None:
         """Add to the bytes that this rank has sent to the others."""

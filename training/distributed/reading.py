@@ -20,7 +20,7 @@ from training.config import JobConfig
 from training.data.columnar import BATCH_ROWS, refuse_wide, renamed
 from training.data.dataset import is_files, shown_name
 from training.data.files import File, found, is_parquet
-from training.data.interactions import Interactions
+from training.data.interactions import Int64s, Interactions
 from training.data.origin import Origin, Selection
 from training.data.train_test import TrainTest, read
 from training.data.validation import checked_rows
@@ -57,16 +57,22 @@ def share(ratings: TrainTest, communicator: Communicator) -> TrainTest:
     rank, size, users = communicator.rank, communicator.size, ratings.train.users
     counts_U = np.bincount(ratings.train.users_N, minlength=users)
     span = Span(whole_blocks(cuts(counts_U, 0, Span.whole(work_of(counts_U)), size), users), rank)
-    train, test = (_of(part, span, last=rank == size - 1) for part in (ratings.train, ratings.test))
-    return replace(ratings, train=train, test=test, communicator=communicator, users_here=span)
+    parts = [(part, _rows_of(part, span, last=rank == size - 1)) for part in (ratings.train, ratings.test)]
+    train, test = (_of(part, span, rows) for part, rows in parts)
+    facts = replace(ratings, communicator=communicator, users_here=span, order_N=parts[0][1])
+    return replace(facts, train=train, test=test)
 
 
-def _of(ratings: Interactions, span: Span, *, last: bool) -> Interactions:
-    """The ratings of a span's users; with `last` also those of no user that is known."""
+def _rows_of(ratings: Interactions, span: Span, *, last: bool) -> Int64s:
+    """Where the ratings of a span's users are; with `last` also those of no user that is known."""
     users_N, unknown = ratings.users_N, ratings.users
-    rows = (users_N >= span.start) & (users_N < span.stop) | (last & (users_N == unknown))
-    taken = ratings.take(np.flatnonzero(rows))
-    here_N = np.where(taken.users_N == unknown, len(span), taken.users_N - span.start).astype(np.int32)
+    return np.flatnonzero((users_N >= span.start) & (users_N < span.stop) | (last & (users_N == unknown)))
+
+
+def _of(ratings: Interactions, span: Span, rows: Int64s) -> Interactions:
+    """Some ratings, of a span's users, as a rank has them."""
+    taken = ratings.take(rows)
+    here_N = np.where(taken.users_N == ratings.users, len(span), taken.users_N - span.start).astype(np.int32)
     return replace(taken, users_N=here_N, user_ids=ratings.user_ids[span.rows])
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -60,6 +60,26 @@ class DistributedTrainingSet(TrainingSet):
         exchange = Exchange(self.communicator, self.item_span, *self.grouped(values_N, make))
         return DistributedUsers(exchange), DistributedItems(exchange, self, values_N, make, width)
 
+    def with_everything(self, order_N: Tensor) -> DistributedTrainingSet:
+        """With the ratings of all ranks, in the order of one process: `order_N` says where those here belong."""
+        group = self.communicator
+        span = group.span(len(self))
+        order = group.gathered(order_N, span).argsort()
+        users_N, items_N, ratings_N = (
+            group.gathered(column_N, span)[order]
+            for column_N in (self.users_N + self.user_span.start, self.items_N, self.ratings_N)
+        )
+        trial_N = None if self.trial_N is None else group.gathered(self.trial_N.byte(), span)[order].bool()
+        everything = TrainingSet(
+            users=self.user_span.total,
+            items=self.items,
+            users_N=users_N,
+            items_N=items_N,
+            ratings_N=ratings_N,
+            trial_N=trial_N,
+        )
+        return replace(self, everything=everything)
+
     def random_stream(self, key: int, chain: int, sweep: int) -> gibbs.RandomStream:
         return RowStream(key, chain, sweep, self.device)
 
@@ -87,6 +107,20 @@ class DistributedRuntime(Runtime):
             raise ConfigError("--refit and --warm-start cannot be used under torchrun")
         phase("reading ratings")
         return read_share(config, self.communicator)
+
+    def to_fit(self, preset: Preset, training: TrainingSet, ratings: TrainTest) -> TrainingSet:
+        group, trainer_class = self.communicator, preset.trainer_class
+        if not trainer_class.shares_chains or not isinstance(training, DistributedTrainingSet):
+            return training
+        shape = (training.user_span.total, training.items, training.total())
+        needed = trainer_class.memory_bytes(*shape, preset.settings)
+        free = group.smallest(self.free_memory(training.device))
+        facts = f"all ratings and the chains on them need about {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free"
+        if ratings.order_N is None or needed > free:
+            log.info("the ranks share the users: %s on a rank", facts)
+            return training
+        log.info("the ranks share the chains, and each has all ratings: %s on a rank", facts)
+        return training.with_everything(torch.from_numpy(ratings.order_N).to(training.device))
 
     def saved_state(self, path: Path, fit: str, every: float) -> FitState:
         return FitStateDirectory(path, fit, self.communicator, every)

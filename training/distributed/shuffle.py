@@ -222,7 +222,15 @@ def shuffled(group: Group, rows: Rows, config: JobConfig, name: str) -> TrainTes
     user_ids, item_ids = _user_ids(group, user_ids, numbers_U, span), all_texts(group, item_ids).take(pa.array(order_I))
     train, test = (_interactions(half, span, user_ids, item_ids) for half in halves)
     dataset = Dataset(name=name, ratings=train, rows=total, duplicates=duplicates, scale=scale, fingerprint=digest)
-    return TrainTest(dataset=dataset, train=train, test=test, communicator=group, users_here=span, scale=scale)
+    return TrainTest(
+        dataset=dataset,
+        train=train,
+        test=test,
+        communicator=group,
+        users_here=span,
+        order_N=halves[0].rows_N,
+        scale=scale,
+    )
 
 
 def _interactions(table: Table, span: Span, user_ids: pa.StringArray, item_ids: pa.StringArray) -> Interactions:

@@ -63,6 +63,11 @@ class FitStateDirectory(FitState):
             raise ConfigError(f"{self.directory / last} is not a saved fit: {error}") from error
         if facts["fit"] != self.fit:
             raise ConfigError(f"{self.directory} is the state of another fit, with other data, settings or seed")
+        if facts.get("shared", "users") != shared(trainer):
+            raise ConfigError(
+                f"in {self.directory} the ranks shared the {facts['shared']}, and now they share the "
+                f"{shared(trainer)}, as other memory is free: free as much as then, or name another directory"
+            )
         trainer.restore(state_of_rows(self._read(self.directory / last, trainer), trainer.data, self.group))
         return [Epoch(**epoch) for epoch in facts["history"]]
 
@@ -78,7 +83,7 @@ class FitStateDirectory(FitState):
         with warnings.catch_warnings(action="ignore"):  # torch warns of its own storage classes
             save(self._sharded_state(trainer), storage_writer=FileSystemWriter(part, overwrite=True))
         if self.group.first:
-            facts = {"fit": self.fit, "history": [asdict(epoch) for epoch in history]}
+            facts = {"fit": self.fit, "shared": shared(trainer), "history": [asdict(epoch) for epoch in history]}
             (part / FACTS).write_text(json.dumps(facts), "utf-8")
             shutil.rmtree(self.directory / name, ignore_errors=True)
             part.rename(self.directory / name)
@@ -112,7 +117,7 @@ class FitStateDirectory(FitState):
         for name, facts in FileSystemReader(saved).read_metadata().state_dict_metadata.items():
             if not isinstance(facts, TensorStorageMetadata):
                 raise ConfigError(f"{saved} is not a saved fit: {name} is not a tensor")
-            by_row = trainer.side_of(name) is not None
+            by_row = trainer.side_of(name) is not None and trainer.data.everything is None
             rows = [len(Span.even(facts.size[0], self.group))] if by_row else facts.size[:1]
             state[name] = torch.zeros([*rows, *facts.size[1:]], dtype=facts.properties.dtype)
             if by_row:
@@ -134,20 +139,28 @@ class FitStateDirectory(FitState):
     def _span(self, trainer: Trainer[Any], name: str, tensor: Tensor) -> Span | None:
         """Which rows of a tensor are here; None if it is the same on all ranks."""
         side, data = trainer.side_of(name), trainer.data
+        if data.everything is not None:
+            return None
         if side != "other":
             return {"user": data.user_span, "item": data.item_span, None: None}[side]
         counts = self.group.stacked(torch.tensor(len(tensor))).tolist()
         return Span(tuple(accumulate(counts, initial=0)), self.group.rank)
 
 
+def shared(trainer: Trainer[Any]) -> str:
+    """What the ranks of a fit share."""
+    return "users" if trainer.data.everything is None else "chains"
+
+
 def rows_of_state(state: Mapping[str, Tensor], data: TrainingSet) -> dict[str, Tensor]:
     """A trainer's state as rows of users, of items and of probes, from which any number of ranks can resume.
 
     Only the posterior of `bayes` is not made of such rows. Its tables have one row more, for unknown ids, which is kept
-    beside the table. Its probes get the numbers that all users have.
+    beside the table. Its probes get the numbers that all users have. Where ranks share the chains, the state is the
+    same on all of them, and stays as it is.
     """
     rows = dict(state)
-    if PROBES in rows:
+    if PROBES in rows and data.everything is None:
         for name in TABLES:
             rows[name], unknown_1K = state[name][:-1], state[name][-1:]
             rows[f"{name}.unknown"] = data.communicator.from_first(unknown_1K)
@@ -160,7 +173,7 @@ def rows_of_state(state: Mapping[str, Tensor], data: TrainingSet) -> dict[str, T
 def state_of_rows(rows: Mapping[str, Tensor], data: TrainingSet, group: Group) -> dict[str, Tensor]:
     """The trainer's state on this rank. A probe goes to the rank that has its user."""
     state, span = dict(rows), data.user_span
-    if PROBES in rows:
+    if PROBES in rows and data.everything is None:
         for name in TABLES:
             unknown_1K = state.pop(f"{name}.unknown")
             if not group.first and not name.endswith("bias"):  # which counts on the first rank alone

@@ -1,6 +1,7 @@
 """Chains of the Gibbs sampler side by side on one training set, each of a variant of the model of its own.
 
-It knows neither what is kept of their samples nor how many sweeps there are.
+It knows neither what is kept of their samples nor how many sweeps there are. Ranks that have all ratings share the
+chains: each runs every so-many-th, and draws what one process would draw for it.
 Shapes: U users, I items, K table width (factors, then bias), N training ratings.
 """
 
@@ -15,7 +16,6 @@ import torch
 from torch import Tensor
 
 from models.mf import MatrixFactorization
-from training.communicator import LocalRows
 from training.fit.kernels.collapse import ranked
 from training.fit.kernels.gibbs import Chain, RandomStream, Rows, Side, shares, start_effects, start_side
 from training.fit.kernels.gibbs_cpu import CpuRows
@@ -78,13 +78,22 @@ class Sample(NamedTuple):
 
 
 class Ensemble:
-    """The chains. `first` is the number of the first one, which with `seed` decides what it draws."""
+    """The chains, of which `chains` are those on this rank.
+
+    `first` is the number of the first one, which with `seed` decides what it draws.
+    """
 
     def __init__(self, data: TrainingSet, variants: Sequence[Variant], factors: int, seed: int, first: int = 0) -> None:
-        self.data, self.variants, self.width = data, variants, padded_width(factors)
+        self.data, self.sharers = data.sampled, data.sharers
+        self.variants, self.width = list(variants), padded_width(factors)
         self._seed, self._first = seed, first
-        self.mean, self.deviation = data.standardisation()
-        self.local = LocalRows(data.communicator, data.user_span), LocalRows(data.communicator, data.item_span)
+        self.mean, self.deviation = self.data.standardisation()
+        self.local = self.data.local
+
+    @property
+    def here(self) -> range:
+        """Which of the chains are on this rank."""
+        return range(self.sharers.rank, len(self.variants), self.sharers.size)
 
     @cached_property
     def chains(self) -> list[Chain]:
@@ -92,13 +101,14 @@ class Ensemble:
         values_N = ((self.data.ratings_N - self.mean) / self.deviation).float()
         sides = self.data.gibbs_sides(values_N, self._rows, self.width)
         streams = self._streams(START)
-        return [self._start(*sides, variant, stream) for variant, stream in zip(self.variants, streams, strict=True)]
+        variants = [self.variants[number] for number in self.here]
+        return [self._start(*sides, variant, stream) for variant, stream in zip(variants, streams, strict=True)]
 
     def samples(self, sweep: int) -> list[Sample]:
         return list(map(Sample, self.chains, self._streams(sweep)))
 
     def sweep(self, number: int, collect: Callable[[Sequence[Sample]], None]) -> list[Tensor]:
-        """One sweep of each chain, side by side where that pays, then `collect` with the samples; the losses.
+        """One sweep of each chain here, side by side where that pays, then `collect` with the samples; the losses.
 
         The tensors of a chain are small: torch's own threads would wait for one another more than they work.
         """
@@ -115,23 +125,28 @@ class Ensemble:
         return losses
 
     def keep(self, places: Sequence[int]) -> None:
-        """Go on with some of the chains."""
-        self.chains = [self.chains[place] for place in places]
+        """Go on with some of the chains, which the ranks share out anew."""
+        states = self.states()
         self.variants = [self.variants[place] for place in places]
+        self.chains = self.chains[: len(self.here)]
+        for chain, number in zip(self.chains, self.here, strict=True):
+            variant = self.variants[number]
+            chain.implicit, chain.freedom = variant.implicit, variant[1:]
+            chain.restore(states[places[number]])
+            for rows in (chain.user.rows, chain.item.rows):
+                if isinstance(rows, CpuRows):
+                    rows.threads = self._threads
 
     @property
     def precision(self) -> Tensor:
-        """Of the errors of standardised ratings, the mean over the chains."""
+        """Of the errors of standardised ratings, the mean over the chains here."""
         return torch.stack([chain.precision for chain in self.chains]).mean()
 
     def follow(self, sample: Sample, spread: Spread, weight: float = 1.0) -> None:
         """Add a sample to what is known of a rating's variance."""
         (user_UK, item_IK), (user_noise_U, item_noise_I) = sample.drawn(), sample.noise()
-        spread.add(user_UK, self.all_items(item_IK), user_noise_U, self.all_items(item_noise_I), weight)
-
-    def all_items(self, here_R: Tensor) -> Tensor:
-        """All items' rows and that for unknown ones, given those here."""
-        return torch.cat([self.data.communicator.gathered(here_R[:-1], self.data.item_span), here_R[-1:]])
+        every_IK, every_noise_I = self.data.all_items(item_IK), self.data.all_items(item_noise_I)
+        spread.add(user_UK, every_IK, user_noise_U, every_noise_I, weight)
 
     def start_from(self, model: MatrixFactorization) -> None:
         """Before the first sweep: start every chain at an earlier model."""
@@ -145,29 +160,40 @@ class Ensemble:
                 side.table_RK[:, : factors_RF.shape[1]] = factors_RF / deviation.sqrt()
                 side.table_RK[:, -1] = bias_R[:-1] / deviation
 
+    def states(self) -> list[dict[str, Tensor]]:
+        """Those of all chains, on every rank."""
+        of_ranks = self.sharers.all_objects([chain.state() for chain in self.chains])
+        size = self.sharers.size
+        return [of_ranks[number % size][number // size] for number in range(len(self.variants))]
+
     def state(self) -> dict[str, Tensor]:
         """Everything a sweep changes."""
-        parts = {f"chain{number}": chain.state() for number, chain in enumerate(self.chains)}
+        parts = {f"chain{number}": state for number, state in enumerate(self.states())}
         return {f"{part}.{name}": table for part, state in parts.items() for name, table in state.items()}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Continue from what `state` returned."""
-        for number, chain in enumerate(self.chains):
+        for number, chain in zip(self.here, self.chains, strict=True):
             chain.restore(under(f"chain{number}.", state))
 
     @property
     def _concurrent(self) -> bool:
-        many = len(self.variants) > 1 and torch.get_num_threads() > 1
+        many = len(self.here) > 1 and torch.get_num_threads() > 1
         return many and self.data.device.type == "cpu" and self.data.communicator.thread_safe
 
     def _streams(self, sweep: int) -> list[RandomStream]:
-        return [self.data.random_stream(self._seed, self._first + at, sweep) for at in range(len(self.variants))]
+        return [self.data.random_stream(self._seed, self._first + number, sweep) for number in self.here]
 
     def _rows(self, ratings: Triplets) -> Rows:
         if self.data.device.type != "cpu":
             return TorchRows(ratings, self.width)
+        return CpuRows(ratings, self._threads)
+
+    @property
+    def _threads(self) -> int:
+        """Of the kernels of a chain: all cores share them, unless every core has as many chains of its own."""
         cores = torch.get_num_threads()
-        return CpuRows(ratings, cores if cores > len(self.variants) or not self._concurrent else 1)
+        return 1 if self._concurrent and len(self.here) % cores == 0 else cores
 
     def _start(self, users: Rows, items: Rows, variant: Variant, stream: RandomStream) -> Chain:
         data, width = self.data, self.width
@@ -179,6 +205,16 @@ class Ensemble:
             start_effects(user, item, stream)
         precision = torch.ones((), dtype=torch.float64, device=data.device)
         return Chain(user, item, precision, variant.implicit, variant[1:])
+
+
+def sources(variants: Sequence[int], wanted: Sequence[int]) -> list[int | None]:
+    """For each wanted variant the number of a chain of it, in turn if there are several; None if there is none."""
+    chains = {variant: [n for n, each in enumerate(variants) if each == variant] for variant in wanted}
+    before = [list(wanted[:place]).count(variant) for place, variant in enumerate(wanted)]
+    return [
+        chains[variant][nth % len(chains[variant])] if chains[variant] else None
+        for variant, nth in zip(wanted, before, strict=True)
+    ]
 
 
 def fewer(sweeps: int, times: float, least: float) -> int:

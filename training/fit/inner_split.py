@@ -24,17 +24,23 @@ def inner_split(data: TrainingSet, seed: int, *, bounded: bool = True) -> tuple[
 
     `seed` has 63 bits. If the choice is `bounded`, about `MOST` ratings are held out of many.
     """
-    held_out_N = data.trial_N
-    if held_out_N is None:
-        held_out_N = _uniform(data, seed) < (min(SHARE, MOST / max(data.total(), 1)) if bounded else SHARE)
-    return part(data, ~held_out_N), held_out_N
+    held_out_N = held_out_rows(data, seed, bounded=bounded)
+    everything = None if data.everything is None else inner_split(data.everything, seed, bounded=bounded)[0]
+    return replace(part(data, ~held_out_N), everything=everything), held_out_N
+
+
+def held_out_rows(data: TrainingSet, seed: int, *, bounded: bool = True) -> Tensor:
+    """Which ratings `inner_split` holds out, bool (N,)."""
+    if data.trial_N is not None:
+        return data.trial_N
+    return _uniform(data, seed) < (min(SHARE, MOST / max(data.total(), 1)) if bounded else SHARE)
 
 
 def part(data: TrainingSet, mask_N: Tensor) -> TrainingSet:
     """Some of the ratings, of the same users and items."""
     names = ("users_N", "items_N", "ratings_N", *(() if data.weights_N is None else ("weights_N",)))
     columns = {name: getattr(data, name)[mask_N] for name in names}
-    return replace(data, **columns, trial_N=None)
+    return replace(data, **columns, trial_N=None, everything=None)
 
 
 def _uniform(data: TrainingSet, seed: int) -> Tensor:

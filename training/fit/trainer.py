@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from models.mf import MatrixFactorization
-from training.communicator import BLOCK, SINGLE_PROCESS, Communicator, Span
+from training.communicator import BLOCK, SINGLE_PROCESS, Communicator, LocalRows, Span
 from training.fit.kernels import als_rows, gibbs
 from training.fit.kernels.grouping import Triplets
 
@@ -41,6 +41,8 @@ class TrainingSet:
         users_here: which of the users of all ranks these are; None for all.
         trial_N: which ratings a trial holds out, bool; None for some at random.
         weights_N: how much each rating counts, float32, from 0 to 1; None where all count 1.
+        everything: the ratings of all ranks, where every rank has them and runs some of the chains of the Gibbs
+            sampler; None where the ranks run each chain together.
     """
 
     users: int
@@ -54,6 +56,17 @@ class TrainingSet:
     users_here: Span | None = None
     trial_N: Tensor | None = None
     weights_N: Tensor | None = None
+    everything: TrainingSet | None = None
+
+    @property
+    def sampled(self) -> TrainingSet:
+        """What the chains on this rank are run on."""
+        return self if self.everything is None else self.everything
+
+    @property
+    def sharers(self) -> Communicator:
+        """The ranks that share the chains out."""
+        return SINGLE_PROCESS if self.everything is None else self.communicator
 
     @property
     def user_span(self) -> Span:
@@ -64,6 +77,23 @@ class TrainingSet:
     def item_span(self) -> Span:
         """The items whose rows this rank has, if the trainer distributes them."""
         return Span.even(self.items, self.communicator, BLOCK)
+
+    @property
+    def local(self) -> tuple[LocalRows, LocalRows]:
+        """The users and the items of this rank."""
+        return LocalRows(self.communicator, self.user_span), LocalRows(self.communicator, self.item_span)
+
+    def users_of(self, sampled_RK: Tensor) -> Tensor:
+        """The rows of the users here, and the last one, of a table of `sampled` that ends with unknown ids' row."""
+        return sampled_RK if self.everything is None else _with_last(sampled_RK, self.user_span)
+
+    def items_of(self, sampled_RK: Tensor) -> Tensor:
+        """The same for items."""
+        return sampled_RK if self.everything is None else _with_last(sampled_RK, self.item_span)
+
+    def all_items(self, here_R: Tensor) -> Tensor:
+        """All items' rows and that for unknown ones, given those here."""
+        return torch.cat([self.communicator.gathered(here_R[:-1], self.item_span), here_R[-1:]])
 
     @property
     def device(self) -> torch.device:
@@ -165,6 +195,7 @@ class Trainer(ABC, Generic[SettingsT]):
     Settings: ClassVar[type[TrainerSettings]]
     TABLES: ClassVar[tuple[tuple[str, str], ...]]  # what `state` saves: its name there, and the attribute
     distributes: ClassVar[bool] = False  # whether several ranks may fit it together
+    shares_chains: ClassVar[bool] = False  # whether ranks that have all ratings may each run a part of it
     uses_attributes: ClassVar[bool] = False  # whether side information that is given makes a difference
     uses_weights: ClassVar[bool] = False  # whether weights of the ratings do
 
@@ -220,6 +251,10 @@ class Trainer(ABC, Generic[SettingsT]):
         """Continue from `state`, taken by a trainer with the same data and settings."""
         for name, attribute in self.TABLES:
             setattr(self, attribute, state[name].clone())
+
+
+def _with_last(table_RK: Tensor, span: Span) -> Tensor:
+    return torch.cat([table_RK[span.rows], table_RK[-1:]])
 
 
 def _counts(indices_N: Tensor, rows: int) -> Tensor:

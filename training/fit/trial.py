@@ -1,8 +1,10 @@
 """A short fit of every variant of a model on a part of the training ratings; the rest says how to combine them.
 
-Two more models are fitted to that part: the spectral model and the baseline, whose fit is given.
+Two more models are fitted to that part: the spectral model and the baseline, whose fit is given. Ranks that share the
+chains meet twice: where variants are left out, and at the end.
 
-Shapes: V variants, N held-out ratings, M models: the variants, then the spectral model and the baseline.
+Shapes: V variants, N held-out ratings here, H those of all ranks that share the chains, M models: the variants, then
+the spectral model and the baseline.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import cycle, islice
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -18,9 +21,9 @@ import torch
 from torch import Tensor
 
 from models.mf import CENTRAL_90, VARIANCES, MatrixFactorization
-from training.communicator import Communicator, Span
-from training.fit.ensemble import Ensemble, Sample, Variant, fewer
-from training.fit.inner_split import inner_split
+from training.communicator import Communicator
+from training.fit.ensemble import Ensemble, Sample, Variant, fewer, sources
+from training.fit.inner_split import held_out_rows, inner_split
 from training.fit.kernels.posterior import Spread, draw_probes, predicted
 from training.fit.spectral import CANDIDATES, Spectral
 from training.fit.stack import weights
@@ -108,39 +111,46 @@ class Trial:
     ) -> None:
         self._fit_baseline = baseline
         self.data, held_out_N = inner_split(data, seed)
-        self.epochs = max(fewer(sweeps, data.total() / MANY, SHORTEST), LEAST_SWEEPS)
-        self.ensemble = Ensemble(self.data, variants, factors, seed, first=CHAINS)
+        self._variants, self._tried = variants, list(range(len(variants)))
+        chains = max(len(variants), data.sharers.size)  # each rank has one: if variants are fewer, some have several
+        self._of_chain = list(islice(cycle(self._tried), chains))
+        sweeps = max(fewer(sweeps, data.total() / MANY, SHORTEST), LEAST_SWEEPS)
+        self._early, self._burn_in = round(EARLY * sweeps), round((1 - KEPT) * sweeps)
+        self.epochs = self._burn_in + math.ceil((sweeps - self._burn_in) * len(variants) / chains)
+        self.ensemble = Ensemble(self.data, [variants[each] for each in self._of_chain], factors, seed, CHAINS)
         self._users_N, self._items_N = data.users_N[held_out_N].long(), data.items_N[held_out_N].long()
         self._actual_N = data.ratings_N[held_out_N].double()
         self.held_out = data.communicator.total(len(self._actual_N))
-        probes = (self.data.users_N, self.data.items_N, data.users, data.item_span, np.random.default_rng([seed, 3]))
-        self._probes_2N = draw_probes(*probes)
-        self._variants = len(variants)
+        self._pairs_2H, self._here_H = self._pairs(data, seed)
+        sampled, rng = self.data.sampled, np.random.default_rng([seed, 3])
+        self._probes_2N = draw_probes(sampled.users_N, sampled.items_N, sampled.users, sampled.item_span, rng)
         self._spreads = self._new_spreads()
-        shape = (2, self._variants, len(self._actual_N))
-        self._sums_2VN = torch.zeros(shape, dtype=torch.float64, device=data.device)
-        self._tried = list(range(self._variants))
-        self._kept_2 = torch.zeros(2, dtype=torch.float64, device=data.device)
+        shape = (2, len(variants), self._pairs_2H.shape[1])
+        self._sums_2VH = torch.zeros(shape, dtype=torch.float64, device=data.device)
+        self._kept_2V = torch.zeros(shape[:2], dtype=torch.float64, device=data.device)
         self._sweeps = 0
 
     def epoch(self) -> Mapping[str, Tensor]:
         losses = self.ensemble.sweep(self._sweeps, self._collect)
         self._sweeps += 1
-        if self._sweeps == round(EARLY * self.epochs):
+        if self._sweeps == self._early:
             self._leave_out()
-        return {"loss": torch.stack(losses).mean() * self.ensemble.deviation.square()}
+        if losses:  # a rank may be left without a chain
+            self._loss = torch.stack(losses).mean() * self.ensemble.deviation.square()
+        return {"loss": self._loss}
 
     def _collect(self, samples: Sequence[Sample]) -> None:
-        early = round(EARLY * self.epochs)
-        first, last = (early // 2, early) if self._sweeps < early else (round((1 - KEPT) * self.epochs), self.epochs)
+        early = self._early
+        first, last = (early // 2, early) if self._sweeps < early else (self._burn_in, self.epochs)
         if self._sweeps < first:
             return
         half = int(2 * (self._sweeps - first) >= last - first)
-        self._kept_2[half] += 1
-        for variant, sample in zip(self._tried, samples, strict=True):
+        for number, sample in zip(self.ensemble.here, samples, strict=True):
+            variant = self._of_chain[number]
             user_UK, item_IK = sample.tables()
-            every_IK = self.ensemble.all_items(item_IK)
-            self._sums_2VN[half, variant] += predicted(user_UK, every_IK, self._users_N, self._items_N)
+            every_IK = self.ensemble.data.all_items(item_IK)
+            self._kept_2V[half, variant] += 1
+            self._sums_2VH[half, variant] += predicted(user_UK, every_IK, *self._pairs_2H)
             self.ensemble.follow(sample, self._spreads[variant])
 
     def _leave_out(self) -> None:
@@ -149,11 +159,12 @@ class Trial:
         squares_V = self._sums(errors_VN.square().sum(1))
         kept = np.flatnonzero(squares_V <= BEHIND * squares_V.min()).tolist()
         for place in sorted(set(range(len(squares_V))) - set(kept)):
-            log.info("trial: the model %s is left out, being far behind", self.ensemble.variants[place])
-        self.ensemble.keep(kept)
+            log.info("trial: the model %s is left out, being far behind", self._variants[self._tried[place]])
         self._tried = [self._tried[place] for place in kept]
-        self._sums_2VN.zero_()
-        self._kept_2.zero_()
+        self.ensemble.keep([number for number, variant in enumerate(self._of_chain) if variant in self._tried])
+        self._of_chain = [variant for variant in self._of_chain if variant in self._tried]
+        self._sums_2VH.zero_()
+        self._kept_2V.zero_()
         self._spreads = self._new_spreads()
 
     def model(self) -> Learned:
@@ -175,7 +186,7 @@ class Trial:
         normal_33 = self._sums(cold_3N @ cold_3N.T) + np.diag(DOUBT)
         correction_3 = np.linalg.solve(normal_33, self._sums(cold_3N @ -error_N))
         error_N = error_N + torch.from_numpy(correction_3).to(error_N.device) @ cold_3N
-        weight_V = np.zeros(self._variants)
+        weight_V = np.zeros(len(self._variants))
         weight_V[self._tried] = weight_M[:-2]
         variance_N, drawn = self._variance(weight_V), float(weight_M**2 @ drawn_M) / self.held_out
         scale = float(self._sums(((error_N.square() - drawn) / variance_N).sum())) / self.held_out
@@ -185,18 +196,33 @@ class Trial:
         found = (weight_V, *weight_M[-2:], features, correction_3, scale, [max(-low, 0.0), max(high, 0.0)])
         return Learned(*(torch.as_tensor(value, dtype=torch.float64) for value in found))
 
-    def states(self) -> dict[int, dict[str, Tensor]]:
-        """Of the chain of each variant that has not been left out."""
-        return {variant: chain.state() for variant, chain in zip(self._tried, self.ensemble.chains, strict=True)}
+    def states(self, wanted: Sequence[int]) -> list[dict[str, Tensor] | None]:
+        """For each wanted variant the state of a chain of it; None for one that has been left out."""
+        states = self.ensemble.states()
+        return [None if place is None else states[place] for place in sources(self._of_chain, wanted)]
+
+    def _pairs(self, data: TrainingSet, seed: int) -> tuple[Tensor, Tensor | slice]:
+        """What the chains here predict, int64 (2, H), and which of it is held out on this rank."""
+        if data.everything is None:
+            return torch.stack([self._users_N, self._items_N]), slice(None)
+        everything, span = data.everything, data.user_span
+        held_out_N = held_out_rows(everything, seed)
+        users_H, items_H = everything.users_N[held_out_N].long(), everything.items_N[held_out_N].long()
+        return torch.stack([users_H, items_H]), (users_H >= span.start) & (users_H < span.stop)
 
     def _new_spreads(self) -> list[Spread]:
-        data = self.data
-        return [Spread(self._probes_2N, data.users, data.items, data.communicator) for _ in range(self._variants)]
+        return [self._new_spread() for _ in self._variants]
+
+    def _new_spread(self) -> Spread:
+        sampled = self.data.sampled
+        return Spread(self._probes_2N, sampled.users, sampled.items, sampled.communicator)
 
     def _predicted(self) -> Tensor:
         """What each variant still there predicts for the held-out pairs after either half of the sweeps, (2, V, N)."""
-        counts_211 = self._kept_2.clamp(min=1)[:, None, None]
-        return self.ensemble.mean + self.ensemble.deviation * self._sums_2VN[:, self._tried] / counts_211
+        ensemble, sharers = self.ensemble, self.data.sharers
+        sums_2VN = sharers.sum(self._sums_2VH)[:, self._tried][..., self._here_H]
+        counts_2V1 = sharers.sum(self._kept_2V)[:, self._tried, None].clamp(min=1)
+        return ensemble.mean + ensemble.deviation * sums_2VN / counts_2V1
 
     def _others(self) -> tuple[int, Tensor]:
         """How many features are best, and what the spectral model with these and the baseline predict, (2, N).
@@ -225,7 +251,8 @@ class Trial:
         return np.eye(len(weight_M))[-1] if behind else weight_M
 
     def _log(self, products_MM: np.ndarray, weight_M: np.ndarray) -> None:
-        names = [*map(str, self.ensemble.variants), "on spectral features", "of biases alone"]
+        variants = [str(self._variants[variant]) for variant in self._tried]
+        names = [*variants, "on spectral features", "of biases alone"]
         for name, squares, weight in zip(names, products_MM.diagonal(), weight_M, strict=True):
             error = math.sqrt(max(squares, 0.0) / self.held_out)
             log.info("trial: the model %s has an RMSE of %.4f; its weight is %.0f %%", name, error, 100 * weight)
@@ -243,12 +270,12 @@ class Trial:
 
     def _variance(self, weight_V: np.ndarray) -> Tensor:
         """Of the held-out ratings around the mean of the variants, as it will be published, (N,)."""
-        shares = weight_V if weight_V.sum() > 0 else np.isin(np.arange(self._variants), self._tried).astype(float)
-        spread = Spread(self._probes_2N, self.data.users, self.data.items, self.data.communicator)
+        shares = weight_V if weight_V.sum() > 0 else np.isin(np.arange(len(weight_V)), self._tried).astype(float)
+        spread = self._new_spread()
         for variant, share in enumerate(shares.tolist()):
-            spread.add_all(self._spreads[variant], share)
+            spread.add_all(self._spreads[variant].of_all(self.data.sharers), share)
         common, user_U, item_I = spread.variances()
-        variance_N = common + user_U[self._users_N] + item_I[self._items_N]
+        variance_N = common + self.data.users_of(user_U)[self._users_N] + item_I[self._items_N]
         return variance_N.double() * self.ensemble.deviation.square()
 
 
@@ -261,7 +288,4 @@ def cold(data: TrainingSet) -> tuple[Tensor, Tensor]:
 
 def _everywhere(values_N: Tensor, communicator: Communicator) -> Tensor:
     """The numbers of all ranks, in order of the ranks."""
-    counts = torch.zeros(communicator.size, dtype=torch.int64)
-    counts[communicator.rank] = len(values_N)
-    bounds = communicator.sum(counts).cumsum(0).tolist()
-    return communicator.gathered(values_N[:, None], Span((0, *bounds), communicator.rank))[:, 0]
+    return communicator.gathered(values_N[:, None], communicator.span(len(values_N)))[:, 0]

@@ -221,6 +221,8 @@ def test_shares_are_whole_users_and_together_everything() -> None:
     bounds = shares[0].users_here.bounds  # type: ignore[union-attr]
     assert all(bound % BLOCK == 0 for bound in bounds[:-1])
     assert bounds[-1] == 500
+    orders = [part.order_N for part in shares if part.order_N is not None]
+    assert sorted(np.concatenate(orders).tolist()) == list(range(len(ratings)))
     users = [part.train.users_N + start for part, (start, _) in zip(shares, pairwise(bounds), strict=True)]
     assert np.concatenate(users).tolist() == ratings.users_N.tolist()
     assert [len(part.test) for part in shares] == [1, 0, 2]
@@ -262,3 +264,5 @@ def test_a_single_process_has_nothing_to_add_or_to_gather() -> None:
     assert SINGLE_PROCESS.sum(values) is values
     assert SINGLE_PROCESS.gathered(values, Span.whole(3)) is values
     assert (SINGLE_PROCESS.first, SINGLE_PROCESS.pooled(0.5, 0), SINGLE_PROCESS.total(7)) == (True, 0.5, 7)
+    assert SINGLE_PROCESS.all_objects("a state") == ["a state"]
+    assert SINGLE_PROCESS.span(7) == Span.whole(7)

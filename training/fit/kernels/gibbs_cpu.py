@@ -6,9 +6,8 @@ Shapes as in `gibbs`, and S segments of at most `SEGMENT` ratings of one row. Na
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import partial
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -28,21 +27,22 @@ ROW_COST = 16  # a row counts as this many ratings more
 
 
 class CpuRows:
-    """The ratings of one side, grouped by row (implements `gibbs.Rows`)."""
+    """The ratings of one side, grouped by row (implements `gibbs.Rows`). `threads` may be changed between sweeps."""
 
     def __init__(self, ratings: Triplets, threads: int = 1) -> None:
+        self.threads = threads
         self._ratings = group(ratings, threads)
         cuts_S, self._first_R = _cut(self._ratings.starts_R)
         self._segments = self._ratings._replace(starts_R=cuts_S)
-        self._run_segments = partial(run_ranges, threads, ranges=_tasks(cuts_S))
-        self._run = partial(run_ranges, threads, ranges=_tasks(self._ratings.starts_R))
+        self._segment_tasks, self._tasks = _tasks(cuts_S), _tasks(self._ratings.starts_R)
 
     def gram(self, other_CK: Tensor, weight_C: Tensor) -> tuple[Tensor, Tensor]:
         width, segments = other_CK.shape[1], len(self._segments.counts_R)
         gram_SKK = np.empty((segments, width, width), np.float32)
         rhs_SK = np.empty((segments, width), np.float32)
         root_C = weight_C.sqrt().numpy()
-        self._run_segments(_gram, self._segments, Features.of(other_CK), root_C, gram_SKK, rhs_SK)
+        arguments = (self._segments, Features.of(other_CK), root_C, gram_SKK, rhs_SK)
+        run_ranges(self.threads, _gram, *arguments, ranges=self._segment_tasks)
         if segments > len(self._first_R):
             gram_SKK, rhs_SK = (np.add.reduceat(sums, self._first_R) for sums in (gram_SKK, rhs_SK))
         return torch.from_numpy(gram_SKK), torch.from_numpy(rhs_SK)
@@ -61,6 +61,9 @@ class CpuRows:
         ratings, other = self._ratings, Features.of(other_CK)
         self._run(_errors, ratings, ratings.roots_N, flat(own_RK), other, flat(weight_C), errors_R2)
         return torch.from_numpy(errors_R2)
+
+    def _run(self, function: Callable[..., Any], *arguments: Any) -> None:
+        run_ranges(self.threads, function, *arguments, ranges=self._tasks)
 
     def sums(self, table_CK: Tensor) -> Tensor:
         starts_R, columns_N = torch.from_numpy(self._ratings.starts_R), torch.from_numpy(self._ratings.columns_N)

@@ -61,6 +61,11 @@ class Mean:
         self._item_bias_I += weight * item_IK[:, -1]
         self._weight += weight
 
+    @property
+    def weight(self) -> float:
+        """That of all samples so far."""
+        return float(self._weight)
+
     def tables(self, rank: int) -> tuple[Tensor, Tensor]:
         """The mean as one sample's tables: factors of the given rank, 0 where it has less, then the bias."""
         left_UF, right_IF = self._reduced(rank)
@@ -130,6 +135,13 @@ class Spread:
         least = LEAST * common
         parts = (common - 2 * least, (user_U + least).clamp(min=0), (item_I + least).clamp(min=0))
         return parts[0].float(), parts[1].float(), parts[2].float()
+
+    def of_all(self, sharers: Communicator) -> Spread:
+        """What all ranks have found on the same probes, each with samples of its own."""
+        users, items = (rows - 1 for rows in self._shape)
+        spread = Spread(self._probes_2N, users, items, self._communicator)
+        spread._moments_3N, spread._weight = sharers.sum(self._moments_3N), sharers.sum(self._weight)
+        return spread
 
     def state(self) -> dict[str, Tensor]:
         """All sums, by name."""

@@ -20,6 +20,7 @@ from pydantic import Field
 from torch import Tensor
 
 from models.mf import MatrixFactorization
+from training.errors import ConfigError
 from training.fit.ensemble import Ensemble, Sample, Variant, fewer, under
 from training.fit.kernels.gibbs_cpu import compile_for
 from training.fit.kernels.posterior import PROBES, Mean, Spread, draw_probes
@@ -104,6 +105,7 @@ class Bayes(Trainer[BayesSettings]):
 
     Settings = BayesSettings
     distributes = True
+    shares_chains = True
     uses_attributes = True
     uses_weights = True
 
@@ -111,10 +113,11 @@ class Bayes(Trainer[BayesSettings]):
         super().__init__(data, settings, rng)
         self._seed = int(rng.integers(2**63))
         self._width = settings.width(data.user_span.total, data.items, data.total())
-        self._probes_2N = draw_probes(data.users_N, data.items_N, data.users, data.item_span, rng)
+        sampled = data.sampled
+        self._probes_2N = draw_probes(sampled.users_N, sampled.items_N, sampled.users, sampled.item_span, rng)
         self._variants, self._sweeps = settings.variants(), 0
         self._earlier: MatrixFactorization | None = None
-        self._learn(Learned.nothing(len(self._variants)))
+        self._learn(Learned.nothing(len(self._variants)), data.sharers.size)
         if data.device.type == "cpu":
             compile_for(self._width)
 
@@ -145,17 +148,18 @@ class Bayes(Trainer[BayesSettings]):
         return trial
 
     def learn(self, trial: Trial) -> None:
-        """Every chain goes on from that of its variant in the trial."""
-        self._learn(trial.model())
-        states = trial.states()
-        for chain, (variant, _) in zip(self._ensemble.chains, self._plan, strict=True):
-            if variant in states:
-                chain.go_on_from(states[variant])
+        """Every chain goes on from one of its variant in the trial."""
+        self._learn(trial.model(), self.data.sharers.size)
+        states = trial.states([variant for variant, _ in self._plan])
+        for chain, number in zip(self._ensemble.chains, self._ensemble.here, strict=True):
+            state = states[number]
+            if state is not None:
+                chain.go_on_from(state)
 
-    def _learn(self, learned: Learned) -> None:
-        """Begin again, with chains of the variants that count."""
+    def _learn(self, learned: Learned, least: int) -> None:
+        """Begin again, with chains of the variants that count, at least so many."""
         settings = self.settings
-        self.learned, self._plan = learned, planned(settings, learned.weights_V.tolist())
+        self.learned, self._plan = learned, planned(settings, learned.weights_V.tolist(), least)
         samples = fewer(settings.samples, self.data.total() / MANY, LEAST_SAMPLES)
         self.epochs = settings.burn_in + math.ceil(samples * settings.chains / len(self._plan))
         variants = [self._variants[variant] for variant, _ in self._plan]
@@ -163,14 +167,13 @@ class Bayes(Trainer[BayesSettings]):
         self._empty()
 
     def _empty(self) -> None:
-        data = self.data
-        self._posterior = self._empty_mean()
-        self._spread = Spread(self._probes_2N, data.users, data.items, data.communicator)
+        sampled = self.data.sampled
+        self._posterior = self._empty_mean(sampled)
+        self._spread = Spread(self._probes_2N, sampled.users, sampled.items, sampled.communicator)
 
-    def _empty_mean(self) -> Mean:
+    def _empty_mean(self, data: TrainingSet) -> Mean:
         rank, block = 2 * self.settings.rank, 8 * (self._width - 1)
-        users, items = self._ensemble.local
-        return Mean(users, items, self.data.device, rank=rank, block=block)
+        return Mean(*data.local, data.device, rank=rank, block=block)
 
     def epoch(self) -> Mapping[str, Tensor]:
         losses = self._ensemble.sweep(self._sweeps, self._collect)
@@ -183,36 +186,49 @@ class Bayes(Trainer[BayesSettings]):
         """Add each chain's present state to the posterior, which is empty until the burn-in is over."""
         if self._sweeps <= self.settings.burn_in:
             self._empty()
-        for sample, (_, weight) in zip(samples, self._plan, strict=True):
+        for sample, number in zip(samples, self._ensemble.here, strict=True):
+            _, weight = self._plan[number]
             self._posterior.add(*sample.tables(), weight)
             self._ensemble.follow(sample, self._spread, weight)
 
     def model(self) -> MatrixFactorization:
         """The mean, corrected as the trial says; before the first sweep that of where the chains start."""
-        mean, ensemble = self._posterior, self._ensemble
+        mean, ensemble, data = self._posterior, self._ensemble, self.data
         if self._sweeps == 0:
-            mean = self._empty_mean()
-            for sample, (_, weight) in zip(ensemble.samples(0), self._plan, strict=True):
-                mean.add(*sample.tables(), weight)
+            mean = self._empty_mean(data.sampled)
+            for sample, number in zip(ensemble.samples(0), ensemble.here, strict=True):
+                mean.add(*sample.tables(), self._plan[number][1])
         rank, learned = self.settings.rank, self.learned
-        combined = self._empty_mean()
-        combined.add(*mean.tables(2 * rank), float(learned.weights_V.sum()))
+        combined = self._empty_mean(data)
+        combined.add(*self._of_all(mean, data).tables(2 * rank), float(learned.weights_V.sum()))
         if learned.spectral:
             combined.add(*self._standardised(self._spectral), float(learned.spectral))
         if learned.baseline:
             combined.add(*self._standardised(self._baseline), float(learned.baseline))
         root, deviation = ensemble.deviation.sqrt().float(), ensemble.deviation.float()
         user_UK, item_IK = combined.tables(rank)
-        item_IK = ensemble.all_items(item_IK)
+        item_IK = data.all_items(item_IK)
+        common, user_U, item_I = self._spread.of_all(data.sharers).variances()
         model = MatrixFactorization(
             ensemble.mean.float(),
             user_UK[:, :-1] * root,
             item_IK[:, :-1] * root,
             user_UK[:, -1] * deviation,
             item_IK[:, -1] * deviation,
-            *(variance * deviation.square() for variance in self._spread.variances()),
+            *(variance * deviation.square() for variance in (common, data.users_of(user_U), item_I)),
         )
-        return learned.corrected(model, self.data)
+        return learned.corrected(model, data)
+
+    def _of_all(self, mean: Mean, data: TrainingSet) -> Mean:
+        """The mean of the samples of all ranks that share the chains, for the rows that `data` has here."""
+        sharers = self.data.sharers
+        if sharers.size == 1:
+            return mean
+        together, empty = self._empty_mean(data), mean.weight == 0
+        tables = None if empty else (*mean.tables(2 * self.settings.rank), mean.weight)
+        for user_UK, item_IK, weight in filter(None, sharers.all_objects(tables)):
+            together.add(data.users_of(user_UK), data.items_of(item_IK), weight)
+        return together
 
     @cached_property
     def _baseline(self) -> MatrixFactorization:
@@ -240,7 +256,8 @@ class Bayes(Trainer[BayesSettings]):
         return True
 
     def state(self) -> Mapping[str, Tensor]:
-        parts = {"mean": self._posterior.state(), "spread": self._spread.state(), "learned": self.learned._asdict()}
+        mean, spread = self._of_all(self._posterior, self.data.sampled), self._spread.of_all(self.data.sharers)
+        parts = {"mean": mean.state(), "spread": spread.state(), "learned": self.learned._asdict()}
         counters = {"seed": torch.tensor(self._seed), "sweeps": torch.tensor(self._sweeps)}
         named = {f"{part}.{name}": table for part, state in parts.items() for name, table in state.items()}
         return self._ensemble.state() | named | counters
@@ -254,19 +271,26 @@ class Bayes(Trainer[BayesSettings]):
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         self._seed, self._sweeps = int(state["seed"]), int(state["sweeps"])
-        self._learn(Learned.of(under("learned.", state)))
-        self._ensemble.restore(state)
-        self._posterior.restore(under("mean.", state))
-        self._spread.restore(under("spread.", state))
+        chains, ranks = len({name.partition(".")[0] for name in state if name.startswith("chain")}), self.data.sharers
+        if chains < ranks.size:
+            raise ConfigError(f"the saved fit has {chains} chains: {chains} ranks at most can go on with it")
         self._probes_2N = state["spread.probes"]
+        self._learn(Learned.of(under("learned.", state)), chains)
+        self._ensemble.restore(state)
+        if ranks.first:  # the sums of all ranks count once
+            self._posterior.restore(under("mean.", state))
+            self._spread.restore(under("spread.", state))
 
 
-def planned(settings: BayesSettings, weights_V: Sequence[float]) -> list[tuple[int, float]]:
-    """The variant and the weight of each chain: a multiple of `chains`, more of a variant that counts more."""
+def planned(settings: BayesSettings, weights_V: Sequence[float], least: int = 1) -> list[tuple[int, float]]:
+    """The variant and the weight of each chain: a multiple of `chains`, more of a variant that counts more.
+
+    If there are to be at least as many as are more than `chains`, it is a multiple of that.
+    """
     if not any(weights_V):  # the bias model alone is published; the simplest variant tells its variances
         weights_V = [0.0] * (len(weights_V) - 1) + [1.0]
     counts_V = [int(weight > 0) for weight in weights_V]
-    while sum(counts_V) % settings.chains:
+    while sum(counts_V) % max(settings.chains, least):
         most = max(range(len(weights_V)), key=lambda variant: weights_V[variant] / (1 + counts_V[variant]))
         counts_V[most] += 1
     return [

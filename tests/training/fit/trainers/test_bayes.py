@@ -168,6 +168,13 @@ def test_the_number_of_chains_is_a_multiple_and_heavier_variants_have_more() -> 
     assert planned(settings, [0.0, 0.8, 0.0, 0.0]) == [(1, 0.5), (1, 0.5)]
 
 
+def test_more_ranks_than_chains_have_a_chain_each() -> None:
+    settings = BayesSettings(chains=2)
+    assert planned(settings, [0.0, 0.8, 0.0, 0.0], 4) == [(1, 0.25)] * 4
+    assert [variant for variant, _ in planned(settings, [0.2, 0.8, 0.0, 0.0], 3)] == [0, 1, 1]
+    assert len(planned(settings, [0.25] * 4, 3)) == 6
+
+
 def test_more_ratings_for_each_row_bear_more_factors() -> None:
     found = [factors_for(users, items, ratings) for users, items, ratings in ((2, 1, 3), (943, 1682, 90_000))]
     assert found == [15, 15]
