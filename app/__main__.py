@@ -7,15 +7,15 @@ Nothing slow is imported before the options have been read, so that help and com
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 
 import click
 
-from app.options import OPTIONS
+from app.options import METRICS_FOLDER, OPTIONS
 
 PREFIX = "RATECAST_"
 DEVICES = ["auto", "cpu", "cuda", "cuda:0"]
@@ -60,10 +60,8 @@ def serve(check: bool, as_json: bool, **settings: str | None) -> None:
         if value is not None:
             os.environ[PREFIX + name.upper()] = value
     if not check and os.environ.get(PREFIX + "WORKERS", "1") != "1":
-        from app.server import fork_server  # noqa: PLC0415
-
-        with suppress(OSError):  # the launcher says so
-            fork_server.begin()
+        os.environ.setdefault(METRICS_FOLDER, os.devnull)  # prometheus_client asks on import whether there will be one
+    gc.disable()  # imports make 300,000 objects, hardly one in a cycle: `app.memory` enables it
     from app.server import launcher  # noqa: PLC0415 - imports torch
 
     if not check:
@@ -83,6 +81,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(2)
     except click.Abort:  # Ctrl-C before the service handles signals
         sys.exit(130)
+    finally:
+        gc.enable()
 
 
 if __name__ == "__main__":

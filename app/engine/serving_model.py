@@ -26,6 +26,7 @@ from app.engine.types import ItemFilter, RankBy
 from app.ratings.revisions import Revisions
 from models.biases import Biases
 from models.checkpoint.reader import Checkpoint
+from models.checkpoint.vocabulary import Vocabulary
 from models.errors import UnknownItemError
 from models.fold_in import FoldIn
 from models.orderings import by_popularity, default_order, orderings
@@ -95,7 +96,7 @@ class ServingModel:
         self.intervals = Intervals(self.scorer, model)
         self.fold_in = FoldIn.of(model, checkpoint.prior, checkpoint.relevance, checkpoint.ratings_I)
         self.unknown_variance = None if model.user_variance is None else float(model.user_variance[-1])
-        self.revision_slots_U = np.empty(0, np.int32) if revisions is None else revisions.slots_of(checkpoint.users)
+        self.revision_slots_U = _slots(checkpoint.users, revisions)
         self.known_items: KnownItems | None = None
         self.shown_at, self.outdated_at = -math.inf, math.inf
         self.kept: dict[Recent[Any, Any], dict[Any, Any]] = {}
@@ -139,6 +140,12 @@ class ServingModel:
         names = {name: None if record[name] is None else tuple(record[name]) for name in LISTS}
         title = record["title"] and record["title"].replace("\0", "")  # which PostgreSQL cannot store
         return StoredItem(id_)._replace(**record | names | {"title": title})
+
+    def with_revisions(self, revisions: Revisions | None) -> ServingModel:
+        """The same model, for a service with this ratings store, or with none."""
+        view = copy(self)
+        view.revision_slots_U = _slots(view.users, revisions)
+        return view
 
     def with_items(self, known: KnownItems, now: float, changed: pa.Table | None = None) -> ServingModel:
         """The same model with what a store says of items, and whether to show them now, instead of what it knows.
@@ -212,6 +219,10 @@ class Recent(Generic[Key, Value]):
         if len(values) >= self._max_kept:
             del values[next(iter(values))]
         values[key] = value
+
+
+def _slots(users: Vocabulary, revisions: Revisions | None) -> npt.NDArray[np.int32]:
+    return np.empty(0, np.int32) if revisions is None else revisions.slots_of(users)
 
 
 def _allowed(catalogue: Catalogue, ordering: Sharded, wanted: ItemFilter) -> AllowedItems:
