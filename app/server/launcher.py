@@ -13,9 +13,9 @@ import resource
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from math import ceil
 from pathlib import Path
@@ -62,10 +62,11 @@ WORKER_SECONDS = 30  # for a worker to start, which takes one, and for one to sa
 def run() -> None:
     """Run the service until a signal stops it."""
     limit_arenas()
+    settings = _usable_settings()
     with ThreadPoolExecutor(1, "loader", torch.set_num_threads, (1,)) as loader:  # torch's threads would end at a fork
-        ready = loader.submit(_ready)
+        loaded = loader.submit(_load, settings)
         import_from_string(APP)  # meanwhile: hashes and products leave the interpreter to it
-    settings, _ = ready.result()
+    loaded.result()
     # uvicorn finishes its requests, then raises the signal again for this handler
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     if not (_serve(settings) if settings.workers == 1 else _supervise(settings)):
@@ -74,13 +75,13 @@ def run() -> None:
 
 def check() -> dict[str, Any]:
     """Check that the service can start, and return what it would run with."""
-    settings, manifest = _ready()
-    shape, sync = manifest.model, settings.checkpoint_sync()
+    settings = _usable_settings()
+    manifest, sync = _load(settings), settings.checkpoint_sync()
     return {
         "checkpoints": settings.checkpoints if sync is None else sync.source,
         "version": manifest.version,
-        "users": shape.users,
-        "items": shape.items,
+        "users": manifest.model.users,
+        "items": manifest.model.items,
         "device": str(choose_placement(settings.device)),
         "host": settings.host,
         "port": settings.port,
@@ -92,18 +93,46 @@ def check() -> dict[str, Any]:
     }
 
 
-def _ready() -> tuple[Settings, Manifest]:
-    """The settings, and the manifest of the version that they name. Ends the program if they cannot be used."""
+def _usable_settings() -> Settings:
+    """The settings, with a store, an address and a copy of remote versions that workers can use. Or it refuses."""
     _warn_of_misspelt_variables()
-    try:
+    with _refusing():
         settings = Settings()
-        manifest = _preflight(settings)
+        settings.check_exposure()
+        settings.accepted_admin_keys()
+        choose_placement(settings.device)
+        if (url := settings.store_url()) is not None:
+            with suppress(StoreUnavailableError):  # it may come back; the workers log it
+                schema.prepare(schema.address(url))
+        _check_address(settings)
         _allow_open_files()
+        if (sync := settings.checkpoint_sync()) is not None:
+            sync.start()
+    return settings
+
+
+def _load(settings: Settings) -> Manifest:
+    """Load the version to serve, and that of a fixed split; its manifest. Or it refuses."""
+    with _refusing():
+        directory, placement = settings.directory(), choose_placement(settings.device)
+        version = settings.pinned_version or current_version(directory)
+        manifest = loading.load_ahead(directory, version, placement)
+        if (split := settings.fixed_split()) is not None:
+            if (sync := settings.checkpoint_sync()) is not None:
+                sync.provide(split.version)
+            loading.load_ahead(directory, split.version, placement)
+    return manifest
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """End the program with one line for what the settings name and cannot be used."""
+    try:
+        yield
     except ValidationError as error:
         _refuse(explain(error))
     except (RatecastError, ConfigurationError, OSError) as error:
         _refuse(str(error))
-    return settings, manifest
 
 
 def _allow_open_files() -> None:
@@ -191,27 +220,6 @@ def _config(settings: Settings, app: str | Callable[[], ASGIApp]) -> uvicorn.Con
         timeout_graceful_shutdown=ceil(settings.max_seconds) + GRACE_SECONDS,
         timeout_worker_healthcheck=WORKER_SECONDS,
     )
-
-
-def _preflight(settings: Settings) -> Manifest:
-    """The manifest of the version to serve. Raises RatecastError or OSError if no worker could start."""
-    settings.check_exposure()
-    settings.accepted_admin_keys()
-    placement = choose_placement(settings.device)
-    if (url := settings.store_url()) is not None:
-        with suppress(StoreUnavailableError):  # it may come back; the workers log it
-            schema.prepare(schema.address(url))
-    if (sync := settings.checkpoint_sync()) is not None:
-        sync.start()
-    directory = settings.directory()
-    version = settings.pinned_version or current_version(directory)
-    manifest = loading.load_ahead(directory, version, placement)
-    if (split := settings.fixed_split()) is not None:
-        if sync is not None:
-            sync.provide(split.version)
-        loading.load_ahead(directory, split.version, placement)
-    _check_address(settings)
-    return manifest
 
 
 def _check_address(settings: Settings) -> None:

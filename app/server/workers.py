@@ -1,8 +1,8 @@
 """The parent of several workers: it has imported the application and loaded the model, forks workers, and does no more.
 
-So workers start in a fraction of a second, and share the memory of all that. A fork is safe because the parent runs no
-other thread, and has no event loop, database or device open; what needs such things runs in a process beside the
-workers, which is forked as they are.
+So workers start in a fraction of a second, and share the memory of all that. A fork is safe because no other thread of
+the parent has work under way, and no event loop, database or device is open there; what needs such things all the time
+runs in a process beside the workers, which is forked as they are.
 
 `tests/app/server/test_uvicorn.py` names the parts of uvicorn that are used here and are not documented.
 """
@@ -59,7 +59,6 @@ class Worker(multiprocess.Process):
     def target(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve. In the worker."""
         _begin()
-        self.parent_conn.close()
         super().target(sockets)
 
 
