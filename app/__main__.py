@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 
 import click
 
-from app.options import METRICS_FOLDER, OPTIONS
+from app.options import OPTIONS
 
 PREFIX = "RATECAST_"
 DEVICES = ["auto", "cpu", "cuda", "cuda:0"]
@@ -59,11 +59,12 @@ def serve(check: bool, as_json: bool, **settings: str | None) -> None:
     for name, value in settings.items():
         if value is not None:
             os.environ[PREFIX + name.upper()] = value
-    if not check and os.environ.get(PREFIX + "WORKERS", "1") != "1":
-        os.environ.setdefault(METRICS_FOLDER, os.devnull)  # prometheus_client asks on import whether there will be one
     gc.disable()  # imports make 300,000 objects, hardly one in a cycle: `app.memory` enables it
     _do_without_pandas()
-    from app.server import launcher  # noqa: PLC0415 - imports torch
+    from app.server import verification  # noqa: PLC0415 - imports torch
+
+    with verification.begun():
+        from app.server import launcher  # noqa: PLC0415 - imports all else
 
     if not check:
         launcher.run()

@@ -32,8 +32,7 @@ from uvicorn.importer import import_from_string
 
 from app.engine import loading
 from app.memory import collect_rarely, limit_arenas
-from app.observability import logs
-from app.options import METRICS_FOLDER
+from app.observability import logs, shared_files
 from app.ratings import revisions, schema
 from app.ratings.errors import StoreUnavailableError
 from app.ratings.revisions import Revisions
@@ -193,7 +192,7 @@ def _shared_folder() -> TemporaryDirectory[str]:
 
 def worker_app(shared: Path) -> ASGIApp:
     """The application of a worker process. `shared` is the folder in which workers keep what they share."""
-    os.environ[METRICS_FOLDER] = str(shared)
+    shared_files.share(shared)
     app: ASGIApp = import_from_string(APP)(shared=shared)
     return app
 
