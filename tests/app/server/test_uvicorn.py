@@ -26,6 +26,8 @@ from uvicorn.protocols.http.httptools_impl import (
 from uvicorn.server import ServerState
 from uvicorn.supervisors import Multiprocess, multiprocess
 
+from app.server.workers import Worker
+
 OVERRIDDEN = ("connection_made", "connection_lost", "data_received", "on_message_begin", "on_headers_complete",
               "on_body", "on_message_complete", "on_response_complete", "shutdown",
               "_unset_keepalive_if_required")  # fmt: skip
@@ -117,8 +119,10 @@ def test_the_parent_of_workers_keeps_their_exit_codes() -> None:
 
 def test_the_parent_makes_workers_of_a_class_that_can_be_set() -> None:
     """That class forks a worker in `start`, and serves in `target`, in the worker."""
-    assert "self.process.start()" in inspect.getsource(multiprocess.Process.start)
-    assert "get_subprocess(config, self.target, sockets)" in inspect.getsource(multiprocess.Process.__init__)
+    (base,) = Worker.__bases__
+    assert (base.__module__, base.__name__) == (multiprocess.__name__, "Process")
+    assert "self.process.start()" in inspect.getsource(base.start)
+    assert "get_subprocess(config, self.target, sockets)" in inspect.getsource(base.__init__)
     for method in (Multiprocess.init_processes, Multiprocess.restart_all, Multiprocess.keep_subprocess_alive):
         assert " = Process(self.config, self.sockets)" in inspect.getsource(method)
     assert {signal.SIGTERM, signal.SIGINT, signal.SIGHUP} <= multiprocess.SIGNALS.keys()
