@@ -15,7 +15,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from threading import Thread
 from typing import Any
 
@@ -116,7 +116,8 @@ def _begin() -> None:
     for number in multiprocess.SIGNALS:
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, multiprocess.SIGNALS)
-    Thread(target=_end_with_parent, args=(os.getppid(),), name="parent", daemon=True).start()
+    if (parent := multiprocessing.parent_process()) is not None:
+        Thread(target=_end_with, args=(parent.pid,), name="parent", daemon=True).start()
 
 
 def _begin_and_run(work: Callable[[], object]) -> None:
@@ -124,12 +125,11 @@ def _begin_and_run(work: Callable[[], object]) -> None:
     work()
 
 
-def _end_with_parent(parent: int) -> None:
+def _end_with(parent: int | None) -> None:
     """End this process when its parent has ended.
 
     Else it would go on answering beside the workers that replace it, or after the service has stopped.
     """
     while os.getppid() == parent:
         time.sleep(PARENT_SECONDS)
-    with suppress(ProcessLookupError):
-        os.kill(os.getpid(), signal.SIGTERM)
+    os.kill(os.getpid(), signal.SIGTERM)

@@ -18,7 +18,7 @@ from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 IMPORTED = re.compile(r"^import time: .*\| +(\S+)$", re.MULTILINE)  # as Python logs it
-NEVER = {"pandas.core", "numba", "torch._dynamo", "torch._inductor", "training"}
+NEVER = {"pandas.core", "numba", "torch._decomp", "torch._dynamo", "torch._inductor", "training"}
 
 
 @pytest.mark.parametrize("workers", [1, 3])
