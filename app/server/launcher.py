@@ -31,7 +31,7 @@ from uvicorn.config import STARTUP_FAILURE
 from uvicorn.importer import import_from_string
 
 from app.engine import loading
-from app.memory import collect_rarely, limit_arenas
+from app.memory import collect_rarely
 from app.observability import logs, shared_files
 from app.ratings import revisions, schema
 from app.ratings.errors import StoreUnavailableError
@@ -60,7 +60,6 @@ WORKER_SECONDS = 30  # for a worker to start, which takes one, and for one to sa
 
 def run() -> None:
     """Run the service until a signal stops it."""
-    limit_arenas()
     settings = _usable_settings()
     with ThreadPoolExecutor(1, "loader", torch.set_num_threads, (1,)) as loader:  # torch's threads would end at a fork
         loaded = loader.submit(_load, settings)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 import torch
 
+from app.memory import limit_arenas
 from app.settings import Settings
 from models.checkpoint import reader
 from models.registry.directory import current_version, version_path
@@ -19,6 +20,7 @@ from models.registry.directory import current_version, version_path
 @contextmanager
 def begun() -> Iterator[None]:
     """Verify on a thread during the block. What goes wrong is found again, and told, by the launcher."""
+    limit_arenas()  # before the first thread of the program
     with ThreadPoolExecutor(1, "verification", torch.set_num_threads, (1,)) as thread:
         thread.submit(_verify)
         yield
