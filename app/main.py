@@ -33,6 +33,7 @@ from app.api.limits import Limits
 from app.api.openapi import Service
 from app.api.plain import PlainRoute, PlainRoutes
 from app.console import routes as console
+from app.engine import loading
 from app.engine.engine import Bounds, Engine
 from app.memory import collect_rarely
 from app.middleware.access import ApiKeys, Guard, RouteNeeds
@@ -167,6 +168,7 @@ def lifespan(
                 work += [store.follow, engine.items.follow, engine.new_items.follow, engine.live_errors.follow]
             await engine.versions.start()
             await engine.split.start()
+            loading.forget()
             collect_rarely()
             await engine.items.start()
             with shutdown.delaying_the_end():

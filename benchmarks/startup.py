@@ -3,13 +3,15 @@
     python -m benchmarks.startup [--items 1000000] [--users 100000] [--factors 64] [--ratings 10000000]
 
 Publishes random tables in a temporary directory and starts `python -m app` on the CPU with one worker and with four.
-Linux only: memory is read from /proc/PID/smaps of all processes of the service, the parent of the workers included.
+Linux only: the proportional set size (Pss) of all processes of the service, the parent of the workers included, is read
+from /proc/PID/smaps.
 
-- mapped: proportional set size (Pss) of the mappings of files of the checkpoint;
-- private: private memory of all other mappings, less that of a service of as many workers with a tiny checkpoint.
+- ready: seconds until the first worker answers that it is ready; all: until all have started;
+- CPU: seconds of all processes together until then;
+- mapped: of the files of the checkpoint; other: of all else, such as code, the interpreter's objects and stacks.
 
-Both are read when the service is ready, and again after lists and predictions that together read all tables in every
-worker; the tiny service has answered the same requests. A checkpoint that has not been read yet takes no memory.
+Memory is read after lists and predictions that together read all tables in every worker. Code that another process of
+the machine runs too counts less, so run it beside no other program with torch.
 """
 
 from __future__ import annotations
@@ -33,9 +35,10 @@ from tests.support.waiting import wait_until
 STARTS, WORKERS = 3, (1, 4)
 CONNECTIONS = 12  # a worker; each goes to the worker that is first, so all get some
 HEADER = (
-    "| workers | ready s, median of 3 (range) | mapped MB at start | private MB at start | mapped MB, all read | "
-    "private MB, all read | sum MB, all read |\n|---|---|---|---|---|---|---|"
+    "| workers | ready s, median of 3 (range) | all s, median | CPU s, median | mapped MB | other MB | sum MB |\n"
+    "|---|---|---|---|---|---|---|"
 )
+TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,22 +46,31 @@ class Memory:
     """Bytes."""
 
     mapped: int
-    private: int
+    other: int
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A service that has started, and the seconds that it took."""
+
+    port: int
+    pid: int
+    ready: float
+    all: float
+    cpu: float
 
 
 def main() -> None:
     arguments = _arguments()
     with TemporaryDirectory() as folder:
-        large, tiny = Path(folder) / "large", Path(folder) / "tiny"
         seen = arguments.ratings // arguments.users
-        publish_random(large, arguments.users, arguments.items, arguments.factors, seen)
-        publish_random(tiny, arguments.users // 1000, arguments.items // 1000, arguments.factors, seen)
+        publish_random(Path(folder), arguments.users, arguments.items, arguments.factors, seen)
         time.sleep(3)  # so that no file is younger than what the service takes for settled
-        size = sum(file.stat().st_size for file in large.rglob("*") if file.is_file())
+        size = sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file())
         print(
             f"{size / 1e6:.0f} MB; load average {os.getloadavg()[0]:.1f} before the first start\n\n{HEADER}", flush=True
         )
-        sums = [_measure(large, tiny, workers) for workers in WORKERS]
+        sums = [_measure(Path(folder), workers) for workers in WORKERS]
         print(f"\nMemory of {WORKERS[1]} workers ÷ of {WORKERS[0]}: {sums[1] / sums[0]:.2f}")
 
 
@@ -69,39 +81,42 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _measure(large: Path, tiny: Path, workers: int) -> int:
+def _measure(directory: Path, workers: int) -> int:
     """Print a line of the table; returns the bytes when all has been read."""
-    with _service(tiny, workers) as (port, pid, _):
-        base = _memory(pid, tiny)
-        _read_all(port, workers)
-        base_read = _memory(pid, tiny)
-    seconds = []
+    starts = []
     for _ in range(STARTS):
-        with _service(large, workers) as (port, pid, ready):
-            seconds.append(ready)
-            memory = _memory(pid, large)
-            _read_all(port, workers)
-            memory_read = _memory(pid, large)
-    private, private_read = memory.private - base.private, memory_read.private - base_read.private
-    total = memory_read.mapped + private_read
-    figures = [memory.mapped, private, memory_read.mapped, private_read, total]
-    spread = f"{statistics.median(seconds):.1f} ({min(seconds):.1f}–{max(seconds):.1f})"
-    print(f"| {workers} | {spread} | {' | '.join(f'{figure / 1e6:.0f}' for figure in figures)} |", flush=True)
-    return total
+        with _service(directory, workers) as started:
+            starts.append(started)
+            _read_all(started.port, workers)
+            memory = _memory(started.pid, directory)
+    ready = [start.ready for start in starts]
+    spread = f"{statistics.median(ready):.1f} ({min(ready):.1f}–{max(ready):.1f})"
+    seconds = (statistics.median(getattr(start, name) for start in starts) for name in ("all", "cpu"))
+    figures = [memory.mapped, memory.other, memory.mapped + memory.other]
+    cells = [*(f"{each:.1f}" for each in seconds), *(f"{figure / 1e6:.0f}" for figure in figures)]
+    print(f"| {workers} | {spread} | {' | '.join(cells)} |", flush=True)
+    return memory.mapped + memory.other
 
 
 @contextmanager
-def _service(directory: Path, workers: int) -> Iterator[tuple[int, int, float]]:
-    """A running service with all its workers up: its port, its process and the seconds until the first was ready."""
-    started = time.perf_counter()
+def _service(directory: Path, workers: int) -> Iterator[Started]:
+    """A running service with all its workers up."""
+    began = time.perf_counter()
     with serving(directory, "--workers", str(workers), "--device", "cpu", anew=True) as running:
-        ready = time.perf_counter() - started
+        ready = time.perf_counter() - began
         wait_until(
             lambda: running.log.read_text("utf-8").count("startup complete") == workers,
             running.process,
             log=running.log,
         )
-        yield running.port, running.process.pid, ready
+        pid = running.process.pid
+        yield Started(running.port, pid, ready, time.perf_counter() - began, sum(map(_cpu_seconds, _family(pid))))
+
+
+def _cpu_seconds(pid: int) -> float:
+    """Of a process and of its children that have ended."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:15])) / TICKS
 
 
 def _read_all(port: int, workers: int) -> None:
@@ -122,17 +137,17 @@ def _read_all(port: int, workers: int) -> None:
 
 def _memory(pid: int, directory: Path) -> Memory:
     """Of a process and all that descend from it."""
-    mapped = private = 0
+    mapped = other = 0
     inside = False
     for line in (line for process in _family(pid) for line in Path(f"/proc/{process}/smaps").read_text().splitlines()):
         key, *values = line.split()
         if not key.endswith(":"):
-            inside = line.endswith(".safetensors") | line.endswith(".arrow") and str(directory) in line
+            inside = line.endswith((".safetensors", ".arrow")) and str(directory) in line
         elif key == "Pss:" and inside:
             mapped += int(values[0]) * 1024
-        elif key in ("Private_Clean:", "Private_Dirty:") and not inside:
-            private += int(values[0]) * 1024
-    return Memory(mapped, private)
+        elif key == "Pss:":
+            other += int(values[0]) * 1024
+    return Memory(mapped, other)
 
 
 def _family(pid: int) -> list[int]:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 PAIRS_AT_ONCE = 1024  # on the CPU: rows of 64 factors are then 256 kB a side, which fits a second-level cache
+ROWS_OF_NORMS = 1 << 12  # 2 MB in float64 at F = 64, for the cache of a core: ten times as fast as blocks of 32 MB
 ROWS_AT_ONCE = 1 << 18  # on other devices: a buffer of 64 MB at F = 64
 DIMENSIONS = (2, 1, 1)  # of the tables of factors, bias and variance
 LOWER_BOUND_DEVIATIONS = 1.645  # z: of a normal distribution 5 % are below
@@ -134,7 +135,7 @@ class Side:
     @cached_property
     def largest_norm(self) -> float:
         """The largest ‖row‖ among the known rows' factors."""
-        blocks = () if self.factors is None else self.factors[:-1].split(1 << 16)
+        blocks = () if self.factors is None else self.factors[:-1].split(ROWS_OF_NORMS)
         return max((float(block.double().norm(dim=1).max()) for block in blocks if len(block)), default=0.0)
 
     @cached_property

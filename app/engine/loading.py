@@ -13,11 +13,14 @@ from app.engine.serving_model import ServingModel
 from app.engine.types import ListQuery, Pairs, RankBy
 from app.ratings.revisions import Revisions
 from models.checkpoint import golden, reader
+from models.checkpoint.manifest import Manifest
 from models.devices import DevicePlacement
 from models.registry.directory import version_path
 from models.registry.hold import Hold
 
 WARM_USERS = 3
+
+_ahead: dict[tuple[Path, str, DevicePlacement], ServingModel] = {}
 
 
 def load(directory: Path, version: str, placement: DevicePlacement, revisions: Revisions | None = None) -> ServingModel:
@@ -35,7 +38,23 @@ def load(directory: Path, version: str, placement: DevicePlacement, revisions: R
 
 def prepare(directory: Path, version: str, placement: DevicePlacement, revisions: Revisions | None) -> ServingModel:
     """As `load`, then make lists in every order, so that no client waits for pages, titles and kernels."""
-    model = load(directory, version, placement, revisions)
+    if (ahead := _ahead.pop((directory, version, placement), None)) is not None:
+        return ahead.with_revisions(revisions)
+    return _warmed_up(load(directory, version, placement, revisions))
+
+
+def load_ahead(directory: Path, version: str, placement: DevicePlacement) -> Manifest:
+    """Load a version before there is an engine. The engine of this process will have it. Raises as `load`."""
+    model = _ahead[directory, version, placement] = _warmed_up(load(directory, version, placement))
+    return model.checkpoint.manifest
+
+
+def forget() -> None:
+    """Forget what was loaded ahead and not taken: it would keep its version from being pruned."""
+    _ahead.clear()
+
+
+def _warmed_up(model: ServingModel) -> ServingModel:
     for user in model.checkpoint.golden["user"].unique().to_pylist()[:WARM_USERS]:
         queries = [ListQuery(user=user, rank_by=RankBy(order)) for order in model.orderings]
         for query in queries:

@@ -234,7 +234,7 @@ class ModelWatcher:
                 return model
         revisions = None if self._ratings is None else self._ratings.revisions
         model, known = prepare(self._directory, version, self.placement, revisions), self._models.known_items
-        return model.with_items(known, time.time())  # what comes meanwhile is shown by the next view
+        return model.with_items(known, time.time()) if known else model  # what comes meanwhile: by the next view
 
     def _swap(self, model: ServingModel) -> None:
         self._end_failure()

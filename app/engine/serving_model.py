@@ -27,6 +27,7 @@ from app.ratings.revisions import Revisions
 from models.biases import Biases
 from models.checkpoint.extension import extended
 from models.checkpoint.reader import Checkpoint
+from models.checkpoint.vocabulary import Vocabulary
 from models.errors import UnknownItemError
 from models.fold_in import FoldIn
 from models.new_items import NewItemRows
@@ -65,7 +66,7 @@ class ServingModel:
     Attributes:
         checkpoint: as it was published, and with new items in a view that has some.
         fitted_items: how many items were fitted; the rows of others come after theirs.
-        without_new_items: the model that was published.
+        without_new_items: the model that was published; `published` is that of a view with new items, else None.
         users, items: the ids of the rows.
         orderings: the orders of lists that the model supports, by name.
         popularity: orders the list of an unknown user: by the number of training ratings.
@@ -92,10 +93,11 @@ class ServingModel:
         self.unknown_variance = None
         if checkpoint.model.user_variance is not None:
             self.unknown_variance = float(checkpoint.model.user_variance[-1])
-        self.revision_slots_U = np.empty(0, np.int32) if revisions is None else revisions.slots_of(checkpoint.users)
+        self.revision_slots_U = _slots(checkpoint.users, revisions)
         snapshot = checkpoint.manifest.data.snapshot
         self.fitted_revisions: dict[str | None, int] = {} if snapshot is None else {snapshot.store: snapshot.revision}
-        self._hold, self._shards, self._published = hold, shards, self
+        self._hold, self._shards = hold, shards
+        self.published: ServingModel | None = None
         self._offsets = ratings.offsets.cpu().numpy()
         self._items_T, self._ratings_T = ratings.items_N.cpu().numpy(), ratings.ratings_N.cpu().numpy()
         self.take_items(checkpoint)
@@ -122,12 +124,13 @@ class ServingModel:
 
     @property
     def without_new_items(self) -> ServingModel:
-        return self._published
+        return self.published or self
 
     def with_new_items(self, ids: Sequence[str], rows: NewItemRows) -> ServingModel:
         """The published model with some items more, distinct ids that it does not have, and their rows."""
-        view = copy(self._published)
-        view.take_items(extended(self._published.checkpoint, ids, rows))
+        view = copy(self.without_new_items)
+        view.published = self.without_new_items
+        view.take_items(extended(view.published.checkpoint, ids, rows))
         return view
 
     def item_row(self, item: str) -> int:
@@ -163,6 +166,12 @@ class ServingModel:
         names = {name: None if record[name] is None else tuple(record[name]) for name in LISTS}
         title = record["title"] and record["title"].replace("\0", "")  # which PostgreSQL cannot store
         return StoredItem(id_)._replace(**record | names | {"title": title})
+
+    def with_revisions(self, revisions: Revisions | None) -> ServingModel:
+        """The same model, for a service with this ratings store, or with none."""
+        view = copy(self)
+        view.revision_slots_U = _slots(view.users, revisions)
+        return view
 
     def with_items(self, known: KnownItems, now: float, changed: pa.Table | None = None) -> ServingModel:
         """The same model with what a store says of items, and whether to show them now, instead of what it knows.
@@ -236,6 +245,10 @@ class Recent(Generic[Key, Value]):
         if len(values) >= self._max_kept:
             del values[next(iter(values))]
         values[key] = value
+
+
+def _slots(users: Vocabulary, revisions: Revisions | None) -> npt.NDArray[np.int32]:
+    return np.empty(0, np.int32) if revisions is None else revisions.slots_of(users)
 
 
 def _allowed(catalogue: Catalogue, ordering: Sharded, wanted: ItemFilter) -> AllowedItems:

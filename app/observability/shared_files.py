@@ -14,6 +14,7 @@ from pathlib import Path
 from prometheus_client import values
 from prometheus_client.mmap_dict import MmapedDict
 
+from app.options import METRICS_FOLDER
 from app.ratings.revisions import reserve
 
 SIZE = 1 << 16  # bytes of a new file, as prometheus_client's
@@ -56,6 +57,12 @@ class ReservedDict(MmapedDict):
 def install() -> None:
     """Let metrics that are made from now on reserve their room."""
     vars(values)["MmapedDict"] = ReservedDict
+
+
+def share(folder: Path) -> None:
+    """Let metrics that are made from now on add up in a folder, with those of other processes."""
+    os.environ[METRICS_FOLDER] = str(folder)
+    vars(values)["ValueClass"] = values.get_value_class()  # type: ignore[no-untyped-call]
 
 
 def _in_memory(error: OSError) -> int:

@@ -1,21 +1,21 @@
 """Launches the service: checks that it can start, then hands over to uvicorn.
 
-The settings are in RATECAST_… variables, which workers read. The checkpoint is verified here, once. A single worker is
-this process; several get the stamps of the verified files. Exit code 2: a setting, checkpoint or address
-cannot be used; 3: a worker could not start.
+The settings are in RATECAST_… variables, which workers read. The checkpoint is verified and loaded here, once, while
+the application is imported. A single worker is this process; several are forked from it. Exit code 2: a setting,
+checkpoint or address cannot be used; 3: a worker could not start.
 """
 
 from __future__ import annotations
 
 import errno
-import multiprocessing
 import os
 import resource
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from functools import partial
 from math import ceil
 from pathlib import Path
@@ -27,27 +27,28 @@ import torch
 import uvicorn
 from pydantic import ValidationError
 from starlette.types import ASGIApp
+from uvicorn.config import STARTUP_FAILURE
+from uvicorn.importer import import_from_string
 
 from app.engine import loading
-from app.memory import limit_arenas
-from app.observability import logs
-from app.options import METRICS_FOLDER
+from app.memory import collect_rarely
+from app.observability import logs, shared_files
 from app.ratings import revisions, schema
 from app.ratings.errors import StoreUnavailableError
 from app.ratings.revisions import Revisions
-from app.server import fork_server
 from app.server.admission import Admission
 from app.server.bounds import ConnectionBounds
-from app.server.protocol import STARTUP_FAILURE, BoundedProtocol, import_from_string, supervise
+from app.server.protocol import BoundedProtocol
+from app.server.workers import supervise
 from app.settings import PREFIX, ConfigurationError, Settings, explain
-from models.checkpoint import verification_cache
+from models.checkpoint import reader
 from models.checkpoint.manifest import Manifest
-from models.devices import DevicePlacement, choose_placement
+from models.devices import choose_placement
 from models.did_you_mean import closest
 from models.errors import RatecastError
-from models.registry.directory import current_version
+from models.registry.directory import current_version, version_path
 
-APP = "app.main:asgi"  # named, not imported: the parent of workers needs no application itself
+APP = "app.main:asgi"
 MAX_LINGER = 0.5
 HINTS = {
     errno.EADDRINUSE: "; choose another one with --port, or a free one with --port 0",
@@ -55,15 +56,16 @@ HINTS = {
 }
 OTHER_FILES = 128  # than connections: of the database, models, metrics, and of connections that are being refused
 GRACE_SECONDS = 5  # beyond the longest time of a request, for answers under way when the service stops
-WORKER_SECONDS = 30  # for a worker to start, which takes five, and for one to say that it is alive
+WORKER_SECONDS = 30  # for a worker to start, which takes one, and for one to say that it is alive
 
 
 def run() -> None:
     """Run the service until a signal stops it."""
-    limit_arenas()
-    settings, _ = _ready()
-    if (sync := settings.checkpoint_sync()) is not None:  # one process of a host is enough
-        Thread(target=sync.follow, name="checkpoint-sync", daemon=True).start()
+    settings = _usable_settings()
+    with ThreadPoolExecutor(1, "loader", torch.set_num_threads, (1,)) as loader:  # torch's threads would end at a fork
+        loaded = loader.submit(_load, settings)
+        import_from_string(APP)  # meanwhile: hashes and products leave the interpreter to it
+    loaded.result()
     # uvicorn finishes its requests, then raises the signal again for this handler
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     if not (_serve(settings) if settings.workers == 1 else _supervise(settings)):
@@ -72,13 +74,13 @@ def run() -> None:
 
 def check() -> dict[str, Any]:
     """Check that the service can start, and return what it would run with."""
-    settings, manifest = _ready()
-    shape, sync = manifest.model, settings.checkpoint_sync()
+    settings = _usable_settings()
+    manifest, sync = _load(settings), settings.checkpoint_sync()
     return {
         "checkpoints": settings.checkpoints if sync is None else sync.source,
         "version": manifest.version,
-        "users": shape.users,
-        "items": shape.items,
+        "users": manifest.model.users,
+        "items": manifest.model.items,
         "device": str(choose_placement(settings.device)),
         "host": settings.host,
         "port": settings.port,
@@ -90,18 +92,55 @@ def check() -> dict[str, Any]:
     }
 
 
-def _ready() -> tuple[Settings, Manifest]:
-    """The settings, and the manifest of the version that they name. Ends the program if they cannot be used."""
+def _usable_settings() -> Settings:
+    """The settings, with a store, an address and a copy of remote versions that workers can use. Or it refuses."""
     _warn_of_misspelt_variables()
-    try:
+    with _refusing():
         settings = Settings()
-        manifest = _preflight(settings)
+        settings.check_exposure()
+        settings.accepted_admin_keys()
+        choose_placement(settings.device)
+        if (url := settings.store_url()) is not None:
+            with suppress(StoreUnavailableError):  # it may come back; the workers log it
+                schema.prepare(schema.address(url))
+        _check_address(settings)
         _allow_open_files()
+        if (sync := settings.checkpoint_sync()) is not None:
+            sync.start()
+    return settings
+
+
+def _load(settings: Settings) -> Manifest:
+    """Load the version to serve, and that of a fixed split; its manifest. Or it refuses.
+
+    For several workers they are only verified: MKL, which solves and multiplies matrices, does not survive a fork once
+    it was used (a worker span for ever in its allocator), and neither does CUDA.
+    """
+    with _refusing():
+        directory, placement = settings.directory(), choose_placement(settings.device)
+
+        def load(version: str) -> Manifest:
+            if settings.workers > 1:
+                return reader.read(version_path(directory, version)).manifest
+            return loading.load_ahead(directory, version, placement)
+
+        manifest = load(settings.pinned_version or current_version(directory))
+        if (split := settings.fixed_split()) is not None:
+            if (sync := settings.checkpoint_sync()) is not None:
+                sync.provide(split.version)
+            load(split.version)
+    return manifest
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """End the program with one line for what the settings name and cannot be used."""
+    try:
+        yield
     except ValidationError as error:
         _refuse(explain(error))
     except (RatecastError, ConfigurationError, OSError) as error:
         _refuse(str(error))
-    return settings, manifest
 
 
 def _allow_open_files() -> None:
@@ -125,6 +164,8 @@ def _most_connections(settings: Settings) -> int:
 
 def _serve(settings: Settings) -> bool:
     """Serve in this process, the only worker. Returns whether it could start."""
+    if (sync := settings.checkpoint_sync()) is not None:
+        Thread(target=sync.follow, name="checkpoint-sync", daemon=True).start()
     signal.signal(
         signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM)
     )  # no parent would replace a single worker
@@ -140,45 +181,29 @@ def _supervise(settings: Settings) -> bool:
     They share a folder: the files in which their metrics add up, the name of the version that they serve, and whose
     ratings changed.
     """
+    sync = settings.checkpoint_sync()
     with _shared_folder() as folder:
-        stamps = frozenset(verification_cache.verified)
-        config = _config(settings, partial(worker_app, stamps, Path(folder)))
+        config = _config(settings, partial(worker_app, Path(folder)))
         with config.bind_socket() as listener:
-            return supervise(config, listener)
+            collect_rarely()  # so that collections in workers copy no page of what is there
+            return supervise(config, listener, None if sync is None else sync.follow)
 
 
 def _shared_folder() -> TemporaryDirectory[str]:
-    """A folder with room for what the workers share. Ends the program if there is none, or none for a socket."""
+    """A folder with room for what the workers share. Ends the program if there is none."""
     try:
         folder = TemporaryDirectory(prefix="ratecast-")
         Revisions(Path(folder.name, revisions.FILE))
-        fork_server.begin()
     except OSError as error:
         _refuse(f"cannot use the folder of temporary files ({error.strerror or error}); TMPDIR names another")
     return folder
 
 
-def worker_app(stamps: Iterable[verification_cache.Stamp], shared: Path) -> ASGIApp:
-    """The application of a worker process, which trusts the files that its parent has verified.
-
-    `shared` is the folder in which workers keep what they share.
-    """
-    limit_arenas()  # the process that workers are forked from does not have the parent's
-    Thread(target=_end_with_parent, name="parent", daemon=True).start()
-    verification_cache.verified.update(stamps)
-    os.environ[METRICS_FOLDER] = str(shared)
+def worker_app(shared: Path) -> ASGIApp:
+    """The application of a worker process. `shared` is the folder in which workers keep what they share."""
+    shared_files.share(shared)
     app: ASGIApp = import_from_string(APP)(shared=shared)
     return app
-
-
-def _end_with_parent() -> None:
-    """End this worker when its parent has ended, or takes it for dead because the fork server has.
-
-    Else it would go on answering beside the workers that replace it, or after the service has stopped.
-    """
-    if (parent := multiprocessing.parent_process()) is not None:
-        parent.join()
-        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _config(settings: Settings, app: str | Callable[[], ASGIApp]) -> uvicorn.Config:
@@ -203,27 +228,6 @@ def _config(settings: Settings, app: str | Callable[[], ASGIApp]) -> uvicorn.Con
         timeout_graceful_shutdown=ceil(settings.max_seconds) + GRACE_SECONDS,
         timeout_worker_healthcheck=WORKER_SECONDS,
     )
-
-
-def _preflight(settings: Settings) -> Manifest:
-    """The manifest of the version to serve. Raises RatecastError or OSError if no worker could start."""
-    settings.check_exposure()
-    settings.accepted_admin_keys()
-    choose_placement(settings.device)
-    if (url := settings.store_url()) is not None:
-        with suppress(StoreUnavailableError):  # it may come back; the workers log it
-            schema.prepare(schema.address(url))
-    if (sync := settings.checkpoint_sync()) is not None:
-        sync.start()
-    directory = settings.directory()
-    version = settings.pinned_version or current_version(directory)
-    manifest = loading.load(directory, version, DevicePlacement(torch.device("cpu"))).checkpoint.manifest
-    if (split := settings.fixed_split()) is not None:
-        if sync is not None:
-            sync.provide(split.version)
-        loading.load(directory, split.version, DevicePlacement(torch.device("cpu")))
-    _check_address(settings)
-    return manifest
 
 
 def _check_address(settings: Settings) -> None:

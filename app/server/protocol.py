@@ -1,34 +1,28 @@
 """uvicorn's HTTP/1.1 with limits, a few requests a turn, and the head and first part of an answer in one write.
 
-Only this file uses parts of uvicorn that are not documented. `tests/app/server/test_uvicorn.py` names them: those of
-`HttpToolsProtocol` and its cycles, of the parent of several workers, and the import of an application by its name.
+Only this file and `app/server/workers.py` use parts of uvicorn that are not documented.
+`tests/app/server/test_uvicorn.py` names them: those of `HttpToolsProtocol` and its cycles, of the parent of several
+workers, and the import of an application by its name.
 """
 
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections import deque
 from enum import Enum
 from typing import Any, cast
 
 import httptools
-from uvicorn import _subprocess
-from uvicorn.config import STARTUP_FAILURE, Config
-from uvicorn.importer import import_from_string
+from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import (
     STATUS_LINE,
     HttpToolsProtocol,
     RequestResponseCycle,
 )
 from uvicorn.server import ServerState
-from uvicorn.supervisors import Multiprocess
 
 from app.server.admission import Admission, Entry
 from app.server.bounds import HEAD_TOO_LARGE, INVALID, MAX_HEAD, TOO_MANY, TOO_MUCH, TOO_SLOW, ConnectionBounds
-from app.server.fork_server import context
-
-__all__ = ["STARTUP_FAILURE", "BoundedProtocol", "import_from_string", "supervise"]
 
 PARTS_A_TURN = 64  # of pipelined requests
 LOOKS, LEAST_SECONDS = 4, 0.05  # in the time of a request, and between two of them
@@ -36,22 +30,6 @@ END = b"\r\n\r\n"  # of a head, of trailers, of a chunked body
 LENGTH, CLOSE = b"\ncontent-length: ", b"\nconnection: close\r"
 WITHOUT_BODY = frozenset((204, 304))  # statuses
 FRAMING = 16  # bytes a byte of the body, beside those of a head: chunks of one byte have 5
-
-
-class Workers(Multiprocess):
-    def keep_subprocess_alive(self) -> None:
-        """As uvicorn's; but the end of a worker ends the wait for its answer, since nobody else has its end open."""
-        for process in self.processes:
-            process.child_conn.close()
-        super().keep_subprocess_alive()
-
-
-def supervise(config: Config, listener: socket.socket) -> bool:
-    """Run the workers of a configuration, and replace those that die. Returns whether all of them could start."""
-    _subprocess.spawn = context  # type: ignore[assignment]
-    supervisor = Workers(config, sockets=[listener])
-    supervisor.run()
-    return all(process.exitcode != STARTUP_FAILURE for process in supervisor.processes)
 
 
 class Stage(Enum):

@@ -83,13 +83,13 @@ class Soak:
 
 
 def workers_of(parent: psutil.Process) -> list[psutil.Process]:
-    """Its worker processes that run. They are forked from a child of the parent."""
-    return [worker for child in parent.children() if _forks_workers(child) for worker in child.children()]
+    """Its worker processes that run."""
+    return [child for child in parent.children() if _runs(child)]
 
 
-def _forks_workers(child: psutil.Process) -> bool:
-    with suppress(psutil.NoSuchProcess):  # a zombie too
-        return "multiprocessing.forkserver" in " ".join(child.cmdline())
+def _runs(child: psutil.Process) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return bool(child.status() != psutil.STATUS_ZOMBIE)
     return False
 
 

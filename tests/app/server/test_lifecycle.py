@@ -206,20 +206,6 @@ def test_a_worker_told_to_stop_fails_no_request_and_is_replaced(directory: Path)
 
 
 @pytest.mark.slow
-def test_workers_whose_fork_server_is_killed_are_replaced_and_end(directory: Path) -> None:
-    """Their parent cannot know any longer whether they run."""
-    with serving(directory, "--workers", "2") as service:
-        parent = psutil.Process(service.process.pid)
-        before = soak.workers_of(parent)
-        before[0].parent().kill()
-        wait_until(lambda: len(soak.workers_of(parent)) == 2, service.process, log=service.log)
-        wait_until(lambda: not any(worker.is_running() for worker in before), service.process, log=service.log)
-        wait_until(lambda: is_ready(service.url), service.process, log=service.log)
-        last = soak.workers_of(parent)
-    assert not any(worker.is_running() for worker in last)
-
-
-@pytest.mark.slow
 def test_workers_end_when_their_parent_is_killed(directory: Path) -> None:
     with serving(directory, "--workers", "2", ends_with=-signal.SIGKILL) as service:
         parent = psutil.Process(service.process.pid)

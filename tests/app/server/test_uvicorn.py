@@ -1,6 +1,6 @@
-"""What `app/server/protocol.py` relies on in uvicorn beyond its documentation.
+"""What `app/server/protocol.py` and `app/server/workers.py` rely on in uvicorn beyond its documentation.
 
-When this fails after an update, read that file beside uvicorn's new one before the upper bound in pyproject.toml moves.
+When this fails after an update, read these files beside uvicorn's before the upper bound in pyproject.toml moves.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import re
+import signal
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,7 +24,9 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 from uvicorn.server import ServerState
-from uvicorn.supervisors import Multiprocess
+from uvicorn.supervisors import Multiprocess, multiprocess
+
+from app.server.workers import Worker
 
 OVERRIDDEN = ("connection_made", "connection_lost", "data_received", "on_message_begin", "on_headers_complete",
               "on_body", "on_message_complete", "on_response_complete", "shutdown",
@@ -112,6 +115,17 @@ def test_the_parent_of_workers_keeps_their_exit_codes() -> None:
     assert "process.is_alive(" in inspect.getsource(Multiprocess.keep_subprocess_alive)
     assert "self.child_conn = Pipe()" in inspect.getsource(inspect.getmodule(Multiprocess))  # type: ignore[arg-type]
     assert list(inspect.signature(Multiprocess.__init__).parameters) == ["self", "config", "sockets"]
+
+
+def test_the_parent_makes_workers_of_a_class_that_can_be_set() -> None:
+    """That class forks a worker in `start`, and serves in `target`, in the worker."""
+    (base,) = Worker.__bases__
+    assert (base.__module__, base.__name__) == (multiprocess.__name__, "Process")
+    assert "self.process.start()" in inspect.getsource(base.start)
+    assert "get_subprocess(config, self.target, sockets)" in inspect.getsource(base.__init__)
+    for method in (Multiprocess.init_processes, Multiprocess.restart_all, Multiprocess.keep_subprocess_alive):
+        assert " = Process(self.config, self.sockets)" in inspect.getsource(method)
+    assert {signal.SIGTERM, signal.SIGINT, signal.SIGHUP} <= multiprocess.SIGNALS.keys()
 
 
 def test_workers_are_processes_of_a_context_that_can_be_set() -> None:
