@@ -35,7 +35,7 @@ from app.api.plain import PlainRoute, PlainRoutes
 from app.console import routes as console
 from app.engine import loading
 from app.engine.engine import Bounds, Engine
-from app.memory import collect_rarely
+from app.memory import collect_rarely, give_back
 from app.middleware.access import ApiKeys, Guard, RouteNeeds
 from app.middleware.browsers import allow_origins
 from app.middleware.large_bodies import LargeBodies
@@ -171,6 +171,7 @@ def lifespan(
             loading.forget()
             collect_rarely()
             await engine.items.start()
+            give_back()
             with shutdown.delaying_the_end():
                 async with running(*work):
                     yield State(

@@ -37,6 +37,11 @@ def collect_rarely() -> None:
 def release_memory() -> None:
     """Collect cycles, and give memory that was freed back to the system. It takes some milliseconds."""
     gc.collect()
+    give_back()
+
+
+def give_back() -> None:
+    """Give memory that was freed back to the system."""
     pa.default_memory_pool().release_unused()
     if (trim := _function("malloc_trim")) is not None:
         trim(0)
