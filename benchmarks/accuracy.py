@@ -23,6 +23,7 @@ Columns:
   between the seeds of `random` is mostly that of their test ratings.
 - against NAME: difference of the means, with its interval. The same resampled ratings are used for every model, so this
   interval is much narrower than that of either mean, and is the one to compare models by.
+- mean error: of the clipped predictions minus the ratings, in per cent of the width of the scale; mean over fits.
 - NDCG@10: of unseen items ordered by the model's score, as `docs/evaluation.md` defines it; mean over fits.
 - fit, s: median over fits, from the library's own data structure to the fitted model, after a small warm-up fit.
 - peak MB: most memory held by the model's process up to the end of the first fit, interpreter and libraries included.
@@ -114,6 +115,7 @@ SPLITS = {
     "u1": SplitKind("ml-100k", None, "fold", 1),
     "last-out": SplitKind("ml-100k", "last-out"),
     "glocalk": SplitKind("ml-1m", None, "split_glocalk_test", True),
+    **{f"time-{name}": SplitKind(name, "time:0.1") for name in ("ml-100k", "ml-1m", "ml-latest-small")},
     **{name: SplitKind(name, "random:0.1", seeds=5) for name in ("ml-latest-small", "anime", "jester", "yelp")},
 }
 
@@ -150,6 +152,7 @@ class Row:
     problem: str | None = None
     rmse: float = np.nan
     replicates: Floats = field(default_factory=lambda: np.full(REPLICATES, np.nan))
+    mean_error: float = np.nan  # of the width of the scale
     ndcg: float = np.nan
     seconds: float = np.nan
     peak_mb: float = np.nan
@@ -367,19 +370,21 @@ def run_model(entrant: Entrant, results: Path, folds: Sequence[Fold], options: a
 def judged(
     entrant: Entrant, kind: SplitKind, folds: Sequence[Fold], results: Sequence[Mapping[str, npt.NDArray[Any]]]
 ) -> Row:
-    squares = [squared_errors(result["predicted_M"], fold.test) for fold, result in zip(folds, results, strict=True)]
+    errors = [errors_of(result["predicted_M"], fold.test) for fold, result in zip(folds, results, strict=True)]
+    squares, widths = [error_M**2 for error_M in errors], [np.ptp(fold.test.scale) for fold in folds]
     return Row(
         entrant,
         rmse=float(np.mean([np.sqrt(square_M.mean()) for square_M in squares])),
         replicates=bootstrap(squares, kind.varies),
+        mean_error=float(np.mean([error_M.mean() / width for error_M, width in zip(errors, widths, strict=True)])),
         ndcg=float(np.mean([ndcg10(result["lists_UK"], fold) for fold, result in zip(folds, results, strict=True)])),
         seconds=float(np.median([result["seconds"] for result in results])),
         peak_mb=float(results[0]["peak_mb"]),
     )
 
 
-def squared_errors(predicted_M: Floats, test: TestSet) -> Floats:
-    return np.asarray((np.clip(predicted_M, *test.scale) - test.ratings_N.double().numpy()) ** 2, np.float64)
+def errors_of(predicted_M: Floats, test: TestSet) -> Floats:
+    return np.asarray(np.clip(predicted_M, *test.scale) - test.ratings_N.double().numpy(), np.float64)
 
 
 def bootstrap(squares: Sequence[Floats], varies: bool) -> Floats:
@@ -428,8 +433,8 @@ def table(kind: SplitKind, folds: Sequence[Fold], rows: Sequence[Row], against: 
         f"{train:,} training and {test:,} test ratings; {seeds}"
         + (", a test part each" if kind.varies else ", one test part")
         + ".\n",
-        f"| model | RMSE | 95 % CI | against {against} | NDCG@10 | fit, s | peak MB |",
-        "|---|---|---|---|---|---|---|",
+        f"| model | RMSE | 95 % CI | against {against} | mean error | NDCG@10 | fit, s | peak MB |",
+        "|---|---|---|---|---|---|---|---|",
         *(line(row, reference) for row in sorted(rows, key=order)),
     ]
     return "\n".join(lines) + "\n"
@@ -443,10 +448,10 @@ def order(row: Row) -> tuple[bool, bool, float]:
 def line(row: Row, reference: Row | None) -> str:
     title = f"**{row.entrant.title}**" if row.entrant.is_ours else row.entrant.title
     if row.problem is not None:
-        return f"| {title} | {row.problem} | | | | | |"
-    figures = ["–", "–", "–"]
+        return f"| {title} | {row.problem} | | | | | | |"
+    figures = ["–", "–", "–", "–"]
     if not np.isnan(row.rmse):
-        figures = [f"{row.rmse:.4f}", interval(row.replicates, ".4f"), "–"]
+        figures = [f"{row.rmse:.4f}", interval(row.replicates, ".4f"), "–", f"{100 * row.mean_error:+z.2f} %"]
         if reference is not None and reference is not row:
             difference = interval(row.replicates - reference.replicates, "+z.4f")
             figures[2] = f"{row.rmse - reference.rmse:+z.4f} ({difference})"
