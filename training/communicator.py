@@ -57,7 +57,10 @@ class Communicator:
         return value
 
     def all_objects(self, mine: T) -> list[T]:
-        """The ranks' values, on all of them. No tensor among them is a part of a larger one, which would be sent."""
+        """The ranks' values, on all of them: tensors, numbers and texts, in tuples, lists and dictionaries.
+
+        No tensor among them is a part of a larger one, which would be sent.
+        """
         return [mine]
 
     def pooled(self, mean: float, weight: int) -> float:  # noqa: ARG002

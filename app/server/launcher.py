@@ -63,7 +63,7 @@ def run() -> None:
     """Run the service until a signal stops it."""
     settings = _usable_settings()
     with ThreadPoolExecutor(1, "loader", torch.set_num_threads, (1,)) as loader:  # torch's threads would end at a fork
-        loaded = loader.submit(_load, settings)
+        loaded = loader.submit(_load, settings, to_fork=settings.workers > 1)
         import_from_string(APP)  # meanwhile: hashes and products leave the interpreter to it
     loaded.result()
     # uvicorn finishes its requests, then raises the signal again for this handler
@@ -75,7 +75,7 @@ def run() -> None:
 def check() -> dict[str, Any]:
     """Check that the service can start, and return what it would run with."""
     settings = _usable_settings()
-    manifest, sync = _load(settings), settings.checkpoint_sync()
+    manifest, sync = _load(settings, to_fork=False), settings.checkpoint_sync()
     return {
         "checkpoints": settings.checkpoints if sync is None else sync.source,
         "version": manifest.version,
@@ -110,17 +110,17 @@ def _usable_settings() -> Settings:
     return settings
 
 
-def _load(settings: Settings) -> Manifest:
+def _load(settings: Settings, *, to_fork: bool) -> Manifest:
     """Load the version to serve, and that of a fixed split; its manifest. Or it refuses.
 
-    For several workers they are only verified: MKL, which solves and multiplies matrices, does not survive a fork once
+    Before a fork they are only verified: MKL, which solves and multiplies matrices, does not survive a fork once
     it was used (a worker span for ever in its allocator), and neither does CUDA.
     """
     with _refusing():
         directory, placement = settings.directory(), choose_placement(settings.device)
 
         def load(version: str) -> Manifest:
-            if settings.workers > 1:
+            if to_fork:
                 return reader.read(version_path(directory, version)).manifest
             return loading.load_ahead(directory, version, placement)
 

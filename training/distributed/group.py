@@ -140,7 +140,7 @@ class Group(Communicator):
     def _loaded(self, bytes_N: Tensor) -> Any:
         """What another rank has saved; tensors of its GPU come to this one."""
         here = {f"cuda:{number}": str(self.device) for number in range(torch.cuda.device_count())}
-        return torch.load(io.BytesIO(bytes_N.numpy().tobytes()), here, weights_only=False)
+        return torch.load(io.BytesIO(bytes_N.numpy().tobytes()), here, weights_only=True)
 
     def count(self, kind: str, sent: int) -> None:
         """Add to the bytes that this rank has sent to the others."""

@@ -251,7 +251,7 @@ def _without_duplicates(group: Group, table: Table, items: int) -> tuple[Table, 
     dropped = np.delete(table.rows_N, kept)
     if group.total(len(dropped)) == 0:
         return table, 0
-    every = np.sort(np.concatenate(group.all_objects(dropped)))
+    every = np.sort(torch.cat(group.all_objects(torch.from_numpy(dropped))).numpy())
     table = table.take(kept)
     return replace(table, rows_N=table.rows_N - np.searchsorted(every, table.rows_N)), len(every)
 
