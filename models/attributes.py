@@ -20,6 +20,7 @@ from torch import Tensor
 from models.stored_items import LISTS
 
 Float64s = npt.NDArray[np.float64]
+Int64s = npt.NDArray[np.int64]
 
 MOST_ATTRIBUTES = 256  # the most frequent ones: their number squared times that of items is what learning takes
 MOST_ITEMS = 100_000  # the most rated ones are learned from
@@ -70,6 +71,13 @@ class AttributePrior:
         """Which attributes some items have, 0 or 1, (N, D)."""
         return _features(described, self.names)
 
+    def known(self, described: pa.Table) -> npt.NDArray[np.bool_]:
+        """Which items have any of them, (N,)."""
+        known_N = np.zeros(len(described), np.bool_)
+        for items_M, _ in _places(described, self.names):
+            known_N[items_M] = True
+        return known_N
+
     def expected(self, features_ND: Float64s) -> Float64s:
         """The rows that are expected of items, (N, K)."""
         return self.average_K + features_ND @ self.effects_DK
@@ -94,15 +102,21 @@ def _frequent(described: pa.Table) -> dict[tuple[str, Any], int]:
 
 def _features(described: pa.Table, names: dict[tuple[str, Any], int]) -> Float64s:
     features_ND = np.zeros((len(described), len(names)))
-    for column, values, items_M in _attributes(described):
-        encoded = values.dictionary_encode()
-        known = [names.get((column, value), -1) for value in encoded.dictionary.to_pylist()]
-        places_M = np.array(known, np.int64)[encoded.indices.to_numpy()]
-        features_ND[items_M[places_M >= 0], places_M[places_M >= 0]] = 1.0
+    for items_M, places_M in _places(described, names):
+        features_ND[items_M, places_M] = 1.0
     return features_ND
 
 
-def _attributes(described: pa.Table) -> Iterator[tuple[str, pa.Array, npt.NDArray[np.int64]]]:
+def _places(described: pa.Table, names: dict[tuple[str, Any], int]) -> Iterator[tuple[Int64s, Int64s]]:
+    """The items that have an attribute with a name, and its place, for each column."""
+    for column, values, items_M in _attributes(described):
+        encoded = values.dictionary_encode()
+        places = [names.get((column, value), -1) for value in encoded.dictionary.to_pylist()]
+        places_M = np.array(places, np.int64)[encoded.indices.to_numpy()]
+        yield items_M[places_M >= 0], places_M[places_M >= 0]
+
+
+def _attributes(described: pa.Table) -> Iterator[tuple[str, pa.Array, Int64s]]:
     """The values of each column, and the item that has each."""
     for column in LISTS:
         lists = described[column].combine_chunks()

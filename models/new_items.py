@@ -90,8 +90,7 @@ class NewItemSolver:
 
     def knows(self, described: pa.Table) -> npt.NDArray[np.bool_]:
         """Which items have an attribute that tells something of their rows, (N,)."""
-        known_N: npt.NDArray[np.bool_] = self.ratings.expected.features(described).sum(axis=1) > 0
-        return known_N
+        return self.ratings.expected.known(described)
 
     def solve(self, described: pa.Table, raters: Raters, ratings: RatingsOfNew) -> NewItemRows:
         """The rows of new items: what is known of each (`DESCRIBED` columns), and their ratings."""

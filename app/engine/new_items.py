@@ -68,10 +68,13 @@ class NewItems:
         store, loaded = self._history.store, self._models.loaded
         if store is None or self._most == 0:
             return
-        known = {model.version: self._of_versions.get(model.version) for model in loaded}
-        self._of_versions = {
-            model.version: known[model.version] or OfVersion(model.without_new_items, self._history) for model in loaded
-        }
+        before = self._of_versions
+        self._of_versions = {}
+        for model in loaded:
+            found = before.get(model.version)
+            if found is None or not found.is_of(model):
+                found = OfVersion(model.without_new_items, self._history)
+            self._of_versions[model.version] = found
         for model in loaded:
             await self._show(store, model, self._of_versions[model.version])
 
@@ -81,7 +84,9 @@ class NewItems:
         items = self._models.known_items
         if not found.is_shown(items):
             view = await self._worker.run_unlimited(lambda: found.view(items, self._most), quick=False)
-            if self._models.replace(model, view):  # else it was changed meanwhile: again at the next look
+            if view is None or self._models.replace(
+                model, view
+            ):  # else it was changed meanwhile: again at the next look
                 found.note_shown(items)
 
 
@@ -93,7 +98,8 @@ class OfVersion:
         self._solver: NewItemSolver | None = None
         self._raters: dict[str, Rater] = {}
         self._shown: tuple[KnownItems, int] | None = None  # the items, and how many changes of ratings
-        self._changes, self._count = 0, 0
+        self._described = self._next = COLUMNS.empty_table()  # the new items that the model answers for, and will
+        self._changes, self._changes_shown = 0, 0
         self._new = COLUMNS.empty_table(), COLUMNS.empty_table()  # a table of known items, and the new ones of it
         self._reading, self._latest, self._read_to = -1, 0, (0, "")  # as `RatingsStore` counts
 
@@ -110,9 +116,16 @@ class OfVersion:
             if not changed:
                 self._latest = latest
                 break
+            began = time.monotonic()
             async for stored in self._history.parts([one.user for one in changed]):
                 self._put(await worker.run_unlimited(partial(self._found, stored), quick=False))
+                await asyncio.sleep(time.monotonic() - began)  # all ratings of a store may have to be read
+                began = time.monotonic()
             self._read_to = changed[-1].revision, changed[-1].user
+
+    def is_of(self, model: ServingModel) -> bool:
+        """Whether this is about that model, and not an earlier one of the version."""
+        return model.without_new_items.checkpoint is self._published.checkpoint
 
     def is_shown(self, items: KnownItems) -> bool:
         """Whether the model answers by these items, and by the ratings that were read."""
@@ -123,22 +136,24 @@ class OfVersion:
     def note_shown(self, items: KnownItems) -> None:
         """The model answers by these now."""
         self._shown = items, self._changes
+        self._described, self._changes_shown = self._next, self._changes
 
-    def view(self, items: KnownItems, most: int) -> ServingModel:
-        """The model with its new items. On the worker's thread."""
+    def view(self, items: KnownItems, most: int) -> ServingModel | None:
+        """The model with its new items; None if it has them already. On the worker's thread."""
         published = self._published
         if self._solver is None:
             checkpoint = published.checkpoint
             self._solver = NewItemSolver.learn(
                 checkpoint.model, checkpoint.prior, checkpoint.relevance, checkpoint.catalogue, checkpoint.seen
             )
-        described = self._described(items, self._solver, most)
+        described = self._next = self._describe(items, self._solver, most)
+        if self._changes == self._changes_shown and described.equals(self._described):
+            return None
         ids, view = described["id"].to_pylist(), published
         if ids:
             view = published.with_new_items(ids, self._rows(self._solver, described, ids))
-        if len(ids) != self._count:
+        if len(ids) != len(self._described):
             logger.info("Model %s answers for %d items that it was not fitted to", published.version, len(ids))
-            self._count = len(ids)
         return view.with_items(items, time.time())
 
     def _found(self, users: Mapping[str, StoredUser]) -> dict[str, Rater | None]:
@@ -159,7 +174,7 @@ class OfVersion:
         while len(self._raters) > MOST_RATERS:
             del self._raters[next(iter(self._raters))]
 
-    def _described(self, items: KnownItems, solver: NewItemSolver, most: int) -> pa.Table:
+    def _describe(self, items: KnownItems, solver: NewItemSolver, most: int) -> pa.Table:
         """What is known of the new items that something can be predicted of: those that are rated come first."""
         counts: dict[str, int] = {}
         for rater in self._raters.values():

@@ -150,3 +150,26 @@ def test_a_new_version_answers_for_the_items_that_it_does_not_have(call: Caller,
     manifest = publish(directory, random_draft(seed=1))
     until(call, lambda: ask(call, "GET", "/models/current")["version"] == manifest.version)
     until(call, lambda: source(call) == "fold_in")
+
+
+def test_other_changes_of_the_catalogue_leave_the_rows_as_they_are(call: Caller) -> None:
+    ask(call, "PUT", f"/items/{ITEM}", WESTERN)
+    rate(call, ITEM, {"8": 4.0})
+    until(call, lambda: source(call) == "fold_in")
+    before = ask(call, "POST", "/predict", PAIR)
+    ask(call, "PATCH", "/items/3", {"title": "Another title"})
+    ask(call, "PATCH", f"/items/{ITEM}", {"title": "A better title"})
+    until(call, lambda: ask(call, "GET", "/items?query=a better title")["items"])
+    call.wait(1.5)
+    assert ask(call, "POST", "/predict", PAIR) == before
+    assert [one["item"] for one in ask(call, "GET", "/items?query=another title")["items"]] == ["3"]
+
+
+def test_ratings_that_were_stored_before_the_start_count(directory: Path) -> None:
+    with calling(create_app(Settings(checkpoints=directory))) as call:
+        rate(call, ITEM, {str(user): 5.0 for user in range(20, 60)})
+        until(call, lambda: source(call) == "fold_in")
+        before = ask(call, "POST", "/predict", PAIR)
+    with calling(create_app(Settings(checkpoints=directory))) as call:
+        until(call, lambda: source(call) == "fold_in")
+        until(call, lambda: ask(call, "POST", "/predict", PAIR) == before)
