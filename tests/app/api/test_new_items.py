@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from app.main import create_app
 from app.settings import Settings
@@ -19,18 +17,6 @@ PATIENCE = 30.0
 ITEM = "brand new"
 WESTERN = {"title": "A Western that nobody has seen", "year": 1999, "genres": ["Drama"], "labels": None}
 PAIR = {"user": "7", "item": ITEM}
-
-
-@pytest.fixture
-def directory(tmp_path: Path) -> Path:
-    publish(tmp_path, random_draft(seed=0))
-    return tmp_path
-
-
-@pytest.fixture
-def call(directory: Path) -> Iterator[Caller]:
-    with calling(create_app(Settings(checkpoints=directory))) as call:
-        yield call
 
 
 def until(call: Caller, condition: Callable[[], object]) -> None:

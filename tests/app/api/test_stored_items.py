@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,18 +20,6 @@ from tests.support.asgi import Caller, ask, calling
 from tests.support.drafts import random_draft
 
 JSON = [("content-type", "application/json")]
-
-
-@pytest.fixture
-def directory(tmp_path: Path) -> Path:
-    publish(tmp_path, random_draft(seed=0))
-    return tmp_path
-
-
-@pytest.fixture
-def call(directory: Path) -> Iterator[Caller]:
-    with calling(create_app(Settings(checkpoints=directory))) as call:
-        yield call
 
 
 def top(call: Caller, query: str = "") -> list[str]:
