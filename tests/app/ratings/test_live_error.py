@@ -7,6 +7,7 @@ import json
 import math
 from collections import defaultdict
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from app.main import create_app
 from app.ratings import live_error
 from app.ratings.live_error import ErrorSums, Judged
 from app.ratings.records import Delete, Erase, Put, PutMany, Rating
+from app.ratings.tables import lease
 from app.settings import Settings
 from models.biases import Biases
 from models.registry.directory import load, publish
@@ -116,14 +118,25 @@ def test_ratings_that_come_at_once_are_predicted_from_what_was_known_before_all_
 
 
 @contextmanager
-def nobody_compares(database: sa.Engine) -> Iterator[None]:
+def nobody_compares(call: Caller, database: sa.Engine) -> Iterator[None]:
     """Until the block ends another worker has the lease."""
-    lease = "UPDATE ratecast_lease SET holder = 'another', until = "
-    with database.begin() as connection:
-        connection.execute(sa.text(f"{lease} 4000000000"))
+    give_lease(call, database, until=4_000_000_000)
     yield
-    with database.begin() as connection:
-        connection.execute(sa.text(f"{lease} 0"))
+    give_lease(call, database, until=0)
+
+
+def give_lease(call: Caller, database: sa.Engine, until: int) -> None:
+    """Give the lease to another worker. The service works meanwhile: it may be within a transaction."""
+
+    def give() -> None:
+        with database.begin() as connection:
+            connection.execute(sa.update(lease).values(holder="another", until=until))
+
+    with ThreadPoolExecutor(1) as pool:
+        given = pool.submit(give)
+        while not given.done():
+            call.wait(0.01)
+        given.result()
 
 
 def test_what_is_changed_before_a_rating_is_compared_makes_no_difference(call: Caller, database: sa.Engine) -> None:
@@ -134,7 +147,7 @@ def test_what_is_changed_before_a_rating_is_compared_makes_no_difference(call: C
     for item in new[:3]:
         by_hand.put("7", item, 5)
     ask(call, "DELETE", f"/users/7/ratings/{new[2]}")
-    with nobody_compares(database):
+    with nobody_compares(call, database):
         by_hand.put("7", new[3], 1)
         ask(call, "PUT", f"/users/7/ratings/{new[0]}", {"rating": 1})
         ask(call, "DELETE", f"/users/7/ratings/{new[1]}")
