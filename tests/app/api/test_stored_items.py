@@ -105,8 +105,8 @@ def test_a_deleted_item_is_unknown_until_it_is_stored_again(call: Caller) -> Non
     assert set(shown(call, item)) == {True}
 
 
-def test_an_item_that_the_model_does_not_know_is_kept_for_the_next_fit(call: Caller) -> None:
-    found = ask(call, "PUT", "/items/brand-new", {"title": "New", "genres": ["Drama"]})
+def test_an_item_that_nothing_can_be_predicted_of_is_kept_for_the_next_fit(call: Caller) -> None:
+    found = ask(call, "PUT", "/items/brand-new", {"title": "New", "genres": ["Unheard of"]})
     assert (found["known_to_model"], found["ratings"], found["title"]) == (False, 0, "New")
     assert ask(call, "GET", "/items/brand-new") == found
 
