@@ -41,7 +41,8 @@ def directory(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def call(directory: Path, store_url: str) -> Iterator[Caller]:
-    with calling(create_app(Settings(checkpoints=directory, store=store_url))) as call:
+    settings = Settings(checkpoints=directory, store=store_url, new_items=0)  # see `test_live_error_kill.py`
+    with calling(create_app(settings)) as call:
         yield call
 
 
