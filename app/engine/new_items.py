@@ -153,7 +153,7 @@ class OfVersion:
         if ids:
             view = published.with_new_items(ids, self._rows(self._solver, described, ids))
         if len(ids) != len(self._described):
-            logger.info("Model %s answers for %d items that it was not fitted to", published.version, len(ids))
+            logger.info("Items that model %s was not fitted to and answers for: %d", published.version, len(ids))
         return view.with_items(items, time.time())
 
     def _found(self, users: Mapping[str, StoredUser]) -> dict[str, Rater | None]:
