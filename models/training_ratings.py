@@ -32,7 +32,7 @@ class TrainingRatings:
     ) -> Self:
         """Group the ratings of distinct (user, item) pairs by user."""
         keys_N = users_N.astype(np.int64) * (int(items_N.max(initial=0)) + 1) + items_N
-        order = np.argsort(keys_N)  # a quarter of the time of `np.lexsort`: 2 of 9 s for 25 million
+        order = np.argsort(keys_N)  # 2 s for 25 million; `np.lexsort` takes 9
         offsets = np.zeros(users + 2, dtype=np.int64)
         np.cumsum(np.bincount(users_N, minlength=users + 1), out=offsets[1:])
         items, ratings = items_N[order].astype(np.int32), ratings_N[order].astype(np.float32)

@@ -114,7 +114,7 @@ def _load(settings: Settings, *, to_fork: bool) -> Manifest:
     """Load the version to serve, and that of a fixed split; its manifest. Or it refuses.
 
     Before a fork they are only verified: MKL, which solves and multiplies matrices, does not survive a fork once
-    it was used (a worker span for ever in its allocator), and neither does CUDA.
+    it was used (a worker never returned from its allocator), and neither does CUDA.
     """
     with _refusing():
         directory, placement = settings.directory(), choose_placement(settings.device)

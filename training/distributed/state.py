@@ -63,10 +63,11 @@ class FitStateDirectory(FitState):
             raise ConfigError(f"{self.directory / last} is not a saved fit: {error}") from error
         if facts["fit"] != self.fit:
             raise ConfigError(f"{self.directory} is the state of another fit, with other data, settings or seed")
-        if facts.get("shared", "users") != shared(trainer):
+        before, now = facts.get("shared", "users"), shared(trainer)
+        if before != now:
             raise ConfigError(
-                f"in {self.directory} the ranks shared the {facts['shared']}, and now they share the "
-                f"{shared(trainer)}, as other memory is free: free as much as then, or name another directory"
+                f"in {self.directory} the ranks shared the {before}; now they share the {now}, because the free memory "
+                "has changed: provide as much free memory as before, or name another directory"
             )
         trainer.restore(state_of_rows(self._read(self.directory / last, trainer), trainer.data, self.group))
         return [Epoch(**epoch) for epoch in facts["history"]]

@@ -70,7 +70,7 @@ def make_test_set(
     rows = communicator.total(len(test))
     if rows == 0:
         return None
-    # Arrow's hash table takes a tenth of the time of `np.isin`, which sorts all pairs: 2 of 28 s for 25 million.
+    # Of 25 million pairs, Arrow's hash table takes 2 s; `np.isin` sorts them and takes 28.
     in_both_N = pc.is_in(pa.array(train.pairs_N()), value_set=pa.array(test.pairs_N()))
     shared = communicator.total(pc.sum(in_both_N).as_py() or 0)
     if shared:
