@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 import re
 import secrets
+from collections.abc import Awaitable
 from itertools import count
 from time import perf_counter
 
@@ -63,14 +64,14 @@ class Reporting:
         request_id = self._request_id(headers.get(REQUEST_ID))
         status = 0
 
-        async def answer(message: Message) -> None:
+        def answer(message: Message) -> Awaitable[None]:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message["headers"], (REQUEST_ID, request_id), *needs.headers]
                 if self._shutdown.begun:
                     message["headers"] += CLOSE
-            await send(message)
+            return send(message)
 
         accepted = headers.get(b"accept-encoding", b"")
         give = compressing(answer) if b"gzip" in accepted and accepts_gzip(accepted.decode("latin-1")) else answer

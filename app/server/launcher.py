@@ -217,7 +217,6 @@ def _config(settings: Settings, app: str | Callable[[], ASGIApp]) -> uvicorn.Con
         workers=settings.workers,
         loop="uvloop",
         http=partial(BoundedProtocol, bounds=bounds, admission=Admission(settings.max_concurrent)),  # type: ignore[arg-type]
-        timeout_keep_alive=settings.idle_seconds,
         ws="none",
         lifespan="on",
         server_header=False,

@@ -29,6 +29,7 @@ LOOKS, LEAST_SECONDS = 4, 0.05  # in the time of a request, and between two of t
 END = b"\r\n\r\n"  # of a head, of trailers, of a chunked body
 LENGTH, CLOSE = b"\ncontent-length: ", b"\nconnection: close\r"
 WITHOUT_BODY = frozenset((204, 304))  # statuses
+NO_TRAILERS = cast("list[tuple[bytes, bytes]]", deque(maxlen=0))  # keeps none of those that are put into it
 FRAMING = 16  # bytes a byte of the body, beside those of a head: chunks of one byte have 5
 
 
@@ -156,7 +157,6 @@ class BoundedProtocol(HttpToolsProtocol):
         if entry is Entry.NOW:
             self._take(data)
         elif entry is Entry.LATER:
-            self._unset_keepalive_if_required()
             self._hold(data)
         else:
             self._refuse(TOO_MUCH)
@@ -176,7 +176,6 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _take(self, data: bytes) -> None:
         """Read a request, but not the one behind it: that is read when this one has been answered."""
-        self._unset_keepalive_if_required()
         for _ in range(PARTS_A_TURN):
             end = data.find(END)
             if end >= 0 and data.find(END, end + 1) < 0:
@@ -234,7 +233,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._in_head = False
         super().on_headers_complete()
         self.cycle.__class__ = Cycle  # uvicorn makes its own by name; the task of this one has not begun
-        self.headers = cast("list[tuple[bytes, bytes]]", deque(maxlen=0))  # trailers are not kept
+        self.headers = NO_TRAILERS
 
     def on_body(self, body: bytes) -> None:
         self._body += len(body)
@@ -246,11 +245,16 @@ class BoundedProtocol(HttpToolsProtocol):
             super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        super().on_response_complete()
+        """Go on with the next request. uvicorn also starts a timer, which takes 2 µs; `_look` closes idle connections."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
         if self._refusal and not self._is_answering():
             self._refuse(self._refusal)
-        elif self._held and not self.transport.is_closing() and not self._is_answering():
-            self._unset_keepalive_if_required()
+        elif self._held and not self._is_answering():
             data, self._held = self._held, b""
             self._ask(data)
 
@@ -294,7 +298,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._next_look = self.loop.call_later(max(every, LEAST_SECONDS), self._look)
 
     def _stage(self) -> Stage | None:
-        """What the client has to do next; None if nothing, or if uvicorn itself waits for it."""
+        """What the client has to do next; None if nothing."""
         if self._in_head and not self._is_answering():
             return Stage.HEAD
         if not self._between_requests():
@@ -303,7 +307,7 @@ class BoundedProtocol(HttpToolsProtocol):
             return Stage.READ if self.flow.write_paused else None
         if self.transport.get_write_buffer_size():
             return Stage.READ
-        return Stage.ASK if self.timeout_keep_alive_task is None else None
+        return Stage.ASK
 
     def _give_up(self, stage: Stage) -> None:
         if stage is Stage.READ:

@@ -76,6 +76,8 @@ class Vocabulary:
 
     def row(self, id_: str) -> int:
         """Row of an id; N if the vocabulary does not have it."""
+        if self._count <= SMALL:
+            return self._index.get(id_, self._count)
         try:
             return self._row(id_.encode())
         except UnicodeEncodeError:  # a lone surrogate, which JSON can contain; no id has one

@@ -30,8 +30,8 @@ from app.server.workers import Worker
 
 OVERRIDDEN = ("connection_made", "connection_lost", "data_received", "on_message_begin", "on_headers_complete",
               "on_body", "on_message_complete", "on_response_complete", "shutdown",
-              "_unset_keepalive_if_required")  # fmt: skip
-ATTRIBUTES = ("loop", "connections", "flow", "transport", "parser", "cycle", "timeout_keep_alive_task")
+              "_start_asgi_task")  # fmt: skip
+ATTRIBUTES = ("loop", "connections", "flow", "transport", "parser", "cycle", "pipeline", "server_state")
 
 
 @pytest.fixture
