@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from tests.support import ranks as support
 from training import job
 from training.config import JobConfig
 from training.data.train_test import read
+from training.distributed.state import FACTS
 from training.runtime import Runtime
 
 pytestmark = pytest.mark.slow  # each starts several processes
@@ -151,13 +153,34 @@ def test_a_job_whose_rank_is_killed_publishes_the_model_of_one_that_was_not(
     assert not (tmp_path / "state").exists()
 
 
-def test_more_ranks_than_the_saved_fit_has_chains_are_refused_in_words(folder: Path, tmp_path: Path) -> None:
-    lines: list[str] = []
-    command = support.torchrun(2, "training", "fit", *saved_fit(folder, tmp_path, *ONE_VARIANT))
-    with support.running(command) as process:
+@pytest.fixture(scope="module")
+def interrupted(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The arguments of a job of two ranks that was ended after it had saved its fit."""
+    words = saved_fit(folder, tmp_path_factory.mktemp("interrupted"), *ONE_VARIANT)
+    with support.running(support.torchrun(2, "training", "fit", *words)) as process:
         for line in process.stdout or ():
             if line.startswith("epoch 8/"):
                 break
-    code, output = support.run(3, "training", "fit", *saved_fit(folder, tmp_path, *ONE_VARIANT))
-    assert code != 0, lines
+    return words
+
+
+def test_more_ranks_than_the_saved_fit_has_chains_are_refused_in_words(interrupted: list[str]) -> None:
+    code, output = support.run(3, "training", "fit", *interrupted)
+    assert code != 0
     assert "error: the saved fit has 2 chains: 2 ranks at most can go on with it" in output
+
+
+def test_a_saved_fit_whose_ranks_shared_something_else_is_refused_in_words(
+    interrupted: list[str], tmp_path: Path
+) -> None:
+    """Such as that of an earlier release, which says nothing of it: the ranks of that one shared the users."""
+    state = Path(interrupted[interrupted.index("--resume") + 1])
+    copy = Path(shutil.copytree(state, tmp_path / "state"))
+    for file in copy.glob(f"*/{FACTS}"):
+        facts = json.loads(file.read_text("utf-8"))
+        del facts["shared"]
+        file.write_text(json.dumps(facts), "utf-8")
+    words = [str(copy) if word == str(state) else word for word in interrupted]
+    code, output = support.run(2, "training", "fit", *words)
+    assert code != 0
+    assert f"error: in {copy} the ranks shared the users; now they share the chains" in output
