@@ -41,9 +41,11 @@ export function address({ path, query = {} }) {
   return url;
 }
 
+const keyFor = ({ admin }) => (admin ? key("admin") || key("api") : key("api") || key("admin"));
+
 export async function send(request, signal) {
   const headers = {};
-  const shown = request.admin ? key("admin") || key("api") : key("api") || key("admin");
+  const shown = keyFor(request);
   if (shown) headers.Authorization = `Bearer ${shown}`;
   if (request.body) headers["Content-Type"] = "application/json";
   const body = request.body && JSON.stringify(request.body);
@@ -51,8 +53,8 @@ export async function send(request, signal) {
   const answer = await fetch(address(request), { method, headers, body, signal }).catch(lost);
   if (answer.ok) return { status: answer.status, content: await (request.text ? answer.text() : answer.json()).catch(lost) };
   const problem = new Problem(answer.status, await answer.json().catch(() => ({})));
-  // A dialog shows a 401 of an admin request itself.
-  if (answer.status === 401 && !request.admin) events.dispatchEvent(new CustomEvent("key-needed", { detail: Boolean(shown) }));
+  // A dialog shows a 401 of an admin request itself. One of an earlier key does not matter.
+  if (answer.status === 401 && !request.admin && shown === keyFor(request)) events.dispatchEvent(new CustomEvent("key-needed", { detail: Boolean(shown) }));
   throw problem;
 }
 

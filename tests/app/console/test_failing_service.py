@@ -9,7 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.app.console.conftest import VIEWS
 from tests.support.browser import watching
@@ -116,7 +116,7 @@ def test_a_wrong_key_is_said_to_be_wrong(start: Start, browser: Browser, checkpo
         page.keyboard.press("Escape")
         refused = page.get_by_role("alert").filter(has_text="The API key is missing or was not accepted")
         expect(refused).to_be_visible()
-        # Not by the mouse: if another request is refused just now, its answer opens the dialog over the button.
+        # Not by the mouse: if another request with this key is refused just now, the dialog opens over the button.
         page.get_by_role("button", name="Enter a key").first.dispatch_event("click")
         dialog.get_by_label("API key").fill(KEY)
         page.keyboard.press("Enter")
@@ -148,3 +148,36 @@ def test_live_shows_no_figures_while_nothing_is_measured(page: Page, client: htt
     expect(page.get_by_role("alert")).to_contain_text("The service cannot be reached", timeout=10_000)
     expect(page.locator(".tile .figure")).to_have_text(["–"] * 4)
     expect(tile).to_contain_text("no answer from the service")
+
+
+def test_a_late_refusal_of_a_key_that_was_replaced_does_not_ask_for_it_again(
+    start: Start, browser: Browser, checkpoints: Path
+) -> None:
+    held: list[Route] = []
+
+    def hold_what_has_no_key(route: Route) -> None:
+        if "authorization" in route.request.headers:
+            route.continue_()
+        else:
+            held.append(route)
+
+    with (
+        start(checkpoints, api_keys=KEY) as (client, _),
+        watching(browser, origin(client)) as watched,
+    ):
+        page, dialog = watched.page, watched.page.get_by_role("dialog")
+        page.goto("/#model")
+        expect(dialog).to_be_visible()
+        page.route("**/genres", hold_what_has_no_key)
+        with page.expect_request("**/genres"):
+            page.evaluate(
+                "() => import('/console/api.js').then(({ send }) => {"
+                "  window.late = send({ path: ['genres'] }).catch((problem) => problem.status); })"
+            )
+        dialog.get_by_label("API key").fill(KEY)
+        dialog.get_by_role("button", name="Save").click()
+        expect(dialog).to_have_count(0)
+        held[0].fulfill(status=401, json={"title": "Unauthorized"})
+        assert page.evaluate("window.late") == 401
+        page.evaluate("() => new Promise((shown) => requestAnimationFrame(() => requestAnimationFrame(shown)))")
+        assert dialog.count() == 0
