@@ -26,7 +26,6 @@ from models.training_ratings import TrainingRatings
 
 CELLS_LOOKED_AT = 100_000
 NOT_FITTED = 0.7  # of the scores of cells that a head was fitted to: `benchmarks/new_items.py` compares others
-LEAST_SPREAD = 1e-6  # of the largest variance of the rows; where there is less, nothing is known
 
 
 class Raters(NamedTuple):
@@ -84,9 +83,9 @@ class NewItemSolver:
         users_GG = gram(head.user_factors[:-1]).cpu().numpy()
         typical = float(counts_I.sum() / max(len(rated), 1))
         score, noise = _scores_of_targets(head, seen)
-        inverse_GG = np.linalg.pinv(expected.covariance_KK, rcond=LEAST_SPREAD, hermitian=True)
-        precision_GG = np.asarray(noise * inverse_GG, np.float64)
-        return cls(of_ratings, HeadRows(head.rule, expected, precision_GG, users_GG, typical, NOT_FITTED * score))
+        spread_G, axes_GG = np.linalg.eigh(expected.covariance_KK)
+        root_GG = axes_GG * np.sqrt(spread_G.clip(min=0) / noise)
+        return cls(of_ratings, HeadRows(head.rule, expected, root_GG, users_GG, typical, NOT_FITTED * score))
 
     def knows(self, described: pa.Table) -> npt.NDArray[np.bool_]:
         """Which items have an attribute that tells something of their rows, (N,)."""
@@ -158,12 +157,13 @@ class HeadRows:
     others. Of a new item most users have not heard, so few ratings say little against it: it is taken as one that will
     have the `typical` number of ratings, and with n of them the share n / `typical` of the users has heard of it.
     Around the row that its attributes let expect, the prior is that of the fitted rows, each item counted once: most
-    new items will be rated rarely, as most items are.
+    new items will be rated rarely, as most items are. Where the fitted rows do not differ, as with fewer items than
+    factors, new ones do not either: their covariance S is used by a root of it, S = R Rᵀ, and never inverted.
     """
 
     rule: RelevanceRule
     expected: AttributePrior
-    precision_GG: Float64s  # of the prior, in units of that of a score
+    root_GG: Float64s  # R of the prior, in units of the deviation of a score
     users_GG: Float64s  # Σ x xᵀ over all users
     typical: float  # the mean number of ratings of an item
     score: float  # for each unit of a target: the head is a sum of two, each of which is fitted to the targets
@@ -184,7 +184,9 @@ class HeadRows:
         missing = self.rule.missing_weight * min(1.0, len(targets_M) / self.typical)
         cells_GG = missing * self.users_GG + (1 - missing) * (users_MG.T @ users_MG)
         left_G = users_MG.T @ targets_M - cells_GG @ expected_G
-        return np.asarray(np.linalg.solve(cells_GG + self.precision_GG, left_G), np.float64)
+        root_GG = self.root_GG
+        inner_GG = root_GG.T @ cells_GG @ root_GG + np.eye(len(root_GG))
+        return np.asarray(root_GG @ np.linalg.solve(inner_GG, root_GG.T @ left_G), np.float64)
 
 
 def _scores_of_targets(head: RelevanceHead, seen: TrainingRatings) -> tuple[float, float]:

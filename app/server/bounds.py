@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from http import HTTPStatus
 
-MAX_HEAD = 64 << 10  # bytes; a head that arrives in one read of the loop may have more (256 kB)
+MAX_HEAD = 64 << 10  # bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -178,6 +178,9 @@ class BoundedProtocol(HttpToolsProtocol):
         """Read a request, but not the one behind it: that is read when this one has been answered."""
         for _ in range(PARTS_A_TURN):
             end = data.find(END)
+            if end > MAX_HEAD and (self._in_head or self.cycle is None or not self.cycle.more_body):
+                self._refuse(HEAD_TOO_LARGE)
+                return
             if end >= 0 and data.find(END, end + 1) < 0:
                 end = -1  # there is no second head, so all of it is read at once
             part, data = (data[: end + len(END)], data[end + len(END) :]) if end >= 0 else (data, b"")

@@ -18,7 +18,8 @@ from models.mf import MatrixFactorization
 from models.new_items import NewItemRows, NewItemSolver, Raters, RatingRows, RatingsOfNew
 from models.registry.directory import load, publish
 from models.stored_items import StoredItem, of_items
-from tests.support.drafts import random_draft
+from models.training_ratings import TrainingRatings
+from tests.support.drafts import random_draft, random_head
 
 GENRES = ("Drama", "Comedy", "Western")
 
@@ -70,6 +71,50 @@ def test_a_row_minimises_the_squared_errors_and_the_distance_from_the_average(lo
     precision_KK = np.linalg.inv(covariance_KK) + features_NK.T @ features_NK / noise
     expected_K = average_K + np.linalg.solve(precision_KK, features_NK.T @ left_N / noise)
     assert np.append(rows.factors_NF[0], rows.bias_N[0]) == pytest.approx(expected_K, abs=1e-4)
+
+
+def test_a_row_of_the_head_is_between_its_targets_and_the_prior(loaded: Checkpoint) -> None:
+    """In the directions in which the fitted rows differ it minimises the sum of squares and the distance from them."""
+    plain, head, rated_I = nothing_known(len(loaded.items)), loaded.relevance, loaded.ratings_I > 0
+    assert head is not None
+    solver = solver_of(loaded, plain)
+    assert solver.head is not None
+    users, ratings = np.arange(9), np.array([5.0, 1, 4, 4, 2, 3, 5, 5, 1])
+    row_G = solver.solve(nothing_known(1), raters_of(loaded, users), given([*enumerate(ratings)])).head_NG[0]
+    x_UG, y_IG = head.user_factors[:-1].double().numpy(), head.item_factors[:-1][rated_I].double().numpy()
+    average_G, rule = y_IG.mean(0), head.rule
+    covariance_GG = (y_IG - average_G).T @ (y_IG - average_G) / len(y_IG)
+    targets_M = solver.head.score * np.maximum(0, 1 + rule.slope * (ratings - rule.mean) / rule.deviation)
+    noise = solver.head.root_GG @ solver.head.root_GG.T
+    scale = float((noise * covariance_GG).sum() / (covariance_GG**2).sum())  # of the prior, 1 / noise
+    heard_of = rule.missing_weight * min(1.0, len(users) * len(y_IG) / loaded.ratings_I.sum())
+    cells_GG = heard_of * x_UG.T @ x_UG + (1 - heard_of) * x_UG[users].T @ x_UG[users]
+    wanted_G = np.linalg.solve(
+        cells_GG + np.linalg.inv(scale * covariance_GG), x_UG[users].T @ targets_M - cells_GG @ average_G
+    )
+    assert row_G == pytest.approx(average_G + wanted_G, abs=1e-4)
+
+
+@pytest.mark.parametrize("items", [1, 2, 6])
+def test_with_fewer_items_than_factors_a_new_row_stays_among_the_fitted_ones(items: int) -> None:
+    """Nothing is known of directions in which they do not differ: a step there would drown every score."""
+    rng = np.random.default_rng(items)
+    factors, users = 16, 30
+    cells_N = np.arange(users * items, dtype=np.int32)
+    ratings_N = rng.integers(1, 6, len(cells_N)).astype(np.float32)
+    seen = TrainingRatings.from_ratings(cells_N // items, cells_N % items, ratings_N, users)
+    sizes = ((users + 1, 3), (items + 1, 3), (users + 1,), (items + 1,))
+    tables = (torch.from_numpy(rng.normal(size=size).astype(np.float32)) for size in sizes)
+    model, head = MatrixFactorization(torch.tensor(3.0), *tables), random_head(items, users, items, factors)
+    prior = FoldInPrior(torch.tensor(1.0), torch.eye(4), torch.eye(4))
+    solver = NewItemSolver.learn(model, prior, head, nothing_known(items), seen)
+    raters = Raters(*(table[:3].numpy() for table in (model.user_factors, model.user_bias, head.user_factors)))
+    row_G = solver.solve(nothing_known(1), raters, given([(0, 5.0), (1, 5.0), (2, 1.0)])).head_NG[0]
+    y_IG, x_UG = head.item_factors[:-1].double().numpy(), head.user_factors.double().numpy()
+    away_G, axes_IG = row_G - y_IG.mean(0), y_IG - y_IG.mean(0)
+    within_G = np.linalg.lstsq(axes_IG.T, away_G, rcond=1e-9)[0] @ axes_IG
+    assert away_G == pytest.approx(within_G, abs=1e-5)
+    assert np.abs(x_UG @ row_G).max() < 3 * np.abs(x_UG @ y_IG.T).max()
 
 
 def test_an_item_without_ratings_or_attributes_has_the_row_of_an_unknown_one(loaded: Checkpoint) -> None:

@@ -104,7 +104,7 @@ def genres(column: pa.Array, fault: Fault) -> list[list[str] | None]:
     """The genres of each item: a list of texts, a list that is written as JSON or Python, or a text with separators.
 
     A list may have objects with a `name`. The separator is | if any text has one, else ; or a comma, whichever more
-    texts have. No genre has a comma. Raises what `fault` makes of a problem and a row.
+    texts have. No genre has a comma, and none is there twice. Raises what `fault` makes of a problem and a row.
     """
     values = column.to_pylist()
     if column.type == JSON:
@@ -121,7 +121,8 @@ def genres(column: pa.Array, fault: Fault) -> list[list[str] | None]:
                     "write names with | between them, or a list of texts or of objects with a name",
                     row,
                 )
-        found.append(None if names is None else [name.strip() for name in names if name.strip() not in NO_GENRE])
+        named = (name.strip() for name in names or ())
+        found.append(None if names is None else [*dict.fromkeys(name for name in named if name not in NO_GENRE)])
         if separator == "," and isinstance(value, str) and not _is_literal(value) and ";" in ENTITY.sub("", value):
             raise fault(
                 f"genres {shortened([value])} have semicolons, where commas separate genres: put | between them", row
@@ -184,5 +185,5 @@ def labels(table: pa.Table) -> list[list[str] | None]:
                 *(name, commas[0], len(commas)),
             )
         for of_item, value in zip(found, known, strict=True):
-            of_item += [f"{name}:{each}".strip() for each in value if "," not in f"{name}:{each}"]
+            of_item.extend(dict.fromkeys(f"{name}:{each}".strip() for each in value if "," not in f"{name}:{each}"))
     return [each or None for each in found]

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from app.api.encodings.ids import too_many_pairs
 from app.engine.types import SOURCES, Pairs, Predictions
 from models.checkpoint.arrow_messages import refuse_compressed
-from models.ids import of_numbers, trimmed, without_zero_fractions
+from models.ids import NOT_HELD, of_numbers, trimmed, without_zero_fractions
 
 MEDIA_TYPE = "application/vnd.apache.arrow.stream"
 COLUMNS = ["user", "item"]
@@ -108,4 +108,6 @@ def _of_dictionaries(column: pa.ChunkedArray, name: str) -> pa.DictionaryArray:
 def _clean(ids: pa.Array) -> pa.Array:
     """`models.ids.of` for an array of texts or numbers."""
     texts = of_numbers(ids) if _is_number(ids.type) else ids
+    if texts.null_count:  # of NaN: the column has no nulls
+        raise ValueError(NOT_HELD)
     return without_zero_fractions(pc.fill_null(trimmed(texts.cast(pa.string())), ""))

@@ -54,6 +54,10 @@ def _clean_name(text: str) -> str:
     return name
 
 
+def _each_once(names: list[str]) -> list[str]:
+    return [*dict.fromkeys(names)]
+
+
 def _id_schema(_source: Any, _handler: Any) -> core_schema.CoreSchema:
     text = core_schema.str_schema(strict=True, min_length=1, pattern=r"\S")  # the pattern is for the document
     text_or_number = core_schema.union_schema(
@@ -114,7 +118,7 @@ StoredName = Annotated[
     Field(min_length=1, max_length=MAX_TEXT, json_schema_extra={"pattern": r"^[^,]*[^,\s][^,]*$"}),
     AfterValidator(_clean_name),
 ]
-StoredNames = Annotated[list[StoredName], Field(max_length=MAX_STORED_NAMES)]
+StoredNames = Annotated[list[StoredName], Field(max_length=MAX_STORED_NAMES), AfterValidator(_each_once)]
 Year = Annotated[int, Field(ge=0, le=9999)]
 
 

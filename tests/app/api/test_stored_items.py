@@ -190,10 +190,13 @@ def test_a_text_that_cannot_be_stored_or_asked_for_is_refused_by_its_name(call: 
     assert ask(call, "GET", "/items/6") == before
 
 
-def test_genres_and_labels_are_stored_without_blanks_around_them_so_that_they_can_be_asked_for(call: Caller) -> None:
+def test_genres_and_labels_are_stored_once_without_blanks_around_them_so_that_they_can_be_asked_for(
+    call: Caller,
+) -> None:
     item = unseen(call)
-    stored = ask(call, "PUT", f"/items/{item}", {"genres": [" Blank "], "labels": ["new\u00a0"]})
+    stored = ask(call, "PUT", f"/items/{item}", {"genres": [" Blank ", "Blank"], "labels": ["new\u00a0", "new"]})
     assert (stored["genres"], stored["labels"]) == (["Blank"], ["new"])
+    assert {"name": "Blank", "items": 1} in ask(call, "GET", "/genres")["genres"]
     assert top(call, "&genre=Blank&label=new") == [item]
     body = {"users": ["7"], "genre": ["Unheard of, Blank "]}
     assert [one["item"] for one in ask(call, "POST", "/recommend", body)["lists"][0]["items"]] == [item]

@@ -304,6 +304,20 @@ def test_a_head_without_end_is_refused_before_it_fills_the_memory(service: httpx
     assert not answer or is_problem(answer, 431) or is_problem(answer, 408)
 
 
+@pytest.mark.parametrize(
+    "head", [b"GET /health/live HTTP/1.1\r\nHost: x\r\nX-Long: %s\r\n\r\n", b"GET /%s HTTP/1.1\r\nHost: x\r\n\r\n"]
+)
+def test_a_head_that_arrives_at_once_may_be_as_long_as_one_in_pieces(service: httpx.Client, head: bytes) -> None:
+    """The answer to a longer one may be lost with the connection, if some of it was on its way."""
+    with connection(service) as allowed:
+        allowed.sendall(head % (b"x" * (MAX_HEAD - 100)))
+        assert allowed.recv(65_536).startswith((b"HTTP/1.1 200", b"HTTP/1.1 404"))
+    with connection(service) as refused:
+        refused.sendall(head % (b"x" * MAX_HEAD))
+        answer = rest(refused)
+        assert not answer or is_problem(answer, 431)
+
+
 @pytest.mark.parametrize("target", [b"/predict", b"/health/live", b"/users/nobody"])
 @pytest.mark.parametrize(
     ("begun", "line"),

@@ -86,6 +86,7 @@ def test_names_that_stand_again_in_attributes_are_refused(tmp_path: Path) -> Non
         ("", None),
         ("(no genres listed)", []),
         ("Action; Drama", ["Action", "Drama"]),
+        ("Action|Drama| Action", ["Action", "Drama"]),
         ('"Arts &amp; Crafts, Home"', ["Arts &amp; Crafts", "Home"]),
         ("Action|Sci-Fi; Drama", ["Action", "Sci-Fi; Drama"]),
     ],

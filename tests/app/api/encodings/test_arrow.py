@@ -59,6 +59,7 @@ def test_an_empty_stream_holds_no_pairs() -> None:
         (pa.table({"item": ITEMS, "user": USERS}), "other columns"),
         (pa.table({"users": USERS, "items": ITEMS}), "other columns"),
         (pa.table({"user": USERS, "item": ITEMS, "more": USERS}), "other columns"),
+        (pa.table({"user": USERS, "item": [1.0, float("nan"), 3.0]}), "a number that a float does not hold"),
         (pa.table({"user": USERS, "item": [1.0, float("inf"), 3.0]}), "a number that a float does not hold"),
         (pa.table({"user": USERS, "item": [1.0, 2.0**53, 3.0]}), "a number that a float does not hold"),
         (pa.table({"user": USERS, "item": [b"1", b"2", b"3"]}), "neither texts nor numbers"),
