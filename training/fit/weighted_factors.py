@@ -53,7 +53,7 @@ class WeightedFactors:
         self._user_counts_U, self._item_counts_I = data.user_counts(), data.item_totals()
         self._ratings = data.total()
         if data.device.type == "cpu":
-            compile_for(self._width, distributed=data.communicator.size > 1)
+            compile_for(self._width, distributed=data.communicator.size > 1, weighted=data.weights_N is not None)
 
     def start(self, rng: np.random.Generator) -> None:
         """Draw the items' rows."""

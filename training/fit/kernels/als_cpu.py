@@ -82,10 +82,10 @@ class CpuRows:
         return np.sum(grams, axis=0), np.sum(weighted, axis=0), np.sum(squares, dtype=np.float32)
 
 
-def compile_for(width: int, *, distributed: bool) -> None:
+def compile_for(width: int, *, distributed: bool, weighted: bool) -> None:
     """Compile the kernels, or load them from disk, by fitting a rating. Only a distributed fit needs packed sums."""
-    index_1 = torch.zeros(1).int()
-    rows = CpuRows(group(Triplets(index_1, index_1, torch.zeros(1), 1, 1)))
+    index_1, weights_1 = torch.zeros(1).int(), torch.ones(1) if weighted else None
+    rows = CpuRows(group(Triplets(index_1, index_1, torch.zeros(1), 1, 1, weights_1)))
     step, out_1K = HalfStep(torch.zeros(1, width), torch.ones(1), 1.0), torch.zeros(1, width)
     rows.solve(step, out_1K)
     rows._long_sums(0, Features.of(step.other_CK))  # noqa: SLF001

@@ -72,10 +72,10 @@ class CpuRows:
         return embedding_bag(columns_N, table_CK, starts_R, mode="sum", include_last_offset=True)
 
 
-def compile_for(width: int) -> None:
+def compile_for(width: int, *, weighted: bool) -> None:
     """Compile the kernels, or load them from disk, by fitting a rating."""
     index_1, one_1, table_1K, ones_K = torch.zeros(1).int(), torch.ones(1), torch.zeros(1, width), torch.ones(width)
-    rows = CpuRows(Triplets(index_1, index_1, one_1, 1, 1))
+    rows = CpuRows(Triplets(index_1, index_1, one_1, 1, 1, one_1 if weighted else None))
     sums = rows.gram(table_1K, one_1)
     rows.draw(RowState(*sums, one_1, table_1K, ones_K), table_1K)
     rows.draw_effects(EffectState(one_1, *sums, table_1K, ones_K, table_1K.clone(), table_1K.clone()), iter([table_1K]))

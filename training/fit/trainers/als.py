@@ -68,7 +68,7 @@ class Als(Trainer[AlsSettings]):
         self._mean, self._deviation = data.standardisation()
         self._ratings = data.total()
         if data.device.type == "cpu":
-            compile_for(width, distributed=data.communicator.size > 1)
+            compile_for(width, distributed=data.communicator.size > 1, weighted=data.weights_N is not None)
 
     @classmethod
     def memory_bytes(cls, users: int, items: int, ratings: int, settings: AlsSettings) -> int:

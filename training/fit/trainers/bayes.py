@@ -119,7 +119,7 @@ class Bayes(Trainer[BayesSettings]):
         self._earlier: MatrixFactorization | None = None
         self._learn(Learned.nothing(len(self._variants)), data.sharers.size)
         if data.device.type == "cpu":
-            compile_for(self._width)
+            compile_for(self._width, weighted=data.weights_N is not None)
 
     @classmethod
     def memory_bytes(cls, users: int, items: int, ratings: int, settings: BayesSettings) -> int:
