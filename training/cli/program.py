@@ -89,11 +89,17 @@ class StderrHandler(logging.StreamHandler[TextIO]):
         super().emit(record)
 
 
+def quiet_libraries() -> None:
+    """Leave out what httpx logs of each request, and the tracebacks of lost connections, whose error is raised too."""
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
+
+
 def main() -> int:
     """Run the command line and return its exit code: 0 done, 2 bad input, 3 refused, 130 interrupted. A bug raises."""
     level = logging.INFO if is_first() else logging.WARNING
     logging.basicConfig(handlers=[StderrHandler()], level=level, format="%(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    quiet_libraries()
     try:
         cli.main(prog_name=PROGRAM, standalone_mode=False, complete_var=COMPLETION_VARIABLE)
     except click.ClickException as error:

@@ -1,13 +1,16 @@
 import socket
 import sqlite3
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
+from tests.support.postgres import postgres as server
 from tests.support.reading import rows_of
+from training.cli.program import quiet_libraries
 from training.data import database
 from training.data.validation import Checked, checked
 from training.errors import DataError
@@ -211,3 +214,19 @@ def test_an_at_sign_in_a_password_is_refused_and_not_shown(password: str) -> Non
         read(f"postgresql://ann:{password}@127.0.0.1:1/shop", "ratings")
     shown = str(caught.value).replace("password", "")
     assert not any(part in shown for part in ("ss", "127.0.0.1", "b@c", "ann"))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the cursor cannot be closed any more
+@pytest.mark.parametrize("ended", ["stopped", "killed"])
+def test_a_server_that_goes_before_its_rows_are_closed_leaves_no_traceback(
+    ended: str, postgres_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    quiet_libraries()
+    with server() as ours:
+        table = "CREATE TABLE ratings AS SELECT u AS user, u AS item, 3 AS rating FROM generate_series(1, 9) u"
+        url = postgres(ours.url, table)
+        with suppress(DataError), database.opened(url, SourceOptions(table="ratings")) as (parts, _):
+            assert len(next(iter(parts))) == 9
+            ours.stop() if ended == "stopped" else ours.kill()
+    assert "Traceback" not in caplog.text
