@@ -26,6 +26,7 @@ from training.fit.kernels.collapse import reduced
 from training.fit.kernels.grouping import Triplets
 from training.fit.minibatch import captured
 from training.fit.relevance import RelevanceFit, RelevanceSettings
+from training.fit.solved_rows import TargetsByUser, solved_rows
 from training.fit.trainer import Trainer, TrainingSet
 from training.fit.trainers.adam import Adam, AdamSettings
 from training.fit.weighted_factors import WeightedFactors
@@ -134,6 +135,23 @@ def test_a_relevance_head_is_fitted_as_on_the_cpu(gpu: PretendedCuda) -> None:
     expected, found = ([float(fit.epoch()["loss"]) for _ in range(fit.epochs)] for fit in (cpu, cuda))
     assert found == pytest.approx(expected, rel=1e-3)
     assert {table.device.type for table in cuda.model().tensors().values()} == {"cuda"}
+
+
+def test_rows_for_the_columns_of_a_regression_are_solved_as_on_the_cpu(gpu: PretendedCuda) -> None:
+    """Of users with no rating, with fewer and with more than there are factors."""
+    draw = torch.Generator().manual_seed(0)
+    counts = torch.tensor([0, 1, 4, 5, 30])
+    starts = torch.cat([torch.zeros(1, dtype=torch.int64), counts.cumsum(0)])
+    items_N = torch.cat([torch.randperm(40, generator=draw)[:count] for count in counts.tolist()])
+    targets_N, items_IG = (
+        torch.rand(len(items_N), generator=draw),
+        torch.linalg.qr(torch.randn(40, 5, generator=draw)).Q,
+    )
+    expected_UG, expected = solved_rows(TargetsByUser(starts, items_N, targets_N), items_IG, 1.0, RelevanceSettings())
+    tables = moved(starts, items_N, targets_N, items_IG)
+    found_UG, found = solved_rows(TargetsByUser(*tables[:3]), tables[3], 1.0, RelevanceSettings())
+    torch.testing.assert_close(found_UG.cpu(), expected_UG, rtol=1e-4, atol=1e-5)
+    assert (found_UG.device.type, float(found)) == ("cuda", pytest.approx(float(expected), rel=1e-4))
 
 
 def test_a_collapse_waits_once_to_know_whether_it_has_converged(gpu: PretendedCuda) -> None:

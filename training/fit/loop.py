@@ -77,8 +77,8 @@ def fit(
     history, device = list(history), trainer.data.device
     fit_seconds = history[-1].fit_seconds if history else seconds
     ratings = trainer.data.total()
-    for number in range(len(history) + 1, trainer.epochs + 1):
-        began = time.perf_counter()
+    while len(history) < trainer.epochs:
+        began, number = time.perf_counter(), len(history) + 1
         figures = trainer.epoch()
         if device.type == "cuda":
             torch.cuda.synchronize(device)  # so that the time is that of the finished work

@@ -14,16 +14,19 @@ import torch
 from torch import Tensor
 
 from training import metrics
-from training.fit.item_regression import ItemRegression
+from training.fit.item_regression import Form, ItemRegression
 from training.fit.trainer import TrainingSet
 
 log = logging.getLogger(__name__)
 LEAST_RELEVANT = 200  # held-out ratings at or above the mean; with fewer, chance would choose
 MOST_USERS = 2000  # judged, of all ranks; of 6,000 of ml-1m's users 2,000 tell settings apart to 0.002
 LIST_LENGTH = 10
-RIDGES = (50.0, 15.0, 150.0)
+FORMS = (  # of the regression; of each kind the best one is tried beside the solved factors
+    tuple(Form(ridge) for ridge in (50.0, 15.0, 150.0)),
+    tuple(Form(ridge, neighbours_alone=True) for ridge in (10.0, 100.0)),
+)
 DAMPINGS = (0.0, 0.1)
-WEIGHTS = (1.0, 0.0, 0.5, 2.0, 4.0, 8.0)
+WEIGHTS = (0.0, 1.0, 0.5, 2.0, 4.0, 8.0)  # without a regression there are no columns to solve for
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +34,17 @@ class Choice:
     """How the regression takes part in the scores.
 
     Attributes:
-        ridge: of the regression.
+        form: of the regression.
         damping: its score of an item is multiplied by (count / mean count)^−damping.
         weight: of its scores beside those of the solved factors; 0 leaves it out.
+        solves_columns: users are solved for against the columns of the reduced regression, not against factors that
+            were solved by turns; then all columns are its own.
     """
 
-    ridge: float = RIDGES[0]
+    form: Form = FORMS[0][0]
     damping: float = DAMPINGS[0]
-    weight: float = WEIGHTS[0]
+    weight: float = WEIGHTS[1]
+    solves_columns: bool = False
 
     def item_weights(self, counts_R: Tensor) -> Tensor:
         """By what the regression's scores of items with so many ratings are multiplied, float32."""
@@ -89,28 +95,27 @@ class Judge:
         sums = self._communicator.sum(torch.stack([gains_B.sum(), gains_B.new_tensor(len(gains_B))]))
         return float(sums[0] / sums[1])
 
-    def choose(self, solved_BC: Tensor, reduced: Callable[[Choice], Tensor]) -> Choice:
-        """The ridge that is best without reduction, then the damping and the weight that are best with it.
+    def choose(self, parts: Callable[[Choice], tuple[Tensor, Tensor]]) -> Choice:
+        """Of each kind of form the one that is best without reduction; then what is best of all with it.
 
-        `reduced` gives the scores that a regression has in the published form, of users (B, I), from a choice of
-        weight 1.
+        `parts` gives the scores of the solved factors and of the regression in their published form, of the judged
+        users (B, C) each, from a choice of weight 1.
         """
-        ridges = [Choice(ridge=ridge) for ridge in RIDGES]
-        choice, _ = self._best((tried, self._regressed(tried.ridge)) for tried in ridges)
-        found = [self._best(self._mixed(solved_BC, replace(choice, damping=damping), reduced)) for damping in DAMPINGS]
+        forms = [max(kind, key=self._quality) for kind in FORMS]
+        tried = [Choice(form, damping) for form in forms for damping in DAMPINGS]
+        tried.append(Choice(forms[-1], solves_columns=True))  # those of dense weights were never ahead
+        found = [self._best(_mixed(choice, *parts(choice))) for choice in tried]
         return max(found, key=itemgetter(1))[0]
 
-    def _regressed(self, ridge: float) -> Tensor:
-        inverse_CC = self.regression.inverse(ridge)
-        return self.targets_BC - self.targets_BC @ (inverse_CC / inverse_CC.diagonal())
-
-    def _mixed(
-        self, solved_BC: Tensor, choice: Choice, reduced: Callable[[Choice], Tensor]
-    ) -> Iterator[tuple[Choice, Tensor]]:
-        regressed_BC = reduced(choice)
-        for weight in WEIGHTS:
-            yield replace(choice, weight=weight), solved_BC + weight * regressed_BC
+    def _quality(self, form: Form) -> float:
+        weights = self.regression.weights(form)
+        return self.ndcg(weights.transposed_times(self.targets_BC.T).T)
 
     def _best(self, tried: Iterable[tuple[Choice, Tensor]]) -> tuple[Choice, float]:
         """The first of those with the best scores, and how good they are."""
         return max(((choice, self.ndcg(scores_BC)) for choice, scores_BC in tried), key=itemgetter(1))
+
+
+def _mixed(choice: Choice, solved_BC: Tensor, regressed_BC: Tensor) -> Iterator[tuple[Choice, Tensor]]:
+    for weight in WEIGHTS[1:] if choice.solves_columns else WEIGHTS:
+        yield replace(choice, weight=weight), solved_BC + weight * regressed_BC

@@ -33,8 +33,8 @@ def fitted(
 ) -> tuple[RelevanceHead, list[float]]:
     """The head and the losses of a whole fit."""
     fit_ = RelevanceFit(data, settings, np.random.default_rng(seed))
-    losses = [float(fit_.epoch()["loss"]) for _ in range(fit_.epochs)]
-    return fit_.model(), losses
+    history = fit(fit_, None, lambda _: None)
+    return fit_.model(), [epoch.figures["loss"] for epoch in history]
 
 
 def test_a_checkerboard_is_continued() -> None:
@@ -122,7 +122,11 @@ def test_the_memory_estimate_counts_ratings_and_tables() -> None:
     wider = SETTINGS.model_copy(update={"factors": 16})
     assert RelevanceFit.memory_bytes(1_000, 500, 10_000, wider) - small == 1_500 * 8 * 4 * 3
     alone = SETTINGS.model_copy(update={"regression_items": 0})
-    assert small - RelevanceFit.memory_bytes(1_000, 500, 10_000, alone) == 10_000 * 24 + 4 * 4 * 500**2 + 2_000 * 8 * 10
+    regressed = 4 * 4 * 500**2 + 2 * 12 * 100 * 500
+    assert small - RelevanceFit.memory_bytes(1_000, 500, 10_000, alone) == 10_000 * 24 + regressed + 2_000 * 8 * 10
+    few = SETTINGS.model_copy(update={"regression_items": 300})
+    saved = 4 * 4 * (500**2 - 300**2) + 2 * 12 * (100 - 20) * 200
+    assert small - RelevanceFit.memory_bytes(1_000, 500, 10_000, few) == saved
 
 
 def big_planted() -> TrainingSet:
@@ -132,7 +136,10 @@ def big_planted() -> TrainingSet:
 
 def test_folding_a_fitted_user_in_gives_their_own_row() -> None:
     data = big_planted()
-    head, _ = fitted(data)
+    check_own_rows(data, fitted(data)[0])
+
+
+def check_own_rows(data: TrainingSet, head: RelevanceHead) -> None:
     solver, users_N = HeadSolver(head), data.users_N.numpy()
     for user in (0, 7, 299):
         own_N = users_N == user
@@ -141,6 +148,42 @@ def test_folding_a_fitted_user_in_gives_their_own_row() -> None:
         np.testing.assert_allclose(solver.solve(*rated), row_G, rtol=1e-3, atol=1e-4)
         score = float(head.item_factors[3].numpy() @ row_G)
         assert solver.contributions(*rated, 3).sum() == pytest.approx(score, rel=1e-3, abs=1e-4)
+
+
+@pytest.fixture(scope="module")
+def series() -> TrainingSet:
+    """Items in 60 series of four parts; users like some series, and have rated three or four parts of each of these."""
+    rng = np.random.default_rng(0)
+    ratings = [
+        (user, 4 * int(liked) + int(part), float(rng.integers(3, 6)))
+        for user in range(400)
+        for liked in rng.choice(60, 8, replace=False)
+        for part in rng.permutation(4)[: rng.integers(3, 5)]
+    ]
+    return training_set(ratings, 400, 240)
+
+
+def test_of_many_small_groups_users_are_solved_for_on_the_columns_of_the_regression(series: TrainingSet) -> None:
+    settings = SETTINGS.model_copy(update={"rank": 60})
+    head, _ = fitted(series, settings)
+    assert head.rule.solved_factors == head.factors == 60
+    alone, _ = fitted(series, settings.model_copy(update={"regression_items": 0}))
+    assert missing_parts(head, series) > missing_parts(alone, series) + 0.2
+
+
+def missing_parts(head: RelevanceHead, series: TrainingSet) -> float:
+    """The share of users whose first item is the part that they lack of a series, among those who lack one."""
+    users_N, items_N = series.users_N.numpy(), series.items_N.numpy()
+    seen = TrainingRatings.from_ratings(users_N, items_N, series.ratings_N.numpy(), series.users)
+    first_U = top_items(by_relevance(head), torch.arange(series.users), 1, excluded=seen.rows(torch.arange(400)))[:, 0]
+    has_UI = np.zeros((series.users, series.items // 4), dtype=np.int64)
+    np.add.at(has_UI, (users_N, items_N // 4), 1)
+    lacks_U = (has_UI == 3).any(1)
+    return float((has_UI[np.arange(400), first_U.numpy() // 4] == 3)[lacks_U].mean())
+
+
+def test_folding_a_user_in_gives_their_own_row_on_such_columns_too(series: TrainingSet) -> None:
+    check_own_rows(series, fitted(series, SETTINGS.model_copy(update={"rank": 60}))[0])
 
 
 def test_the_head_has_at_most_the_rank_and_the_solved_factors_first() -> None:
