@@ -7,6 +7,7 @@ K candidates, C items to choose from.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Sequence
 from typing import Any, TypeAlias
 
@@ -113,7 +114,7 @@ def top_of_one(
         np.copyto(scores_I, -np.inf, where=~allowed_I)
     if excluded_M is not None:
         scores_I[excluded_M] = -np.inf
-    candidates_C = np.flatnonzero(scores_I >= _rounded_down(_below_best(scores_I, n) - margin))
+    (candidates_C,) = (scores_I >= _rounded_down(_below_best(scores_I, n) - margin)).nonzero()
     exact_C = scores_I[candidates_C] if is_small else ordering.scores(user, candidates_C)
     best_N = (-exact_C).argsort(kind="stable")[:n]
     return candidates_C[best_N], exact_C[best_N]
@@ -134,7 +135,7 @@ def _products_of_one(ordering: BilinearForm, users_1: Tensor, allowed_I: npt.NDA
 
 def _rounded_down(threshold: float) -> np.float32:
     """In float32 and above −inf, so that excluded items never reach it."""
-    return np.float32(max(threshold - abs(threshold) * 2.0**-23, LOWEST) if np.isfinite(threshold) else LOWEST)
+    return np.float32(max(threshold - abs(threshold) * 2.0**-23, LOWEST) if math.isfinite(threshold) else LOWEST)
 
 
 def _below_best(scores_I: npt.NDArray[np.float32], n: int) -> float:

@@ -45,6 +45,8 @@ def check_utf8(scope: Scope) -> None:
     Frameworks read bytes of a query that are not percent-encoded as Latin-1: they are percent-encoded here.
     """
     path, query = scope.get("raw_path") or b"", scope["query_string"]
+    if path.isascii() and query.isascii() and b"%" not in path and b"%" not in query:
+        return
     try:
         unquote_to_bytes(path + b"?" + query).decode()
     except UnicodeDecodeError:
