@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -52,7 +51,6 @@ from app.settings import Settings
 from models.devices import choose_placement
 
 VERSION = "0.1.0"
-SWITCH_SECONDS = 0.0005  # for which a thread that reads a large body keeps the event loop waiting; by default 5 ms
 RESOURCES = (lists, item_users, items, models, split, quality, settings_api, operations, openapi, documentation)
 
 
@@ -61,7 +59,6 @@ def asgi(shared: Path | None = None) -> ASGIApp:
 
     FastAPI takes 4 µs a request to find out that OpenTelemetry is not configured.
     """
-    sys.setswitchinterval(SWITCH_SECONDS)
     settings = Settings()
     app = create_app(settings, shared)
     return app if settings.opentelemetry else app.build_middleware_stack()

@@ -113,8 +113,9 @@ class OfVersion:
             self._raters = {}
         while latest != self._latest:
             changed = await store.changed_after(self._read_to)
-            if not changed:
+            if not changed or changed[-1].revision > latest:  # later changes are for the next time: they may never end
                 self._latest = latest
+            if not changed:
                 break
             began = time.monotonic()
             async for stored in self._history.parts([one.user for one in changed]):
