@@ -15,7 +15,8 @@ class RelevanceSettings(BaseModel):
 
     `factors` are solved by least squares over all cells. An item-to-item regression on the targets of the
     `regression_items` items with most ratings is added to their scores, 0 for none, and both together are published
-    with at most `rank` factors, or `factors` where these are more.
+    with at most `rank` factors, or `factors` where these are more. Where that is better, users are solved for on the
+    columns of the regression, and `factors` has no part in the head.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
