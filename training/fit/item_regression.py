@@ -82,6 +82,11 @@ class ItemRegression:
         gram_CC: Tensor = torch.sparse.mm(self.targets_CU, self.targets_UC).to_dense()
         return self.communicator.sum(gram_CC)
 
+    @cached_property
+    def largest(self) -> float:
+        """The largest entry of XᵀX."""
+        return float(self.gram_CC.diagonal().max()) if len(self.gram_CC) else 0.0
+
     def inverse(self, ridge: float) -> Tensor:
         """P, float32, (C, C)."""
         ridge_C = ridge * self.counts_C.clamp(min=1) ** RIDGE_POWER
@@ -156,9 +161,11 @@ def _blocks(regression: ItemRegression) -> Iterator[_Block]:
 def _solved(regression: ItemRegression, ridge: float, block: _Block) -> tuple[Tensor, Tensor, Tensor]:
     """The entries of B in the columns of some items: rows, columns and values, (B · S,) each."""
     right_BS, near_BS = block.gram_BC.topk(block.neighbours)
-    gram_BSS = regression.gram_CC[near_BS[:, :, None], near_BS[:, None, :]].double()
+    gram_BSS = regression.gram_CC[near_BS[:, :, None], near_BS[:, None, :]]
+    if regression.largest * block.neighbours > LARGEST_RATIO * ridge:
+        gram_BSS, right_BS = gram_BSS.double(), right_BS.double()
     gram_BSS.diagonal(dim1=1, dim2=2).add_(ridge)
-    solved_BS = torch.cholesky_solve(right_BS.double()[..., None], torch.linalg.cholesky(gram_BSS))[..., 0]
+    solved_BS = torch.cholesky_solve(right_BS[..., None], torch.linalg.cholesky(gram_BSS))[..., 0]
     columns_BS = block.items_B[:, None].expand_as(near_BS)
     return near_BS.flatten(), columns_BS.flatten(), solved_BS.float().flatten()
 

@@ -56,12 +56,16 @@ def test_products_are_those_of_least_squares_without_the_item_itself(data: Train
     check_products(regression, Form(RIDGE), dense_CI)
 
 
-@pytest.mark.parametrize("most", [1, 2, 15, 40])
+@pytest.mark.parametrize(("most", "largest_ratio"), [(1, 1e6), (2, 1e6), (15, 1e6), (15, 0.0), (40, 1e6)])
 def test_neighbours_alone_are_the_covered_items_with_the_largest_products(
-    data: TrainingSet, most: int, monkeypatch: pytest.MonkeyPatch
+    data: TrainingSet, most: int, largest_ratio: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each column has entries at an item's 6 neighbours, or at 4 if the item is not covered. Blocks are of 7 items."""
-    for name, value in {"NEIGHBOURS": 6, "FEW_NEIGHBOURS": 4, "ITEMS_AT_ONCE": 7}.items():
+    """Each column has entries at an item's 6 neighbours, or at 4 if the item is not covered. Blocks are of 7 items.
+
+    Beyond the largest ratio float64 is used.
+    """
+    constants = {"NEIGHBOURS": 6, "FEW_NEIGHBOURS": 4, "ITEMS_AT_ONCE": 7, "LARGEST_RATIO": largest_ratio}
+    for name, value in constants.items():
         monkeypatch.setattr(item_regression, name, value)
     regression, target_UI = ItemRegression(data, data.ratings_N, most), targets(data)
     covered_C = regression.covered_C
