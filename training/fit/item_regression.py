@@ -48,6 +48,9 @@ class Weights(Protocol):
     def transposed_times(self, left_CK: Tensor) -> Tensor:
         """Bᵀ·left, (I, K)."""
 
+    def scores(self, targets_BC: Tensor) -> Tensor:
+        """The scores of the covered items for some users of this rank, (B, C). No other rank has a part in it."""
+
 
 class ItemRegression:
     """The targets of one training set, ready for any form."""
@@ -120,6 +123,9 @@ class AllWeights:
         result_IK[regression.covered_C] = left_CK - inner_CK / self._diagonal_C1
         return result_IK
 
+    def scores(self, targets_BC: Tensor) -> Tensor:
+        return targets_BC - targets_BC @ (self._inverse_CC / self._diagonal_C1.T)
+
 
 class NeighbourWeights:
     """Every item is regressed on its neighbours among the covered ones."""
@@ -130,12 +136,16 @@ class NeighbourWeights:
         covered, items = len(regression.covered_C), len(regression.counts_I)
         self._weights_CI = compressed_rows(rows_M, items_M, values_M, (covered, items))
         self._weights_IC = compressed_rows(items_M, rows_M, values_M, (items, covered))
+        self._covered_C = regression.covered_C
 
     def times(self, right_IK: Tensor) -> Tensor:
         return self._weights_CI @ right_IK
 
     def transposed_times(self, left_CK: Tensor) -> Tensor:
         return self._weights_IC @ left_CK
+
+    def scores(self, targets_BC: Tensor) -> Tensor:
+        return self.transposed_times(targets_BC.T)[self._covered_C].T
 
 
 class _Block(NamedTuple):

@@ -108,8 +108,7 @@ class Judge:
         return max(found, key=itemgetter(1))[0]
 
     def _quality(self, form: Form) -> float:
-        weights = self.regression.weights(form)
-        return self.ndcg(weights.transposed_times(self.targets_BC.T).T)
+        return self.ndcg(self.regression.weights(form).scores(self.targets_BC))
 
     def _best(self, tried: Iterable[tuple[Choice, Tensor]]) -> tuple[Choice, float]:
         """The first of those with the best scores, and how good they are."""

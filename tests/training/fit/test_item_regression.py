@@ -39,6 +39,10 @@ def check_products(regression: ItemRegression, form: Form, dense_CI: Tensor) -> 
     found_CK, found_IK = weights.times(right_IK), weights.transposed_times(left_CK)
     torch.testing.assert_close(found_CK.double(), dense_CI @ right_IK.double(), rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(found_IK.double(), dense_CI.T @ left_CK.double(), rtol=1e-3, atol=1e-4)
+    targets_BC, dense_CC = left_CK.T.contiguous(), dense_CI[:, regression.covered_C]
+    torch.testing.assert_close(
+        weights.scores(targets_BC).double(), targets_BC.double() @ dense_CC, rtol=1e-3, atol=1e-4
+    )
 
 
 @pytest.mark.parametrize("most", [1, 15, 40, 1000])
