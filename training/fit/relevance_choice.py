@@ -26,7 +26,7 @@ FORMS = (  # of the regression; of each kind the best one is tried beside the so
     tuple(Form(ridge, neighbours_alone=True) for ridge in (10.0, 100.0)),
 )
 DAMPINGS = (0.0, 0.1)
-WEIGHTS = (0.0, 1.0, 0.5, 2.0, 4.0, 8.0)  # without a regression there are no columns to solve for
+WEIGHTS = (0.0, 1.0, 0.5, 2.0, 4.0, 8.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +43,18 @@ class Choice:
 
     form: Form = FORMS[0][0]
     damping: float = DAMPINGS[0]
-    weight: float = WEIGHTS[1]
+    weight: float = 1.0
     solves_columns: bool = False
+
+    def __str__(self) -> str:
+        if self.weight == 0:
+            return "no regression"
+        regressors = "neighbours alone" if self.form.neighbours_alone else "all covered items"
+        solved = ", users solved for on its columns" if self.solves_columns else ""
+        return (
+            f"a regression on {regressors}, ridge {self.form.ridge:g}, damping {self.damping:g}, "
+            f"weight {self.weight:g}{solved}"
+        )
 
     def item_weights(self, counts_R: Tensor) -> Tensor:
         """By what the regression's scores of items with so many ratings are multiplied, float32."""
@@ -116,5 +126,6 @@ class Judge:
 
 
 def _mixed(choice: Choice, solved_BC: Tensor, regressed_BC: Tensor) -> Iterator[tuple[Choice, Tensor]]:
-    for weight in WEIGHTS[1:] if choice.solves_columns else WEIGHTS:
-        yield replace(choice, weight=weight), solved_BC + weight * regressed_BC
+    for weight in WEIGHTS:
+        if weight or not choice.solves_columns:  # without a regression there are no columns to solve for
+            yield replace(choice, weight=weight), solved_BC + weight * regressed_BC

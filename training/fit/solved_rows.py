@@ -3,7 +3,8 @@
 The rows are those of `models.relevance.HeadSolver` and of Hu, Koren and Volinsky 2008, eq. 4. With YᵀY = s·I the
 equations of a user who rated the items R are (d·I + (1−w)·Y_RᵀY_R)·x = Y_Rᵀt, where d = w·s + penalty. For few ratings
 that is x = Y_Rᵀ(d·I + (1−w)·Y_R Y_Rᵀ)⁻¹t, a system of their number (Woodbury 1950). Users with about as many ratings
-are solved together. This module does not know where the factors come from.
+are solved together, by torch: the kernels of `WeightedFactors` would have to be compiled for this number of factors.
+This module does not know where the factors come from.
 Shapes: U users, I items, G factors, B users of a block, R ratings of one of them.
 """
 

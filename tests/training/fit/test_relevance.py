@@ -16,7 +16,8 @@ from models.training_ratings import TrainingRatings
 from tests.support.data import planted_set, training_set
 from tests.support.orderings import all_scores
 from training.fit.loop import fit
-from training.fit.relevance import FINAL_SWEEPS, MILDER, TRIAL_SWEEPS, RelevanceFit
+from training.fit.relevance import FINAL_SWEEPS, MILDER, NO_REGRESSION, TRIAL_SWEEPS, RelevanceFit
+from training.fit.relevance_choice import Choice
 from training.fit.relevance_settings import RelevanceSettings
 from training.fit.trainer import TrainingSet
 
@@ -169,6 +170,15 @@ def test_of_many_small_groups_users_are_solved_for_on_the_columns_of_the_regress
     assert head.rule.solved_factors == head.factors == 60
     alone, _ = fitted(series, settings.model_copy(update={"regression_items": 0}))
     assert missing_parts(head, series) > missing_parts(alone, series) + 0.2
+
+
+def test_the_log_tells_the_choice_in_words(series: TrainingSet, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    fitted(series, SETTINGS.model_copy(update={"rank": 60}))
+    assert "a regression on neighbours alone, ridge " in caplog.text
+    assert caplog.text.rstrip().endswith(", users solved for on its columns")
+    assert str(NO_REGRESSION) == "no regression"
+    assert str(Choice()) == "a regression on all covered items, ridge 50, damping 0, weight 1"
 
 
 def missing_parts(head: RelevanceHead, series: TrainingSet) -> float:
